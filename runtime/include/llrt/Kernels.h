@@ -1,0 +1,105 @@
+//===- Kernels.h - What compiled blocks call on the host -------*- C++ -*-===//
+//
+// Part of llamac, under the Apache License v2.0 with LLVM Exceptions.
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+//
+//===----------------------------------------------------------------------===//
+//
+// The functions that the code of a compiled block calls: parallel loops, matrix
+// products and attention. Every call site passes a constant description; all
+// memory is the caller's. The functions run on the calling rank's threads and
+// return when the work is done. They are called only with descriptions that the
+// compiler made, so they report no errors: a fault (no oneDNN for f32 or bf16,
+// no OpenBLAS for f64) prints one message and ends the process with status 1;
+// `llrt_host_library_error` lets `main` find out before any work is done.
+//
+// B batch, S queries, T keys, H query heads, K key and value heads, D head size
+//
+//===----------------------------------------------------------------------===//
+#ifndef LLRT_KERNELS_H
+#define LLRT_KERNELS_H
+
+#include <stdint.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+// Element types; the numbers are part of the interface with compiled code.
+enum LlrtType : int64_t { LLRT_F32 = 0, LLRT_BF16 = 1, LLRT_F64 = 2, LLRT_I64 = 3 };
+
+// Sets the number of threads that the calling thread's kernels use from now on
+// (at least 1). Per calling thread: ranks that are threads share the cores.
+void llrt_set_threads(int64_t count);
+int64_t llrt_threads(void);
+
+// A generated loop: does the rows [lo, hi) of a kernel whose buffers are `args`.
+typedef void (*LlrtLoopBody)(void **args, int64_t lo, int64_t hi);
+
+// Splits [0, n) into one contiguous part per thread, runs `body` on each part.
+// `grain` is the least number of rows worth a thread of its own (at least 1).
+void llrt_parallel_for(LlrtLoopBody body, void **args, int64_t n, int64_t grain);
+
+// C[m, n] = op(A)[m, k] * op(B)[k, n] (+ C if `accumulate`) (+ bias[n] if `bias`
+// is not null). All matrices are dense, row-major. `transpose_a`: A is stored
+// [k, m]. `transpose_b`: B is stored [n, k], the layout of a checkpoint's linear
+// weight. A and B have `type`, C has `result_type`, bias has `type`.
+// Types: (f32, f32), (bf16, bf16), (bf16, f32), (f64, f64). Sums are in f32 (f64
+// for f64). Source: oneDNN matmul primitive (f32, bf16); OpenBLAS dgemm (f64).
+struct LlrtGemm {
+  int64_t type, result_type, m, n, k, transpose_a, transpose_b, accumulate;
+};
+void llrt_gemm(const struct LlrtGemm *gemm, const void *a, const void *b,
+               const void *bias, void *c);
+
+// Which keys a query sees.
+//   LLRT_MASK_CAUSAL   mask0 positions [B, S], mask1 documents [B, S] (S = T).
+//       A padded token carries document -1 - d instead of d. Query i sees key j
+//       if key j is not padded, both belong to the same document (d) and
+//       positions[j] <= positions[i].
+//   LLRT_MASK_ENCODER  mask0 tiles [B]: number of real tiles of each image. Keys
+//       and queries are `tile_count` tiles of `tile_stride` tokens, of which the
+//       first `tile_tokens` are real. A token is invalid if its tile or itself is
+//       padding; invalid queries do not see invalid keys, all else is seen.
+//   LLRT_MASK_IMAGES   mask0 begin [B, S], mask1 end [B, S], mask2 tiles [B,
+//       images]. Keys are [images][tile_count][tile_tokens]. Query i sees the
+//       real tiles of images begin <= m < end. A query with begin >= end sees
+//       every key, padded tiles too (spec section C, mask lowering).
+// All mask data is i64. A causal query that sees no key at all weighs all T keys
+// alike, P = 1/T, and its scores get the gradient of a softmax at that P (what
+// adding finfo.min to every score does in the reference implementation).
+enum LlrtMask : int64_t { LLRT_MASK_CAUSAL = 0, LLRT_MASK_ENCODER = 1, LLRT_MASK_IMAGES = 2 };
+
+struct LlrtAttention {
+  int64_t type; // of q, k, v, out and their gradients; f32 or bf16
+  int64_t batch, queries, keys, heads, kv_heads, head_size;
+  int64_t mask, images, tile_count, tile_stride, tile_tokens;
+  double scale;
+};
+
+// out[b,i,h,:] = sum_j P[b,h,i,j] v[b,j,h/(H/K),:], P = softmax_j(scale * q . k)
+// over the keys that query i sees; lse[b,i,h] = log of the softmax denominator,
+// f32. q, out [B, S, H, D]; k, v [B, T, K, D]; lse [B, S, H]. Scores exist only
+// one tile at a time. Source: FlashAttention-2, algorithm 1 (arXiv 2307.08691).
+void llrt_attention_forward(const struct LlrtAttention *attention, const void *q,
+                            const void *k, const void *v, const int64_t *mask0,
+                            const int64_t *mask1, const int64_t *mask2, void *out,
+                            float *lse);
+
+// Gradients of the above for the cotangent d_out [B, S, H, D]: d_q like q, d_k
+// and d_v like k (summed over the query heads that share them), all overwritten.
+// The same bits for any number of threads. Source: algorithm 2 of the same paper.
+void llrt_attention_backward(const struct LlrtAttention *attention, const void *d_out,
+                             const void *q, const void *k, const void *v,
+                             const int64_t *mask0, const int64_t *mask1,
+                             const int64_t *mask2, const void *out, const float *lse,
+                             void *d_q, void *d_k, void *d_v);
+
+// Null if the libraries for `type` (LlrtType) can be used on this machine, else
+// what is missing and which Debian package brings it.
+const char *llrt_host_library_error(int64_t type);
+
+#ifdef __cplusplus
+}
+#endif
+#endif // LLRT_KERNELS_H
