@@ -1,0 +1,78 @@
+//===- Files.cpp - Read whole files --------------------------------------===//
+//
+// Part of llamac, under the Apache License v2.0 with LLVM Exceptions.
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+//
+//===----------------------------------------------------------------------===//
+#include "src/Data/Files.h"
+
+#include "src/Data/Error.h"
+
+#include <cerrno>
+#include <cstring>
+#include <set>
+#include <utility>
+#include <vector>
+
+#include <fcntl.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+namespace llrt {
+
+MappedFile::MappedFile(const std::string &path) : filePath(path) {
+  int descriptor = open(path.c_str(), O_RDONLY | O_CLOEXEC);
+  if (descriptor < 0)
+    fail(path, ": cannot open: ", std::strerror(errno));
+  struct stat info;
+  bool known = fstat(descriptor, &info) == 0;
+  if (!known || !S_ISREG(info.st_mode)) {
+    close(descriptor);
+    fail(path, ": expected a regular file",
+         known && S_ISDIR(info.st_mode) ? ", got a directory" : "");
+  }
+  size_t size = size_t(info.st_size);
+  void *address = nullptr;
+  if (size != 0) // an empty range cannot be mapped
+    address = mmap(nullptr, size, PROT_READ, MAP_PRIVATE, descriptor, 0);
+  int error = errno;
+  close(descriptor);
+  if (address == MAP_FAILED)
+    fail(path, ": cannot map: ", std::strerror(error));
+  contents = {static_cast<const std::byte *>(address), size};
+}
+
+MappedFile::MappedFile(MappedFile &&other) noexcept
+    : filePath(std::move(other.filePath)),
+      contents(std::exchange(other.contents, {})) {}
+
+MappedFile::~MappedFile() {
+  if (!contents.empty())
+    munmap(const_cast<std::byte *>(contents.data()), contents.size());
+}
+
+nlohmann::json parseJson(std::string_view text, const std::string &where) {
+  using Event = nlohmann::json::parse_event_t;
+  constexpr int maxDepth = 16;
+  std::vector<std::set<std::string>> keys; // of every open object
+  auto check = [&](int depth, Event event, nlohmann::json &value) {
+    if (depth > maxDepth)
+      fail(where, ": expected JSON of at most ", maxDepth, " levels");
+    if (event == Event::object_start)
+      keys.emplace_back();
+    else if (event == Event::object_end)
+      keys.pop_back();
+    else if (event == Event::key && !keys.back().insert(value).second)
+      fail(where, ": key '", value.get<std::string>(),
+           "' appears twice in one JSON object");
+    return true;
+  };
+  try {
+    return nlohmann::json::parse(text, check);
+  } catch (const nlohmann::json::exception &error) {
+    fail(where, ": expected JSON: ", error.what());
+  }
+}
+
+} // namespace llrt

@@ -1,0 +1,341 @@
+//===- Tokenizer.cpp - Text to token ids and back ------------------------===//
+//
+// Part of llamac, under the Apache License v2.0 with LLVM Exceptions.
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+//
+//===----------------------------------------------------------------------===//
+#include "src/Data/Tokenizer.h"
+
+#include "src/Data/Error.h"
+#include "src/Data/Files.h"
+
+#include <algorithm>
+#include <charconv>
+#include <optional>
+#include <queue>
+#include <tuple>
+
+#define PCRE2_CODE_UNIT_WIDTH 8
+#include <pcre2.h>
+
+namespace llrt {
+
+namespace {
+
+// `\s` is written out: PCRE2 counts U+180E as space, Unicode and tiktoken do not.
+#define SPACE                                                                  \
+  "\\t-\\r \\x{85}\\x{A0}\\x{1680}\\x{2000}-\\x{200A}\\x{2028}\\x{2029}"       \
+  "\\x{202F}\\x{205F}\\x{3000}"
+constexpr char splitPattern[] = "(?i:'s|'t|'re|'ve|'m|'ll|'d)"
+                                "|[^\\r\\n\\p{L}\\p{N}]?\\p{L}+"
+                                "|\\p{N}{1,3}"
+                                "| ?[^" SPACE "\\p{L}\\p{N}]+[\\r\\n]*"
+                                "|[" SPACE "]*[\\r\\n]+"
+                                "|[" SPACE "]+(?![^" SPACE "])"
+                                "|[" SPACE "]+";
+#undef SPACE
+
+// Text is cut after so many characters, and so are runs of space and of other
+// characters. Source: meta-llama/llama-models, tokenizer.py.
+constexpr int64_t maxBlockCharacters = 400'000;
+constexpr int64_t maxRunCharacters = 25'000;
+
+constexpr size_t maxSpecialBytes = 64; // longer than any special token
+constexpr int64_t specialCount = 256;  // without HuggingFace's `<|image|>`
+
+std::vector<std::string> specialNames(SpecialLayout layout) {
+  const char *const first[] = {"begin_of_text",
+                               "end_of_text",
+                               "reserved_special_token_0",
+                               "reserved_special_token_1",
+                               "finetune_right_pad_id",
+                               "step_id",
+                               "start_header_id",
+                               "end_header_id",
+                               "eom_id",
+                               "eot_id",
+                               "python_tag"};
+  std::vector<std::string> names(std::begin(first), std::end(first));
+  bool meta = layout == SpecialLayout::Meta;
+  if (meta)
+    names.push_back("image");
+  for (int64_t reserved = 2; int64_t(names.size()) < specialCount; ++reserved)
+    names.push_back("reserved_special_token_" + std::to_string(reserved));
+  if (!meta)
+    names.push_back("image");
+  for (std::string &name : names)
+    name = "<|" + name + "|>";
+  return names;
+}
+
+// Standard base64 with padding; nothing if `text` is anything else.
+std::optional<std::string> decodeBase64(std::string_view text) {
+  constexpr std::string_view alphabet =
+      "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+  if (text.empty() || text.size() % 4 != 0)
+    return std::nullopt;
+  size_t padding = text.ends_with("==") ? 2 : text.ends_with("=") ? 1 : 0;
+  std::string bytes;
+  uint32_t bits = 0;
+  for (size_t i = 0; i < text.size(); ++i) {
+    bool isPadding = i >= text.size() - padding;
+    size_t digit = isPadding ? 0 : alphabet.find(text[i]);
+    if (digit == alphabet.npos)
+      return std::nullopt;
+    bits = bits << 6 | uint32_t(digit);
+    if (i % 4 == 3)
+      for (int shift : {16, 8, 0})
+        bytes += char(bits >> shift & 255);
+  }
+  bytes.resize(bytes.size() - padding);
+  return bytes;
+}
+
+// What starts a text: a character or the longest start of one.
+struct Utf8Part {
+  size_t bytes;
+  bool whole; // a character
+  uint32_t character;
+};
+
+// Source: The Unicode Standard, table 3-7 (well-formed UTF-8).
+Utf8Part readUtf8(std::string_view text) {
+  uint8_t first = uint8_t(text[0]);
+  if (first < 0x80)
+    return {1, true, first};
+  size_t length = first >= 0xF0 ? 4 : first >= 0xE0 ? 3 : 2;
+  if (first < 0xC2 || first > 0xF4)
+    return {1, false, 0};
+  uint32_t character = first & (0xFF >> (length + 1));
+  for (size_t i = 1; i < length; ++i) {
+    uint8_t low = 0x80, high = 0xBF;
+    if (i == 1) { // no overlong forms, no surrogates, nothing past U+10FFFF
+      low = first == 0xE0 ? 0xA0 : first == 0xF0 ? 0x90 : low;
+      high = first == 0xED ? 0x9F : first == 0xF4 ? 0x8F : high;
+    }
+    if (i >= text.size() || uint8_t(text[i]) < low || uint8_t(text[i]) > high)
+      return {i, false, 0};
+    character = character << 6 | (uint8_t(text[i]) & 0x3F);
+  }
+  return {length, true, character};
+}
+
+// Python's str.isspace, which decides Meta's cuts (not the split pattern).
+bool isPythonSpace(uint32_t c) {
+  return (c >= 0x09 && c <= 0x0D) || (c >= 0x1C && c <= 0x20) || c == 0x85 ||
+         c == 0xA0 || c == 0x1680 || (c >= 0x2000 && c <= 0x200A) ||
+         c == 0x2028 || c == 0x2029 || c == 0x202F || c == 0x205F || c == 0x3000;
+}
+
+} // namespace
+
+std::string replaceInvalidUtf8(std::string_view bytes) {
+  std::string text;
+  text.reserve(bytes.size());
+  while (!bytes.empty()) {
+    Utf8Part part = readUtf8(bytes);
+    text += part.whole ? bytes.substr(0, part.bytes) : "\xEF\xBF\xBD";
+    bytes.remove_prefix(part.bytes);
+  }
+  return text;
+}
+
+struct Tokenizer::Pattern {
+  pcre2_code *code;
+
+  Pattern() {
+    int error;
+    PCRE2_SIZE offset;
+    code = pcre2_compile(reinterpret_cast<PCRE2_SPTR>(splitPattern),
+                         PCRE2_ZERO_TERMINATED, PCRE2_UTF | PCRE2_UCP, &error,
+                         &offset, nullptr);
+    if (!code)
+      fail("PCRE2 refuses the split pattern at offset ", offset, " (error ",
+           error, "); expected a PCRE2 with Unicode support");
+    pcre2_jit_compile(code, PCRE2_JIT_COMPLETE); // if PCRE2 has it: only speed
+  }
+  ~Pattern() { pcre2_code_free(code); }
+};
+
+Tokenizer::~Tokenizer() = default;
+
+Tokenizer::Tokenizer(const std::string &path, SpecialLayout layout)
+    : filePath(path), specials(specialNames(layout)),
+      pattern(std::make_unique<Pattern>()) {
+  MappedFile file(path);
+  std::string_view text = file.text();
+  std::vector<int64_t> lines; // of each token
+  for (int64_t line = 1; !text.empty(); ++line) {
+    size_t end = text.find('\n');
+    std::string_view entry = text.substr(0, end);
+    text.remove_prefix(end == text.npos ? text.size() : end + 1);
+    if (entry.ends_with('\r'))
+      entry.remove_suffix(1);
+    if (entry.empty())
+      continue;
+    auto where = [&] { return path + ": line " + std::to_string(line) + ": "; };
+    size_t space = entry.find(' ');
+    std::string_view number =
+        space == entry.npos ? "" : entry.substr(space + 1);
+    std::optional<std::string> token = decodeBase64(entry.substr(0, space));
+    if (!token)
+      fail(where(), "expected the base64 of a token, a space, a rank");
+    int64_t rank = -1;
+    auto [stop, error] =
+        std::from_chars(number.data(), number.data() + number.size(), rank);
+    if (error != std::errc() || stop != number.data() + number.size() ||
+        rank != int64_t(tokens.size()))
+      fail(where(), "expected rank ", tokens.size(), ", got '", number, "'");
+    tokens.push_back(std::move(*token));
+    lines.push_back(line);
+  }
+  ranks.reserve(tokens.size());
+  for (size_t rank = 0; rank < tokens.size(); ++rank)
+    if (auto [place, isNew] = ranks.emplace(tokens[rank], rank); !isNew)
+      fail(path, ": line ", lines[rank], ": expected a new token, got that of line ",
+           lines[size_t(place->second)]);
+  for (int byte = 0; byte < 256; ++byte)
+    if (!ranks.contains(std::string(1, char(byte))))
+      fail(path, ": expected a token for each of the 256 bytes, byte ", byte,
+           " has none");
+  for (size_t k = 0; k < specials.size(); ++k)
+    specialIds.emplace(specials[k], baseTokens() + int64_t(k));
+}
+
+int64_t Tokenizer::specialToken(std::string_view name) const {
+  auto found = specialIds.find(name);
+  if (found == specialIds.end())
+    fail(filePath, ": no special token '", name, "'");
+  return found->second;
+}
+
+std::string Tokenizer::decode(const std::vector<int64_t> &ids) const {
+  std::string text;
+  for (int64_t id : ids) {
+    if (id < 0 || id >= idCount())
+      fail(filePath, ": token id: expected 0 to ", idCount() - 1, ", got ", id);
+    text += id < baseTokens() ? tokens[size_t(id)]
+                              : specials[size_t(id - baseTokens())];
+  }
+  return text;
+}
+
+// Cuts the text as Meta's tokenizer does and encodes each part by itself.
+std::vector<int64_t> Tokenizer::encode(std::string_view bytes,
+                                       bool allowSpecial) const {
+  std::string text = replaceInvalidUtf8(bytes);
+  std::vector<int64_t> ids;
+  size_t start = 0;
+  int64_t block = 0, run = 0; // characters since the last cut, of this run
+  bool inSpace = false;
+  for (size_t at = 0; at < text.size();) {
+    Utf8Part part = readUtf8(std::string_view(text).substr(at));
+    bool isSpace = isPythonSpace(part.character);
+    bool newBlock = block == maxBlockCharacters;
+    if (newBlock || isSpace != inSpace)
+      run = 0;
+    if (newBlock || run == maxRunCharacters) {
+      encodeBlock(std::string_view(text).substr(start, at - start), allowSpecial,
+                  ids);
+      start = at;
+      run = 0;
+    }
+    block = newBlock ? 1 : block + 1;
+    ++run;
+    inSpace = isSpace;
+    at += part.bytes;
+  }
+  encodeBlock(std::string_view(text).substr(start), allowSpecial, ids);
+  return ids;
+}
+
+void Tokenizer::encodeBlock(std::string_view block, bool allowSpecial,
+                            std::vector<int64_t> &ids) const {
+  size_t start = 0;
+  for (size_t at = 0; allowSpecial && (at = block.find("<|", at)) != block.npos;) {
+    std::string_view window = block.substr(at, maxSpecialBytes);
+    size_t end = window.find("|>");
+    auto special = specialIds.end();
+    if (end != window.npos)
+      special = specialIds.find(window.substr(0, end + 2));
+    if (special == specialIds.end()) {
+      ++at;
+      continue;
+    }
+    encodeOrdinary(block.substr(start, at - start), ids);
+    ids.push_back(special->second);
+    at = start = at + end + 2;
+  }
+  encodeOrdinary(block.substr(start), ids);
+}
+
+void Tokenizer::encodeOrdinary(std::string_view text,
+                               std::vector<int64_t> &ids) const {
+  std::unique_ptr<pcre2_match_data, decltype(&pcre2_match_data_free)> match(
+      pcre2_match_data_create(1, nullptr), pcre2_match_data_free);
+  for (size_t at = 0; at < text.size();) {
+    // The pattern matches at every place of every text; `encode` has made the
+    // text valid UTF-8.
+    auto find = [&](uint32_t options) {
+      return pcre2_match(pattern->code, reinterpret_cast<PCRE2_SPTR>(text.data()),
+                         text.size(), at, options | PCRE2_NO_UTF_CHECK,
+                         match.get(), nullptr);
+    };
+    int result = find(0);
+    if (result == PCRE2_ERROR_JIT_STACKLIMIT)
+      result = find(PCRE2_NO_JIT);
+    size_t end = result < 0 ? at : pcre2_get_ovector_pointer(match.get())[1];
+    if (end <= at)
+      fail("cannot split text at byte ", at, " (PCRE2 error ", result, ")");
+    mergePiece(text.substr(at, end - at), ids);
+    at = end;
+  }
+}
+
+// Joins the neighbours whose bytes together are the token of lowest rank, the
+// leftmost such pair first, until no pair is a token. Pairs wait in a heap; one
+// that an earlier join has taken apart is passed over: O(n log n).
+void Tokenizer::mergePiece(std::string_view piece,
+                           std::vector<int64_t> &ids) const {
+  if (auto found = ranks.find(piece); found != ranks.end()) {
+    ids.push_back(found->second);
+    return;
+  }
+  // The parts of the piece: [at, end[at]) starts at byte `at`; end[at] is 0 where
+  // no part starts. start[e] is where the part that ends at e starts.
+  size_t size = piece.size();
+  std::vector<size_t> end(size), start(size + 1);
+  for (size_t at = 0; at < size; ++at) {
+    end[at] = at + 1;
+    start[at + 1] = at;
+  }
+  using Pair = std::tuple<int64_t, size_t, size_t>; // rank, begin, end
+  std::priority_queue<Pair, std::vector<Pair>, std::greater<>> pairs;
+  auto propose = [&](size_t left) { // the part at `left` and the next one
+    if (end[left] == size)
+      return;
+    size_t stop = end[end[left]];
+    auto found = ranks.find(piece.substr(left, stop - left));
+    if (found != ranks.end())
+      pairs.emplace(found->second, left, stop);
+  };
+  for (size_t at = 0; at < size; ++at)
+    propose(at);
+  while (!pairs.empty()) {
+    auto [rank, left, stop] = pairs.top();
+    pairs.pop();
+    size_t middle = end[left];
+    if (middle == 0 || middle >= stop || end[middle] != stop)
+      continue;
+    end[middle] = 0;
+    end[left] = stop;
+    start[stop] = left;
+    propose(left);
+    if (left != 0)
+      propose(start[left]);
+  }
+  for (size_t at = 0; at < size; at = end[at])
+    ids.push_back(ranks.at(piece.substr(at, end[at] - at)));
+}
+
+} // namespace llrt
