@@ -15,6 +15,8 @@
 #include <cstring>
 
 #include <jpeglib.h> // wants cstdio before it
+//
+#include <jerror.h> // wants jpeglib.h before it
 #include <png.h>
 
 namespace llrt {
@@ -128,9 +130,10 @@ struct JpegState {
   longjmp(state->jump, 1);
 }
 
-// libjpeg goes on with gray after a fault in the data; we do not.
+// libjpeg warns of a missing end and goes on with gray; that is an error here, as
+// in PIL. Its other warnings (stray bytes, odd headers) are passed over.
 void onJpegMessage(j_common_ptr jpeg, int level) {
-  if (level < 0)
+  if (level < 0 && jpeg->err->msg_code == JWRN_JPEG_EOF)
     onJpegError(jpeg);
 }
 

@@ -1,0 +1,41 @@
+//===- Llama.h - The llama dialect -----------------------------*- C++ -*-===//
+//
+// Part of llamac, under the Apache License v2.0 with LLVM Exceptions.
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+//
+//===----------------------------------------------------------------------===//
+#ifndef LLAMAC_LLAMA_LLAMA_H
+#define LLAMAC_LLAMA_LLAMA_H
+
+#include "dialects/Interfaces/OpInterfaces.h"
+#include "mlir/Bytecode/BytecodeOpInterface.h"
+#include "mlir/Dialect/Func/IR/FuncOps.h"
+#include "mlir/IR/BuiltinTypes.h"
+#include "mlir/IR/Dialect.h"
+#include "mlir/IR/SymbolTable.h"
+#include "mlir/Interfaces/InferTypeOpInterface.h"
+#include "mlir/Interfaces/SideEffectInterfaces.h"
+
+#include "dialects/Llama/IR/LlamaDialect.h.inc"
+#include "dialects/Llama/IR/LlamaEnums.h.inc"
+#define GET_ATTRDEF_CLASSES
+#include "dialects/Llama/IR/LlamaAttributes.h.inc"
+#define GET_OP_CLASSES
+#include "dialects/Llama/IR/LlamaOps.h.inc"
+
+namespace mlir::llama {
+
+/// Unit attribute of a `func.func` that is a block.
+inline constexpr llvm::StringLiteral kBlockAttr = "llama.block";
+
+/// Attribute of a block's argument: element type of its gradient where that is
+/// not its own (image states: f32, the sum of many layers' contributions).
+inline constexpr llvm::StringLiteral kGradientTypeAttr = "llama.gradient_type";
+
+/// Type of the cotangent of `value`: its own type, with the element type of
+/// `llama.gradient_type` if it is a block argument that carries one.
+RankedTensorType cotangentType(Value value);
+
+} // namespace mlir::llama
+
+#endif // LLAMAC_LLAMA_LLAMA_H

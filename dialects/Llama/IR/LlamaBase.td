@@ -1,0 +1,65 @@
+//===- LlamaBase.td - The llama dialect --------------------*- tablegen -*-===//
+//
+// Part of llamac, under the Apache License v2.0 with LLVM Exceptions.
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+//
+//===----------------------------------------------------------------------===//
+#ifndef LLAMAC_LLAMA_LLAMABASE_TD
+#define LLAMAC_LLAMA_LLAMABASE_TD
+
+include "dialects/Interfaces/OpInterfaces.td"
+include "mlir/IR/EnumAttr.td"
+include "mlir/IR/OpBase.td"
+include "mlir/IR/SymbolInterfaces.td"
+include "mlir/Interfaces/InferTypeOpInterface.td"
+include "mlir/Interfaces/SideEffectInterfaces.td"
+
+def Llama_Dialect : Dialect {
+  let name = "llama";
+  let cppNamespace = "::mlir::llama";
+  let summary = "What is computed: the Llama 3 vision model, its loss and gradients";
+  let description = [{
+    Ops on tensors, in the field's terms. A layer of the model is a *block*: a
+    private `func.func` with the unit attribute `llama.block`. The model is a
+    function that applies blocks (`llama.apply`) to activations and parameters
+    (`llama.parameter`). Nothing here knows a device, an address or a rank.
+
+    Shapes in the descriptions: B samples, S text tokens, T keys, M images per
+    sample, A = B * M images, H query heads, K key and value heads, D head size,
+    C channels, V vocabulary. A leading `..` is any number of dimensions.
+
+    `statistics` is the type in which a row statistic (mean square, softmax, a
+    sum) is formed, `accumulation` the type in which a product or a parameter
+    gradient is summed. `element_type` is the result's element type where it is
+    not that of the first operand.
+  }];
+  let dependentDialects = ["::mlir::func::FuncDialect"];
+  let useDefaultAttributePrinterParser = 1;
+}
+
+class Llama_Op<string mnemonic, list<Trait> traits = []>
+    : Op<Llama_Dialect, mnemonic, traits>;
+
+// An op that computes: pure, with an inferred result type, a decomposition and
+// a cost. Its verifier checks the numbered constraints of its description.
+class Llama_ComputeOp<string mnemonic, list<Trait> traits = []>
+    : Llama_Op<mnemonic, !listconcat([Pure, InferTypeOpAdaptor,
+        DeclareOpInterfaceMethods<DecompositionOpInterface>], traits)> {
+  let assemblyFormat = "operands attr-dict `:` functional-type(operands, results)";
+  let hasVerifier = 1;
+}
+
+// Traits of ops that do matrix work, and of forward ops.
+def Llama_NoCost : DeclareOpInterfaceMethods<CostOpInterface>;
+def Llama_Cost : DeclareOpInterfaceMethods<CostOpInterface, ["countOperations"]>;
+def Llama_Vjp : DeclareOpInterfaceMethods<DifferentiableOpInterface>;
+
+def Llama_Tensor : RankedTensorOf<[F32, BF16, F64]>;
+def Llama_Scalar : 1DTensorOf<[F32, BF16, F64]>; // one element, shape [1]
+def Llama_IndexTensor : RankedTensorOf<[I64]>;
+def Llama_SymbolArray : TypedArrayAttrBase<FlatSymbolRefAttr, "array of symbols"> {
+  let constBuilderCall = "$_builder.getArrayAttr($0)";
+}
+def Llama_PositiveInt : ConfinedAttr<I64Attr, [IntPositive]>;
+
+#endif // LLAMAC_LLAMA_LLAMABASE_TD

@@ -1,0 +1,59 @@
+//===- LlamaDialect.cpp - The llama dialect -------------------------------===//
+//
+// Part of llamac, under the Apache License v2.0 with LLVM Exceptions.
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+//
+//===----------------------------------------------------------------------===//
+#include "dialects/Llama/IR/Llama.h"
+
+#include "mlir/IR/DialectImplementation.h"
+#include "llvm/ADT/SmallPtrSet.h"
+#include "llvm/ADT/TypeSwitch.h"
+
+using namespace mlir;
+using namespace mlir::llama;
+
+#include "dialects/Interfaces/OpInterfaces.cpp.inc"
+#include "dialects/Llama/IR/LlamaDialect.cpp.inc"
+#include "dialects/Llama/IR/LlamaEnums.cpp.inc"
+#define GET_ATTRDEF_CLASSES
+#include "dialects/Llama/IR/LlamaAttributes.cpp.inc"
+
+void LlamaDialect::initialize() {
+  addAttributes<
+#define GET_ATTRDEF_LIST
+#include "dialects/Llama/IR/LlamaAttributes.cpp.inc"
+      >();
+  addOperations<
+#define GET_OP_LIST
+#include "dialects/Llama/IR/LlamaOps.cpp.inc"
+      >();
+}
+
+RankedTensorType llama::cotangentType(Value value) {
+  auto type = cast<RankedTensorType>(value.getType());
+  auto argument = dyn_cast<BlockArgument>(value);
+  if (!argument)
+    return type;
+  auto function = dyn_cast<func::FuncOp>(argument.getOwner()->getParentOp());
+  if (!function)
+    return type;
+  auto element = function.getArgAttrOfType<TypeAttr>(argument.getArgNumber(), kGradientTypeAttr);
+  return element ? type.clone(element.getValue()) : type;
+}
+
+int64_t llama::detail::bytesOfOperandsAndResults(Operation *op) {
+  int64_t bytes = 0;
+  auto add = [&](Type type) {
+    auto tensor = dyn_cast<RankedTensorType>(type);
+    if (tensor && tensor.hasStaticShape())
+      bytes += tensor.getNumElements() * tensor.getElementTypeBitWidth() / 8;
+  };
+  llvm::SmallPtrSet<Value, 8> seen;
+  for (Value operand : op->getOperands())
+    if (seen.insert(operand).second)
+      add(operand.getType());
+  for (Type type : op->getResultTypes())
+    add(type);
+  return bytes;
+}

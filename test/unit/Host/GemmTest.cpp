@@ -1,0 +1,110 @@
+//===- GemmTest.cpp - Matrix products against plain loops in double -------===//
+//
+// Part of llamac, under the Apache License v2.0 with LLVM Exceptions.
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+//
+//===----------------------------------------------------------------------===//
+#include "Values.h"
+
+#include <thread>
+#include <tuple>
+
+using namespace values;
+
+namespace {
+
+struct Types {
+  int64_t type, resultType;
+  double tolerance; // of the result type's rounding, in units of its rms
+};
+constexpr Types types[] = {{LLRT_F32, LLRT_F32, 1e-5},
+                           {LLRT_BF16, LLRT_BF16, 1e-2},
+                           {LLRT_BF16, LLRT_F32, 1e-5},
+                           {LLRT_F64, LLRT_F64, 1e-13}};
+
+Doubles reference(const LlrtGemm &g, const Array &a, const Array &b,
+                  const Array *bias, const Array &c) {
+  Doubles result(g.m * g.n);
+  for (int64_t i = 0; i != g.m; ++i)
+    for (int64_t j = 0; j != g.n; ++j) {
+      double sum = (g.accumulate ? c.get(i * g.n + j) : 0) +
+                   (bias ? bias->get(j) : 0);
+      for (int64_t l = 0; l != g.k; ++l)
+        sum += a.get(g.transpose_a ? l * g.m + i : i * g.k + l) *
+               b.get(g.transpose_b ? j * g.k + l : l * g.n + j);
+      result[i * g.n + j] = sum;
+    }
+  return result;
+}
+
+void checkGemm(std::mt19937 &generator, const LlrtGemm &g, bool withBias,
+               double tolerance) {
+  SCOPED_TRACE(testing::Message()
+               << "type " << g.type << " to " << g.result_type << ", " << g.m
+               << " x " << g.n << " x " << g.k << ", transposed "
+               << g.transpose_a << g.transpose_b << ", accumulate "
+               << g.accumulate << ", bias " << withBias);
+  Array a = draw(generator, g.type, g.m * g.k);
+  Array b = draw(generator, g.type, g.k * g.n);
+  Array bias = draw(generator, g.type, g.n);
+  // Without `accumulate` C may hold anything, NaN too.
+  Array c = g.accumulate ? draw(generator, g.result_type, g.m * g.n)
+                         : Array(g.result_type, g.m * g.n);
+  Doubles wanted = reference(g, a, b, withBias ? &bias : nullptr, c);
+  llrt_gemm(&g, a.data(), b.data(), withBias ? bias.data() : nullptr, c.data());
+  expectClose(c.doubles(), wanted, tolerance, "C");
+}
+
+class Gemm : public testing::TestWithParam<int> {
+protected:
+  void SetUp() override { llrt_set_threads(GetParam()); }
+};
+
+// All types, transposes, accumulation and bias, at sizes small, odd and large
+// enough to be shared among threads.
+TEST_P(Gemm, EveryVariantMatchesPlainLoops) {
+  std::mt19937 generator(1);
+  const std::tuple<int, int, int> sizes[] = {
+      {1, 1, 1},    {1, 7, 3},    {5, 1, 2},     {3, 4, 1},
+      {17, 33, 65}, {1, 300, 80}, {130, 96, 40}, {200, 160, 144}};
+  for (const Types &t : types)
+    for (auto [m, n, k] : sizes)
+      for (int variant = 0; variant != 16; ++variant)
+        checkGemm(generator,
+                  {t.type, t.resultType, m, n, k, variant & 1,
+                   variant >> 1 & 1, variant >> 2 & 1},
+                  variant >> 3 & 1, t.tolerance);
+}
+
+// A second call finds the compiled product and reads its own operands.
+TEST_P(Gemm, RepeatedCallsUseTheirOwnOperands) {
+  std::mt19937 generator(2);
+  for (int call = 0; call != 3; ++call)
+    checkGemm(generator, {LLRT_F32, LLRT_F32, 24, 40, 56, 0, 1, 0}, false, 1e-5);
+}
+
+INSTANTIATE_TEST_SUITE_P(Threads, Gemm, testing::Values(1, 2));
+
+// Ranks that are threads multiply at the same time, each with its own plans.
+TEST(GemmRanks, ThreadsOfOneProcessDoNotDisturbEachOther) {
+  auto rank = [](int seed) {
+    llrt_set_threads(1);
+    std::mt19937 generator(seed);
+    for (int call = 0; call != 20; ++call)
+      for (const Types &t : types)
+        checkGemm(generator, {t.type, t.resultType, 33, 48, 20, 0, 1, 1}, true,
+                  t.tolerance);
+  };
+  std::thread first(rank, 3), second(rank, 4);
+  first.join();
+  second.join();
+}
+
+TEST(HostLibraries, AreFoundForEveryType) {
+  for (int64_t type : {LLRT_F32, LLRT_BF16, LLRT_F64, LLRT_I64}) {
+    const char *error = llrt_host_library_error(type);
+    EXPECT_EQ(error, nullptr) << error;
+  }
+}
+
+} // namespace
