@@ -301,12 +301,12 @@ void WebDataset::seek(DataPosition position) {
   place = {position.shard, 0};
   file.reset();
   pending.reset();
-  for (int64_t i = 0; i < position.sample; ++i)
-    if (!skip() || (place.shard != position.shard && i + 1 < position.sample))
+  for (int64_t done = 0; done < position.sample; ++done)
+    if (place.shard != position.shard || !skip())
       fail(position.shard < int64_t(shards.size())
                ? shards[size_t(position.shard)]
                : "data position",
-           ": expected at least ", position.sample, " samples, got ", i + 1);
+           ": expected at least ", position.sample, " samples, got ", done);
 }
 
 } // namespace llrt
