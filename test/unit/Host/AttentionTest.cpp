@@ -284,12 +284,10 @@ void check(const Problem &p) {
     else
       EXPECT_NEAR(found.lse.get(i), forward.lse[i], 1e-5) << "lse[" << i << "]";
   // With one key in sight dQ and dK are 0 up to rounding: hold them to dV's size.
-  double size = 0;
-  for (double value : backward.dV)
-    size += value * value;
-  size = std::sqrt(size / backward.dV.size());
-  auto gradient = [&](const Array &array, Doubles wanted, const char *what) {
+  auto gradient = [&](const Array &array, const Doubles &wanted,
+                      const char *what) {
     Doubles values = array.doubles();
+    double size = std::max(rms(wanted), rms(backward.dV));
     for (size_t i = 0; i != wanted.size(); ++i)
       ASSERT_LE(std::abs(values[i] - wanted[i]),
                 tolerance * std::max(size, std::abs(wanted[i])))

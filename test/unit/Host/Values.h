@@ -84,15 +84,19 @@ inline Array draw(std::mt19937 &generator, int64_t type, int64_t count) {
   return Array(type, result);
 }
 
+inline double rms(const Doubles &values) {
+  double squares = 0;
+  for (double value : values)
+    squares += value * value;
+  return std::sqrt(squares / values.size());
+}
+
 // Each value lies within `tolerance` times the root mean square of the wanted
 // ones (all of them, so that values near 0 are not held to their own size).
 inline void expectClose(const Doubles &found, const Doubles &wanted,
                         double tolerance, const char *what) {
   ASSERT_EQ(found.size(), wanted.size()) << what;
-  double squares = 0;
-  for (double value : wanted)
-    squares += value * value;
-  double bound = tolerance * std::sqrt(squares / wanted.size()) + 1e-30;
+  double bound = tolerance * rms(wanted) + 1e-30;
   for (size_t i = 0; i != found.size(); ++i)
     ASSERT_LE(std::abs(found[i] - wanted[i]),
               std::max(bound, tolerance * std::abs(wanted[i])))

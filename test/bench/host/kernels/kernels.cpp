@@ -1,1 +1,159 @@
-int main(){}
+//===- kernels.cpp - Speed of the host kernels ----------------------------===//
+//
+// Part of llamac, under the Apache License v2.0 with LLVM Exceptions.
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+//
+//===----------------------------------------------------------------------===//
+//
+// usage: kernels [THREADS]
+//
+// Prints GFLOP/s (best of several runs) of matrix products and of attention, the
+// latter also as a share of the best matrix product of its type in this run.
+// Attention counts only pairs of query and key that see each other: forward two
+// products, backward five, 2 D operations per pair and product.
+//
+//===----------------------------------------------------------------------===//
+#include "llrt/Kernels.h"
+
+#include <algorithm>
+#include <chrono>
+#include <cmath>
+#include <cstdio>
+#include <cstdlib>
+#include <functional>
+#include <vector>
+
+// Best time of a run in seconds: at least 5 runs and half a second.
+static double measure(const std::function<void()> &run) {
+  using Clock = std::chrono::steady_clock;
+  auto seconds = [](Clock::duration time) {
+    return std::chrono::duration<double>(time).count();
+  };
+  run();
+  double best = INFINITY;
+  auto start = Clock::now();
+  for (int i = 0; i < 5 || seconds(Clock::now() - start) < 0.5; ++i) {
+    auto before = Clock::now();
+    run();
+    best = std::min(best, seconds(Clock::now() - before));
+  }
+  return best;
+}
+
+static const char *name(int64_t type) {
+  return type == LLRT_BF16 ? "bf16" : type == LLRT_F32 ? "f32" : "f64";
+}
+
+// `count` numbers in [-1, 1) of `type`, in an array of 8-byte units.
+static std::vector<double> numbers(int64_t type, int64_t count) {
+  std::vector<double> memory(count);
+  uint32_t state = 1;
+  for (int64_t i = 0; i != count; ++i) {
+    state = state * 1664525 + 1013904223;
+    float value = float(int32_t(state)) / 2147483648.f;
+    if (type == LLRT_F64)
+      memory[i] = value;
+    else if (type == LLRT_F32)
+      reinterpret_cast<float *>(memory.data())[i] = value;
+    else
+      reinterpret_cast<uint16_t *>(memory.data())[i] =
+          *reinterpret_cast<uint32_t *>(&value) >> 16;
+  }
+  return memory;
+}
+
+static double gemm(int64_t type, int64_t resultType, int64_t m, int64_t n,
+                   int64_t k, int64_t transposeA, int64_t transposeB,
+                   int64_t accumulate) {
+  LlrtGemm g = {type, resultType, m, n, k, transposeA, transposeB, accumulate};
+  auto a = numbers(type, m * k), b = numbers(type, k * n);
+  auto c = numbers(resultType, m * n);
+  double time =
+      measure([&] { llrt_gemm(&g, a.data(), b.data(), nullptr, c.data()); });
+  double rate = 2e-9 * m * n * k / time;
+  printf("gemm %-4s -> %-4s %5ld x %5ld x %5ld %s%s%s  %7.1f GFLOP/s\n",
+         name(type), name(resultType), long(m), long(n), long(k),
+         transposeA ? "A^T " : "A ", transposeB ? "B^T" : "B",
+         accumulate ? " +=" : "   ", rate);
+  return rate;
+}
+
+struct Shape {
+  const char *what;
+  int64_t mask, batch, queries, keys, heads, kvHeads, headSize, images, tiles;
+};
+
+static void attention(int64_t type, const Shape &s, double peak) {
+  LlrtAttention at = {.type = type,
+                      .batch = s.batch,
+                      .queries = s.queries,
+                      .keys = s.keys,
+                      .heads = s.heads,
+                      .kv_heads = s.kvHeads,
+                      .head_size = s.headSize,
+                      .mask = s.mask,
+                      .images = s.images,
+                      .tile_count = s.tiles,
+                      .tile_stride = s.tiles ? s.keys / s.tiles : 0,
+                      .tile_tokens = 0,
+                      .scale = 1 / std::sqrt(double(s.headSize))};
+  // All tokens are real, every query sees all images.
+  at.tile_tokens = s.tiles ? at.keys / at.tile_count / std::max<int64_t>(s.images, 1)
+                           : 0;
+  std::vector<int64_t> mask0, mask1(s.batch * s.queries), mask2;
+  double pairs = double(s.queries) * s.keys;
+  if (s.mask == LLRT_MASK_CAUSAL) {
+    for (int64_t i = 0; i != s.batch * s.queries; ++i)
+      mask0.push_back(i % s.queries);
+    pairs = s.queries * (s.queries + 1) / 2.;
+  } else if (s.mask == LLRT_MASK_ENCODER) {
+    mask0.assign(s.batch, s.tiles);
+  } else {
+    mask0.assign(s.batch * s.queries, 0);
+    mask1.assign(s.batch * s.queries, s.images);
+    mask2.assign(s.batch * s.images, s.tiles);
+  }
+  int64_t queryCount = s.batch * s.queries * s.heads * s.headSize;
+  int64_t keyCount = s.batch * s.keys * s.kvHeads * s.headSize;
+  auto q = numbers(type, queryCount), dOut = q, out = q, dQ = q;
+  auto k = numbers(type, keyCount), v = k, dK = k, dV = k;
+  std::vector<float> lse(s.batch * s.queries * s.heads);
+  double forward = measure([&] {
+    llrt_attention_forward(&at, q.data(), k.data(), v.data(), mask0.data(),
+                           mask1.data(), mask2.data(), out.data(), lse.data());
+  });
+  double backward = measure([&] {
+    llrt_attention_backward(&at, dOut.data(), q.data(), k.data(), v.data(),
+                            mask0.data(), mask1.data(), mask2.data(),
+                            out.data(), lse.data(), dQ.data(), dK.data(),
+                            dV.data());
+  });
+  double product = 2e-9 * pairs * s.batch * s.heads * s.headSize;
+  printf("%-28s %-4s  forward %7.1f GFLOP/s %3.0f %%   backward %7.1f GFLOP/s "
+         "%3.0f %%\n",
+         s.what, name(type), 2 * product / forward,
+         200 * product / forward / peak, 5 * product / backward,
+         500 * product / backward / peak);
+}
+
+int main(int argc, char **argv) {
+  llrt_set_threads(argc > 1 ? atoi(argv[1]) : 1);
+  printf("%ld threads\n", long(llrt_threads()));
+  for (int64_t type : {LLRT_F32, LLRT_BF16}) {
+    double peak = std::max({gemm(type, type, 2048, 2048, 2048, 0, 1, 0),
+                            gemm(type, type, 1024, 4096, 4096, 0, 1, 0),
+                            gemm(type, LLRT_F32, 2048, 2048, 2048, 1, 0, 1),
+                            gemm(type, type, 128, 1024, 1024, 0, 0, 0)});
+    const Shape shapes[] = {
+        {"text 2048, D 128, G 4", LLRT_MASK_CAUSAL, 1, 2048, 2048, 8, 2, 128, 0, 0},
+        {"text 512, D 128, G 4", LLRT_MASK_CAUSAL, 2, 512, 512, 8, 2, 128, 0, 0},
+        {"text 256, D 16, G 2", LLRT_MASK_CAUSAL, 4, 256, 256, 8, 4, 16, 0, 0},
+        {"encoder 2336, D 80", LLRT_MASK_ENCODER, 1, 2336, 2336, 4, 4, 80, 0, 4},
+        {"cross 192 x 2308, D 128, G 4", LLRT_MASK_IMAGES, 1, 192, 2308, 8, 2,
+         128, 1, 4},
+    };
+    for (const Shape &shape : shapes)
+      attention(type, shape, peak);
+  }
+  gemm(LLRT_F64, LLRT_F64, 512, 512, 512, 0, 1, 0);
+}
