@@ -160,6 +160,13 @@ static dnnl_memory_desc_t matrix(int64_t type, int64_t rows, int64_t columns,
   return result;
 }
 
+// oneDNN reads OpenMP's count for the calling thread, most implementations when
+// a primitive is made, some (f32 below AVX-512) again at each run.
+static void useThreads(int64_t threads) {
+  if (omp_get_max_threads() != threads)
+    omp_set_num_threads(threads);
+}
+
 MatmulPlan *llrt::findMatmul(const Matmul &matmul) {
   ThreadState &state = threadState();
   auto [position, isNew] = state.plans.try_emplace(matmul);
@@ -191,16 +198,13 @@ MatmulPlan *llrt::findMatmul(const Matmul &matmul) {
                                                 dnnl_scratchpad_mode_user),
         "dnnl_primitive_attr_set_scratchpad_mode");
 
-  // A primitive is compiled for the thread count of the thread that makes it.
-  int threadsBefore = omp_get_max_threads();
-  omp_set_num_threads(d.threads);
+  useThreads(d.threads);
   dnnl_primitive_desc_t compiled;
   check(dnnl.primitive_desc_create(&compiled, &description, attributes,
                                    dnnl.engine, nullptr),
         "dnnl_primitive_desc_create");
   dnnl_primitive_t primitive;
   check(dnnl.primitive_create(&primitive, compiled), "dnnl_primitive_create");
-  omp_set_num_threads(threadsBefore);
   state.primitives.push_back(primitive);
 
   auto memory = [&](const dnnl_memory_desc_t *layout) {
@@ -212,6 +216,7 @@ MatmulPlan *llrt::findMatmul(const Matmul &matmul) {
   };
   const dnnl_memory_desc_t *scratchpad =
       dnnl.primitive_desc_query_md(compiled, dnnl_query_scratchpad_md, 0);
+  plan.threads = d.threads;
   plan.primitive = primitive;
   plan.a = memory(&a);
   plan.b = memory(&b);
@@ -230,6 +235,7 @@ void MatmulPlan::run(const void *aData, const void *bData, void *cData,
                      const void *biasData) const {
   const Library &dnnl = library();
   ThreadState &state = threadState();
+  useThreads(threads);
   dnnl_exec_arg_t arguments[5];
   int count = 0;
   auto pass = [&](int name, void *memory, const void *data) {

@@ -56,7 +56,7 @@ private:
   void *primitive = nullptr;                        // dnnl_primitive_t
   void *a = nullptr, *b = nullptr, *bias = nullptr; // dnnl_memory_t
   void *c = nullptr, *scratchpad = nullptr;
-  int64_t scratchpadBytes = 0;
+  int64_t scratchpadBytes = 0, threads = 1;
 };
 
 // The calling thread's plan for `matmul`, compiled when first asked for (0.1 to

@@ -21,15 +21,16 @@ extern "C" int omp_get_max_threads(void);
 extern "C" int omp_get_num_threads(void);
 extern "C" int omp_get_thread_num(void);
 
-// 0: not set, take OpenMP's default (OMP_NUM_THREADS or the number of cores).
-static thread_local int64_t threadCount = 0;
+// At first OpenMP's default: OMP_NUM_THREADS or the number of cores. Kept here,
+// as OneDnn.cpp sets OpenMP's own count for each product.
+static thread_local int64_t threadCount = omp_get_max_threads();
 
 void llrt_set_threads(int64_t count) {
   threadCount = std::max<int64_t>(count, 1);
 }
 
 int64_t llrt_threads(void) {
-  return threadCount ? threadCount : omp_get_max_threads();
+  return threadCount;
 }
 
 namespace {
