@@ -1,0 +1,179 @@
+//===- ImageTest.cpp - Tests of images and their tiles -------------------===//
+//
+// Part of llamac, under the Apache License v2.0 with LLVM Exceptions.
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+//
+//===----------------------------------------------------------------------===//
+#include "src/Data/ImagePipeline.h"
+
+#include "TestFiles.h"
+#include "src/Data/SafeTensors.h"
+
+#include <algorithm>
+#include <cmath>
+#include <random>
+
+using namespace llrt;
+using namespace llrt::test;
+
+namespace {
+
+std::string configText(int64_t tile, const std::string &more = "") {
+  std::string side = std::to_string(tile);
+  return "{\"image_processor_type\":\"MllamaImageProcessor\",\"size\":{\"height\":" +
+         side + ",\"width\":" + side +
+         "},\"image_mean\":[0.48145466,0.4578275,0.40821073],"
+         "\"image_std\":[0.26862954,0.26130258,0.27577711]" + more + "}";
+}
+
+std::string_view bytesOf(const TensorView &view) {
+  return {reinterpret_cast<const char *>(view.data), view.bytes};
+}
+
+// The largest difference of two lists of bytes.
+template <typename A, typename B>
+int largestDifference(const A &a, const B &b, size_t count) {
+  int most = 0;
+  for (size_t i = 0; i < count; ++i)
+    most = std::max(most, std::abs(int(uint8_t(a[i])) - int(uint8_t(b[i]))));
+  return most;
+}
+
+// Decoding equals PIL, tiles equal transformers (make_image_golden.py): bit for
+// bit before normalization, and 1e-5 per pixel on the average after it.
+TEST(Image, EqualsTransformers) {
+  SafeTensors file(golden("images_golden.safetensors"));
+  nlohmann::json cases =
+      parseJson(MappedFile(golden("images_golden.json")).text(), "golden");
+  ASSERT_GT(cases.size(), 30u);
+  Folder folder;
+  for (const nlohmann::json &item : cases) {
+    std::string name = item["name"];
+    SCOPED_TRACE(name);
+    int64_t side = item["tile"], tiles = item["tiles"];
+    ImagePipeline pipeline(folder.write("p.json", configText(side)));
+    Image image = decodeImage(bytesOf(file.at(name + ".file")), name);
+    if (const TensorView *rgb = file.find(name + ".rgb")) {
+      ASSERT_EQ(rgb->shape,
+                (std::vector<int64_t>{image.height, image.width, 3}));
+      EXPECT_EQ(largestDifference(image.pixels, bytesOf(*rgb), rgb->bytes), 0);
+    }
+
+    FittedImage fitted = pipeline.fit(image);
+    ASSERT_EQ(fitted.aspectRatioId, item["aspect_ratio_id"].get<int64_t>());
+    Canvas canvas = canvases[size_t(fitted.aspectRatioId - 1)];
+    std::string_view want = bytesOf(file.at(name + ".tiles")); // [tiles, 3, R, R]
+    ASSERT_EQ(want.size(), size_t(tiles * 3 * side * side));
+    int most = 0;
+    size_t at = 0;
+    for (int64_t tile = 0; tile < tiles; ++tile)
+      for (int64_t channel = 0; channel < 3; ++channel)
+        for (int64_t y = 0; y < side; ++y)
+          for (int64_t x = 0; x < side; ++x, ++at) {
+            int64_t row = tile / canvas.wide * side + y;
+            int64_t column = tile % canvas.wide * side + x;
+            int got = fitted.canvas.pixels[size_t(
+                (row * fitted.canvas.width + column) * 3 + channel)];
+            most = std::max(most, std::abs(got - int(uint8_t(want[at]))));
+          }
+    EXPECT_EQ(most, 0);
+
+    ImageTiles result = pipeline.process(image);
+    EXPECT_EQ(result.tiles, tiles);
+    ASSERT_EQ(result.pixels.size(), size_t(4 * 3 * side * side));
+    const double mean[] = {0.48145466, 0.4578275, 0.40821073};
+    const double deviation[] = {0.26862954, 0.26130258, 0.27577711};
+    double sum = 0, worst = 0;
+    for (size_t i = 0; i < result.pixels.size(); ++i) {
+      size_t channel = i / size_t(side * side) % 3;
+      double expected =
+          i < want.size()
+              ? (uint8_t(want[i]) / 255.0 - mean[channel]) / deviation[channel]
+              : 0;
+      worst = std::max(worst, std::fabs(result.pixels[i] - expected));
+      sum += result.pixels[i];
+    }
+    EXPECT_LT(worst, 1e-6);
+    EXPECT_NEAR(sum, item["sum"].get<double>(), 1e-7 * double(want.size()) + 1e-3);
+    int64_t marked = 0;
+    for (int64_t bit : item["mask"].get<std::vector<int64_t>>())
+      marked += bit;
+    EXPECT_EQ(tilesOfAspect(fitted.aspectRatioId), marked);
+  }
+}
+
+// A broken or strange image is an error, whatever is broken.
+TEST(Image, RefusesBrokenImages) {
+  EXPECT_ERROR(decodeImage("", "a.png"), "a.png: expected a PNG or JPEG image");
+  EXPECT_ERROR(decodeImage("GIF89a", "a.png"), "expected a PNG or JPEG image");
+  EXPECT_ERROR(decodeImage("\x89PNG\r\n\x1a\n", "a.png"), "cut short");
+  EXPECT_ERROR(decodeImage("\xff\xd8\xff\xd9", "a.jpg"), "a.jpg: broken JPEG");
+  SafeTensors file(golden("images_golden.safetensors"));
+  std::mt19937 draw(1);
+  for (const char *name : {"png_rgba.file", "png_palette_transparent.file",
+                           "jpeg_420.file", "jpeg_progressive.file",
+                           "jpeg_cmyk.file"}) {
+    std::string good(bytesOf(file.at(name)));
+    EXPECT_ERROR(decodeImage(good.substr(0, good.size() / 2), name), "broken");
+    for (int round = 0; round < 200; ++round) {
+      std::string bad = good;
+      for (unsigned i = 0, n = 1 + draw() % 5; i < n; ++i)
+        bad[draw() % std::min<size_t>(bad.size(), 800)] = char(draw());
+      // Sizes beyond 4096 would only cost time here.
+      if (bad[0] == '\x89' && (bad[16] || bad[17] || bad[20] || bad[21]))
+        continue;
+      try {
+        decodeImage(bad, name);
+      } catch (const Error &) {
+      }
+    }
+  }
+  // A header that asks for 2^31 - 1 pixels a side.
+  std::string huge(bytesOf(file.at("png_rgba.file")));
+  huge.replace(16, 8, std::string("\x7f\xff\xff\xff\x7f\xff\xff\xff", 8));
+  EXPECT_ERROR(decodeImage(huge, "huge"), "broken PNG");
+}
+
+TEST(ImagePipeline, RefusesBrokenConfigs) {
+  Folder folder;
+  auto expect = [&](const std::string &text, const std::string &part) {
+    std::string path = folder.write("p.json", text);
+    EXPECT_ERROR(ImagePipeline pipeline(path), part);
+  };
+  EXPECT_EQ(ImagePipeline(folder.write("p.json", configText(560))).tileSize(), 560);
+  ImagePipeline full(folder.write(
+      "p.json", configText(56, ",\"do_pad\":true,\"do_resize\":true,"
+                               "\"max_image_tiles\":4,\"resample\":2,"
+                               "\"rescale_factor\":0.00392156862745098")));
+  expect("[]", "p.json: expected a JSON object, got array");
+  expect("{", "p.json: expected JSON");
+  expect("{}", "field 'size': expected equal height and width, 1 to 8192, got nothing");
+  expect(configText(56, ",\"do_pad\":false"), "field 'do_pad': expected true, got false");
+  expect(configText(56, ",\"do_normalize\":null"), "field 'do_normalize'");
+  expect(configText(56, ",\"resample\":3"), "field 'resample': expected 2, got 3");
+  expect(configText(56, ",\"max_image_tiles\":9"), "field 'max_image_tiles'");
+  expect(configText(56, ",\"rescale_factor\":0"), "field 'rescale_factor'");
+  expect(configText(0), "field 'size'");
+  expect(configText(56, ",\"size\":1"), "key 'size' appears twice");
+  expect("{\"size\":{\"height\":56,\"width\":55}}", "got {\"height\":56,\"width\":55}");
+  expect("{\"size\":{\"height\":56,\"width\":56}}", "field 'image_mean'");
+  expect("{\"size\":{\"height\":56,\"width\":56},\"image_mean\":[0,0,0],"
+         "\"image_std\":[1,1,0]}", "field 'image_std': expected three numbers greater");
+  expect("{\"image_processor_type\":\"CLIPImageProcessor\"}",
+         "field 'image_processor_type'");
+}
+
+// An image of the wanted size stays as it is; one colour stays one colour.
+TEST(Image, ResizeKeepsWhatItMust) {
+  Image image = {3, 2, {}};
+  for (int i = 0; i < 18; ++i)
+    image.pixels.push_back(uint8_t(i * 14));
+  EXPECT_EQ(resizeBilinear(image, 3, 2).pixels, image.pixels);
+  Image flat = {7, 5, std::vector<uint8_t>(7 * 5 * 3, 201)};
+  for (auto [width, height] : {std::pair{1, 1}, {3, 40}, {100, 2}}) {
+    Image resized = resizeBilinear(flat, width, height);
+    EXPECT_EQ(resized.pixels, std::vector<uint8_t>(size_t(width * height * 3), 201));
+  }
+}
+
+} // namespace
