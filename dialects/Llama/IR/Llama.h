@@ -32,6 +32,14 @@ inline constexpr llvm::StringLiteral kBlockAttr = "llama.block";
 /// not its own (image states: f32, the sum of many layers' contributions).
 inline constexpr llvm::StringLiteral kGradientTypeAttr = "llama.gradient_type";
 
+/// Attribute of a block's result: the number of the argument whose place (whose
+/// buffer) it takes. State that a block updates: gradients, masters, moments.
+inline constexpr llvm::StringLiteral kInPlaceAttr = "llama.in_place";
+
+/// Attributes of a graph's arguments and results: the name of the input or output.
+inline constexpr llvm::StringLiteral kInputAttr = "llama.input";
+inline constexpr llvm::StringLiteral kOutputAttr = "llama.output";
+
 /// Type of the cotangent of `value`: its own type, with the element type of
 /// `llama.gradient_type` if it is a block argument that carries one.
 RankedTensorType cotangentType(Value value);

@@ -1,0 +1,145 @@
+//===- Passes.td - Model graph to training graph -----------*- tablegen -*-===//
+//
+// Part of llamac, under the Apache License v2.0 with LLVM Exceptions.
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+//
+//===----------------------------------------------------------------------===//
+#ifndef LLAMAC_TRAIN_PASSES_TD
+#define LLAMAC_TRAIN_PASSES_TD
+
+include "mlir/Pass/PassBase.td"
+
+def SpecializePass : Pass<"llama-specialize", "mlir::ModuleOp"> {
+  let summary = "Fix the number of samples, tokens and images of a micro-batch";
+  let description = [{
+    Needs a model graph (`@model` applies blocks). Gives the inputs of `@model`
+    static shapes by name, then the blocks and their applications by inference.
+
+    Before, with `batch=2 text-length=16`:
+    ```mlir
+    func.func private @embedding(%ids: tensor<?x?xi64>, %table: tensor<512x8xf32>) -> tensor<?x?x8xf32>
+    ```
+    After:
+    ```mlir
+    func.func private @embedding(%ids: tensor<2x16xi64>, %table: tensor<512x8xf32>) -> tensor<2x16x8xf32>
+    ```
+  }];
+  let options = [
+    Option<"batch", "batch", "int64_t", "1", "Samples of a micro-batch.">,
+    Option<"textLength", "text-length", "int64_t", "192", "Text tokens of a sample.">,
+    Option<"images", "images", "int64_t", "1", "Images of a sample (vision models).">];
+}
+
+def AssignPrecisionPass : Pass<"llama-assign-precision", "mlir::ModuleOp"> {
+  let summary = "Assign storage, compute, statistics and accumulation types";
+  let description = [{
+    Needs a model graph. Gives parameters the storage type and activations the
+    compute type, sets `statistics` and `accumulation` of every op, and records on
+    block arguments the type in which gradients are summed
+    (`llama.gradient_type`). Runs before differentiation, so that backward ops
+    are born with their types.
+
+    | precision | storage, compute | statistics | accumulation |
+    |---|---|---|---|
+    | bf16 | bf16 | f32 | f32 (`accumulate=bf16` to see what goes wrong) |
+    | f32 | f32 | f32 | f32 |
+    | f64 | f64 | f64 | f64 |
+
+    Before, with `precision=bf16`:
+    ```mlir
+    llama.parameter @w : tensor<8xf32> {initializer = #llama.initializer<ones>}
+    func.func private @norm(%x: tensor<2x8xf32>, %w: tensor<8xf32>) -> tensor<2x8xf32> attributes {llama.block}
+    ```
+    After:
+    ```mlir
+    llama.parameter @w : tensor<8xbf16> {initializer = #llama.initializer<ones>}
+    func.func private @norm(%x: tensor<2x8xbf16>, %w: tensor<8xbf16> {llama.gradient_type = f32}) -> tensor<2x8xbf16> attributes {llama.block}
+    ```
+  }];
+  let options = [
+    Option<"precision", "precision", "std::string", "\"bf16\"", "bf16, f32 or f64.">,
+    Option<"accumulate", "accumulate", "std::string", "\"f32\"",
+           "Type in which parameter gradients are summed: f32 or bf16.">];
+}
+
+def FreezePass : Pass<"llama-freeze", "mlir::ModuleOp"> {
+  let summary = "Mark the parameters that are not trained";
+  let description = [{
+    `trainable` is `all`; `adapter` (image encoder, projector, cross-attention
+    layers, the extra embedding rows); `adapter-without-rows`; or patterns of
+    checkpoint keys with `*`, separated by commas. Each pattern must name a
+    parameter. Source of `adapter`: llama3-vision specification F.
+
+    Before, with `trainable=head.*`:
+    ```mlir
+    llama.parameter @head.weight : tensor<8x8xf32> {initializer = #llama.initializer<normal>}
+    llama.parameter @norm.weight : tensor<8xf32> {initializer = #llama.initializer<ones>}
+    ```
+    After:
+    ```mlir
+    llama.parameter @head.weight : tensor<8x8xf32> {initializer = #llama.initializer<normal>}
+    llama.parameter @norm.weight : tensor<8xf32> {frozen, initializer = #llama.initializer<ones>}
+    ```
+  }];
+  let options = [Option<"trainable", "trainable", "std::string", "\"all\"",
+                        "all, adapter, adapter-without-rows or patterns.">];
+}
+
+def DifferentiatePass : Pass<"llama-differentiate", "mlir::ModuleOp"> {
+  let summary = "Make the training step: forward, then backward by blocks";
+  let description = [{
+    Needs `@model` with static shapes. For each block and each set of arguments
+    that need a gradient, forward and backward ops are built in one body, which is
+    then sliced into `@B.forward` (results and residuals), `@B.backward_input`
+    (gradients of inputs) and `@B.backward_weight` (adds gradients of parameters
+    to those so far). A residual is where a slice stops: with `recompute=none` at
+    every forward value, `selective` not at norms, activations, products and
+    sums, `full` only at the block's arguments. Views are never kept. A frozen
+    parameter loses its gradient op and the residuals that only it reads, because
+    nothing asks for them.
+
+    `@model` is renamed `@forward`; `@step` takes its inputs and `loss_gradient`,
+    the cotangent of the loss sum. A value that several applications read gets
+    the sum of their gradients by `@add.*` blocks.
+
+    Before:
+    ```mlir
+    func.func @model(%x: tensor<2x8xf32> {llama.input = "x"}) -> (tensor<1xf32> {llama.output = "loss"}) {
+      %loss = llama.apply @head(%x) parameters [@w] : (tensor<2x8xf32>) -> tensor<1xf32>
+      return %loss : tensor<1xf32>
+    }
+    ```
+    After:
+    ```mlir
+    func.func @step(%x: tensor<2x8xf32> {llama.input = "x"}, %d: tensor<1xf32> {llama.input = "loss_gradient"}) -> (tensor<1xf32> {llama.output = "loss"}) {
+      %loss, %r = llama.apply @head.forward(%x) parameters [@w] : (tensor<2x8xf32>) -> (tensor<1xf32>, tensor<2x8xf32>)
+      llama.apply @head.backward_weight(%d, %r) gradients [@w] : (tensor<1xf32>, tensor<2x8xf32>) -> ()
+      return %loss : tensor<1xf32>
+    }
+    ```
+  }];
+  let options = [Option<"recompute", "recompute", "std::string", "\"none\"",
+                        "none, selective or full.">];
+}
+
+def AddOptimizerPass : Pass<"llama-add-optimizer", "mlir::ModuleOp"> {
+  let summary = "Add the blocks of the optimizer";
+  let description = [{
+    Adds `@gradient_norm` (sum of squares) and `@adamw`, each over all trainable
+    elements at once: every trainable parameter in the order of its declaration,
+    padded to a multiple of 16 elements, the whole to a multiple of 1024. Where the
+    storage type is not the type of the master, `@adamw` also returns the rounded
+    weights.
+
+    Before:
+    ```mlir
+    llama.parameter @w : tensor<8xf32> {initializer = #llama.initializer<ones>}
+    ```
+    After:
+    ```mlir
+    func.func private @gradient_norm(%gradient: tensor<1024xf32>) -> tensor<1xf32> attributes {llama.block}
+    ```
+  }];
+}
+
+#endif // LLAMAC_TRAIN_PASSES_TD
