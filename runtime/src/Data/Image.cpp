@@ -246,6 +246,32 @@ uint8_t filter(const uint8_t *from, const Taps &tap, size_t stride) {
   return uint8_t(std::clamp(sum >> weightBits, 0, 255));
 }
 
+Image resizeWidth(const Image &image, int64_t width) {
+  if (width == image.width)
+    return image;
+  Image result = {width, image.height, {}};
+  result.pixels.reserve(size_t(width * image.height) * 3);
+  std::vector<Taps> taps = makeTaps(image.width, width);
+  for (int64_t y = 0; y < image.height; ++y)
+    for (const Taps &tap : taps)
+      for (int64_t channel = 0; channel < 3; ++channel)
+        result.pixels.push_back(filter(
+            &image.pixels[size_t(y * image.width * 3 + channel)], tap, 3));
+  return result;
+}
+
+Image resizeHeight(const Image &image, int64_t height) {
+  if (height == image.height)
+    return image;
+  Image result = {image.width, height, {}};
+  result.pixels.reserve(size_t(image.width * height) * 3);
+  for (const Taps &tap : makeTaps(image.height, height))
+    for (int64_t column = 0; column < image.width * 3; ++column)
+      result.pixels.push_back(
+          filter(&image.pixels[size_t(column)], tap, size_t(image.width) * 3));
+  return result;
+}
+
 } // namespace
 
 Image decodeImage(std::string_view bytes, const std::string &name) {
@@ -257,27 +283,12 @@ Image decodeImage(std::string_view bytes, const std::string &name) {
 }
 
 Image resizeBilinear(const Image &image, int64_t width, int64_t height) {
-  Image wide = image; // right width, old height
-  if (width != image.width) {
-    wide.width = width;
-    wide.pixels.resize(size_t(width * image.height) * 3);
-    std::vector<Taps> taps = makeTaps(image.width, width);
-    uint8_t *to = wide.pixels.data();
-    for (int64_t y = 0; y < image.height; ++y)
-      for (const Taps &tap : taps)
-        for (int64_t channel = 0; channel < 3; ++channel)
-          *to++ = filter(&image.pixels[size_t(y * image.width * 3 + channel)],
-                         tap, 3);
-  }
-  if (height == image.height)
-    return wide;
-  Image result = {width, height, {}};
-  result.pixels.reserve(size_t(width * height) * 3);
-  for (const Taps &tap : makeTaps(image.height, height))
-    for (int64_t column = 0; column < width * 3; ++column)
-      result.pixels.push_back(
-          filter(&wide.pixels[size_t(column)], tap, size_t(width) * 3));
-  return result;
+  // The order shows in the last bit. This is Pillow 13's, found by comparing 2,949
+  // random sizes; Pillow 11 always begins with the width.
+  bool heightFirst = height < image.height &&
+                     image.height - height > 2 * (image.width - width);
+  return heightFirst ? resizeWidth(resizeHeight(image, height), width)
+                     : resizeHeight(resizeWidth(image, width), height);
 }
 
 } // namespace llrt

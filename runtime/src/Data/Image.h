@@ -29,8 +29,8 @@ struct Image {
 // (the limit of PIL). Re-entrant.
 Image decodeImage(std::string_view bytes, const std::string &name);
 
-// `image` in a new size (each side at least 1), bit for bit as Pillow's
-// Image.resize with BILINEAR: a triangle filter, as wide as the reduction.
+// `image` in a new size (each side at least 1), bit for bit as Image.resize of
+// Pillow 13 with BILINEAR: a triangle filter, as wide as the reduction.
 Image resizeBilinear(const Image &image, int64_t width, int64_t height);
 
 } // namespace llrt

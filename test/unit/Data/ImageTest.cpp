@@ -40,7 +40,7 @@ int largestDifference(const A &a, const B &b, size_t count) {
 }
 
 // Decoding equals PIL, tiles equal transformers (make_image_golden.py): bit for
-// bit before normalization, and 1e-5 per pixel on the average after it.
+// bit before normalization, to rounding after it.
 TEST(Image, EqualsTransformers) {
   SafeTensors file(golden("images_golden.safetensors"));
   nlohmann::json cases =

@@ -176,7 +176,7 @@ TEST(SafeTensors, SurvivesDamage) {
   std::string good = readAll(path);
   std::mt19937 draw(1);
   int refused = 0;
-  for (int round = 0; round < 3000; ++round) {
+  for (int round = 0; round < 500; ++round) {
     std::string bad = good;
     for (unsigned i = 0, n = 1 + draw() % 4; i < n; ++i)
       bad[draw() % bad.size()] = char(draw() % 2 ? draw() : "[]{},:\"019-"[draw() % 11]);
@@ -192,7 +192,7 @@ TEST(SafeTensors, SurvivesDamage) {
       ++refused;
     }
   }
-  EXPECT_GT(refused, 1500);
+  EXPECT_GT(refused, 250);
 }
 
 TEST(SafeTensors, WriterRefuses) {

@@ -40,7 +40,7 @@ def add(name, tile, data):
 # Shapes: one per canvas, up and down, equal size, extreme.
 for h, w, tile in [(20, 30, 42), (42, 42, 42), (42, 84, 42), (50, 140, 42), (21, 90, 42), (90, 30, 42), (70, 75, 42),
                    (150, 40, 42), (140, 31, 42), (300, 20, 42), (5, 200, 42), (1, 1, 42), (1, 64, 42), (64, 1, 42), (133, 171, 56),
-                   (57, 57, 56), (113, 111, 56), (56, 168, 56), (100, 101, 56), (41, 43, 42), (85, 84, 42)]:
+                   (57, 57, 56), (113, 111, 56), (56, 168, 56), (100, 101, 56), (41, 43, 42), (85, 84, 42), (181, 83, 42)]:
     add(f"png_rgb_{h}x{w}", tile, encode(Image.fromarray(picture(h, w)), "PNG"))
 # JPEG: subsampling, gray, progressive, CMYK.
 for name, image, options in [
