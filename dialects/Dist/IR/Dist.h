@@ -1,0 +1,24 @@
+//===- Dist.h - The dist dialect -------------------------------*- C++ -*-===//
+//
+// Part of llamac, under the Apache License v2.0 with LLVM Exceptions.
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+//
+//===----------------------------------------------------------------------===//
+#ifndef LLAMAC_DIST_DIST_H
+#define LLAMAC_DIST_DIST_H
+
+#include "mlir/Bytecode/BytecodeOpInterface.h"
+#include "mlir/IR/BuiltinAttributes.h"
+#include "mlir/IR/BuiltinTypes.h"
+#include "mlir/IR/Dialect.h"
+#include "mlir/IR/OpImplementation.h"
+#include "mlir/IR/SymbolTable.h"
+#include "mlir/Interfaces/SideEffectInterfaces.h"
+
+#include "dialects/Dist/IR/DistDialect.h.inc"
+#define GET_ATTRDEF_CLASSES
+#include "dialects/Dist/IR/DistAttributes.h.inc"
+#define GET_OP_CLASSES
+#include "dialects/Dist/IR/DistOps.h.inc"
+
+#endif // LLAMAC_DIST_DIST_H

@@ -1,0 +1,283 @@
+//===- DistOps.cpp - The dist dialect -------------------------------------===//
+//
+// Part of llamac, under the Apache License v2.0 with LLVM Exceptions.
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+//
+//===----------------------------------------------------------------------===//
+#include "dialects/Dist/IR/Dist.h"
+
+#include "dialects/Llama/IR/Llama.h"
+
+#include "mlir/IR/Builders.h"
+#include "mlir/IR/DialectImplementation.h"
+#include "mlir/Interfaces/FunctionInterfaces.h"
+#include "llvm/ADT/StringSet.h"
+#include "llvm/ADT/TypeSwitch.h"
+
+using namespace mlir;
+using namespace mlir::dist;
+
+/// Parses `@arena[offset]`.
+static ParseResult parseAddress(OpAsmParser &parser, AddressAttr &address) {
+  StringAttr arena;
+  int64_t offset;
+  if (parser.parseSymbolName(arena) || parser.parseLSquare() || parser.parseInteger(offset) ||
+      parser.parseRSquare())
+    return failure();
+  address = AddressAttr::get(parser.getContext(), FlatSymbolRefAttr::get(arena), offset);
+  return success();
+}
+
+static void printAddress(OpAsmPrinter &printer, Operation *, AddressAttr address) {
+  if (!address) // an op that does not verify
+    return;
+  printer << address.getArena() << '[' << address.getOffset() << ']';
+}
+
+/// Parses addresses with commas between them, perhaps none.
+static ParseResult parseBuffers(OpAsmParser &parser, ArrayAttr &buffers) {
+  SmallVector<Attribute> addresses;
+  StringAttr arena;
+  if (succeeded(parser.parseOptionalSymbolName(arena))) {
+    int64_t offset;
+    auto rest = [&]() -> ParseResult {
+      if (parser.parseLSquare() || parser.parseInteger(offset) || parser.parseRSquare())
+        return failure();
+      addresses.push_back(
+          AddressAttr::get(parser.getContext(), FlatSymbolRefAttr::get(arena), offset));
+      return success();
+    };
+    if (rest())
+      return failure();
+    while (succeeded(parser.parseOptionalComma()))
+      if (parser.parseSymbolName(arena) || rest())
+        return failure();
+  }
+  buffers = parser.getBuilder().getArrayAttr(addresses);
+  return success();
+}
+
+static void printBuffers(OpAsmPrinter &printer, Operation *op, ArrayAttr buffers) {
+  llvm::interleaveComma(buffers.getAsRange<AddressAttr>(), printer,
+                        [&](AddressAttr address) { printAddress(printer, op, address); });
+}
+
+#include "dialects/Dist/IR/DistDialect.cpp.inc"
+#define GET_ATTRDEF_CLASSES
+#include "dialects/Dist/IR/DistAttributes.cpp.inc"
+#define GET_OP_CLASSES
+#include "dialects/Dist/IR/DistOps.cpp.inc"
+
+void DistDialect::initialize() {
+  addAttributes<
+#define GET_ATTRDEF_LIST
+#include "dialects/Dist/IR/DistAttributes.cpp.inc"
+      >();
+  addOperations<
+#define GET_OP_LIST
+#include "dialects/Dist/IR/DistOps.cpp.inc"
+      >();
+}
+
+//===----------------------------------------------------------------------===//
+// Checks that several ops share
+//===----------------------------------------------------------------------===//
+
+/// `address` names an arena that has `bytes` bytes from there on.
+static LogicalResult verifyAddress(Operation *op, SymbolTableCollection &symbols,
+                                   AddressAttr address, int64_t bytes) {
+  auto arena = symbols.lookupNearestSymbolFrom<ArenaOp>(op, address.getArena());
+  if (!arena)
+    return op->emitOpError("expects '")
+           << address.getArena().getValue() << "' to name a dist.arena";
+  int64_t size = arena.getBytes(), offset = address.getOffset();
+  if (offset < 0 || offset > size || bytes > size - offset) {
+    auto error = op->emitOpError("expects ")
+                 << bytes << " bytes at " << address.getArena() << '[' << offset
+                 << "], but the arena ends at " << size;
+    error.attachNote(arena.getLoc()) << "the arena is here";
+    return error;
+  }
+  return success();
+}
+
+/// `symbol` names a function; a `func.func` is a block. Null after an error.
+static FunctionOpInterface lookupBlock(Operation *op, SymbolTableCollection &symbols,
+                                       FlatSymbolRefAttr symbol) {
+  auto block = dyn_cast_or_null<FunctionOpInterface>(
+      symbols.lookupNearestSymbolFrom(op, symbol.getAttr()));
+  if (block && (!isa<func::FuncOp>(block) || block->hasAttr(llama::kBlockAttr)))
+    return block;
+  op->emitOpError("expects '") << symbol.getValue() << "' to name a block";
+  return nullptr;
+}
+
+/// Buffers of a call of `block`: arguments, results not in place, scratch. -1 where
+/// the block is lowered and its type no longer tells.
+static int64_t countBuffers(FunctionOpInterface block) {
+  auto function = dyn_cast<func::FuncOp>(block.getOperation());
+  if (!function)
+    return -1;
+  int64_t count = function.getNumArguments() + 1;
+  for (unsigned i = 0; i < function.getNumResults(); ++i)
+    count += !function.getResultAttr(i, llama::kInPlaceAttr);
+  return count;
+}
+
+static LogicalResult verifyBuffers(Operation *op, SymbolTableCollection &symbols,
+                                   FunctionOpInterface block, ArrayAttr buffers) {
+  int64_t expected = countBuffers(block);
+  if (expected >= 0 && int64_t(buffers.size()) != expected)
+    return op->emitOpError("expects ")
+           << expected << " buffers for '" << block.getName() << "', but got " << buffers.size();
+  for (auto address : buffers.getAsRange<AddressAttr>())
+    if (failed(verifyAddress(op, symbols, address, 0)))
+      return failure();
+  return success();
+}
+
+/// Whether `type` is a float tensor of shape [size]; any size if -1.
+static bool isVector(Type type, int64_t size = -1) {
+  auto tensor = dyn_cast<RankedTensorType>(type);
+  return tensor && tensor.getRank() == 1 && tensor.hasStaticShape() &&
+         isa<FloatType>(tensor.getElementType()) && (size < 0 || tensor.getDimSize(0) == size);
+}
+
+/// Bytes of a tensor of a type that executables know, 0 of any other type.
+static int64_t sizeOf(Type type) {
+  auto tensor = dyn_cast<RankedTensorType>(type);
+  if (!tensor || !tensor.hasStaticShape())
+    return 0;
+  Type element = tensor.getElementType();
+  if (!element.isF32() && !element.isBF16() && !element.isF64() && !element.isSignlessInteger(64))
+    return 0;
+  return tensor.getNumElements() * (element.getIntOrFloatBitWidth() / 8);
+}
+
+//===----------------------------------------------------------------------===//
+// Programs and actions
+//===----------------------------------------------------------------------===//
+
+LogicalResult ProgramOp::verify() {
+  for (Operation &op : getBody().front())
+    if (!isa<RunOp, GradientNormOp, UpdateOp>(op)) // program_c1
+      return op.emitOpError("is not an action of a program");
+  for (Operation *op = (*this)->getPrevNode(); op; op = op->getPrevNode())
+    if (auto other = dyn_cast<ProgramOp>(op); other && other.getName() == getName()) { // program_c2
+      auto error = emitOpError("expects a name of its own, but '") << getName() << "' is taken";
+      error.attachNote(other.getLoc()) << "the other program is here";
+      return error;
+    }
+  return success();
+}
+
+LogicalResult RunOp::verifySymbolUses(SymbolTableCollection &symbols) {
+  Operation *graph = symbols.lookupNearestSymbolFrom(*this, getGraphAttr().getAttr());
+  if (!isa_and_nonnull<func::FuncOp, GraphOp>(graph)) // run_c1
+    return emitOpError("expects '") << getGraph() << "' to name a graph";
+  return success();
+}
+
+LogicalResult GradientNormOp::verifySymbolUses(SymbolTableCollection &symbols) {
+  FunctionOpInterface block = lookupBlock(*this, symbols, getBlockAttr()); // gradient_norm_c1
+  if (!block)
+    return failure();
+  if (auto function = dyn_cast<func::FuncOp>(block.getOperation())) {
+    FunctionType type = function.getFunctionType();
+    if (type.getNumInputs() != 1 || type.getNumResults() != 1 || !isVector(type.getInput(0)) ||
+        !isVector(type.getResult(0), 1)) // gradient_norm_c1
+      return emitOpError("expects a block of type (tensor<NxT>) -> tensor<1xT>, but got ") << type;
+  }
+  if (getBuffers() && getBuffers()->size() != 3) // gradient_norm_c2
+    return emitOpError("expects 3 buffers, but got ") << getBuffers()->size();
+  return getBuffers() ? verifyBuffers(*this, symbols, block, *getBuffers()) : success();
+}
+
+LogicalResult UpdateOp::verifySymbolUses(SymbolTableCollection &symbols) {
+  FunctionOpInterface block = lookupBlock(*this, symbols, getBlockAttr()); // update_c1
+  if (!block)
+    return failure();
+  if (auto function = dyn_cast<func::FuncOp>(block.getOperation())) {
+    FunctionType type = function.getFunctionType();
+    bool matches = type.getNumInputs() == 5 && isVector(type.getInputs().back(), 8) &&
+                   llvm::all_of(type.getInputs().drop_back(),
+                                [&](Type input) {
+                                  return isVector(input) && input == type.getInput(0);
+                                }) &&
+                   (type.getNumResults() == 3 || type.getNumResults() == 4) &&
+                   llvm::equal(type.getResults().take_front(3), type.getInputs().take_front(3));
+    if (!matches) // update_c1
+      return emitOpError("expects a block that maps masters, two moments, gradients and 8 "
+                         "hyperparameters to new masters and moments, but got ")
+             << type;
+  }
+  if (getBuffers() && getBuffers()->size() != 6 && getBuffers()->size() != 7) // update_c2
+    return emitOpError("expects 6 or 7 buffers, but got ") << getBuffers()->size();
+  return getBuffers() ? verifyBuffers(*this, symbols, block, *getBuffers()) : success();
+}
+
+//===----------------------------------------------------------------------===//
+// Planned memory
+//===----------------------------------------------------------------------===//
+
+LogicalResult StorageOp::verifySymbolUses(SymbolTableCollection &symbols) {
+  auto parameter =
+      symbols.lookupNearestSymbolFrom<llama::ParameterOp>(*this, getParameterAttr());
+  if (!parameter) // storage_c1
+    return emitOpError("expects '") << getParameter() << "' to name a llama.parameter";
+  AddressAttr state[] = {getMasterAttr(), getGradientAttr(), getMoment1Attr(), getMoment2Attr()};
+  for (AddressAttr address : state)
+    if (bool(address) == parameter.getFrozen()) // storage_c2
+      return emitOpError("expects master, gradient and moments exactly if the parameter is "
+                         "trainable, but '")
+             << getParameter() << "' is " << (parameter.getFrozen() ? "frozen" : "trainable");
+  int64_t bytes = sizeOf(parameter.getType());
+  if (failed(verifyAddress(*this, symbols, getAddress(), bytes))) // storage_c3
+    return failure();
+  int64_t width = parameter.getTensorType().getElementType().isF64() ? 8 : 4;
+  for (AddressAttr address : state)
+    if (address && failed(verifyAddress(*this, symbols, address, // storage_c3
+                                        parameter.getTensorType().getNumElements() * width)))
+      return failure();
+  return success();
+}
+
+LogicalResult GraphOp::verify() {
+  llvm::StringSet<> inputs, outputs;
+  for (Operation &op : getBody().front()) {
+    if (!isa<InputOp, CallOp, OutputOp>(op)) // graph_c1
+      return op.emitOpError("does not belong in a graph");
+    bool isNew = true;
+    if (auto input = dyn_cast<InputOp>(op))
+      isNew = inputs.insert(input.getName()).second;
+    else if (auto output = dyn_cast<OutputOp>(op))
+      isNew = outputs.insert(output.getName()).second;
+    if (!isNew) // graph_c2
+      return op.emitOpError("expects a name of its own");
+  }
+  return success();
+}
+
+template <typename Op>
+static LogicalResult verifyNamedBuffer(Op op, SymbolTableCollection &symbols) {
+  int64_t bytes = sizeOf(op.getType());
+  if (!bytes) // input_c1, output_c1
+    return op.emitOpError("expects a static shape of f32, bf16, f64 or i64, but got ")
+           << op.getType();
+  return verifyAddress(op, symbols, op.getAddress(), bytes); // input_c2, output_c2
+}
+
+LogicalResult InputOp::verifySymbolUses(SymbolTableCollection &symbols) {
+  return verifyNamedBuffer(*this, symbols);
+}
+
+LogicalResult OutputOp::verifySymbolUses(SymbolTableCollection &symbols) {
+  return verifyNamedBuffer(*this, symbols);
+}
+
+LogicalResult CallOp::verifySymbolUses(SymbolTableCollection &symbols) {
+  FunctionOpInterface block = lookupBlock(*this, symbols, getBlockAttr()); // call_c1
+  if (!block)
+    return failure();
+  return verifyBuffers(*this, symbols, block, getBuffers()); // call_c2, call_c3
+}
