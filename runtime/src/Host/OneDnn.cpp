@@ -113,12 +113,14 @@ const char *llrt::oneDnnError() {
 static bool hasIsa(int isa) { return (library().isa & isa) == isa; }
 
 CpuLevel llrt::cpuLevel() {
+  if (hasIsa(dnnl_cpu_isa_avx512_core_bf16))
+    return CpuLevel::Avx512Bf16;
   if (hasIsa(dnnl_cpu_isa_avx512_core))
     return CpuLevel::Avx512;
   return hasIsa(dnnl_cpu_isa_avx2) ? CpuLevel::Avx2 : CpuLevel::Baseline;
 }
 
-bool llrt::hasBf16Matmul() { return hasIsa(dnnl_cpu_isa_avx512_core_bf16); }
+bool llrt::hasBf16Matmul() { return cpuLevel() == CpuLevel::Avx512Bf16; }
 
 namespace {
 // What a thread keeps: its stream, its plans, oneDNN's working memory.

@@ -19,7 +19,7 @@ namespace llrt {
 
 // What the vector units can do, as oneDNN sees it (ONEDNN_MAX_CPU_ISA included,
 // so that one variable makes all host kernels behave as on a smaller CPU).
-enum class CpuLevel { Baseline, Avx2, Avx512 };
+enum class CpuLevel { Baseline, Avx2, Avx512, Avx512Bf16 };
 
 // Null, or why oneDNN cannot be used and which Debian package brings it.
 const char *oneDnnError();
