@@ -106,7 +106,7 @@ TEST(Tokenizer, LongPiecesAreFast) {
   Tokenizer tokenizer(golden("tokenizer_small.model"));
   std::string text;
   for (int i = 0; i < 500'000; ++i)
-    text += "ab"[(i * 7919 / 13) % 2];
+    text += "ab"[(i % 1000 * 7919 / 13) % 2];
   auto start = std::chrono::steady_clock::now();
   std::vector<int64_t> ids = tokenizer.encode(text);
   std::chrono::duration<double> seconds = std::chrono::steady_clock::now() - start;
