@@ -186,7 +186,7 @@ LogicalResult GradientNormOp::verifySymbolUses(SymbolTableCollection &symbols) {
     FunctionType type = function.getFunctionType();
     if (type.getNumInputs() != 1 || type.getNumResults() != 1 || !isVector(type.getInput(0)) ||
         !isVector(type.getResult(0), 1)) // gradient_norm_c1
-      return emitOpError("expects a block of type (tensor<NxT>) -> tensor<1xT>, but got ") << type;
+      return emitOpError("expects a block of type (tensor<NxT>) -> tensor<1xU>, but got ") << type;
   }
   if (getBuffers() && getBuffers()->size() != 3) // gradient_norm_c2
     return emitOpError("expects 3 buffers, but got ") << getBuffers()->size();
@@ -200,10 +200,8 @@ LogicalResult UpdateOp::verifySymbolUses(SymbolTableCollection &symbols) {
   if (auto function = dyn_cast<func::FuncOp>(block.getOperation())) {
     FunctionType type = function.getFunctionType();
     bool matches = type.getNumInputs() == 5 && isVector(type.getInputs().back(), 8) &&
-                   llvm::all_of(type.getInputs().drop_back(),
-                                [&](Type input) {
-                                  return isVector(input) && input == type.getInput(0);
-                                }) &&
+                   isVector(type.getInput(0)) && llvm::all_equal(type.getInputs().take_front(3)) &&
+                   isVector(type.getInput(3), cast<ShapedType>(type.getInput(0)).getDimSize(0)) &&
                    (type.getNumResults() == 3 || type.getNumResults() == 4) &&
                    llvm::equal(type.getResults().take_front(3), type.getInputs().take_front(3));
     if (!matches) // update_c1
@@ -235,9 +233,10 @@ LogicalResult StorageOp::verifySymbolUses(SymbolTableCollection &symbols) {
   if (failed(verifyAddress(*this, symbols, getAddress(), bytes))) // storage_c3
     return failure();
   int64_t width = parameter.getTensorType().getElementType().isF64() ? 8 : 4;
+  int64_t elements = parameter.getTensorType().getNumElements();
   for (AddressAttr address : state)
     if (address && failed(verifyAddress(*this, symbols, address, // storage_c3
-                                        parameter.getTensorType().getNumElements() * width)))
+                                        elements * (address == getGradientAttr() ? 2 : width))))
       return failure();
   return success();
 }

@@ -107,7 +107,7 @@ def GradientNormOp : Dist_BlockAction<"gradient_norm"> {
     Calls `block` with all gradients; its result is one number. `buffers` are given
     once memory is planned: gradients, result, scratch.
 
-    - (C1) `block` names a function; a `func.func` is a block of type `(tensor<NxT>) -> tensor<1xT>`
+    - (C1) `block` names a function; a `func.func` is a block of type `(tensor<NxT>) -> tensor<1xU>`
     - (C2) `buffers`, if present, are 3, each within an arena
 
     Example:
@@ -125,8 +125,9 @@ def UpdateOp : Dist_BlockAction<"update"> {
     fourth result is the weights in their storage type. `buffers` are given once
     memory is planned: the arguments, the weights if there is such a result, scratch.
 
-    - (C1) `block` names a function; a `func.func` is a block of five arguments, the
-      last `tensor<8xT>`, that returns the first three, and perhaps the weights
+    - (C1) `block` names a function; a `func.func` is a block of type `(tensor<NxT>,
+      tensor<NxT>, tensor<NxT>, tensor<NxG>, tensor<8xT>) -> (tensor<NxT>, tensor<NxT>,
+      tensor<NxT>)`, perhaps with a fourth result, the weights
     - (C2) `buffers`, if present, are 6, or 7 with weights, each within an arena
 
     Example:
@@ -159,12 +160,14 @@ def ArenaOp : Dist_Op<"arena", [Symbol]> {
 def StorageOp : Dist_UserOp<"storage"> {
   let summary = "Say where a parameter and its training state lie";
   let description = [{
-    Master, gradient and moments have the elements of the parameter in the master
-    type (f32, or f64 under f64), and exist exactly if it is trainable.
+    Master and moments have the elements of the parameter in the master type (f32,
+    or f64 under f64), the gradient in the accumulation type (the same, unless bf16
+    was asked for). They exist exactly if the parameter is trainable.
 
     - (C1) `parameter` names a `llama.parameter`
     - (C2) `master`, `gradient`, `moment1`, `moment2` are present if and only if it is not frozen
-    - (C3) each address has room for the parameter within its arena
+    - (C3) each address lies within its arena, with room for the parameter in the
+      type of what lies there
 
     Example:
     ```mlir

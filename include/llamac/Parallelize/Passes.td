@@ -1,0 +1,44 @@
+//===- Passes.td - Training graph to parallel program ------*- tablegen -*-===//
+//
+// Part of llamac, under the Apache License v2.0 with LLVM Exceptions.
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+//
+//===----------------------------------------------------------------------===//
+#ifndef LLAMAC_PARALLELIZE_PASSES_TD
+#define LLAMAC_PARALLELIZE_PASSES_TD
+
+include "mlir/Pass/PassBase.td"
+
+def BuildProgramPass : Pass<"dist-build-program", "mlir::ModuleOp"> {
+  let summary = "List the actions of a step and of a forward call";
+  let description = [{
+    Needs the graphs `@step` and `@forward` with static shapes. Adds one program for
+    each: a run per micro-batch; the step ends with the gradient norm and the update,
+    unless nothing is trained. Counts the floating-point operations of both programs
+    (`CostOpInterface`) into the module attribute `llama.operations`, because the
+    ops that know them are gone once blocks are lowered.
+
+    Before:
+    ```mlir
+    func.func @step(%x: tensor<2x8xf32>, %d: tensor<1xf32>) -> tensor<1xf32> {
+      %loss = llama.apply @head(%x) parameters [@w] : (tensor<2x8xf32>) -> tensor<1xf32>
+      llama.apply @head.backward_weight(%d, %x) gradients [@w] : (tensor<1xf32>, tensor<2x8xf32>) -> ()
+      return %loss : tensor<1xf32>
+    }
+    ```
+    Adds, with `micro-batches=2`:
+    ```mlir
+    dist.program "step" {
+      dist.run @step micro_batch = 0
+      dist.run @step micro_batch = 1
+      dist.gradient_norm @gradient_norm
+      dist.update @adamw
+    }
+    ```
+  }];
+  let dependentDialects = ["::mlir::dist::DistDialect"];
+  let options = [Option<"microBatches", "micro-batches", "int64_t", "1",
+                        "Micro-batches of one step.">];
+}
+
+#endif // LLAMAC_PARALLELIZE_PASSES_TD

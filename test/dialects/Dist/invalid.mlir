@@ -1,0 +1,204 @@
+// RUN: llama-opt %s --split-input-file --verify-diagnostics
+
+// Each case breaks one numbered constraint; its name is in the comment.
+
+// program_c1
+dist.program "step" {
+  // expected-error@+1 {{'llama.parameter' op is not an action of a program}}
+  llama.parameter @w : tensor<8xf32> {initializer = #llama.initializer<ones>}
+}
+
+// -----
+
+// program_c2
+// expected-note@+1 {{the other program is here}}
+dist.program "step" {}
+// expected-error@+1 {{expects a name of its own, but 'step' is taken}}
+dist.program "step" {}
+
+// -----
+
+// run_c1
+dist.program "step" {
+  // expected-error@+1 {{expects 'step' to name a graph}}
+  dist.run @step micro_batch = 0
+}
+
+// -----
+
+// run_c2
+dist.graph @step {}
+dist.program "step" {
+  // expected-error@+1 {{attribute 'micro_batch' failed to satisfy constraint: 64-bit signless integer attribute whose value is non-negative}}
+  dist.run @step micro_batch = -1
+}
+
+// -----
+
+// gradient_norm_c1: there is a function, but it is no block
+func.func private @norm(%g: tensor<16xf32>) -> tensor<1xf32>
+dist.program "step" {
+  // expected-error@+1 {{expects 'norm' to name a block}}
+  dist.gradient_norm @norm
+}
+
+// -----
+
+// gradient_norm_c1
+func.func private @norm(%g: tensor<16xf32>) -> tensor<2xf32> attributes {llama.block}
+dist.program "step" {
+  // expected-error@+1 {{expects a block of type (tensor<NxT>) -> tensor<1xU>, but got '(tensor<16xf32>) -> tensor<2xf32>'}}
+  dist.gradient_norm @norm
+}
+
+// -----
+
+// gradient_norm_c2
+func.func private @norm(%g: tensor<16xf32>) -> tensor<1xf32> attributes {llama.block}
+dist.arena @gradients bytes = 64
+dist.program "step" {
+  // expected-error@+1 {{expects 3 buffers, but got 1}}
+  dist.gradient_norm @norm (@gradients[0])
+}
+
+// -----
+
+// update_c1
+func.func private @adamw(%p: tensor<16xf32>) -> tensor<16xf32> attributes {llama.block}
+dist.program "step" {
+  // expected-error@+1 {{expects a block that maps masters, two moments, gradients and 8 hyperparameters to new masters and moments, but got '(tensor<16xf32>) -> tensor<16xf32>'}}
+  dist.update @adamw
+}
+
+// -----
+
+// update_c2
+llvm.func @adamw(!llvm.ptr)
+dist.arena @masters bytes = 64
+dist.program "step" {
+  // expected-error@+1 {{expects 6 or 7 buffers, but got 2}}
+  dist.update @adamw (@masters[0], @masters[0])
+}
+
+// -----
+
+// arena_c1
+// expected-error@+1 {{attribute 'bytes' failed to satisfy constraint: 64-bit signless integer attribute whose value is non-negative}}
+dist.arena @workspace bytes = -64
+
+// -----
+
+// storage_c1
+dist.arena @parameters bytes = 64
+// expected-error@+1 {{expects 'w' to name a llama.parameter}}
+dist.storage @w at @parameters[0]
+
+// -----
+
+// storage_c2: state is missing
+llama.parameter @w : tensor<16xf32> {initializer = #llama.initializer<ones>}
+dist.arena @parameters bytes = 64
+// expected-error@+1 {{expects master, gradient and moments exactly if the parameter is trainable, but 'w' is trainable}}
+dist.storage @w at @parameters[0]
+
+// -----
+
+// storage_c2: state is too much
+llama.parameter @w : tensor<16xf32> {frozen, initializer = #llama.initializer<ones>}
+dist.arena @parameters bytes = 64
+// expected-error@+1 {{expects master, gradient and moments exactly if the parameter is trainable, but 'w' is frozen}}
+dist.storage @w at @parameters[0] master @parameters[0] gradient @parameters[0] moments @parameters[0], @parameters[0]
+
+// -----
+
+// storage_c3: bf16 parameter with an f32 master
+llama.parameter @w : tensor<16xbf16> {initializer = #llama.initializer<ones>}
+// expected-note@+1 {{the arena is here}}
+dist.arena @parameters bytes = 32
+dist.arena @state bytes = 64
+// expected-error@+1 {{expects 64 bytes at @parameters[0], but the arena ends at 32}}
+dist.storage @w at @parameters[0] master @parameters[0] gradient @state[0] moments @state[0], @state[0]
+
+// -----
+
+// graph_c1
+dist.graph @step {
+  // expected-error@+1 {{does not belong in a graph}}
+  dist.arena @workspace bytes = 0
+}
+
+// -----
+
+// graph_c2
+dist.arena @inputs bytes = 64
+dist.graph @step {
+  dist.input "x" at @inputs[0] : tensor<1xf32>
+  // expected-error@+1 {{expects a name of its own}}
+  dist.input "x" at @inputs[0] : tensor<1xf32>
+}
+
+// -----
+
+// input_c1
+dist.arena @inputs bytes = 64
+dist.graph @step {
+  // expected-error@+1 {{expects a static shape of f32, bf16, f64 or i64, but got 'tensor<1xi8>'}}
+  dist.input "x" at @inputs[0] : tensor<1xi8>
+}
+
+// -----
+
+// input_c2
+// expected-note@+1 {{the arena is here}}
+dist.arena @inputs bytes = 64
+dist.graph @step {
+  // expected-error@+1 {{expects 8 bytes at @inputs[60], but the arena ends at 64}}
+  dist.input "x" at @inputs[60] : tensor<2xf32>
+}
+
+// -----
+
+// output_c1
+dist.arena @workspace bytes = 64
+dist.graph @step {
+  // expected-error@+1 {{expects a static shape of f32, bf16, f64 or i64, but got 'tensor<?xf32>'}}
+  dist.output "x" at @workspace[0] : tensor<?xf32>
+}
+
+// -----
+
+// output_c2
+dist.graph @step {
+  // expected-error@+1 {{expects 'workspace' to name a dist.arena}}
+  dist.output "x" at @workspace[0] : tensor<1xf32>
+}
+
+// -----
+
+// call_c1
+dist.graph @step {
+  // expected-error@+1 {{expects 'layer' to name a block}}
+  dist.call @layer()
+}
+
+// -----
+
+// call_c2
+func.func private @layer(%x: tensor<8xf32>) -> tensor<8xf32> attributes {llama.block}
+dist.arena @workspace bytes = 64
+dist.graph @step {
+  // expected-error@+1 {{expects 3 buffers for 'layer', but got 2}}
+  dist.call @layer(@workspace[0], @workspace[32])
+}
+
+// -----
+
+// call_c3: an address may be the end of an arena (empty scratch), not behind it
+llvm.func @layer(!llvm.ptr)
+// expected-note@+1 {{the arena is here}}
+dist.arena @workspace bytes = 64
+dist.graph @step {
+  dist.call @layer(@workspace[64])
+  // expected-error@+1 {{expects 0 bytes at @workspace[128], but the arena ends at 64}}
+  dist.call @layer(@workspace[128])
+}

@@ -1,0 +1,71 @@
+// RUN: llama-opt %s | llama-opt | FileCheck %s
+// RUN: llama-opt %s --mlir-print-op-generic | llama-opt | FileCheck %s
+
+// Every op prints as it was written, also after a trip through the generic form.
+
+llama.parameter @w : tensor<1000xf32> {initializer = #llama.initializer<ones>}
+llama.parameter @frozen : tensor<3xbf16> {frozen, initializer = #llama.initializer<ones>}
+
+func.func private @scale(%x: tensor<8xf32>, %w: tensor<1000xf32>) -> tensor<8xf32> attributes {llama.block}
+// The second result takes the place of argument 1, so it needs no buffer.
+func.func private @accumulate(%x: tensor<8xf32>, %g: tensor<1000xf32>)
+    -> (tensor<1xf32>, tensor<1000xf32> {llama.in_place = 1 : i64}) attributes {llama.block}
+func.func private @gradient_norm(%g: tensor<1024xf32>) -> tensor<1xf32> attributes {llama.block}
+func.func private @adamw(%p: tensor<1024xf32>, %m: tensor<1024xf32>, %v: tensor<1024xf32>, %g: tensor<1024xf32>, %h: tensor<8xf32>)
+    -> (tensor<1024xf32> {llama.in_place = 0 : i64}, tensor<1024xf32> {llama.in_place = 1 : i64}, tensor<1024xf32> {llama.in_place = 2 : i64}) attributes {llama.block}
+func.func @forward(%x: tensor<8xf32>) -> tensor<8xf32> {
+  return %x : tensor<8xf32>
+}
+
+// CHECK:      dist.arena @parameters bytes = 4160
+// CHECK-NEXT: dist.arena @gradients bytes = 4096
+// CHECK-NEXT: dist.arena @workspace bytes = 8192
+dist.arena @parameters bytes = 4160
+dist.arena @gradients bytes = 4096
+dist.arena @workspace bytes = 8192
+
+// CHECK:      dist.storage @w at @parameters[0] master @parameters[0] gradient @gradients[0] moments @workspace[0], @workspace[4096]
+// CHECK-NEXT: dist.storage @frozen at @parameters[4096]{{$}}
+dist.storage @w at @parameters[0] master @parameters[0] gradient @gradients[0] moments @workspace[0], @workspace[4096]
+dist.storage @frozen at @parameters[4096]
+
+// CHECK-LABEL: dist.graph @step {
+// CHECK-NEXT:    dist.input "x" at @workspace[64] : tensor<8xf32>
+// CHECK-NEXT:    dist.call @scale(@workspace[64], @parameters[0], @workspace[128], @workspace[8192])
+// CHECK-NEXT:    dist.call @accumulate(@workspace[128], @gradients[0], @workspace[0], @workspace[8192])
+// CHECK-NEXT:    dist.output "loss" at @workspace[0] : tensor<1xf32>
+// CHECK-NEXT:  }
+dist.graph @step {
+  dist.input "x" at @workspace[64] : tensor<8xf32>
+  dist.call @scale(@workspace[64], @parameters[0], @workspace[128], @workspace[8192])
+  dist.call @accumulate(@workspace[128], @gradients[0], @workspace[0], @workspace[8192])
+  dist.output "loss" at @workspace[0] : tensor<1xf32>
+}
+
+// An address alone has a form of its own.
+// CHECK: dist.graph @empty attributes {note = #dist.address<@workspace, 64>} {
+dist.graph @empty attributes {note = #dist.address<@workspace, 64>} {}
+
+// Before memory is planned: graphs are functions, actions name no buffers.
+// CHECK-LABEL: dist.program "forward" {
+// CHECK-NEXT:    dist.run @forward micro_batch = 0
+// CHECK-NEXT:    dist.gradient_norm @gradient_norm{{$}}
+// CHECK-NEXT:    dist.update @adamw{{$}}
+dist.program "forward" {
+  dist.run @forward micro_batch = 0
+  dist.gradient_norm @gradient_norm
+  dist.update @adamw
+}
+
+// After: graphs are dist.graph. A program may bear the name of its graph.
+// CHECK-LABEL: dist.program "step" {
+// CHECK-NEXT:    dist.run @step micro_batch = 0
+// CHECK-NEXT:    dist.run @step micro_batch = 1
+// CHECK-NEXT:    dist.gradient_norm @gradient_norm (@gradients[0], @workspace[0], @workspace[64])
+// CHECK-NEXT:    dist.update @adamw (@parameters[0], @workspace[0], @workspace[4096], @gradients[0], @workspace[0], @workspace[0])
+dist.program "step" {
+  dist.run @step micro_batch = 0
+  dist.run @step micro_batch = 1
+  dist.gradient_norm @gradient_norm (@gradients[0], @workspace[0], @workspace[64])
+  dist.update @adamw (@parameters[0], @workspace[0], @workspace[4096], @gradients[0], @workspace[0], @workspace[0])
+}
