@@ -1,0 +1,119 @@
+//===- ArenaPlanTest.cpp - Live values never share memory -----------------===//
+//
+// Part of llamac, under the Apache License v2.0 with LLVM Exceptions.
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+//
+//===----------------------------------------------------------------------===//
+#include "llamac/Lower/ArenaPlan.h"
+
+#include "llvm/ADT/SmallVector.h"
+
+#include <gtest/gtest.h>
+
+#include <random>
+
+using namespace mlir::llamac;
+
+namespace {
+
+using Values = llvm::SmallVector<PlannedValue>;
+
+/// Values of random size and lifetime over `positions` positions.
+Values drawValues(std::mt19937 &generator, int64_t count, int64_t positions) {
+  auto draw = [&](int64_t least, int64_t most) {
+    return std::uniform_int_distribution<int64_t>(least, most)(generator);
+  };
+  Values values;
+  for (int64_t i = 0; i < count; ++i) {
+    int64_t begin = draw(0, positions - 1);
+    int64_t longest = draw(0, 3) ? 3 : positions; // most die young
+    values.push_back({begin, std::min(positions - 1, begin + draw(0, longest)), draw(0, 1000)});
+  }
+  return values;
+}
+
+/// Pairs that live together and overlap, by comparing all with all.
+bool hasConflict(const Values &values, int64_t bytes) {
+  for (size_t i = 0; i < values.size(); ++i) {
+    const PlannedValue &a = values[i];
+    if (a.offset < 0 || a.offset % 64 || a.offset + a.bytes > bytes)
+      return true;
+    for (size_t j = 0; j < i; ++j) {
+      const PlannedValue &b = values[j];
+      bool together = a.begin <= b.end && b.begin <= a.end;
+      if (together && a.offset < b.offset + b.bytes && b.offset < a.offset + a.bytes && a.bytes &&
+          b.bytes)
+        return true;
+    }
+  }
+  return false;
+}
+
+TEST(ArenaPlan, NoTwoLiveValuesOverlap) {
+  std::mt19937 generator(1);
+  for (int round = 0; round < 300; ++round) {
+    Values values = drawValues(generator, 1 + round, 1 + round / 4);
+    int64_t bytes = planArena(values);
+    EXPECT_FALSE(hasConflict(values, bytes)) << "round " << round;
+    EXPECT_EQ(findConflict(values, bytes), std::nullopt) << "round " << round;
+    EXPECT_GE(bytes, lowerBound(values));
+  }
+}
+
+TEST(ArenaPlan, SameAnswerOnEveryRun) {
+  std::mt19937 generator(2);
+  Values first = drawValues(generator, 500, 50), second = first;
+  EXPECT_EQ(planArena(first), planArena(second));
+  for (auto [a, b] : llvm::zip_equal(first, second))
+    EXPECT_EQ(a.offset, b.offset);
+}
+
+// A checker that finds nothing proves nothing: move one value and it must agree with
+// the comparison of all pairs.
+TEST(ArenaPlan, CheckerFindsWhatComparingAllPairsFinds) {
+  std::mt19937 generator(3);
+  int found = 0;
+  for (int round = 0; round < 300; ++round) {
+    Values values = drawValues(generator, 40, 12);
+    int64_t bytes = planArena(values);
+    PlannedValue &moved = values[generator() % values.size()];
+    moved.offset = int64_t(generator() % (bytes / 64 + 1)) * 64;
+    bool conflict = hasConflict(values, bytes);
+    EXPECT_EQ(findConflict(values, bytes).has_value(), conflict) << "round " << round;
+    found += conflict;
+  }
+  EXPECT_GT(found, 50);
+}
+
+// Forward makes the residuals in order, backward frees them in the opposite order:
+// nothing is wasted.
+TEST(ArenaPlan, ResidualsArePackedWithoutWaste) {
+  Values values;
+  for (int64_t layer = 0; layer < 50; ++layer)
+    for (int64_t i = 0; i < 7; ++i)
+      values.push_back({layer, 99 - layer, 64 * (i + layer % 5 + 1)});
+  EXPECT_EQ(planArena(values), lowerBound(values));
+}
+
+// Disjoint lifetimes share memory; a gap is used again before the arena grows.
+TEST(ArenaPlan, MemoryIsUsedAgain) {
+  Values values = {{0, 0, 640}, {0, 3, 64}, {1, 2, 128}, {1, 1, 256}, {2, 3, 320}};
+  EXPECT_EQ(planArena(values), 704);
+  EXPECT_LT(values[2].offset, 640);
+  EXPECT_EQ(findConflict(values, 704), std::nullopt);
+}
+
+TEST(ArenaPlan, AValueThatDiesAtAPositionStillLivesThere) {
+  Values values = {{0, 1, 64}, {1, 1, 64}};
+  EXPECT_EQ(planArena(values), 128);
+}
+
+TEST(ArenaPlan, NothingTakesNothing) {
+  Values values;
+  EXPECT_EQ(planArena(values), 0);
+  values = {{0, 4, 0}};
+  EXPECT_EQ(planArena(values), 0);
+  EXPECT_EQ(findConflict(values, 0), std::nullopt);
+}
+
+} // namespace
