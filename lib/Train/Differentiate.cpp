@@ -102,7 +102,9 @@ public:
       : block(block), numInputs(inputs), wanted(wanted), cotangents(cotangents),
         recompute(recompute) {}
 
-  Variant build(StringRef suffix, SymbolTable &symbols);
+  // `forwards` holds the forward functions made so far, by what they keep.
+  Variant build(StringRef suffix, SymbolTable &symbols,
+                llvm::StringMap<func::FuncOp> &forwards);
 
 private:
   struct Slice {
@@ -240,7 +242,8 @@ func::FuncOp BlockDifferentiator::emit(StringRef name, const Slice &slice, Array
   return function;
 }
 
-Variant BlockDifferentiator::build(StringRef suffix, SymbolTable &symbols) {
+Variant BlockDifferentiator::build(StringRef suffix, SymbolTable &symbols,
+                                   llvm::StringMap<func::FuncOp> &forwards) {
   buildJoint();
   Variant variant;
   SmallVector<Value> inputGradients, weightGradients;
@@ -299,6 +302,15 @@ Variant BlockDifferentiator::build(StringRef suffix, SymbolTable &symbols) {
   describe(input, variant.input);
   describe(weight, variant.weight);
 
+  // Residuals in the order of the block, so that variants that keep the same
+  // values share one forward function.
+  SmallVector<Value> found = residuals;
+  llvm::sort(residuals, [&](Value a, Value b) { return orderOf(a) < orderOf(b); });
+  for (BackwardFunction *backward : {&variant.input, &variant.weight})
+    for (Source &source : backward->inputs)
+      if (source.kind == Source::Residual)
+        source.index = llvm::find(residuals, found[source.index]) - residuals.begin();
+
   std::string name = block.getName().str();
   if (!inputGradients.empty()) {
     llvm::append_range(inputGradients, carried);
@@ -321,17 +333,25 @@ Variant BlockDifferentiator::build(StringRef suffix, SymbolTable &symbols) {
       function.setResultAttr(i, kInPlaceAttr, b.getI64IntegerAttr(number));
     }
   }
+  std::string key = name;
+  for (Value residual : residuals)
+    key += " " + std::to_string(orderOf(residual).first) + ":" +
+           std::to_string(orderOf(residual).second);
+  func::FuncOp &forward = forwards[key];
   if (residuals.empty()) {
     variant.forward = block;
+  } else if (forward) {
+    variant.forward = forward;
   } else {
-    Slice forward;
-    forward.arguments.insert(joint->getArguments().begin(),
-                             joint->getArguments().begin() + wanted.size());
+    Slice all;
+    all.arguments.insert(joint->getArguments().begin(),
+                         joint->getArguments().begin() + wanted.size());
     for (Operation &op : joint->getBody().front())
       if (forwardOps.contains(&op))
-        forward.ops.insert(&op);
+        all.ops.insert(&op);
     llvm::append_range(results, residuals);
-    variant.forward = emit(name + ".forward" + suffix.str(), forward, results, symbols);
+    forward = emit(name + ".forward" + suffix.str(), all, results, symbols);
+    variant.forward = forward;
   }
   return variant;
 }
@@ -373,6 +393,7 @@ private:
   using VariantKey = std::tuple<std::string, SmallVector<bool>, SmallVector<const void *>>;
   std::map<VariantKey, Variant> variants;
   llvm::StringMap<unsigned> variantCount;
+  llvm::StringMap<func::FuncOp> forwards;
   IRMapping map; // values of @model -> values of @step
   llvm::DenseMap<Value, SmallVector<Value>> gradients; // of values of @model
 };
@@ -441,7 +462,7 @@ Variant *StepBuilder::variantOf(Application &application) {
     std::string suffix = number == 1 ? "" : "." + std::to_string(number);
     BlockDifferentiator differentiator(application.block, application.apply.getInputs().size(),
                                        application.wanted, application.cotangents, recompute);
-    found->second = differentiator.build(suffix, symbols);
+    found->second = differentiator.build(suffix, symbols, forwards);
   }
   return &found->second;
 }
