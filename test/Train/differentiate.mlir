@@ -70,7 +70,7 @@ func.func @model(%x: tensor<4x8xf32> {llama.input = "x"}, %labels: tensor<4xi64>
 // Backward runs over the applications in reverse; weight gradients are added to
 // those of the parameters.
 // CHECK-LABEL: func.func @step(
-// CHECK-SAME:      %[[SEED:.*]]: tensor<1xf32> {llama.input = "loss_gradient"})
+// CHECK-SAME:      %[[SEED:[a-z0-9]+]]: tensor<1xf32> {llama.input = "loss_gradient"})
 // CHECK:         %[[H:.*]]:3 = llama.apply @mlp.forward(
 // CHECK:         %[[Y:.*]]:3 = llama.apply @mlp.forward(%[[H]]#0)
 // CHECK:         llama.apply @loss.backward_input({{.*}}%[[SEED]]
