@@ -32,8 +32,7 @@ int64_t llrt::threads(const Arguments &arguments) {
 }
 
 static std::vector<Command> commands() {
-  return {infoCommand(), stepCommand(), trainCommand(), evaluateCommand(),
-          generateCommand()};
+  return {infoCommand(), stepCommand()};
 }
 
 static std::string usage(const std::string &name) {

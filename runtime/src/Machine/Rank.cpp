@@ -48,7 +48,7 @@ double Rank::masterScalar(Address address) const {
                                            : double(*at<float>(address));
 }
 
-void Rank::setMasterScalar(Address address, int64_t index, double value) {
+void Rank::setMasterScalar(Address address, int64_t index, double value) const {
   if (compiled.masterType() == LLRT_F64)
     at<double>(address)[index] = value;
   else

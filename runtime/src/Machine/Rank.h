@@ -54,7 +54,7 @@ public:
   double masterScalar(Address address) const;
 
   // Sets element `index` of a buffer of the master type.
-  void setMasterScalar(Address address, int64_t index, double value);
+  void setMasterScalar(Address address, int64_t index, double value) const;
 
   // Runs program `name`; of its micro-batches those below `microBatches`.
   void run(const std::string &name, const Events &events, int64_t microBatches);
