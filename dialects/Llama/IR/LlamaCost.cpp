@@ -1,0 +1,45 @@
+//===- LlamaCost.cpp - Operations that the llama ops count ----------------===//
+//
+// Part of llamac, under the Apache License v2.0 with LLVM Exceptions.
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+//
+//===----------------------------------------------------------------------===//
+//
+// The counting rule of CostOpInterface (llama3-vision specification D3): two
+// operations per multiplication of a product, all keys of every query, no credit
+// for masks, none for scores that the backward pass forms again.
+//
+//===----------------------------------------------------------------------===//
+#include "dialects/Llama/IR/Llama.h"
+
+using namespace mlir;
+using namespace mlir::llama;
+
+static RankedTensorType tensorOf(Value value) { return cast<RankedTensorType>(value.getType()); }
+
+// 2 * (elements of `rows`) * `width`: each element meets `width` others.
+static int64_t productOperations(Value rows, int64_t width) {
+  return 2 * tensorOf(rows).getNumElements() * width;
+}
+
+int64_t LinearOp::countOperations() {
+  return productOperations(getInput(), tensorOf(getWeight()).getDimSize(0));
+}
+
+int64_t LinearDxOp::countOperations() {
+  return productOperations(getCotangent(), tensorOf(getWeight()).getDimSize(1));
+}
+
+int64_t LinearDwOp::countOperations() {
+  return productOperations(getCotangent(), tensorOf(getInput()).getShape().back());
+}
+
+// Q K^T and P V: 4 S T H D of each sample.
+int64_t AttentionOp::countOperations() {
+  return 2 * productOperations(getQuery(), tensorOf(getKey()).getDimSize(1));
+}
+
+// dO V^T, P^T dO, dS K and dS^T Q: 8 S T H D of each sample.
+int64_t AttentionGradOp::countOperations() {
+  return 4 * productOperations(getQuery(), tensorOf(getKey()).getDimSize(1));
+}
