@@ -22,9 +22,9 @@ FLAGS = "/usr/share/iso-flags-png-320x240"
 NAMES = "/usr/share/iso-codes/json/iso_3166-1.json"
 PARTS = "/usr/share/iso-codes/json/iso_3166-2.json"
 # Two flags look alike if the mean difference of a colour channel, of 0 to 255, over
-# a grid of patches is below this: India and Niger (10.5) are alike, Hungary and
-# Niger (11.2) are not.
-ALIKE = 11.0
+# a grid of patches is below this: Chad and Romania (12.8) are alike, Mali and Senegal
+# (13.2) are not.
+ALIKE = 13.0
 GRID = 12  # patches along each side
 SPECIAL_TOKENS = 256
 
@@ -43,8 +43,8 @@ def read_countries():
         if entry["alpha_2"] not in divided:
             continue
         name = entry.get("common_name", entry["name"])
-        first, comma, rest = name.partition(", ")
-        yield entry["alpha_2"].lower(), f"{rest} {first}" if comma else name
+        turned = re.fullmatch(r"(.*), (.* of(?: the)?)", name)  # "Congo, Republic of the"
+        yield entry["alpha_2"].lower(), f"{turned[2]} {turned[1]}" if turned else name
 
 
 def read_pixels(path, data):
