@@ -29,7 +29,8 @@ extern "C" {
 enum LlrtType : int64_t { LLRT_F32 = 0, LLRT_BF16 = 1, LLRT_F64 = 2, LLRT_I64 = 3 };
 
 // Sets the number of threads that the calling thread's kernels use from now on
-// (at least 1). Per calling thread: ranks that are threads share the cores.
+// (at least 1; at first OpenMP's default). Per calling thread: ranks that are
+// threads share the cores. The kernels set libgomp's count of the thread as well.
 void llrt_set_threads(int64_t count);
 int64_t llrt_threads(void);
 
@@ -45,7 +46,8 @@ void llrt_parallel_for(LlrtLoopBody body, void **args, int64_t n, int64_t grain)
 // [k, m]. `transpose_b`: B is stored [n, k], the layout of a checkpoint's linear
 // weight. A and B have `type`, C has `result_type`, bias has `type`.
 // Types: (f32, f32), (bf16, bf16), (bf16, f32), (f64, f64). Sums are in f32 (f64
-// for f64). Source: oneDNN matmul primitive (f32, bf16); OpenBLAS dgemm (f64).
+// for f64). k is at least 1. The first call of a thread with a description compiles
+// it; later calls allocate nothing. Source: oneDNN matmul primitive (f32, bf16); OpenBLAS dgemm (f64).
 struct LlrtGemm {
   int64_t type, result_type, m, n, k, transpose_a, transpose_b, accumulate;
 };
@@ -65,22 +67,24 @@ void llrt_gemm(const struct LlrtGemm *gemm, const void *a, const void *b,
 //       images]. Keys are [images][tile_count][tile_tokens]. Query i sees the
 //       real tiles of images begin <= m < end. A query with begin >= end sees
 //       every key, padded tiles too (spec section C, mask lowering).
-// All mask data is i64. A causal query that sees no key at all weighs all T keys
-// alike, P = 1/T, and its scores get the gradient of a softmax at that P (what
-// adding finfo.min to every score does in the reference implementation).
+// All mask data is i64. A query that sees no key at all (padding before the first
+// token of its document, say) weighs all T keys alike, P = 1/T, and its scores get
+// the gradient of a softmax at that P (what adding finfo.min to every score does in
+// the reference implementation).
 enum LlrtMask : int64_t { LLRT_MASK_CAUSAL = 0, LLRT_MASK_ENCODER = 1, LLRT_MASK_IMAGES = 2 };
 
 struct LlrtAttention {
   int64_t type; // of q, k, v, out and their gradients; f32 or bf16
   int64_t batch, queries, keys, heads, kv_heads, head_size;
   int64_t mask, images, tile_count, tile_stride, tile_tokens;
-  double scale;
+  double scale; // > 0
 };
 
 // out[b,i,h,:] = sum_j P[b,h,i,j] v[b,j,h/(H/K),:], P = softmax_j(scale * q . k)
-// over the keys that query i sees; lse[b,i,h] = log of the softmax denominator,
-// f32. q, out [B, S, H, D]; k, v [B, T, K, D]; lse [B, S, H]. Scores exist only
-// one tile at a time. Source: FlashAttention-2, algorithm 1 (arXiv 2307.08691).
+// over the keys that query i sees; lse[b,i,h] = log sum_j exp(scale * q . k) over
+// the same keys, f32, so -inf for a query that sees none: the mark by which the
+// backward knows it. q, out [B, S, H, D]; k, v [B, T, K, D]; lse [B, S, H]. Scores
+// exist only one tile at a time. The same bits for any number of threads. Source: FlashAttention-2, algorithm 1 (arXiv 2307.08691).
 void llrt_attention_forward(const struct LlrtAttention *attention, const void *q,
                             const void *k, const void *v, const int64_t *mask0,
                             const int64_t *mask1, const int64_t *mask2, void *out,

@@ -5,8 +5,8 @@
 //
 //===----------------------------------------------------------------------===//
 //
-// B batch, S queries, T keys, H query heads, K key and value heads, D head size,
-// G = H / K query heads that share one key and value head
+// B batch, S queries, T keys, H query heads, K key and value heads, D head
+// size, G = H / K query heads that share one key and value head
 //
 // A query tile holds some queries of all G heads of one key and value head: row
 // i * G + g is query i of head g. So a key tile is read once for G heads, and
@@ -15,11 +15,13 @@
 //
 //   forward    S = Q K^T; P = exp(scale S - max); O = O exp(..) + P V
 //   backward   S = Q K^T; W = dO V^T; P = exp(scale S - lse);
-//              dS = scale P (W - dO . O); dV += P^T dO; dK += dS^T Q; dQ += dS K
+//              dS = scale P (W - dO . O); dV += P^T dO; dK += dS^T Q; dQ += dS
+//              K
 //
-// Pairs of tiles of which no query sees a key are skipped; pairs of which each
-// query sees each key need no mask. Every sum over tiles runs in ascending order
-// in one task, so results do not depend on the number of threads.
+// Keys at the ends of a key tile that no query of the other tile sees are left
+// out, often the whole tile; if each query sees each key, there is no mask
+// work. Every sum over tiles runs in ascending order in one task, so results do
+// not depend on the number of threads.
 //
 // Source: FlashAttention-2 (arXiv 2307.08691), algorithms 1 and 2.
 //
@@ -37,10 +39,13 @@
 
 using namespace llrt;
 
-// Largest tiles: rows (queries times heads that share a key) and keys. Measured on
-// Zen 5 by test/bench/host/kernels; a causal mask wastes less with short key tiles.
-static constexpr int64_t forwardRows = 128, forwardKeys = 512, causalKeys = 128;
+// Largest tiles: rows (queries times heads that share a key) and keys. Measured
+// on Zen 5 by test/bench/host/kernels.
+static constexpr int64_t forwardRows = 128, forwardKeys = 512;
 static constexpr int64_t backwardRows = 128, backwardKeys = 128;
+// The part of a key tile that counts is cut out in multiples of this: the fewer
+// different sizes, the fewer products to compile.
+static constexpr int64_t keyStep = 32;
 
 static constexpr float infinity = std::numeric_limits<float>::infinity();
 
@@ -55,11 +60,19 @@ struct Mask {
   int64_t *low, *high, *queryRank; // [B, S]
   int64_t *group, *keyRank;        // [B, T]
 
-  QueryMask query(int64_t i) const { return {low + i, high + i, queryRank + i}; }
+  QueryMask query(int64_t i) const {
+    return {low + i, high + i, queryRank + i};
+  }
   KeyMask key(int64_t j) const { return {group + j, keyRank + j}; }
 };
 
-enum class Seen { None, Some, All };
+// What a query tile sees of a key tile: nothing outside its keys [begin, end),
+// which are multiples of keyStep or the end of the tile, and inside all or
+// some.
+struct SeenKeys {
+  int64_t begin, end; // equal if nothing is seen
+  bool all;
+};
 } // namespace
 
 // The mask in memory of the calling thread, valid until its next call.
@@ -127,19 +140,28 @@ static Mask maskOf(const LlrtAttention &at, const int64_t *mask0,
   return mask;
 }
 
-// Whether the queries of one tile see the keys of another, by the extremes of
-// both; `Some` if these do not decide it.
-static Seen seen(QueryMask query, int64_t queries, KeyMask key, int64_t keys) {
+// Which keys of one tile the queries of another see, by the extremes of both.
+static SeenKeys seenKeys(QueryMask query, int64_t queries, KeyMask key,
+                         int64_t keys) {
   auto [lowMin, lowMax] = std::minmax_element(query.low, query.low + queries);
-  auto [highMin, highMax] = std::minmax_element(query.high, query.high + queries);
-  auto [rankMin, rankMax] = std::minmax_element(query.rank, query.rank + queries);
-  auto [groupMin, groupMax] = std::minmax_element(key.group, key.group + keys);
-  auto [keyMin, keyMax] = std::minmax_element(key.rank, key.rank + keys);
-  if (*groupMax < *lowMin || *groupMin > *highMax || *keyMin > *rankMax)
-    return Seen::None;
-  if (*groupMin >= *lowMax && *groupMax <= *highMin && *keyMax <= *rankMin)
-    return Seen::All;
-  return Seen::Some;
+  auto [highMin, highMax] =
+      std::minmax_element(query.high, query.high + queries);
+  auto [rankMin, rankMax] =
+      std::minmax_element(query.rank, query.rank + queries);
+  bool all = true;
+  int64_t begin = keys, end = 0; // keys that some query may see
+  for (int64_t j = 0; j != keys; ++j) {
+    int64_t group = key.group[j], rank = key.rank[j];
+    all &= group >= *lowMax && group <= *highMin && rank <= *rankMin;
+    if (group >= *lowMin && group <= *highMax && rank <= *rankMax) {
+      begin = std::min(begin, j);
+      end = j + 1;
+    }
+  }
+  if (end == 0)
+    return {0, 0, false};
+  return {begin / keyStep * keyStep,
+          std::min((end + keyStep - 1) / keyStep * keyStep, keys), all};
 }
 
 //===----------------------------------------------------------------------===//
@@ -151,7 +173,8 @@ namespace {
 struct Tiles {
   int64_t size, tile;
 
-  // Tiles of nearly equal size, at most `most`, a multiple of `step` if several.
+  // Tiles of nearly equal size, at most `most`, a multiple of `step` if
+  // several.
   static Tiles divide(int64_t size, int64_t most, int64_t step) {
     int64_t count = (size + most - 1) / most;
     int64_t tile = (size + count - 1) / count;
@@ -197,7 +220,8 @@ template <class Store, class Tile> struct Call {
       typed.load(from + queryAt(b, first + i, kv), to + i * group * width,
                  group * width);
   }
-  // The rows of a key tile, keyStride() apart: in place, or widened in `buffer`.
+  // The rows of a key tile, keyStride() apart: in place, or widened in
+  // `buffer`.
   const Tile *loadKeys(const Store *from, int64_t b, int64_t first,
                        int64_t count, int64_t kv, Tile *buffer) const {
     if constexpr (std::is_same_v<Store, Tile>) {
@@ -214,19 +238,20 @@ template <class Store, class Tile> struct Call {
   }
 
   // The part of the mask for a pair of tiles, in `buffer`; null if all is seen.
-  const int32_t *visible(Seen pair, int64_t b, int64_t firstQuery,
+  const int32_t *visible(bool all, int64_t b, int64_t firstQuery,
                          int64_t queries, int64_t firstKey, int64_t keys,
                          int32_t *buffer) const {
-    if (pair == Seen::All)
+    if (all)
       return nullptr;
     rows().visible(mask.query(b * at.queries + firstQuery),
                    mask.key(b * at.keys + firstKey), queries, keys, buffer);
     return buffer;
   }
-  Seen pairSeen(int64_t b, int64_t firstQuery, int64_t queries,
-                int64_t firstKey, int64_t keys) const {
-    return seen(mask.query(b * at.queries + firstQuery), queries,
-                mask.key(b * at.keys + firstKey), keys);
+  SeenKeys seen(int64_t b, int64_t queryTile, int64_t keyTile) const {
+    return seenKeys(mask.query(b * at.queries + queryTiles.begin(queryTile)),
+                    queryTiles.length(queryTile),
+                    mask.key(b * at.keys + keyTiles.begin(keyTile)),
+                    keyTiles.length(keyTile));
   }
 };
 } // namespace
@@ -312,20 +337,20 @@ static void forwardTile(const Call<Store, Tile> &call, int64_t b, int64_t kv,
   MatmulPlan *qk = nullptr, *pv = nullptr;
   int64_t planned = 0;
   for (int64_t keyTile = 0; keyTile != call.keyTiles.count(); ++keyTile) {
-    const int64_t firstKey = call.keyTiles.begin(keyTile);
-    const int64_t N = call.keyTiles.length(keyTile);
-    Seen pair = call.pairSeen(b, first, queries, firstKey, N);
-    if (pair == Seen::None)
+    const SeenKeys seen = call.seen(b, queryTile, keyTile);
+    if (seen.begin == seen.end)
       continue;
+    const int64_t firstKey = call.keyTiles.begin(keyTile) + seen.begin;
+    const int64_t N = seen.end - seen.begin;
     if (planned != N) {
       qk = tileProduct<Tile>(R, N, D, D, 1, 1, call.keyStride(), false);
       pv = tileProduct<Tile>(R, D, N, N, 1, call.keyStride(), 1, true);
       planned = N;
     }
     qk->run(q, call.loadKeys(call.k, b, firstKey, N, kv, keys), scores);
-    ScoreTile tile = {R, N, G, float(call.at.scale),
-                      call.visible(pair, b, first, queries, firstKey, N,
-                                   visible)};
+    ScoreTile tile = {
+        R, N, G, float(call.at.scale),
+        call.visible(seen.all, b, first, queries, firstKey, N, visible)};
     call.typed.softmax(tile, scores, weights, max, sum, o, D);
     pv->run(weights, call.loadKeys(call.v, b, firstKey, N, kv, keys), o);
   }
@@ -344,7 +369,8 @@ static void forwardTile(const Call<Store, Tile> &call, int64_t b, int64_t kv,
     if (!haveMean) {
       std::fill_n(mean, D, 0.f);
       for (int64_t j = 0; j != call.at.keys; ++j) {
-        typedRows<Store, float>().load(call.v + call.keyAt(b, j, kv), mean + D, D);
+        typedRows<Store, float>().load(call.v + call.keyAt(b, j, kv), mean + D,
+                                       D);
         for (int64_t d = 0; d != D; ++d)
           mean[d] += mean[D + d];
       }
@@ -365,12 +391,9 @@ static void forward(const LlrtAttention &at, Mask mask, const void *q,
       .q = static_cast<const Store *>(q),
       .k = static_cast<const Store *>(k),
       .v = static_cast<const Store *>(v),
-      .queryTiles = Tiles::divide(
-          at.queries, std::max<int64_t>(1, forwardRows / G), 1),
-      .keyTiles = Tiles::divide(at.keys,
-                                at.mask == LLRT_MASK_CAUSAL ? causalKeys
-                                                            : forwardKeys,
-                                16)};
+      .queryTiles =
+          Tiles::divide(at.queries, std::max<int64_t>(1, forwardRows / G), 1),
+      .keyTiles = Tiles::divide(at.keys, forwardKeys, keyStep)};
   const int64_t perHead = call.queryTiles.count();
   runTasks(at.batch * at.kv_heads * perHead, [&](int64_t task) {
     // The last tiles of a causal mask have most to do: they start first.
@@ -472,11 +495,13 @@ static void backwardTask(const Call<Store, Tile> &call,
     MatmulPlan *qk = nullptr, *ov = nullptr, *po = nullptr, *sq = nullptr,
                *sk = nullptr;
     for (int64_t keyTile = task.keyBegin; keyTile != task.keyEnd; ++keyTile) {
-      const int64_t firstKey = call.keyTiles.begin(keyTile);
-      const int64_t N = call.keyTiles.length(keyTile);
-      Seen pair = call.pairSeen(b, first, queries, firstKey, N);
-      if (pair == Seen::None && !uniformRows)
+      SeenKeys seen = call.seen(b, queryTile, keyTile);
+      if (uniformRows)
+        seen = {0, call.keyTiles.length(keyTile), seen.all};
+      if (seen.begin == seen.end)
         continue;
+      const int64_t firstKey = call.keyTiles.begin(keyTile) + seen.begin;
+      const int64_t N = seen.end - seen.begin;
       if (!loaded) {
         call.loadQueries(call.q, b, first, queries, kv, q);
         call.loadQueries(grad.dOut, b, first, queries, kv, dOut);
@@ -499,9 +524,9 @@ static void backwardTask(const Call<Store, Tile> &call,
       const Tile *values = call.loadKeys(call.v, b, firstKey, N, kv, v);
       qk->run(q, keys, scores);
       ov->run(dOut, values, dWeights);
-      ScoreTile tile = {R, N, G, float(call.at.scale),
-                        call.visible(pair, b, first, queries, firstKey, N,
-                                     visible)};
+      ScoreTile tile = {
+          R, N, G, float(call.at.scale),
+          call.visible(seen.all, b, first, queries, firstKey, N, visible)};
       call.typed.gradient(tile, scores, dWeights, lse, delta,
                           1.f / call.at.keys, weights, dScores);
       if (task.forKeys) {
@@ -537,20 +562,22 @@ static void backward(const LlrtAttention &at, Mask mask, const void *dOut,
       .q = static_cast<const Store *>(q),
       .k = static_cast<const Store *>(k),
       .v = static_cast<const Store *>(v),
-      .queryTiles = Tiles::divide(
-          at.queries, std::max<int64_t>(1, backwardRows / G), 1),
-      .keyTiles = Tiles::divide(at.keys, backwardKeys, 16)};
-  const Gradients<Store> grad = {
-      static_cast<const Store *>(dOut), static_cast<const Store *>(out), lse,
-      static_cast<Store *>(dQ),         static_cast<Store *>(dK),
-      static_cast<Store *>(dV)};
+      .queryTiles =
+          Tiles::divide(at.queries, std::max<int64_t>(1, backwardRows / G), 1),
+      .keyTiles = Tiles::divide(at.keys, backwardKeys, keyStep)};
+  const Gradients<Store> grad = {static_cast<const Store *>(dOut),
+                                 static_cast<const Store *>(out),
+                                 lse,
+                                 static_cast<Store *>(dQ),
+                                 static_cast<Store *>(dK),
+                                 static_cast<Store *>(dV)};
   const int64_t queryTiles = call.queryTiles.count();
   const int64_t keyTiles = call.keyTiles.count();
   const int64_t groups = at.batch * at.kv_heads, threads = llrt_threads();
 
   // One task per example and key and value head costs 5 products per pair of
-  // tiles. Tasks per tile, first for queries, then for keys, cost 3 + 4, but keep
-  // all threads busy. Both add up the same numbers in the same order.
+  // tiles. Tasks per tile, first for queries, then for keys, cost 3 + 4, but
+  // keep all threads busy. Both add up the same numbers in the same order.
   const int64_t rounds = (groups + threads - 1) / threads;
   if (5 * rounds * threads <= 7 * groups) {
     runTasks(groups, [&](int64_t task) {
@@ -561,7 +588,8 @@ static void backward(const LlrtAttention &at, Mask mask, const void *dOut,
     return;
   }
   runTasks(groups * queryTiles, [&](int64_t task) {
-    int64_t group = task / queryTiles, tile = queryTiles - 1 - task % queryTiles;
+    int64_t group = task / queryTiles,
+            tile = queryTiles - 1 - task % queryTiles;
     backwardTask(call, grad,
                  {group / at.kv_heads, group % at.kv_heads, tile, tile + 1, 0,
                   keyTiles, true, false});

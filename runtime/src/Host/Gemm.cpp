@@ -6,8 +6,8 @@
 //===----------------------------------------------------------------------===//
 //
 // f32 and bf16 go to oneDNN, which uses the rank's threads by itself. bf16 on a
-// CPU without bf16 products is widened to f32 first. f64 goes to OpenBLAS on one
-// thread, called for blocks of rows inside our own parallel loop.
+// CPU without bf16 products is widened to f32 first. f64 goes to OpenBLAS on
+// one thread, called for blocks of rows inside our own parallel loop.
 //
 //===----------------------------------------------------------------------===//
 #include "OneDnn.h"
@@ -30,8 +30,8 @@ namespace {
 struct OpenBlas {
   enum { RowMajor = 101, NoTranspose = 111, Transpose = 112 };
   void (*dgemm)(int order, int transposeA, int transposeB, int m, int n, int k,
-                double alpha, const double *a, int lda, const double *b, int ldb,
-                double beta, double *c, int ldc) = nullptr;
+                double alpha, const double *a, int lda, const double *b,
+                int ldb, double beta, double *c, int ldc) = nullptr;
   std::string error;
 
   OpenBlas() {
@@ -81,13 +81,15 @@ static void gemmF64(const LlrtGemm &gemm, const double *a, const double *b,
       if (bias)
         for (int64_t i = 0; i != rows; ++i)
           for (int64_t j = 0; j != g.n; ++j)
-            cRows[i * g.n + j] = bias[j] + (g.accumulate ? cRows[i * g.n + j] : 0);
+            cRows[i * g.n + j] =
+                bias[j] + (g.accumulate ? cRows[i * g.n + j] : 0);
       openBlas().dgemm(
           OpenBlas::RowMajor,
           g.transpose_a ? OpenBlas::Transpose : OpenBlas::NoTranspose,
-          g.transpose_b ? OpenBlas::Transpose : OpenBlas::NoTranspose, rows, g.n,
-          g.k, 1, a + row * (g.transpose_a ? 1 : g.k), g.transpose_a ? g.m : g.k,
-          b, g.transpose_b ? g.k : g.n, g.accumulate || bias ? 1 : 0, cRows, g.n);
+          g.transpose_b ? OpenBlas::Transpose : OpenBlas::NoTranspose, rows,
+          g.n, g.k, 1, a + row * (g.transpose_a ? 1 : g.k),
+          g.transpose_a ? g.m : g.k, b, g.transpose_b ? g.k : g.n,
+          g.accumulate || bias ? 1 : 0, cRows, g.n);
     }
   };
   llrt_parallel_for(body, args, (gemm.m + f64Rows - 1) / f64Rows, 1);
@@ -98,7 +100,8 @@ static void gemmF64(const LlrtGemm &gemm, const double *a, const double *b,
 //===----------------------------------------------------------------------===//
 
 static void gemmOneDnn(const LlrtGemm &g, int64_t type, int64_t resultType,
-                       const void *a, const void *b, const void *bias, void *c) {
+                       const void *a, const void *b, const void *bias,
+                       void *c) {
   Matmul matmul = {.type = type,
                    .resultType = resultType,
                    .m = g.m,
@@ -130,8 +133,9 @@ static void widen(const void *from, float *to, int64_t count) {
 static void narrow(float *from, void *to, int64_t count) {
   void *args[] = {from, to};
   auto body = [](void **args, int64_t lo, int64_t hi) {
-    typedRows<Bf16, float>().store(static_cast<const float *>(args[0]) + lo, 1.f,
-                                   static_cast<Bf16 *>(args[1]) + lo, hi - lo);
+    typedRows<Bf16, float>().store(static_cast<const float *>(args[0]) + lo,
+                                   1.f, static_cast<Bf16 *>(args[1]) + lo,
+                                   hi - lo);
   };
   llrt_parallel_for(body, args, count, convertGrain);
 }

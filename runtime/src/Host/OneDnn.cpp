@@ -23,8 +23,9 @@ extern "C" void omp_set_num_threads(int count);
 using namespace llrt;
 
 void llrt::fail(const char *what, const char *message) {
+  fflush(stdout);
   fprintf(stderr, "llrt: error: %s: %s\n", what, message);
-  exit(1);
+  _Exit(1); // other threads may be at work: no destructors
 }
 
 // The functions of oneDNN that are used, without their prefix `dnnl_`.
@@ -70,8 +71,8 @@ struct Library {
       return;
     }
 #define X(function)                                                            \
-  function = reinterpret_cast<decltype(function)>(                             \
-      dlsym(handle, "dnnl_" #function));                                       \
+  function =                                                                   \
+      reinterpret_cast<decltype(function)>(dlsym(handle, "dnnl_" #function));  \
   if (!function)                                                               \
     error = "libdnnl.so.2 has no function dnnl_" #function;
     ONEDNN_FUNCTIONS(X)
@@ -155,10 +156,10 @@ static dnnl_memory_desc_t matrix(int64_t type, int64_t rows, int64_t columns,
                                  int64_t rowStride, int64_t columnStride) {
   dnnl_dims_t dims = {rows, columns}, strides = {rowStride, columnStride};
   dnnl_memory_desc_t result;
-  check(library().memory_desc_init_by_strides(
-            &result, 2, dims, type == LLRT_BF16 ? dnnl_bf16 : dnnl_f32,
-            strides),
-        "dnnl_memory_desc_init_by_strides");
+  check(
+      library().memory_desc_init_by_strides(
+          &result, 2, dims, type == LLRT_BF16 ? dnnl_bf16 : dnnl_f32, strides),
+      "dnnl_memory_desc_init_by_strides");
   return result;
 }
 
@@ -183,9 +184,9 @@ MatmulPlan *llrt::findMatmul(const Matmul &matmul) {
   dnnl_memory_desc_t bias = matrix(d.type, 1, d.n, d.n, 1);
   dnnl_memory_desc_t c = matrix(d.resultType, d.m, d.n, d.cRow, 1);
   dnnl_matmul_desc_t description;
-  check(dnnl.matmul_desc_init(&description, &a, &b, d.bias ? &bias : nullptr,
-                              &c),
-        "dnnl_matmul_desc_init");
+  check(
+      dnnl.matmul_desc_init(&description, &a, &b, d.bias ? &bias : nullptr, &c),
+      "dnnl_matmul_desc_init");
 
   // Working memory is ours: oneDNN's own belongs to the creating thread.
   dnnl_primitive_attr_t attributes;

@@ -1,4 +1,5 @@
-//===- OneDnn.h - Matrix products by oneDNN, loaded when first used -*- C++ -*-===//
+//===- OneDnn.h - Matrix products by oneDNN, loaded when first used -*- C++
+//-*-===//
 //
 // Part of llamac, under the Apache License v2.0 with LLVM Exceptions.
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception

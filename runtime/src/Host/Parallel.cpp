@@ -29,9 +29,7 @@ void llrt_set_threads(int64_t count) {
   threadCount = std::max<int64_t>(count, 1);
 }
 
-int64_t llrt_threads(void) {
-  return threadCount;
-}
+int64_t llrt_threads(void) { return threadCount; }
 
 namespace {
 struct Loop {
@@ -58,8 +56,8 @@ void llrt_parallel_for(LlrtLoopBody body, void **args, int64_t n,
                        int64_t grain) {
   if (n <= 0)
     return;
-  int64_t parts = std::clamp<int64_t>(n / std::max<int64_t>(grain, 1), 1,
-                                      llrt_threads());
+  int64_t parts =
+      std::clamp<int64_t>(n / std::max<int64_t>(grain, 1), 1, llrt_threads());
   if (parts == 1)
     return body(args, 0, n);
   Loop loop{body, args, n, parts};

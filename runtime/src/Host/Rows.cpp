@@ -52,8 +52,7 @@ namespace avx512bf16 {
 
 const Rows &llrt::rows() {
   static const Rows *const byLevel[] = {&baseline::untyped, &avx2::untyped,
-                                        &avx512::untyped,
-                                        &avx512bf16::untyped};
+                                        &avx512::untyped, &avx512bf16::untyped};
   return *byLevel[int(cpuLevel())];
 }
 
@@ -61,8 +60,7 @@ template <class Store, class Tile>
 const TypedRows<Store, Tile> &llrt::typedRows() {
   static const TypedRows<Store, Tile> *const byLevel[] = {
       &baseline::typed<Store, Tile>, &avx2::typed<Store, Tile>,
-      &avx512::typed<Store, Tile>,
-      &avx512bf16::typed<Store, Tile>};
+      &avx512::typed<Store, Tile>, &avx512bf16::typed<Store, Tile>};
   return *byLevel[int(cpuLevel())];
 }
 

@@ -1,4 +1,5 @@
-//===- Scratch.h - Memory of one thread that is kept between calls -*- C++ -*-===//
+//===- Scratch.h - Memory of one thread that is kept between calls -*- C++
+//-*-===//
 //
 // Part of llamac, under the Apache License v2.0 with LLVM Exceptions.
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception

@@ -63,10 +63,9 @@ struct Backward {
 };
 
 // Calls row(b, i, h, P) with the weights of each query; lse if wanted.
-void eachRow(
-    const Problem &p, const Doubles &q, const Doubles &k, Doubles *lse,
-    const std::function<void(int64_t b, int64_t i, int64_t h, const Doubles &)>
-        &row) {
+void eachRow(const Problem &p, const Doubles &q, const Doubles &k, Doubles *lse,
+             const std::function<void(int64_t b, int64_t i, int64_t h,
+                                      const Doubles &)> &row) {
   const LlrtAttention &at = p.at;
   const int64_t D = at.head_size, G = at.heads / at.kv_heads;
   Doubles weights(at.keys);
@@ -77,9 +76,9 @@ void eachRow(
         for (int64_t j = 0; j != at.keys; ++j) {
           weights[j] = 0;
           for (int64_t d = 0; d != D; ++d)
-            weights[j] +=
-                at.scale * q[((b * at.queries + i) * at.heads + h) * D + d] *
-                k[((b * at.keys + j) * at.kv_heads + h / G) * D + d];
+            weights[j] += at.scale *
+                          q[((b * at.queries + i) * at.heads + h) * D + d] *
+                          k[((b * at.keys + j) * at.kv_heads + h / G) * D + d];
           if (!p.sees(b, i, j))
             weights[j] = -INFINITY;
           max = std::max(max, weights[j]);
@@ -111,7 +110,8 @@ Forward forwardReference(const Problem &p, const Doubles &q, const Doubles &k,
   return result;
 }
 
-// dP = dO . v, dS = P (dP - sum P dP), dQ = scale dS k, dK = scale dS q, dV = P dO.
+// dP = dO . v, dS = P (dP - sum P dP), dQ = scale dS k, dK = scale dS q, dV = P
+// dO.
 Backward backwardReference(const Problem &p, const Doubles &dOut,
                            const Doubles &q, const Doubles &k,
                            const Doubles &v) {
@@ -169,8 +169,8 @@ LlrtAttention describe(int64_t type, const Sizes &s, int64_t queries,
           .scale = 1 / std::sqrt(double(s.headSize))};
 }
 
-// `documents` documents one after the other, positions from 0 in each. The first
-// `leftPadding` and last `rightPadding` tokens are padding.
+// `documents` documents one after the other, positions from 0 in each. The
+// first `leftPadding` and last `rightPadding` tokens are padding.
 Problem causal(int64_t type, const Sizes &s, int64_t length,
                int64_t documents = 1, int64_t leftPadding = 0,
                int64_t rightPadding = 0) {
@@ -189,7 +189,8 @@ Problem causal(int64_t type, const Sizes &s, int64_t length,
 Problem encoder(int64_t type, const Sizes &s, int64_t tileCount,
                 int64_t tileStride, int64_t tileTokens) {
   int64_t length = tileCount * tileStride;
-  Problem p = {describe(type, s, length, length, LLRT_MASK_ENCODER), {}, {}, {}};
+  Problem p = {
+      describe(type, s, length, length, LLRT_MASK_ENCODER), {}, {}, {}};
   p.at.tile_count = tileCount;
   p.at.tile_stride = tileStride;
   p.at.tile_tokens = tileTokens;
@@ -201,12 +202,11 @@ Problem encoder(int64_t type, const Sizes &s, int64_t tileCount,
 // Ranges of images go up along the text; some queries have none.
 Problem images(int64_t type, const Sizes &s, int64_t queries, int64_t images,
                int64_t tileCount, int64_t tileTokens) {
-  Problem p = {
-      describe(type, s, queries, images * tileCount * tileTokens,
-               LLRT_MASK_IMAGES),
-      {},
-      {},
-      {}};
+  Problem p = {describe(type, s, queries, images * tileCount * tileTokens,
+                        LLRT_MASK_IMAGES),
+               {},
+               {},
+               {}};
   p.at.images = images;
   p.at.tile_count = tileCount;
   p.at.tile_tokens = tileTokens;
@@ -264,8 +264,9 @@ void check(const Problem &p) {
   const LlrtAttention &at = p.at;
   SCOPED_TRACE(testing::Message()
                << "type " << at.type << ", mask " << at.mask << ", B "
-               << at.batch << ", S " << at.queries << ", T " << at.keys << ", H "
-               << at.heads << ", K " << at.kv_heads << ", D " << at.head_size);
+               << at.batch << ", S " << at.queries << ", T " << at.keys
+               << ", H " << at.heads << ", K " << at.kv_heads << ", D "
+               << at.head_size);
   Inputs in = drawInputs(p);
   llrt_set_threads(2);
   Result found = runKernels(p, in);
@@ -283,7 +284,8 @@ void check(const Problem &p) {
       EXPECT_EQ(found.lse.get(i), -INFINITY) << "lse[" << i << "]";
     else
       EXPECT_NEAR(found.lse.get(i), forward.lse[i], 1e-5) << "lse[" << i << "]";
-  // With one key in sight dQ and dK are 0 up to rounding: hold them to dV's size.
+  // With one key in sight dQ and dK are 0 up to rounding: hold them to dV's
+  // size.
   auto gradient = [&](const Array &array, const Doubles &wanted,
                       const char *what) {
     Doubles values = array.doubles();
@@ -312,10 +314,9 @@ INSTANTIATE_TEST_SUITE_P(Types, Attention,
 
 // The gradient formulas of the reference agree with differences of its forward.
 TEST(AttentionReference, GradientsMatchCentralDifferences) {
-  for (const Problem &p :
-       {causal(LLRT_F32, {1, 4, 2, 3}, 6, 2, 1, 1),
-        encoder(LLRT_F32, {2, 2, 1, 4}, 2, 3, 2),
-        images(LLRT_F32, {1, 2, 2, 4}, 5, 2, 2, 2)}) {
+  for (const Problem &p : {causal(LLRT_F32, {1, 4, 2, 3}, 6, 2, 1, 1),
+                           encoder(LLRT_F32, {2, 2, 1, 4}, 2, 3, 2),
+                           images(LLRT_F32, {1, 2, 2, 4}, 5, 2, 2, 2)}) {
     Inputs in = drawInputs(p);
     Doubles inputs[] = {in.q.doubles(), in.k.doubles(), in.v.doubles()};
     Doubles dOut = in.dOut.doubles();
@@ -328,8 +329,9 @@ TEST(AttentionReference, GradientsMatchCentralDifferences) {
         sum += dOut[i] * out[i];
       return sum;
     };
-    // A query that sees nothing has constant weights, whose derivative is 0; the
-    // formulas give its scores a gradient on purpose (Kernels.h). Leave it out.
+    // A query that sees nothing has constant weights, whose derivative is 0;
+    // the formulas give its scores a gradient on purpose (Kernels.h). Leave it
+    // out.
     Problem seen = p;
     bool uniform = false;
     for (int64_t b = 0; b != p.at.batch; ++b)
@@ -376,7 +378,8 @@ TEST_P(Attention, DocumentsDoNotSeeEachOther) {
 TEST_P(Attention, QueriesThatSeeNothingWeighAllKeysAlike) {
   check(causal(GetParam(), {1, 4, 2, 16}, 300, 1, 150, 20));
   check(causal(GetParam(), {2, 2, 1, 8}, 9, 2, 3, 0));
-  check(causal(GetParam(), {1, 1, 1, 16}, 140, 1, 140, 0)); // nothing but padding
+  check(
+      causal(GetParam(), {1, 1, 1, 16}, 140, 1, 140, 0)); // nothing but padding
 }
 
 // Positions need not ascend: a rank may hold any rows of the text.
@@ -401,7 +404,8 @@ TEST_P(Attention, CausalWorksInAnyOrderOfRows) {
 TEST_P(Attention, HeadsShareKeys) {
   for (int64_t group = 1; group <= 8; ++group)
     check(causal(GetParam(), {1, 2 * group, 2, 8}, 150));
-  check(causal(GetParam(), {1, 130, 1, 4}, 20)); // more heads than a tile has rows
+  check(causal(GetParam(), {1, 130, 1, 4},
+               20)); // more heads than a tile has rows
 }
 
 TEST_P(Attention, EveryHeadSize) {
@@ -421,8 +425,8 @@ TEST_P(Attention, ImagesMatchFormulas) {
   check(images(GetParam(), {3, 2, 2, 8}, 200, 2, 2, 301));
 }
 
-// One group of heads on two threads goes through tiles in two passes, two groups
-// in one pass: both orders add up alike.
+// One group of heads on two threads goes through tiles in two passes, two
+// groups in one pass: both orders add up alike.
 TEST_P(Attention, BothBackwardOrdersMatchFormulas) {
   check(causal(GetParam(), {1, 4, 1, 16}, 400, 2, 3, 0)); // two passes
   check(causal(GetParam(), {2, 4, 1, 16}, 400, 2, 3, 0)); // one pass
@@ -438,8 +442,8 @@ TEST_P(Attention, LargeScoresStayFinite) {
   for (const Array *array : {&r.out, &r.lse, &r.dQ, &r.dK, &r.dV})
     for (double value : array->doubles())
       ASSERT_TRUE(std::isfinite(value));
-  Forward wanted = forwardReference(p, in.q.doubles(), in.k.doubles(),
-                                    in.v.doubles());
+  Forward wanted =
+      forwardReference(p, in.q.doubles(), in.k.doubles(), in.v.doubles());
   expectClose(r.out.doubles(), wanted.out, GetParam() == LLRT_F32 ? 1e-3 : 3e-2,
               "out");
 }

@@ -27,8 +27,8 @@ Doubles reference(const LlrtGemm &g, const Array &a, const Array &b,
   Doubles result(g.m * g.n);
   for (int64_t i = 0; i != g.m; ++i)
     for (int64_t j = 0; j != g.n; ++j) {
-      double sum = (g.accumulate ? c.get(i * g.n + j) : 0) +
-                   (bias ? bias->get(j) : 0);
+      double sum =
+          (g.accumulate ? c.get(i * g.n + j) : 0) + (bias ? bias->get(j) : 0);
       for (int64_t l = 0; l != g.k; ++l)
         sum += a.get(g.transpose_a ? l * g.m + i : i * g.k + l) *
                b.get(g.transpose_b ? j * g.k + l : l * g.n + j);
@@ -71,8 +71,8 @@ TEST_P(Gemm, EveryVariantMatchesPlainLoops) {
     for (auto [m, n, k] : sizes)
       for (int variant = 0; variant != 16; ++variant)
         checkGemm(generator,
-                  {t.type, t.resultType, m, n, k, variant & 1,
-                   variant >> 1 & 1, variant >> 2 & 1},
+                  {t.type, t.resultType, m, n, k, variant & 1, variant >> 1 & 1,
+                   variant >> 2 & 1},
                   variant >> 3 & 1, t.tolerance);
 }
 
@@ -80,7 +80,8 @@ TEST_P(Gemm, EveryVariantMatchesPlainLoops) {
 TEST_P(Gemm, RepeatedCallsUseTheirOwnOperands) {
   std::mt19937 generator(2);
   for (int call = 0; call != 3; ++call)
-    checkGemm(generator, {LLRT_F32, LLRT_F32, 24, 40, 56, 0, 1, 0}, false, 1e-5);
+    checkGemm(generator, {LLRT_F32, LLRT_F32, 24, 40, 56, 0, 1, 0}, false,
+              1e-5);
 }
 
 INSTANTIATE_TEST_SUITE_P(Threads, Gemm, testing::Values(1, 2));

@@ -38,8 +38,8 @@ TEST(ParallelFor, CoversEveryIndexOnce) {
         llrt_parallel_for(visit, args, n, grain);
         for (auto &count : record.visits)
           EXPECT_EQ(count, 1);
-        EXPECT_EQ(record.parts, n ? std::clamp<int64_t>(n / grain, 1, threads)
-                                  : 0);
+        EXPECT_EQ(record.parts,
+                  n ? std::clamp<int64_t>(n / grain, 1, threads) : 0);
       }
   }
   llrt_set_threads(2);

@@ -25,8 +25,8 @@ std::vector<float> weightsOf(std::vector<float> scores) {
   return scores;
 }
 
-// The exponential is right to 1.5 units in the last place down to -87, and 0 from
-// there on; vectors and the rest of a row agree with it alike.
+// The exponential is right to 1.5 units in the last place down to -87, and 0
+// from there on; vectors and the rest of a row agree with it alike.
 TEST(Rows, ExponentialIsAccurate) {
   std::vector<float> scores;
   for (float x = 0; x > -87.2f; x -= 0.00137f)
