@@ -32,7 +32,8 @@ int64_t llrt::threads(const Arguments &arguments) {
 }
 
 static std::vector<Command> commands() {
-  return {infoCommand(), stepCommand()};
+  return {infoCommand(), stepCommand(), trainCommand(), evaluateCommand(),
+          generateCommand()};
 }
 
 static std::string usage(const std::string &name) {

@@ -72,7 +72,7 @@ void llrt::convert(const TensorView &from, LlrtType type, void *to,
 Weights::Weights(const Program &program) : program(program) {
   for (const Parameter &p : program.parameters) {
     Tensor &tensor = tensors[commonKey(p.checkpointKey)];
-    tensor.programKey = tensor.key = p.checkpointKey;
+    tensor.key = p.checkpointKey;
     tensor.shape = p.checkpointShape;
     tensor.parts.push_back(&p);
   }
@@ -260,17 +260,4 @@ void Weights::write(const std::string &path, const Rank &rank, Kind kind) const 
     list.push_back({tensor.key, dtypeOf(type), tensor.shape, data});
   }
   writeSafeTensors(path, list);
-}
-
-std::map<std::string, std::string> Weights::keys() const {
-  std::map<std::string, std::string> result;
-  for (const auto &[common, tensor] : tensors)
-    result.emplace(tensor.programKey, tensor.key);
-  return result;
-}
-
-void Weights::setKeys(const std::map<std::string, std::string> &keys) {
-  for (auto &[common, tensor] : tensors)
-    if (auto found = keys.find(tensor.programKey); found != keys.end())
-      tensor.key = found->second;
 }

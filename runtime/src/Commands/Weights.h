@@ -23,8 +23,6 @@
 #include "src/Data/SafeTensors.h"
 #include "src/Machine/Rank.h"
 
-#include <span>
-
 namespace llrt {
 
 // The key that all families have in common: `text.*`, `vision_model.*`,
@@ -67,15 +65,9 @@ public:
   // Writes the file `path`.
   void write(const std::string &path, const Rank &rank, Kind kind) const;
 
-  // The keys that files are written with, by the program's keys.
-  std::map<std::string, std::string> keys() const;
-
-  // Takes over keys that `keys()` gave.
-  void setKeys(const std::map<std::string, std::string> &keys);
-
 private:
   struct Tensor {
-    std::string programKey, key;
+    std::string key;
     std::vector<int64_t> shape;
     std::vector<const Parameter *> parts; // by rising row
   };

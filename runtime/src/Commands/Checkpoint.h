@@ -1,0 +1,61 @@
+//===- Checkpoint.h - Save a training and go on with it --------*- C++ -*-===//
+//
+// Part of llamac, under the Apache License v2.0 with LLVM Exceptions.
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+//
+//===----------------------------------------------------------------------===//
+//
+//   DIR/step-00000100/model.safetensors      all weights, HuggingFace keys, the
+//                                            type that blocks read
+//                     optimizer.safetensors  master.P, moment1.P, moment2.P of each
+//                                            trainable parameter P, f32 (f64)
+//                     state.json             step, place in the data, options
+//
+// A checkpoint is written as `step-00000100.tmp` and takes its name when all of it
+// is safely on the disk. So a folder without `.tmp` is complete, whenever the
+// process was killed.
+//
+//===----------------------------------------------------------------------===//
+#ifndef LLRT_COMMANDS_CHECKPOINT_H
+#define LLRT_COMMANDS_CHECKPOINT_H
+
+#include "src/Commands/Samples.h"
+#include "src/Commands/Weights.h"
+
+namespace llrt {
+
+// Where a training is.
+struct TrainingState {
+  int64_t step = 0; // steps done
+  Samples::Place place;
+  // What the next run must have in common with this one: a flat list of option
+  // names and values.
+  nlohmann::ordered_json options;
+};
+
+class Checkpoints {
+public:
+  // `folder` is made if it is not there. `keep`: complete checkpoints that stay.
+  Checkpoints(std::string folder, int64_t keep);
+
+  // The newest complete checkpoint; none if there is none.
+  std::optional<std::string> newest() const;
+
+  // Writes the checkpoint of `state` and removes the oldest ones, and what
+  // interrupted runs left. Throws Failure if it cannot be written.
+  void save(const Rank &rank, const Weights &weights,
+            const TrainingState &state) const;
+
+private:
+  std::string folder;
+  int64_t keep;
+};
+
+// Fills the rank from the checkpoint `path` and returns where it was. Throws Error
+// if a file of it is missing or broken, or if the options in it are not `options`.
+TrainingState loadCheckpoint(const std::string &path, const Rank &rank,
+                             Weights &weights,
+                             const nlohmann::ordered_json &options);
+
+} // namespace llrt
+#endif // LLRT_COMMANDS_CHECKPOINT_H

@@ -1,0 +1,61 @@
+//===- Evaluate.cpp - OUT evaluate ----------------------------------------===//
+//
+// Part of llamac, under the Apache License v2.0 with LLVM Exceptions.
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+//
+//===----------------------------------------------------------------------===//
+
+#include "src/Commands/Captions.h"
+#include "src/Commands/Commands.h"
+#include "src/Commands/Steps.h"
+#include "src/Commands/Weights.h"
+
+#include <iostream>
+
+using namespace llrt;
+
+static std::vector<Option> evaluateOptions(const Program &) {
+  std::vector<Option> options = captionOptions();
+  options.push_back({"weights", "PATH", "",
+                     "Weights: a safetensors file, an index, or a HuggingFace folder.",
+                     Option::Need::Required});
+  options.push_back(threadsOption());
+  return options;
+}
+
+static int evaluate(const Program &program, const Arguments &arguments) {
+  Captions captions(program, arguments);
+  Rank rank(program, threads(arguments));
+  Weights weights(program);
+  weights.load(rank, SafeTensors(arguments.text("weights")));
+
+  WebDataset dataset(captions.shards());
+  double sum = 0;
+  int64_t tokens = 0, count = 0;
+  for (bool more = true; more;) {
+    std::vector<Sample> samples;
+    while (int64_t(samples.size()) < program.globalBatch()) {
+      std::optional<Sample> sample = dataset.next();
+      if (!(more = sample.has_value()))
+        break;
+      samples.push_back(std::move(*sample));
+    }
+    if (samples.empty())
+      break;
+    count += samples.size();
+    ModelInputs inputs = captions.makeInputs(std::move(samples));
+    sum += runForward(rank, inputs);
+    tokens += inputs.validTokens;
+  }
+  std::cout << nlohmann::ordered_json{{"loss", tokens ? sum / double(tokens) : 0},
+                                      {"tokens", tokens},
+                                      {"samples", count}}
+                   .dump()
+            << "\n";
+  return 0;
+}
+
+Command llrt::evaluateCommand() {
+  return {"evaluate", "Print the loss of a token over a dataset.",
+          evaluateOptions, evaluate};
+}

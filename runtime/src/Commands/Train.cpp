@@ -1,0 +1,197 @@
+//===- Train.cpp - OUT train ----------------------------------------------===//
+//
+// Part of llamac, under the Apache License v2.0 with LLVM Exceptions.
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+//
+//===----------------------------------------------------------------------===//
+//
+// While a step computes, one thread reads the images of the next:
+//
+//   reader   | batch 1 | batch 2 |     | batch 3 |     | ...
+//   compute            | step 1        | step 2        | ...
+//
+//===----------------------------------------------------------------------===//
+
+#include "src/Commands/Captions.h"
+#include "src/Commands/Checkpoint.h"
+#include "src/Commands/Commands.h"
+#include "src/Commands/Progress.h"
+#include "src/Commands/Steps.h"
+#include "src/Data/Error.h"
+
+#include <cmath>
+#include <csignal>
+#include <filesystem>
+#include <future>
+#include <iostream>
+
+using namespace llrt;
+
+static constexpr int64_t TracedSteps = 10;
+
+static std::vector<Option> trainOptions(const Program &program) {
+  std::vector<Option> options = captionOptions();
+  for (Option &option : optimizerOptions(
+           {"learning-rate", "X", "", "The rate after the warm-up.",
+            Option::Need::Required}))
+    options.push_back(std::move(option));
+  for (Option &option : std::vector<Option>{
+           {"steps", "N", "", "Updates of the whole training.",
+            Option::Need::Required},
+           {"weights", "PATH", "",
+            "Weights to begin with: a safetensors file, an index, or a HuggingFace "
+            "folder; drawn at random if not given."},
+           {"gate-init", "X", "0", "Drawn weights: value of the gates."},
+           {"seed", "N", "0", "Of drawn weights and of the order of samples."},
+           {"shuffle", "N", "1000",
+            "Samples that are shuffled among themselves; 1: keep the order."},
+           {"checkpoint", "DIR", "",
+            "Save checkpoints here; go on from the newest one that is here."},
+           {"checkpoint-every", "N", "1000",
+            "Steps from one checkpoint to the next; there is always one at the end."},
+           {"keep", "N", "2", "Checkpoints that are kept, the newest."},
+           {"metrics", "FILE", "", "Write a line of JSON for each step."},
+           {"trace", "FILE", "",
+            "Write when each block of the first " + std::to_string(TracedSteps) +
+                " steps ran (Chrome trace JSON)."},
+           threadsOption(program.images > 0)})
+    options.push_back(std::move(option));
+  return options;
+}
+
+// The one variable of the process: a signal handler can reach nothing else.
+static volatile std::sig_atomic_t signalled = 0;
+
+// From here on the first SIGINT or SIGTERM only sets `signalled`; the second one
+// ends the process.
+static void catchSignals() {
+  struct sigaction action = {};
+  action.sa_handler = [](int) { signalled = 1; };
+  action.sa_flags = SA_RESETHAND | SA_RESTART;
+  sigaction(SIGINT, &action, nullptr);
+  sigaction(SIGTERM, &action, nullptr);
+}
+
+namespace {
+
+// Reads the global batches one after the other, one ahead of the caller.
+class BatchReader {
+public:
+  struct Loaded {
+    ModelInputs inputs;
+    Samples::Place after; // where the next batch begins
+  };
+
+  // Text is read when it is asked for: that takes no time worth a thread.
+  BatchReader(const Program &program, const Captions &captions, Samples &samples)
+      : policy(program.images > 0 ? std::launch::async : std::launch::deferred),
+        read([&] {
+          std::vector<Sample> batch;
+          for (int64_t i = 0; i < program.globalBatch(); ++i)
+            batch.push_back(samples.next());
+          return Loaded{captions.makeInputs(std::move(batch)), samples.place()};
+        }) {
+    pending = std::async(policy, read);
+  }
+
+  Loaded next() {
+    Loaded loaded = pending.get();
+    pending = std::async(policy, read);
+    return loaded;
+  }
+
+private:
+  std::launch policy;
+  std::function<Loaded()> read;
+  std::future<Loaded> pending; // its destructor waits for the thread
+};
+
+} // namespace
+
+// What must not change when a training goes on.
+static nlohmann::ordered_json options(const Optimizer &optimizer, uint64_t seed,
+                                      int64_t shuffle,
+                                      const std::vector<std::string> &shards) {
+  nlohmann::ordered_json result = optimizer.description();
+  result["seed"] = seed;
+  result["shuffle"] = shuffle;
+  result["data"] = nlohmann::json::array();
+  for (const std::string &shard : shards) // they may move, all together
+    result["data"].push_back({std::filesystem::path(shard).filename().string(),
+                              std::filesystem::file_size(shard)});
+  return result;
+}
+
+static int train(const Program &program, const Arguments &arguments) {
+  int64_t steps = arguments.integer("steps", 1);
+  Optimizer optimizer(arguments, steps);
+  int64_t every = arguments.integer("checkpoint-every", 1);
+  int64_t keep = arguments.integer("keep", 1);
+  int64_t shuffle = arguments.integer("shuffle", 1);
+  uint64_t seed = arguments.integer("seed", 0);
+  double gate = arguments.number("gate-init", -INFINITY);
+  Captions captions(program, arguments);
+
+  Rank rank(program, threads(arguments));
+  Weights weights(program);
+  TrainingState state;
+  state.options = options(optimizer, seed, shuffle, captions.shards());
+  std::optional<Checkpoints> checkpoints;
+  if (auto folder = arguments.find("checkpoint"))
+    checkpoints.emplace(*folder, keep);
+  if (auto path = checkpoints ? checkpoints->newest() : std::nullopt) {
+    state = loadCheckpoint(*path, rank, weights, state.options);
+    std::cerr << "going on from " << *path << "\n";
+  } else if (auto path = arguments.find("weights")) {
+    weights.load(rank, SafeTensors(*path));
+  } else {
+    weights.initialize(rank, seed, gate);
+  }
+
+  Trace trace;
+  std::optional<std::string> traceFile = arguments.find("trace");
+  Samples samples(captions.shards(), seed, shuffle);
+  samples.seek(state.place);
+  Progress progress(program, arguments.find("metrics"), state.step, steps);
+  if (state.step >= steps) {
+    std::cerr << "nothing to do: step " << state.step << " of " << steps
+              << " is done\n";
+    return 0;
+  }
+
+  catchSignals();
+  int64_t firstTraced = state.step + 1, saved = state.step;
+  BatchReader reader(program, captions, samples);
+  while (state.step < steps && !signalled) {
+    int64_t number = state.step + 1;
+    trace.setStep(number);
+    rank.setTrace(traceFile && number < firstTraced + TracedSteps ? &trace : nullptr);
+    auto [inputs, after] = reader.next();
+    StepResult result = runStep(rank, inputs, optimizer, number);
+    if (!std::isfinite(result.loss) || !std::isfinite(result.gradientNorm))
+      throw Failure("step " + std::to_string(number) +
+                    ": expected finite numbers, got loss " +
+                    std::to_string(result.loss) + ", gradient norm " +
+                    std::to_string(result.gradientNorm));
+    state.step = number;
+    state.place = after;
+    progress.add(number, result, optimizer.rate(number));
+    if (checkpoints && number % every == 0) {
+      checkpoints->save(rank, weights, state);
+      saved = number;
+    }
+  }
+  if (checkpoints && saved != state.step)
+    checkpoints->save(rank, weights, state);
+  if (traceFile)
+    trace.write(*traceFile);
+  if (state.step < steps)
+    throw Failure("stopped by a signal after step " + std::to_string(state.step) +
+                  " of " + std::to_string(steps) +
+                  (checkpoints ? "; the same command goes on from there" : ""));
+  return 0;
+}
+
+Command llrt::trainCommand() {
+  return {"train", "Train on captions with images.", trainOptions, train};
+}
