@@ -95,7 +95,8 @@ Batch readBatch(const std::string &path, const BatchShape &shape) {
   SafeTensors file(path);
   BatchReader reader(file);
   const char *const imageNames[] = {"pixel_values", "aspect_ratio_ids",
-                                    "aspect_ratio_mask", "cross_attention_mask"};
+                                    "aspect_ratio_mask",
+                                    "cross_attention_mask"};
   std::set<std::string> known = {"input_ids", "labels", "attention_mask",
                                  "document_ids"};
   known.insert(std::begin(imageNames), std::end(imageNames));
@@ -106,9 +107,9 @@ Batch readBatch(const std::string &path, const BatchShape &shape) {
   Batch batch;
   batch.shape = shape;
   int64_t idCount = vocabulary + extraRows, labelCount = vocabulary;
-  batch.inputIds =
-      reader.integers("input_ids", {B, S}, "0 to " + std::to_string(idCount - 1),
-                      [=](int64_t id) { return id >= 0 && id < idCount; });
+  batch.inputIds = reader.integers(
+      "input_ids", {B, S}, "0 to " + std::to_string(idCount - 1),
+      [=](int64_t id) { return id >= 0 && id < idCount; });
   batch.labels = reader.integers(
       "labels", {B, S}, "-100 or 0 to " + std::to_string(labelCount - 1),
       [=](int64_t label) {
@@ -127,9 +128,9 @@ Batch readBatch(const std::string &path, const BatchShape &shape) {
       fail(reader.where(name), ": missing; expected the four image tensors "
                                "together or none of them");
   if (M == 0)
-    fail(reader.where(imageNames[0]), ": expected none, the program has no images");
-  batch.pixelValues =
-      reader.floats("pixel_values", {B, M, maxTiles, 3, R, R});
+    fail(reader.where(imageNames[0]),
+         ": expected none, the program has no images");
+  batch.pixelValues = reader.floats("pixel_values", {B, M, maxTiles, 3, R, R});
   int64_t lastAspect = int64_t(canvases.size());
   batch.aspectRatioIds = reader.integers(
       "aspect_ratio_ids", {B, M}, "0 to " + std::to_string(lastAspect),
@@ -149,32 +150,35 @@ Batch readBatch(const std::string &path, const BatchShape &shape) {
 }
 
 Batch makeCaptionBatch(const std::vector<Sample> &samples,
-                       const Tokenizer &tokenizer, const ImagePipeline *pipeline,
-                       const BatchShape &shape) {
+                       const Tokenizer &tokenizer,
+                       const ImagePipeline *pipeline, const BatchShape &shape) {
   return makeCaptionBatch(samples, tokenizer, pipeline, shape,
                           tokenizer.specialToken("<|finetune_right_pad_id|>"));
 }
 
 Batch makeCaptionBatch(const std::vector<Sample> &samples,
-                       const Tokenizer &tokenizer, const ImagePipeline *pipeline,
-                       const BatchShape &shape, int64_t padId) {
+                       const Tokenizer &tokenizer,
+                       const ImagePipeline *pipeline, const BatchShape &shape,
+                       int64_t padId) {
   const auto &[B, S, M, R, vocabulary, extraRows] = shape;
   if (int64_t(samples.size()) != B)
     fail("batch: expected ", B, " samples, got ", samples.size());
   if (M > 0 && (!pipeline || pipeline->tileSize() != R))
     fail("preprocessor_config.json: field 'size': expected ", R,
-         ", the tile size of the program, got ", pipeline ? pipeline->tileSize() : 0);
+         ", the tile size of the program, got ",
+         pipeline ? pipeline->tileSize() : 0);
   int64_t beginId = tokenizer.specialToken("<|begin_of_text|>");
   int64_t endId = tokenizer.specialToken("<|end_of_text|>");
   int64_t imageId = tokenizer.specialToken("<|image|>");
-  // Only `<|image|>` may lie behind the vocabulary: it has an embedding, no label.
+  // Only `<|image|>` may lie behind the vocabulary: it has an embedding, no
+  // label.
   if (endId >= vocabulary || padId < 0 || padId >= vocabulary ||
       tokenizer.baseTokens() > vocabulary ||
       (M > 0 && imageId >= vocabulary + extraRows))
     fail(tokenizer.path(), ": expected token ids below the vocabulary of ",
          vocabulary, " (and ", extraRows, " extra rows), got ",
-         tokenizer.baseTokens(), " base tokens, end ", endId, ", padding ", padId,
-         ", image ", imageId);
+         tokenizer.baseTokens(), " base tokens, end ", endId, ", padding ",
+         padId, ", image ", imageId);
 
   Batch batch;
   batch.shape = shape;
@@ -192,8 +196,8 @@ Batch makeCaptionBatch(const std::vector<Sample> &samples,
       if (M == 0 || found == sample.fields.end())
         continue;
       if (imageBytes)
-        fail(where, ": expected at most one image, got another in field '", field,
-             "'");
+        fail(where, ": expected at most one image, got another in field '",
+             field, "'");
       imageBytes = &found->second;
       imageWhere = where + ": field '" + field + "'";
     }
@@ -284,8 +288,10 @@ ModelInputs makeModelInputs(Batch batch, const std::string &name) {
     size_t sample = i / size_t(S);
     auto refuse = [&](size_t image, const char *reason) {
       fail(name, ": tensor 'cross_attention_mask': sample ", sample, ", row ",
-           i % size_t(S), ": expected one interval of images with exactly their "
-           "real tiles, got image ", image, " ", reason);
+           i % size_t(S),
+           ": expected one interval of images with exactly their "
+           "real tiles, got image ",
+           image, " ", reason);
     };
     int64_t &begin = inputs.imageBegin[i], &end = inputs.imageEnd[i];
     for (size_t m = 0; m < size_t(M); ++m) {

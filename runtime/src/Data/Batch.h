@@ -1,4 +1,4 @@
-//===- Batch.h - Samples to what the model reads -----------------*- C++ -*-===//
+//===- Batch.h - Samples to what the model reads ----------------*- C++ -*-===//
 //
 // Part of llamac, under the Apache License v2.0 with LLVM Exceptions.
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
@@ -48,18 +48,21 @@ struct Batch {
   std::vector<int64_t> crossAttentionMask; // [B, S, M, 4]
 };
 
-// Reads B.safetensors. Throws Error naming file, tensor, expected and found unless
-//   every tensor has the dtype and shape that `shape` asks for, and no tensor has
-//   another name; the four image tensors are there together or not at all, and
-//   not if shape.images is 0;
-//   input ids lie in [0, vocabulary + extraRows), labels are -100 or lie in
+// Reads B.safetensors. Throws Error naming file, tensor, expected and found
+// unless
+// - every tensor has the dtype and shape that `shape` asks for, and no tensor
+//   has another name;
+// - the four image tensors are there together or not at all, and not if
+//   shape.images is 0;
+// - input ids lie in [0, vocabulary + extraRows), labels are -100 or lie in
 //   [0, vocabulary), masks hold 0 and 1, document ids are at least 0;
-//   aspect ratio ids lie in [0, 8], aspect_ratio_mask marks the tiles of each
-//   (the first one for id 0).
+// - aspect ratio ids lie in [0, 8], and aspect_ratio_mask marks the tiles of
+//   each (the first one for id 0).
 Batch readBatch(const std::string &path, const BatchShape &shape);
 
-// Makes a batch of shape.samples samples, each a caption (field `txt`, or `json`
-// with a string `caption` or `text`) and at most one image (`png`, `jpg`, `jpeg`):
+// Makes a batch of shape.samples samples, each a caption (field `txt`, or
+// `json` with a string `caption` or `text`) and at most one image (`png`,
+// `jpg`, `jpeg`):
 //   <|begin_of_text|> <|image|> caption <|end_of_text|>
 // without the marker if there is no image. Labels stand on caption and end. Cut
 // at the end, or filled up with `padId`, to S tokens. Every position from the
@@ -67,23 +70,24 @@ Batch readBatch(const std::string &path, const BatchShape &shape);
 // `pipeline` may be null if shape.images is 0; images are then passed over.
 // Throws Error naming shard, sample and field.
 Batch makeCaptionBatch(const std::vector<Sample> &samples,
-                       const Tokenizer &tokenizer, const ImagePipeline *pipeline,
-                       const BatchShape &shape, int64_t padId);
+                       const Tokenizer &tokenizer,
+                       const ImagePipeline *pipeline, const BatchShape &shape,
+                       int64_t padId);
 // The same with `<|finetune_right_pad_id|>`.
 Batch makeCaptionBatch(const std::vector<Sample> &samples,
-                       const Tokenizer &tokenizer, const ImagePipeline *pipeline,
-                       const BatchShape &shape);
+                       const Tokenizer &tokenizer,
+                       const ImagePipeline *pipeline, const BatchShape &shape);
 
-// What compiled code reads. Rows of different samples do not depend on each other,
-// so that a micro-batch is a range of rows.
+// What compiled code reads. Rows of different samples do not depend on each
+// other, so that a micro-batch is a range of rows.
 struct ModelInputs {
   BatchShape shape;
   std::vector<int64_t> inputIds;  // [B, S]
-  std::vector<int64_t> labels;    // [B, S], that of the next token; -100 at the end
+  std::vector<int64_t> labels;    // [B, S], of the next token; -100 at the end
   std::vector<int64_t> positions; // [B, S], from 0 in each document
   std::vector<int64_t> documents; // [B, S], d, or -1 - d for padding
-  // [B, S]: the token sees images begin .. end - 1. 0 and 0: none. 1 and 0, on all
-  // rows: the batch has no image (cross-attention branches are times 0).
+  // [B, S]: the token sees images begin .. end - 1. 0 and 0: none. 1 and 0, on
+  // all rows: the batch has no image (cross-attention branches are times 0).
   std::vector<int64_t> imageBegin, imageEnd;
   std::vector<int64_t> tiles;     // [B, M], real tiles, 1 for a missing image
   std::vector<int64_t> aspectIds; // [B, M], 0 for a missing image
@@ -91,9 +95,9 @@ struct ModelInputs {
   int64_t validTokens;            // labels that are not -100
 };
 
-// Turns `batch` into what compiled code reads. Throws Error, opening with `name`
-// and naming sample and row, if a row of cross_attention_mask is not one interval
-// of images with exactly their real tiles (a missing image has none).
+// Turns `batch` into what compiled code reads. Throws Error, opening with
+// `name` and naming sample and row, if a row of cross_attention_mask is not one
+// interval of images with exactly their real tiles (a missing image has none).
 ModelInputs makeModelInputs(Batch batch, const std::string &name);
 
 } // namespace llrt

@@ -1,4 +1,4 @@
-//===- Error.h - The one exception of bad input ------------------*- C++ -*-===//
+//===- Error.h - The one exception of bad input -----------------*- C++ -*-===//
 //
 // Part of llamac, under the Apache License v2.0 with LLVM Exceptions.
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception

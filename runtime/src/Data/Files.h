@@ -1,4 +1,4 @@
-//===- Files.h - Read whole files --------------------------------*- C++ -*-===//
+//===- Files.h - Read whole files -------------------------------*- C++ -*-===//
 //
 // Part of llamac, under the Apache License v2.0 with LLVM Exceptions.
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
@@ -38,8 +38,8 @@ private:
   std::span<const std::byte> contents;
 };
 
-// Parses JSON strictly: no duplicate keys, at most 16 levels deep. `where` opens
-// the message of the Error that bad text throws.
+// Parses JSON strictly: no duplicate keys, at most 16 levels deep. `where`
+// opens the message of the Error that bad text throws.
 nlohmann::json parseJson(std::string_view text, const std::string &where);
 
 } // namespace llrt

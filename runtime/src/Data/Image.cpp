@@ -130,8 +130,8 @@ struct JpegState {
   longjmp(state->jump, 1);
 }
 
-// libjpeg warns of a missing end and goes on with gray; that is an error here, as
-// in PIL. Its other warnings (stray bytes, odd headers) are passed over.
+// libjpeg warns of a missing end and goes on with gray; that is an error here,
+// as in PIL. Its other warnings (stray bytes, odd headers) are passed over.
 void onJpegMessage(j_common_ptr jpeg, int level) {
   if (level < 0 && jpeg->err->msg_code == JWRN_JPEG_EOF)
     onJpegError(jpeg);
@@ -229,20 +229,15 @@ std::vector<Taps> makeTaps(int64_t from, int64_t to) {
     }
     Taps &tap = taps.emplace_back(Taps{first, {}});
     for (double weight : weights)
-      tap.weights.push_back(
-          int32_t(0.5 + (sum != 0 ? weight / sum : weight) * (1 << weightBits)));
+      tap.weights.push_back(int32_t(0.5 + (sum != 0 ? weight / sum : weight) *
+                                              (1 << weightBits)));
   }
   return taps;
 }
 
-// One output sample; input i lies `stride` after input i - 1.
-uint8_t filter(const uint8_t *from, const Taps &tap, size_t stride) {
-  int32_t sum = 1 << (weightBits - 1);
-  from += size_t(tap.first) * stride;
-  for (int32_t weight : tap.weights) {
-    sum += weight * *from;
-    from += stride;
-  }
+constexpr int32_t half = 1 << (weightBits - 1); // rounds to nearest
+
+uint8_t toByte(int32_t sum) {
   return uint8_t(std::clamp(sum >> weightBits, 0, 255));
 }
 
@@ -253,10 +248,19 @@ Image resizeWidth(const Image &image, int64_t width) {
   result.pixels.reserve(size_t(width * image.height) * 3);
   std::vector<Taps> taps = makeTaps(image.width, width);
   for (int64_t y = 0; y < image.height; ++y)
-    for (const Taps &tap : taps)
-      for (int64_t channel = 0; channel < 3; ++channel)
-        result.pixels.push_back(filter(
-            &image.pixels[size_t(y * image.width * 3 + channel)], tap, 3));
+    for (const Taps &tap : taps) {
+      const uint8_t *pixel =
+          &image.pixels[size_t(y * image.width + tap.first) * 3];
+      int32_t red = half, green = half, blue = half;
+      for (int32_t weight : tap.weights) {
+        red += weight * pixel[0];
+        green += weight * pixel[1];
+        blue += weight * pixel[2];
+        pixel += 3;
+      }
+      for (int32_t sum : {red, green, blue})
+        result.pixels.push_back(toByte(sum));
+    }
   return result;
 }
 
@@ -264,11 +268,20 @@ Image resizeHeight(const Image &image, int64_t height) {
   if (height == image.height)
     return image;
   Image result = {image.width, height, {}};
-  result.pixels.reserve(size_t(image.width * height) * 3);
-  for (const Taps &tap : makeTaps(image.height, height))
-    for (int64_t column = 0; column < image.width * 3; ++column)
-      result.pixels.push_back(
-          filter(&image.pixels[size_t(column)], tap, size_t(image.width) * 3));
+  size_t rowBytes = size_t(image.width) * 3;
+  result.pixels.reserve(size_t(height) * rowBytes);
+  std::vector<int32_t> sums;
+  for (const Taps &tap : makeTaps(image.height, height)) {
+    sums.assign(rowBytes, half);
+    const uint8_t *row = &image.pixels[size_t(tap.first) * rowBytes];
+    for (int32_t weight : tap.weights) { // a row at a time: adjacent memory
+      for (size_t i = 0; i < rowBytes; ++i)
+        sums[i] += weight * row[i];
+      row += rowBytes;
+    }
+    for (int32_t sum : sums)
+      result.pixels.push_back(toByte(sum));
+  }
   return result;
 }
 
@@ -283,8 +296,8 @@ Image decodeImage(std::string_view bytes, const std::string &name) {
 }
 
 Image resizeBilinear(const Image &image, int64_t width, int64_t height) {
-  // The order shows in the last bit. This is Pillow 13's, found by comparing 2,949
-  // random sizes; Pillow 11 always begins with the width.
+  // The order shows in the last bit. This is Pillow 13's, found by comparing
+  // 2,949 random sizes; Pillow 11 always begins with the width.
   bool heightFirst = height < image.height &&
                      image.height - height > 2 * (image.width - width);
   return heightFirst ? resizeWidth(resizeHeight(image, height), width)

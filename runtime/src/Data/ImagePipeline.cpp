@@ -18,7 +18,8 @@ namespace {
 
 using nlohmann::json;
 
-constexpr int64_t maxTileSize = 8192; // against typing errors; a canvas is 4 tiles
+constexpr int64_t maxTileSize =
+    8192; // against typing errors; a canvas is 4 tiles
 
 // Three numbers that `good` accepts.
 template <typename Good>
@@ -50,11 +51,14 @@ ImagePipeline::ImagePipeline(const std::string &path) {
   json config = parseJson(MappedFile(path).text(), path);
   if (!config.is_object())
     fail(path, ": expected a JSON object, got ", config.type_name());
-  json type = config.value("image_processor_type", json("MllamaImageProcessor"));
+  json type =
+      config.value("image_processor_type", json("MllamaImageProcessor"));
   if (!type.is_string() ||
       !type.get<std::string>().starts_with("MllamaImageProcessor"))
-    fail(path, ": field 'image_processor_type': expected \"MllamaImageProcessor\", "
-               "got ", type.dump());
+    fail(path,
+         ": field 'image_processor_type': expected \"MllamaImageProcessor\", "
+         "got ",
+         type.dump());
   for (const char *key :
        {"do_convert_rgb", "do_resize", "do_rescale", "do_normalize", "do_pad"})
     expectValue(config, key, true, path);
@@ -75,16 +79,20 @@ ImagePipeline::ImagePipeline(const std::string &path) {
          maxTileSize, ", got ", size.is_null() ? "nothing" : size.dump());
 
   auto finite = [](double value) { return std::isfinite(value); };
-  auto positive = [](double value) { return std::isfinite(value) && value > 0; };
+  auto positive = [](double value) {
+    return std::isfinite(value) && value > 0;
+  };
   std::array<double, 3> mean =
       readTriple(config, "image_mean", path, "three numbers", finite);
   std::array<double, 3> deviation = readTriple(
       config, "image_std", path, "three numbers greater than 0", positive);
   json factor = config.value("rescale_factor", json(1.0 / 255));
   if (!factor.is_number() || !positive(factor.get<double>()))
-    fail(path, ": field 'rescale_factor': expected a number greater than 0, got ",
+    fail(path,
+         ": field 'rescale_factor': expected a number greater than 0, got ",
          factor.dump());
-  // Rescaled in f64 and rounded to f32, normalized in f32, as transformers does.
+  // Rescaled in f64 and rounded to f32, normalized in f32, as transformers
+  // does.
   for (size_t channel = 0; channel < 3; ++channel)
     for (size_t value = 0; value < 256; ++value)
       normalized[channel][value] =
@@ -93,13 +101,15 @@ ImagePipeline::ImagePipeline(const std::string &path) {
 }
 
 FittedImage ImagePipeline::fit(const Image &image) const {
-  // The smallest enlargement that fits a canvas, else the smallest reduction; of
-  // canvases that allow the same scale the one of least area, the first on ties.
+  // The smallest enlargement that fits a canvas, else the smallest reduction;
+  // of canvases that allow the same scale the one of least area, the first on
+  // ties.
   size_t best = 0;
   double bestScale = 0;
   for (size_t k = 0; k < canvases.size(); ++k) {
-    double scale = std::min(double(canvases[k].high * side) / double(image.height),
-                            double(canvases[k].wide * side) / double(image.width));
+    double scale =
+        std::min(double(canvases[k].high * side) / double(image.height),
+                 double(canvases[k].wide * side) / double(image.width));
     bool better = k == 0;
     if (scale == bestScale)
       better = better || canvases[k].tiles() < canvases[best].tiles();
@@ -115,7 +125,8 @@ FittedImage ImagePipeline::fit(const Image &image) const {
 
   FittedImage result;
   result.aspectRatioId = int64_t(best) + 1;
-  int64_t height = canvases[best].high * side, width = canvases[best].wide * side;
+  int64_t height = canvases[best].high * side,
+          width = canvases[best].wide * side;
   // Small images grow to one tile side at most.
   int64_t targetHeight = std::clamp(image.height, side, height);
   int64_t targetWidth = std::clamp(image.width, side, width);
@@ -136,7 +147,8 @@ FittedImage ImagePipeline::fit(const Image &image) const {
   result.canvas = {width, height,
                    std::vector<uint8_t>(size_t(width * height) * 3)};
   for (int64_t y = 0; y < resized.height; ++y)
-    std::copy_n(resized.pixels.begin() + y * resized.width * 3, resized.width * 3,
+    std::copy_n(resized.pixels.begin() + y * resized.width * 3,
+                resized.width * 3,
                 result.canvas.pixels.begin() + y * width * 3);
   return result;
 }
@@ -152,8 +164,11 @@ ImageTiles ImagePipeline::process(const Image &image) const {
     for (size_t channel = 0; channel < 3; ++channel)
       for (int64_t y = top; y < top + side; ++y)
         for (int64_t x = left; x < left + side; ++x)
-          *to++ = normalized[channel][fitted.canvas.pixels[
-              size_t(y * fitted.canvas.width + x) * 3 + channel]];
+          *to++ =
+              normalized[channel]
+                        [fitted.canvas
+                             .pixels[size_t(y * fitted.canvas.width + x) * 3 +
+                                     channel]];
   }
   return result;
 }

@@ -1,12 +1,12 @@
-//===- ImagePipeline.h - Images to tiles of pixels ---------------*- C++ -*-===//
+//===- ImagePipeline.h - Images to tiles of pixels --------------*- C++ -*-===//
 //
 // Part of llamac, under the Apache License v2.0 with LLVM Exceptions.
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 //
 //===----------------------------------------------------------------------===//
 //
-// What HuggingFace's MllamaImageProcessor does: choose a canvas of tiles, resize,
-// pad, normalize, cut. Source: transformers, models/mllama/
+// What HuggingFace's MllamaImageProcessor does: choose a canvas of tiles,
+// resize, pad, normalize, cut. Source: transformers, models/mllama/
 // image_processing_pil_mllama.py.
 //
 //===----------------------------------------------------------------------===//
@@ -24,8 +24,8 @@ namespace llrt {
 
 constexpr int64_t maxTiles = 4; // of one image, in every model of this family
 
-// How many tiles high and wide a canvas is. The aspect ratio id of canvases[k] is
-// k + 1; id 0 is a missing image.
+// How many tiles high and wide a canvas is. The aspect ratio id of canvases[k]
+// is k + 1; id 0 is a missing image.
 struct Canvas {
   int64_t high, wide;
   int64_t tiles() const { return high * wide; }
@@ -33,8 +33,8 @@ struct Canvas {
 constexpr std::array<Canvas, 8> canvases = {
     {{1, 1}, {1, 2}, {1, 3}, {1, 4}, {2, 1}, {2, 2}, {3, 1}, {4, 1}}};
 
-// Real tiles of an image with this aspect ratio id; 1 for id 0, as HuggingFace's
-// aspect_ratio_mask has it.
+// Real tiles of an image with this aspect ratio id; 1 for id 0, as
+// HuggingFace's aspect_ratio_mask has it.
 inline int64_t tilesOfAspect(int64_t id) {
   return id == 0 ? 1 : canvases[size_t(id - 1)].tiles();
 }
@@ -48,8 +48,8 @@ struct FittedImage {
 
 // What the model reads of one image.
 struct ImageTiles {
-  int64_t aspectRatioId; // 1..8
-  int64_t tiles;         // real ones; the slots after them are zeros
+  int64_t aspectRatioId;     // 1..8
+  int64_t tiles;             // real ones; the slots after them are zeros
   std::vector<float> pixels; // [4, 3, R, R]
 };
 

@@ -41,12 +41,12 @@ struct DTypeInfo {
   int bits;
 };
 constexpr DTypeInfo dtypes[] = {
-    {"BOOL", 8},       {"F4", 4},          {"F6_E2M3", 6},     {"F6_E3M2", 6},
-    {"U8", 8},         {"I8", 8},          {"F8_E5M2", 8},     {"F8_E4M3", 8},
-    {"F8_E8M0", 8},    {"F8_E4M3FNUZ", 8}, {"F8_E5M2FNUZ", 8}, {"I16", 16},
-    {"U16", 16},       {"F16", 16},        {"BF16", 16},       {"I32", 32},
-    {"U32", 32},       {"F32", 32},        {"C64", 64},        {"F64", 64},
-    {"I64", 64},       {"U64", 64}};
+    {"BOOL", 8},    {"F4", 4},          {"F6_E2M3", 6},     {"F6_E3M2", 6},
+    {"U8", 8},      {"I8", 8},          {"F8_E5M2", 8},     {"F8_E4M3", 8},
+    {"F8_E8M0", 8}, {"F8_E4M3FNUZ", 8}, {"F8_E5M2FNUZ", 8}, {"I16", 16},
+    {"U16", 16},    {"F16", 16},        {"BF16", 16},       {"I32", 32},
+    {"U32", 32},    {"F32", 32},        {"C64", 64},        {"F64", 64},
+    {"I64", 64},    {"U64", 64}};
 static_assert(std::size(dtypes) == size_t(DType::U64) + 1);
 
 // Bytes of a tensor; nothing if they do not fit 63 bits or end within a byte.
@@ -65,7 +65,8 @@ std::vector<int64_t> readIntegers(const json &list, const std::string &where) {
   std::vector<int64_t> values;
   auto good = [](const json &item) {
     return item.is_number_unsigned() &&
-           item.get<uint64_t>() <= uint64_t(std::numeric_limits<int64_t>::max());
+           item.get<uint64_t>() <=
+               uint64_t(std::numeric_limits<int64_t>::max());
   };
   if (!list.is_array() || !std::all_of(list.begin(), list.end(), good))
     fail(where, ": expected a list of integers of at least 0, got ",
@@ -83,8 +84,8 @@ TensorView readEntry(const json &entry, std::span<const std::byte> buffer,
     fail(where, ": expected an object, got ", entry.type_name());
   for (const auto &[key, value] : entry.items())
     if (key != "dtype" && key != "shape" && key != "data_offsets")
-      fail(where, ": expected the fields dtype, shape, data_offsets, got '", key,
-           "'");
+      fail(where, ": expected the fields dtype, shape, data_offsets, got '",
+           key, "'");
   for (const char *key : {"dtype", "shape", "data_offsets"})
     if (!entry.contains(key))
       fail(where, ": field '", key, "': missing");
@@ -96,7 +97,8 @@ TensorView readEntry(const json &entry, std::span<const std::byte> buffer,
       std::find_if(std::begin(dtypes), std::end(dtypes),
                    [&](const DTypeInfo &type) { return name == type.name; });
   if (info == std::end(dtypes))
-    fail(where, ": field 'dtype': expected a type of the format such as F32, got ",
+    fail(where,
+         ": field 'dtype': expected a type of the format such as F32, got ",
          entry["dtype"].dump());
   view.dtype = DType(info - std::begin(dtypes));
   view.shape = readIntegers(entry["shape"], where + ": field 'shape'");
@@ -111,7 +113,8 @@ TensorView readEntry(const json &entry, std::span<const std::byte> buffer,
   std::optional<size_t> bytes = byteCount(view.dtype, view.shape);
   view.bytes = size_t(offsets[1] - offsets[0]);
   if (!bytes)
-    fail(where, ": field 'shape': expected a whole number of bytes below 2^60, got ",
+    fail(where,
+         ": field 'shape': expected a whole number of bytes below 2^60, got ",
          info->name, " ", shapeText(view.shape));
   if (*bytes != view.bytes)
     fail(offsetsWhere, ": expected ", *bytes, " bytes for ", info->name, " ",
@@ -197,7 +200,8 @@ Views SafeTensors::openFile(const std::string &path) {
   std::memcpy(&headerBytes, bytes.data(), sizeof(headerBytes));
   uint64_t room = std::min(maxHeaderBytes, bytes.size() - sizeof(headerBytes));
   if (headerBytes > room)
-    fail(path, ": header length: expected at most ", room, ", got ", headerBytes,
+    fail(path, ": header length: expected at most ", room, ", got ",
+         headerBytes,
          bytes.size() - sizeof(headerBytes) < headerBytes
              ? " (the file is cut short, or no safetensors file)"
              : "");
@@ -247,8 +251,10 @@ Views SafeTensors::openFile(const std::string &path) {
     covered = extent.end;
   }
   if (covered != buffer.size())
-    fail(path, ": expected ", covered, " bytes after the header, as its tensors "
-         "need, got ", buffer.size());
+    fail(path, ": expected ", covered,
+         " bytes after the header, as its tensors "
+         "need, got ",
+         buffer.size());
   return result;
 }
 
@@ -257,11 +263,13 @@ void SafeTensors::openIndex(const std::string &indexPath) {
   json index = parseJson(MappedFile(indexPath).text(), indexPath);
   if (!index.is_object() || !index.contains("weight_map") ||
       !index["weight_map"].is_object())
-    fail(indexPath, ": field 'weight_map': expected an object of tensor names and "
-                    "shard files");
+    fail(indexPath,
+         ": field 'weight_map': expected an object of tensor names and "
+         "shard files");
   std::map<std::string, Views> shards;
   for (const auto &[name, shard] : index["weight_map"].items()) {
-    std::string where = indexPath + ": field 'weight_map': tensor '" + name + "'";
+    std::string where =
+        indexPath + ": field 'weight_map': tensor '" + name + "'";
     std::string file = shard.is_string() ? shard.get<std::string>() : "";
     if (file.empty() || fs::path(file).filename() != file || file == "..")
       fail(where, ": expected the name of a file in the same folder, got ",
@@ -298,7 +306,8 @@ void toDouble(const TensorView &view, double *out, const std::string &where) {
       [](double x) { return x; });
 }
 
-void toBFloat16(const TensorView &view, uint16_t *out, const std::string &where) {
+void toBFloat16(const TensorView &view, uint16_t *out,
+                const std::string &where) {
   convertFloats(view, out, where, bfloat16FromFloat, bfloat16FromDouble);
 }
 
@@ -366,7 +375,8 @@ void writeSafeTensors(const std::string &path,
     std::optional<size_t> bytes = byteCount(tensor->dtype, tensor->shape);
     if (!bytes || header.contains(tensor->name))
       fail(path, ": tensor '", tensor->name,
-           bytes ? "': the name is taken" : "': expected a whole number of bytes");
+           bytes ? "': the name is taken"
+                 : "': expected a whole number of bytes");
     header[tensor->name] = {{"dtype", dtypeName(tensor->dtype)},
                             {"shape", tensor->shape},
                             {"data_offsets", {end, end + *bytes}}};

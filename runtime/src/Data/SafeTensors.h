@@ -1,4 +1,4 @@
-//===- SafeTensors.h - Read and write safetensors files ----------*- C++ -*-===//
+//===- SafeTensors.h - Read and write safetensors files ---------*- C++ -*-===//
 //
 // Part of llamac, under the Apache License v2.0 with LLVM Exceptions.
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
@@ -25,8 +25,28 @@ namespace llrt {
 
 // Element types of the format, all of them.
 enum class DType {
-  BOOL, F4, F6_E2M3, F6_E3M2, U8, I8, F8_E5M2, F8_E4M3, F8_E8M0, F8_E4M3FNUZ,
-  F8_E5M2FNUZ, I16, U16, F16, BF16, I32, U32, F32, C64, F64, I64, U64
+  BOOL,
+  F4,
+  F6_E2M3,
+  F6_E3M2,
+  U8,
+  I8,
+  F8_E5M2,
+  F8_E4M3,
+  F8_E8M0,
+  F8_E4M3FNUZ,
+  F8_E5M2FNUZ,
+  I16,
+  U16,
+  F16,
+  BF16,
+  I32,
+  U32,
+  F32,
+  C64,
+  F64,
+  I64,
+  U64
 };
 
 // The name in a header (`BF16`), and the bits of one element (F4 and F6 are
@@ -82,7 +102,8 @@ private:
 // BF16, F32 or F64. A bfloat16 is given as its 16 bits.
 void toFloat(const TensorView &view, float *out, const std::string &where);
 void toDouble(const TensorView &view, double *out, const std::string &where);
-void toBFloat16(const TensorView &view, uint16_t *out, const std::string &where);
+void toBFloat16(const TensorView &view, uint16_t *out,
+                const std::string &where);
 // Throws Error, opening with `where`, unless the dtype is I64.
 std::vector<int64_t> toInt64(const TensorView &view, const std::string &where);
 
@@ -98,11 +119,12 @@ struct TensorToWrite {
   const void *data; // row-major, whole; may be null if there are no elements
 };
 
-// Writes `path`: elements first to a new file in the same folder, which takes the
-// name `path` once it is safely on the disk, so that a crash leaves the old file.
-// Tensors are laid out by falling element size, then name: every one is aligned.
-// `metadata` gets {"format": "pt"}, which transformers asks for, if it has none.
-// Throws Error if it cannot be written, or if two tensors have one name.
+// Writes `path`: elements first to a new file in the same folder, which takes
+// the name `path` once it is safely on the disk, so that a crash leaves the old
+// file. Tensors are laid out by falling element size, then name: every one is
+// aligned. `metadata` gets {"format": "pt"}, which transformers asks for, if it
+// has none. Throws Error if it cannot be written, or if two tensors have one
+// name.
 void writeSafeTensors(const std::string &path,
                       const std::vector<TensorToWrite> &tensors,
                       std::map<std::string, std::string> metadata = {});

@@ -22,7 +22,8 @@ namespace llrt {
 
 namespace {
 
-// `\s` is written out: PCRE2 counts U+180E as space, Unicode and tiktoken do not.
+// `\s` is written out: PCRE2 counts U+180E as space, Unicode and tiktoken do
+// not.
 #define SPACE                                                                  \
   "\\t-\\r \\x{85}\\x{A0}\\x{1680}\\x{2000}-\\x{200A}\\x{2028}\\x{2029}"       \
   "\\x{202F}\\x{205F}\\x{3000}"
@@ -124,7 +125,8 @@ Utf8Part readUtf8(std::string_view text) {
 bool isPythonSpace(uint32_t c) {
   return (c >= 0x09 && c <= 0x0D) || (c >= 0x1C && c <= 0x20) || c == 0x85 ||
          c == 0xA0 || c == 0x1680 || (c >= 0x2000 && c <= 0x200A) ||
-         c == 0x2028 || c == 0x2029 || c == 0x202F || c == 0x205F || c == 0x3000;
+         c == 0x2028 || c == 0x2029 || c == 0x202F || c == 0x205F ||
+         c == 0x3000;
 }
 
 } // namespace
@@ -192,7 +194,8 @@ Tokenizer::Tokenizer(const std::string &path, SpecialLayout layout)
   ranks.reserve(tokens.size());
   for (size_t rank = 0; rank < tokens.size(); ++rank)
     if (auto [place, isNew] = ranks.emplace(tokens[rank], rank); !isNew)
-      fail(path, ": line ", lines[rank], ": expected a new token, got that of line ",
+      fail(path, ": line ", lines[rank],
+           ": expected a new token, got that of line ",
            lines[size_t(place->second)]);
   for (int byte = 0; byte < 256; ++byte)
     if (!ranks.contains(std::string(1, char(byte))))
@@ -235,8 +238,8 @@ std::vector<int64_t> Tokenizer::encode(std::string_view bytes,
     if (newBlock || isSpace != inSpace)
       run = 0;
     if (newBlock || run == maxRunCharacters) {
-      encodeBlock(std::string_view(text).substr(start, at - start), allowSpecial,
-                  ids);
+      encodeBlock(std::string_view(text).substr(start, at - start),
+                  allowSpecial, ids);
       start = at;
       run = 0;
     }
@@ -252,7 +255,8 @@ std::vector<int64_t> Tokenizer::encode(std::string_view bytes,
 void Tokenizer::encodeBlock(std::string_view block, bool allowSpecial,
                             std::vector<int64_t> &ids) const {
   size_t start = 0;
-  for (size_t at = 0; allowSpecial && (at = block.find("<|", at)) != block.npos;) {
+  for (size_t at = 0;
+       allowSpecial && (at = block.find("<|", at)) != block.npos;) {
     std::string_view window = block.substr(at, maxSpecialBytes);
     size_t end = window.find("|>");
     auto special = specialIds.end();
@@ -277,9 +281,9 @@ void Tokenizer::encodeOrdinary(std::string_view text,
     // The pattern matches at every place of every text; `encode` has made the
     // text valid UTF-8.
     auto find = [&](uint32_t options) {
-      return pcre2_match(pattern->code, reinterpret_cast<PCRE2_SPTR>(text.data()),
-                         text.size(), at, options | PCRE2_NO_UTF_CHECK,
-                         match.get(), nullptr);
+      return pcre2_match(
+          pattern->code, reinterpret_cast<PCRE2_SPTR>(text.data()), text.size(),
+          at, options | PCRE2_NO_UTF_CHECK, match.get(), nullptr);
     };
     int result = find(0);
     if (result == PCRE2_ERROR_JIT_STACKLIMIT)
@@ -301,8 +305,8 @@ void Tokenizer::mergePiece(std::string_view piece,
     ids.push_back(found->second);
     return;
   }
-  // The parts of the piece: [at, end[at]) starts at byte `at`; end[at] is 0 where
-  // no part starts. start[e] is where the part that ends at e starts.
+  // The parts of the piece: [at, end[at]) starts at byte `at`; end[at] is 0
+  // where no part starts. start[e] is where the part that ends at e starts.
   size_t size = piece.size();
   std::vector<size_t> end(size), start(size + 1);
   for (size_t at = 0; at < size; ++at) {

@@ -1,4 +1,4 @@
-//===- Tokenizer.h - Text to token ids and back ------------------*- C++ -*-===//
+//===- Tokenizer.h - Text to token ids and back -----------------*- C++ -*-===//
 //
 // Part of llamac, under the Apache License v2.0 with LLVM Exceptions.
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
@@ -7,8 +7,8 @@
 //
 // Byte-pair encoding as Llama 3 defines it: `tokenizer.model` (lines of base64
 // token bytes, a space, the rank), the split pattern, 256 special tokens behind
-// the N base tokens. Source: meta-llama/llama-models, models/llama3/tokenizer.py;
-// openai/tiktoken, src/lib.rs (order of merges).
+// the N base tokens. Source: meta-llama/llama-models,
+// models/llama3/tokenizer.py; openai/tiktoken, src/lib.rs (order of merges).
 //
 //===----------------------------------------------------------------------===//
 #ifndef LLRT_DATA_TOKENIZER_H
@@ -33,16 +33,17 @@ enum class SpecialLayout {
 class Tokenizer {
 public:
   // Reads `path`, a `tokenizer.model` of any number N of base tokens. Throws
-  // Error naming the line if ranks are not 0, 1, 2, ..., if base64 is broken, or
-  // if a token appears twice; and if one of the 256 single bytes is missing.
+  // Error naming the line if ranks are not 0, 1, 2, ..., if base64 is broken,
+  // or if a token appears twice; and if one of the 256 single bytes is missing.
   explicit Tokenizer(const std::string &path,
                      SpecialLayout layout = SpecialLayout::HuggingFace);
   Tokenizer(const Tokenizer &) = delete; // ranks points into tokens
   ~Tokenizer();
 
   // The ids of `text`, without start or end token. With `allowSpecial` the text
-  // of a special token becomes its id, else it is text like any other. Bytes that
-  // are not UTF-8 become U+FFFD, as Python's decode(errors="replace") does it.
+  // of a special token becomes its id, else it is text like any other. Bytes
+  // that are not UTF-8 become U+FFFD, as Python's decode(errors="replace") does
+  // it.
   // \p{L} and \p{N} are those of PCRE2's Unicode version (14 in Debian 12):
   // letters that are younger may be split otherwise than by tiktoken.
   std::vector<int64_t> encode(std::string_view text,

@@ -17,7 +17,7 @@ namespace llrt {
 
 namespace {
 
-constexpr size_t tarBlock = 512; // bytes
+constexpr size_t tarBlock = 512;        // bytes
 constexpr size_t maxShards = 1'000'000; // against typing errors in a range
 
 // Text up to the first zero byte.
@@ -114,8 +114,8 @@ void expandBraces(const std::string &pattern, std::vector<std::string> &paths) {
       auto [end, error] =
           std::from_chars(text.data(), text.data() + text.size(), value);
       if (error != std::errc() || end != text.data() + text.size())
-        fail(pattern, ": expected a range {FIRST..LAST} of numbers, got {", inside,
-             "}");
+        fail(pattern, ": expected a range {FIRST..LAST} of numbers, got {",
+             inside, "}");
       return value;
     };
     uint64_t from = number(first), to = number(last);
@@ -126,7 +126,8 @@ void expandBraces(const std::string &pattern, std::vector<std::string> &paths) {
     for (uint64_t value = from; value <= to; ++value) {
       std::string digits = std::to_string(value);
       words.push_back(
-          std::string(first.size() - std::min(first.size(), digits.size()), '0') +
+          std::string(first.size() - std::min(first.size(), digits.size()),
+                      '0') +
           digits);
     }
   }
@@ -157,7 +158,8 @@ std::vector<std::string> expandShards(const std::string &data) {
   }
   for (const std::string &path : paths)
     if (!fs::is_regular_file(path, error))
-      fail(path.empty() ? "''" : path, ": expected a .tar file or a folder of them",
+      fail(path.empty() ? "''" : path,
+           ": expected a .tar file or a folder of them",
            fs::exists(path, error) ? "" : ", got nothing of this name");
   return paths;
 }
@@ -171,7 +173,7 @@ void WebDataset::fault(const std::string &what) const {
 
 // The next member that belongs to a sample; nothing at the end of the shard.
 std::optional<WebDataset::Member> WebDataset::nextMember() {
-  std::string longName;              // from a GNU or pax header
+  std::string longName;             // from a GNU or pax header
   std::optional<uint64_t> longSize; // from a pax header
   std::string_view text = file->text();
   while (offset < text.size()) {
@@ -191,12 +193,14 @@ std::optional<WebDataset::Member> WebDataset::nextMember() {
     Member member;
     member.name = textField(header, 0, 100);
     std::string_view prefix = textField(header, 345, 155);
-    if (header.substr(257, 6) == std::string_view("ustar\0", 6) && !prefix.empty())
+    if (header.substr(257, 6) == std::string_view("ustar\0", 6) &&
+        !prefix.empty())
       member.name = std::string(prefix) + "/" + member.name;
     if (!isExtension && !longName.empty())
       member.name = std::exchange(longName, {});
     if (type == 'S')
-      fault("member '" + member.name + "': expected a whole file, got a sparse one");
+      fault("member '" + member.name +
+            "': expected a whole file, got a sparse one");
 
     std::optional<uint64_t> size = numberField(header, 124, 12);
     if (!isExtension && longSize)
@@ -207,8 +211,9 @@ std::optional<WebDataset::Member> WebDataset::nextMember() {
     if (!size || *size > room)
       fault("member '" + member.name + "': expected a size of at most " +
             std::to_string(room) + " bytes" +
-            (size ? ", got " + std::to_string(*size) + " (the file is cut short)"
-                  : ""));
+            (size
+                 ? ", got " + std::to_string(*size) + " (the file is cut short)"
+                 : ""));
     member.bytes = text.substr(offset + tarBlock, *size);
     size_t padded = (*size + tarBlock - 1) / tarBlock * tarBlock;
     offset = std::min(offset + tarBlock + padded, text.size());
@@ -227,7 +232,8 @@ std::optional<WebDataset::Member> WebDataset::nextMember() {
         auto [end, error] = std::from_chars(
             digits.data(), digits.data() + digits.size(), value);
         if (error != std::errc() || end != digits.data() + digits.size())
-          fault(where + ": field 'size': expected a number, got '" + digits + "'");
+          fault(where + ": field 'size': expected a number, got '" + digits +
+                "'");
         longSize = value;
       }
     }

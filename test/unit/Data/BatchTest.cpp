@@ -20,15 +20,16 @@ using Ints = std::vector<int64_t>;
 
 constexpr int64_t tile = 14; // R
 
-// A good B.safetensors of two samples, four tokens, two images, kept in memory so
-// that a test can spoil one thing of it.
+// A good B.safetensors of two samples, four tokens, two images, kept in memory
+// so that a test can spoil one thing of it.
 struct BatchFile {
   BatchShape shape = {2, 4, 2, tile, 100, 8};
   Ints ids = {1, 107, 3, 4, 1, 5, 6, 7};
   Ints labels = {-100, -100, 3, 4, -100, 5, 99, -100};
   Ints attention = {1, 1, 1, 1, 1, 1, 1, 0};
   Ints documents = {0, 0, 1, 1, 2, 2, 2, 2};
-  std::vector<float> pixels = std::vector<float>(2 * 2 * 4 * 3 * tile * tile, 0.5f);
+  std::vector<float> pixels =
+      std::vector<float>(2 * 2 * 4 * 3 * tile * tile, 0.5f);
   Ints aspects = {1, 6, 2, 0};
   Ints aspectMask = {1, 0, 0, 0, 1, 1, 1, 1, 1, 1, 0, 0, 1, 0, 0, 0};
   // [2, 4, 2, 4]
@@ -38,14 +39,15 @@ struct BatchFile {
                 1, 1, 0, 0, 0, 0, 0, 0, 1, 1, 0, 0, 0, 0, 0, 0};
 
   std::vector<TensorToWrite> tensors() const {
-    return {{"input_ids", DType::I64, {2, 4}, ids.data()},
-            {"labels", DType::I64, {2, 4}, labels.data()},
-            {"attention_mask", DType::I64, {2, 4}, attention.data()},
-            {"document_ids", DType::I64, {2, 4}, documents.data()},
-            {"pixel_values", DType::F32, {2, 2, 4, 3, tile, tile}, pixels.data()},
-            {"aspect_ratio_ids", DType::I64, {2, 2}, aspects.data()},
-            {"aspect_ratio_mask", DType::I64, {2, 2, 4}, aspectMask.data()},
-            {"cross_attention_mask", DType::I64, {2, 4, 2, 4}, cross.data()}};
+    return {
+        {"input_ids", DType::I64, {2, 4}, ids.data()},
+        {"labels", DType::I64, {2, 4}, labels.data()},
+        {"attention_mask", DType::I64, {2, 4}, attention.data()},
+        {"document_ids", DType::I64, {2, 4}, documents.data()},
+        {"pixel_values", DType::F32, {2, 2, 4, 3, tile, tile}, pixels.data()},
+        {"aspect_ratio_ids", DType::I64, {2, 2}, aspects.data()},
+        {"aspect_ratio_mask", DType::I64, {2, 2, 4}, aspectMask.data()},
+        {"cross_attention_mask", DType::I64, {2, 4, 2, 4}, cross.data()}};
   }
 
   Batch read(const std::vector<TensorToWrite> &tensors) const {
@@ -93,13 +95,15 @@ TEST(Batch, ModelInputsWithoutImages) {
 
 // One wrong thing, one message that names file, tensor, place and values.
 TEST(Batch, RefusesBrokenFiles) {
-  auto expect = [](std::function<void(BatchFile &)> spoil, const std::string &part) {
+  auto expect = [](std::function<void(BatchFile &)> spoil,
+                   const std::string &part) {
     BatchFile file;
     spoil(file);
     EXPECT_ERROR(file.inputs(), part);
   };
   expect([](BatchFile &f) { f.ids[5] = 108; },
-         "B.safetensors: tensor 'input_ids': element [1, 1]: expected 0 to 107, got 108");
+         "B.safetensors: tensor 'input_ids': element [1, 1]: expected 0 to "
+         "107, got 108");
   expect([](BatchFile &f) { f.ids[0] = -1; }, "got -1");
   expect([](BatchFile &f) { f.labels[2] = 100; },
          "tensor 'labels': element [0, 2]: expected -100 or 0 to 99, got 100");
@@ -108,7 +112,8 @@ TEST(Batch, RefusesBrokenFiles) {
   expect([](BatchFile &f) { f.documents[0] = -1; }, "tensor 'document_ids'");
   expect([](BatchFile &f) { f.aspects[0] = 9; }, "expected 0 to 8, got 9");
   expect([](BatchFile &f) { f.aspectMask[1] = 1; },
-         "tensor 'aspect_ratio_mask': element [0, 0, 1]: expected 0 for aspect ratio "
+         "tensor 'aspect_ratio_mask': element [0, 0, 1]: expected 0 for aspect "
+         "ratio "
          "id 1, got 1");
   expect([](BatchFile &f) { f.shape.samples = 3; },
          "expected I64 [3, 4], got I64 [2, 4]");
@@ -116,14 +121,16 @@ TEST(Batch, RefusesBrokenFiles) {
          "tensor 'pixel_values': expected F32 [2, 2, 4, 3, 28, 28]");
   expect([](BatchFile &f) { f.shape.images = 0; }, "the program has no images");
   auto row = [](const char *reason) {
-    return "B: tensor 'cross_attention_mask': sample 0, row 3: expected one interval "
+    return "B: tensor 'cross_attention_mask': sample 0, row 3: expected one "
+           "interval "
            "of images with exactly their real tiles, got image " +
            std::string(reason);
   };
   expect([](BatchFile &f) { f.cross[28] = 0; }, row("1 with other tiles"));
   expect([](BatchFile &f) { f.cross[25] = 1; }, row("0 with other tiles"));
   expect([](BatchFile &f) { f.cross[36] = 1; },
-         "sample 1, row 0: expected one interval of images with exactly their real "
+         "sample 1, row 0: expected one interval of images with exactly their "
+         "real "
          "tiles, got image 1 which is missing");
 
   // A tensor less, of another type, too much.
@@ -140,7 +147,8 @@ TEST(Batch, RefusesBrokenFiles) {
   EXPECT_ERROR(file.read(tensors), "expected I64 [2, 4], got F64 [2, 4]");
   tensors = file.tensors();
   tensors[0].name = "inputs";
-  EXPECT_ERROR(file.read(tensors), "tensor 'inputs': expected only the tensors");
+  EXPECT_ERROR(file.read(tensors),
+               "tensor 'inputs': expected only the tensors");
 }
 
 // Images that a row sees with one between them left out are no interval.
@@ -153,9 +161,10 @@ TEST(Batch, RefusesGaps) {
   batch.aspectRatioIds = {1, 1, 1};
   batch.aspectRatioMask = {1, 0, 0, 0, 1, 0, 0, 0, 1, 0, 0, 0};
   batch.crossAttentionMask = {1, 0, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0};
-  EXPECT_ERROR(makeModelInputs(batch, "B"), "row 0: expected one interval of images "
-                                            "with exactly their real tiles, got image "
-                                            "2 after a gap");
+  EXPECT_ERROR(makeModelInputs(batch, "B"),
+               "row 0: expected one interval of images "
+               "with exactly their real tiles, got image "
+               "2 after a gap");
   batch.crossAttentionMask = {0, 0, 0, 0, 1, 0, 0, 0, 1, 0, 0, 0};
   ModelInputs inputs = makeModelInputs(batch, "B");
   EXPECT_EQ(inputs.imageBegin, Ints{1});
@@ -191,13 +200,14 @@ TEST(Batch, CaptionsBecomeTokens) {
   Captions captions;
   Ints text = captions.tokenizer.encode("aaab flag");
   ASSERT_LT(text.size(), 5u);
-  Batch batch = captions.make({{{"txt", "aaab flag"},
-                                {"png", captions.image("png_rgb_42x84")}},
-                               {{"json", R"({"caption":"<|image|> 123 456 789 0"})"},
-                                {"jpg", captions.image("jpeg_420")}},
-                               {{"json", R"({"text":"aaab flag"})"}}});
+  Batch batch = captions.make(
+      {{{"txt", "aaab flag"}, {"png", captions.image("png_rgb_42x84")}},
+       {{"json", R"({"caption":"<|image|> 123 456 789 0"})"},
+        {"jpg", captions.image("jpeg_420")}},
+       {{"json", R"({"text":"aaab flag"})"}}});
   int64_t n = captions.n;
-  Ints first = {n, n + 256}, labels = {-100, -100}, bare = {n}, bareLabels = {-100};
+  Ints first = {n, n + 256}, labels = {-100, -100}, bare = {n},
+       bareLabels = {-100};
   for (Ints *list : {&first, &labels, &bare, &bareLabels}) {
     list->insert(list->end(), text.begin(), text.end());
     list->push_back(n + 1);
@@ -225,13 +235,15 @@ TEST(Batch, CaptionsBecomeTokens) {
 
   EXPECT_EQ(batch.aspectRatioIds, (Ints{2, 0, 6, 0, 0, 0}));
   EXPECT_EQ(row(batch.aspectRatioMask, 0, 8), (Ints{1, 1, 0, 0, 1, 0, 0, 0}));
-  // From the marker (position 1) to the end, padding too, as the processor has it.
+  // From the marker (position 1) to the end, padding too, as the processor has
+  // it.
   ModelInputs inputs = makeModelInputs(batch, "batch");
   EXPECT_EQ(inputs.imageBegin, Ints(24, 0));
   EXPECT_EQ(inputs.imageEnd, (Ints{0, 1, 1, 1, 1, 1, 1, 1, 0, 1, 1, 1,
                                    1, 1, 1, 1, 0, 0, 0, 0, 0, 0, 0, 0}));
   EXPECT_EQ(inputs.tiles, (Ints{2, 1, 4, 1, 1, 1}));
-  EXPECT_EQ(inputs.validTokens, int64_t(text.size()) + 1 + 6 + int64_t(text.size()) + 1);
+  EXPECT_EQ(inputs.validTokens,
+            int64_t(text.size()) + 1 + 6 + int64_t(text.size()) + 1);
 
   // The pixels are those of the pipeline, in the first image's place.
   ImageTiles tiles = captions.pipeline.process(
@@ -251,16 +263,23 @@ TEST(Batch, CaptionBatchIsAValidFile) {
       {{{"txt", "a"}, {"jpeg", captions.image("jpeg_gray")}}, {{"txt", "b"}}});
   std::string path = captions.folder / "B.safetensors";
   writeSafeTensors(
-      path, {{"input_ids", DType::I64, {2, 8}, batch.inputIds.data()},
-             {"labels", DType::I64, {2, 8}, batch.labels.data()},
-             {"attention_mask", DType::I64, {2, 8}, batch.attentionMask.data()},
-             {"pixel_values", DType::F32, {2, 2, 4, 3, 42, 42},
-              batch.pixelValues.data()},
-             {"aspect_ratio_ids", DType::I64, {2, 2}, batch.aspectRatioIds.data()},
-             {"aspect_ratio_mask", DType::I64, {2, 2, 4},
-              batch.aspectRatioMask.data()},
-             {"cross_attention_mask", DType::I64, {2, 8, 2, 4},
-              batch.crossAttentionMask.data()}});
+      path,
+      {{"input_ids", DType::I64, {2, 8}, batch.inputIds.data()},
+       {"labels", DType::I64, {2, 8}, batch.labels.data()},
+       {"attention_mask", DType::I64, {2, 8}, batch.attentionMask.data()},
+       {"pixel_values",
+        DType::F32,
+        {2, 2, 4, 3, 42, 42},
+        batch.pixelValues.data()},
+       {"aspect_ratio_ids", DType::I64, {2, 2}, batch.aspectRatioIds.data()},
+       {"aspect_ratio_mask",
+        DType::I64,
+        {2, 2, 4},
+        batch.aspectRatioMask.data()},
+       {"cross_attention_mask",
+        DType::I64,
+        {2, 8, 2, 4},
+        batch.crossAttentionMask.data()}});
   Batch read = readBatch(path, batch.shape);
   EXPECT_EQ(read.inputIds, batch.inputIds);
   EXPECT_EQ(read.crossAttentionMask, batch.crossAttentionMask);
@@ -275,8 +294,10 @@ TEST(Batch, RefusesBrokenSamples) {
   EXPECT_ERROR(captions.make({{{"png", png}}}),
                "a.tar: sample '0': expected a field 'txt' or 'json'");
   EXPECT_ERROR(captions.make({{{"json", "{"}}}), "sample '0': field 'json'");
-  EXPECT_ERROR(captions.make({{{"json", "[1]"}}}), "expected a string 'caption'");
-  EXPECT_ERROR(captions.make({{{"json", R"({"text":1})"}}}), "expected a string");
+  EXPECT_ERROR(captions.make({{{"json", "[1]"}}}),
+               "expected a string 'caption'");
+  EXPECT_ERROR(captions.make({{{"json", R"({"text":1})"}}}),
+               "expected a string");
   EXPECT_ERROR(captions.make({{{"txt", "a"}, {"png", png}, {"jpg", png}}}),
                "expected at most one image, got another in field 'jpg'");
   EXPECT_ERROR(captions.make({{{"txt", "a"}, {"png", "x"}}}),

@@ -20,10 +20,12 @@ namespace {
 
 std::string configText(int64_t tile, const std::string &more = "") {
   std::string side = std::to_string(tile);
-  return "{\"image_processor_type\":\"MllamaImageProcessor\",\"size\":{\"height\":" +
+  return "{\"image_processor_type\":\"MllamaImageProcessor\",\"size\":{"
+         "\"height\":" +
          side + ",\"width\":" + side +
          "},\"image_mean\":[0.48145466,0.4578275,0.40821073],"
-         "\"image_std\":[0.26862954,0.26130258,0.27577711]" + more + "}";
+         "\"image_std\":[0.26862954,0.26130258,0.27577711]" +
+         more + "}";
 }
 
 std::string_view bytesOf(const TensorView &view) {
@@ -62,7 +64,8 @@ TEST(Image, EqualsTransformers) {
     FittedImage fitted = pipeline.fit(image);
     ASSERT_EQ(fitted.aspectRatioId, item["aspect_ratio_id"].get<int64_t>());
     Canvas canvas = canvases[size_t(fitted.aspectRatioId - 1)];
-    std::string_view want = bytesOf(file.at(name + ".tiles")); // [tiles, 3, R, R]
+    std::string_view want =
+        bytesOf(file.at(name + ".tiles")); // [tiles, 3, R, R]
     ASSERT_EQ(want.size(), size_t(tiles * 3 * side * side));
     int most = 0;
     size_t at = 0;
@@ -94,7 +97,8 @@ TEST(Image, EqualsTransformers) {
       sum += result.pixels[i];
     }
     EXPECT_LT(worst, 1e-6);
-    EXPECT_NEAR(sum, item["sum"].get<double>(), 1e-7 * double(want.size()) + 1e-3);
+    EXPECT_NEAR(sum, item["sum"].get<double>(),
+                1e-7 * double(want.size()) + 1e-3);
     int64_t marked = 0;
     for (int64_t bit : item["mask"].get<std::vector<int64_t>>())
       marked += bit;
@@ -110,9 +114,9 @@ TEST(Image, RefusesBrokenImages) {
   EXPECT_ERROR(decodeImage("\xff\xd8\xff\xd9", "a.jpg"), "a.jpg: broken JPEG");
   SafeTensors file(golden("images_golden.safetensors"));
   std::mt19937 draw(1);
-  for (const char *name : {"png_rgba.file", "png_palette_transparent.file",
-                           "jpeg_420.file", "jpeg_progressive.file",
-                           "jpeg_cmyk.file"}) {
+  for (const char *name :
+       {"png_rgba.file", "png_palette_transparent.file", "jpeg_420.file",
+        "jpeg_progressive.file", "jpeg_cmyk.file"}) {
     std::string good(bytesOf(file.at(name)));
     EXPECT_ERROR(decodeImage(good.substr(0, good.size() / 2), name), "broken");
     for (int round = 0; round < 200; ++round) {
@@ -140,25 +144,32 @@ TEST(ImagePipeline, RefusesBrokenConfigs) {
     std::string path = folder.write("p.json", text);
     EXPECT_ERROR(ImagePipeline pipeline(path), part);
   };
-  EXPECT_EQ(ImagePipeline(folder.write("p.json", configText(560))).tileSize(), 560);
+  EXPECT_EQ(ImagePipeline(folder.write("p.json", configText(560))).tileSize(),
+            560);
   ImagePipeline full(folder.write(
       "p.json", configText(56, ",\"do_pad\":true,\"do_resize\":true,"
                                "\"max_image_tiles\":4,\"resample\":2,"
                                "\"rescale_factor\":0.00392156862745098")));
   expect("[]", "p.json: expected a JSON object, got array");
   expect("{", "p.json: expected JSON");
-  expect("{}", "field 'size': expected equal height and width, 1 to 8192, got nothing");
-  expect(configText(56, ",\"do_pad\":false"), "field 'do_pad': expected true, got false");
+  expect(
+      "{}",
+      "field 'size': expected equal height and width, 1 to 8192, got nothing");
+  expect(configText(56, ",\"do_pad\":false"),
+         "field 'do_pad': expected true, got false");
   expect(configText(56, ",\"do_normalize\":null"), "field 'do_normalize'");
-  expect(configText(56, ",\"resample\":3"), "field 'resample': expected 2, got 3");
+  expect(configText(56, ",\"resample\":3"),
+         "field 'resample': expected 2, got 3");
   expect(configText(56, ",\"max_image_tiles\":9"), "field 'max_image_tiles'");
   expect(configText(56, ",\"rescale_factor\":0"), "field 'rescale_factor'");
   expect(configText(0), "field 'size'");
   expect(configText(56, ",\"size\":1"), "key 'size' appears twice");
-  expect("{\"size\":{\"height\":56,\"width\":55}}", "got {\"height\":56,\"width\":55}");
+  expect("{\"size\":{\"height\":56,\"width\":55}}",
+         "got {\"height\":56,\"width\":55}");
   expect("{\"size\":{\"height\":56,\"width\":56}}", "field 'image_mean'");
   expect("{\"size\":{\"height\":56,\"width\":56},\"image_mean\":[0,0,0],"
-         "\"image_std\":[1,1,0]}", "field 'image_std': expected three numbers greater");
+         "\"image_std\":[1,1,0]}",
+         "field 'image_std': expected three numbers greater");
   expect("{\"image_processor_type\":\"CLIPImageProcessor\"}",
          "field 'image_processor_type'");
 }
@@ -172,7 +183,8 @@ TEST(Image, ResizeKeepsWhatItMust) {
   Image flat = {7, 5, std::vector<uint8_t>(7 * 5 * 3, 201)};
   for (auto [width, height] : {std::pair{1, 1}, {3, 40}, {100, 2}}) {
     Image resized = resizeBilinear(flat, width, height);
-    EXPECT_EQ(resized.pixels, std::vector<uint8_t>(size_t(width * height * 3), 201));
+    EXPECT_EQ(resized.pixels,
+              std::vector<uint8_t>(size_t(width * height * 3), 201));
   }
 }
 

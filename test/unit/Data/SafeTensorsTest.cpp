@@ -38,8 +38,8 @@ std::string refusal(const std::string &header, size_t bytes) {
     EXPECT_NE(message.find(part), std::string::npos) << message;               \
   } while (false)
 
-// What is written is read again: names, shapes, bytes, metadata; every tensor is
-// aligned to its elements.
+// What is written is read again: names, shapes, bytes, metadata; every tensor
+// is aligned to its elements.
 TEST(SafeTensors, RoundTrip) {
   Folder folder;
   std::vector<float> weights = {1, 2, 3, 4, 5, 6};
@@ -65,7 +65,8 @@ TEST(SafeTensors, RoundTrip) {
   EXPECT_EQ(file.find("absent"), nullptr);
   EXPECT_ERROR(file.at("absent"), "tensor 'absent': missing");
   for (const auto &[name, tensor] : file.tensors())
-    EXPECT_EQ(uintptr_t(tensor.data) % uintptr_t(dtypeBits(tensor.dtype) / 8), 0u);
+    EXPECT_EQ(uintptr_t(tensor.data) % uintptr_t(dtypeBits(tensor.dtype) / 8),
+              0u);
   // Nothing but the file stays in the folder.
   size_t entries = 0;
   for (auto &entry : std::filesystem::directory_iterator(folder / "")) {
@@ -75,17 +76,19 @@ TEST(SafeTensors, RoundTrip) {
   EXPECT_EQ(entries, 1u);
 }
 
-// A folder or an index opens the shards it names, and only the tensors it names.
+// A folder or an index opens the shards it names, and only the tensors it
+// names.
 TEST(SafeTensors, ShardedModel) {
   Folder folder;
   float values[] = {1, 2};
   writeSafeTensors(folder / "a.safetensors", {{"x", DType::F32, {1}, values},
                                               {"z", DType::F32, {1}, values}});
-  writeSafeTensors(folder / "b.safetensors", {{"y", DType::F32, {1}, values + 1}});
+  writeSafeTensors(folder / "b.safetensors",
+                   {{"y", DType::F32, {1}, values + 1}});
   auto writeIndex = [&](const std::string &map) {
-    return folder.write("model.safetensors.index.json",
-                        "{\"metadata\":{\"total_size\":8},\"weight_map\":" + map +
-                            "}");
+    return folder.write(
+        "model.safetensors.index.json",
+        "{\"metadata\":{\"total_size\":8},\"weight_map\":" + map + "}");
   };
   std::string index =
       writeIndex(R"({"x":"a.safetensors","y":"b.safetensors"})");
@@ -99,7 +102,8 @@ TEST(SafeTensors, ShardedModel) {
   writeIndex(R"({"y":"a.safetensors"})");
   EXPECT_ERROR(SafeTensors file(index), "a.safetensors holds no such tensor");
   writeIndex(R"({"y":"../a.safetensors"})");
-  EXPECT_ERROR(SafeTensors file(index), "expected the name of a file in the same");
+  EXPECT_ERROR(SafeTensors file(index),
+               "expected the name of a file in the same");
   writeIndex(R"({"y":3})");
   EXPECT_ERROR(SafeTensors file(index), "tensor 'y'");
   writeIndex(R"({"y":"c.safetensors"})");
@@ -140,7 +144,8 @@ TEST(SafeTensors, RefusesBrokenFiles) {
   EXPECT_REFUSED(one("F32", "[-1]", "[0,4]"), 4, "at least 0, got [-1]");
   EXPECT_REFUSED(one("F32", "[1.5]", "[0,4]"), 4, "field 'shape'");
   EXPECT_REFUSED(one("F32", "[2]", "[0,4]"), 4, "expected 8 bytes for F32 [2]");
-  EXPECT_REFUSED(one("F32", "[4294967296,4294967296]", "[0,0]"), 0, "below 2^60");
+  EXPECT_REFUSED(one("F32", "[4294967296,4294967296]", "[0,0]"), 0,
+                 "below 2^60");
   EXPECT_REFUSED(one("F4", "[3]", "[0,2]"), 2, "whole number of bytes");
   EXPECT_REFUSED(one("F32", "[1]", "[0,8]"), 4, "within the 4 bytes");
   EXPECT_REFUSED(one("F32", "[1]", "[4,0]"), 4, "[begin, end)");
@@ -150,19 +155,22 @@ TEST(SafeTensors, RefusesBrokenFiles) {
   EXPECT_REFUSED(one("F32", "[1]", "[4,8]"), 8, "expected to begin at 0");
   EXPECT_REFUSED(one("F32", "[1]", "[0,4]"), 8, "expected 4 bytes after");
   std::string x = entry("F32", "[2]", "[0,8]");
-  EXPECT_REFUSED("{\"x\":" + x + ",\"y\":" + x + "}", 8, "expected to begin at 8");
+  EXPECT_REFUSED("{\"x\":" + x + ",\"y\":" + x + "}", 8,
+                 "expected to begin at 8");
   EXPECT_REFUSED("{\"x\":" + x + ",\"x\":" + x + "}", 8, "appears twice");
 }
 
 // Trailing spaces and sub-byte types are legal.
 TEST(SafeTensors, AcceptsWhatTheFormatAllows) {
   Folder folder;
-  std::string path = folder.write(
-      "w", fileOf("{\"x\":{\"dtype\":\"F4\",\"shape\":[2,3],"
-                  "\"data_offsets\":[0,3]}}     ", 3));
+  std::string path =
+      folder.write("w", fileOf("{\"x\":{\"dtype\":\"F4\",\"shape\":[2,3],"
+                               "\"data_offsets\":[0,3]}}     ",
+                               3));
   SafeTensors file(path);
   EXPECT_EQ(file.at("x").elements(), 6);
-  EXPECT_EQ(SafeTensors(folder.write("e", fileOf("{}", 0))).tensors().size(), 0u);
+  EXPECT_EQ(SafeTensors(folder.write("e", fileOf("{}", 0))).tensors().size(),
+            0u);
 }
 
 // Files with random damage are read or refused, never more.
@@ -179,7 +187,8 @@ TEST(SafeTensors, SurvivesDamage) {
   for (int round = 0; round < 500; ++round) {
     std::string bad = good;
     for (unsigned i = 0, n = 1 + draw() % 4; i < n; ++i)
-      bad[draw() % bad.size()] = char(draw() % 2 ? draw() : "[]{},:\"019-"[draw() % 11]);
+      bad[draw() % bad.size()] =
+          char(draw() % 2 ? draw() : "[]{},:\"019-"[draw() % 11]);
     if (draw() % 4 == 0)
       bad.resize(draw() % bad.size());
     folder.write("w", bad);
@@ -223,7 +232,8 @@ TEST(SafeTensors, Conversions) {
   }
 
   EXPECT_EQ(bfloat16FromFloat(1.0f), 0x3f80);
-  EXPECT_EQ(bfloat16FromFloat(1.0f + std::ldexp(1.0f, -8)), 0x3f80); // tie to even
+  EXPECT_EQ(bfloat16FromFloat(1.0f + std::ldexp(1.0f, -8)),
+            0x3f80); // tie to even
   EXPECT_EQ(bfloat16FromFloat(1.0f + 3 * std::ldexp(1.0f, -8)), 0x3f82);
   EXPECT_EQ(bfloat16FromFloat(std::numeric_limits<float>::max()), 0x7f80);
   EXPECT_TRUE(std::isnan(floatFromBFloat16(
@@ -243,8 +253,10 @@ TEST(SafeTensors, Conversions) {
   std::string bytes = "x";
   for (uint16_t half : {0x3c00, 0x3e00})
     bytes.append(reinterpret_cast<const char *>(&half), 2);
-  TensorView view = {DType::F16, {2},
-                     reinterpret_cast<const std::byte *>(bytes.data()) + 1, 4};
+  TensorView view = {DType::F16,
+                     {2},
+                     reinterpret_cast<const std::byte *>(bytes.data()) + 1,
+                     4};
   float floats[2];
   double doubles[2];
   uint16_t brains[2];

@@ -1,4 +1,4 @@
-//===- TestFiles.h - Files that tests write ----------------------*- C++ -*-===//
+//===- TestFiles.h - Files that tests write ---------------------*- C++ -*-===//
 //
 // Part of llamac, under the Apache License v2.0 with LLVM Exceptions.
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
@@ -49,8 +49,8 @@ inline std::string readAll(const std::string &path) {
   return {std::istreambuf_iterator<char>(file), {}};
 }
 
-// The message of the Error that `run` throws; a failure of the test if it throws
-// none.
+// The message of the Error that `run` throws; a failure of the test if it
+// throws none.
 template <typename Run> std::string errorOf(Run run) {
   try {
     run();

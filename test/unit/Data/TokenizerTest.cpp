@@ -43,7 +43,8 @@ TEST(Tokenizer, EqualsTiktoken) {
   }
 }
 
-// Both layouts put 256 names behind the base tokens; HuggingFace's marker is last.
+// Both layouts put 256 names behind the base tokens; HuggingFace's marker is
+// last.
 TEST(Tokenizer, SpecialTokens) {
   Tokenizer hf(golden("tokenizer_small.model"));
   Tokenizer meta(golden("tokenizer_small.model"), SpecialLayout::Meta);
@@ -63,9 +64,11 @@ TEST(Tokenizer, SpecialTokens) {
   EXPECT_EQ(meta.specialToken("<|image|>"), n + 11);
   EXPECT_EQ(meta.specialToken("<|reserved_special_token_245|>"), n + 255);
   EXPECT_EQ(meta.idCount(), n + 256);
-  EXPECT_ERROR(meta.specialToken("<|reserved_special_token_246|>"), "no special");
+  EXPECT_ERROR(meta.specialToken("<|reserved_special_token_246|>"),
+               "no special");
   EXPECT_EQ(hf.decode({n, n + 256}), "<|begin_of_text|><|image|>");
-  EXPECT_ERROR(hf.decode({n + 257}), "expected 0 to " + std::to_string(n + 256));
+  EXPECT_ERROR(hf.decode({n + 257}),
+               "expected 0 to " + std::to_string(n + 256));
   EXPECT_ERROR(hf.decode({-1}), "got -1");
 }
 
@@ -109,7 +112,8 @@ TEST(Tokenizer, LongPiecesAreFast) {
     text += "ab"[(i % 1000 * 7919 / 13) % 2];
   auto start = std::chrono::steady_clock::now();
   std::vector<int64_t> ids = tokenizer.encode(text);
-  std::chrono::duration<double> seconds = std::chrono::steady_clock::now() - start;
+  std::chrono::duration<double> seconds =
+      std::chrono::steady_clock::now() - start;
   EXPECT_EQ(tokenizer.decode(ids), text);
   EXPECT_LT(seconds.count(), 20); // about 0.2 s in a release build
   // Text that keeps looking like a special token.
@@ -131,14 +135,18 @@ TEST(Tokenizer, RefusesBrokenFiles) {
   };
   EXPECT_EQ(has(refusal(""), "byte 0 has none"), "");
   EXPECT_EQ(has(refusal(good.substr(good.find('\n') + 1)),
-                "line 1: expected rank 0, got '1'"), "");
+                "line 1: expected rank 0, got '1'"),
+            "");
   EXPECT_EQ(has(refusal("AA== 0\n\nAQ=\n"), "line 3: expected the base64"), "");
   EXPECT_EQ(has(refusal("AA== 0\nAQ== 1x\n"), "line 2: expected rank 1"), "");
-  EXPECT_EQ(has(refusal("AA== 0\nAQ==\n"), "line 2: expected rank 1, got ''"), "");
-  EXPECT_EQ(has(refusal("AA== 0\nA*== 1\n"), "line 2: expected the base64"), "");
+  EXPECT_EQ(has(refusal("AA== 0\nAQ==\n"), "line 2: expected rank 1, got ''"),
+            "");
+  EXPECT_EQ(has(refusal("AA== 0\nA*== 1\n"), "line 2: expected the base64"),
+            "");
   EXPECT_EQ(has(refusal(" 0\n"), "line 1: expected the base64"), "");
   EXPECT_EQ(has(refusal("AA== 0\nAQ== 1\nAA== 2\n"),
-                "line 3: expected a new token, got that of line 1"), "");
+                "line 3: expected a new token, got that of line 1"),
+            "");
   EXPECT_ERROR(Tokenizer tokenizer(folder / "absent"), "absent: cannot open");
 }
 

@@ -70,8 +70,8 @@ std::string refusal(const std::string &tar) {
 
 using Texts = std::vector<std::string>;
 
-// Keys end at the first dot of the file name; fields are in lower case; members of
-// no sample are passed over; only neighbours are one sample.
+// Keys end at the first dot of the file name; fields are in lower case; members
+// of no sample are passed over; only neighbours are one sample.
 TEST(WebDataset, GroupsMembers) {
   std::string tar = member("d/", "", '5') + member("__index__", "x") +
                     member("README", "no dot") + member("d/._x.png", "hidden") +
@@ -80,9 +80,11 @@ TEST(WebDataset, GroupsMembers) {
                     member("3.txt", "") + member("2.png", "again") + endMark;
   EXPECT_EQ(readText(tar), (Texts{"d.e/1{seg.png=p txt=t }", "2{txt=second }",
                                   "3{txt= }", "2{png=again }"}));
-  // The end mark may be missing, as tarfile allows; what follows it is not read.
+  // The end mark may be missing, as tarfile allows; what follows it is not
+  // read.
   EXPECT_EQ(readText(member("1.txt", "t")), Texts{"1{txt=t }"});
-  EXPECT_EQ(readText(member("1.txt", "t") + endMark + "junk"), Texts{"1{txt=t }"});
+  EXPECT_EQ(readText(member("1.txt", "t") + endMark + "junk"),
+            Texts{"1{txt=t }"});
   EXPECT_EQ(readText(""), Texts{});
 }
 
@@ -112,13 +114,15 @@ TEST(WebDataset, Resumes) {
       folder.write("2.tar", member("1.txt", "d") + endMark)};
   WebDataset data(shards);
   Texts all = readAllSamples(data);
-  EXPECT_EQ(all, (Texts{"1{png=x txt=a }", "2{txt=b }", "3{txt=c }", "1{txt=d }"}));
+  EXPECT_EQ(all,
+            (Texts{"1{png=x txt=a }", "2{txt=b }", "3{txt=c }", "1{txt=d }"}));
   EXPECT_EQ(data.position(), (DataPosition{3, 0}));
   data.seek({0, 0});
   for (size_t done = 0; done <= all.size(); ++done) {
     WebDataset resumed(shards);
     resumed.seek(data.position());
-    EXPECT_EQ(readAllSamples(resumed), Texts(all.begin() + int64_t(done), all.end()));
+    EXPECT_EQ(readAllSamples(resumed),
+              Texts(all.begin() + int64_t(done), all.end()));
     EXPECT_EQ(data.skip(), done < all.size());
   }
   EXPECT_ERROR(data.seek({0, 4}), "0.tar: expected at least 4 samples, got 3");
@@ -129,7 +133,8 @@ TEST(WebDataset, Resumes) {
 
 TEST(WebDataset, ExpandsShards) {
   Folder folder;
-  for (const char *name : {"s-00.tar", "s-08.tar", "s-09.tar", "s-10.tar", "x.txt"})
+  for (const char *name :
+       {"s-00.tar", "s-08.tar", "s-09.tar", "s-10.tar", "x.txt"})
     folder.write(name, "");
   Texts all = {folder / "s-08.tar", folder / "s-09.tar", folder / "s-10.tar"};
   std::string base = folder / "s-";
@@ -145,7 +150,8 @@ TEST(WebDataset, RefusesShards) {
   Folder folder;
   std::string base = folder / "s-";
   EXPECT_ERROR(expandShards(folder / ""), "expected at least one .tar file");
-  EXPECT_ERROR(expandShards(base + "{1..2}.tar"), "s-1.tar: expected a .tar file");
+  EXPECT_ERROR(expandShards(base + "{1..2}.tar"),
+               "s-1.tar: expected a .tar file");
   EXPECT_ERROR(expandShards(base + "{2..1}.tar"), "expected a rising range");
   EXPECT_ERROR(expandShards(base + "{0..9999999999}.tar"), "at most 1000000");
   EXPECT_ERROR(expandShards(base + "{a..c}.tar"), "{FIRST..LAST}");
@@ -158,21 +164,26 @@ TEST(WebDataset, RefusesBrokenTars) {
     return message.find(part) != std::string::npos ? "" : message;
   };
   std::string good = member("1.txt", std::string(600, 't'));
-  EXPECT_EQ(has(refusal(good.substr(0, 100)), "a.tar: tar header at byte 0"), "");
-  EXPECT_EQ(has(refusal(good.substr(0, 1000)),
-                "a.tar: member '1.txt': expected a size of at most 488 bytes, got 600"),
+  EXPECT_EQ(has(refusal(good.substr(0, 100)), "a.tar: tar header at byte 0"),
             "");
+  EXPECT_EQ(
+      has(refusal(good.substr(0, 1000)), "a.tar: member '1.txt': expected a "
+                                         "size of at most 488 bytes, got 600"),
+      "");
   std::string bad = good;
   bad[3] = 'y';
   EXPECT_EQ(has(refusal(bad), "wrong checksum"), "");
   EXPECT_EQ(has(refusal(member("1.txt", "a") + member("1.TXT", "b")),
-                "member '1.TXT': field 'txt' appears twice in sample '1'"), "");
+                "member '1.TXT': field 'txt' appears twice in sample '1'"),
+            "");
   EXPECT_EQ(has(refusal(member("1.txt", "a", 'S')), "got a sparse one"), "");
   EXPECT_EQ(has(refusal(member("p", "9999 path=x\n", 'x')), "pax records"), "");
   EXPECT_EQ(has(refusal(member("p", paxRecord("size", "z"), 'x')),
-                "field 'size': expected a number, got 'z'"), "");
+                "field 'size': expected a number, got 'z'"),
+            "");
   EXPECT_EQ(has(refusal(member("p", paxRecord("size", "99999"), 'x') + good),
-                "got 99999"), "");
+                "got 99999"),
+            "");
 
   std::string tar = member("p", paxRecord("path", "q/1.png"), 'x') + good +
                     member("2.txt", "u") + endMark;
