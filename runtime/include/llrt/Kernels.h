@@ -46,8 +46,9 @@ void llrt_parallel_for(LlrtLoopBody body, void **args, int64_t n, int64_t grain)
 // [k, m]. `transpose_b`: B is stored [n, k], the layout of a checkpoint's linear
 // weight. A and B have `type`, C has `result_type`, bias has `type`.
 // Types: (f32, f32), (bf16, bf16), (bf16, f32), (f64, f64). Sums are in f32 (f64
-// for f64). k is at least 1. The first call of a thread with a description compiles
-// it; later calls allocate nothing. Source: oneDNN matmul primitive (f32, bf16); OpenBLAS dgemm (f64).
+// for f64). k is at least 1. A thread's first call with a description compiles it
+// and grows its scratch memory; later calls only run it. Source: oneDNN matmul
+// primitive (f32, bf16); OpenBLAS dgemm (f64).
 struct LlrtGemm {
   int64_t type, result_type, m, n, k, transpose_a, transpose_b, accumulate;
 };
