@@ -1,0 +1,47 @@
+//===- Pipeline.h - The one ordered list of all passes ---------*- C++ -*-===//
+//
+// Part of llamac, under the Apache License v2.0 with LLVM Exceptions.
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+//
+//===----------------------------------------------------------------------===//
+#ifndef LLAMAC_DRIVER_PIPELINE_H
+#define LLAMAC_DRIVER_PIPELINE_H
+
+#include "mlir/IR/BuiltinOps.h"
+#include "mlir/Pass/PassManager.h"
+
+#include <string>
+
+namespace mlir::llamac {
+
+/// The steps of a compilation, in order. A form is named by the step that makes
+/// it: Import makes the model graph, Train the training graph, Parallelize the
+/// parallel program, Lower the device program, Emit the executable.
+enum class Step { Import, Train, Parallelize, Lower, Emit };
+
+/// What `llamac compile` is asked for. Sizes are those of one micro-batch.
+struct CompileOptions {
+  int64_t batch = 1;         ///< samples
+  int64_t textLength = 192;  ///< tokens of a sample
+  int64_t images = 1;        ///< images of a sample; 0 for text-only models
+  int64_t microBatches = 1;  ///< of a step
+  std::string precision = "bf16";
+  std::string accumulate = "f32";
+  std::string trainable = "all";
+  std::string recompute = "none";
+  std::string target = "host";
+  std::string cpu = "native"; ///< this machine's, or LLVM's name of one
+  std::string lower = "fast";
+};
+
+/// Records the options in the attribute `llama.options` of the module, for later
+/// steps and for the executable's `info`.
+void recordOptions(ModuleOp module, const CompileOptions &options);
+
+/// Adds the passes of the steps after `from`, up to and including `to`. Emit has
+/// none: it is a function on the device program.
+void buildPipeline(OpPassManager &pm, const CompileOptions &options, Step from, Step to);
+
+} // namespace mlir::llamac
+
+#endif // LLAMAC_DRIVER_PIPELINE_H

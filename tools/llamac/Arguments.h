@@ -1,0 +1,77 @@
+//===- Arguments.h - Options of a command ----------------------*- C++ -*-===//
+//
+// Part of llamac, under the Apache License v2.0 with LLVM Exceptions.
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+//
+//===----------------------------------------------------------------------===//
+//
+// A command declares its options, each with the variable it sets, and parses.
+// Strict: `--name=value` or `--flag`, each once, `-o FILE`, and exactly one
+// MODEL; anything else is an error that names the nearest option. Options not
+// given leave their variable alone.
+//
+//===----------------------------------------------------------------------===//
+#ifndef LLAMAC_TOOLS_ARGUMENTS_H
+#define LLAMAC_TOOLS_ARGUMENTS_H
+
+#include "llvm/ADT/ArrayRef.h"
+#include "llvm/ADT/StringSet.h"
+#include "llvm/Support/Error.h"
+#include "llvm/Support/raw_ostream.h"
+
+#include <functional>
+#include <string>
+#include <vector>
+
+namespace mlir::llamac {
+
+class Arguments {
+public:
+  /// An integer from `least` to `most`.
+  void integer(llvm::StringRef name, int64_t &value, int64_t least, int64_t most,
+               llvm::StringRef help);
+  /// One of `choices`.
+  void choice(llvm::StringRef name, std::string &value, llvm::ArrayRef<llvm::StringRef> choices,
+              llvm::StringRef help);
+  /// Any text but the empty one; `placeholder` stands for it in the help.
+  void text(llvm::StringRef name, std::string &value, llvm::StringRef placeholder,
+            llvm::StringRef help);
+  void flag(llvm::StringRef name, bool &value, llvm::StringRef help);
+  /// An option that a later version gives a meaning: only `allowed` is accepted.
+  void fixed(llvm::StringRef name, llvm::ArrayRef<llvm::StringRef> allowed);
+
+  /// Parses what follows the command's name.
+  llvm::Error parse(llvm::ArrayRef<const char *> arguments);
+
+  /// Whether the command line has the option.
+  bool given(llvm::StringRef name) const { return seen.contains(name); }
+
+  /// Lines for --help.
+  void printOptions(llvm::raw_ostream &os) const;
+
+  std::string model;  ///< the one argument that is no option
+  std::string output; ///< of -o, empty if not given
+  bool help = false;  ///< --help or -h: the rest was not checked
+
+private:
+  struct Option {
+    std::string name, placeholder, help;
+    bool isFlag = false, isFixed = false;
+    /// Takes the value; returns what was expected if it is wrong, else "".
+    std::function<std::string(llvm::StringRef)> set;
+  };
+  llvm::Error parseOption(llvm::StringRef argument);
+
+  std::vector<Option> options;
+  llvm::StringSet<> seen;
+};
+
+/// ", did you mean 'x'?" with the nearest of `names` to `word`; "" if none is near.
+std::string didYouMean(llvm::StringRef word, llvm::ArrayRef<std::string> names);
+
+/// An error of one line, for `llamac: error: ...`.
+llvm::Error commandError(const llvm::Twine &message);
+
+} // namespace mlir::llamac
+
+#endif // LLAMAC_TOOLS_ARGUMENTS_H

@@ -1,0 +1,389 @@
+//===- llamac.cpp - The compiler's command line ---------------------------===//
+//
+// Part of llamac, under the Apache License v2.0 with LLVM Exceptions.
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+//
+//===----------------------------------------------------------------------===//
+//
+//   llamac import  MODEL [options] [-o FILE]     model -> model graph
+//   llamac compile MODEL [options] -o FILE       model -> any later form
+//
+// Exit status: 0 done, 1 a check failed, 2 the command line or an input file is
+// wrong. Messages: `llamac: error: ...`, one line.
+//
+//===----------------------------------------------------------------------===//
+#include "tools/llama-opt/Register.h"
+#include "tools/llamac/Arguments.h"
+
+#include "llamac/Driver/Pipeline.h"
+#include "llamac/Import/BuildModel.h"
+#include "llamac/Import/ModelConfig.h"
+#include "llamac/Import/Statistics.h"
+#ifdef LLAMAC_HAS_EMIT
+#include "llamac/Emit/Emit.h"
+#endif
+
+#include "mlir/IR/Verifier.h"
+#include "mlir/Parser/Parser.h"
+#include "mlir/Support/FileUtilities.h"
+#include "mlir/Support/Timing.h"
+#include "llvm/ADT/StringExtras.h"
+#include "llvm/ADT/StringSwitch.h"
+#include "llvm/Config/llvm-config.h"
+#include "llvm/Support/FormatVariadic.h"
+#include "llvm/Support/InitLLVM.h"
+#include "llvm/Support/ToolOutputFile.h"
+
+using namespace mlir;
+using namespace mlir::llamac;
+using llvm::Error;
+using llvm::Expected;
+
+namespace {
+
+constexpr int kDone = 0, kWrongInput = 2;
+constexpr int64_t kMostSamples = 1 << 20, kMostTokens = 1 << 24, kMostImages = 1 << 10;
+constexpr StringRef kStepNames[] = {"import", "train", "parallelize", "lower", "emit"};
+constexpr StringRef kSummary =
+    "usage: llamac COMMAND MODEL [options]\n"
+    "\n"
+    "  llamac import  MODEL [options] [-o FILE]   make the model graph\n"
+    "  llamac compile MODEL [options] -o FILE     make an executable that trains the model\n"
+    "\n"
+    "MODEL is a config.json, a HuggingFace directory, a .mlir file or one of\n"
+    "  {0}\n"
+    "\n"
+    "llamac COMMAND --help lists the options of a command, llamac --version the versions.\n";
+
+/// What both commands share.
+struct Command {
+  Arguments arguments;
+  int64_t tileSize = 0;
+  std::string featureTaps = "input", rowMask = "both";
+  bool statistics = false, timing = false;
+  CompileOptions options;
+  std::string compileFrom = "import", compileTo = "emit";
+
+  void addImportOptions() {
+    arguments.integer("tile-size", tileSize, 1, 1 << 14, "pixels of an image tile's side (config)");
+    arguments.choice("feature-taps", featureTaps, {"input", "output"},
+                     "side of an encoder layer that its tap reads (input)");
+    arguments.choice("row-mask", rowMask, {"both", "ffn"},
+                     "branches of a cross-attention layer that skip rows without image (both)");
+    arguments.flag("statistics", statistics, "print sizes and operations; -o is optional then");
+    arguments.flag("timing", timing, "print where compile time goes");
+    arguments.integer("batch", options.batch, 1, kMostSamples, "samples of a micro-batch (1)");
+    arguments.integer("text-length", options.textLength, 1, kMostTokens,
+                      "text tokens of a sample (192)");
+    arguments.integer("images", options.images, 0, kMostImages,
+                      "images of a sample (1; text-only models 0)");
+  }
+};
+
+} // namespace
+
+static int report(const llvm::Twine &message) {
+  llvm::errs() << "llamac: error: " << message << "\n";
+  return kWrongInput;
+}
+static int report(Error error) { return report(llvm::toString(std::move(error))); }
+
+// Diagnostics in the form of every other message.
+static LogicalResult printDiagnostic(Diagnostic &diagnostic) {
+  auto print = [](Diagnostic &diagnostic, StringRef kind) {
+    llvm::errs() << "llamac: " << kind << ": ";
+    if (auto place = diagnostic.getLocation()->findInstanceOf<FileLineColLoc>())
+      llvm::errs() << place.getFilename().getValue() << ":" << place.getLine() << ":"
+                   << place.getColumn() << ": ";
+    llvm::errs() << diagnostic << "\n";
+  };
+  switch (diagnostic.getSeverity()) {
+  case DiagnosticSeverity::Error: print(diagnostic, "error"); break;
+  case DiagnosticSeverity::Warning: print(diagnostic, "warning"); break;
+  default: print(diagnostic, "note"); break;
+  }
+  for (Diagnostic &note : diagnostic.getNotes())
+    print(note, "note");
+  return success();
+}
+
+// The module of MODEL: parsed, or imported.
+static Expected<OwningOpRef<ModuleOp>> loadModule(Command &command, MLIRContext &context) {
+  StringRef model = command.arguments.model;
+  if (model.ends_with(".mlir")) {
+    for (StringRef name : {"tile-size", "feature-taps", "row-mask"})
+      if (command.arguments.given(name))
+        return commandError("--" + name + ": " + model + " is imported already");
+    auto module = parseSourceFile<ModuleOp>(model, ParserConfig(&context));
+    if (!module) // the reason has been printed, unless the file could not be read
+      return commandError(model + ": expected a module in MLIR's textual form or bytecode");
+    return module;
+  }
+
+  std::optional<int64_t> tileSize;
+  if (command.arguments.given("tile-size"))
+    tileSize = command.tileSize;
+  Expected<ModelConfig> config = findModelConfig(model, tileSize);
+  if (!config)
+    return config.takeError();
+  if (!config->vision) {
+    for (StringRef name : {"feature-taps", "row-mask"})
+      if (command.arguments.given(name))
+        return commandError("--" + name + ": expected a vision model, got " + model);
+  } else {
+    config->vision->featureTaps =
+        command.featureTaps == "input" ? FeatureTaps::Input : FeatureTaps::Output;
+    config->vision->rowMask = command.rowMask == "both" ? RowMask::Both : RowMask::FeedForward;
+  }
+  OwningOpRef<ModuleOp> module = buildModel(*config, &context);
+  if (failed(verify(*module)))
+    return commandError(model + ": the model graph is not valid, which is a fault of llamac");
+  return module;
+}
+
+// Whether the model graph takes images; the number of them follows from that.
+static Error settleImages(Command &command, ModuleOp module) {
+  auto model = module.lookupSymbol<func::FuncOp>("model");
+  if (!model)
+    return commandError(Twine(command.arguments.model) +
+                        ": expected a model graph with a function @model");
+  bool hasImages = false;
+  for (unsigned i = 0; i < model.getNumArguments(); ++i)
+    if (auto name = model.getArgAttrOfType<StringAttr>(i, llama::kInputAttr))
+      hasImages |= name.getValue() == "pixels";
+  int64_t &images = command.options.images;
+  if (!command.arguments.given("images"))
+    images = hasImages;
+  if (hasImages && images == 0)
+    return commandError("--images=0: expected at least 1 for a vision model");
+  if (!hasImages && images != 0)
+    return commandError("--images=" + Twine(images) + ": expected 0 for a text-only model");
+  return Error::success();
+}
+
+// Prints parameters, and the operations of a forward of one micro-batch.
+static LogicalResult printStatistics(const Command &command, ModuleOp module,
+                                     llvm::raw_ostream &os) {
+  OwningOpRef<ModuleOp> copy = module.clone();
+  const CompileOptions &options = command.options;
+  PassManager pm(module.getContext());
+  pm.addPass(createSpecializePass(
+      {options.batch, options.textLength, std::max<int64_t>(1, options.images)}));
+  pm.addPass(createFreezePass({options.trainable}));
+  if (failed(pm.run(*copy)))
+    return failure();
+  ParameterCounts parameters = countParameters(*copy);
+  FailureOr<OperationCounts> operations = countOperations(*copy);
+  if (failed(operations))
+    return failure();
+  os << "checkpoint tensors: " << parameters.tensors << "\n";
+  os << "parameters: " << parameters.elements << "\n";
+  os << "trainable: " << parameters.trainable << "\n";
+  os << "operations of a forward, " << options.batch << " x (" << options.textLength
+     << " tokens, " << options.images << " images): " << operations->total() << "\n";
+  for (auto [name, count] : {std::pair("encoder", operations->encoder),
+                             {"projector", operations->projector},
+                             {"cross keys and values", operations->crossKeyValue},
+                             {"cross layers", operations->cross},
+                             {"text layers", operations->text},
+                             {"head", operations->head}})
+    os << "  " << name << ": " << count << "\n";
+  return success();
+}
+
+static int writeModule(ModuleOp module, StringRef path) {
+  std::string error;
+  std::unique_ptr<llvm::ToolOutputFile> file = openOutputFile(path, &error);
+  if (!file)
+    return report(error);
+  module.print(file->os(), OpPrintingFlags().printNameLocAsPrefix());
+  file->os() << "\n";
+  file->keep();
+  return kDone;
+}
+
+// Options of a step that was done before the file was written.
+static Error checkOptionsOfDoneSteps(const Command &command, Step from) {
+  auto done = [&](Step step, ArrayRef<StringRef> names) -> Error {
+    if (step > from)
+      return Error::success();
+    for (StringRef name : names)
+      if (command.arguments.given(name))
+        return commandError("--" + name + ": --compile-from=" + command.compileFrom +
+                            " goes on from a form that is past it");
+    return Error::success();
+  };
+  if (Error error = done(Step::Train, {"batch", "text-length", "images", "precision", "accumulate",
+                                       "trainable", "recompute", "statistics"}))
+    return error;
+  if (Error error = done(Step::Parallelize, {"micro-batches"}))
+    return error;
+  return done(Step::Lower, {"lower"});
+}
+
+static Step stepOf(StringRef name) {
+  return Step(llvm::find(kStepNames, name) - std::begin(kStepNames));
+}
+
+static Error checkCompileOptions(Command &command) {
+  CompileOptions &options = command.options;
+  Step from = stepOf(command.compileFrom), to = stepOf(command.compileTo);
+  if (options.target == "cuda")
+    return commandError("--target=cuda: not available in this version; expected host");
+  if (options.accumulate == "bf16" && options.precision != "bf16")
+    return commandError("--accumulate=bf16: expected --precision=bf16, got " + options.precision);
+  if (options.precision == "f64") {
+    if (command.arguments.given("lower") && options.lower != "reference")
+      return commandError("--lower=" + options.lower + ": expected reference with --precision=f64");
+    options.lower = "reference";
+  }
+  bool isMlir = StringRef(command.arguments.model).ends_with(".mlir");
+  if (command.arguments.given("compile-from") && !isMlir)
+    return commandError("--compile-from: expected a .mlir file, got " + command.arguments.model);
+  if (from >= to && !(from == Step::Import && to == Step::Import))
+    return commandError("--compile-to=" + command.compileTo + ": expected a step after " +
+                        command.compileFrom);
+  if (command.arguments.output.empty() && !command.statistics)
+    return commandError("expected -o FILE");
+  if (to == Step::Emit && command.arguments.output == "-")
+    return commandError("-o -: an executable needs a file name");
+  return checkOptionsOfDoneSteps(command, from);
+}
+
+// Imports if need be, runs the steps, writes what comes out.
+static int run(Command &command, bool isCompile) {
+  Step from = stepOf(command.compileFrom), to = isCompile ? stepOf(command.compileTo) : Step::Import;
+  StringRef output = command.arguments.output;
+  DialectRegistry registry;
+  registerToolDialects(registry);
+  MLIRContext context(registry);
+  context.printOpOnDiagnostic(false);
+  ScopedDiagnosticHandler handler(&context, printDiagnostic);
+  DefaultTimingManager timing;
+  timing.setEnabled(command.timing);
+  timing.setOutput(createOutputStrategy(DefaultTimingManager::OutputFormat::Text, llvm::errs()));
+  TimingScope total = timing.getRootScope();
+
+  TimingScope importing = total.nest("Import");
+  Expected<OwningOpRef<ModuleOp>> loaded = loadModule(command, context);
+  if (!loaded)
+    return report(loaded.takeError());
+  ModuleOp module = **loaded;
+  importing.stop();
+
+  if (from == Step::Import) {
+    if (Error error = settleImages(command, module))
+      return report(std::move(error));
+    bool toStdout = output != "-";
+    if (command.statistics &&
+        failed(printStatistics(command, module, toStdout ? llvm::outs() : llvm::errs())))
+      return kWrongInput;
+    if (command.statistics && output.empty())
+      return kDone;
+    if (to > Step::Import)
+      recordOptions(module, command.options);
+  }
+
+  TimingScope passes = total.nest("Passes");
+  PassManager pm(&context);
+  pm.enableTiming(passes);
+  buildPipeline(pm, command.options, from, to);
+  if (failed(pm.run(module)))
+    return kWrongInput;
+  passes.stop();
+
+  if (to < Step::Emit)
+    return writeModule(module, output.empty() ? "-" : output);
+  TimingScope emitting = total.nest("Emit");
+#ifdef LLAMAC_HAS_EMIT
+  if (failed(emitExecutable(module, command.options.cpu, output)))
+    return kWrongInput;
+  return kDone;
+#else
+  return report("--compile-to=emit: not available in this version; expected " +
+                llvm::join(ArrayRef(kStepNames).drop_back(), ", "));
+#endif
+}
+
+static int runImport(ArrayRef<const char *> rest) {
+  Command command;
+  Arguments &arguments = command.arguments;
+  command.addImportOptions();
+  if (Error error = arguments.parse(rest))
+    return report(std::move(error));
+  if (arguments.help) {
+    llvm::outs() << "usage: llamac import MODEL [options] [-o FILE]\n\n"
+                    "Makes the model graph (f32, no batch size) and prints it. The sizes of a\n"
+                    "micro-batch are for --statistics alone.\n\n";
+    arguments.printOptions(llvm::outs());
+    return kDone;
+  }
+  if (StringRef(arguments.model).ends_with(".mlir") && !command.statistics)
+    return report(arguments.model + ": expected a model to import, got a .mlir file");
+  return run(command, /*isCompile=*/false);
+}
+
+static int runCompile(ArrayRef<const char *> rest) {
+  Command command;
+  Arguments &arguments = command.arguments;
+  CompileOptions &options = command.options;
+  command.addImportOptions();
+  arguments.integer("micro-batches", options.microBatches, 1, kMostSamples,
+                    "micro-batches of a step (1)");
+  arguments.choice("precision", options.precision, {"bf16", "f32", "f64"},
+                   "type of weights and activations (bf16); f64 implies --lower=reference");
+  arguments.choice("accumulate", options.accumulate, {"f32", "bf16"},
+                   "type of gradient sums under bf16 (f32)");
+  arguments.text("trainable", options.trainable, "WHAT",
+                 "all, adapter, adapter-without-rows, or patterns of keys: a.*,b.* (all)");
+  arguments.choice("recompute", options.recompute, {"none", "selective", "full"},
+                   "what backward computes again instead of keeping it (none)");
+  arguments.choice("target", options.target, {"host", "cuda"}, "what runs the executable (host)");
+  arguments.text("cpu", options.cpu, "NAME", "CPU to emit code for, as LLVM names it (native)");
+  arguments.choice("lower", options.lower, {"fast", "reference"},
+                   "kernels, or the meaning of each op with neither kernels nor threads (fast)");
+  arguments.choice("compile-to", command.compileTo, kStepNames, "last step (emit)");
+  arguments.choice("compile-from", command.compileFrom, ArrayRef(kStepNames).drop_back(),
+                   "last step that a .mlir file has behind it (import)");
+  arguments.fixed("grid", {"tp=1,cp=1,pp=1,dp=1"});
+  arguments.fixed("fsdp", {"none"});
+  arguments.fixed("encoder", {"replicated", "first-stage"});
+  arguments.fixed("encoder-shard", {"images", "tokens"});
+  arguments.fixed("schedule", {"1f1b", "gpipe"});
+  arguments.fixed("virtual-stages", {"1"});
+  arguments.fixed("consecutive", {"1"});
+  arguments.fixed("machine", {"cpu"});
+  if (Error error = arguments.parse(rest))
+    return report(std::move(error));
+  if (arguments.help) {
+    llvm::outs() << "usage: llamac compile MODEL [options] -o FILE\n\n"
+                    "Makes an executable that trains the model, or any form on the way there.\n\n";
+    arguments.printOptions(llvm::outs());
+    return kDone;
+  }
+  if (Error error = checkCompileOptions(command))
+    return report(std::move(error));
+  return run(command, /*isCompile=*/true);
+}
+
+int main(int argc, char **argv) {
+  llvm::InitLLVM init(argc, argv);
+  ArrayRef<const char *> arguments(argv + 1, argc - 1);
+  StringRef name = arguments.empty() ? "" : arguments.front();
+  if (name == "import")
+    return runImport(arguments.drop_front());
+  if (name == "compile")
+    return runCompile(arguments.drop_front());
+  if (name == "--help" || name == "-h") {
+    llvm::outs() << llvm::formatv(kSummary.data(), llvm::join(builtinModelNames(), " "));
+    return kDone;
+  }
+  if (name == "--version") {
+    llvm::outs() << "llamac 0.1.0, LLVM " LLVM_VERSION_STRING "\n";
+    return kDone;
+  }
+  if (name.empty())
+    return report("expected a command: import or compile (llamac --help)");
+  return report("unknown command '" + name + "'" + didYouMean(name, {"import", "compile"}) +
+                "; see llamac --help");
+}
