@@ -67,7 +67,7 @@ static std::optional<int64_t> placeOfResult(FuncOp block, unsigned index) {
 }
 
 namespace {
-struct PlanArenasPass : impl::PlanArenasPassBase<PlanArenasPass> {
+struct PlanArenasPass : llamac::impl::PlanArenasPassBase<PlanArenasPass> {
   using PlanArenasPassBase::PlanArenasPassBase;
 
   void runOnOperation() override;

@@ -32,7 +32,7 @@ dist.program "forward" {
 
 // CHECK:      dist.arena @parameters bytes = 2112
 // CHECK-NEXT: dist.arena @inputs bytes = 192
-// CHECK-NEXT: dist.arena @residuals bytes = 128
+// CHECK-NEXT: dist.arena @residuals bytes = 192
 // CHECK-NEXT: dist.arena @workspace bytes = 320
 // CHECK-NEXT: dist.arena @masters bytes = 4096
 // CHECK-NEXT: dist.arena @gradients bytes = 4096
@@ -63,9 +63,9 @@ func.func private @adamw(%p: tensor<1024xf32>, %m: tensor<1024xf32>, %v: tensor<
 // CHECK-NEXT:    dist.input "x" at @inputs[0] : tensor<17xbf16>
 // CHECK-NEXT:    dist.input "loss_gradient" at @inputs[64] : tensor<1xf32>
 // CHECK-NEXT:    dist.call @layer(@inputs[0], @parameters[2048], @workspace[0], @workspace[0])
-// CHECK-NEXT:    dist.call @layer.forward(@workspace[0], @parameters[0], @residuals[64], @residuals[0], @workspace[64])
-// CHECK-NEXT:    dist.call @head(@residuals[64], @workspace[0], @workspace[0])
-// CHECK-NEXT:    dist.call @head.backward(@inputs[64], @residuals[64], @workspace[64], @workspace[0])
+// CHECK-NEXT:    dist.call @layer.forward(@workspace[0], @parameters[0], @residuals[128], @residuals[0], @workspace[64])
+// CHECK-NEXT:    dist.call @head(@residuals[128], @workspace[0], @workspace[0])
+// CHECK-NEXT:    dist.call @head.backward(@inputs[64], @residuals[128], @workspace[64], @workspace[0])
 // CHECK-NEXT:    dist.call @layer.backward_weight(@workspace[64], @residuals[0], @gradients[128], @workspace[0])
 // CHECK-NEXT:    dist.output "loss" at @workspace[0] : tensor<1xf32>
 // CHECK-NEXT:  }
@@ -90,8 +90,8 @@ func.func @forward(%x: tensor<17xbf16> {llama.input = "x"}) -> (tensor<1xf32> {l
 
 // The optimizer has the workspace for itself.
 // CHECK-LABEL: dist.program "step" {
-// CHECK:         dist.gradient_norm @gradient_norm (@gradients[0], @workspace[256], @workspace[0])
-// CHECK-NEXT:    dist.update @adamw (@masters[0], @moment1[0], @moment2[0], @gradients[0], @inputs[128], @parameters[0], @workspace[0])
+// CHECK:         dist.gradient_norm @gradient_norm(@gradients[0], @workspace[256], @workspace[0])
+// CHECK-NEXT:    dist.update @adamw(@masters[0], @moment1[0], @moment2[0], @gradients[0], @inputs[128], @parameters[0], @workspace[0])
 dist.program "step" {
   dist.run @step micro_batch = 0
   dist.gradient_norm @gradient_norm
@@ -106,7 +106,7 @@ dist.program "forward" {
 // Where storage and master type are one, the parameters are the masters.
 // CHECK-NOT: dist.arena @masters
 // CHECK:     dist.storage @a at @parameters[0] master @parameters[0] gradient @gradients[0] moments @moment1[0], @moment2[0]
-// CHECK:     dist.update @adamw (@parameters[0], @moment1[0], @moment2[0], @gradients[0], @inputs[64], @workspace[0])
+// CHECK:     dist.update @adamw(@parameters[0], @moment1[0], @moment2[0], @gradients[0], @inputs[64], @workspace[0])
 llama.parameter @a : tensor<16xf64> {initializer = #llama.initializer<ones>}
 func.func private @adamw(%p: tensor<1024xf64>, %m: tensor<1024xf64>, %v: tensor<1024xf64>, %g: tensor<1024xf64>, %h: tensor<8xf64>)
     -> (tensor<1024xf64> {llama.in_place = 0 : i64}, tensor<1024xf64> {llama.in_place = 1 : i64}, tensor<1024xf64> {llama.in_place = 2 : i64})
@@ -124,9 +124,9 @@ dist.program "step" {
 // A result in the place of an argument is the same buffer, alive as long as either;
 // the block is given it once. Scratch sizes come from the code of an isolated block.
 // CHECK-LABEL: dist.graph @forward
-// CHECK:         dist.call @make(@inputs[0], @workspace[0], @workspace[64])
-// CHECK-NEXT:    dist.call @add(@workspace[0], @inputs[0], @workspace[64])
-// CHECK-NEXT:    dist.output "y" at @workspace[0]
+// CHECK:         dist.call @make(@inputs[0], @workspace[64], @workspace[0])
+// CHECK-NEXT:    dist.call @add(@workspace[64], @inputs[0], @workspace[0])
+// CHECK-NEXT:    dist.output "y" at @workspace[64]
 func.func private @make(tensor<8xf32>) -> tensor<8xf32> attributes {llama.block, llama.code = @make.code::@make}
 builtin.module @make.code {
   llvm.func @make(!llvm.ptr) attributes {llama.scratch = 64 : i64}

@@ -62,6 +62,19 @@ static void printBuffers(OpAsmPrinter &printer, Operation *op, ArrayAttr buffers
                         [&](AddressAttr address) { printAddress(printer, op, address); });
 }
 
+/// Parses a region of one block, perhaps empty.
+static ParseResult parseBody(OpAsmParser &parser, Region &body) {
+  if (parser.parseRegion(body))
+    return failure();
+  if (body.empty())
+    body.emplaceBlock();
+  return success();
+}
+
+static void printBody(OpAsmPrinter &printer, Operation *, Region &body) {
+  printer.printRegion(body);
+}
+
 #include "dialects/Dist/IR/DistDialect.cpp.inc"
 #define GET_ATTRDEF_CLASSES
 #include "dialects/Dist/IR/DistAttributes.cpp.inc"

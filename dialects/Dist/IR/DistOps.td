@@ -76,7 +76,7 @@ def ProgramOp : Dist_Op<"program", [NoTerminator, NoRegionArguments]> {
   }];
   let arguments = (ins StrAttr:$name);
   let regions = (region SizedRegion<1>:$body);
-  let assemblyFormat = "$name attr-dict-with-keyword $body";
+  let assemblyFormat = "$name attr-dict-with-keyword custom<Body>($body)";
   let hasVerifier = 1;
 }
 
@@ -112,7 +112,7 @@ def GradientNormOp : Dist_BlockAction<"gradient_norm"> {
 
     Example:
     ```mlir
-    dist.gradient_norm @gradient_norm (@gradients[0], @workspace[0], @workspace[64])
+    dist.gradient_norm @gradient_norm(@gradients[0], @workspace[0], @workspace[64])
     ```
   }];
 }
@@ -132,7 +132,7 @@ def UpdateOp : Dist_BlockAction<"update"> {
 
     Example:
     ```mlir
-    dist.update @adamw (@masters[0], @moment1[0], @moment2[0], @gradients[0], @inputs[0], @workspace[0])
+    dist.update @adamw(@masters[0], @moment1[0], @moment2[0], @gradients[0], @inputs[0], @workspace[0])
     ```
   }];
 }
@@ -205,7 +205,7 @@ def GraphOp : Dist_Op<"graph", [Symbol, NoTerminator, NoRegionArguments]> {
   }];
   let arguments = (ins SymbolNameAttr:$sym_name);
   let regions = (region SizedRegion<1>:$body);
-  let assemblyFormat = "$sym_name attr-dict-with-keyword $body";
+  let assemblyFormat = "$sym_name attr-dict-with-keyword custom<Body>($body)";
   let hasVerifier = 1;
 }
 

@@ -58,7 +58,7 @@ func.func private @norm(%g: tensor<16xf32>) -> tensor<1xf32> attributes {llama.b
 dist.arena @gradients bytes = 64
 dist.program "step" {
   // expected-error@+1 {{expects 3 buffers, but got 1}}
-  dist.gradient_norm @norm (@gradients[0])
+  dist.gradient_norm @norm(@gradients[0])
 }
 
 // -----
@@ -77,7 +77,7 @@ llvm.func @adamw(!llvm.ptr)
 dist.arena @masters bytes = 64
 dist.program "step" {
   // expected-error@+1 {{expects 6 or 7 buffers, but got 2}}
-  dist.update @adamw (@masters[0], @masters[0])
+  dist.update @adamw(@masters[0], @masters[0])
 }
 
 // -----

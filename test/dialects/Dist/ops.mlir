@@ -61,11 +61,11 @@ dist.program "forward" {
 // CHECK-LABEL: dist.program "step" {
 // CHECK-NEXT:    dist.run @step micro_batch = 0
 // CHECK-NEXT:    dist.run @step micro_batch = 1
-// CHECK-NEXT:    dist.gradient_norm @gradient_norm (@gradients[0], @workspace[0], @workspace[64])
-// CHECK-NEXT:    dist.update @adamw (@parameters[0], @workspace[0], @workspace[4096], @gradients[0], @workspace[0], @workspace[0])
+// CHECK-NEXT:    dist.gradient_norm @gradient_norm(@gradients[0], @workspace[0], @workspace[64])
+// CHECK-NEXT:    dist.update @adamw(@parameters[0], @workspace[0], @workspace[4096], @gradients[0], @workspace[0], @workspace[0])
 dist.program "step" {
   dist.run @step micro_batch = 0
   dist.run @step micro_batch = 1
-  dist.gradient_norm @gradient_norm (@gradients[0], @workspace[0], @workspace[64])
-  dist.update @adamw (@parameters[0], @workspace[0], @workspace[4096], @gradients[0], @workspace[0], @workspace[0])
+  dist.gradient_norm @gradient_norm(@gradients[0], @workspace[0], @workspace[64])
+  dist.update @adamw(@parameters[0], @workspace[0], @workspace[4096], @gradients[0], @workspace[0], @workspace[0])
 }
