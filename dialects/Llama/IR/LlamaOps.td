@@ -1121,4 +1121,10 @@ def AdamWOp : Llama_ComputeOp<"adamw", [Llama_NoCost]> {
   let results = (outs Llama_Tensor:$new_master, Llama_Tensor:$new_moment1, Llama_Tensor:$new_moment2);
 }
 
+//===----------------------------------------------------------------------===//
+// Lowered: calls of the runtime library
+//===----------------------------------------------------------------------===//
+
+include "dialects/Llama/IR/LlamaKernelOps.td"
+
 #endif // LLAMAC_LLAMA_LLAMAOPS_TD

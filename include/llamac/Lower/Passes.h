@@ -1,0 +1,49 @@
+//===- Passes.h - Parallel program to device program -----------*- C++ -*-===//
+//
+// Part of llamac, under the Apache License v2.0 with LLVM Exceptions.
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+//
+//===----------------------------------------------------------------------===//
+#ifndef LLAMAC_LOWER_PASSES_H
+#define LLAMAC_LOWER_PASSES_H
+
+#include "mlir/Pass/Pass.h"
+#include "mlir/Pass/PassManager.h"
+
+namespace mlir::llamac {
+#define GEN_PASS_DECL
+#include "llamac/Lower/Passes.h.inc"
+#define GEN_PASS_REGISTRATION
+#include "llamac/Lower/Passes.h.inc"
+
+//===----------------------------------------------------------------------===//
+// Blocks
+//===----------------------------------------------------------------------===//
+
+/// Attribute of a block's declaration after llama-isolate-blocks: its code,
+/// `@MODULE::@FUNCTION`.
+inline constexpr llvm::StringLiteral kCodeAttr = "llama.code";
+/// Attribute of a lowered block function: bytes of scratch memory, i64.
+inline constexpr llvm::StringLiteral kScratchAttr = "llama.scratch";
+/// Attribute of a block's result: index of the argument whose place it takes, i64.
+inline constexpr llvm::StringLiteral kInPlaceAttr = "llama.in_place";
+/// Attribute of a call of an outlined loop: its iterations are independent, and
+/// this many (i64) are worth a thread.
+inline constexpr llvm::StringLiteral kGrainAttr = "llama.grain";
+
+/// Unit attribute of a loop over columns inside a loop over rows: its iterations
+/// are independent, but it is not outermost.
+inline constexpr llvm::StringLiteral kColumnsAttr = "llama.columns";
+
+/// Lowers every block of a module to LLVM dialect (pipeline `llama-lower-blocks`).
+/// `reference`: every op by its decomposition, no fusion, one thread, libm.
+void buildLowerBlocksPipeline(OpPassManager &pm, bool reference);
+
+/// Registers the pipeline `llama-lower-blocks{reference=false}` and the models by
+/// which upstream passes understand llama.kernel.
+void registerLowerBlocksPipeline();
+void registerKernelBufferization(DialectRegistry &registry);
+
+} // namespace mlir::llamac
+
+#endif // LLAMAC_LOWER_PASSES_H

@@ -1,0 +1,264 @@
+//===- Passes.td - Parallel program to device program ------*- tablegen -*-===//
+//
+// Part of llamac, under the Apache License v2.0 with LLVM Exceptions.
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+//
+//===----------------------------------------------------------------------===//
+#ifndef LLAMAC_LOWER_PASSES_TD
+#define LLAMAC_LOWER_PASSES_TD
+
+include "mlir/Pass/PassBase.td"
+
+//===----------------------------------------------------------------------===//
+// Blocks: in this order by the pipeline `llama-lower-blocks`
+//===----------------------------------------------------------------------===//
+
+def IsolateBlocksPass : Pass<"llama-isolate-blocks", "mlir::ModuleOp"> {
+  let summary = "Give each block a module of its own";
+  let description = [{
+    Moves the body of each block into a module `@NAME.code` and leaves a
+    declaration, by which `llama.apply` still knows the types. The modules are
+    lowered independently, on several threads. Blocks that compute the same share
+    one module: `llama.code` on the declaration names the function to call.
+
+    Before:
+    ```mlir
+    func.func private @norm(%x: tensor<8xf32>) -> tensor<8xf32> attributes {llama.block} {
+      return %x : tensor<8xf32>
+    }
+    ```
+    After:
+    ```mlir
+    func.func private @norm(tensor<8xf32>) -> tensor<8xf32> attributes {llama.block, llama.code = @norm.code::@norm}
+    builtin.module @norm.code {
+      func.func @norm(%x: tensor<8xf32>) -> tensor<8xf32> attributes {llama.block} {
+        return %x : tensor<8xf32>
+      }
+    }
+    ```
+  }];
+}
+
+def SelectKernelsPass : Pass<"llama-select-kernels", "mlir::func::FuncOp"> {
+  let summary = "Make matrix products and attention calls of the runtime library";
+  let description = [{
+    Turns llama.linear, linear_dx, linear_dw, attention and attention_grad into
+    llama.kernel where the runtime has the types; operand types that it does not
+    have are cast first. A llama.linear_dw that is only added to an accumulator
+    becomes a product that accumulates. With `reference` only f64 products become
+    kernels, all else is left to its decomposition.
+
+    Before:
+    ```mlir
+    %g = llama.linear_dw %dy, %x {accumulation = f32} : (tensor<4x3xbf16>, tensor<4x2xbf16>) -> tensor<3x2xf32>
+    %n = llama.add %sum, %g : (tensor<3x2xf32>, tensor<3x2xf32>) -> tensor<3x2xf32>
+    ```
+    After:
+    ```mlir
+    %n = llama.kernel gemm ins(%dy, %x : tensor<4x3xbf16>, tensor<4x2xbf16>) outs(%sum : tensor<3x2xf32>) {accumulate, sizes = array<i64: 3, 2, 4>, transpose_a} -> tensor<3x2xf32>
+    ```
+  }];
+  let options = [Option<"reference", "reference", "bool", "false",
+                        "Keep the reference: only f64 products become kernels.">];
+  let dependentDialects = ["mlir::tensor::TensorDialect"];
+}
+
+def DecomposePass : Pass<"llama-decompose", "mlir::func::FuncOp"> {
+  let summary = "Replace every compute op by its meaning in linalg";
+  let description = [{
+    Calls the decomposition of every op that has one (DecompositionOpInterface);
+    llama.kernel stays. With `fast`, floating-point ops get
+    `fastmath<reassoc,contract>`, without which LLVM vectorizes no sum.
+
+    Before:
+    ```mlir
+    %y = llama.add %a, %b : (tensor<4xf32>, tensor<4xf32>) -> tensor<4xf32>
+    ```
+    After:
+    ```mlir
+    %e = tensor.empty() : tensor<4xf32>
+    %y = linalg.generic ... ins(%a, %b) outs(%e) { arith.addf } -> tensor<4xf32>
+    ```
+  }];
+  let options = [Option<"fast", "fast", "bool", "false", "Allow sums in any order.">];
+  let dependentDialects = ["mlir::arith::ArithDialect", "mlir::linalg::LinalgDialect",
+                           "mlir::math::MathDialect", "mlir::scf::SCFDialect",
+                           "mlir::tensor::TensorDialect"];
+}
+
+def PassDestinationsPass : Pass<"llama-pass-destinations", "mlir::func::FuncOp"> {
+  let summary = "Give a block its arguments and results as buffers";
+  let description = [{
+    The block gets a memref for each argument, then one for each result that does
+    not take an argument's place (`llama.in_place`). A result that does is written
+    into that argument: directly where the op that makes it reads the old value
+    only element by element, else by a copy.
+
+    Before:
+    ```mlir
+    func.func @f(%sum: tensor<4xf32>, %g: tensor<4xf32>) -> (tensor<4xf32> {llama.in_place = 0 : i64})
+    ```
+    After:
+    ```mlir
+    func.func @f(%sum: memref<4xf32>, %g: memref<4xf32>)
+    ```
+  }];
+  let dependentDialects = ["mlir::bufferization::BufferizationDialect",
+                           "mlir::linalg::LinalgDialect", "mlir::memref::MemRefDialect"];
+}
+
+def LowerRowLoopsPass : Pass<"llama-lower-row-loops", "mlir::func::FuncOp"> {
+  let summary = "Lower sums over rows to loops with the rows outside";
+  let description = [{
+    A linalg op that reduces leading dimensions and keeps the last one becomes
+    loops in that order: every access is contiguous. The column loop gets
+    `llama.columns`: threads may share its range, and a sum has the same bits for
+    any number of threads. Affine fusion would turn the nest inside out. The same
+    for linalg ops inside of loops (updates of rows by index). Copies become
+    linalg ops, to be lowered with the rest.
+
+    Before:
+    ```mlir
+    linalg.generic {iterator_types = ["reduction", "parallel"]} ins(%x : memref<64x512xf32>) outs(%s : memref<512xf32>)
+    ```
+    After:
+    ```mlir
+    scf.for %r = %c0 to %c64 step %c1 {
+      scf.for %c = %c0 to %c512 step %c1 {
+        ...
+      } {llama.columns}
+    }
+    ```
+  }];
+  let dependentDialects = ["mlir::linalg::LinalgDialect", "mlir::scf::SCFDialect"];
+}
+
+def FoldViewsPass : Pass<"llama-fold-views", "mlir::func::FuncOp"> {
+  let summary = "Access buffers directly, not through views";
+  let description = [{
+    Rewrites loads, stores and llama.kernel operands that go through expand_shape,
+    collapse_shape or subview of a buffer, so that two accesses of one buffer name
+    one value: affine fusion relies on it. The buffer gets the shape of its views,
+    or the finest shape that all of them refine, so that no index needs a division.
+
+    Before:
+    ```mlir
+    func.func @f(%m: memref<2x4x8xf32>) {
+      %v = memref.collapse_shape %m [[0, 1], [2]] : memref<2x4x8xf32> into memref<8x8xf32>
+      %x = affine.load %v[%i, %j] : memref<8x8xf32>
+    ```
+    After:
+    ```mlir
+    func.func @f(%m: memref<8x8xf32>) {
+      %x = affine.load %m[%i, %j] : memref<8x8xf32>
+    ```
+  }];
+  let dependentDialects = ["mlir::affine::AffineDialect", "mlir::memref::MemRefDialect"];
+}
+
+def OutlineLoopsPass : Pass<"llama-outline-loops", "mlir::ModuleOp"> {
+  let summary = "Make every outermost loop a function with its range as arguments";
+  let description = [{
+    An outermost loop becomes a function `(buffers, lo, hi)` that runs iterations
+    [lo, hi). `llama.grain` on the call says that the iterations are independent:
+    each buffer that the loop writes is indexed, wherever it is used, by the loop's
+    own variable in one dimension; the number is the iterations worth a thread.
+    Buffers used by one loop only and not indexed so become stack memory of the
+    function.
+
+    Before:
+    ```mlir
+    affine.for %i = 0 to 64 {
+      %x = affine.load %m[%i] : memref<64xf32>
+      affine.store %x, %n[%i] : memref<64xf32>
+    }
+    ```
+    After:
+    ```mlir
+    call @f.loop0(%m, %n, %c0, %c64) {llama.grain = 16384 : i64} : (memref<64xf32>, memref<64xf32>, index, index) -> ()
+    ```
+  }];
+  let options = [Option<"parallel", "parallel", "bool", "true",
+                        "Let independent iterations run on several threads.">];
+  let dependentDialects = ["mlir::affine::AffineDialect", "mlir::func::FuncDialect"];
+}
+
+def BlocksToLLVMPass : Pass<"llama-blocks-to-llvm", "mlir::ModuleOp"> {
+  let summary = "Place temporaries in scratch memory and lower a block's module to LLVM";
+  let description = [{
+    Works on the module of one block. Temporaries get offsets in one scratch
+    buffer, shared where lifetimes allow (`llama.scratch` is its size in bytes).
+    The block becomes `void NAME(void **buffers)`, buffers in order: arguments,
+    results that are not in place, scratch. Calls with `llama.grain` go through
+    llrt_parallel_for, llama.kernel becomes a call of the routine with a constant
+    descriptor (runtime/include/llrt/Kernels.h), everything else is inlined IR of
+    private functions whose pointers do not alias.
+
+    Before:
+    ```mlir
+    func.func @f(%m: memref<64xf32>, %n: memref<64xf32>) {
+      call @f.loop0(%m, %n, %c0, %c64) {llama.grain = 16384 : i64} : ...
+    ```
+    After:
+    ```mlir
+    llvm.func @f(%buffers: !llvm.ptr) attributes {llama.scratch = 0 : i64} {
+      %0 = llvm.load %buffers : !llvm.ptr -> !llvm.ptr
+      ...
+      llvm.call @llrt_parallel_for(%body, %args, %n, %grain)
+    ```
+  }];
+  let options = [Option<"polynomials", "polynomials", "bool", "false",
+                        "f32 exp, log, tanh, erf as polynomials instead of libm calls.">];
+  let dependentDialects = ["mlir::LLVM::LLVMDialect", "mlir::cf::ControlFlowDialect",
+                           "mlir::scf::SCFDialect", "mlir::vector::VectorDialect"];
+}
+
+//===----------------------------------------------------------------------===//
+// Memory
+//===----------------------------------------------------------------------===//
+
+def PlanArenasPass : Pass<"llama-plan-arenas", "mlir::ModuleOp"> {
+  let summary = "Fix every address of a program";
+  let description = [{
+    Needs programs (`dist.program`) and lowered blocks, whose code says how much
+    scratch memory it takes (`llama.scratch`). Replaces each graph function by a
+    `dist.graph` of calls on addresses and declares the arenas:
+
+    | arena | holds |
+    |---|---|
+    | `parameters` | trained parameters in order, each padded to 16 elements, all to 1024; then the frozen ones, each on 64 bytes |
+    | `masters`, `gradients`, `moment1`, `moment2` | state of the trained parameters, element by element as above; `masters` only where the storage type is not the master type |
+    | `inputs` | named inputs of all graphs, hyperparameters |
+    | `residuals` | what forward makes and backward reads |
+    | `workspace` | all else, by lifetime, scratch memory of the blocks too; outputs stay to the end of the graph |
+
+    Before:
+    ```mlir
+    llama.parameter @w : tensor<8xf32> {frozen, initializer = #llama.initializer<ones>}
+    func.func private @scale(%x: tensor<8xf32>, %w: tensor<8xf32>) -> tensor<8xf32> attributes {llama.block, llama.scratch = 128 : i64}
+    func.func @forward(%x: tensor<8xf32> {llama.input = "x"}) -> (tensor<8xf32> {llama.output = "y"}) {
+      %y = llama.apply @scale(%x) parameters [@w] : (tensor<8xf32>) -> tensor<8xf32>
+      return %y : tensor<8xf32>
+    }
+    dist.program "forward" {
+      dist.run @forward micro_batch = 0
+    }
+    ```
+    After:
+    ```mlir
+    dist.arena @parameters bytes = 64
+    dist.arena @inputs bytes = 64
+    dist.arena @residuals bytes = 0
+    dist.arena @workspace bytes = 192
+    dist.storage @w at @parameters[0]
+    dist.graph @forward {
+      dist.input "x" at @inputs[0] : tensor<8xf32>
+      dist.call @scale(@inputs[0], @parameters[0], @workspace[128], @workspace[0])
+      dist.output "y" at @workspace[128] : tensor<8xf32>
+    }
+    ```
+  }];
+  let dependentDialects = ["::mlir::dist::DistDialect"];
+}
+
+#endif // LLAMAC_LOWER_PASSES_TD

@@ -1,0 +1,56 @@
+//===- IsolateBlocks.cpp - Give each block a module of its own ------------===//
+//
+// Part of llamac, under the Apache License v2.0 with LLVM Exceptions.
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+//
+//===----------------------------------------------------------------------===//
+#include "llamac/Lower/Passes.h"
+
+#include "dialects/Llama/IR/Llama.h"
+
+namespace mlir::llamac {
+#define GEN_PASS_DEF_ISOLATEBLOCKSPASS
+#include "llamac/Lower/Passes.h.inc"
+} // namespace mlir::llamac
+
+using namespace mlir;
+using namespace mlir::llamac;
+
+// Whether two blocks compute the same, names and locations aside.
+static bool sameCode(func::FuncOp a, func::FuncOp b) {
+  if (a.getFunctionType() != b.getFunctionType() || a.getResAttrsAttr() != b.getResAttrsAttr())
+    return false;
+  return OperationEquivalence::isRegionEquivalentTo(&a.getBody(), &b.getBody(),
+                                                    OperationEquivalence::IgnoreLocations);
+}
+
+namespace {
+struct IsolateBlocksPass : llamac::impl::IsolateBlocksPassBase<IsolateBlocksPass> {
+  void runOnOperation() override {
+    SmallVector<func::FuncOp> blocks, originals;
+    for (auto function : getOperation().getOps<func::FuncOp>())
+      if (function->hasAttr(llama::kBlockAttr) && !function.isExternal())
+        blocks.push_back(function);
+
+    for (func::FuncOp block : blocks) {
+      auto same = llvm::find_if(originals, [&](func::FuncOp o) { return sameCode(o, block); });
+      StringAttr name = block.getSymNameAttr();
+      if (same == originals.end()) {
+        OpBuilder builder(block->getContext());
+        builder.setInsertionPointAfter(block);
+        auto code = ModuleOp::create(builder, block.getLoc(), (name.getValue() + ".code").str());
+        builder.setInsertionPointToStart(code.getBody());
+        originals.push_back(cast<func::FuncOp>(builder.clone(*block)));
+        originals.back().setPublic();
+        same = std::prev(originals.end());
+      }
+      StringAttr function = same->getSymNameAttr();
+      auto module = cast<ModuleOp>((*same)->getParentOp());
+      block.getBody().getBlocks().clear();
+      block.setPrivate();
+      block->setAttr(kCodeAttr, SymbolRefAttr::get(module.getSymNameAttr(),
+                                                   {FlatSymbolRefAttr::get(function)}));
+    }
+  }
+};
+} // namespace

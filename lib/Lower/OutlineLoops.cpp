@@ -1,0 +1,352 @@
+//===- OutlineLoops.cpp - Make outermost loops functions ------------------===//
+//
+// Part of llamac, under the Apache License v2.0 with LLVM Exceptions.
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+//
+//===----------------------------------------------------------------------===//
+#include "llamac/Lower/Passes.h"
+
+#include "dialects/Llama/IR/Llama.h"
+
+#include "mlir/Dialect/Affine/IR/AffineOps.h"
+#include "mlir/Transforms/RegionUtils.h"
+
+namespace mlir::llamac {
+#define GEN_PASS_DEF_OUTLINELOOPSPASS
+#include "llamac/Lower/Passes.h.inc"
+} // namespace mlir::llamac
+
+using namespace mlir;
+using namespace mlir::llamac;
+
+// Elementary operations that are worth a thread of their own: about 5 us, ten
+// times what it costs to start the others (mlir22-host-notes, section 2).
+static constexpr int64_t kOperationsPerThread = 16384;
+// Columns of a sum over rows worth a thread of their own.
+static constexpr int64_t kColumnsPerThread = 256;
+// The most stack memory of one loop, bytes.
+static constexpr int64_t kStackBytes = 256 << 10;
+
+static bool isLoop(Operation &op) { return isa<affine::AffineForOp, scf::ForOp>(op); }
+
+// The buffer that a load or store accesses, and its indices (affine: as the
+// expression and operands of each dimension).
+namespace {
+struct Access {
+  Value buffer;
+  bool writes = false;
+  AffineMap map;
+  SmallVector<Value> operands;
+};
+} // namespace
+
+static std::optional<Access> accessOf(Operation *op) {
+  auto direct = [&](Value buffer, ValueRange indices, bool writes) {
+    return Access{buffer, writes,
+                  AffineMap::getMultiDimIdentityMap(indices.size(), op->getContext()), indices};
+  };
+  if (auto load = dyn_cast<affine::AffineReadOpInterface>(op))
+    return Access{load.getMemRef(), false, load.getAffineMap(), load.getMapOperands()};
+  if (auto store = dyn_cast<affine::AffineWriteOpInterface>(op))
+    return Access{store.getMemRef(), true, store.getAffineMap(), store.getMapOperands()};
+  if (auto load = dyn_cast<memref::LoadOp>(op))
+    return direct(load.getMemRef(), load.getIndices(), false);
+  if (auto store = dyn_cast<memref::StoreOp>(op))
+    return direct(store.getMemRef(), store.getIndices(), true);
+  return std::nullopt;
+}
+
+// The largest value of a loop variable with constant bounds, or -1.
+static int64_t largest(Value index) {
+  if (auto loop = affine::getForInductionVarOwner(index))
+    if (loop.hasConstantBounds() && loop.getConstantLowerBound() >= 0)
+      return loop.getConstantUpperBound() - 1;
+  return -1;
+}
+
+// Whether dimension `expr` of an access has a value for each value of `variable`
+// that no other value of it gives: variable * c + rest with 0 <= rest < c.
+static bool separates(AffineExpr expr, const Access &access, Value variable) {
+  SmallVector<int64_t> flat;
+  if (failed(getFlattenedAffineExpr(expr, access.map.getNumDims(), access.map.getNumSymbols(),
+                                    &flat)) ||
+      flat.size() != access.operands.size() + 1)
+    return false;
+  int64_t factor = 0, rest = flat.back();
+  for (auto [operand, coefficient] : llvm::zip(access.operands, flat)) {
+    if (coefficient == 0)
+      continue;
+    if (operand == variable) {
+      factor += coefficient;
+      continue;
+    }
+    int64_t most = largest(operand);
+    if (coefficient < 0 || most < 0)
+      return false;
+    rest += coefficient * most;
+  }
+  return factor > 0 && flat.back() >= 0 && rest < factor;
+}
+
+// A bit per dimension of the buffer in which an access is separated by `variable`.
+// Two accesses agree if the same expression, other variables aside, separates both:
+// the factors must be equal.
+static SmallVector<int64_t> separatingFactors(const Access &access, Value variable) {
+  SmallVector<int64_t> factors;
+  for (AffineExpr expr : access.map.getResults()) {
+    int64_t factor = 0;
+    if (separates(expr, access, variable)) {
+      SmallVector<int64_t> flat;
+      (void)getFlattenedAffineExpr(expr, access.map.getNumDims(), access.map.getNumSymbols(), &flat);
+      for (auto [operand, coefficient] : llvm::zip(access.operands, flat))
+        if (operand == variable)
+          factor += coefficient;
+    }
+    factors.push_back(factor);
+  }
+  return factors;
+}
+
+// Whether every access of `buffer` under `loop` is separated by `variable` in one
+// dimension by one factor.
+static bool isSeparated(Value buffer, Operation *loop, Value variable) {
+  std::optional<SmallVector<int64_t>> common;
+  loop->walk([&](Operation *op) {
+    std::optional<Access> access = accessOf(op);
+    if (!access || access->buffer != buffer)
+      return;
+    SmallVector<int64_t> factors = separatingFactors(*access, variable);
+    if (!common)
+      common = factors;
+    for (auto [a, b] : llvm::zip(*common, factors))
+      if (a != b)
+        a = 0;
+  });
+  return common && llvm::any_of(*common, [](int64_t factor) { return factor != 0; });
+}
+
+static Value inductionVariable(Operation *loop) {
+  if (auto affineLoop = dyn_cast<affine::AffineForOp>(loop))
+    return affineLoop.getInductionVar();
+  return cast<scf::ForOp>(loop).getInductionVar();
+}
+
+// Iterations of a loop with constant bounds; `otherwise` if they are not.
+static int64_t iterations(Operation *loop, int64_t otherwise) {
+  if (auto affineLoop = dyn_cast<affine::AffineForOp>(loop))
+    return affineLoop.hasConstantBounds()
+               ? affineLoop.getConstantUpperBound() - affineLoop.getConstantLowerBound()
+               : otherwise;
+  auto forOp = cast<scf::ForOp>(loop);
+  std::optional<int64_t> low = getConstantIntValue(forOp.getLowerBound()),
+                         high = getConstantIntValue(forOp.getUpperBound());
+  return low && high ? *high - *low : otherwise;
+}
+
+// Operations of one run of `region`, loops counted as often as they turn.
+static int64_t countOperations(Region &region) {
+  int64_t count = 0;
+  for (Operation &op : region.getOps()) {
+    ++count;
+    for (Region &inner : op.getRegions())
+      count += countOperations(inner) * (isLoop(op) ? std::max<int64_t>(iterations(&op, 1), 1) : 1);
+  }
+  return count;
+}
+
+namespace {
+struct OutlineLoopsPass : llamac::impl::OutlineLoopsPassBase<OutlineLoopsPass> {
+  using OutlineLoopsPassBase::OutlineLoopsPassBase;
+
+  void runOnOperation() override {
+    SmallVector<func::FuncOp> functions(getOperation().getOps<func::FuncOp>());
+    for (func::FuncOp function : functions) {
+      if (function.isExternal())
+        continue;
+      wrapLooseOps(function);
+      int64_t number = 0;
+      for (Operation &op : llvm::make_early_inc_range(function.getBody().front()))
+        if (isLoop(op) && failed(outline(function, &op, number++)))
+          return signalPassFailure();
+    }
+  }
+
+  // Whether an op may stay between the loops: it needs no code, or is a call.
+  static bool staysOutside(Operation &op) {
+    return isLoop(op) || op.hasTrait<OpTrait::IsTerminator>() ||
+           op.hasTrait<OpTrait::ConstantLike>() ||
+           isa<memref::AllocOp, memref::GetGlobalOp, llama::KernelOp, func::CallOp>(op);
+  }
+
+  // Gives runs of ops that are in no loop a loop of one iteration. A scalar that
+  // is used after its run goes through memory.
+  void wrapLooseOps(func::FuncOp function) {
+    Block &body = function.getBody().front();
+    SmallVector<SmallVector<Operation *>> runs(1);
+    for (Operation &op : body) {
+      if (!staysOutside(op))
+        runs.back().push_back(&op);
+      else if (!isa<memref::AllocOp, memref::GetGlobalOp>(op) &&
+               !op.hasTrait<OpTrait::ConstantLike>() && !runs.back().empty())
+        runs.emplace_back();
+    }
+    for (ArrayRef<Operation *> run : runs) {
+      if (run.empty())
+        continue;
+      OpBuilder builder(run.front());
+      // Constants and buffers of the run come first.
+      auto loop = affine::AffineForOp::create(builder, run.front()->getLoc(), 0, 1);
+      loop->moveAfter(run.back());
+      llvm::SmallPtrSet<Operation *, 8> members(run.begin(), run.end());
+      for (Operation *op : run) {
+        for (Value result : op->getResults()) {
+          SmallVector<OpOperand *> outside;
+          for (OpOperand &use : result.getUses())
+            if (!members.contains(function.getBody().front().findAncestorOpInBlock(*use.getOwner())))
+              outside.push_back(&use);
+          if (outside.empty())
+            continue;
+          builder.setInsertionPointToStart(&body);
+          Value cell = memref::AllocOp::create(builder, op->getLoc(),
+                                               MemRefType::get({}, result.getType()));
+          for (OpOperand *use : outside) {
+            builder.setInsertionPoint(use->getOwner());
+            use->set(memref::LoadOp::create(builder, op->getLoc(), cell));
+          }
+          builder.setInsertionPoint(loop.getBody()->getTerminator());
+          memref::StoreOp::create(builder, op->getLoc(), result, cell);
+        }
+      }
+      // The stores above are before the terminator: the run goes to the front.
+      Operation *front = &loop.getBody()->front();
+      for (Operation *op : run)
+        op->moveBefore(front);
+    }
+  }
+
+  LogicalResult outline(func::FuncOp function, Operation *loop, int64_t number) {
+    MLIRContext *context = &getContext();
+    OpBuilder builder(loop);
+    Location loc = loop->getLoc();
+
+    // The loop whose range becomes arguments: the columns, or the loop itself.
+    Operation *ranged = loop;
+    loop->walk([&](scf::ForOp inner) {
+      if (inner->hasAttr(kColumnsAttr))
+        ranged = inner;
+    });
+    bool isColumns = ranged != loop;
+    if (iterations(ranged, -1) < 0)
+      return loop->emitOpError("expects constant bounds");
+    Value variable = inductionVariable(ranged);
+
+    // Buffers written under the loop; what is needed from outside.
+    llvm::SetVector<Value> outside, written;
+    getUsedValuesDefinedAbove(loop->getRegions(), outside);
+    for (Value operand : loop->getOperands())
+      outside.insert(operand);
+    loop->walk([&](Operation *op) {
+      if (std::optional<Access> access = accessOf(op))
+        if (access->writes)
+          written.insert(access->buffer);
+    });
+
+    SmallVector<Value> arguments;
+    SmallVector<Operation *> inside; // constants to repeat, buffers to move
+    bool independent = true;
+    for (Value value : outside) {
+      Operation *op = value.getDefiningOp();
+      if (op && (op->hasTrait<OpTrait::ConstantLike>() || isa<memref::GetGlobalOp>(op))) {
+        inside.push_back(op);
+        continue;
+      }
+      auto type = dyn_cast<MemRefType>(value.getType());
+      if (!type)
+        return loop->emitOpError("expects only buffers and constants from outside, but got ")
+               << value.getType();
+      bool separated = !written.contains(value) || isColumns || isSeparated(value, loop, variable);
+      bool own = isa_and_nonnull<memref::AllocOp>(op) &&
+                 llvm::all_of(op->getUsers(), [&](Operation *u) { return loop->isAncestor(u); });
+      int64_t bytes = type.getNumElements() * llvm::divideCeil(type.getElementTypeBitWidth(), 8);
+      if (own && bytes <= kStackBytes && (bytes <= 64 || !separated)) {
+        inside.push_back(op);
+        continue;
+      }
+      independent &= separated;
+      arguments.push_back(value);
+    }
+
+    // The function.
+    SmallVector<Type> types(ValueRange(arguments).getTypes());
+    types.append(2, builder.getIndexType());
+    builder.setInsertionPoint(function);
+    std::string name = (function.getSymName() + ".loop" + Twine(number)).str();
+    auto made = func::FuncOp::create(builder, loc, name, builder.getFunctionType(types, {}));
+    made.setPrivate();
+    Block *entry = made.addEntryBlock();
+    for (unsigned i = 0; i < arguments.size(); ++i)
+      made.setArgAttr(i, LLVM::LLVMDialect::getNoAliasAttrName(), builder.getUnitAttr());
+    int64_t low = 0, count = iterations(ranged, 0);
+    if (auto affineLoop = dyn_cast<affine::AffineForOp>(ranged))
+      low = affineLoop.getConstantLowerBound();
+    else
+      low = *getConstantIntValue(cast<scf::ForOp>(ranged).getLowerBound());
+    int64_t step = 1;
+    if (auto affineLoop = dyn_cast<affine::AffineForOp>(ranged))
+      step = affineLoop.getStepAsInt();
+    else
+      step = getConstantIntValue(cast<scf::ForOp>(ranged).getStep()).value_or(0);
+    if (step != 1)
+      return loop->emitOpError("expects step 1");
+
+    // The call.
+    builder.setInsertionPoint(loop);
+    SmallVector<Value> operands(arguments);
+    operands.push_back(arith::ConstantIndexOp::create(builder, loc, low));
+    operands.push_back(arith::ConstantIndexOp::create(builder, loc, low + count));
+    auto call = func::CallOp::create(builder, loc, made, operands);
+    if (parallel && independent && count > 1) {
+      int64_t work = std::max<int64_t>(countOperations(ranged->getRegion(0)), 1);
+      int64_t grain = isColumns ? kColumnsPerThread : llvm::divideCeil(kOperationsPerThread, work);
+      if (grain < count)
+        call->setAttr(kGrainAttr, builder.getI64IntegerAttr(grain));
+    }
+
+    // The body.
+    builder.setInsertionPointToStart(entry);
+    IRMapping mapping;
+    for (Operation *op : inside) {
+      if (isa<memref::AllocOp>(op)) {
+        Value cell = memref::AllocaOp::create(builder, op->getLoc(),
+                                              cast<MemRefType>(op->getResult(0).getType()));
+        mapping.map(op->getResult(0), cell);
+      } else {
+        builder.clone(*op, mapping);
+      }
+    }
+    for (auto [from, to] : llvm::zip(arguments, entry->getArguments()))
+      mapping.map(from, to);
+    Operation *clone = builder.clone(*loop, mapping);
+    func::ReturnOp::create(builder, loc);
+    Operation *range = clone;
+    clone->walk([&](scf::ForOp inner) {
+      if (inner->hasAttr(kColumnsAttr))
+        range = inner;
+    });
+    Value from = entry->getArgument(arguments.size()), to = entry->getArgument(arguments.size() + 1);
+    if (auto affineLoop = dyn_cast<affine::AffineForOp>(range)) {
+      AffineMap bound = AffineMap::get(0, 1, getAffineSymbolExpr(0, context));
+      affineLoop.setLowerBound(from, bound);
+      affineLoop.setUpperBound(to, bound);
+    } else {
+      cast<scf::ForOp>(range).setLowerBound(from);
+      cast<scf::ForOp>(range).setUpperBound(to);
+    }
+    loop->erase();
+    for (Operation *op : inside)
+      if (op->use_empty())
+        op->erase();
+    return success();
+  }
+};
+} // namespace

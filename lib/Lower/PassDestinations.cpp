@@ -1,0 +1,150 @@
+//===- PassDestinations.cpp - Arguments and results as buffers ------------===//
+//
+// Part of llamac, under the Apache License v2.0 with LLVM Exceptions.
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+//
+//===----------------------------------------------------------------------===//
+//
+// One-shot bufferization of a function body whose arguments are memrefs: each
+// argument is read through `to_tensor`, each result is materialized in its
+// buffer. A result that takes an argument's place must not be materialized by
+// upstream's empty-tensor elimination, which would not know that the argument is
+// still read; so it is tied to the argument's tensor here.
+//
+//===----------------------------------------------------------------------===//
+#include "llamac/Lower/Passes.h"
+
+namespace mlir::llamac {
+#define GEN_PASS_DEF_PASSDESTINATIONSPASS
+#include "llamac/Lower/Passes.h.inc"
+} // namespace mlir::llamac
+
+using namespace mlir;
+using namespace mlir::llamac;
+
+// Whether `value` is made in place of `tensor` already: through chains of outputs.
+static bool startsAt(Value value, Value tensor) {
+  while (value != tensor) {
+    auto result = dyn_cast<OpResult>(value);
+    if (!result)
+      return false;
+    if (auto op = dyn_cast<DestinationStyleOpInterface>(result.getOwner()))
+      value = op.getTiedOpOperand(result)->get();
+    else if (auto loop = dyn_cast<scf::ForOp>(result.getOwner()))
+      value = loop.getTiedLoopInit(result)->get();
+    else
+      return false;
+  }
+  return true;
+}
+
+// Looks through a view of a view of the same type.
+static Value skipViews(Value value) {
+  if (auto expand = value.getDefiningOp<tensor::ExpandShapeOp>())
+    return expand.getSrc();
+  if (auto collapse = value.getDefiningOp<tensor::CollapseShapeOp>())
+    return collapse.getSrc();
+  return value;
+}
+
+// Makes an elementwise op that reads `tensor` at the place it writes `result`
+// write there in place. A view of `tensor` counts as `tensor`.
+static bool writeInPlace(Value result, Value tensor) {
+  auto made = dyn_cast<OpResult>(skipViews(result));
+  auto generic = made ? dyn_cast<linalg::GenericOp>(made.getOwner()) : linalg::GenericOp();
+  if (!generic || !made.hasOneUse() || generic.getNumParallelLoops() != generic.getNumLoops())
+    return false;
+  OpOperand *out = generic.getTiedOpOperand(made);
+  if (!out->get().getDefiningOp<tensor::EmptyOp>())
+    return false;
+  AffineMap map = generic.getMatchingIndexingMap(out);
+  for (OpOperand *input : generic.getDpsInputOperands())
+    if (input->get().getType() == made.getType() && skipViews(input->get()) == tensor &&
+        generic.getMatchingIndexingMap(input) == map) {
+      out->set(input->get());
+      return true;
+    }
+  return false;
+}
+
+namespace {
+struct PassDestinationsPass : llamac::impl::PassDestinationsPassBase<PassDestinationsPass> {
+  void runOnOperation() override {
+    func::FuncOp function = getOperation();
+    if (function.isExternal() || function.getBody().getBlocks().size() != 1)
+      return;
+    Block &body = function.getBody().front();
+    auto terminator = cast<func::ReturnOp>(body.getTerminator());
+    OpBuilder builder = OpBuilder::atBlockBegin(&body);
+
+    auto bufferOf = [&](Type type) -> Type {
+      auto tensor = dyn_cast<RankedTensorType>(type);
+      if (!tensor || !tensor.hasStaticShape())
+        return {};
+      return MemRefType::get(tensor.getShape(), tensor.getElementType());
+    };
+    SmallVector<Type> types;
+    for (Type type : llvm::concat<const Type>(function.getArgumentTypes(), function.getResultTypes()))
+      if (!bufferOf(type)) {
+        function.emitOpError("expects arguments and results to be tensors of static shape, but got ")
+            << type;
+        return signalPassFailure();
+      }
+
+    // Which argument each result takes the place of, or -1.
+    SmallVector<int64_t> places;
+    SmallVector<bool> writable(body.getNumArguments(), false);
+    for (unsigned i = 0; i < function.getNumResults(); ++i) {
+      auto place = function.getResultAttrOfType<IntegerAttr>(i, kInPlaceAttr);
+      places.push_back(place ? place.getInt() : -1);
+      if (!place)
+        continue;
+      int64_t argument = place.getInt();
+      if (argument < 0 || argument >= int64_t(body.getNumArguments()) || writable[argument] ||
+          body.getArgument(argument).getType() != function.getResultTypes()[i]) {
+        function.emitOpError("expects ")
+            << kInPlaceAttr << " of result " << i
+            << " to name an argument of its type that no other result names, but got " << argument;
+        return signalPassFailure();
+      }
+      writable[argument] = true;
+    }
+
+    // Arguments.
+    SmallVector<Value> tensors;
+    for (BlockArgument argument : body.getArguments()) {
+      Type type = argument.getType();
+      argument.setType(bufferOf(type));
+      types.push_back(argument.getType());
+      auto tensor = bufferization::ToTensorOp::create(builder, argument.getLoc(), type, argument,
+                                                      /*restrict=*/true,
+                                                      writable[argument.getArgNumber()]);
+      argument.replaceAllUsesExcept(tensor, tensor);
+      tensors.push_back(tensor);
+    }
+
+    // Results.
+    builder.setInsertionPoint(terminator);
+    for (auto [result, place] : llvm::zip_equal(terminator.getOperands(), places)) {
+      Value value = result, buffer;
+      if (place >= 0) {
+        buffer = body.getArgument(place);
+        if (!startsAt(skipViews(value), tensors[place]) && !writeInPlace(value, tensors[place]))
+          value = linalg::CopyOp::create(builder, value.getLoc(), value, tensors[place]).getResult(0);
+      } else {
+        buffer = body.addArgument(bufferOf(value.getType()), value.getLoc());
+        types.push_back(buffer.getType());
+      }
+      auto store = bufferization::MaterializeInDestinationOp::create(builder, value.getLoc(),
+                                                                     Type(), value, buffer);
+      store.setRestrict(true);
+      store.setWritable(true);
+    }
+    func::ReturnOp::create(builder, terminator.getLoc());
+    terminator.erase();
+    function.setResAttrsAttr(nullptr);
+    function.setArgAttrsAttr(nullptr);
+    function.setType(FunctionType::get(&getContext(), types, {}));
+  }
+};
+} // namespace

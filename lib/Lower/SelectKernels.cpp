@@ -1,0 +1,230 @@
+//===- SelectKernels.cpp - Calls of runtime routines ----------------------===//
+//
+// Part of llamac, under the Apache License v2.0 with LLVM Exceptions.
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+//
+//===----------------------------------------------------------------------===//
+//
+// One pattern per op. The operands of a kernel are dense, so leading dimensions
+// need no view: `sizes` says how many rows there are.
+//
+//===----------------------------------------------------------------------===//
+#include "llamac/Lower/Passes.h"
+
+#include "dialects/Llama/IR/Llama.h"
+
+#include "mlir/Transforms/GreedyPatternRewriteDriver.h"
+
+namespace mlir::llamac {
+#define GEN_PASS_DEF_SELECTKERNELSPASS
+#include "llamac/Lower/Passes.h.inc"
+} // namespace mlir::llamac
+
+using namespace mlir;
+using namespace mlir::llamac;
+using namespace mlir::llama;
+
+static RankedTensorType tensorOf(Value value) { return cast<RankedTensorType>(value.getType()); }
+
+// Rows and columns of a tensor seen as a matrix: the last dimension is the column.
+static int64_t columns(Value value) { return tensorOf(value).getShape().back(); }
+static int64_t rows(Value value) { return tensorOf(value).getNumElements() / columns(value); }
+
+static Value castTo(PatternRewriter &rewriter, Location loc, Value value, Type element) {
+  if (!value || getElementTypeOrSelf(value) == element)
+    return value;
+  return CastOp::create(rewriter, loc, value, element);
+}
+
+static Value emptyLike(PatternRewriter &rewriter, Location loc, RankedTensorType type) {
+  return tensor::EmptyOp::create(rewriter, loc, type.getShape(), type.getElementType());
+}
+
+namespace {
+// A product as llrt_gemm takes it; see KernelOp.
+struct Product {
+  Value a, b, bias;
+  int64_t m, n, k;
+  bool transposeA = false, transposeB = false;
+};
+
+struct Selector {
+  bool reference;
+
+  // Products need one operand type, and that or f32 (for bf16) as result type.
+  static bool hasType(Type element) {
+    return element.isF32() || element.isBF16() || element.isF64();
+  }
+  bool wantsProduct(Operation *op) const {
+    return hasOneOperandType(op) &&
+           (!reference || getElementTypeOrSelf(op->getOperand(0)).isF64());
+  }
+  static bool hasOneOperandType(Operation *op) {
+    Type element = getElementTypeOrSelf(op->getOperand(0));
+    return hasType(element) && llvm::all_of(op->getOperands(), [&](Value v) {
+             return getElementTypeOrSelf(v) == element && tensorOf(v).hasStaticShape() &&
+                    tensorOf(v).getNumElements() > 0;
+           });
+  }
+};
+} // namespace
+
+// The product into `into`, or into a new tensor of `type` (cast to it if the
+// runtime has no such result type).
+static Value emitProduct(PatternRewriter &rewriter, Location loc, const Product &p,
+                         RankedTensorType type, Value into = {}) {
+  Type element = getElementTypeOrSelf(p.a);
+  RankedTensorType made = type;
+  if (type.getElementType() != element && !(element.isBF16() && type.getElementType().isF32()))
+    made = type.clone(element);
+  SmallVector<Value> inputs{p.a, p.b};
+  if (p.bias)
+    inputs.push_back(p.bias);
+  Value out = into ? into : emptyLike(rewriter, loc, made);
+  auto op = KernelOp::create(rewriter, loc, TypeRange{made}, Kernel::Gemm, inputs, ValueRange{out},
+                             ArrayRef<int64_t>{p.m, p.n, p.k}, p.transposeA, p.transposeB,
+                             /*accumulate=*/bool(into), MaskAttr(), FloatAttr(), IntegerAttr(),
+                             IntegerAttr(), IntegerAttr());
+  return castTo(rewriter, loc, op.getResult(0), type.getElementType());
+}
+
+namespace {
+template <typename Op> struct SelectPattern : OpRewritePattern<Op> {
+  SelectPattern(MLIRContext *context, Selector selector, PatternBenefit benefit = 1)
+      : OpRewritePattern<Op>(context, benefit), selector(selector) {}
+  Selector selector;
+};
+
+struct LinearPattern : SelectPattern<LinearOp> {
+  using SelectPattern::SelectPattern;
+  LogicalResult matchAndRewrite(LinearOp op, PatternRewriter &rewriter) const override {
+    if (!selector.wantsProduct(op))
+      return failure();
+    Value x = op.getInput(), w = op.getWeight();
+    Product p{x, w, op.getBias(), rows(x), rows(w), columns(x), false, true};
+    rewriter.replaceOp(op, emitProduct(rewriter, op.getLoc(), p, op.getType()));
+    return success();
+  }
+};
+
+struct LinearDxPattern : SelectPattern<LinearDxOp> {
+  using SelectPattern::SelectPattern;
+  LogicalResult matchAndRewrite(LinearDxOp op, PatternRewriter &rewriter) const override {
+    if (!selector.wantsProduct(op))
+      return failure();
+    Value dy = op.getCotangent(), w = op.getWeight();
+    Product p{dy, w, {}, rows(dy), columns(w), columns(dy)};
+    rewriter.replaceOp(op, emitProduct(rewriter, op.getLoc(), p, op.getType()));
+    return success();
+  }
+};
+
+Product weightProduct(LinearDwOp op) {
+  Value dy = op.getCotangent(), x = op.getInput();
+  return {dy, x, {}, columns(dy), columns(x), rows(dy), true, false};
+}
+
+struct LinearDwPattern : SelectPattern<LinearDwOp> {
+  using SelectPattern::SelectPattern;
+  LogicalResult matchAndRewrite(LinearDwOp op, PatternRewriter &rewriter) const override {
+    if (!selector.wantsProduct(op))
+      return failure();
+    rewriter.replaceOp(op, emitProduct(rewriter, op.getLoc(), weightProduct(op), op.getType()));
+    return success();
+  }
+};
+
+// `sum + linear_dw(..)` where the product has no other use and the type of the sum.
+struct AccumulatePattern : SelectPattern<AddOp> {
+  using SelectPattern::SelectPattern;
+  LogicalResult matchAndRewrite(AddOp op, PatternRewriter &rewriter) const override {
+    auto product = op.getRhs().getDefiningOp<LinearDwOp>();
+    if (!product || !product->hasOneUse() || !selector.wantsProduct(product) ||
+        op.getLhs().getType() != op.getType() || product.getType() != op.getType())
+      return failure();
+    Type from = getElementTypeOrSelf(product.getCotangent()), to = op.getType().getElementType();
+    if (from != to && !(from.isBF16() && to.isF32()))
+      return failure();
+    rewriter.replaceOp(op, emitProduct(rewriter, op.getLoc(), weightProduct(product), op.getType(),
+                                       op.getLhs()));
+    rewriter.eraseOp(product);
+    return success();
+  }
+};
+
+// Makes the attention kernel `kind` with the sizes and the mask of `op`.
+template <typename Op>
+ResultRange emitAttention(Op op, PatternRewriter &rewriter, Kernel kind, ArrayRef<Value> inputs,
+                          ArrayRef<RankedTensorType> outputs) {
+  ArrayRef<int64_t> q = tensorOf(op.getQuery()).getShape(), k = tensorOf(op.getKey()).getShape();
+  int64_t images = op.getMask() == Mask::Images ? columns(op.getMasks()[2]) : 0;
+  SmallVector<Value> operands(inputs), outs;
+  llvm::append_range(operands, op.getMasks());
+  for (RankedTensorType type : outputs)
+    outs.push_back(emptyLike(rewriter, op.getLoc(), type));
+  SmallVector<Type> types(outputs.begin(), outputs.end());
+  return KernelOp::create(rewriter, op.getLoc(), types, kind, operands, outs,
+                          ArrayRef<int64_t>{q[0], q[1], k[1], q[2], k[2], q[3], images}, false,
+                          false, false, op.getMaskAttr(), op.getScaleAttr(), op.getTileCountAttr(),
+                          op.getTileStrideAttr(), op.getTileTokensAttr())
+      .getResults();
+}
+
+// The runtime's attention is in f32 and bf16, statistics in f32.
+bool hasAttention(Value query, Value lse) {
+  Type element = getElementTypeOrSelf(query);
+  return (element.isF32() || element.isBF16()) && getElementTypeOrSelf(lse).isF32() &&
+         tensorOf(query).hasStaticShape() && tensorOf(query).getNumElements() > 0;
+}
+
+struct AttentionPattern : SelectPattern<AttentionOp> {
+  using SelectPattern::SelectPattern;
+  LogicalResult matchAndRewrite(AttentionOp op, PatternRewriter &rewriter) const override {
+    if (selector.reference || !hasAttention(op.getQuery(), op.getLse()))
+      return failure();
+    rewriter.replaceOp(op, emitAttention(op, rewriter, Kernel::AttentionForward,
+                                         {op.getQuery(), op.getKey(), op.getValue()},
+                                         {tensorOf(op.getResult()), tensorOf(op.getLse())}));
+    return success();
+  }
+};
+
+struct AttentionGradPattern : SelectPattern<AttentionGradOp> {
+  using SelectPattern::SelectPattern;
+  LogicalResult matchAndRewrite(AttentionGradOp op, PatternRewriter &rewriter) const override {
+    if (selector.reference || !hasAttention(op.getQuery(), op.getLse()))
+      return failure();
+    Type element = getElementTypeOrSelf(op.getQuery());
+    SmallVector<Value> inputs{op.getCotangent(), op.getQuery(), op.getKey(), op.getValue(),
+                              op.getOutput()};
+    for (Value &input : inputs)
+      input = castTo(rewriter, op.getLoc(), input, element);
+    inputs.push_back(op.getLse());
+    SmallVector<RankedTensorType> made;
+    for (Type type : op.getResultTypes())
+      made.push_back(cast<RankedTensorType>(type).clone(element));
+    SmallVector<Value> results(
+        emitAttention(op, rewriter, Kernel::AttentionBackward, inputs, made));
+    for (auto [result, type] : llvm::zip_equal(results, op.getResultTypes()))
+      result = castTo(rewriter, op.getLoc(), result, getElementTypeOrSelf(type));
+    rewriter.replaceOp(op, results);
+    return success();
+  }
+};
+
+struct SelectKernelsPass : llamac::impl::SelectKernelsPassBase<SelectKernelsPass> {
+  using SelectKernelsPassBase::SelectKernelsPassBase;
+  void runOnOperation() override {
+    RewritePatternSet patterns(&getContext());
+    Selector selector{reference};
+    patterns.add<AccumulatePattern>(&getContext(), selector, /*benefit=*/2);
+    patterns.add<LinearPattern, LinearDxPattern, LinearDwPattern, AttentionPattern,
+                 AttentionGradPattern>(&getContext(), selector);
+    GreedyRewriteConfig config;
+    config.setUseTopDownTraversal(false); // see the addition before the product
+    config.enableFolding(false);
+    if (failed(applyPatternsGreedily(getOperation(), std::move(patterns), config)))
+      signalPassFailure();
+  }
+};
+} // namespace
