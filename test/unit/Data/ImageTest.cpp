@@ -9,6 +9,8 @@
 #include "TestFiles.h"
 #include "src/Data/SafeTensors.h"
 
+#include <png.h>
+
 #include <algorithm>
 #include <cmath>
 #include <random>
@@ -104,6 +106,57 @@ TEST(Image, EqualsTransformers) {
       marked += bit;
     EXPECT_EQ(tilesOfAspect(fitted.aspectRatioId), marked);
   }
+}
+
+// An interlaced PNG of one row of samples; PIL writes neither 16 bits nor
+// interlaced files. `transparent`: gray value that is fully transparent, or -1.
+std::string pngOf(int depth, int type, int width, std::string row,
+                  int transparent = -1) {
+  std::string bytes;
+  png_structp png =
+      png_create_write_struct(PNG_LIBPNG_VER_STRING, nullptr, nullptr, nullptr);
+  png_infop info = png_create_info_struct(png);
+  png_set_write_fn(
+      png, &bytes,
+      [](png_structp from, png_bytep data, size_t size) {
+        static_cast<std::string *>(png_get_io_ptr(from))
+            ->append(reinterpret_cast<char *>(data), size);
+      },
+      nullptr);
+  png_set_IHDR(png, info, png_uint_32(width), 1, depth, type,
+               PNG_INTERLACE_ADAM7, PNG_COMPRESSION_TYPE_DEFAULT,
+               PNG_FILTER_TYPE_DEFAULT);
+  png_color_16 colour = {};
+  colour.gray = png_uint_16(transparent);
+  if (transparent >= 0)
+    png_set_tRNS(png, info, nullptr, 0, &colour);
+  png_bytep rows[] = {reinterpret_cast<png_bytep>(row.data())};
+  png_set_rows(png, info, rows);
+  png_write_png(png, info, PNG_TRANSFORM_IDENTITY, nullptr);
+  png_destroy_write_struct(&png, &info);
+  return bytes;
+}
+
+// 16-bit samples keep their high byte; alpha lays them over white; 2 bits
+// spread over 0 to 255.
+TEST(Image, DepthsOfPng) {
+  using Bytes = std::vector<uint8_t>;
+  Image image =
+      decodeImage(pngOf(16, PNG_COLOR_TYPE_RGB, 2,
+                        "\x12\xff\x34\x80\x56\x7f\xff\xff\x80\x01\x01\x01"),
+                  "rgb");
+  EXPECT_EQ(image.width, 2);
+  EXPECT_EQ(image.pixels, (Bytes{0x12, 0x34, 0x56, 0xff, 0x80, 0x01}));
+  image = decodeImage(pngOf(16, PNG_COLOR_TYPE_GRAY_ALPHA, 2,
+                            std::string("\x64\x11\x33\x00\x64\x11\x00\xff", 8)),
+                      "gray alpha");
+  // 100 * 0.2 + 255 * 0.8, and white.
+  EXPECT_EQ(image.pixels, (Bytes{224, 224, 224, 255, 255, 255}));
+  image = decodeImage(pngOf(2, PNG_COLOR_TYPE_GRAY, 4, "\x1b", 2), "gray");
+  EXPECT_EQ(image.pixels,
+            (Bytes{0, 0, 0, 85, 85, 85, 255, 255, 255, 255, 255, 255}));
+  image = decodeImage(pngOf(2, PNG_COLOR_TYPE_GRAY, 4, "\x1b"), "gray");
+  EXPECT_EQ(image.pixels[6], 170);
 }
 
 // A broken or strange image is an error, whatever is broken.

@@ -166,10 +166,10 @@ TEST(WebDataset, RefusesBrokenTars) {
   std::string good = member("1.txt", std::string(600, 't'));
   EXPECT_EQ(has(refusal(good.substr(0, 100)), "a.tar: tar header at byte 0"),
             "");
-  EXPECT_EQ(
-      has(refusal(good.substr(0, 1000)), "a.tar: member '1.txt': expected a "
-                                         "size of at most 488 bytes, got 600"),
-      "");
+  EXPECT_EQ(has(refusal(good.substr(0, 1000)),
+                "a.tar: member '1.txt': expected a "
+                "size of at most 488 bytes, got 600"),
+            "");
   std::string bad = good;
   bad[3] = 'y';
   EXPECT_EQ(has(refusal(bad), "wrong checksum"), "");
