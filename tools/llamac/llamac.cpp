@@ -296,7 +296,7 @@ static int run(Command &command, bool isCompile) {
     return writeModule(module, output.empty() ? "-" : output);
   TimingScope emitting = total.nest("Emit");
 #ifdef LLAMAC_HAS_EMIT
-  if (failed(emitExecutable(module, command.options.cpu, output)))
+  if (failed(emitExecutable(module, {command.options.cpu}, output)))
     return kWrongInput;
   return kDone;
 #else

@@ -97,7 +97,7 @@ TEST(ArenaPlan, ResidualsArePackedWithoutWaste) {
 
 // Disjoint lifetimes share memory; a gap is used again before the arena grows.
 TEST(ArenaPlan, MemoryIsUsedAgain) {
-  Values values = {{0, 0, 640}, {0, 3, 64}, {1, 2, 128}, {1, 1, 256}, {2, 3, 320}};
+  Values values = {{0, 0, 640}, {0, 3, 64}, {1, 2, 128}, {1, 1, 256}, {2, 3, 256}};
   EXPECT_EQ(planArena(values), 704);
   EXPECT_LT(values[2].offset, 640);
   EXPECT_EQ(findConflict(values, 704), std::nullopt);

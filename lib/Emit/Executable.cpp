@@ -1,0 +1,237 @@
+//===- Executable.cpp - Device program to executable ----------------------===//
+//
+// Part of llamac, under the Apache License v2.0 with LLVM Exceptions.
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+//
+//===----------------------------------------------------------------------===//
+//
+// One object file per block module, one with the table `llrt_program`, and the
+// runtime library go through the system's compiler driver, which knows where the C
+// library is. lld is used where LLVM's own is installed, as it links ten times as
+// fast as GNU ld.
+//
+//===----------------------------------------------------------------------===//
+#include "llamac/Emit/Emit.h"
+
+#include "lib/Emit/Object.h"
+
+#include "mlir/Dialect/LLVMIR/LLVMDialect.h"
+#include "llvm/IR/Constants.h"
+#include "llvm/IR/DerivedTypes.h"
+#include "llvm/IR/LegacyPassManager.h"
+#include "llvm/IR/Module.h"
+#include "llvm/MC/MCSubtargetInfo.h"
+#include "llvm/MC/TargetRegistry.h"
+#include "llvm/Support/FileSystem.h"
+#include "llvm/Support/Path.h"
+#include "llvm/Support/Process.h"
+#include "llvm/Support/Program.h"
+#include "llvm/Target/TargetMachine.h"
+
+using namespace mlir;
+using namespace mlir::llamac;
+
+/// Where LLVM 22's linker is on Debian.
+static constexpr llvm::StringLiteral kLldDirectory = "/usr/lib/llvm-22/bin";
+
+/// Names of blocks in object files begin with this, so that a block `read` does not
+/// become the C library's.
+static constexpr llvm::StringLiteral kBlockPrefix = "llrt.block.";
+
+/// Features that the code of `cpu` may use, in the order of LLVM's table.
+static std::vector<std::string> featuresOf(const llvm::MCSubtargetInfo &cpu) {
+  std::vector<std::string> features;
+  for (const llvm::SubtargetFeatureKV &feature : cpu.getAllProcessorFeatures())
+    if (cpu.getFeatureBits().test(feature.Value))
+      features.push_back(feature.Key);
+  return features;
+}
+
+/// The object file with `llrt_program`.
+static FailureOr<ObjectFile> makeTable(Location loc, const ProgramText &program,
+                                       const CpuTarget &cpu) {
+  std::string message;
+  llvm::Triple triple(cpu.triple);
+  const llvm::Target *target = llvm::TargetRegistry::lookupTarget(triple, message);
+  if (!target)
+    return emitError(loc, "cannot compile for ") << cpu.triple << ": " << message;
+  // Data only: any processor of the triple can read it.
+  std::unique_ptr<llvm::TargetMachine> machine(
+      target->createTargetMachine(triple, "generic", "", llvm::TargetOptions(), llvm::Reloc::PIC_));
+  std::unique_ptr<llvm::MCSubtargetInfo> subtarget(
+      target->createMCSubtargetInfo(triple, cpu.name, cpu.features));
+
+  llvm::LLVMContext context;
+  llvm::Module module("llrt_program", context);
+  module.setTargetTriple(triple);
+  module.setDataLayout(machine->createDataLayout());
+  auto *pointer = llvm::PointerType::get(context, 0);
+  auto *i64 = llvm::Type::getInt64Ty(context);
+
+  auto makeGlobal = [&](llvm::Constant *value) -> llvm::Constant * {
+    return new llvm::GlobalVariable(module, value->getType(), /*isConstant=*/true,
+                                    llvm::GlobalValue::PrivateLinkage, value);
+  };
+  auto makeString = [&](StringRef text) {
+    return makeGlobal(llvm::ConstantDataArray::getString(context, text));
+  };
+  auto makeArray = [&](ArrayRef<llvm::Constant *> values) {
+    return makeGlobal(
+        llvm::ConstantArray::get(llvm::ArrayType::get(pointer, values.size()), values));
+  };
+
+  SmallVector<llvm::Constant *> names, blocks, features;
+  auto *blockType = llvm::FunctionType::get(llvm::Type::getVoidTy(context), {pointer}, false);
+  for (const ProgramText::Block &block : program.blocks) {
+    names.push_back(makeString(block.name));
+    std::string symbol = (kBlockPrefix + block.code.getLeafReference().getValue()).str();
+    blocks.push_back(cast<llvm::Constant>(module.getOrInsertFunction(symbol, blockType).getCallee()));
+  }
+  for (const std::string &feature : featuresOf(*subtarget))
+    features.push_back(makeString(feature));
+  features.push_back(llvm::ConstantPointerNull::get(pointer));
+
+  // The members of LlrtProgram, in order.
+  llvm::Constant *members[] = {makeString(program.json),
+                               llvm::ConstantInt::get(i64, program.json.size()),
+                               llvm::ConstantInt::get(i64, program.blocks.size()),
+                               makeArray(names),
+                               makeArray(blocks),
+                               makeString(cpu.name),
+                               makeArray(features)};
+  llvm::Constant *table = llvm::ConstantStruct::getAnon(context, members);
+  new llvm::GlobalVariable(module, table->getType(), /*isConstant=*/true,
+                           llvm::GlobalValue::ExternalLinkage, table, "llrt_program");
+
+  ObjectFile object;
+  object.name = "llrt_program";
+  llvm::raw_svector_ostream stream(object.bytes);
+  llvm::legacy::PassManager codegen;
+  if (machine->addPassesToEmitFile(codegen, stream, nullptr, llvm::CodeGenFileType::ObjectFile))
+    return emitError(loc, "cannot emit an object file for ") << cpu.triple;
+  codegen.run(module);
+  return object;
+}
+
+/// The folder of the runtime library.
+static FailureOr<std::string> findRuntime(Location loc, const EmitOptions &options) {
+  SmallString<128> directory(options.runtimeDirectory);
+  if (directory.empty())
+    if (auto variable = llvm::sys::Process::GetEnv("LLAMAC_RUNTIME_DIR"))
+      directory = *variable;
+  if (directory.empty()) {
+    // Any address of the program tells its path where /proc does not.
+    directory = llvm::sys::fs::getMainExecutable(nullptr, reinterpret_cast<void *>(&findRuntime));
+    directory = llvm::sys::path::parent_path(llvm::sys::path::parent_path(directory)).str();
+    llvm::sys::path::append(directory, "lib");
+  }
+  for (StringRef library : {"libllrt.a", "libllrt_main.a"}) {
+    SmallString<128> file(directory);
+    llvm::sys::path::append(file, library);
+    if (!llvm::sys::fs::exists(file))
+      return emitError(loc, "runtime library not found: expected ")
+             << file << "; LLAMAC_RUNTIME_DIR names another folder";
+  }
+  return directory.str().str();
+}
+
+static FailureOr<std::string> findLinker(Location loc, const EmitOptions &options) {
+  std::string wanted = options.linker;
+  if (wanted.empty())
+    wanted = llvm::sys::Process::GetEnv("LLAMAC_LINKER").value_or("");
+  SmallVector<StringRef> names = {wanted};
+  if (wanted.empty())
+    names = {LLAMAC_DEFAULT_LINKER, "c++", "g++", "clang++"};
+  for (StringRef name : names)
+    if (llvm::ErrorOr<std::string> path = llvm::sys::findProgramByName(name))
+      return *path;
+  return emitError(loc, "no compiler found to link with: tried ")
+         << llvm::join(names, ", ") << "; LLAMAC_LINKER names another";
+}
+
+/// Links `objects` (paths) into `path`.
+static LogicalResult link(Location loc, const EmitOptions &options, ArrayRef<std::string> objects,
+                          StringRef path) {
+  FailureOr<std::string> runtime = findRuntime(loc, options);
+  FailureOr<std::string> linker = findLinker(loc, options);
+  if (failed(runtime) || failed(linker))
+    return failure();
+  std::string search = "-L" + *runtime, lld = ("-B" + kLldDirectory).str();
+  SmallVector<StringRef> command = {*linker};
+  command.append(objects.begin(), objects.end());
+  command.append({search, "-lllrt_main", "-lllrt"});
+  StringRef(LLAMAC_LINK_LIBRARIES).split(command, ' ', -1, /*KeepEmpty=*/false);
+  command.append({"-static-libstdc++", "-static-libgcc", "-Wl,--gc-sections"});
+  if (llvm::sys::fs::exists(kLldDirectory + "/ld.lld"))
+    command.append({lld, "-fuse-ld=lld"});
+  command.append({"-o", path});
+
+  std::string message;
+  int status = llvm::sys::ExecuteAndWait(*linker, command, std::nullopt, {}, 0, 0, &message);
+  if (status == 0)
+    return success();
+  return emitError(loc, "linking failed with status ")
+         << status << (message.empty() ? "" : ", ") << message << ": " << llvm::join(command, " ");
+}
+
+/// Writes the object files into `directory` and links them.
+static LogicalResult writeAndLink(Location loc, const EmitOptions &options,
+                                  ArrayRef<ObjectFile> objects, StringRef directory,
+                                  StringRef path) {
+  std::vector<std::string> files;
+  for (auto [number, object] : llvm::enumerate(objects)) {
+    SmallString<128> file(directory);
+    llvm::sys::path::append(file, Twine(number) + ".o");
+    std::error_code error;
+    llvm::raw_fd_ostream stream(file, error);
+    if (!error) {
+      stream.write(object.bytes.data(), object.bytes.size());
+      stream.close();
+      error = stream.error();
+    }
+    if (error) {
+      stream.clear_error();
+      return emitError(loc, "cannot write ") << file << ": " << error.message();
+    }
+    files.push_back(file.str().str());
+  }
+  return link(loc, options, files, path);
+}
+
+LogicalResult llamac::emitExecutable(ModuleOp program, const EmitOptions &options, StringRef path) {
+  Location loc = program.getLoc();
+  FailureOr<ProgramText> text = writeProgramText(program);
+  if (failed(text))
+    return failure();
+  FailureOr<CpuTarget> cpu = resolveCpu(loc, options.cpu);
+  if (failed(cpu))
+    return failure();
+
+  DialectRegistry translations;
+  registerObjectTranslations(translations);
+  program->getContext()->appendDialectRegistry(translations);
+  OwningOpRef<ModuleOp> copy = program.clone();
+  SymbolTableCollection symbols;
+  llvm::DenseSet<Attribute> renamed; // several blocks may share code
+  for (const ProgramText::Block &block : text->blocks)
+    if (renamed.insert(block.code).second) {
+      auto function = cast<LLVM::LLVMFuncOp>(symbols.lookupSymbolIn(*copy, block.code));
+      function.setSymName((kBlockPrefix + function.getSymName()).str());
+    }
+  auto lower = program->getAttrOfType<DictionaryAttr>("llama.options").getAs<StringAttr>("lower");
+  bool fast = !lower || lower.getValue() != "reference";
+  FailureOr<std::vector<ObjectFile>> objects = compileObjects(*copy, *cpu, fast);
+  if (failed(objects))
+    return failure();
+  FailureOr<ObjectFile> table = makeTable(loc, *text, *cpu);
+  if (failed(table))
+    return failure();
+  objects->push_back(std::move(*table));
+
+  SmallString<128> directory;
+  if (std::error_code error = llvm::sys::fs::createUniqueDirectory("llamac", directory))
+    return emitError(loc, "cannot make a temporary folder: ") << error.message();
+  LogicalResult done = writeAndLink(loc, options, *objects, directory, path);
+  llvm::sys::fs::remove_directories(directory);
+  return done;
+}
