@@ -264,10 +264,8 @@ Value DecompositionBuilder::cast(Value value, Type element) {
 
 Value DecompositionBuilder::columnSum(Type element, ArrayRef<Operand> inputs, int64_t columns,
                                       llvm::function_ref<Scalar(Body &)> body) {
-  Value sum = one("rp", element, inputs, {fill({columns}, element, 0), {1}},
-                  [&](Body &x) { return x[inputs.size()] + body(x); });
-  sum.getDefiningOp()->setAttr(kColumnSumAttr, b.getUnitAttr());
-  return sum;
+  return one("rp", element, inputs, {fill({columns}, element, 0), {1}},
+             [&](Body &x) { return x[inputs.size()] + body(x); });
 }
 
 Value DecompositionBuilder::total(Value value) {
@@ -277,8 +275,8 @@ Value DecompositionBuilder::total(Value value) {
 }
 
 Value DecompositionBuilder::tanh(Value gate, Type type) {
-  return one("r", type, {{flat(gate), {0}}}, {fill({}, type, 0), {}},
-             [](Body &x) { return x[1] + x[0].tanh(); });
+  return one("p", type, {{gate, {0}}}, {empty({1}, type), {0}},
+             [](Body &x) { return x[0].tanh(); });
 }
 
 Value DecompositionBuilder::gatherRows(
@@ -307,12 +305,9 @@ Value DecompositionBuilder::scatterAdd(Value table, Value rows, Value ids, int64
       return tensor::ExtractSliceOp::create(
           b, loc, RankedTensorType::get({columns}, elementOf(tensor)), tensor, at, sizes, strides);
     };
-    SmallVector<Operand> ins = {{slice(rows, from), {0}}};
-    if (factor)
-      ins.push_back({factor, {}});
     Value sum = DecompositionBuilder(b, loc).one(
-        "p", element, ins, {slice(table, to), {0}},
-        [&](Body &x) { return factor ? x[2] + x[1] * x[0] : x[1] + x[0]; });
+        "p", element, {{slice(rows, from), {0}}}, {slice(table, to), {0}},
+        [&](Body &x) { return x[1] + (factor ? x.scalar(factor) * x[0] : x[0]); });
     return tensor::InsertSliceOp::create(b, loc, sum, table, to, sizes, strides);
   };
   auto loop = scf::ForOp::create(

@@ -111,6 +111,8 @@ public:
   Scalar index(unsigned dimension) const;
   /// An element of a tensor outside; floats are converted like arguments.
   Scalar extract(Value tensor, ArrayRef<Scalar> at) const;
+  /// The element of a tensor [1] outside.
+  Scalar scalar(Value tensor) const { return extract(tensor, indexConstant(0)); }
 
 private:
   OpBuilder &b;
@@ -134,10 +136,6 @@ struct Operand {
 private:
   explicit Operand(Value value) : value(value) {}
 };
-
-/// Unit attribute of a generic that sums rows into columns: leading reduction,
-/// trailing parallel loop.
-inline constexpr llvm::StringLiteral kColumnSumAttr = "llama.column_sum";
 
 class DecompositionBuilder {
 public:
@@ -168,20 +166,21 @@ public:
   /// `value` in another element type.
   Value cast(Value value, Type element);
   /// result[c] = sum over r of body(r, c), summed in `element`, shape [columns].
-  /// Loop 0 runs over rows, loop 1 over columns.
+  /// Loop 0, a reduction, runs over rows, loop 1 over columns: the Lower step knows
+  /// column sums by this and gives columns, not rows, to threads.
   Value columnSum(Type element, ArrayRef<Operand> inputs, int64_t columns,
                   llvm::function_ref<Scalar(Body &)> body);
   /// The sum of all elements of `value` [R], shape [1].
   Value total(Value value);
-  /// tanh of a tensor of one element, as a tensor of rank 0. A reduction over one
-  /// element: elementwise fusion does not repeat it for every row.
+  /// tanh of a tensor [1], shape [1]. Bodies read it by `Body::scalar`, not as an
+  /// operand, so that fusion does not repeat it for every element.
   Value tanh(Value gate, Type type);
   /// result[r, c] = rows[source(r), c], or 0 where `source` gives a second value
   /// that is false; `count` rows.
   Value gatherRows(Value rows, int64_t count,
                    llvm::function_ref<std::pair<Scalar, std::optional<Scalar>>(Scalar)> source);
   /// table[ids[r] - offset, c] += factor * rows[r, c] for all r in turn; rows with
-  /// the id `padding` or out of range are skipped. `factor` has rank 0 or is null.
+  /// the id `padding` or out of range are skipped. `factor` [1] or null, for 1.
   Value scatterAdd(Value table, Value rows, Value ids, int64_t offset,
                    std::optional<int64_t> padding, Value factor);
 

@@ -516,22 +516,24 @@ Values GatedResidualOp::decompose(OpBuilder &b) {
   DecompositionBuilder d(b, getLoc());
   Type type = getStatistics();
   Value x = d.rows(getInput());
-  SmallVector<Operand> ins = {
-      {x, {0, 1}}, {d.rows(getBranch()), {0, 1}}, {d.tanh(getGate(), type), {}}};
+  Value gate = d.tanh(getGate(), type);
+  SmallVector<Operand> ins = {{x, {0, 1}}, {d.rows(getBranch()), {0, 1}}};
   llvm::append_range(ins, rowMasks(d, *this, 0));
   Value out = d.one("pp", type, ins, {d.empty(shapeOf(x), elementOf(x)), {0, 1}},
-                    [&](Body &x) { return x[0] + onRows(getRows(), x, 3, x[2] * x[1]); });
+                    [&](Body &x) {
+                      return x[0] + onRows(getRows(), x, 2, x.scalar(gate) * x[1]);
+                    });
   return {d.view(out, shapeOf(getResult()))};
 }
 
 Values GatedResidualGradOp::decompose(OpBuilder &b) {
   DecompositionBuilder d(b, getLoc());
   Type type = getStatistics();
-  Value dy = d.rows(getCotangent());
-  SmallVector<Operand> ins = {{dy, {0, 1}}, {d.tanh(getGate(), type), {}}};
+  Value dy = d.rows(getCotangent()), gate = d.tanh(getGate(), type);
+  SmallVector<Operand> ins = {{dy, {0, 1}}};
   llvm::append_range(ins, rowMasks(d, *this, 0));
   Value out = d.one("pp", type, ins, {d.empty(shapeOf(dy), elementOf(getResult())), {0, 1}},
-                    [&](Body &x) { return onRows(getRows(), x, 2, x[1] * x[0]); });
+                    [&](Body &x) { return onRows(getRows(), x, 1, x.scalar(gate) * x[0]); });
   return {d.view(out, shapeOf(getResult()))};
 }
 
@@ -628,13 +630,14 @@ Values CrossEntropyOp::decompose(OpBuilder &b) {
 Values CrossEntropyGradOp::decompose(OpBuilder &b) {
   DecompositionBuilder d(b, getLoc());
   Type type = elementOf(getSum());
-  Value sum = d.flat(getSum()), cotangent = d.view(getCotangent(), {});
-  Value zeros = d.empty(shapeOf(sum), type);
-  Values out = d.many("p", type, {{cotangent, {}}, {sum, {0}}, {d.flat(getLabels()), {0}}},
-                      {{zeros, {0}}, {d.empty(shapeOf(sum), type), {0}}},
-                      [](Body &x) -> Scalars {
-                        Scalar valid = x[2] >= 0, zero = x.constant(0);
-                        return {select(valid, x[0] / x[1], zero), select(valid, 0.0 - x[0], zero)};
+  Value sum = d.flat(getSum());
+  Values out = d.many("p", type, {{sum, {0}}, {d.flat(getLabels()), {0}}},
+                      {{d.empty(shapeOf(sum), type), {0}}, {d.empty(shapeOf(sum), type), {0}}},
+                      [&](Body &x) -> Scalars {
+                        Scalar cotangent = x.scalar(getCotangent());
+                        Scalar valid = x[1] >= 0, zero = x.constant(0);
+                        return {select(valid, cotangent / x[0], zero),
+                                select(valid, 0.0 - cotangent, zero)};
                       });
   return {d.view(out[0], shapeOf(getDSum())), d.view(out[1], shapeOf(getDTarget()))};
 }

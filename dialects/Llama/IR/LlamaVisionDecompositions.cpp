@@ -44,12 +44,13 @@ Values TileEmbedAddOp::decompose(OpBuilder &b) {
   DecompositionBuilder d(b, getLoc());
   Type type = getStatistics();
   Value x = d.rows(getInput()), ids = d.flat(getIds()), table = getTable();
+  Value gate = d.tanh(getGate(), type);
   int64_t tokens = shapeOf(getInput())[1], tiles = shapeOf(table)[1];
-  Value out = d.one("pp", type, {{x, {0, 1}}, {d.tanh(getGate(), type), {}}},
+  Value out = d.one("pp", type, {{x, {0, 1}}},
                     {d.empty(shapeOf(x), elementOf(x)), {0, 1}}, [&](Body &x) {
                       Scalar row = x.index(0), id = x.extract(ids, {row / tokens});
                       Scalar tile = row % tokens / (tokens / tiles);
-                      return x[0] + x[1] * x.extract(table, {id, tile, x.index(1)});
+                      return x[0] + x.scalar(gate) * x.extract(table, {id, tile, x.index(1)});
                     });
   return {d.view(out, shapeOf(getResult()))};
 }
@@ -86,12 +87,13 @@ Values TileEmbedGradOp::decompose(OpBuilder &b) {
 Values PositionEmbedAddOp::decompose(OpBuilder &b) {
   DecompositionBuilder d(b, getLoc());
   Type type = getStatistics();
-  Value x = d.rows(getInput()), table = getTable();
+  Value x = d.rows(getInput()), table = getTable(), gate = d.tanh(getGate(), type);
   int64_t positions = shapeOf(table)[0];
-  Value out = d.one("pp", type, {{x, {0, 1}}, {d.tanh(getGate(), type), {}}},
+  Value out = d.one("pp", type, {{x, {0, 1}}},
                     {d.empty(shapeOf(x), elementOf(x)), {0, 1}}, [&](Body &x) {
                       Scalar position = x.index(0) % positions;
-                      return x[0] + (1.0 - x[1]) * x.extract(table, {position, x.index(1)});
+                      Scalar value = x.extract(table, {position, x.index(1)});
+                      return x[0] + (1.0 - x.scalar(gate)) * value;
                     });
   return {d.view(out, shapeOf(getResult()))};
 }
@@ -104,9 +106,9 @@ Values PositionEmbedGradOp::decompose(OpBuilder &b) {
   Value dy = d.view(getCotangent(), {shape[0] * shape[1] / positions, columns});
   Value sums = d.view(d.columnSum(type, {{dy, {0, 1}}}, columns, [](Body &x) { return x[0]; }),
                       tableShape);
-  Value dTable = d.one("pp", type, {{sums, {0, 1}}, {d.tanh(getGate(), type), {}}},
-                       {d.empty(tableShape, type), {0, 1}},
-                       [](Body &x) { return (1.0 - x[1]) * x[0]; });
+  Value gate = d.tanh(getGate(), type);
+  Value dTable = d.one("pp", type, {{sums, {0, 1}}}, {d.empty(tableShape, type), {0, 1}},
+                       [&](Body &x) { return (1.0 - x.scalar(gate)) * x[0]; });
   Value perRow = d.one("pr", type, {{sums, {0, 1}}, {getTable(), {0, 1}}},
                        {d.fill({positions}, type, 0), {0}},
                        [](Body &x) { return x[2] + x[0] * x[1]; });
