@@ -375,7 +375,8 @@ struct BlocksToLLVMPass : llamac::impl::BlocksToLLVMPassBase<BlocksToLLVMPass> {
     populateFuncToLLVMConversionPatterns(converter, patterns);
     populateFinalizeMemRefToLLVMConversionPatterns(converter, patterns);
     arith::populateArithToLLVMConversionPatterns(converter, patterns);
-    populateMathToLLVMConversionPatterns(converter, patterns);
+    populateMathToLLVMConversionPatterns(converter, patterns, /*approximateLog1p=*/false,
+                                         /*benefit=*/2); // an instruction before a call
     populateMathToLibmConversionPatterns(patterns);
     cf::populateControlFlowToLLVMConversionPatterns(converter, patterns);
     LLVMConversionTarget target(*context);

@@ -22,10 +22,8 @@ void llamac::buildLowerBlocksPipeline(OpPassManager &top, bool reference) {
   tensors.addPass(createSelectKernelsPass({reference}));
   tensors.addPass(createDecomposePass({/*fast=*/!reference}));
   tensors.addPass(createCSEPass());
-  if (!reference) {
-    tensors.addPass(createLinalgGeneralizeNamedOpsPass());
-    tensors.addPass(createLinalgElementwiseOpFusionPass());
-  }
+  if (!reference)
+    tensors.addPass(createFuseElementwisePass());
   tensors.addPass(createPassDestinationsPass());
   pm.addPass(bufferization::createEmptyTensorEliminationPass());
   pm.addPass(bufferization::createOneShotBufferizePass());

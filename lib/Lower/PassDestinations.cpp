@@ -135,6 +135,26 @@ struct PassDestinationsPass : llamac::impl::PassDestinationsPassBase<PassDestina
         buffer = body.addArgument(bufferOf(value.getType()), value.getLoc());
         types.push_back(buffer.getType());
       }
+      // A view of a result is written as what it views, so that the op that makes it
+      // can write it in its place.
+      while (place < 0) {
+        OpBuilder atStart = OpBuilder::atBlockBegin(&body);
+        if (buffer.getDefiningOp())
+          atStart.setInsertionPointAfter(buffer.getDefiningOp());
+        if (auto expand = value.getDefiningOp<tensor::ExpandShapeOp>()) {
+          buffer = memref::CollapseShapeOp::create(
+              atStart, value.getLoc(), cast<MemRefType>(bufferOf(expand.getSrcType())), buffer,
+              expand.getReassociationIndices());
+          value = expand.getSrc();
+        } else if (auto collapse = value.getDefiningOp<tensor::CollapseShapeOp>()) {
+          buffer = memref::ExpandShapeOp::create(atStart, value.getLoc(),
+                                                 collapse.getSrcType().getShape(), buffer,
+                                                 collapse.getReassociationIndices());
+          value = collapse.getSrc();
+        } else {
+          break;
+        }
+      }
       auto store = bufferization::MaterializeInDestinationOp::create(builder, value.getLoc(),
                                                                      Type(), value, buffer);
       store.setRestrict(true);

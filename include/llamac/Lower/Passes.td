@@ -86,6 +86,27 @@ def DecomposePass : Pass<"llama-decompose", "mlir::func::FuncOp"> {
                            "mlir::tensor::TensorDialect"];
 }
 
+def FuseElementwisePass : Pass<"llama-fuse-elementwise", "mlir::func::FuncOp"> {
+  let summary = "Fuse elementwise ops into the ops that use them";
+  let description = [{
+    Upstream's fusion of linalg ops, for values with one use, but views stay where
+    they are: loops keep the rows that decompositions gave them. Then each op gets a
+    destination of its own (tensor.empty, linalg.fill), so that buffers are not
+    shared before their lifetimes are known.
+
+    Before:
+    ```mlir
+    %a = linalg.generic ... ins(%x) outs(%e) { math.exp }
+    %b = linalg.generic ... ins(%a) outs(%e) { arith.negf }
+    ```
+    After:
+    ```mlir
+    %b = linalg.generic ... ins(%x) outs(%e) { math.exp, arith.negf }
+    ```
+  }];
+  let dependentDialects = ["mlir::linalg::LinalgDialect", "mlir::tensor::TensorDialect"];
+}
+
 def PassDestinationsPass : Pass<"llama-pass-destinations", "mlir::func::FuncOp"> {
   let summary = "Give a block its arguments and results as buffers";
   let description = [{
