@@ -16,5 +16,5 @@
 int main(int argc, char **argv) {
   mlir::DialectRegistry registry;
   mlir::llamac::registerToolDialects(registry);
-  return mlir::asMainReturnCode(mlir::MlirLspServerMain(argc, argv, registry));
+  return failed(mlir::MlirLspServerMain(argc, argv, registry));
 }
