@@ -15,22 +15,56 @@
 using namespace mlir;
 using namespace mlir::llamac;
 
+// Calls `visit(name, field)` for every option; names are those of the command line.
+template <typename Options, typename Visit>
+static void visitOptions(Options &options, Visit visit) {
+  visit("batch", options.batch);
+  visit("text-length", options.textLength);
+  visit("images", options.images);
+  visit("micro-batches", options.microBatches);
+  visit("precision", options.precision);
+  visit("accumulate", options.accumulate);
+  visit("trainable", options.trainable);
+  visit("recompute", options.recompute);
+  visit("target", options.target);
+  visit("cpu", options.cpu);
+  visit("lower", options.lower);
+}
+
+// As an attribute's name.
+static std::string underscored(StringRef name) {
+  std::string result = name.str();
+  llvm::replace(result, '-', '_');
+  return result;
+}
+
 void llamac::recordOptions(ModuleOp module, const CompileOptions &options) {
-  Builder b(module.getContext());
-  module->setAttr("llama.options",
-                  b.getDictionaryAttr({
-                      b.getNamedAttr("batch", b.getI64IntegerAttr(options.batch)),
-                      b.getNamedAttr("text_length", b.getI64IntegerAttr(options.textLength)),
-                      b.getNamedAttr("images", b.getI64IntegerAttr(options.images)),
-                      b.getNamedAttr("micro_batches", b.getI64IntegerAttr(options.microBatches)),
-                      b.getNamedAttr("precision", b.getStringAttr(options.precision)),
-                      b.getNamedAttr("accumulate", b.getStringAttr(options.accumulate)),
-                      b.getNamedAttr("trainable", b.getStringAttr(options.trainable)),
-                      b.getNamedAttr("recompute", b.getStringAttr(options.recompute)),
-                      b.getNamedAttr("target", b.getStringAttr(options.target)),
-                      b.getNamedAttr("cpu", b.getStringAttr(options.cpu)),
-                      b.getNamedAttr("lower", b.getStringAttr(options.lower)),
-                  }));
+  Builder builder(module.getContext());
+  NamedAttrList attributes;
+  visitOptions(options, [&](StringRef name, const auto &field) {
+    if constexpr (std::is_same_v<decltype(field), const int64_t &>)
+      attributes.set(underscored(name), builder.getI64IntegerAttr(field));
+    else
+      attributes.set(underscored(name), builder.getStringAttr(field));
+  });
+  module->setAttr(kOptionsAttr, attributes.getDictionary(module.getContext()));
+}
+
+void llamac::restoreOptions(ModuleOp module, CompileOptions &options,
+                            llvm::function_ref<bool(StringRef)> isGiven) {
+  auto attributes = module->getAttrOfType<DictionaryAttr>(kOptionsAttr);
+  if (!attributes)
+    return;
+  visitOptions(options, [&](StringRef name, auto &field) {
+    if (isGiven(name))
+      return;
+    if constexpr (std::is_same_v<decltype(field), int64_t &>) {
+      if (auto value = attributes.getAs<IntegerAttr>(underscored(name)))
+        field = value.getInt();
+    } else if (auto value = attributes.getAs<StringAttr>(underscored(name))) {
+      field = value.getValue().str();
+    }
+  });
 }
 
 static void buildTrain(OpPassManager &pm, const CompileOptions &options) {
@@ -49,6 +83,8 @@ void llamac::buildPipeline(OpPassManager &pm, const CompileOptions &options, Ste
     buildTrain(pm, options);
   if (includes(Step::Parallelize))
     pm.addPass(createBuildProgramPass({options.microBatches}));
-  if (includes(Step::Lower))
+  if (includes(Step::Lower)) {
     buildLowerBlocksPipeline(pm, options.lower == "reference");
+    pm.addPass(createPlanArenasPass());
+  }
 }

@@ -435,7 +435,7 @@ Expected<ModelConfig> mlir::llamac::findModelConfig(StringRef model,
       sys::path::append(path, "config.json");
     } else if (!sys::fs::exists(model)) {
       return inputError(model + ": expected a .mlir file, a config.json, a directory that holds one, "
-                             "or one of " + join(builtinModelNames(), ", "));
+                                "or one of " + join(builtinModelNames(), ", "));
     }
     Expected<ModelConfig> read = readModelConfig(path);
     if (!read)

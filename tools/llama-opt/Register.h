@@ -29,6 +29,9 @@ inline void registerToolDialects(DialectRegistry &registry) {
   registerAllDialects(registry);
   registerAllExtensions(registry);
   registry.insert<llama::LlamaDialect, dist::DistDialect>();
+#ifdef LLAMAC_HAS_LOWER
+  registerKernelBufferization(registry);
+#endif
 }
 
 /// Upstream's passes and ours, in the order of the data flow.
@@ -42,6 +45,7 @@ inline void registerToolPasses() {
 #endif
 #ifdef LLAMAC_HAS_LOWER
   registerLowerPasses();
+  registerLowerBlocksPipeline();
 #endif
 }
 

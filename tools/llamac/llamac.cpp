@@ -28,8 +28,8 @@
 #include "mlir/Support/FileUtilities.h"
 #include "mlir/Support/Timing.h"
 #include "llvm/ADT/StringExtras.h"
-#include "llvm/ADT/StringSwitch.h"
 #include "llvm/Config/llvm-config.h"
+#include "llvm/Support/FileSystem.h"
 #include "llvm/Support/FormatVariadic.h"
 #include "llvm/Support/InitLLVM.h"
 #include "llvm/Support/ToolOutputFile.h"
@@ -42,7 +42,8 @@ using llvm::Expected;
 namespace {
 
 constexpr int kDone = 0, kWrongInput = 2;
-constexpr int64_t kMostSamples = 1 << 20, kMostTokens = 1 << 24, kMostImages = 1 << 10;
+// Limits of one micro-batch: sizes computed from them stay within 64 bits.
+constexpr int64_t kMostSamples = 1 << 16, kMostTokens = 1 << 20, kMostImages = 1 << 8;
 constexpr StringRef kStepNames[] = {"import", "train", "parallelize", "lower", "emit"};
 constexpr StringRef kSummary =
     "usage: llamac COMMAND MODEL [options]\n"
@@ -114,9 +115,11 @@ static Expected<OwningOpRef<ModuleOp>> loadModule(Command &command, MLIRContext 
     for (StringRef name : {"tile-size", "feature-taps", "row-mask"})
       if (command.arguments.given(name))
         return commandError("--" + name + ": " + model + " is imported already");
+    if (!llvm::sys::fs::exists(model))
+      return commandError(model + ": No such file or directory");
     auto module = parseSourceFile<ModuleOp>(model, ParserConfig(&context));
-    if (!module) // the reason has been printed, unless the file could not be read
-      return commandError(model + ": expected a module in MLIR's textual form or bytecode");
+    if (!module) // what is wrong in it has been printed
+      return commandError(model + ": expected a module that verifies");
     return module;
   }
 
@@ -225,11 +228,9 @@ static Step stepOf(StringRef name) {
   return Step(llvm::find(kStepNames, name) - std::begin(kStepNames));
 }
 
-static Error checkCompileOptions(Command &command) {
+// What the types ask of the options of later steps.
+static Error settlePrecision(Command &command) {
   CompileOptions &options = command.options;
-  Step from = stepOf(command.compileFrom), to = stepOf(command.compileTo);
-  if (options.target == "cuda")
-    return commandError("--target=cuda: not available in this version; expected host");
   if (options.accumulate == "bf16" && options.precision != "bf16")
     return commandError("--accumulate=bf16: expected --precision=bf16, got " + options.precision);
   if (options.precision == "f64") {
@@ -237,6 +238,14 @@ static Error checkCompileOptions(Command &command) {
       return commandError("--lower=" + options.lower + ": expected reference with --precision=f64");
     options.lower = "reference";
   }
+  return Error::success();
+}
+
+static Error checkCompileOptions(const Command &command) {
+  const CompileOptions &options = command.options;
+  Step from = stepOf(command.compileFrom), to = stepOf(command.compileTo);
+  if (options.target == "cuda")
+    return commandError("--target=cuda: not available in this version; expected host");
   bool isMlir = StringRef(command.arguments.model).ends_with(".mlir");
   if (command.arguments.given("compile-from") && !isMlir)
     return commandError("--compile-from: expected a .mlir file, got " + command.arguments.model);
@@ -272,6 +281,7 @@ static int run(Command &command, bool isCompile) {
   importing.stop();
 
   if (from == Step::Import) {
+    module->removeAttr(kOptionsAttr);
     if (Error error = settleImages(command, module))
       return report(std::move(error));
     bool toStdout = output != "-";
@@ -280,9 +290,13 @@ static int run(Command &command, bool isCompile) {
       return kWrongInput;
     if (command.statistics && output.empty())
       return kDone;
-    if (to > Step::Import)
-      recordOptions(module, command.options);
   }
+  restoreOptions(module, command.options,
+                 [&](StringRef name) { return command.arguments.given(name); });
+  if (Error error = settlePrecision(command))
+    return report(std::move(error));
+  if (to > Step::Import)
+    recordOptions(module, command.options);
 
   TimingScope passes = total.nest("Passes");
   PassManager pm(&context);
@@ -296,7 +310,9 @@ static int run(Command &command, bool isCompile) {
     return writeModule(module, output.empty() ? "-" : output);
   TimingScope emitting = total.nest("Emit");
 #ifdef LLAMAC_HAS_EMIT
-  if (failed(emitExecutable(module, {command.options.cpu}, output)))
+  EmitOptions emit;
+  emit.cpu = command.options.cpu;
+  if (failed(emitExecutable(module, emit, output)))
     return kWrongInput;
   return kDone;
 #else

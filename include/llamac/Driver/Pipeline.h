@@ -34,9 +34,17 @@ struct CompileOptions {
   std::string lower = "fast";
 };
 
-/// Records the options in the attribute `llama.options` of the module, for later
-/// steps and for the executable's `info`.
+/// Module attribute: the options that made a form, `{batch = 1 : i64, ...}`.
+inline constexpr llvm::StringLiteral kOptionsAttr = "llama.options";
+
+/// Records the options in the module, for later steps and for the executable's
+/// `info`.
 void recordOptions(ModuleOp module, const CompileOptions &options);
+
+/// Takes the options that a module records, but not those for which `isGiven`
+/// (of the command line's name, e.g. "text-length") says yes.
+void restoreOptions(ModuleOp module, CompileOptions &options,
+                    llvm::function_ref<bool(StringRef)> isGiven);
 
 /// Adds the passes of the steps after `from`, up to and including `to`. Emit has
 /// none: it is a function on the device program.
