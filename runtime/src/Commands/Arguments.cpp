@@ -34,7 +34,8 @@ std::string llrt::nearest(const std::string &name,
                           const std::vector<std::string> &names) {
   return *std::min_element(names.begin(), names.end(),
                            [&](const std::string &a, const std::string &b) {
-                             return editDistance(a, name) < editDistance(b, name);
+                             return editDistance(a, name) <
+                                    editDistance(b, name);
                            });
 }
 
@@ -49,7 +50,8 @@ Arguments::Arguments(std::vector<Option> known, std::span<char *const> given)
     if (!word.starts_with("--"))
       fail("expected an option --name=VALUE, got '", word, "'");
     size_t equals = word.find('=');
-    std::string name = word.substr(2, equals == word.npos ? equals : equals - 2);
+    std::string name =
+        word.substr(2, equals == word.npos ? equals : equals - 2);
     const Option *found = option(name);
     if (!found) {
       std::vector<std::string> names;
@@ -69,8 +71,8 @@ Arguments::Arguments(std::vector<Option> known, std::span<char *const> given)
   }
   for (const Option &each : options)
     if (each.need == Option::Need::Required && !values.count(each.name))
-      fail("option '--", each.name, "': expected --", each.name, "=", each.value,
-           ", got nothing");
+      fail("option '--", each.name, "': expected --", each.name, "=",
+           each.value, ", got nothing");
 }
 
 const Option *Arguments::option(const std::string &name) const {
@@ -135,13 +137,15 @@ double Arguments::number(const std::string &name, double least,
       range += " of at least " + (std::ostringstream() << least).str();
     if (below)
       range += " and less than " + (std::ostringstream() << *below).str();
-    fail("option '--", name, "': expected a number", range, ", got '", word, "'");
+    fail("option '--", name, "': expected a number", range, ", got '", word,
+         "'");
   }
   return value;
 }
 
-std::string Arguments::choice(const std::string &name,
-                              std::initializer_list<std::string> choices) const {
+std::string
+Arguments::choice(const std::string &name,
+                  std::initializer_list<std::string> choices) const {
   std::string word = text(name);
   if (std::find(choices.begin(), choices.end(), word) != choices.end())
     return word;

@@ -21,8 +21,8 @@ namespace llrt {
 struct Option {
   enum class Need { Optional, Required, Repeated };
 
-  std::string name;  // without the dashes
-  std::string value; // what stands for the value in `--help`: FILE, N, ...
+  std::string name;   // without the dashes
+  std::string value;  // what stands for the value in `--help`: FILE, N, ...
   std::string preset; // the value if the option is not given; empty: none
   std::string help;
   Need need = Need::Optional; // Repeated: optional, may be given several times
@@ -32,7 +32,8 @@ struct Option {
 // function throws Error with the option, what was expected and what was found.
 class Arguments {
 public:
-  // `given`: what follows the command's name. Each is `--name=VALUE`, or `--help`.
+  // `given`: what follows the command's name. Each is `--name=VALUE`, or
+  // `--help`.
   Arguments(std::vector<Option> options, std::span<char *const> given);
 
   // `--help` was given; then nothing else has been checked.
@@ -71,7 +72,8 @@ private:
 
 // Of `names`, the one that the fewest edits (insert, delete, replace one
 // character) turn into `name`; the first of equals. `names` is not empty.
-std::string nearest(const std::string &name, const std::vector<std::string> &names);
+std::string nearest(const std::string &name,
+                    const std::vector<std::string> &names);
 
 } // namespace llrt
 #endif // LLRT_COMMANDS_ARGUMENTS_H

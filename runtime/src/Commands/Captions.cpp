@@ -16,11 +16,13 @@
 using namespace llrt;
 
 std::vector<Option> llrt::preprocessingOptions(const std::string &folder) {
-  return {{"tokenizer", "FILE", "",
-           "The tokenizer.model; if not given, that of " + folder + "."},
-          {"preprocessor", "FILE", "",
-           "The preprocessor_config.json, for a model that reads images; if not "
-           "given, that of " + folder + "."}};
+  return {
+      {"tokenizer", "FILE", "",
+       "The tokenizer.model; if not given, that of " + folder + "."},
+      {"preprocessor", "FILE", "",
+       "The preprocessor_config.json, for a model that reads images; if not "
+       "given, that of " +
+           folder + "."}};
 }
 
 std::vector<Option> llrt::captionOptions() {
@@ -36,7 +38,8 @@ std::vector<Option> llrt::captionOptions() {
 Preprocessing::Preprocessing(const Program &program, const Arguments &arguments,
                              const std::string &folder) {
   auto path = [&](const char *option, const char *file) {
-    return arguments.find(option).value_or(std::filesystem::path(folder) / file);
+    return arguments.find(option).value_or(std::filesystem::path(folder) /
+                                           file);
   };
   const Program::Model &model = program.model;
   tokenizer = std::make_unique<Tokenizer>(path("tokenizer", "tokenizer.model"));
@@ -71,10 +74,10 @@ ModelInputs Captions::makeInputs(std::vector<Sample> samples) const {
   while (samples.size() % program.batch != 0)
     samples.push_back(samples.back());
   BatchShape shape = batchShape(program, samples.size());
-  Batch batch =
-      makeCaptionBatch(samples, *preprocessing.tokenizer,
-                       preprocessing.pipeline.get(), shape, program.model.padToken);
-  std::fill(batch.labels.begin() + real * program.textLength, batch.labels.end(),
-            ignoredLabel);
+  Batch batch = makeCaptionBatch(samples, *preprocessing.tokenizer,
+                                 preprocessing.pipeline.get(), shape,
+                                 program.model.padToken);
+  std::fill(batch.labels.begin() + real * program.textLength,
+            batch.labels.end(), ignoredLabel);
   return makeModelInputs(std::move(batch), "data");
 }

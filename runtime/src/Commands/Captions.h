@@ -21,9 +21,10 @@ struct Preprocessing {
   std::unique_ptr<const Tokenizer> tokenizer;
   std::unique_ptr<const ImagePipeline> pipeline; // null: a text model
 
-  // Reads the files of --tokenizer and --preprocessor; where they are not given,
-  // `tokenizer.model` and `preprocessor_config.json` of `folder`. Throws Error if
-  // ids of special tokens or the tile size are not those of the program.
+  // Reads the files of --tokenizer and --preprocessor; where they are not
+  // given, `tokenizer.model` and `preprocessor_config.json` of `folder`. Throws
+  // Error if ids of special tokens or the tile size are not those of the
+  // program.
   Preprocessing(const Program &program, const Arguments &arguments,
                 const std::string &folder);
 };

@@ -33,10 +33,11 @@ static std::vector<fs::path> completeOnes(const std::string &folder) {
     if (digits && entry.is_directory())
       found.push_back(entry.path());
   }
-  std::sort(found.begin(), found.end(), [](const fs::path &a, const fs::path &b) {
-    return std::stoll(a.filename().string().substr(5)) <
-           std::stoll(b.filename().string().substr(5));
-  });
+  std::sort(found.begin(), found.end(),
+            [](const fs::path &a, const fs::path &b) {
+              return std::stoll(a.filename().string().substr(5)) <
+                     std::stoll(b.filename().string().substr(5));
+            });
   return found;
 }
 
@@ -48,11 +49,13 @@ static void syncToDisk(const fs::path &path) {
   if (file >= 0)
     close(file);
   if (!done)
-    throw Failure(path.string() + ": cannot be written: " + std::strerror(cause));
+    throw Failure(path.string() +
+                  ": cannot be written: " + std::strerror(cause));
 }
 
 // The three tensors that an update of `p` reads and writes.
-static std::vector<std::pair<std::string, Address>> optimizerParts(const Parameter &p) {
+static std::vector<std::pair<std::string, Address>>
+optimizerParts(const Parameter &p) {
   return {{"master." + p.name, *p.master},
           {"moment1." + p.name, *p.moment1},
           {"moment2." + p.name, *p.moment2}};
@@ -82,9 +85,10 @@ std::optional<std::string> Checkpoints::newest() const {
 void Checkpoints::save(const Rank &rank, const Weights &weights,
                        const TrainingState &state) const try {
   std::string digits = std::to_string(state.step);
-  fs::path path = fs::path(folder) /
-                  ("step-" + std::string(8 - std::min<size_t>(8, digits.size()), '0') +
-                   digits);
+  fs::path path =
+      fs::path(folder) /
+      ("step-" + std::string(8 - std::min<size_t>(8, digits.size()), '0') +
+       digits);
   fs::path unfinished = path.string() + Unfinished;
   fs::remove_all(unfinished);
   fs::create_directory(unfinished);
@@ -120,7 +124,8 @@ void Checkpoints::save(const Rank &rank, const Weights &weights,
     if (std::string name = entry.path().filename();
         name.starts_with("step-") && name.ends_with(Unfinished))
       fs::remove_all(entry.path());
-} catch (const std::runtime_error &cause) { // of the file system, or of a writer
+} catch (
+    const std::runtime_error &cause) { // of the file system, or of a writer
   throw Failure("checkpoint of step " + std::to_string(state.step) + ": " +
                 cause.what());
 }
@@ -143,8 +148,8 @@ static void loadOptimizer(const std::string &file, const Rank &rank) {
     }
   }
   if (tensors.tensors().size() != expected)
-    fail(file, ": expected ", expected, " tensors, got ", tensors.tensors().size(),
-         ": other parameters were trained");
+    fail(file, ": expected ", expected, " tensors, got ",
+         tensors.tensors().size(), ": other parameters were trained");
 }
 
 TrainingState llrt::loadCheckpoint(const std::string &path, const Rank &rank,
@@ -164,7 +169,8 @@ TrainingState llrt::loadCheckpoint(const std::string &path, const Rank &rank,
     fail(file, ": field 'step': expected an integer of at least 0, got ",
          field("step").dump());
   state.step = field("step");
-  state.place = Samples::Place::fromJson(field("place"), file + ": field 'place'");
+  state.place =
+      Samples::Place::fromJson(field("place"), file + ": field 'place'");
   nlohmann::json saved = field("options"), wanted = options;
   if (!saved.is_object())
     fail(file, ": field 'options': expected an object, got ", saved.dump());

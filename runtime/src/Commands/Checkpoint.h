@@ -7,13 +7,14 @@
 //
 //   DIR/step-00000100/model.safetensors      all weights, HuggingFace keys, the
 //                                            type that blocks read
-//                     optimizer.safetensors  master.P, moment1.P, moment2.P of each
+//                     optimizer.safetensors  master.P, moment1.P, moment2.P of
+//                     each
 //                                            trainable parameter P, f32 (f64)
 //                     state.json             step, place in the data, options
 //
-// A checkpoint is written as `step-00000100.tmp` and takes its name when all of it
-// is safely on the disk. So a folder without `.tmp` is complete, whenever the
-// process was killed.
+// A checkpoint is written as `step-00000100.tmp` and takes its name when all of
+// it is safely on the disk. So a folder without `.tmp` is complete, whenever
+// the process was killed.
 //
 //===----------------------------------------------------------------------===//
 #ifndef LLRT_COMMANDS_CHECKPOINT_H
@@ -35,7 +36,8 @@ struct TrainingState {
 
 class Checkpoints {
 public:
-  // `folder` is made if it is not there. `keep`: complete checkpoints that stay.
+  // `folder` is made if it is not there. `keep`: complete checkpoints that
+  // stay.
   Checkpoints(std::string folder, int64_t keep);
 
   // The newest complete checkpoint; none if there is none.
@@ -51,8 +53,9 @@ private:
   int64_t keep;
 };
 
-// Fills the rank from the checkpoint `path` and returns where it was. Throws Error
-// if a file of it is missing or broken, or if the options in it are not `options`.
+// Fills the rank from the checkpoint `path` and returns where it was. Throws
+// Error if a file of it is missing or broken, or if the options in it are not
+// `options`.
 TrainingState loadCheckpoint(const std::string &path, const Rank &rank,
                              Weights &weights,
                              const nlohmann::ordered_json &options);

@@ -36,7 +36,8 @@ Command trainCommand();
 Command evaluateCommand();
 Command generateCommand();
 
-// The option --threads and its value. `spare`: threads the command needs itself.
+// The option --threads and its value. `spare`: threads the command needs
+// itself.
 Option threadsOption(int64_t spare = 0);
 int64_t threads(const Arguments &arguments);
 

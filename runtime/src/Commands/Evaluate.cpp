@@ -16,9 +16,10 @@ using namespace llrt;
 
 static std::vector<Option> evaluateOptions(const Program &) {
   std::vector<Option> options = captionOptions();
-  options.push_back({"weights", "PATH", "",
-                     "Weights: a safetensors file, an index, or a HuggingFace folder.",
-                     Option::Need::Required});
+  options.push_back(
+      {"weights", "PATH", "",
+       "Weights: a safetensors file, an index, or a HuggingFace folder.",
+       Option::Need::Required});
   options.push_back(threadsOption());
   return options;
 }
@@ -47,7 +48,8 @@ static int evaluate(const Program &program, const Arguments &arguments) {
     sum += runForward(rank, inputs);
     tokens += inputs.validTokens;
   }
-  std::cout << nlohmann::ordered_json{{"loss", tokens ? sum / double(tokens) : 0},
+  std::cout << nlohmann::ordered_json{{"loss",
+                                       tokens ? sum / double(tokens) : 0},
                                       {"tokens", tokens},
                                       {"samples", count}}
                    .dump()

@@ -5,9 +5,9 @@
 //
 //===----------------------------------------------------------------------===//
 //
-// Greedy continuation of `<|begin_of_text|><|image|>...prompt`. Each token takes
-// one forward over the whole text length; what lies behind the last token does not
-// matter, as text attention is causal.
+// Greedy continuation of `<|begin_of_text|><|image|>...prompt`. Each token
+// takes one forward over the whole text length; what lies behind the last token
+// does not matter, as text attention is causal.
 //
 // B batch, S text length, M images of a sample, R tile side, V vocabulary
 //
@@ -31,11 +31,13 @@ static std::vector<Option> generateOptions(const Program &) {
       {"weights", "PATH", "",
        "Weights: a safetensors file, an index, or a HuggingFace folder.",
        Option::Need::Required},
-      {"prompt", "TEXT", "", "What the text begins with; nothing if not given."},
+      {"prompt", "TEXT", "",
+       "What the text begins with; nothing if not given."},
       {"image", "FILE", "", "A PNG or JPEG that the text is about.",
        Option::Need::Repeated},
       {"images-list", "FILE", "",
-       "Instead of --image: a file with a path in each line. Continues the prompt "
+       "Instead of --image: a file with a path in each line. Continues the "
+       "prompt "
        "for each image alone and prints path, tab, text."},
       {"max-tokens", "N", "64", "The most tokens that are added."},
       threadsOption()};
@@ -59,8 +61,9 @@ public:
            const std::vector<std::vector<std::string>> &images);
 
 private:
-  ModelInputs makeInputs(const std::vector<int64_t> &ids,
-                         const std::vector<std::vector<std::string>> &images) const;
+  ModelInputs
+  makeInputs(const std::vector<int64_t> &ids,
+             const std::vector<std::vector<std::string>> &images) const;
   int64_t likeliest(int64_t sample, int64_t position) const;
 
   Rank &rank;
@@ -75,7 +78,8 @@ private:
 ModelInputs Generator::makeInputs(
     const std::vector<int64_t> &ids,
     const std::vector<std::vector<std::string>> &images) const {
-  int64_t S = program.textLength, M = program.images, R = program.model.tileSize;
+  int64_t S = program.textLength, M = program.images,
+          R = program.model.tileSize;
   int64_t B = program.batch;
   Batch batch;
   batch.shape = batchShape(program, B);
@@ -96,13 +100,14 @@ ModelInputs Generator::makeInputs(
   for (size_t b = 0; b < images.size(); ++b)
     for (size_t m = 0; m < images[b].size(); ++m) {
       const std::string &path = images[b][m];
-      ImageTiles tiles =
-          preprocessing.pipeline->process(decodeImage(MappedFile(path).text(), path));
+      ImageTiles tiles = preprocessing.pipeline->process(
+          decodeImage(MappedFile(path).text(), path));
       int64_t image = b * M + m;
       std::copy(tiles.pixels.begin(), tiles.pixels.end(),
                 batch.pixelValues.begin() + image * tiles.pixels.size());
       batch.aspectRatioIds[image] = tiles.aspectRatioId;
-      std::fill_n(batch.aspectRatioMask.begin() + image * maxTiles, tiles.tiles, 1);
+      std::fill_n(batch.aspectRatioMask.begin() + image * maxTiles, tiles.tiles,
+                  1);
       // Markers stand beside each other, at 1, 2, ...: the text after the last
       // one sees all images, a marker its own and those before it.
       for (int64_t s = 1 + m; s < S; ++s)
@@ -118,7 +123,7 @@ int64_t Generator::likeliest(int64_t sample, int64_t position) const {
   int64_t row = (sample * program.textLength + position) * V;
   std::vector<double> values(V);
   convert(viewOf(rank.at<char>(logits.address) + row * typeSize(logits.type),
-                 logits.type, {V}),
+                 logits.type, V),
           LLRT_F64, values.data(), "logits");
   return std::max_element(values.begin(), values.end()) - values.begin();
 }
@@ -157,7 +162,8 @@ Generator::generate(const std::string &prompt,
   }
   std::vector<std::string> texts;
   for (const std::vector<int64_t> &tokens : added)
-    texts.push_back(replaceInvalidUtf8(preprocessing.tokenizer->decode(tokens)));
+    texts.push_back(
+        replaceInvalidUtf8(preprocessing.tokenizer->decode(tokens)));
   return texts;
 }
 
@@ -178,8 +184,8 @@ static int generate(const Program &program, const Arguments &arguments) {
   std::vector<std::string> images = arguments.all("image");
   std::optional<std::string> list = arguments.find("images-list");
   if (list && !images.empty())
-    fail("option '--images-list': expected no --image beside it, got '", images[0],
-         "'");
+    fail("option '--images-list': expected no --image beside it, got '",
+         images[0], "'");
   if (int64_t count = list ? 1 : images.size(); count > program.images)
     fail("option '--image': expected at most ", program.images,
          " images, as the program was compiled, got ", count);
@@ -219,5 +225,6 @@ static int generate(const Program &program, const Arguments &arguments) {
 }
 
 Command llrt::generateCommand() {
-  return {"generate", "Continue a text about images.", generateOptions, generate};
+  return {"generate", "Continue a text about images.", generateOptions,
+          generate};
 }

@@ -25,7 +25,8 @@ static int info(const Program &program, const Arguments &) {
   out << "\n\noptions\n";
   for (const auto &[name, value] : program.options.items())
     out << "  " << name << " = "
-        << (value.is_string() ? value.get<std::string>() : value.dump()) << "\n";
+        << (value.is_string() ? value.get<std::string>() : value.dump())
+        << "\n";
 
   out << "\nmemory of rank 0, bytes\n";
   int64_t total = 0;

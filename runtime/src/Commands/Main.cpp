@@ -5,7 +5,8 @@
 //
 //===----------------------------------------------------------------------===//
 //
-// In a file of its own, so that tests can link the rest with programs of theirs.
+// In a file of its own, so that tests can link the rest with programs of
+// theirs.
 //
 //===----------------------------------------------------------------------===//
 

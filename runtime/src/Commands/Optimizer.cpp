@@ -19,12 +19,18 @@ std::vector<Option> llrt::optimizerOptions(const Option &learningRate) {
       learningRate,
       {"beta1", "X", "0.9", "AdamW: decay of the mean of gradients."},
       {"beta2", "X", "0.95", "AdamW: decay of the mean of squared gradients."},
-      {"epsilon", "X", "1e-8", "AdamW: added to the root of the second moment."},
-      {"weight-decay", "X", "0", "AdamW: decoupled decay, on all trainable tensors."},
-      {"clip", "X", "0", "Scale gradients down to this norm if theirs is larger; 0: never."},
-      {"warmup", "N", "0", "Steps in which the rate rises linearly to --learning-rate."},
-      {"schedule", "constant|cosine", "constant", "The rate after the warm-up."},
-      {"min-learning-rate", "X", "0", "Where the cosine schedule ends, at the last step."},
+      {"epsilon", "X", "1e-8",
+       "AdamW: added to the root of the second moment."},
+      {"weight-decay", "X", "0",
+       "AdamW: decoupled decay, on all trainable tensors."},
+      {"clip", "X", "0",
+       "Scale gradients down to this norm if theirs is larger; 0: never."},
+      {"warmup", "N", "0",
+       "Steps in which the rate rises linearly to --learning-rate."},
+      {"schedule", "constant|cosine", "constant",
+       "The rate after the warm-up."},
+      {"min-learning-rate", "X", "0",
+       "Where the cosine schedule ends, at the last step."},
   };
 }
 
@@ -66,14 +72,15 @@ Hyperparameters Optimizer::hyperparameters(int64_t step,
 }
 
 nlohmann::ordered_json Optimizer::description() const {
-  nlohmann::ordered_json result = {{"learning-rate", learningRate},
-                                   {"beta1", beta1},
-                                   {"beta2", beta2},
-                                   {"epsilon", epsilon},
-                                   {"weight-decay", weightDecay},
-                                   {"clip", clip},
-                                   {"warmup", warmup},
-                                   {"schedule", cosine ? "cosine" : "constant"}};
+  nlohmann::ordered_json result = {
+      {"learning-rate", learningRate},
+      {"beta1", beta1},
+      {"beta2", beta2},
+      {"epsilon", epsilon},
+      {"weight-decay", weightDecay},
+      {"clip", clip},
+      {"warmup", warmup},
+      {"schedule", cosine ? "cosine" : "constant"}};
   if (cosine) {
     result["min-learning-rate"] = minLearningRate;
     result["steps"] = steps;

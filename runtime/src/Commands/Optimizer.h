@@ -15,11 +15,11 @@ namespace llrt {
 // AdamW, as torch.optim.AdamW, on all trainable tensors.
 struct Optimizer {
   double learningRate, beta1, beta2, epsilon, weightDecay;
-  double clip;             // largest gradient norm; 0: no clipping
-  int64_t warmup;          // steps
-  bool cosine;             // else constant after the warm-up
-  double minLearningRate;  // where cosine ends
-  int64_t steps;           // of the whole training: where cosine ends
+  double clip;            // largest gradient norm; 0: no clipping
+  int64_t warmup;         // steps
+  bool cosine;            // else constant after the warm-up
+  double minLearningRate; // where cosine ends
+  int64_t steps;          // of the whole training: where cosine ends
 
   // Reads the options below.
   Optimizer(const Arguments &arguments, int64_t steps);

@@ -39,7 +39,8 @@ Progress::Progress(const Program &program, std::optional<std::string> metrics,
   file.open(*path);
   file << kept;
   if (!file.flush())
-    fail("option '--metrics': expected a file that can be written, got ", *path);
+    fail("option '--metrics': expected a file that can be written, got ",
+         *path);
 }
 
 Progress::~Progress() {
@@ -47,7 +48,8 @@ Progress::~Progress() {
     std::fputs("\n", stderr);
 }
 
-void Progress::add(int64_t step, const StepResult &result, double learningRate) {
+void Progress::add(int64_t step, const StepResult &result,
+                   double learningRate) {
   Clock::time_point now = Clock::now();
   std::chrono::duration<double> seconds = now - lastStep, all = now - start;
   lastStep = now;
@@ -68,13 +70,13 @@ void Progress::add(int64_t step, const StepResult &result, double learningRate) 
   lastLine = now;
   double stepsPerSecond = double(step - first) / all.count();
   double left = double(steps - step) / stepsPerSecond;
-  std::fprintf(stderr,
-               "%sstep %lld of %lld  loss %.4f  %.0f tokens/s  %.3g operations/s"
-               "  %lld:%02lld:%02lld left%s",
-               terminal ? "\r\033[K" : "", (long long)step, (long long)steps,
-               result.loss,
-               stepsPerSecond * double(program.globalBatch() * program.textLength),
-               stepsPerSecond * program.stepOperations, (long long)left / 3600,
-               (long long)left / 60 % 60, (long long)left % 60,
-               terminal ? "" : "\n");
+  std::fprintf(
+      stderr,
+      "%sstep %lld of %lld  loss %.4f  %.0f tokens/s  %.3g operations/s"
+      "  %lld:%02lld:%02lld left%s",
+      terminal ? "\r\033[K" : "", (long long)step, (long long)steps,
+      result.loss,
+      stepsPerSecond * double(program.globalBatch() * program.textLength),
+      stepsPerSecond * program.stepOperations, (long long)left / 3600,
+      (long long)left / 60 % 60, (long long)left % 60, terminal ? "" : "\n");
 }

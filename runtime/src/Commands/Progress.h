@@ -15,13 +15,13 @@
 namespace llrt {
 
 // A line about the training on the standard error, in place on a terminal, else
-// one per second at most; and a line of JSON for each step in a file. Speeds are
-// averages since the start: tokens of the text length (padding too), and
+// one per second at most; and a line of JSON for each step in a file. Speeds
+// are averages since the start: tokens of the text length (padding too), and
 // floating-point operations as the compiler counted them.
 class Progress {
 public:
-  // `metrics`: the file, if wanted. Of a file that is there, the lines of steps up
-  // to `done` stay. Throws Error if it cannot be written.
+  // `metrics`: the file, if wanted. Of a file that is there, the lines of steps
+  // up to `done` stay. Throws Error if it cannot be written.
   Progress(const Program &program, std::optional<std::string> metrics,
            int64_t done, int64_t steps);
   ~Progress();

@@ -41,7 +41,8 @@ static std::string usage(const std::string &name) {
   for (const Command &command : commands())
     text += "  " + command.name + std::string(10 - command.name.size(), ' ') +
             command.summary + "\n";
-  return text + "\n" + name + " COMMAND --help lists the options of a command.\n";
+  return text + "\n" + name +
+         " COMMAND --help lists the options of a command.\n";
 }
 
 // Throws Error if this machine cannot run the blocks.
@@ -95,11 +96,13 @@ static int runCommand(const LlrtProgram &compiled, const std::string &name,
       checkMachine(compiled, program);
     return command.run(program, arguments);
   }
-  fail("unknown command '", word, "', the nearest is '", nearest(word, names), "'");
+  fail("unknown command '", word, "', the nearest is '", nearest(word, names),
+       "'");
 }
 
 int llrt::runMain(const LlrtProgram &program, int argc, char **argv) {
-  std::string name = argc > 0 ? std::filesystem::path(argv[0]).filename() : "llrt";
+  std::string name =
+      argc > 0 ? std::filesystem::path(argv[0]).filename() : "llrt";
   int status;
   try {
     status = runCommand(program, name,

@@ -14,8 +14,10 @@ using namespace llrt;
 using nlohmann::json;
 
 json Samples::Place::toJson() const {
-  return {{"epoch", epoch},   {"shard", windowStart.shard},
-          {"sample", windowStart.sample}, {"window", window},
+  return {{"epoch", epoch},
+          {"shard", windowStart.shard},
+          {"sample", windowStart.sample},
+          {"window", window},
           {"index", index}};
 }
 
@@ -24,7 +26,8 @@ Samples::Place Samples::Place::fromJson(const json &json,
   auto read = [&](const char *field) {
     auto found = json.find(field);
     if (found == json.end() || !found->is_number_unsigned())
-      fail(where, ": field '", field, "': expected an integer of at least 0, got ",
+      fail(where, ": field '", field,
+           "': expected an integer of at least 0, got ",
            found == json.end() ? "nothing" : found->dump());
     return found->get<int64_t>();
   };

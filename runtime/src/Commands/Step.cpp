@@ -31,7 +31,8 @@ static std::vector<Option> stepOptions(const Program &) {
       {"gradients", "FILE", "",
        "Write the gradients of the first step, normalised, before clipping."},
       {"updated", "FILE", "", "Write the master weights after the last step."},
-      {"logits", "FILE", "", "Write the logits [B, S, V] of the given weights."},
+      {"logits", "FILE", "",
+       "Write the logits [B, S, V] of the given weights."},
       {"trace", "FILE", "", "Write when each block ran (Chrome trace JSON)."},
       threadsOption()};
   for (Option &option : optimizerOptions(
@@ -40,8 +41,8 @@ static std::vector<Option> stepOptions(const Program &) {
   return options;
 }
 
-// Runs the forward program and writes its logits, micro-batch by micro-batch, so
-// that no more than one of them is in memory.
+// Runs the forward program and writes its logits, micro-batch by micro-batch,
+// so that no more than one of them is in memory.
 static void writeLogits(Rank &rank, const ModelInputs &inputs,
                         const std::string &path) {
   const Program &program = rank.program();
@@ -63,8 +64,9 @@ static void writeLogits(Rank &rank, const ModelInputs &inputs,
   file << text;
   std::vector<char> rows(bytes);
   runForward(rank, inputs, [&](int64_t) {
-    convert(viewOf(rank.at<void>(logits.address), logits.type, logits.shape), type,
-            rows.data(), "logits");
+    convert(
+        viewOf(rank.at<void>(logits.address), logits.type, logits.elements()),
+        type, rows.data(), "logits");
     file.write(rows.data(), bytes);
   });
   if (!file.flush())
@@ -77,7 +79,8 @@ static int step(const Program &program, const Arguments &arguments) {
   int64_t threadCount = threads(arguments);
   std::string batchFile = arguments.text("batch");
   ModelInputs inputs = makeModelInputs(
-      readBatch(batchFile, batchShape(program, program.globalBatch())), batchFile);
+      readBatch(batchFile, batchShape(program, program.globalBatch())),
+      batchFile);
 
   Rank rank(program, threadCount);
   Weights weights(program);

@@ -38,7 +38,7 @@ static void setInputs(const Rank &rank, const ModelInputs &inputs,
     if (size == sizeof(int64_t) && to.type == LLRT_I64)
       std::memcpy(rank.at<void>(to.address), rows, count * size);
     else if (size == sizeof(float) && to.type != LLRT_I64)
-      convert(viewOf(rows, LLRT_F32, {int64_t(count)}), to.type,
+      convert(viewOf(rows, LLRT_F32, int64_t(count)), to.type,
               rank.at<void>(to.address), to.name);
     else
       fail("the program in this executable: input '", to.name,

@@ -21,10 +21,12 @@ struct StepResult {
   double gradientNorm; // before clipping
 };
 
-// One step on the global batch `inputs`: forward, backward, update. `step` counts
-// from 1. `gradientsReady` (may be empty) is called between backward and update.
-StepResult runStep(Rank &rank, const ModelInputs &inputs, const Optimizer &optimizer,
-                   int64_t step, const std::function<void()> &gradientsReady = {});
+// One step on the global batch `inputs`: forward, backward, update. `step`
+// counts from 1. `gradientsReady` (may be empty) is called between backward and
+// update.
+StepResult runStep(Rank &rank, const ModelInputs &inputs,
+                   const Optimizer &optimizer, int64_t step,
+                   const std::function<void()> &gradientsReady = {});
 
 // The sum of the losses of all valid tokens of `inputs`, whose samples are a
 // multiple of the program's batch, at most its global batch. `finish` (may be
@@ -32,8 +34,8 @@ StepResult runStep(Rank &rank, const ModelInputs &inputs, const Optimizer &optim
 double runForward(Rank &rank, const ModelInputs &inputs,
                   const std::function<void(int64_t microBatch)> &finish = {});
 
-// The output `logits` of the forward program, [batch, S, V]. Throws Error if the
-// program has another.
+// The output `logits` of the forward program, [batch, S, V]. Throws Error if
+// the program has another.
 const Buffer &logitsOutput(const Rank &rank);
 
 } // namespace llrt

@@ -31,15 +31,16 @@ static constexpr int64_t TracedSteps = 10;
 
 static std::vector<Option> trainOptions(const Program &program) {
   std::vector<Option> options = captionOptions();
-  for (Option &option : optimizerOptions(
-           {"learning-rate", "X", "", "The rate after the warm-up.",
-            Option::Need::Required}))
+  for (Option &option : optimizerOptions({"learning-rate", "X", "",
+                                          "The rate after the warm-up.",
+                                          Option::Need::Required}))
     options.push_back(std::move(option));
   for (Option &option : std::vector<Option>{
            {"steps", "N", "", "Updates of the whole training.",
             Option::Need::Required},
            {"weights", "PATH", "",
-            "Weights to begin with: a safetensors file, an index, or a HuggingFace "
+            "Weights to begin with: a safetensors file, an index, or a "
+            "HuggingFace "
             "folder; drawn at random if not given."},
            {"gate-init", "X", "0", "Drawn weights: value of the gates."},
            {"seed", "N", "0", "Of drawn weights and of the order of samples."},
@@ -48,11 +49,13 @@ static std::vector<Option> trainOptions(const Program &program) {
            {"checkpoint", "DIR", "",
             "Save checkpoints here; go on from the newest one that is here."},
            {"checkpoint-every", "N", "1000",
-            "Steps from one checkpoint to the next; there is always one at the end."},
+            "Steps from one checkpoint to the next; there is always one at the "
+            "end."},
            {"keep", "N", "2", "Checkpoints that are kept, the newest."},
            {"metrics", "FILE", "", "Write a line of JSON for each step."},
            {"trace", "FILE", "",
-            "Write when each block of the first " + std::to_string(TracedSteps) +
+            "Write when each block of the first " +
+                std::to_string(TracedSteps) +
                 " steps ran (Chrome trace JSON)."},
            threadsOption(program.images > 0)})
     options.push_back(std::move(option));
@@ -62,8 +65,8 @@ static std::vector<Option> trainOptions(const Program &program) {
 // The one variable of the process: a signal handler can reach nothing else.
 static volatile std::sig_atomic_t signalled = 0;
 
-// From here on the first SIGINT or SIGTERM only sets `signalled`; the second one
-// ends the process.
+// From here on the first SIGINT or SIGTERM only sets `signalled`; the second
+// one ends the process.
 static void catchSignals() {
   struct sigaction action = {};
   action.sa_handler = [](int) { signalled = 1; };
@@ -83,7 +86,8 @@ public:
   };
 
   // Text is read when it is asked for: that takes no time worth a thread.
-  BatchReader(const Program &program, const Captions &captions, Samples &samples)
+  BatchReader(const Program &program, const Captions &captions,
+              Samples &samples)
       : policy(program.images > 0 ? std::launch::async : std::launch::deferred),
         read([&] {
           std::vector<Sample> batch;
@@ -165,7 +169,8 @@ static int train(const Program &program, const Arguments &arguments) {
   while (state.step < steps && !signalled) {
     int64_t number = state.step + 1;
     trace.setStep(number);
-    rank.setTrace(traceFile && number < firstTraced + TracedSteps ? &trace : nullptr);
+    rank.setTrace(traceFile && number < firstTraced + TracedSteps ? &trace
+                                                                  : nullptr);
     auto [inputs, after] = reader.next();
     StepResult result = runStep(rank, inputs, optimizer, number);
     if (!std::isfinite(result.loss) || !std::isfinite(result.gradientNorm))
@@ -186,8 +191,8 @@ static int train(const Program &program, const Arguments &arguments) {
   if (traceFile)
     trace.write(*traceFile);
   if (state.step < steps)
-    throw Failure("stopped by a signal after step " + std::to_string(state.step) +
-                  " of " + std::to_string(steps) +
+    throw Failure("stopped by a signal after step " +
+                  std::to_string(state.step) + " of " + std::to_string(steps) +
                   (checkpoints ? "; the same command goes on from there" : ""));
   return 0;
 }

@@ -46,12 +46,11 @@ DType llrt::dtypeOf(LlrtType type) {
   __builtin_unreachable();
 }
 
-TensorView llrt::viewOf(const void *data, LlrtType type,
-                        std::vector<int64_t> shape) {
-  TensorView view = {dtypeOf(type), std::move(shape),
-                     static_cast<const std::byte *>(data), 0};
-  view.bytes = view.elements() * typeSize(type);
-  return view;
+TensorView llrt::viewOf(const void *data, LlrtType type, int64_t elements) {
+  return {dtypeOf(type),
+          {elements},
+          static_cast<const std::byte *>(data),
+          size_t(elements * typeSize(type))};
 }
 
 void llrt::convert(const TensorView &from, LlrtType type, void *to,
@@ -91,8 +90,8 @@ Weights::Weights(const Program &program) : program(program) {
       row = p->rowEnd;
     }
     if (int64_t rows = tensor.shape.empty() ? 1 : tensor.shape[0]; row != rows)
-      fail("the program in this executable: tensor '", tensor.key, "': expected ",
-           rows, " rows, got ", row);
+      fail("the program in this executable: tensor '", tensor.key,
+           "': expected ", rows, " rows, got ", row);
   }
 }
 
@@ -124,7 +123,8 @@ void Weights::load(const Rank &rank, const SafeTensors &files) {
     std::string common = commonKey(key);
     bool unused = key.ends_with("rotary_emb.inv_freq") ||
                   (common == "lm_head.weight" && !tensors.count(common));
-    if (!unused && (!tensors.count(common) || !found.emplace(common, key).second))
+    if (!unused &&
+        (!tensors.count(common) || !found.emplace(common, key).second))
       unexpected.push_back("'" + key + "'");
   }
   for (const auto &[common, tensor] : tensors) {
@@ -135,16 +135,16 @@ void Weights::load(const Rank &rank, const SafeTensors &files) {
     const std::vector<int64_t> &shape = files.at(found[common]).shape;
     if (shape != tensor.shape)
       misshapen.push_back("'" + found[common] + "' (expected " +
-                          shapeText(tensor.shape) + ", got " + shapeText(shape) +
-                          ")");
+                          shapeText(tensor.shape) + ", got " +
+                          shapeText(shape) + ")");
   }
   std::string faults;
-  for (auto &[name, list] : {std::pair("missing ", &missing),
-                             std::pair("unexpected ", &unexpected),
-                             std::pair("wrong shape ", &misshapen)})
+  for (auto &[name, list] :
+       {std::pair("missing ", &missing), std::pair("unexpected ", &unexpected),
+        std::pair("wrong shape ", &misshapen)})
     if (!list->empty())
-      faults += (faults.empty() ? "" : "; ") + std::to_string(list->size()) + " " +
-                name + firstFew(*list);
+      faults += (faults.empty() ? "" : "; ") + std::to_string(list->size()) +
+                " " + name + firstFew(*list);
   if (!faults.empty())
     fail(files.path(), ": expected the ", tensors.size(),
          " tensors of this program, got: ", faults);
@@ -197,14 +197,15 @@ static void drawElements(void **args, int64_t lo, int64_t hi) {
     for (int64_t i = 0; i < count; ++i)
       values[i] = initialValue(draw, begin + i);
     // What is stored is the master, rounded, as after every later update.
-    TensorView exact = viewOf(values, LLRT_F64, {count});
+    TensorView exact = viewOf(values, LLRT_F64, count);
     std::byte rounded[Chunk * sizeof(double)];
     convert(exact, draw.masterType, rounded, "");
     int64_t masterSize = typeSize(draw.masterType);
     if (draw.master)
-      std::memcpy(draw.master + begin * masterSize, rounded, count * masterSize);
+      std::memcpy(draw.master + begin * masterSize, rounded,
+                  count * masterSize);
     LlrtType type = draw.parameter.type;
-    convert(viewOf(rounded, draw.masterType, {count}), type,
+    convert(viewOf(rounded, draw.masterType, count), type,
             draw.storage + begin * typeSize(type), "");
   }
 }
@@ -224,7 +225,8 @@ void Weights::initialize(const Rank &rank, uint64_t seed, double gate) const {
     }
 }
 
-void Weights::write(const std::string &path, const Rank &rank, Kind kind) const {
+void Weights::write(const std::string &path, const Rank &rank,
+                    Kind kind) const {
   std::deque<std::vector<std::byte>> joined; // tensors of several parameters
   std::vector<TensorToWrite> list;
   for (const auto &[common, tensor] : tensors) {
@@ -232,8 +234,8 @@ void Weights::write(const std::string &path, const Rank &rank, Kind kind) const 
         std::none_of(tensor.parts.begin(), tensor.parts.end(),
                      [](const Parameter *p) { return p->trainable; }))
       continue;
-    LlrtType type = kind == Kind::Storage ? tensor.parts[0]->type
-                                          : program.masterType();
+    LlrtType type =
+        kind == Kind::Storage ? tensor.parts[0]->type : program.masterType();
     // Where the rows of `p` are, and in which type; null for zeros.
     auto source = [&](const Parameter &p) -> std::pair<const void *, LlrtType> {
       if (kind == Kind::Gradients)
@@ -251,7 +253,7 @@ void Weights::write(const std::string &path, const Rank &rank, Kind kind) const 
           joined.emplace_back(elements * typeSize(type)); // zeros
       for (const Parameter *p : tensor.parts)
         if (auto [rows, rowType] = source(*p); rows)
-          convert(viewOf(rows, rowType, {p->elements}), type,
+          convert(viewOf(rows, rowType, p->elements), type,
                   whole.data() +
                       p->rowBegin * p->rowElements() * typeSize(type),
                   tensor.key);

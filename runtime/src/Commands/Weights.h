@@ -7,7 +7,7 @@
 //
 // Files name tensors by HuggingFace keys, of which there are several families:
 //
-//   released     language_model.model.*  vision_model.*  multi_modal_projector.*
+//   released     language_model.model.*  vision_model.* multi_modal_projector.*
 //                language_model.lm_head.weight
 //   in memory    model.language_model.*  model.vision_model.*
 //                model.multi_modal_projector.*  lm_head.weight
@@ -32,8 +32,8 @@ std::string commonKey(const std::string &key);
 // The type of files that holds `type`.
 DType dtypeOf(LlrtType type);
 
-// The memory of `elements` elements as a tensor of files.
-TensorView viewOf(const void *data, LlrtType type, std::vector<int64_t> shape);
+// The memory of `elements` elements of `type` as a tensor of a file.
+TensorView viewOf(const void *data, LlrtType type, int64_t elements);
 
 // Converts all elements of `from` to `type`, rounding once to nearest even.
 // Throws Error, opening with `where`, unless `from` is F16, BF16, F32 or F64.
@@ -54,8 +54,8 @@ public:
   // Fills storage and masters from `files`, each converted from the file's own
   // value, and takes over the file's keys. Throws Error, with the first few
   // names, if tensors are missing, unexpected, or of another shape. A file may
-  // hold `rotary_emb.inv_freq` tensors, and `lm_head.weight` for a program whose
-  // head is its embedding; they are not read.
+  // hold `rotary_emb.inv_freq` tensors, and `lm_head.weight` for a program
+  // whose head is its embedding; they are not read.
   void load(const Rank &rank, const SafeTensors &files);
 
   // Draws storage and masters: normal ones from N(0, initializer_range), gates

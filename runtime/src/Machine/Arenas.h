@@ -13,9 +13,9 @@
 
 namespace llrt {
 
-// One allocation per arena of `program`, made once, never moved, all zero at the
-// start, on page boundaries. A page takes memory when it is first touched, so a
-// command that runs only `forward` pays only for the arenas of `forward`.
+// One allocation per arena of `program`, made once, never moved, all zero at
+// the start, on page boundaries. A page takes memory when it is first touched,
+// so a command that runs only `forward` pays only for the arenas of `forward`.
 class Arenas {
 public:
   // Throws Error if the system gives no memory.

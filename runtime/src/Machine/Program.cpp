@@ -69,8 +69,8 @@ namespace {
 
 [[noreturn]] void wrong(const std::string &field, const std::string &expected,
                         const std::string &got) {
-  fail("the program in this executable: field '", field, "': expected ", expected,
-       ", got ", got);
+  fail("the program in this executable: field '", field, "': expected ",
+       expected, ", got ", got);
 }
 
 // Reads one JSON object; `where` is its place in the text, for messages.
@@ -99,7 +99,7 @@ public:
     const json &value = at(field);
     if (!value.is_number_integer() || value.get<int64_t>() < least)
       wrong(place(field), "an integer of at least " + std::to_string(least),
-           value.dump());
+            value.dump());
     return value.get<int64_t>();
   }
 
@@ -157,7 +157,8 @@ public:
   void each(const std::string &field, Visit visit) const {
     int64_t index = 0;
     for (const json &element : array(field))
-      visit(Reader(element, place(field) + "[" + std::to_string(index++) + "]"));
+      visit(
+          Reader(element, place(field) + "[" + std::to_string(index++) + "]"));
   }
 
 private:
@@ -235,15 +236,16 @@ private:
       wrong(where, "[arena, byte offset]", value.dump());
     Address result = {value[0].get<int64_t>(), value[1].get<int64_t>()};
     if (result.arena < 0 || result.arena >= int64_t(program.arenas.size()))
-      wrong(where, "one of " + std::to_string(program.arenas.size()) + " arenas",
-           value.dump());
+      wrong(where,
+            "one of " + std::to_string(program.arenas.size()) + " arenas",
+            value.dump());
     const Arena &arena = program.arenas[result.arena];
     if (result.offset < 0 || bytes > arena.bytes ||
         result.offset > arena.bytes - bytes)
       wrong(where,
-           std::to_string(bytes) + " bytes within the " +
-               std::to_string(arena.bytes) + " of arena " + arena.name,
-           value.dump());
+            std::to_string(bytes) + " bytes within the " +
+                std::to_string(arena.bytes) + " of arena " + arena.name,
+            value.dump());
     return result;
   }
 
@@ -268,11 +270,12 @@ private:
     p.rowEnd = r.integer("row_end", p.rowBegin);
     if (p.rowEnd > rows)
       wrong(r.place("row_end"), "at most " + std::to_string(rows),
-           std::to_string(p.rowEnd));
+            std::to_string(p.rowEnd));
     p.elements = r.integer("elements", 0);
     if (int64_t want = (p.rowEnd - p.rowBegin) * p.rowElements();
         p.elements != want)
-      wrong(r.place("elements"), std::to_string(want), std::to_string(p.elements));
+      wrong(r.place("elements"), std::to_string(want),
+            std::to_string(p.elements));
     p.type = r.type("type");
     p.trainable = r.boolean("trainable");
     p.initializer = initializer(r);
@@ -333,8 +336,8 @@ private:
       result.microBatch = r.integer("micro_batch", 0);
       if (result.microBatch >= program.microBatches)
         wrong(r.place("micro_batch"),
-             "less than " + std::to_string(program.microBatches),
-             std::to_string(result.microBatch));
+              "less than " + std::to_string(program.microBatches),
+              std::to_string(result.microBatch));
     } else if (kind == "gradient_norm") {
       result.kind = Action::Kind::GradientNorm;
       result.call = call(r);
@@ -369,25 +372,27 @@ std::vector<std::string> llrt::missingCpuFeatures(const char *const *features) {
   // `__builtin_cpu_supports` takes literals only.
   using Test = bool (*)();
 #define LLRT_CPU_TEST(NAME)                                                    \
-  {NAME, [] { return bool(__builtin_cpu_supports(NAME)); }}
+  {                                                                            \
+    NAME, [] { return bool(__builtin_cpu_supports(NAME)); }                    \
+  }
   static const std::pair<std::string_view, Test> tests[] = {
-      LLRT_CPU_TEST("sse3"),        LLRT_CPU_TEST("ssse3"),
-      LLRT_CPU_TEST("sse4.1"),      LLRT_CPU_TEST("sse4.2"),
-      LLRT_CPU_TEST("popcnt"),      LLRT_CPU_TEST("aes"),
-      LLRT_CPU_TEST("avx"),         LLRT_CPU_TEST("avx2"),
-      LLRT_CPU_TEST("bmi"),         LLRT_CPU_TEST("bmi2"),
-      LLRT_CPU_TEST("f16c"),        LLRT_CPU_TEST("fma"),
-      LLRT_CPU_TEST("lzcnt"),       LLRT_CPU_TEST("movbe"),
-      LLRT_CPU_TEST("gfni"),        LLRT_CPU_TEST("vpclmulqdq"),
-      LLRT_CPU_TEST("vaes"),        LLRT_CPU_TEST("avx512f"),
-      LLRT_CPU_TEST("avx512vl"),    LLRT_CPU_TEST("avx512bw"),
-      LLRT_CPU_TEST("avx512dq"),    LLRT_CPU_TEST("avx512cd"),
-      LLRT_CPU_TEST("avx512vbmi"),  LLRT_CPU_TEST("avx512ifma"),
-      LLRT_CPU_TEST("avx512vbmi2"), LLRT_CPU_TEST("avx512vnni"),
+      LLRT_CPU_TEST("sse3"),         LLRT_CPU_TEST("ssse3"),
+      LLRT_CPU_TEST("sse4.1"),       LLRT_CPU_TEST("sse4.2"),
+      LLRT_CPU_TEST("popcnt"),       LLRT_CPU_TEST("aes"),
+      LLRT_CPU_TEST("avx"),          LLRT_CPU_TEST("avx2"),
+      LLRT_CPU_TEST("bmi"),          LLRT_CPU_TEST("bmi2"),
+      LLRT_CPU_TEST("f16c"),         LLRT_CPU_TEST("fma"),
+      LLRT_CPU_TEST("lzcnt"),        LLRT_CPU_TEST("movbe"),
+      LLRT_CPU_TEST("gfni"),         LLRT_CPU_TEST("vpclmulqdq"),
+      LLRT_CPU_TEST("vaes"),         LLRT_CPU_TEST("avx512f"),
+      LLRT_CPU_TEST("avx512vl"),     LLRT_CPU_TEST("avx512bw"),
+      LLRT_CPU_TEST("avx512dq"),     LLRT_CPU_TEST("avx512cd"),
+      LLRT_CPU_TEST("avx512vbmi"),   LLRT_CPU_TEST("avx512ifma"),
+      LLRT_CPU_TEST("avx512vbmi2"),  LLRT_CPU_TEST("avx512vnni"),
       LLRT_CPU_TEST("avx512bitalg"), LLRT_CPU_TEST("avx512vpopcntdq"),
-      LLRT_CPU_TEST("avx512bf16"),  LLRT_CPU_TEST("avx512fp16"),
-      LLRT_CPU_TEST("avxvnni"),     LLRT_CPU_TEST("amx-tile"),
-      LLRT_CPU_TEST("amx-int8"),    LLRT_CPU_TEST("amx-bf16"),
+      LLRT_CPU_TEST("avx512bf16"),   LLRT_CPU_TEST("avx512fp16"),
+      LLRT_CPU_TEST("avxvnni"),      LLRT_CPU_TEST("amx-tile"),
+      LLRT_CPU_TEST("amx-int8"),     LLRT_CPU_TEST("amx-bf16"),
   };
 #undef LLRT_CPU_TEST
   __builtin_cpu_init();

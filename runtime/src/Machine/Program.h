@@ -5,9 +5,9 @@
 //
 //===----------------------------------------------------------------------===//
 //
-// The JSON of `llrt/Program.h` as C++ values, checked once: every address lies in
-// its arena, every block that is called exists, sizes agree with shapes. What
-// comes after may rely on it.
+// The JSON of `llrt/Program.h` as C++ values, checked once: every address lies
+// in its arena, every block that is called exists, sizes agree with shapes.
+// What comes after may rely on it.
 //
 //===----------------------------------------------------------------------===//
 #ifndef LLRT_MACHINE_PROGRAM_H
@@ -52,16 +52,18 @@ struct Buffer {
   int64_t elements() const;
 };
 
-// A parameter: rows [rowBegin, rowEnd) of the checkpoint tensor `checkpointKey`.
+// A parameter: rows [rowBegin, rowEnd) of the checkpoint tensor
+// `checkpointKey`.
 struct Parameter {
   enum class Initializer { Normal, Ones, Zeros, Gate };
 
   std::string name;
   std::string checkpointKey;
-  std::vector<int64_t> checkpointShape; // of the whole tensor; empty for a scalar
-  int64_t rowBegin, rowEnd;             // 0, 1 for a scalar
-  LlrtType type;                        // of storage, the type that blocks read
-  int64_t elements;                     // of the rows
+  std::vector<int64_t>
+      checkpointShape;      // of the whole tensor; empty for a scalar
+  int64_t rowBegin, rowEnd; // 0, 1 for a scalar
+  LlrtType type;            // of storage, the type that blocks read
+  int64_t elements;         // of the rows
   bool trainable;
   Initializer initializer;
   Address address;
@@ -87,14 +89,15 @@ struct Action {
   enum class Kind { Run, GradientNorm, Update };
 
   Kind kind;
-  std::string graph;       // Run
-  int64_t microBatch = 0;  // Run
-  Call call;               // GradientNorm, Update
-  Address address = {};    // GradientNorm: its result; Update: its hyperparameters
+  std::string graph;      // Run
+  int64_t microBatch = 0; // Run
+  Call call;              // GradientNorm, Update
+  Address address = {}; // GradientNorm: its result; Update: its hyperparameters
 };
 
 struct Program {
-  nlohmann::json options; // as given to the compiler, see `docs/commands/info.md`
+  nlohmann::json
+      options; // as given to the compiler, see `docs/commands/info.md`
   int64_t batch, textLength, images, microBatches;
   std::string precision;
 
@@ -115,7 +118,8 @@ struct Program {
   std::map<std::string, Graph> graphs;
   std::map<std::string, std::vector<Action>> programs;
 
-  // Type of masters, gradients, moments, norms and losses: f32, or f64 under f64.
+  // Type of masters, gradients, moments, norms and losses: f32, or f64 under
+  // f64.
   LlrtType masterType() const;
 
   // Samples of one step: batch * microBatches.

@@ -18,7 +18,8 @@ namespace llrt {
 // The order that `llrt/Program.h` gives.
 struct Hyperparameters {
   double gradientScale, learningRate, beta1, beta2, epsilon, weightDecay;
-  double correction1, correction2; // 1 - beta^t, t the number of the step from 1
+  double correction1,
+      correction2; // 1 - beta^t, t the number of the step from 1
 };
 
 // What a command does between the actions of a program. Empty: nothing.
@@ -47,8 +48,10 @@ public:
     return static_cast<T *>(arenas.at(address));
   }
 
-  // Output `output` of `graph`; throws Error if the graph has none of that name.
-  const Buffer &output(const std::string &graph, const std::string &output) const;
+  // Output `output` of `graph`; throws Error if the graph has none of that
+  // name.
+  const Buffer &output(const std::string &graph,
+                       const std::string &output) const;
 
   // The value at `address`, which is of the master type.
   double masterScalar(Address address) const;

@@ -14,15 +14,16 @@
 
 namespace llrt {
 
-// A record of block calls, written in Chrome's trace event format (JSON, complete
-// events, microseconds), which chrome://tracing and ui.perfetto.dev show.
+// A record of block calls, written in Chrome's trace event format (JSON,
+// complete events, microseconds), which chrome://tracing and ui.perfetto.dev
+// show.
 class Trace {
 public:
   using Clock = std::chrono::steady_clock;
 
   // `block` must live as long as the trace. `microBatch` -1: belongs to none.
-  void add(const std::string &block, int64_t microBatch, Clock::time_point begin,
-           Clock::time_point end) {
+  void add(const std::string &block, int64_t microBatch,
+           Clock::time_point begin, Clock::time_point end) {
     events.push_back({&block, step, microBatch, begin, end});
   }
 

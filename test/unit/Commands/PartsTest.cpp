@@ -1,0 +1,181 @@
+//===- PartsTest.cpp - Options, optimizer, random numbers, programs -------===//
+//
+// Part of llamac, under the Apache License v2.0 with LLVM Exceptions.
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+//
+//===----------------------------------------------------------------------===//
+
+#include "RunCommand.h"
+
+#include "src/Commands/Optimizer.h"
+#include "src/Commands/Random.h"
+
+#include <cmath>
+
+using namespace llrt;
+using namespace llrt::test;
+
+namespace {
+
+Arguments parse(std::vector<std::string> words) {
+  std::vector<char *> given;
+  for (std::string &word : words)
+    given.push_back(word.data());
+  std::vector<Option> options = optimizerOptions(
+      {"learning-rate", "X", "", "The rate.", Option::Need::Required});
+  options.push_back({"image", "FILE", "", "An image.", Option::Need::Repeated});
+  return Arguments(options, given);
+}
+
+TEST(Arguments, Values) {
+  Arguments given = parse({"--learning-rate=1e-3", "--image=a=b", "--image=c"});
+  EXPECT_EQ(given.number("learning-rate", 0), 1e-3);
+  EXPECT_EQ(given.integer("warmup", 0), 0); // the default
+  EXPECT_EQ(given.all("image"), (std::vector<std::string>{"a=b", "c"}));
+  EXPECT_FALSE(given.find("clip") == std::nullopt);
+}
+
+// Every message names the option, what was expected and what was found.
+TEST(Arguments, Refusals) {
+  EXPECT_ERROR(parse({"--learning-rat=1"}),
+               "unknown option '--learning-rat', the nearest is '--learning-rate'");
+  EXPECT_ERROR(parse({"--learning-rate=1", "--weightdecay=0"}),
+               "the nearest is '--weight-decay'");
+  EXPECT_ERROR(parse({}), "option '--learning-rate': expected --learning-rate=X, "
+                          "got nothing");
+  EXPECT_ERROR(parse({"--learning-rate"}),
+               "expected --learning-rate=X, got '--learning-rate'");
+  EXPECT_ERROR(parse({"learning-rate=1"}),
+               "expected an option --name=VALUE, got 'learning-rate=1'");
+  EXPECT_ERROR(parse({"--learning-rate=1", "--learning-rate=2"}),
+               "expected one value, got '1' and '2'");
+  Arguments given = parse({"--learning-rate=1x", "--warmup=1.5", "--beta1=1",
+                           "--schedule=line", "--epsilon=-1", "--clip=inf"});
+  EXPECT_ERROR(given.number("learning-rate", 0),
+               "option '--learning-rate': expected a number of at least 0, got '1x'");
+  EXPECT_ERROR(given.integer("warmup", 0),
+               "option '--warmup': expected an integer of at least 0, got '1.5'");
+  EXPECT_ERROR(given.number("beta1", 0, 1),
+               "expected a number of at least 0 and less than 1, got '1'");
+  EXPECT_ERROR(given.choice("schedule", {"constant", "cosine"}),
+               "expected one of constant, cosine, got 'line'");
+  EXPECT_ERROR(given.number("epsilon", 0), "got '-1'");
+  EXPECT_ERROR(given.number("clip", 0), "got 'inf'");
+}
+
+TEST(Arguments, HelpListsEveryOptionWithItsDefault) {
+  Arguments given = parse({"--help", "--nonsense"});
+  EXPECT_TRUE(given.helpAsked());
+  std::string text = given.helpText();
+  EXPECT_NE(text.find("--learning-rate=X (required)"), text.npos);
+  EXPECT_NE(text.find("--beta2=X (default 0.95)"), text.npos);
+  EXPECT_NE(text.find("--image=FILE (may be repeated)"), text.npos);
+}
+
+TEST(Optimizer, Schedules) {
+  Optimizer cosine(parse({"--learning-rate=2", "--schedule=cosine", "--warmup=10",
+                          "--min-learning-rate=1"}),
+                   110);
+  EXPECT_DOUBLE_EQ(cosine.rate(1), 0.2);
+  EXPECT_DOUBLE_EQ(cosine.rate(10), 2);
+  EXPECT_DOUBLE_EQ(cosine.rate(60), 1.5); // half way
+  EXPECT_DOUBLE_EQ(cosine.rate(110), 1);
+  Optimizer constant(parse({"--learning-rate=2", "--warmup=4"}), 8);
+  EXPECT_DOUBLE_EQ(constant.rate(3), 1.5);
+  EXPECT_DOUBLE_EQ(constant.rate(8), 2);
+  // A schedule that is all warm-up divides by nothing.
+  EXPECT_DOUBLE_EQ(
+      Optimizer(parse({"--learning-rate=2", "--schedule=cosine", "--warmup=5"}), 5)
+          .rate(5),
+      2);
+  EXPECT_ERROR(
+      Optimizer(parse({"--learning-rate=1", "--min-learning-rate=2"}), 1),
+      "option '--min-learning-rate': expected at most --learning-rate (1), got 2");
+}
+
+// As torch.nn.utils.clip_grad_norm_.
+TEST(Optimizer, Clipping) {
+  Optimizer clip(parse({"--learning-rate=1", "--clip=3"}), 1);
+  EXPECT_DOUBLE_EQ(clip.hyperparameters(1, 6).gradientScale, 3 / 6.000001);
+  EXPECT_DOUBLE_EQ(clip.hyperparameters(1, 2).gradientScale, 1);
+  Optimizer none(parse({"--learning-rate=1"}), 1);
+  EXPECT_DOUBLE_EQ(none.hyperparameters(1, 1e9).gradientScale, 1);
+  EXPECT_DOUBLE_EQ(none.hyperparameters(3, 1).correction1, 1 - 0.9 * 0.9 * 0.9);
+}
+
+// The known answers of Random123, the authors' library.
+TEST(Random, Philox) {
+  using Words = std::array<uint32_t, 4>;
+  EXPECT_EQ(philox({0, 0, 0, 0}, {0, 0}),
+            (Words{0x6627e8d5, 0xe169c58d, 0xbc57ac4c, 0x9b00dbd8}));
+  EXPECT_EQ(philox({~0u, ~0u, ~0u, ~0u}, {~0u, ~0u}),
+            (Words{0x408f276d, 0x41c83b0e, 0xa20bc7c6, 0x6d5451fd}));
+  EXPECT_EQ(philox({0x243f6a88, 0x85a308d3, 0x13198a2e, 0x03707344},
+                   {0xa4093822, 0x299f31d0}),
+            (Words{0xd16cfe09, 0x94fdcceb, 0x5001e420, 0x24126ea1}));
+}
+
+TEST(Random, NormalNumbers) {
+  constexpr int64_t count = 200000;
+  NormalNumbers numbers(1, "a"), other(1, "b"), reseeded(2, "a");
+  double sum = 0, squares = 0, cubes = 0, fourth = 0, neighbours = 0;
+  for (int64_t i = 0; i < count; ++i) {
+    double x = numbers.at(i);
+    sum += x, squares += x * x, cubes += x * x * x, fourth += x * x * x * x;
+    neighbours += x * numbers.at(i + 1);
+  }
+  // Five standard errors of each estimate.
+  double error = 5 / std::sqrt(double(count));
+  EXPECT_NEAR(sum / count, 0, error);
+  EXPECT_NEAR(squares / count, 1, error * std::sqrt(2));
+  EXPECT_NEAR(cubes / count, 0, error * std::sqrt(15));
+  EXPECT_NEAR(fourth / count, 3, error * std::sqrt(96));
+  EXPECT_NEAR(neighbours / count, 0, error);
+  EXPECT_EQ(numbers.at(7), NormalNumbers(1, "a").at(7));
+  EXPECT_NE(numbers.at(7), other.at(7));
+  EXPECT_NE(numbers.at(7), reseeded.at(7));
+}
+
+// A program that is not as llrt/Program.h says ends with one message.
+TEST(Program, Refusals) {
+  auto refuse = [](auto edit, const char *message) {
+    TinyProgram program(1, 1);
+    edit(program.content);
+    EXPECT_ERROR(Program::parse(program.get()), message);
+  };
+  using J = nlohmann::json &;
+  refuse([](J j) { j["version"] = 2; }, "field 'version': expected 1, got 2");
+  refuse([](J j) { j["parameters"][1].erase("master"); },
+         "field 'parameters[1].master': expected a value, got nothing");
+  refuse([](J j) { j["parameters"][0]["elements"] = 5; },
+         "field 'parameters[0].elements': expected 4048, got 5");
+  refuse([](J j) { j["parameters"][0]["address"] = {0, 1 << 20}; },
+         "field 'parameters[0].address': expected 16192 bytes within");
+  refuse([](J j) { j["graphs"]["step"]["calls"][0]["block"] = "x"; },
+         "field 'graphs.step.calls[0].block': expected a block of this executable, "
+         "got x");
+  refuse([](J j) { j["programs"].erase("forward"); },
+         "field 'programs.forward': expected a program, got nothing");
+  refuse([](J j) { j["programs"]["step"][0]["micro_batch"] = 1; },
+         "expected less than 1, got 1");
+  refuse([](J j) { j["inputs"][0]["type"] = "u8"; },
+         "field 'inputs[0].type': expected one of f32, bf16, f64, i64, got u8");
+  refuse([](J j) { j = 3; }, "expected an object, got number");
+}
+
+TEST(Program, CpuWithoutAFeature) {
+  static const char *const names[] = {"avx512fp16", "amx-tile", "avx512f",
+                                      "avxvnni",    "avx512bf16", nullptr};
+  std::vector<std::string> missing = missingCpuFeatures(names);
+  if (missing.empty())
+    GTEST_SKIP() << "this CPU has every feature that could be missing";
+  TinyProgram program(1, 1);
+  program.cpuFeatures = {"sse3", missing[0].c_str(), nullptr};
+  Outcome outcome = run(program, {"evaluate", "--data=x", "--weights=y"});
+  EXPECT_EQ(outcome.status, 2);
+  EXPECT_EQ(outcome.err, "tiny: error: this machine's CPU: expected one like tiny, "
+                         "got one without " + missing[0] +
+                         "; compile on this machine, or for its CPU\n");
+}
+
+} // namespace

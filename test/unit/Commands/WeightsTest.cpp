@@ -1,0 +1,170 @@
+//===- WeightsTest.cpp - Parameters in checkpoint files -------------------===//
+//
+// Part of llamac, under the Apache License v2.0 with LLVM Exceptions.
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+//
+//===----------------------------------------------------------------------===//
+
+#include "RunCommand.h"
+
+#include "src/Commands/Weights.h"
+
+#include <cmath>
+
+using namespace llrt;
+using namespace llrt::test;
+
+namespace {
+
+const char *embeddingKey = "model.language_model.embed_tokens.weight";
+
+// A rank on one thread: forked tests must not inherit a pool of threads.
+struct Loaded {
+  TinyProgram tiny;
+  Program program;
+  Rank rank;
+  Weights weights;
+
+  explicit Loaded(TinyProgram edited = TinyProgram(1, 1))
+      : tiny(std::move(edited)), program(Program::parse(tiny.get())),
+        rank(program, 1), weights(program) {}
+};
+
+// Storage types as under --precision=bf16.
+TinyProgram bf16Program() {
+  TinyProgram program(1, 1);
+  for (nlohmann::json &p : program.content["parameters"])
+    p["type"] = "bf16";
+  return program;
+}
+
+TEST(Weights, CommonKeys) {
+  for (auto [key, common] :
+       {std::pair("language_model.model.layers.0.x", "text.layers.0.x"),
+        std::pair("model.language_model.layers.0.x", "text.layers.0.x"),
+        std::pair("model.layers.0.x", "text.layers.0.x"),
+        std::pair("vision_model.y", "vision_model.y"),
+        std::pair("model.vision_model.y", "vision_model.y"),
+        std::pair("multi_modal_projector.bias", "multi_modal_projector.bias"),
+        std::pair("model.multi_modal_projector.bias", "multi_modal_projector.bias"),
+        std::pair("language_model.lm_head.weight", "lm_head.weight"),
+        std::pair("lm_head.weight", "lm_head.weight"), std::pair("z", "z")})
+    EXPECT_EQ(commonKey(key), common);
+}
+
+// Files of the released family are read, and written under the same keys.
+TEST(Weights, KeepTheKeysOfTheFile) {
+  Folder folder;
+  std::map<std::string, FloatTensor> weights = tinyWeights(), released = {
+      {"language_model.model.embed_tokens.weight", weights[embeddingKey]},
+      {"language_model.model.norm.weight", weights["model.language_model.norm.weight"]},
+      {"vision_model.gate", weights["model.vision_model.gate"]},
+      {"language_model.lm_head.weight", weights["lm_head.weight"]}};
+  // Not a weight: passed over.
+  std::map<std::string, FloatTensor> file = released;
+  file["language_model.model.rotary_emb.inv_freq"] = {{1}, {1}};
+  writeTensors(folder / "in.safetensors", file);
+
+  Loaded loaded;
+  loaded.weights.load(loaded.rank, SafeTensors(folder / "in.safetensors"));
+  loaded.weights.write(folder / "out.safetensors", loaded.rank, Weights::Kind::Storage);
+  writeTensors(folder / "want.safetensors", released);
+  EXPECT_EQ(readTensors(folder / "out.safetensors"),
+            readTensors(folder / "want.safetensors"));
+}
+
+// The frozen rows of a tensor with trainable rows are zeros among gradients and
+// themselves among masters; frozen tensors are in neither.
+TEST(Weights, JoinRows) {
+  TinyProgram tiny(1, 1);
+  nlohmann::json &gate = tiny.content["parameters"][3];
+  gate["trainable"] = false;
+  Loaded loaded(std::move(tiny));
+  Folder folder;
+  writeTensors(folder / "in.safetensors", tinyWeights());
+  loaded.weights.load(loaded.rank, SafeTensors(folder / "in.safetensors"));
+  for (const Parameter &p : loaded.program.parameters)
+    for (int64_t i = 0; p.trainable && i < p.elements; ++i)
+      loaded.rank.at<float>(*p.gradient)[i] = 2, loaded.rank.at<float>(*p.master)[i] = 3;
+  loaded.weights.write(folder / "g.safetensors", loaded.rank, Weights::Kind::Gradients);
+  loaded.weights.write(folder / "u.safetensors", loaded.rank, Weights::Kind::Masters);
+  Tensors gradients = readTensors(folder / "g.safetensors"),
+          masters = readTensors(folder / "u.safetensors");
+  EXPECT_EQ(gradients.count("model.vision_model.gate"), 0u);
+  EXPECT_EQ(masters.count("model.vision_model.gate"), 0u);
+  EXPECT_EQ(gradients.size(), 3u);
+  FloatTensor given = tinyWeights()[embeddingKey];
+  for (int64_t i = 0; i < (V + X) * D; ++i) {
+    EXPECT_EQ(gradients[embeddingKey][i], i < V * D ? 0 : 2);
+    EXPECT_EQ(masters[embeddingKey][i], i < V * D ? given.values[i] : 3);
+  }
+}
+
+// Masters keep what the storage type cannot hold.
+TEST(Weights, MastersHaveTheValueOfTheFile) {
+  Loaded loaded(bf16Program());
+  Folder folder;
+  writeTensors(folder / "in.safetensors", tinyWeights());
+  loaded.weights.load(loaded.rank, SafeTensors(folder / "in.safetensors"));
+  const Parameter &head = loaded.program.parameters[4];
+  FloatTensor given = tinyWeights()["lm_head.weight"];
+  for (int64_t i = 0; i < head.elements; ++i) {
+    EXPECT_EQ(loaded.rank.at<float>(*head.master)[i], given.values[i]);
+    float stored = floatFromBFloat16(loaded.rank.at<uint16_t>(head.address)[i]);
+    EXPECT_NEAR(stored, given.values[i], std::fabs(given.values[i]) / 256);
+    EXPECT_EQ(stored, floatFromBFloat16(bfloat16FromFloat(given.values[i])));
+  }
+}
+
+// One message tells what is missing, what is too much, and which shapes differ.
+TEST(Weights, Refusals) {
+  Loaded loaded;
+  Folder folder;
+  std::map<std::string, FloatTensor> weights = tinyWeights();
+  weights.erase("lm_head.weight");
+  for (const char *name : {"a", "b", "c", "d", "e"})
+    weights[name] = {{1}, {1}};
+  weights["model.vision_model.gate"] = {{2}, {1, 2}};
+  std::string path = folder / "in.safetensors";
+  writeTensors(path, weights);
+  EXPECT_EQ(errorOf([&] { loaded.weights.load(loaded.rank, SafeTensors(path)); }),
+            path + ": expected the 4 tensors of this program, got: 1 missing "
+                   "'lm_head.weight'; 5 unexpected 'a', 'b', 'c' and 2 more; 1 wrong "
+                   "shape 'model.vision_model.gate' (expected [1], got [2])");
+  // The same tensor under the keys of two families.
+  weights = tinyWeights();
+  weights["language_model.lm_head.weight"] = weights["lm_head.weight"];
+  writeTensors(path, weights);
+  EXPECT_ERROR(loaded.weights.load(loaded.rank, SafeTensors(path)),
+               "1 unexpected 'lm_head.weight'");
+}
+
+// Drawn weights depend on seed and key, not on how a tensor is divided.
+TEST(Weights, Initialize) {
+  TinyProgram whole(1, 1);
+  // The same tensor as one frozen parameter; its memory is that of both parts.
+  nlohmann::json &parameters = whole.content["parameters"];
+  parameters[0]["row_end"] = V + X;
+  parameters[0]["elements"] = (V + X) * D;
+  parameters.erase(1);
+  Loaded divided, undivided(std::move(whole));
+  Folder folder;
+  std::vector<Tensors> drawn;
+  for (Loaded *loaded : {&divided, &undivided}) {
+    loaded->weights.initialize(loaded->rank, 7, 0.25);
+    loaded->weights.write(folder / "w", loaded->rank, Weights::Kind::Storage);
+    drawn.push_back(readTensors(folder / "w"));
+  }
+  EXPECT_EQ(drawn[0], drawn[1]);
+  EXPECT_EQ(drawn[0]["model.vision_model.gate"], std::vector<double>{0.25});
+  EXPECT_EQ(drawn[0]["model.language_model.norm.weight"], std::vector<double>(D, 1));
+  double squares = 0; // initializer_range 0.5
+  for (double x : drawn[0]["lm_head.weight"])
+    squares += x * x / (V * D);
+  EXPECT_NEAR(squares, 0.25, 0.03);
+  divided.weights.initialize(divided.rank, 8, 0.25);
+  divided.weights.write(folder / "w", divided.rank, Weights::Kind::Storage);
+  EXPECT_NE(readTensors(folder / "w")["lm_head.weight"], drawn[0]["lm_head.weight"]);
+}
+
+} // namespace
