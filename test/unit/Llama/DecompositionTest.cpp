@@ -237,8 +237,8 @@ static std::string attentionAttributes(const std::string &mask, int tileCount, i
          " : i64, tile_tokens = " + std::to_string(tileTokens) + " : i64, statistics = f64}";
 }
 
-// Two documents of different length, the second with padding at its end; in sample 1
-// positions start again and padding leads, so that its first query sees no key.
+// Two documents of different length, the second with padding at its end; sample 1 has a
+// padded token first, which sees the real token at the same position.
 static Attention causalCase() {
   Array positions = integers({2, 5}, {0, 1, 0, 1, 2, 0, 0, 1, 2, 3});
   Array documents = integers({2, 5}, {0, 0, 1, 1, -2, -1, 0, 0, 0, 0});
@@ -254,7 +254,8 @@ static Attention causalCase() {
           }};
 }
 
-// The first query of sample 1 that really sees nothing: a document of its own, padded.
+// The first token of sample 1 is padding of a document without real tokens: it sees
+// no key.
 static Attention noKeyCase() {
   Attention attention = causalCase();
   Array &documents = attention.masks[1];

@@ -1,0 +1,66 @@
+//===- CostTest.cpp - Operations that the llama ops count -----------------===//
+//
+// Part of llamac, under the Apache License v2.0 with LLVM Exceptions.
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+//
+//===----------------------------------------------------------------------===//
+#include "dialects/Llama/IR/Llama.h"
+#include "mlir/IR/BuiltinOps.h"
+#include "mlir/Parser/Parser.h"
+
+#include <gtest/gtest.h>
+
+using namespace mlir;
+
+// Operations of all ops of a function body with these arguments.
+static int64_t operations(const std::string &arguments, const std::string &body) {
+  MLIRContext context(MLIRContext::Threading::DISABLED);
+  context.loadDialect<llama::LlamaDialect>();
+  auto module = parseSourceString<ModuleOp>(
+      "func.func @f(" + arguments + ") {\n" + body + "\nreturn }", &context);
+  EXPECT_TRUE(module);
+  int64_t sum = 0;
+  if (module)
+    module->walk([&](llama::CostOpInterface op) { sum += op.countOperations(); });
+  return sum;
+}
+
+// 6 rows, 8 channels in, 5 out: 2 * 6 * 8 * 5 each.
+TEST(Cost, LinearCountsTwoPerMultiplication) {
+  const std::string arguments =
+      "%x: tensor<2x3x8xf32>, %w: tensor<5x8xf32>, %dy: tensor<2x3x5xf32>";
+  EXPECT_EQ(operations(arguments, "%y = llama.linear %x, %w {accumulation = f32} : "
+                                  "(tensor<2x3x8xf32>, tensor<5x8xf32>) -> tensor<2x3x5xf32>"),
+            480);
+  EXPECT_EQ(operations(arguments, "%y = llama.linear_dx %dy, %w {accumulation = f32} : "
+                                  "(tensor<2x3x5xf32>, tensor<5x8xf32>) -> tensor<2x3x8xf32>"),
+            480);
+  EXPECT_EQ(operations(arguments, "%y = llama.linear_dw %dy, %x {accumulation = f32} : "
+                                  "(tensor<2x3x5xf32>, tensor<2x3x8xf32>) -> tensor<5x8xf32>"),
+            480);
+}
+
+// 4 S T H D of each of B = 2 samples, S = T = 3, H = 4, D = 5; the gradient twice that.
+TEST(Cost, AttentionCountsEveryKeyOfEveryQuery) {
+  const std::string q = "tensor<2x3x4x5xf32>", k = "tensor<2x3x2x5xf32>", lse = "tensor<2x3x4xf32>",
+                    ids = "tensor<2x3xi64>";
+  const std::string arguments = "%q: " + q + ", %k: " + k + ", %l: " + lse + ", %p: " + ids;
+  const std::string attributes =
+      " {mask = #llama.mask<causal>, scale = 0.5 : f64, tile_count = 0 : i64, tile_stride = 0 : "
+      "i64, tile_tokens = 0 : i64, statistics = f32} : (";
+  EXPECT_EQ(operations(arguments, "%r:2 = llama.attention %q, %k, %k, %p, %p" + attributes + q +
+                                      ", " + k + ", " + k + ", " + ids + ", " + ids + ") -> (" + q +
+                                      ", " + lse + ")"),
+            4 * 2 * 3 * 3 * 4 * 5);
+  EXPECT_EQ(operations(arguments, "%r:3 = llama.attention_grad %q, %q, %k, %k, %q, %l, %p, %p" +
+                                      attributes + q + ", " + q + ", " + k + ", " + k + ", " + q +
+                                      ", " + lse + ", " + ids + ", " + ids + ") -> (" + q + ", " +
+                                      k + ", " + k + ")"),
+            8 * 2 * 3 * 3 * 4 * 5);
+}
+
+TEST(Cost, RowOpsCountNothing) {
+  EXPECT_EQ(operations("%x: tensor<2x8xf32>", "%y = llama.gelu %x {statistics = f32} : "
+                                              "(tensor<2x8xf32>) -> tensor<2x8xf32>"),
+            0);
+}
