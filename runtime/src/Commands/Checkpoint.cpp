@@ -106,10 +106,12 @@ void Checkpoints::save(const Rank &rank, const Weights &weights,
                                  {"place", state.place.toJson()},
                                  {"options", state.options},
                                  {"program", rank.program().model.hash}};
-  std::ofstream(unfinished / "state.json") << json.dump(2) << "\n";
+  std::ofstream file(unfinished / "state.json");
+  file << json.dump(2) << "\n";
+  file.close();
+  if (!file)
+    throw Failure((unfinished / "state.json").string() + ": cannot be written");
   syncToDisk(unfinished / "state.json");
-  if (fs::file_size(unfinished / "state.json") != json.dump(2).size() + 1)
-    throw Failure(unfinished.string() + "/state.json: cannot be written");
   syncToDisk(unfinished);
   fs::rename(unfinished, path);
   syncToDisk(folder);

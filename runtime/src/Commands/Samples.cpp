@@ -25,7 +25,7 @@ Samples::Place Samples::Place::fromJson(const json &json,
                                         const std::string &where) {
   auto read = [&](const char *field) {
     auto found = json.find(field);
-    if (found == json.end() || !found->is_number_unsigned())
+    if (found == json.end() || !found->is_number_integer() || *found < 0)
       fail(where, ": field '", field,
            "': expected an integer of at least 0, got ",
            found == json.end() ? "nothing" : found->dump());

@@ -37,12 +37,14 @@ TEST(Arguments, Values) {
 
 // Every message names the option, what was expected and what was found.
 TEST(Arguments, Refusals) {
-  EXPECT_ERROR(parse({"--learning-rat=1"}),
-               "unknown option '--learning-rat', the nearest is '--learning-rate'");
+  EXPECT_ERROR(
+      parse({"--learning-rat=1"}),
+      "unknown option '--learning-rat', the nearest is '--learning-rate'");
   EXPECT_ERROR(parse({"--learning-rate=1", "--weightdecay=0"}),
                "the nearest is '--weight-decay'");
-  EXPECT_ERROR(parse({}), "option '--learning-rate': expected --learning-rate=X, "
-                          "got nothing");
+  EXPECT_ERROR(parse({}),
+               "option '--learning-rate': expected --learning-rate=X, "
+               "got nothing");
   EXPECT_ERROR(parse({"--learning-rate"}),
                "expected --learning-rate=X, got '--learning-rate'");
   EXPECT_ERROR(parse({"learning-rate=1"}),
@@ -51,10 +53,12 @@ TEST(Arguments, Refusals) {
                "expected one value, got '1' and '2'");
   Arguments given = parse({"--learning-rate=1x", "--warmup=1.5", "--beta1=1",
                            "--schedule=line", "--epsilon=-1", "--clip=inf"});
-  EXPECT_ERROR(given.number("learning-rate", 0),
-               "option '--learning-rate': expected a number of at least 0, got '1x'");
-  EXPECT_ERROR(given.integer("warmup", 0),
-               "option '--warmup': expected an integer of at least 0, got '1.5'");
+  EXPECT_ERROR(
+      given.number("learning-rate", 0),
+      "option '--learning-rate': expected a number of at least 0, got '1x'");
+  EXPECT_ERROR(
+      given.integer("warmup", 0),
+      "option '--warmup': expected an integer of at least 0, got '1.5'");
   EXPECT_ERROR(given.number("beta1", 0, 1),
                "expected a number of at least 0 and less than 1, got '1'");
   EXPECT_ERROR(given.choice("schedule", {"constant", "cosine"}),
@@ -73,8 +77,8 @@ TEST(Arguments, HelpListsEveryOptionWithItsDefault) {
 }
 
 TEST(Optimizer, Schedules) {
-  Optimizer cosine(parse({"--learning-rate=2", "--schedule=cosine", "--warmup=10",
-                          "--min-learning-rate=1"}),
+  Optimizer cosine(parse({"--learning-rate=2", "--schedule=cosine",
+                          "--warmup=10", "--min-learning-rate=1"}),
                    110);
   EXPECT_DOUBLE_EQ(cosine.rate(1), 0.2);
   EXPECT_DOUBLE_EQ(cosine.rate(10), 2);
@@ -85,12 +89,14 @@ TEST(Optimizer, Schedules) {
   EXPECT_DOUBLE_EQ(constant.rate(8), 2);
   // A schedule that is all warm-up divides by nothing.
   EXPECT_DOUBLE_EQ(
-      Optimizer(parse({"--learning-rate=2", "--schedule=cosine", "--warmup=5"}), 5)
+      Optimizer(parse({"--learning-rate=2", "--schedule=cosine", "--warmup=5"}),
+                5)
           .rate(5),
       2);
   EXPECT_ERROR(
       Optimizer(parse({"--learning-rate=1", "--min-learning-rate=2"}), 1),
-      "option '--min-learning-rate': expected at most --learning-rate (1), got 2");
+      "option '--min-learning-rate': expected at most --learning-rate (1), got "
+      "2");
 }
 
 // As torch.nn.utils.clip_grad_norm_.
@@ -149,10 +155,14 @@ TEST(Program, Refusals) {
          "field 'parameters[1].master': expected a value, got nothing");
   refuse([](J j) { j["parameters"][0]["elements"] = 5; },
          "field 'parameters[0].elements': expected 4048, got 5");
-  refuse([](J j) { j["parameters"][0]["address"] = {0, 1 << 20}; },
-         "field 'parameters[0].address': expected 16192 bytes within");
+  refuse(
+      [](J j) {
+        j["parameters"][0]["address"] = {0, 1 << 20};
+      },
+      "field 'parameters[0].address': expected 16192 bytes within");
   refuse([](J j) { j["graphs"]["step"]["calls"][0]["block"] = "x"; },
-         "field 'graphs.step.calls[0].block': expected a block of this executable, "
+         "field 'graphs.step.calls[0].block': expected a block of this "
+         "executable, "
          "got x");
   refuse([](J j) { j["programs"].erase("forward"); },
          "field 'programs.forward': expected a program, got nothing");
@@ -164,7 +174,7 @@ TEST(Program, Refusals) {
 }
 
 TEST(Program, CpuWithoutAFeature) {
-  static const char *const names[] = {"avx512fp16", "amx-tile", "avx512f",
+  static const char *const names[] = {"avx512fp16", "amx-tile",   "avx512f",
                                       "avxvnni",    "avx512bf16", nullptr};
   std::vector<std::string> missing = missingCpuFeatures(names);
   if (missing.empty())
@@ -173,9 +183,10 @@ TEST(Program, CpuWithoutAFeature) {
   program.cpuFeatures = {"sse3", missing[0].c_str(), nullptr};
   Outcome outcome = run(program, {"evaluate", "--data=x", "--weights=y"});
   EXPECT_EQ(outcome.status, 2);
-  EXPECT_EQ(outcome.err, "tiny: error: this machine's CPU: expected one like tiny, "
-                         "got one without " + missing[0] +
-                         "; compile on this machine, or for its CPU\n");
+  EXPECT_EQ(outcome.err,
+            "tiny: error: this machine's CPU: expected one like tiny, "
+            "got one without " +
+                missing[0] + "; compile on this machine, or for its CPU\n");
 }
 
 } // namespace

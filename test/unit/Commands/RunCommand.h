@@ -52,8 +52,8 @@ std::map<std::string, FloatTensor> tinyWeights();
 void writeBatch(const std::string &path, const std::vector<int64_t> &tokens,
                 int64_t images = 0);
 
-// A folder with a dataset of `samples` captions in two shards, with a tokenizer,
-// and images and a preprocessor if `images`.
+// Makes a folder with a dataset of `samples` captions, at least 5, in two
+// shards, with a tokenizer, and images and a preprocessor if `images`.
 void writeDataset(const std::string &folder, int64_t samples, bool images);
 
 // A PNG of one color.

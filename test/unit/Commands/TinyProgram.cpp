@@ -259,10 +259,10 @@ TinyProgram::TinyProgram(int64_t batch, int64_t microBatches, int64_t images,
   names = {"step", "forward", "gradient_norm", "adamw", "wait"};
   bool two = batch == 2, sees = images == 1;
   blocks = {two    ? sees ? model<2, 1, true> : model<2, 0, true>
-            : sees ? model<1, 1, true>
+               : sees ? model<1, 1, true>
                    : model<1, 0, true>,
             two    ? sees ? model<2, 1, false> : model<2, 0, false>
-            : sees ? model<1, 1, false>
+               : sees ? model<1, 1, false>
                    : model<1, 0, false>,
             gradientNorm, adamw, waitBlock};
 }

@@ -6,12 +6,12 @@
 //===----------------------------------------------------------------------===//
 //
 // A program as the compiler emits it, with blocks written by hand: one linear
-// layer over embeddings, which are scaled by a norm and shifted by the mean of the
-// image's pixels times a gate. Small, but everything that a command touches is
-// there: frozen and trainable rows of one tensor, gates, images, logits.
+// layer over embeddings, which are scaled by a norm and shifted by the mean of
+// the image's pixels times a gate. Small, but everything that a command touches
+// is there: frozen and trainable rows of one tensor, gates, images, logits.
 //
-//   h[b,s,:] = norm * E[id[b,s],:] + gate * mean(pixels[b])   if s sees the image
-//   loss     = sum over labels of -log softmax(W h)[label]
+//   h[b,s,:] = norm * E[id[b,s],:] + gate * mean(pixels[b])   if s sees the
+//   image loss     = sum over labels of -log softmax(W h)[label]
 //
 // E [V + X, D]: rows below V frozen, the X extra rows trainable; W [V, D].
 //
@@ -36,7 +36,8 @@ constexpr int64_t V = baseTokens + 256, X = 8, D = 4, S = 8, R = 14;
 
 class TinyProgram {
 public:
-  // `batch` 1 or 2, `images` 0 or 1. `slow`: a micro-batch of `step` takes 5 ms more.
+  // `batch` 1 or 2, `images` 0 or 1. `slow`: a micro-batch of `step` takes 5 ms
+  // more.
   TinyProgram(int64_t batch, int64_t microBatches, int64_t images = 0,
               bool slow = false);
 

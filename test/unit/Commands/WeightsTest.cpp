@@ -46,7 +46,8 @@ TEST(Weights, CommonKeys) {
         std::pair("vision_model.y", "vision_model.y"),
         std::pair("model.vision_model.y", "vision_model.y"),
         std::pair("multi_modal_projector.bias", "multi_modal_projector.bias"),
-        std::pair("model.multi_modal_projector.bias", "multi_modal_projector.bias"),
+        std::pair("model.multi_modal_projector.bias",
+                  "multi_modal_projector.bias"),
         std::pair("language_model.lm_head.weight", "lm_head.weight"),
         std::pair("lm_head.weight", "lm_head.weight"), std::pair("z", "z")})
     EXPECT_EQ(commonKey(key), common);
@@ -55,11 +56,14 @@ TEST(Weights, CommonKeys) {
 // Files of the released family are read, and written under the same keys.
 TEST(Weights, KeepTheKeysOfTheFile) {
   Folder folder;
-  std::map<std::string, FloatTensor> weights = tinyWeights(), released = {
-      {"language_model.model.embed_tokens.weight", weights[embeddingKey]},
-      {"language_model.model.norm.weight", weights["model.language_model.norm.weight"]},
-      {"vision_model.gate", weights["model.vision_model.gate"]},
-      {"language_model.lm_head.weight", weights["lm_head.weight"]}};
+  std::map<std::string, FloatTensor>
+      weights = tinyWeights(),
+      released = {
+          {"language_model.model.embed_tokens.weight", weights[embeddingKey]},
+          {"language_model.model.norm.weight",
+           weights["model.language_model.norm.weight"]},
+          {"vision_model.gate", weights["model.vision_model.gate"]},
+          {"language_model.lm_head.weight", weights["lm_head.weight"]}};
   // Not a weight: passed over.
   std::map<std::string, FloatTensor> file = released;
   file["language_model.model.rotary_emb.inv_freq"] = {{1}, {1}};
@@ -67,7 +71,8 @@ TEST(Weights, KeepTheKeysOfTheFile) {
 
   Loaded loaded;
   loaded.weights.load(loaded.rank, SafeTensors(folder / "in.safetensors"));
-  loaded.weights.write(folder / "out.safetensors", loaded.rank, Weights::Kind::Storage);
+  loaded.weights.write(folder / "out.safetensors", loaded.rank,
+                       Weights::Kind::Storage);
   writeTensors(folder / "want.safetensors", released);
   EXPECT_EQ(readTensors(folder / "out.safetensors"),
             readTensors(folder / "want.safetensors"));
@@ -85,9 +90,12 @@ TEST(Weights, JoinRows) {
   loaded.weights.load(loaded.rank, SafeTensors(folder / "in.safetensors"));
   for (const Parameter &p : loaded.program.parameters)
     for (int64_t i = 0; p.trainable && i < p.elements; ++i)
-      loaded.rank.at<float>(*p.gradient)[i] = 2, loaded.rank.at<float>(*p.master)[i] = 3;
-  loaded.weights.write(folder / "g.safetensors", loaded.rank, Weights::Kind::Gradients);
-  loaded.weights.write(folder / "u.safetensors", loaded.rank, Weights::Kind::Masters);
+      loaded.rank.at<float>(*p.gradient)[i] = 2,
+      loaded.rank.at<float>(*p.master)[i] = 3;
+  loaded.weights.write(folder / "g.safetensors", loaded.rank,
+                       Weights::Kind::Gradients);
+  loaded.weights.write(folder / "u.safetensors", loaded.rank,
+                       Weights::Kind::Masters);
   Tensors gradients = readTensors(folder / "g.safetensors"),
           masters = readTensors(folder / "u.safetensors");
   EXPECT_EQ(gradients.count("model.vision_model.gate"), 0u);
@@ -127,10 +135,11 @@ TEST(Weights, Refusals) {
   weights["model.vision_model.gate"] = {{2}, {1, 2}};
   std::string path = folder / "in.safetensors";
   writeTensors(path, weights);
-  EXPECT_EQ(errorOf([&] { loaded.weights.load(loaded.rank, SafeTensors(path)); }),
-            path + ": expected the 4 tensors of this program, got: 1 missing "
-                   "'lm_head.weight'; 5 unexpected 'a', 'b', 'c' and 2 more; 1 wrong "
-                   "shape 'model.vision_model.gate' (expected [1], got [2])");
+  EXPECT_EQ(
+      errorOf([&] { loaded.weights.load(loaded.rank, SafeTensors(path)); }),
+      path + ": expected the 4 tensors of this program, got: 1 missing "
+             "'lm_head.weight'; 5 unexpected 'a', 'b', 'c' and 2 more; 1 wrong "
+             "shape 'model.vision_model.gate' (expected [1], got [2])");
   // The same tensor under the keys of two families.
   weights = tinyWeights();
   weights["language_model.lm_head.weight"] = weights["lm_head.weight"];
@@ -157,14 +166,16 @@ TEST(Weights, Initialize) {
   }
   EXPECT_EQ(drawn[0], drawn[1]);
   EXPECT_EQ(drawn[0]["model.vision_model.gate"], std::vector<double>{0.25});
-  EXPECT_EQ(drawn[0]["model.language_model.norm.weight"], std::vector<double>(D, 1));
+  EXPECT_EQ(drawn[0]["model.language_model.norm.weight"],
+            std::vector<double>(D, 1));
   double squares = 0; // initializer_range 0.5
   for (double x : drawn[0]["lm_head.weight"])
     squares += x * x / (V * D);
   EXPECT_NEAR(squares, 0.25, 0.03);
   divided.weights.initialize(divided.rank, 8, 0.25);
   divided.weights.write(folder / "w", divided.rank, Weights::Kind::Storage);
-  EXPECT_NE(readTensors(folder / "w")["lm_head.weight"], drawn[0]["lm_head.weight"]);
+  EXPECT_NE(readTensors(folder / "w")["lm_head.weight"],
+            drawn[0]["lm_head.weight"]);
 }
 
 } // namespace

@@ -1,0 +1,310 @@
+//===- TrainTest.cpp - train and its checkpoints --------------------------===//
+//
+// Part of llamac, under the Apache License v2.0 with LLVM Exceptions.
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+//
+//===----------------------------------------------------------------------===//
+
+#include "RunCommand.h"
+
+#include "src/Commands/Samples.h"
+
+#include <algorithm>
+#include <cmath>
+#include <csignal>
+#include <thread>
+
+using namespace llrt;
+using namespace llrt::test;
+using nlohmann::json;
+namespace fs = std::filesystem;
+
+namespace {
+
+std::vector<std::string> join(std::vector<std::string> a,
+                              const std::vector<std::string> &b) {
+  a.insert(a.end(), b.begin(), b.end());
+  return a;
+}
+
+// A dataset of six samples and folders for checkpoints.
+struct Training : Folder {
+  explicit Training(bool images = false) {
+    writeDataset(*this / "data", 6, images);
+  }
+
+  // The command line of a training of `steps` steps with checkpoints in
+  // `folder`.
+  std::vector<std::string> words(int64_t steps, const std::string &folder,
+                                 std::vector<std::string> more = {}) {
+    return join({"train", "--data=" + (*this / "data"),
+                 "--steps=" + std::to_string(steps), "--learning-rate=0.01",
+                 "--seed=5", "--shuffle=4", "--gate-init=0.5", "--keep=100",
+                 "--checkpoint=" + (*this / folder)},
+                more);
+  }
+
+  // Both files of the checkpoint of `step` in `folder`, byte by byte.
+  std::string checkpoint(const std::string &folder, int64_t step) {
+    std::string path = *this / folder + "/step-0000000" + std::to_string(step);
+    EXPECT_TRUE(fs::exists(path + "/optimizer.safetensors")) << path;
+    return readAll(path + "/model.safetensors") +
+           readAll(path + "/optimizer.safetensors");
+  }
+
+  std::vector<json> metrics(const std::string &file) {
+    std::vector<json> lines;
+    std::ifstream text(*this / file);
+    for (std::string line; std::getline(text, line);)
+      lines.push_back(json::parse(line));
+    return lines;
+  }
+};
+
+// Six steps at once, or two, then two, then two: the same bits, with images
+// too.
+TEST(Train, GoesOnAsIfNeverStopped) {
+  for (bool images : {false, true}) {
+    Training files(images);
+    TinyProgram program(1, 2, images);
+    Outcome whole =
+        run(program, files.words(6, "whole", {"--metrics=" + (files / "m1")}));
+    ASSERT_EQ(whole.status, 0) << whole.err;
+    for (int64_t steps : {2, 4, 6}) {
+      Outcome part = run(program, files.words(steps, "parts",
+                                              {"--metrics=" + (files / "m2")}));
+      ASSERT_EQ(part.status, 0) << part.err;
+      EXPECT_EQ(part.err.starts_with("going on from "), steps > 2) << part.err;
+    }
+    EXPECT_EQ(files.checkpoint("whole", 6), files.checkpoint("parts", 6));
+    std::vector<json> one = files.metrics("m1"), other = files.metrics("m2");
+    ASSERT_EQ(one.size(), 6u);
+    ASSERT_EQ(other.size(), 6u);
+    for (size_t i = 0; i < 6; ++i) {
+      EXPECT_EQ(one[i]["step"], i + 1);
+      EXPECT_EQ(one[i]["loss"], other[i]["loss"]);
+      EXPECT_EQ(one[i]["learning_rate"], 0.01);
+    }
+    // Twelve samples of a dataset of six: the loss of the second epoch is
+    // lower.
+    EXPECT_LT(one[3]["loss"].get<double>() + one[4]["loss"].get<double>() +
+                  one[5]["loss"].get<double>(),
+              one[0]["loss"].get<double>() + one[1]["loss"].get<double>() +
+                  one[2]["loss"].get<double>());
+    // Done is done.
+    Outcome again = run(program, files.words(6, "parts"));
+    EXPECT_EQ(again.status, 0);
+    EXPECT_NE(again.err.find("nothing to do"), std::string::npos);
+  }
+}
+
+// What an interrupted save left is neither read nor kept.
+TEST(Train, PassesOverAnUnfinishedCheckpoint) {
+  Training files;
+  TinyProgram program(1, 1);
+  ASSERT_EQ(run(program, files.words(2, "c")).status, 0);
+  ASSERT_EQ(run(program, files.words(4, "whole")).status, 0);
+  std::string unfinished = files / "c/step-00000003.tmp";
+  fs::create_directory(unfinished);
+  std::ofstream(unfinished + "/model.safetensors") << "half";
+  Outcome outcome = run(program, files.words(4, "c"));
+  EXPECT_EQ(outcome.status, 0) << outcome.err;
+  EXPECT_NE(outcome.err.find("going on from " + (files / "c/step-00000002")),
+            std::string::npos);
+  EXPECT_FALSE(fs::exists(unfinished));
+  EXPECT_EQ(files.checkpoint("c", 4), files.checkpoint("whole", 4));
+}
+
+// Killed at any moment, three times over, it ends where an unharmed run ends.
+TEST(Train, SurvivesKill) {
+  Training files;
+  TinyProgram slow(1, 1, 0, true);
+  std::vector<std::string> more = {"--checkpoint-every=1"};
+  ASSERT_EQ(run(slow, files.words(9, "whole", more)).status, 0);
+  int64_t kills = 0;
+  for (int64_t step : {2, 4, 6}) {
+    pid_t process = start(slow, files.words(9, "killed", more), files / "log");
+    std::string until = files / "killed/step-0000000" + std::to_string(step);
+    for (int i = 0; i < 3000 && !fs::exists(until); ++i)
+      std::this_thread::sleep_for(std::chrono::milliseconds(2));
+    kill(process, SIGKILL);
+    kills += waitFor(process) == -SIGKILL;
+  }
+  EXPECT_GE(kills, 2);
+  Outcome outcome = run(slow, files.words(9, "killed", more));
+  ASSERT_EQ(outcome.status, 0) << outcome.err;
+  EXPECT_EQ(files.checkpoint("killed", 9), files.checkpoint("whole", 9));
+}
+
+// A signal ends the training after the step, with a checkpoint and status 1.
+TEST(Train, SavesOnSigterm) {
+  Training files;
+  TinyProgram slow(1, 1, 0, true);
+  pid_t process =
+      start(slow, files.words(5000, "c", {"--metrics=" + (files / "m")}),
+            files / "log");
+  for (int i = 0; i < 3000 && files.metrics("m").empty(); ++i)
+    std::this_thread::sleep_for(std::chrono::milliseconds(2));
+  kill(process, SIGTERM);
+  EXPECT_EQ(waitFor(process), 1);
+  int64_t done = files.metrics("m").back()["step"];
+  EXPECT_NE(readAll(files / "log.err")
+                .find("tiny: error: stopped by a signal after step " +
+                      std::to_string(done) + " of 5000"),
+            std::string::npos)
+      << readAll(files / "log.err");
+  ASSERT_LT(done, 10);
+  Outcome more = run(slow, files.words(done + 1, "c"));
+  EXPECT_EQ(more.status, 0) << more.err;
+  ASSERT_EQ(run(slow, files.words(done + 1, "whole")).status, 0);
+  EXPECT_EQ(files.checkpoint("c", done + 1),
+            files.checkpoint("whole", done + 1));
+}
+
+// A checkpoint that does not fit, or cannot be read, is an error.
+TEST(Train, RefusesOtherCheckpoints) {
+  Training files;
+  TinyProgram program(1, 1);
+  ASSERT_EQ(run(program, files.words(1, "c")).status, 0);
+  std::string path = files / "c/step-00000001";
+  Outcome other = run(program, files.words(2, "c", {"--clip=1"}));
+  EXPECT_EQ(other.status, 2);
+  EXPECT_NE(other.err.find(path +
+                           "/state.json: field 'clip': expected 1.0, as this "
+                           "run has it, got 0.0"),
+            std::string::npos)
+      << other.err;
+  // Another set of trainable parameters.
+  TinyProgram frozen(1, 1);
+  frozen.content["parameters"][3]["trainable"] = false;
+  other = run(frozen, files.words(2, "c"));
+  EXPECT_EQ(other.status, 2);
+  EXPECT_NE(other.err.find("expected 9 tensors, got 12"), std::string::npos)
+      << other.err;
+  // Cut off, and gone.
+  fs::resize_file(path + "/optimizer.safetensors", 1000);
+  EXPECT_EQ(run(program, files.words(2, "c")).status, 2);
+  fs::remove(path + "/optimizer.safetensors");
+  EXPECT_EQ(run(program, files.words(2, "c")).status, 2);
+  std::ofstream(path + "/state.json") << "{";
+  EXPECT_EQ(run(program, files.words(2, "c")).status, 2);
+}
+
+// Only the newest --keep checkpoints stay.
+TEST(Train, KeepsTheNewest) {
+  Training files;
+  TinyProgram program(1, 1);
+  std::vector<std::string> words =
+      files.words(5, "c", {"--checkpoint-every=1"});
+  std::replace(words.begin(), words.end(), std::string("--keep=100"),
+               std::string("--keep=2"));
+  ASSERT_EQ(run(program, words).status, 0);
+  std::vector<std::string> left;
+  for (const auto &entry : fs::directory_iterator(files / "c"))
+    left.push_back(entry.path().filename());
+  std::sort(left.begin(), left.end());
+  EXPECT_EQ(left, (std::vector<std::string>{"step-00000004", "step-00000005"}));
+}
+
+// A checkpoint's weights are those that other commands read.
+TEST(Train, CheckpointsAreWeights) {
+  Training files;
+  writeTensors(files / "w.safetensors", tinyWeights());
+  TinyProgram program(1, 1);
+  ASSERT_EQ(run(program,
+                files.words(3, "c", {"--weights=" + (files / "w.safetensors")}))
+                .status,
+            0);
+  std::vector<double> losses;
+  for (std::string weights :
+       {files / "w.safetensors", files / "c/step-00000003"}) {
+    Outcome outcome = run(program, {"evaluate", "--data=" + (files / "data"),
+                                    "--weights=" + weights});
+    ASSERT_EQ(outcome.status, 0) << outcome.err;
+    losses.push_back(json::parse(outcome.out)["loss"]);
+  }
+  EXPECT_LT(losses[1], losses[0]);
+}
+
+// A broken image ends the run with its name, from the thread that reads ahead.
+TEST(Train, BrokenImage) {
+  Training files(true);
+  fs::create_directory(files / "bad");
+  fs::copy(files / "data", files / "bad", fs::copy_options::recursive);
+  ASSERT_EQ(std::system(("cd " + (files / "bad") +
+                         " && echo no > 9.png && echo no > 9.txt && "
+                         "tar -cf 2.tar 9.png 9.txt")
+                            .c_str()),
+            0);
+  TinyProgram program(1, 1, 1);
+  Outcome outcome =
+      run(program, {"train", "--data=" + (files / "bad"), "--steps=9",
+                    "--learning-rate=0.01", "--shuffle=1"});
+  EXPECT_EQ(outcome.status, 2);
+  EXPECT_NE(outcome.err.find("2.tar: sample '9': field 'png'"),
+            std::string::npos)
+      << outcome.err;
+}
+
+TEST(Train, StopsWhenTheLossIsNotANumber) {
+  Training files;
+  std::map<std::string, FloatTensor> weights = tinyWeights();
+  weights["model.language_model.norm.weight"].values[0] = NAN;
+  writeTensors(files / "w.safetensors", weights);
+  TinyProgram program(1, 1);
+  Outcome outcome = run(
+      program, files.words(3, "c", {"--weights=" + (files / "w.safetensors")}));
+  EXPECT_EQ(outcome.status, 1);
+  EXPECT_NE(outcome.err.find("step 1: expected finite numbers, got loss nan"),
+            std::string::npos)
+      << outcome.err;
+  EXPECT_TRUE(fs::is_empty(files / "c"));
+}
+
+TEST(Train, OptionsAreChecked) {
+  Training files;
+  TinyProgram program(1, 1);
+  Outcome outcome = run(program, files.words(1, "c", {"--shufle=3"}));
+  EXPECT_EQ(outcome.status, 2);
+  EXPECT_EQ(
+      outcome.err,
+      "tiny: error: unknown option '--shufle', the nearest is '--shuffle'\n");
+}
+
+// Each epoch has every sample once; windows do not mix; `seek` goes on in the
+// middle of one; seeds differ.
+TEST(Samples, Order) {
+  Training files;
+  std::vector<std::string> shards = expandShards(files / "data");
+  auto keys = [](Samples &samples, int64_t count) {
+    std::string text;
+    for (int64_t i = 0; i < count; ++i)
+      text += samples.next().key.back();
+    return text;
+  };
+  Samples plain(shards, 1, 1);
+  EXPECT_EQ(keys(plain, 8), "01234501");
+  Samples samples(shards, 1, 4);
+  std::string order = keys(samples, 18);
+  for (int64_t epoch = 0; epoch < 3; ++epoch) {
+    std::string first = order.substr(epoch * 6, 4),
+                last = order.substr(epoch * 6 + 4, 2);
+    EXPECT_TRUE(std::is_permutation(first.begin(), first.end(), "0123"));
+    EXPECT_TRUE(std::is_permutation(last.begin(), last.end(), "45"));
+  }
+  EXPECT_NE(order.substr(0, 4) + order.substr(6, 4), "01230123");
+  for (int64_t stop = 0; stop <= 18; ++stop) {
+    Samples begun(shards, 1, 4), goneOn(shards, 1, 4);
+    std::string head = keys(begun, stop);
+    goneOn.seek(Samples::Place::fromJson(begun.place().toJson(), ""));
+    EXPECT_EQ(head + keys(goneOn, 18 - stop), order);
+  }
+  Samples other(shards, 2, 4);
+  EXPECT_NE(keys(other, 18), order);
+  files.write("empty.tar", std::string(1024, '\0'));
+  Samples none({files / "empty.tar"}, 1, 4);
+  EXPECT_ERROR(none.next(),
+               "option '--data': expected at least one sample, got none");
+}
+
+} // namespace
