@@ -10,11 +10,11 @@
 // it is written directly, each buffer as a pointer taken from `buffers` or an
 // offset into the scratch buffer.
 //
-// Offsets: a buffer lives from the first to the last call that has it as operand.
-// Largest first, each takes the lowest place where no buffer with an overlapping
-// life lies.
+// A temporary lives from the first to the last call that has it as operand; its
+// place in the scratch buffer is planned as arenas are (ArenaPlan.h).
 //
 //===----------------------------------------------------------------------===//
+#include "llamac/Lower/ArenaPlan.h"
 #include "llamac/Lower/Passes.h"
 
 #include "dialects/Llama/IR/Llama.h"
@@ -44,19 +44,11 @@ namespace mlir::llamac {
 using namespace mlir;
 using namespace mlir::llamac;
 
-// Buffers start at multiples of this: a cache line, a vector register. Bytes.
-static constexpr int64_t kAlignment = 64;
-
 //===----------------------------------------------------------------------===//
 // Scratch memory
 //===----------------------------------------------------------------------===//
 
 namespace {
-struct Temporary {
-  memref::AllocOp alloc;
-  int64_t bytes, first, last, offset = 0;
-};
-
 // Where each temporary of a block lies, and how much memory they take.
 struct Scratch {
   llvm::DenseMap<Value, int64_t> offsets;
@@ -69,39 +61,25 @@ static int64_t bytesOf(MemRefType type) {
 }
 
 static Scratch planScratch(func::FuncOp function) {
-  SmallVector<Temporary> temporaries;
   Block &body = function.getBody().front();
   llvm::DenseMap<Operation *, int64_t> position;
   for (auto [index, op] : llvm::enumerate(body))
     position[&op] = index;
+  SmallVector<Value> buffers;
+  SmallVector<PlannedValue> lives;
   for (auto alloc : body.getOps<memref::AllocOp>()) {
-    Temporary t{alloc, int64_t(llvm::alignTo(bytesOf(alloc.getType()), kAlignment)),
-                std::numeric_limits<int64_t>::max(), -1};
-    for (Operation *user : alloc->getUsers()) {
-      int64_t at = position[body.findAncestorOpInBlock(*user)];
-      t.first = std::min(t.first, at);
-      t.last = std::max(t.last, at);
-    }
-    if (t.last >= 0)
-      temporaries.push_back(t);
+    if (alloc->use_empty())
+      continue;
+    auto at = llvm::map_to_vector(alloc->getUsers(), [&](Operation *user) {
+      return position[body.findAncestorOpInBlock(*user)];
+    });
+    buffers.push_back(alloc);
+    lives.push_back({*llvm::min_element(at), *llvm::max_element(at), bytesOf(alloc.getType())});
   }
-  llvm::stable_sort(temporaries,
-                    [](const Temporary &a, const Temporary &b) { return a.bytes > b.bytes; });
   Scratch scratch;
-  SmallVector<const Temporary *> placed; // by offset
-  for (Temporary &t : temporaries) {
-    for (const Temporary *other : placed)
-      if (other->first <= t.last && t.first <= other->last &&
-          other->offset < t.offset + t.bytes)
-        t.offset = std::max(t.offset, other->offset + other->bytes);
-    placed.insert(llvm::upper_bound(placed, t.offset,
-                                    [](int64_t offset, const Temporary *other) {
-                                      return offset < other->offset;
-                                    }),
-                  &t);
-    scratch.offsets[t.alloc] = t.offset;
-    scratch.bytes = std::max(scratch.bytes, t.offset + t.bytes);
-  }
+  scratch.bytes = planArena(lives);
+  for (auto [buffer, life] : llvm::zip_equal(buffers, lives))
+    scratch.offsets[buffer] = life.offset;
   return scratch;
 }
 

@@ -6,7 +6,6 @@
 //===----------------------------------------------------------------------===//
 #include "llamac/Lower/Passes.h"
 
-#include "mlir/Dialect/Affine/Transforms/Passes.h"
 #include "mlir/Dialect/Bufferization/Transforms/Passes.h"
 #include "mlir/Dialect/Linalg/Passes.h"
 #include "mlir/Pass/PassRegistry.h"
@@ -33,12 +32,8 @@ void llamac::buildLowerBlocksPipeline(OpPassManager &top, bool reference) {
   buffers.addPass(createLowerRowLoopsPass());
   buffers.addPass(createConvertLinalgToAffineLoopsPass());
   buffers.addPass(createFoldViewsPass());
-  if (!reference) {
-    buffers.addPass(affine::createLoopFusionPass(/*fastMemorySpace=*/0, /*localBufSizeThreshold=*/0,
-                                                 /*maximalFusion=*/false,
-                                                 affine::FusionMode::Greedy));
-    buffers.addPass(affine::createAffineScalarReplacementPass());
-  }
+  if (!reference)
+    buffers.addPass(createFuseLoopsPass());
   buffers.addPass(createCanonicalizerPass());
   buffers.addPass(createCSEPass());
   pm.addPass(createOutlineLoopsPass({/*parallel=*/!reference}));

@@ -7,6 +7,7 @@
 #include "llamac/Lower/Passes.h"
 
 #include "dialects/Llama/IR/Llama.h"
+#include "lib/Lower/LoopAccess.h"
 
 #include "mlir/Dialect/Affine/IR/AffineOps.h"
 #include "mlir/Transforms/RegionUtils.h"
@@ -28,102 +29,6 @@ static constexpr int64_t kColumnsPerThread = 256;
 static constexpr int64_t kStackBytes = 256 << 10;
 
 static bool isLoop(Operation &op) { return isa<affine::AffineForOp, scf::ForOp>(op); }
-
-// The buffer that a load or store accesses, and its indices (affine: as the
-// expression and operands of each dimension).
-namespace {
-struct Access {
-  Value buffer;
-  bool writes = false;
-  AffineMap map;
-  SmallVector<Value> operands;
-};
-} // namespace
-
-static std::optional<Access> accessOf(Operation *op) {
-  auto direct = [&](Value buffer, ValueRange indices, bool writes) {
-    return Access{buffer, writes,
-                  AffineMap::getMultiDimIdentityMap(indices.size(), op->getContext()), indices};
-  };
-  if (auto load = dyn_cast<affine::AffineReadOpInterface>(op))
-    return Access{load.getMemRef(), false, load.getAffineMap(), load.getMapOperands()};
-  if (auto store = dyn_cast<affine::AffineWriteOpInterface>(op))
-    return Access{store.getMemRef(), true, store.getAffineMap(), store.getMapOperands()};
-  if (auto load = dyn_cast<memref::LoadOp>(op))
-    return direct(load.getMemRef(), load.getIndices(), false);
-  if (auto store = dyn_cast<memref::StoreOp>(op))
-    return direct(store.getMemRef(), store.getIndices(), true);
-  return std::nullopt;
-}
-
-// The largest value of a loop variable with constant bounds, or -1.
-static int64_t largest(Value index) {
-  if (auto loop = affine::getForInductionVarOwner(index))
-    if (loop.hasConstantBounds() && loop.getConstantLowerBound() >= 0)
-      return loop.getConstantUpperBound() - 1;
-  return -1;
-}
-
-// Whether dimension `expr` of an access has a value for each value of `variable`
-// that no other value of it gives: variable * c + rest with 0 <= rest < c.
-static bool separates(AffineExpr expr, const Access &access, Value variable) {
-  SmallVector<int64_t> flat;
-  if (failed(getFlattenedAffineExpr(expr, access.map.getNumDims(), access.map.getNumSymbols(),
-                                    &flat)) ||
-      flat.size() != access.operands.size() + 1)
-    return false;
-  int64_t factor = 0, rest = flat.back();
-  for (auto [operand, coefficient] : llvm::zip(access.operands, flat)) {
-    if (coefficient == 0)
-      continue;
-    if (operand == variable) {
-      factor += coefficient;
-      continue;
-    }
-    int64_t most = largest(operand);
-    if (coefficient < 0 || most < 0)
-      return false;
-    rest += coefficient * most;
-  }
-  return factor > 0 && flat.back() >= 0 && rest < factor;
-}
-
-// A bit per dimension of the buffer in which an access is separated by `variable`.
-// Two accesses agree if the same expression, other variables aside, separates both:
-// the factors must be equal.
-static SmallVector<int64_t> separatingFactors(const Access &access, Value variable) {
-  SmallVector<int64_t> factors;
-  for (AffineExpr expr : access.map.getResults()) {
-    int64_t factor = 0;
-    if (separates(expr, access, variable)) {
-      SmallVector<int64_t> flat;
-      (void)getFlattenedAffineExpr(expr, access.map.getNumDims(), access.map.getNumSymbols(), &flat);
-      for (auto [operand, coefficient] : llvm::zip(access.operands, flat))
-        if (operand == variable)
-          factor += coefficient;
-    }
-    factors.push_back(factor);
-  }
-  return factors;
-}
-
-// Whether every access of `buffer` under `loop` is separated by `variable` in one
-// dimension by one factor.
-static bool isSeparated(Value buffer, Operation *loop, Value variable) {
-  std::optional<SmallVector<int64_t>> common;
-  loop->walk([&](Operation *op) {
-    std::optional<Access> access = accessOf(op);
-    if (!access || access->buffer != buffer)
-      return;
-    SmallVector<int64_t> factors = separatingFactors(*access, variable);
-    if (!common)
-      common = factors;
-    for (auto [a, b] : llvm::zip(*common, factors))
-      if (a != b)
-        a = 0;
-  });
-  return common && llvm::any_of(*common, [](int64_t factor) { return factor != 0; });
-}
 
 static Value inductionVariable(Operation *loop) {
   if (auto affineLoop = dyn_cast<affine::AffineForOp>(loop))
@@ -246,7 +151,7 @@ struct OutlineLoopsPass : llamac::impl::OutlineLoopsPassBase<OutlineLoopsPass> {
     for (Value operand : loop->getOperands())
       outside.insert(operand);
     loop->walk([&](Operation *op) {
-      if (std::optional<Access> access = accessOf(op))
+      if (std::optional<LoopAccess> access = loopAccessOf(op))
         if (access->writes)
           written.insert(access->buffer);
     });

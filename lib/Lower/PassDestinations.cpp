@@ -14,6 +14,8 @@
 //===----------------------------------------------------------------------===//
 #include "llamac/Lower/Passes.h"
 
+#include "dialects/Llama/IR/Llama.h"
+
 namespace mlir::llamac {
 #define GEN_PASS_DEF_PASSDESTINATIONSPASS
 #include "llamac/Lower/Passes.h.inc"
@@ -67,6 +69,27 @@ static bool writeInPlace(Value result, Value tensor) {
   return false;
 }
 
+// Gives every op that writes an empty or a filled tensor one of its own. CSE makes
+// one of several; as the destinations of two results they would be one buffer, and
+// upstream's empty-tensor elimination writes the second result over the first.
+static void unshareOutputs(Block &body) {
+  auto unshare = [](Operation *op) {
+    for (OpOperand &use : llvm::make_early_inc_range(op->getUses())) {
+      auto user = dyn_cast<DestinationStyleOpInterface>(use.getOwner());
+      if (!user || !user.isDpsInit(&use) || op->hasOneUse())
+        continue;
+      OpBuilder builder(user);
+      use.set(builder.clone(*op)->getResult(0));
+    }
+  };
+  for (Operation &op : llvm::make_early_inc_range(llvm::reverse(body)))
+    if (isa<linalg::FillOp>(op))
+      unshare(&op);
+  for (Operation &op : llvm::make_early_inc_range(llvm::reverse(body)))
+    if (isa<tensor::EmptyOp>(op))
+      unshare(&op);
+}
+
 namespace {
 struct PassDestinationsPass : llamac::impl::PassDestinationsPassBase<PassDestinationsPass> {
   void runOnOperation() override {
@@ -76,6 +99,7 @@ struct PassDestinationsPass : llamac::impl::PassDestinationsPassBase<PassDestina
     Block &body = function.getBody().front();
     auto terminator = cast<func::ReturnOp>(body.getTerminator());
     OpBuilder builder = OpBuilder::atBlockBegin(&body);
+    unshareOutputs(body);
 
     auto bufferOf = [&](Type type) -> Type {
       auto tensor = dyn_cast<RankedTensorType>(type);
@@ -95,7 +119,7 @@ struct PassDestinationsPass : llamac::impl::PassDestinationsPassBase<PassDestina
     SmallVector<int64_t> places;
     SmallVector<bool> writable(body.getNumArguments(), false);
     for (unsigned i = 0; i < function.getNumResults(); ++i) {
-      auto place = function.getResultAttrOfType<IntegerAttr>(i, kInPlaceAttr);
+      auto place = function.getResultAttrOfType<IntegerAttr>(i, llama::kInPlaceAttr);
       places.push_back(place ? place.getInt() : -1);
       if (!place)
         continue;
@@ -103,7 +127,7 @@ struct PassDestinationsPass : llamac::impl::PassDestinationsPassBase<PassDestina
       if (argument < 0 || argument >= int64_t(body.getNumArguments()) || writable[argument] ||
           body.getArgument(argument).getType() != function.getResultTypes()[i]) {
         function.emitOpError("expects ")
-            << kInPlaceAttr << " of result " << i
+            << llama::kInPlaceAttr << " of result " << i
             << " to name an argument of its type that no other result names, but got " << argument;
         return signalPassFailure();
       }

@@ -25,8 +25,6 @@ namespace mlir::llamac {
 inline constexpr llvm::StringLiteral kCodeAttr = "llama.code";
 /// Attribute of a lowered block function: bytes of scratch memory, i64.
 inline constexpr llvm::StringLiteral kScratchAttr = "llama.scratch";
-/// Attribute of a block's result: index of the argument whose place it takes, i64.
-inline constexpr llvm::StringLiteral kInPlaceAttr = "llama.in_place";
 /// Attribute of a call of an outlined loop: its iterations are independent, and
 /// this many (i64) are worth a thread.
 inline constexpr llvm::StringLiteral kGrainAttr = "llama.grain";

@@ -177,6 +177,35 @@ def FoldViewsPass : Pass<"llama-fold-views", "mlir::func::FuncOp"> {
   let dependentDialects = ["mlir::affine::AffineDialect", "mlir::memref::MemRefDialect"];
 }
 
+def FuseLoopsPass : Pass<"llama-fuse-loops", "mlir::func::FuncOp"> {
+  let summary = "Make neighbouring loops over the same rows one";
+  let description = [{
+    Moves a loop up into an earlier one of the same range where each row of the
+    second needs only the same row of the first, then the same inside. A buffer
+    that only one loop uses, one row at a time, becomes a buffer of one row.
+
+    Before:
+    ```mlir
+    affine.for %r = 0 to 64 {
+      affine.store %x, %a[%r] : memref<64xf32>
+    }
+    affine.for %r = 0 to 64 {
+      %y = affine.load %a[%r] : memref<64xf32>
+      affine.store %y, %b[%r] : memref<64xf32>
+    }
+    ```
+    After (`%a` is now `memref<f32>`):
+    ```mlir
+    affine.for %r = 0 to 64 {
+      affine.store %x, %a[] : memref<f32>
+      %y = affine.load %a[] : memref<f32>
+      affine.store %y, %b[%r] : memref<64xf32>
+    }
+    ```
+  }];
+  let dependentDialects = ["mlir::affine::AffineDialect"];
+}
+
 def OutlineLoopsPass : Pass<"llama-outline-loops", "mlir::ModuleOp"> {
   let summary = "Make every outermost loop a function with its range as arguments";
   let description = [{

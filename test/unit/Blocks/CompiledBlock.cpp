@@ -152,7 +152,7 @@ CompiledBlock::CompiledBlock(const std::string &text, bool reference, const std:
   }
   for (auto [index, type] : llvm::enumerate(block.getResultTypes())) {
     state->results.push_back(arrayOf(type));
-    if (auto place = block.getResultAttrOfType<IntegerAttr>(index, llamac::kInPlaceAttr))
+    if (auto place = block.getResultAttrOfType<IntegerAttr>(index, llama::kInPlaceAttr))
       state->results.back().inPlace = place.getInt();
   }
 
