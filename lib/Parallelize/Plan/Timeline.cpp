@@ -1,0 +1,354 @@
+//===- Timeline.cpp - When every action of a schedule runs
+//-----------------===//
+//
+// Part of llamac, under the Apache License v2.0 with LLVM Exceptions.
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+//
+//===----------------------------------------------------------------------===//
+//
+// Within a rank the order is fixed, and transfers of one link keep the sender's
+// order, so start times are longest paths: run each rank's list until its head
+// has no time yet, go round until nothing moves.
+//
+//===----------------------------------------------------------------------===//
+#include "llamac/Parallelize/Plan/Timeline.h"
+
+#include <algorithm>
+#include <cstdio>
+#include <map>
+#include <numeric>
+#include <tuple>
+
+namespace llamac::plan {
+
+namespace {
+
+constexpr double kUnknown = -1;
+
+/// Data that an action waits for.
+struct Arrival {
+  double time = 0;     ///< it is there
+  double produced = 0; ///< it was computed
+  bool known() const { return time != kUnknown; }
+};
+
+/// Runs a validated schedule.
+class Executor {
+public:
+  Executor(const Schedule &schedule, const Costs &costs)
+      : schedule(schedule), costs(costs) {
+    size_t count = size_t(schedule.stages()) * schedule.microBatches;
+    forward.assign(count, {kUnknown, kUnknown});
+    backward = arrivedForward = arrivedBackward = forward;
+    encoded.assign(schedule.groups(), Gathering{});
+    gradients = encoded;
+  }
+
+  Timeline run() {
+    size_t ranks = schedule.ranks.size();
+    timeline.ranks.resize(ranks);
+    free.assign(ranks, 0);
+    for (bool moved = true; moved;) {
+      moved = false;
+      for (size_t r = 0; r < ranks; ++r)
+        while (timeline.ranks[r].size() < schedule.ranks[r].size() && step(r))
+          moved = true;
+    }
+    for (double time : free)
+      timeline.seconds = std::max(timeline.seconds, time);
+    return std::move(timeline);
+  }
+
+private:
+  /// A collective over all ranks: it starts when the last one is there.
+  struct Gathering {
+    size_t ranks = 0;
+    double last = 0;
+  };
+
+  size_t slot(int stage, int microBatch) const {
+    return size_t(stage) * schedule.microBatches + microBatch;
+  }
+
+  bool step(size_t r) {
+    const Action &a = schedule.ranks[r][timeline.ranks[r].size()];
+    Arrival data = arrival(a);
+    if (!data.known())
+      return false;
+    double begin = std::max(free[r], data.time);
+    double exposed = std::max(0.0, begin - std::max(free[r], data.produced));
+    double end = begin + duration(r, a);
+    timeline.ranks[r].push_back({a, begin, end, exposed});
+    free[r] = end;
+    finish(a, end);
+    return true;
+  }
+
+  Arrival arrival(const Action &a) const {
+    auto gathered = [&](const Gathering &g, double seconds) {
+      return g.ranks == schedule.ranks.size()
+                 ? Arrival{g.last + seconds, g.last}
+                 : Arrival{kUnknown, kUnknown};
+    };
+    switch (a.work) {
+    case Work::Forward:
+      return a.stage ? arrivedForward[slot(a.stage, a.microBatch)] : Arrival{};
+    case Work::Backward:
+    case Work::BackwardInput:
+      return a.stage + 1 < schedule.stages()
+                 ? arrivedBackward[slot(a.stage, a.microBatch)]
+                 : forward[slot(a.stage, a.microBatch)];
+    case Work::States:
+      return gathered(encoded[a.microBatch], costs.gatherSeconds);
+    case Work::EncodeBackward:
+      return gathered(gradients[a.microBatch], costs.reduceSeconds);
+    case Work::BackwardWeight:
+    case Work::Encode:
+    case Work::StatesGradient:
+      return {}; // after what stands before it in the same list
+    }
+    return {};
+  }
+
+  double duration(size_t r, const Action &a) const {
+    if (!isEncoderWork(a.work)) {
+      const StageTimes &times = costs.stages[a.stage];
+      return a.work == Work::Forward         ? times.forward
+             : a.work == Work::Backward      ? times.backward()
+             : a.work == Work::BackwardInput ? times.backwardInput
+                                             : times.backwardWeight;
+    }
+    const EncoderTimes &times = costs.encoder[r];
+    int first = a.microBatch * schedule.groupSize;
+    int size = std::min(schedule.groupSize, schedule.microBatches - first);
+    return size * (a.work == Work::Encode           ? times.encode
+                   : a.work == Work::States         ? times.states
+                   : a.work == Work::StatesGradient ? times.statesGradient
+                                                    : times.encodeBackward);
+  }
+
+  void finish(const Action &a, double end) {
+    if (a.work == Work::Forward) {
+      forward[slot(a.stage, a.microBatch)] = {end, end};
+      send(a, a.stage + 1, arrivedForward, end);
+    } else if (a.work == Work::Backward || a.work == Work::BackwardInput) {
+      backward[slot(a.stage, a.microBatch)] = {end, end};
+      send(a, a.stage - 1, arrivedBackward, end);
+    } else if (a.work == Work::Encode || a.work == Work::StatesGradient) {
+      Gathering &g =
+          (a.work == Work::Encode ? encoded : gradients)[a.microBatch];
+      ++g.ranks;
+      g.last = std::max(g.last, end);
+    }
+  }
+
+  void send(const Action &a, int toStage, std::vector<Arrival> &arrived,
+            double end) {
+    if (toStage < 0 || toStage >= schedule.stages())
+      return;
+    int from = schedule.rankOfStage[a.stage],
+        to = schedule.rankOfStage[toStage];
+    Arrival &arrival = arrived[slot(toStage, a.microBatch)];
+    arrival = {end, end};
+    if (from == to)
+      return;
+    Link link = costs.links.empty() ? Link{} : costs.links[from][to];
+    double &linkFree = links[{from, to, a.work == Work::Forward}];
+    double begin = std::max(end, linkFree);
+    linkFree = begin + double(costs.boundaryBytes) / link.bytesPerSecond;
+    arrival.time = linkFree + link.latency;
+    timeline.transfers.push_back({a, from, to, begin, arrival.time});
+  }
+
+  const Schedule &schedule;
+  const Costs &costs;
+  Timeline timeline;
+  std::vector<double> free; // per rank
+  std::vector<Arrival> forward, backward, arrivedForward, arrivedBackward;
+  std::vector<Gathering> encoded, gradients; // per group
+  std::map<std::tuple<int, int, bool>, double> links;
+};
+
+/// The letter of an action in pictures.
+char letter(Work work) { return "FBIWesgd"[unsigned(work)]; }
+
+std::string number(double value) {
+  char text[32];
+  std::snprintf(text, sizeof text, "%.6g", value);
+  return text;
+}
+
+} // namespace
+
+double Timeline::busy(size_t rank) const {
+  double sum = 0;
+  for (const Span &span : ranks[rank])
+    sum += span.end - span.begin;
+  return sum;
+}
+
+double Timeline::exposed(size_t rank) const {
+  double sum = 0;
+  for (const Span &span : ranks[rank])
+    sum += span.exposed;
+  return sum;
+}
+
+double Timeline::bubbleFraction() const {
+  double sum = 0;
+  for (size_t r = 0; r < ranks.size(); ++r)
+    sum += busy(r);
+  return seconds > 0 ? 1 - sum / (seconds * double(ranks.size())) : 0;
+}
+
+Result<Timeline> execute(const Schedule &schedule, const Costs &costs) {
+  if (auto error = validate(schedule))
+    return *error;
+  size_t ranks = schedule.ranks.size();
+  auto sized = [&](const char *what, size_t want, size_t got) {
+    return Error{std::string("expected ") + what + " of " +
+                 std::to_string(want) + ", got " + std::to_string(got)};
+  };
+  if (costs.stages.size() != size_t(schedule.stages()))
+    return sized("costs: stages", schedule.stages(), costs.stages.size());
+  if (schedule.groupSize && costs.encoder.size() != ranks)
+    return sized("costs: encoder shares", ranks, costs.encoder.size());
+  if (!costs.links.empty() && costs.links.size() != ranks)
+    return sized("costs: links", ranks, costs.links.size());
+  for (const auto &row : costs.links)
+    if (row.size() != ranks)
+      return sized("costs: links", ranks, row.size());
+  return Executor(schedule, costs).run();
+}
+
+Costs equalCosts(const Schedule &schedule, StageTimes stage,
+                 EncoderTimes encoder) {
+  Costs costs;
+  costs.stages.assign(schedule.stages(), stage);
+  costs.encoder.assign(schedule.ranks.size(), encoder);
+  return costs;
+}
+
+std::vector<std::vector<Launch>> placeTransfers(const Schedule &schedule,
+                                                const Timeline &timeline) {
+  size_t ranks = schedule.ranks.size();
+  std::vector<std::vector<Transfer>> incoming(ranks);
+  for (const Transfer &transfer : timeline.transfers)
+    incoming[transfer.to].push_back(transfer);
+  std::vector<std::vector<Launch>> lists(ranks);
+  for (size_t r = 0; r < ranks; ++r) {
+    // At equal times by sender; transfers of one link stay in the sender's
+    // order.
+    std::vector<size_t> order(incoming[r].size());
+    std::iota(order.begin(), order.end(), size_t(0));
+    std::sort(order.begin(), order.end(), [&](size_t a, size_t b) {
+      const Transfer &x = incoming[r][a], &y = incoming[r][b];
+      return std::tuple(x.begin, x.from, a) < std::tuple(y.begin, y.from, b);
+    });
+    size_t next = 0;
+    for (const Span &span : timeline.ranks[r]) {
+      for (; next < incoming[r].size() &&
+             incoming[r][order[next]].begin <= span.begin;
+           ++next)
+        lists[r].push_back({Launch::Receive, incoming[r][order[next]].action,
+                            incoming[r][order[next]].from});
+      const Action &a = span.action;
+      lists[r].push_back({Launch::Compute, a, -1});
+      int to = a.work == Work::Forward ? a.stage + 1
+               : a.work == Work::Backward || a.work == Work::BackwardInput
+                   ? a.stage - 1
+                   : -1;
+      if (to >= 0 && to < schedule.stages() &&
+          schedule.rankOfStage[to] != int(r))
+        lists[r].push_back({Launch::Send, a, schedule.rankOfStage[to]});
+    }
+  }
+  return lists;
+}
+
+std::string drawText(const Timeline &timeline, int columns) {
+  std::string text;
+  double scale = timeline.seconds > 0 ? columns / timeline.seconds : 0;
+  for (size_t r = 0; r < timeline.ranks.size(); ++r) {
+    std::string line(columns, '.');
+    for (const Span &span : timeline.ranks[r]) {
+      size_t begin =
+          std::min<size_t>(size_t(span.begin * scale + 0.5), columns);
+      size_t end = std::min<size_t>(size_t(span.end * scale + 0.5), columns);
+      std::string label =
+          letter(span.action.work) + std::to_string(span.action.microBatch);
+      label.resize(std::max(label.size(), end - begin), '-');
+      line.replace(begin, end - begin, label, 0, end - begin);
+    }
+    std::string name = std::to_string(r);
+    text += "rank " + std::string(name.size() < 3 ? 3 - name.size() : 0, ' ') +
+            name + "  " + line + "\n";
+  }
+  return text;
+}
+
+std::string drawSvg(const Timeline &timeline) {
+  // Forward, backward, its input and weight half; encode, states and their
+  // gradients.
+  static const char *const colours[] = {"#8fb8de", "#f2b880", "#f2b880",
+                                        "#b7d7a8", "#c9a0dc", "#e4d3ee",
+                                        "#e4d3ee", "#a678c0"};
+  constexpr double width = 1600, row = 22, left = 60;
+  double scale = timeline.seconds > 0 ? width / timeline.seconds : 0;
+  std::string svg = "<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"" +
+                    number(left + width) + "\" height=\"" +
+                    number(row * double(timeline.ranks.size())) +
+                    "\" font-family=\"sans-serif\" font-size=\"10\">\n";
+  for (size_t r = 0; r < timeline.ranks.size(); ++r) {
+    double y = row * double(r);
+    svg += "<text x=\"4\" y=\"" + number(y + 14) + "\">rank " +
+           std::to_string(r) + "</text>\n";
+    for (const Span &span : timeline.ranks[r]) {
+      double x = left + span.begin * scale, w = (span.end - span.begin) * scale;
+      std::string name = toString(span.action);
+      svg += "<g><title>" + name + ": " + number(span.begin) + " s to " +
+             number(span.end) + " s</title><rect x=\"" + number(x) + "\" y=\"" +
+             number(y) + "\" width=\"" + number(w) + "\" height=\"" +
+             number(row - 2) + "\" fill=\"" +
+             colours[unsigned(span.action.work)] + "\" stroke=\"white\"/>";
+      std::string label = std::to_string(span.action.microBatch);
+      if (w > 7 * double(label.size()))
+        svg += "<text x=\"" + number(x + 2) + "\" y=\"" + number(y + 14) +
+               "\">" + label + "</text>";
+      svg += "</g>\n";
+    }
+  }
+  return svg + "</svg>\n";
+}
+
+std::string traceJson(const Timeline &timeline) {
+  std::string json = "{\"traceEvents\":[\n";
+  bool first = true;
+  auto event = [&](const std::string &body) {
+    json += (first ? "" : ",\n") + body;
+    first = false;
+  };
+  auto complete = [&](const std::string &name, int rank, int thread,
+                      double begin, double end) {
+    char times[96];
+    std::snprintf(times, sizeof times, "\"ts\":%.3f,\"dur\":%.3f", begin * 1e6,
+                  (end - begin) * 1e6);
+    event("{\"name\":\"" + name +
+          "\",\"ph\":\"X\",\"pid\":" + std::to_string(rank) +
+          ",\"tid\":" + std::to_string(thread) + "," + times + "}");
+  };
+  for (size_t r = 0; r < timeline.ranks.size(); ++r) {
+    event(
+        "{\"name\":\"process_name\",\"ph\":\"M\",\"pid\":" + std::to_string(r) +
+        ",\"args\":{\"name\":\"rank " + std::to_string(r) + "\"}}");
+    for (const Span &span : timeline.ranks[r])
+      complete(toString(span.action), int(r), 0, span.begin, span.end);
+  }
+  for (const Transfer &t : timeline.transfers)
+    complete("receive " + toString(t.action) + " from " +
+                 std::to_string(t.from),
+             t.to, 1, t.begin, t.end);
+  return json + "\n]}\n";
+}
+
+} // namespace llamac::plan
