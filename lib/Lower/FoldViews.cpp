@@ -43,6 +43,8 @@ namespace {
 struct Access {
   OpOperand *operand;
   ArrayRef<int64_t> shape; // of the view
+  // Of a subview, while its source still has the type that it was made for.
+  llvm::SmallBitVector droppedDims;
 };
 
 struct FoldViewsPass : llamac::impl::FoldViewsPassBase<FoldViewsPass> {
@@ -75,7 +77,9 @@ struct FoldViewsPass : llamac::impl::FoldViewsPassBase<FoldViewsPass> {
           kernelUses.push_back(&use);
         } else if (isa<memref::LoadOp, memref::StoreOp, affine::AffineLoadOp,
                        affine::AffineStoreOp, memref::SubViewOp>(user)) {
-          accesses.push_back({&use, typeOf(view).getShape()});
+          auto subview = dyn_cast<memref::SubViewOp>(user);
+          accesses.push_back({&use, typeOf(view).getShape(),
+                              subview ? subview.getDroppedDims() : llvm::SmallBitVector()});
         } else {
           return user->emitOpError("expects loads, stores and views of a buffer only");
         }
@@ -138,17 +142,17 @@ struct FoldViewsPass : llamac::impl::FoldViewsPassBase<FoldViewsPass> {
     Operation *user = access.operand->getOwner();
     if (auto subview = dyn_cast<memref::SubViewOp>(user)) {
       for (Operation *use : llvm::make_early_inc_range(subview->getUsers()))
-        if (failed(rewriteAccess(use, buffer, access.shape, subview)))
+        if (failed(rewriteAccess(use, buffer, access, subview)))
           return failure();
       subview.erase();
       return success();
     }
-    return rewriteAccess(user, buffer, access.shape, {});
+    return rewriteAccess(user, buffer, access, {});
   }
 
-  // Makes the load or store `user` of a view of `shape`, or of a subview of that,
-  // one of `buffer`.
-  LogicalResult rewriteAccess(Operation *user, Value buffer, ArrayRef<int64_t> shape,
+  // Makes the load or store `user` of the view of `access`, or of a subview of
+  // that, one of `buffer`.
+  LogicalResult rewriteAccess(Operation *user, Value buffer, const Access &access,
                               memref::SubViewOp subview) {
     MLIRContext *context = &getContext();
     SmallVector<AffineExpr> indices;
@@ -177,7 +181,6 @@ struct FoldViewsPass : llamac::impl::FoldViewsPassBase<FoldViewsPass> {
     bool affineAccess = isa<affine::AffineReadOpInterface, affine::AffineWriteOpInterface>(user);
     if (subview) {
       // Index of the source: offset + stride * index, for dropped dimensions the offset.
-      llvm::SmallBitVector dropped = subview.getDroppedDims();
       SmallVector<AffineExpr> source;
       size_t next = 0;
       for (auto [i, offset, stride] :
@@ -193,14 +196,14 @@ struct FoldViewsPass : llamac::impl::FoldViewsPassBase<FoldViewsPass> {
           expr = getAffineSymbolExpr(symbols++, context);
           operands.push_back(cast<Value>(offset));
         }
-        if (!dropped[i])
+        if (!access.droppedDims[i])
           expr = expr + indices[next++] * *step;
         source.push_back(expr);
       }
       indices = source;
     }
 
-    auto inBuffer = indicesIn(user, buffer, shape, indices);
+    auto inBuffer = indicesIn(user, buffer, access.shape, indices);
     if (failed(inBuffer))
       return failure();
     AffineMap map = AffineMap::get(dims, symbols, *inBuffer, context);
