@@ -254,9 +254,10 @@ std::optional<Error> verifyPartition(const PartitionProblem &problem,
 
 Partition equalCounts(const PartitionProblem &problem) {
   size_t stages = problem.stages.size(), blocks = problem.blocks.size();
+  size_t size = (blocks + stages - 1) / stages, fewer = size * stages - blocks;
   std::vector<size_t> begin{0};
   for (size_t s = 0; s < stages; ++s)
-    begin.push_back(begin.back() + blocks / stages + (s < blocks % stages));
+    begin.push_back(begin.back() + size - (s < (fewer + 1) / 2 || stages - s <= fewer / 2));
   return finish(problem, std::move(begin));
 }
 

@@ -173,6 +173,14 @@ TEST(Partition, VerifierRefusesWrongAnswers) {
   EXPECT_TRUE(verifyPartition(problem, good));
 }
 
+// Ten blocks on four stages by number alone: one fewer at both ends.
+TEST(Partition, EqualCounts) {
+  EXPECT_EQ(equalCounts(chain(std::vector<double>(10, 1), 4)).begin,
+            (std::vector<size_t>{0, 2, 5, 8, 10}));
+  EXPECT_EQ(equalCounts(chain(std::vector<double>(5, 1), 3)).begin,
+            (std::vector<size_t>{0, 1, 3, 5}));
+}
+
 TEST(Partition, RefusesWrongCosts) {
   PartitionProblem problem = chain({1, 2}, 1);
   problem.blocks[1].forward = -1;

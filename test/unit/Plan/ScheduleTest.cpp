@@ -89,7 +89,7 @@ TEST(Schedule, MicroBatchesInFlight) {
     EXPECT_EQ(one[r].residuals, 4 - r);
     EXPECT_EQ(one[r].carried, 0);
     EXPECT_EQ(zero[r].residuals, 4 - r);
-    EXPECT_EQ(zero[r].carried, std::max(r, 1));
+    EXPECT_EQ(zero[r].carried, r + 1);
     EXPECT_EQ(zero[r].both, 4);
   }
   EXPECT_EQ(inFlight(*gpipe(4, 8))[3].residuals, 8);

@@ -1,0 +1,164 @@
+//===- EncoderTest.cpp - Encoder work among the stages' work ---------------===//
+//
+// Part of llamac, under the Apache License v2.0 with LLVM Exceptions.
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+//
+//===----------------------------------------------------------------------===//
+#include "llamac/Parallelize/Plan/Balance.h"
+
+#include <cstdio>
+#include <gmock/gmock.h>
+
+using namespace llamac::plan;
+using testing::HasSubstr;
+
+namespace {
+
+// Operations of one sample of 192 text tokens and one image of four 336 px tiles.
+// D width, F feed-forward, S text tokens, N image tokens of the encoder, Nv of the
+// adapter, Dv encoder width. Matrices of a frozen layer have one backward product for
+// each forward one, trainable ones two; attention has two.
+BalanceModel model405B() {
+  constexpr double D = 16384, F = 53248, KV = 1024, S = 192, V = 128256;
+  constexpr double N = 2336, Nv = 2308, Dv = 1280;
+  constexpr double second = 400e12; // operations of one GPU; cancels in every ratio
+  auto cost = [&](const char *kind, double matrices, double attention, bool trainable) {
+    BlockCost block{kind, kind};
+    block.forward = (matrices + attention) / second;
+    block.backwardInput = (matrices + 2 * attention) / second;
+    block.backwardWeight = trainable ? matrices / second : 0;
+    return block;
+  };
+  BlockCost self = cost("self", S * 2 * (2 * D * D + 2 * D * KV + 3 * D * F),
+                        4 * S * S * D, false);
+  BlockCost cross =
+      cost("cross", S * 2 * (2 * D * D + 3 * D * F), 4 * S * Nv * D, true);
+  BlockCost side = cost("key_value", 2 * Nv * 2 * D * KV, 0, true);
+  BlockCost encoder =
+      cost("encoder", 40 * 2 * N * (4 * Dv * Dv + 2 * Dv * 5120) + 2 * 4 * 576 * 588 * Dv +
+                          2 * Nv * 7680 * D,
+           40 * 4 * N * N * Dv, true);
+  BalanceModel model;
+  model.encoder = {encoder.forward, encoder.backwardInput, encoder.backwardWeight};
+  auto add = [&](const BlockCost &block) {
+    model.blocks.push_back(block);
+    model.keyValue.push_back(block.kind == "cross"
+                                 ? StageTimes{side.forward, side.backwardInput,
+                                              side.backwardWeight}
+                                 : StageTimes{});
+  };
+  add({"embedding", "embedding"});
+  // Plan B: 126 self layers, 32 cross layers at 2, 7 + 5j, 156.
+  for (int layer = 0; layer < 158; ++layer)
+    add(layer == 2 || layer == 156 || (layer >= 7 && layer < 156 && (layer - 7) % 5 == 0)
+            ? cross
+            : self);
+  add(cost("head", 2 * S * V * D, 0, false));
+  return model;
+}
+
+// The counts are those of the specification's table for 405B at 336 px, with 32 cross
+// layers instead of 31.
+TEST(Encoder, OperationCounts) {
+  BalanceModel model = model405B();
+  double cross = 0, side = 0, text = 0;
+  int crosses = 0;
+  for (size_t b = 0; b < model.blocks.size(); ++b) {
+    side += model.keyValue[b].forward;
+    crosses += model.blocks[b].kind == "cross";
+    (model.blocks[b].kind == "cross" ? cross : text) += model.blocks[b].forward;
+  }
+  EXPECT_EQ(crosses, 32);
+  EXPECT_NEAR(model.encoder.forward * 400e12, 4.80e12 + 5.81e11, 1e10);
+  EXPECT_NEAR(side * 400e12, 4.80e12 / 31 * 32 * 1.0, 2e11);
+  EXPECT_NEAR(cross * 400e12, 3.85e13 / 31 * 32, 1e12);
+  EXPECT_NEAR(text * 400e12, 1.55e14, 1e12);
+}
+
+// The paper's stage comes out of the costs: on 32 stages nearly all have four
+// self-attention layers and one cross-attention layer.
+TEST(Encoder, PaperStageFromCosts) {
+  BalanceModel model = model405B();
+  PartitionProblem problem{model.blocks, std::vector<StageResource>(32)};
+  for (size_t b = 0; b < problem.blocks.size(); ++b) {
+    problem.blocks[b].forward += model.keyValue[b].forward;
+    problem.blocks[b].backwardInput += model.keyValue[b].backward();
+  }
+  auto partition = solvePartition(problem);
+  ASSERT_TRUE(partition);
+  EXPECT_FALSE(verifyPartition(problem, *partition));
+  int paper = 0;
+  for (size_t s = 0; s < 32; ++s) {
+    int self = 0, cross = 0;
+    for (size_t b = partition->begin[s]; b < partition->begin[s + 1]; ++b) {
+      self += problem.blocks[b].kind == "self";
+      cross += problem.blocks[b].kind == "cross";
+    }
+    paper += self == 4 && cross == 1;
+  }
+  EXPECT_GE(paper, 28);
+  EXPECT_LT(partition->gap(), 0.03);
+}
+
+// The table of the promises: see docs. Groups give every stage one image.
+TEST(Encoder, Balanced) {
+  BalanceModel model = model405B();
+  std::vector<Balance> rows;
+  for (int p : {16, 32})
+    for (int m : {16, 64, 128}) {
+      auto row = computeBalance(model, p, m, p / 8);
+      ASSERT_TRUE(row) << row.error();
+      EXPECT_FALSE(validate(row->schedule.schedule));
+      EXPECT_GE(row->firstStage, row->replicated) << p << ' ' << m;
+      if (m > 16) {
+        double promised = p == 16 ? (m == 64 ? 1.27 : 1.37) : (m == 64 ? 1.41 : 1.65);
+        EXPECT_LE(row->replicated, 1.03 * row->ideal) << p << ' ' << m;
+        EXPECT_GE(row->firstStageEqual, promised * row->replicated) << p << ' ' << m;
+      } else {
+        EXPECT_LE(row->replicated, row->outside);
+      }
+      rows.push_back(std::move(*row));
+    }
+  std::fputs(balanceTable(rows).c_str(), stdout);
+}
+
+// Each policy and every text schedule gives a possible order with all encoder work, and
+// compute time is conserved.
+TEST(Encoder, EveryPolicyIsPossible) {
+  for (auto &text : {*oneForwardOneBackward(4, 10), *gpipe(3, 5), *interleaved(4, 8, 2, 4),
+                     *zeroBubbleH1(4, 9), *oneForwardOneBackward(5, 3)})
+    for (int group : {1, 2, 3})
+      for (const EncoderPolicy &policy : encoderPolicies(text, group)) {
+        Costs costs = equalCosts(text, {1, 1, 1}, {0.3, 0.1, 0.2, 0.6});
+        auto placed = placeEncoder(text, costs, group, policy);
+        ASSERT_TRUE(placed) << placed.error();
+        auto timeline = execute(placed->schedule, costs);
+        EXPECT_NEAR(timeline->busy(0),
+                    execute(text, costs)->busy(0) + text.microBatches * 1.2, 1e-9);
+      }
+}
+
+// Encoder work that takes no time changes nothing; nothing is encoded after the first
+// forward or decoded before the last backward when it is placed outside.
+TEST(Encoder, Outside) {
+  auto text = oneForwardOneBackward(4, 8);
+  Costs costs = equalCosts(*text, {1, 1, 1}, {0.25, 0, 0, 0.5});
+  auto outside = placeEncoderOutside(*text, costs, 2);
+  ASSERT_TRUE(outside);
+  EXPECT_NEAR(outside->seconds, execute(*text, costs)->seconds + 8 * 0.75, 1e-9);
+  EXPECT_EQ(outside->encodedInFlight, 4);
+  auto inside = placeEncoder(*text, costs, 2);
+  EXPECT_LT(inside->seconds, outside->seconds);
+  auto free = placeEncoder(*text, equalCosts(*text, {1, 1, 1}, {}), 2);
+  EXPECT_NEAR(free->seconds, execute(*text, costs)->seconds, 1e-9);
+}
+
+TEST(Encoder, RefusesWrongGroups) {
+  auto text = oneForwardOneBackward(2, 4);
+  Costs costs = equalCosts(*text);
+  EXPECT_THAT(placeEncoder(*text, costs, 5).error(),
+              HasSubstr("groups of 1 to 4 micro-batches, got 5"));
+  EXPECT_THAT(placeEncoder(*text, costs, 0).error(), HasSubstr("got 0"));
+}
+
+} // namespace
