@@ -24,9 +24,22 @@ namespace mlir::llamac {
 using namespace mlir;
 using namespace mlir::llamac;
 
+// What a view is a view of.
+static Value skipViews(Value value) {
+  if (auto expand = value.getDefiningOp<tensor::ExpandShapeOp>())
+    return expand.getSrc();
+  if (auto collapse = value.getDefiningOp<tensor::CollapseShapeOp>())
+    return collapse.getSrc();
+  return value;
+}
+
 // Whether `value` is made in place of `tensor` already: through chains of outputs.
 static bool startsAt(Value value, Value tensor) {
   while (value != tensor) {
+    if (Value viewed = skipViews(value); viewed != value) {
+      value = viewed;
+      continue;
+    }
     auto result = dyn_cast<OpResult>(value);
     if (!result)
       return false;
@@ -38,15 +51,6 @@ static bool startsAt(Value value, Value tensor) {
       return false;
   }
   return true;
-}
-
-// Looks through a view of a view of the same type.
-static Value skipViews(Value value) {
-  if (auto expand = value.getDefiningOp<tensor::ExpandShapeOp>())
-    return expand.getSrc();
-  if (auto collapse = value.getDefiningOp<tensor::CollapseShapeOp>())
-    return collapse.getSrc();
-  return value;
 }
 
 // Makes an elementwise op that reads `tensor` at the place it writes `result`
@@ -153,7 +157,7 @@ struct PassDestinationsPass : llamac::impl::PassDestinationsPassBase<PassDestina
       Value value = result, buffer;
       if (place >= 0) {
         buffer = body.getArgument(place);
-        if (!startsAt(skipViews(value), tensors[place]) && !writeInPlace(value, tensors[place]))
+        if (!startsAt(value, tensors[place]) && !writeInPlace(value, tensors[place]))
           value = linalg::CopyOp::create(builder, value.getLoc(), value, tensors[place]).getResult(0);
       } else {
         buffer = body.addArgument(bufferOf(value.getType()), value.getLoc());

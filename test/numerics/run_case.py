@@ -32,7 +32,7 @@ import tempfile
 LOSS_TOLERANCE, TOLERANCE = 1e-5, 1e-4
 TINY_GRADIENT = 1e-3  # of the rms of its tensor
 BF16_ALLOWANCE, BF16_SMALL, BF16_ROUNDING = 2, 64, 2.0**-9
-SHOWN_FAILURES = 20
+SHOWN_FAILURES = 60
 
 
 class Tensor:
@@ -44,7 +44,7 @@ class Tensor:
 
 
 def fail(message: str, status: int = 2) -> None:
-    print(f"run_case: error: {message}", file=sys.stderr)
+    print(f"{pathlib.Path(sys.argv[0]).stem}: error: {message}", file=sys.stderr)
     sys.exit(status)
 
 
