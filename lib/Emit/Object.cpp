@@ -111,6 +111,20 @@ static llvm::Value *narrow(llvm::IRBuilder<> &b, llvm::Value *number) {
 // Replaces bf16 conversions by integer arithmetic, and bf16 loads and stores that
 // feed or take them by 16-bit integer ones.
 static void expandBFloat16(llvm::Function &function) {
+  // Arithmetic in bf16: in f32, rounded (exact enough: f32 has more than twice the digits).
+  for (llvm::Instruction &instruction : llvm::make_early_inc_range(llvm::instructions(function))) {
+    if (!instruction.getType()->isBFloatTy() ||
+        !(llvm::isa<llvm::BinaryOperator>(instruction) || llvm::isa<llvm::UnaryOperator>(instruction)))
+      continue;
+    llvm::IRBuilder<> b(&instruction);
+    llvm::Instruction *wide = instruction.clone();
+    for (llvm::Use &operand : wide->operands())
+      operand.set(b.CreateFPExt(operand.get(), b.getFloatTy()));
+    wide->mutateType(b.getFloatTy());
+    b.Insert(wide);
+    instruction.replaceAllUsesWith(b.CreateFPTrunc(wide, b.getBFloatTy()));
+    instruction.eraseFromParent();
+  }
   llvm::SmallVector<llvm::Instruction *> dead;
   for (llvm::Instruction &instruction : llvm::make_early_inc_range(llvm::instructions(function))) {
     llvm::IRBuilder<> b(&instruction);

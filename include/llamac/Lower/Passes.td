@@ -67,7 +67,8 @@ def DecomposePass : Pass<"llama-decompose", "mlir::func::FuncOp"> {
   let summary = "Replace every compute op by its meaning in linalg";
   let description = [{
     Calls the decomposition of every op that has one (DecompositionOpInterface);
-    llama.kernel stays. With `fast`, floating-point ops get
+    llama.kernel stays. A sum (also of rows by index) that is only added to an
+    argument is summed into that argument. With `fast`, floating-point ops get
     `fastmath<reassoc,contract>`, without which LLVM vectorizes no sum.
 
     Before:

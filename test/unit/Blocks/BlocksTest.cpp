@@ -94,4 +94,82 @@ func.func private @self_layer(%h: tensor<2x16x128xT>, %table: tensor<2x16x2x8xA>
 TEST(Blocks, SelfAttentionLayer) {
   expectFastIsReference(kSelfLayer, "f32", 1e-5);
   expectFastIsReference(kSelfLayer, "f64", 1e-12);
+  // Roundings to bf16 (half a unit is 2^-9) fall elsewhere where sums differ.
+  expectFastIsReference(kSelfLayer, "bf16", 0.02);
+}
+
+// Every kind of gradient, added to what is there: products, sums over rows, rows by
+// index, a gate.
+static const char *kGradients = R"mlir(
+func.func private @gradients(%dy: tensor<2x16x48xT>, %x: tensor<2x16x32xT>, %dx: tensor<2x16x32xT>,
+    %ids: tensor<2x16xi64> {test.below = 9 : i64}, %gate: tensor<1xT>, %w: tensor<48x32xA>,
+    %norm: tensor<32xA>, %bias: tensor<48xA>, %table: tensor<8x32xA>, %g: tensor<1xA>)
+    -> (tensor<48x32xA> {llama.in_place = 5 : i64}, tensor<32xA> {llama.in_place = 6 : i64},
+        tensor<48xA> {llama.in_place = 7 : i64}, tensor<8x32xA> {llama.in_place = 8 : i64},
+        tensor<1xA> {llama.in_place = 9 : i64}) attributes {llama.block} {
+  %0 = llama.linear_dw %dy, %x {accumulation = A} : (tensor<2x16x48xT>, tensor<2x16x32xT>) -> tensor<48x32xA>
+  %1 = llama.add %w, %0 : (tensor<48x32xA>, tensor<48x32xA>) -> tensor<48x32xA>
+  %2 = llama.rms_norm_dw %dx, %x {epsilon = 1.0e-5 : f64, statistics = A, accumulation = A} : (tensor<2x16x32xT>, tensor<2x16x32xT>) -> tensor<32xA>
+  %3 = llama.add %norm, %2 : (tensor<32xA>, tensor<32xA>) -> tensor<32xA>
+  %4 = llama.sum_rows %dy {accumulation = A} : (tensor<2x16x48xT>) -> tensor<48xA>
+  %5 = llama.add %bias, %4 : (tensor<48xA>, tensor<48xA>) -> tensor<48xA>
+  %6 = llama.embed_grad %dx, %ids {rows = 8 : i64, offset = 0 : i64, padding_index = 3 : i64, accumulation = A} : (tensor<2x16x32xT>, tensor<2x16xi64>) -> tensor<8x32xA>
+  %7 = llama.add %table, %6 : (tensor<8x32xA>, tensor<8x32xA>) -> tensor<8x32xA>
+  %8 = llama.gate_grad %dx, %x, %gate {rows = #llama.rows<none>, accumulation = A} : (tensor<2x16x32xT>, tensor<2x16x32xT>, tensor<1xT>) -> tensor<1xA>
+  %9 = llama.add %g, %8 : (tensor<1xA>, tensor<1xA>) -> tensor<1xA>
+  return %1, %3, %5, %7, %9 : tensor<48x32xA>, tensor<32xA>, tensor<48xA>, tensor<8x32xA>, tensor<1xA>
+}
+)mlir";
+
+TEST(Blocks, GradientsAreAddedInPlace) {
+  expectFastIsReference(kGradients, "f32", 1e-5);
+  expectFastIsReference(kGradients, "f64", 1e-12);
+  expectFastIsReference(kGradients, "bf16", 1e-5); // inputs are exact, sums in f32
+}
+
+// The vocabulary is large enough for rows to be shared among threads.
+static const char *kHead = R"mlir(
+func.func private @head(%h: tensor<2x48x32xT>, %labels: tensor<2x48xi64> {test.least = -2 : i64, test.below = 1000 : i64},
+    %norm: tensor<32xT>, %w: tensor<1000x32xT>) -> (tensor<1xA>, tensor<2x48x1000xA>) attributes {llama.block} {
+  %x = llama.rms_norm %h, %norm {epsilon = 1.0e-5 : f64, statistics = A} : (tensor<2x48x32xT>, tensor<32xT>) -> tensor<2x48x32xT>
+  %l = llama.linear %x, %w {accumulation = A, element_type = A} : (tensor<2x48x32xT>, tensor<1000x32xT>) -> tensor<2x48x1000xA>
+  %m = llama.row_max %l {statistics = A} : (tensor<2x48x1000xA>) -> tensor<2x48xA>
+  %s = llama.row_sum_exp %l, %m {statistics = A} : (tensor<2x48x1000xA>, tensor<2x48xA>) -> tensor<2x48xA>
+  %t = llama.target_logit %l, %labels {statistics = A} : (tensor<2x48x1000xA>, tensor<2x48xi64>) -> tensor<2x48xA>
+  %loss = llama.cross_entropy %m, %s, %t, %labels : (tensor<2x48xA>, tensor<2x48xA>, tensor<2x48xA>, tensor<2x48xi64>) -> tensor<1xA>
+  return %loss, %l : tensor<1xA>, tensor<2x48x1000xA>
+}
+)mlir";
+
+TEST(Blocks, HeadAndLoss) {
+  expectFastIsReference(kHead, "f32", 1e-5);
+  expectFastIsReference(kHead, "f64", 1e-12);
+  expectFastIsReference(kHead, "bf16", 0.01);
+}
+
+// Rows are summed by one thread each, columns too.
+TEST(Blocks, SameBitsForAnyNumberOfThreads) {
+  for (const char *text : {kSelfLayer, kGradients, kHead}) {
+    CompiledBlock block(withType(text, "f32"), false);
+    auto arguments = drawArguments(block, 2);
+    llrt_set_threads(1);
+    auto one = block(arguments);
+    llrt_set_threads(3);
+    auto three = block(arguments);
+    llrt_set_threads(1);
+    for (size_t i = 0; i < one.size(); ++i)
+      EXPECT_EQ(one[i].values, three[i].values) << "result " << i;
+  }
+}
+
+TEST(Blocks, ProcessorsWithoutBFloat16Round) {
+  expectFastIsReference(kSelfLayer, "bf16", 0.02, "x86-64-v3");
+  expectFastIsReference(kHead, "bf16", 0.01, "x86-64-v3");
+}
+
+// An executable needs no C library function for the fast code's sake.
+TEST(Blocks, NeedOnlyTheRuntime) {
+  for (const char *text : {kSelfLayer, kGradients, kHead})
+    EXPECT_THAT(CompiledBlock(withType(text, "bf16"), false).undefinedSymbols(),
+                Each(AnyOf(testing::StartsWith("llrt_"), Eq("memcpy"), Eq("memset"))));
 }

@@ -19,7 +19,7 @@ struct Array {
   std::string type; // f32, bf16, f64, i64
   int64_t elements = 0;
   int64_t inPlace = -1; // results: the argument whose place it takes
-  int64_t below = 0;    // i64 arguments: values are drawn from [least, below)
+  int64_t below = 2;    // i64 arguments: values are drawn from [least, below)
   int64_t least = 0;
   bool counts = false; // i64 arguments: values are 0, 1, 2, ... below `below`, again and again
   std::vector<double> values;
