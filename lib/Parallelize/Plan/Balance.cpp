@@ -1,4 +1,5 @@
-//===- Balance.cpp - What the encoder's placement is worth -----------------===//
+//===- Balance.cpp - What the encoder's placement is worth
+//-----------------===//
 //
 // Part of llamac, under the Apache License v2.0 with LLVM Exceptions.
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
@@ -24,25 +25,29 @@ std::vector<StageTimes> stageTimes(const std::vector<BlockCost> &blocks,
   std::vector<StageTimes> times(begin.size() - 1);
   for (size_t s = 0; s < times.size(); ++s)
     for (size_t b = begin[s]; b < begin[s + 1]; ++b)
-      add(times[s], blocks[b].forward, blocks[b].backwardInput, blocks[b].backwardWeight);
+      add(times[s], blocks[b].forward, blocks[b].backwardInput,
+          blocks[b].backwardWeight);
   return times;
 }
 
 } // namespace
 
-Result<Balance> computeBalance(const BalanceModel &model, int stages, int microBatches,
-                               int groupSize, const std::vector<std::vector<Link>> &links,
+Result<Balance> computeBalance(const BalanceModel &model, int stages,
+                               int microBatches, int groupSize,
+                               const std::vector<std::vector<Link>> &links,
                                int64_t boundaryBytes, double gatherSeconds,
                                double reduceSeconds) {
   size_t blocks = model.blocks.size();
   if (model.keyValue.size() != blocks)
-    return Error{"expected a key/value side for each of " + std::to_string(blocks) +
-                 " blocks, got " + std::to_string(model.keyValue.size())};
+    return Error{"expected a key/value side for each of " +
+                 std::to_string(blocks) + " blocks, got " +
+                 std::to_string(model.keyValue.size())};
   auto schedule = oneForwardOneBackward(stages, microBatches);
   if (!schedule)
     return Error{schedule.error()};
 
-  // The chain with key/value sides in its blocks; behind the encoder for the first stage.
+  // The chain with key/value sides in its blocks; behind the encoder for the
+  // first stage.
   PartitionProblem whole;
   whole.blocks = model.blocks;
   whole.stages.resize(stages);
@@ -57,7 +62,8 @@ Result<Balance> computeBalance(const BalanceModel &model, int stages, int microB
   Balance row;
   row.stages = stages;
   row.microBatches = microBatches;
-  row.ideal = (microBatches + stages - 1) * (work.forward + work.backward()) / stages;
+  row.ideal =
+      (microBatches + stages - 1) * (work.forward + work.backward()) / stages;
 
   // Replicated: key/value sides are actions of their own.
   auto partition = solvePartition(whole);
@@ -91,7 +97,8 @@ Result<Balance> computeBalance(const BalanceModel &model, int stages, int microB
   PartitionProblem chain = whole;
   chain.blocks.insert(chain.blocks.begin(),
                       {"encoder", "encoder", model.encoder.forward,
-                       model.encoder.backwardInput, model.encoder.backwardWeight});
+                       model.encoder.backwardInput,
+                       model.encoder.backwardWeight});
   auto first = solvePartition(chain);
   if (!first)
     return Error{first.error()};
@@ -101,7 +108,8 @@ Result<Balance> computeBalance(const BalanceModel &model, int stages, int microB
     return Error{timeline.error()};
   row.firstStage = timeline->seconds;
 
-  // On the first stage, layers cut by number; embedding and head go with the ends.
+  // On the first stage, layers cut by number; embedding and head go with the
+  // ends.
   PartitionProblem layers = whole;
   layers.blocks.assign(whole.blocks.begin() + 1, whole.blocks.end() - 1);
   if (auto error = checkProblem(layers))
@@ -118,14 +126,17 @@ Result<Balance> computeBalance(const BalanceModel &model, int stages, int microB
 }
 
 std::string balanceTable(const std::vector<Balance> &rows) {
-  std::string text = "   p    m    step s  / ideal  outside bubbles  first stage equal  "
-                     "first stage  encoder groups in flight\n";
+  std::string text =
+      "   p    m    step s  / ideal  outside bubbles  first stage equal  "
+      "first stage  encoder groups in flight\n";
   for (const Balance &row : rows) {
     char line[160];
-    std::snprintf(line, sizeof line, "%4d %4d %9.4f %8.4f %16.4f %18.4f %12.4f %9d\n",
-                  row.stages, row.microBatches, row.replicated, row.replicated / row.ideal,
-                  row.outside / row.replicated, row.firstStageEqual / row.replicated,
-                  row.firstStage / row.replicated, row.schedule.encodedInFlight);
+    std::snprintf(
+        line, sizeof line, "%4d %4d %9.4f %8.4f %16.4f %18.4f %12.4f %9d\n",
+        row.stages, row.microBatches, row.replicated,
+        row.replicated / row.ideal, row.outside / row.replicated,
+        row.firstStageEqual / row.replicated, row.firstStage / row.replicated,
+        row.schedule.encodedInFlight);
     text += line;
   }
   return text;

@@ -1,20 +1,22 @@
-//===- Encoder.cpp - Encoder work among the stages' work -------------------===//
+//===- Encoder.cpp - Encoder work among the stages' work
+//-------------------===//
 //
 // Part of llamac, under the Apache License v2.0 with LLVM Exceptions.
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 //
 //===----------------------------------------------------------------------===//
 //
-// List scheduling. Every rank proposes its next action and when it could start; the
-// earliest proposal of all ranks becomes true, and the proposals change. So a rank
-// decides with what is known at that time. In the steady state no rank idles, so encode
-// is forced on all ranks by one event, the first stage's progress: then all ranks are
-// delayed alike, and the pipeline stays in step.
+// List scheduling. Every rank proposes its next action and when it could start;
+// the earliest proposal of all ranks becomes true, and the proposals change. So
+// a rank decides with what is known at that time. In the steady state no rank
+// idles, so encode is forced on all ranks by one event, the first stage's
+// progress: then all ranks are delayed alike, and the pipeline stays in step.
 //
 //===----------------------------------------------------------------------===//
 #include "llamac/Parallelize/Plan/Encoder.h"
 
 #include <algorithm>
+#include <climits>
 #include <map>
 #include <tuple>
 
@@ -78,7 +80,8 @@ private:
     return size_t(stage) * out.microBatches + microBatch;
   }
 
-  /// states(g) before the first forward of g, states_gradient(g) after the last backward.
+  /// states(g) before the first forward of g, states_gradient(g) after the last
+  /// backward.
   std::vector<Action> withStates(const std::vector<Action> &list) const {
     std::map<int, size_t> last; // group -> its last backward in the list
     for (size_t i = 0; i < list.size(); ++i)
@@ -109,7 +112,8 @@ private:
       return forwardThere[slot(a.stage, a.microBatch)];
     case Work::Backward:
     case Work::BackwardInput:
-      return a.stage + 1 == stages ? 0 : backwardThere[slot(a.stage, a.microBatch)];
+      return a.stage + 1 == stages ? 0
+                                   : backwardThere[slot(a.stage, a.microBatch)];
     case Work::States:
       return gathered(encoded[a.microBatch], costs.gatherSeconds);
     default:
@@ -129,10 +133,11 @@ private:
                                              : t.backwardWeight;
     }
     const EncoderTimes &t = costs.encoder[r];
-    return groupLength(a.microBatch) * (a.work == Work::Encode           ? t.encode
-                                        : a.work == Work::States         ? t.states
-                                        : a.work == Work::StatesGradient ? t.statesGradient
-                                                                         : t.encodeBackward);
+    return groupLength(a.microBatch) * (a.work == Work::Encode   ? t.encode
+                                        : a.work == Work::States ? t.states
+                                        : a.work == Work::StatesGradient
+                                            ? t.statesGradient
+                                            : t.encodeBackward);
   }
 
   Proposal propose(size_t r) const {
@@ -144,7 +149,9 @@ private:
     }
     // The next encode: allowed since `opened`, forced since `due`.
     auto begunAt = [&](int microBatch) {
-      return microBatch < 0 ? 0.0 : firstStage[std::min(microBatch, out.microBatches - 1)];
+      return microBatch < 0
+                 ? 0.0
+                 : firstStage[std::min(microBatch, out.microBatches - 1)];
     };
     Proposal encode{kNever, {Work::Encode, -1, rank.encode}, false};
     if (rank.encode < out.groups()) {
@@ -155,10 +162,12 @@ private:
       if (due <= main.begin && encode.begin <= main.begin)
         return encode;
     }
-    Proposal backward{kNever, {Work::EncodeBackward, -1, rank.encodeBackward}, false};
+    Proposal backward{
+        kNever, {Work::EncodeBackward, -1, rank.encodeBackward}, false};
     if (rank.encodeBackward < out.groups()) {
-      backward.begin = std::max(
-          rank.free, gathered(reduced[rank.encodeBackward], costs.reduceSeconds));
+      backward.begin =
+          std::max(rank.free,
+                   gathered(reduced[rank.encodeBackward], costs.reduceSeconds));
       int late = rank.encodeBackward + policy.backlog;
       if (late < out.groups() &&
           gathered(reduced[late], costs.reduceSeconds) <= rank.free)
@@ -168,7 +177,8 @@ private:
       if (filler.begin < main.begin &&
           (rank.next == rank.list.size() ||
            (policy.fit < kNever &&
-            main.begin - filler.begin >= policy.fit * duration(r, filler.action))))
+            main.begin - filler.begin >=
+                policy.fit * duration(r, filler.action))))
         return filler;
     return main;
   }
@@ -189,12 +199,14 @@ private:
       if (a.stage == 0)
         firstStage[a.microBatch] = p.begin;
       if (a.stage + 1 < stages)
-        forwardThere[slot(a.stage + 1, a.microBatch)] = end + travel(a.stage, a.stage + 1);
+        forwardThere[slot(a.stage + 1, a.microBatch)] =
+            end + travel(a.stage, a.stage + 1);
       break;
     case Work::Backward:
     case Work::BackwardInput:
       if (a.stage > 0)
-        backwardThere[slot(a.stage - 1, a.microBatch)] = end + travel(a.stage, a.stage - 1);
+        backwardThere[slot(a.stage - 1, a.microBatch)] =
+            end + travel(a.stage, a.stage - 1);
       break;
     case Work::Encode:
       ++rank.encode;
@@ -230,15 +242,17 @@ private:
   std::vector<Gathering> encoded, reduced;         // per group
 };
 
-std::optional<Error> checkInput(const Schedule &schedule, const Costs &costs, int groupSize,
-                                const EncoderPolicy &policy) {
+std::optional<Error> checkInput(const Schedule &schedule, const Costs &costs,
+                                int groupSize, const EncoderPolicy &policy) {
   if (schedule.groupSize)
     return Error{"expected a schedule without encoder work"};
   if (groupSize < 1 || groupSize > schedule.microBatches)
-    return Error{"expected encoder groups of 1 to " + std::to_string(schedule.microBatches) +
+    return Error{"expected encoder groups of 1 to " +
+                 std::to_string(schedule.microBatches) +
                  " micro-batches, got " + std::to_string(groupSize)};
   if (policy.ahead < 1 || policy.lead < 1 || policy.backlog < 0)
-    return Error{"expected at least one group ahead, a lead of at least 1 and a backlog of "
+    return Error{"expected at least one group ahead, a lead of at least 1 and "
+                 "a backlog of "
                  "at least 0"};
   if (costs.encoder.size() != schedule.ranks.size())
     return Error{"expected costs: encoder shares of " +
@@ -268,48 +282,61 @@ Result<EncoderSchedule> finish(Schedule schedule, const Costs &costs,
 
 } // namespace
 
-Result<EncoderSchedule> placeEncoder(const Schedule &schedule, const Costs &costs,
-                                     int groupSize, const EncoderPolicy &policy) {
+Result<EncoderSchedule> placeEncoder(const Schedule &schedule,
+                                     const Costs &costs, int groupSize,
+                                     const EncoderPolicy &policy) {
   if (auto error = checkInput(schedule, costs, groupSize, policy))
     return *error;
-  return finish(Placer(schedule, costs, groupSize, policy).run(), costs, policy);
+  return finish(Placer(schedule, costs, groupSize, policy).run(), costs,
+                policy);
 }
 
-std::vector<EncoderPolicy> encoderPolicies(const Schedule &schedule, int groupSize) {
+std::vector<EncoderPolicy> encoderPolicies(const Schedule &schedule,
+                                           int groupSize) {
   int groups = (schedule.microBatches + groupSize - 1) / groupSize;
   std::vector<EncoderPolicy> policies;
   for (int backlog : {0, 2, 8, groups})
-    for (int ahead : {1, 2, 4, 8})
-      for (int lead : {1, 2})
-        for (double fit : {0.0, 0.75})
-          if (backlog <= groups && (ahead == 1 || ahead <= groups))
-            policies.push_back({ahead, lead, backlog, fit});
+    for (int ahead : {1, 2, 4, 8, 16, groups})
+      for (double fit : {0.0, 0.75})
+        if (backlog <= groups && ahead <= groups)
+          policies.push_back({ahead, 1, backlog, fit});
   return policies;
 }
 
-Result<EncoderSchedule> placeEncoder(const Schedule &schedule, const Costs &costs,
-                                     int groupSize) {
+Result<EncoderSchedule> placeEncoder(const Schedule &schedule,
+                                     const Costs &costs, int groupSize,
+                                     int mostInFlight) {
   if (auto error = checkInput(schedule, costs, groupSize, {}))
     return *error;
   std::optional<EncoderSchedule> best;
+  int least = INT_MAX;
   for (const EncoderPolicy &policy : encoderPolicies(schedule, groupSize)) {
-    auto result = finish(Placer(schedule, costs, groupSize, policy).run(), costs, policy);
+    auto result =
+        finish(Placer(schedule, costs, groupSize, policy).run(), costs, policy);
     if (!result)
       return result;
-    if (!best || result->seconds < best->seconds)
+    least = std::min(least, result->encodedInFlight);
+    if (result->encodedInFlight <= mostInFlight &&
+        (!best || result->seconds < best->seconds))
       best = std::move(*result);
   }
+  if (!best)
+    return Error{"expected memory for at least " + std::to_string(least) +
+                 " encoder groups of " + std::to_string(groupSize) +
+                 " micro-batches in flight, got " +
+                 std::to_string(mostInFlight)};
   return std::move(*best);
 }
 
-Result<EncoderSchedule> placeEncoderOutside(const Schedule &schedule, const Costs &costs,
-                                            int groupSize) {
+Result<EncoderSchedule> placeEncoderOutside(const Schedule &schedule,
+                                            const Costs &costs, int groupSize) {
   if (auto error = checkInput(schedule, costs, groupSize, {}))
     return *error;
   // Everything is ahead and due at once; everything waits until the end.
-  EncoderPolicy policy{schedule.microBatches, schedule.microBatches, schedule.microBatches,
-                       kNever};
-  return finish(Placer(schedule, costs, groupSize, policy).run(), costs, policy);
+  EncoderPolicy policy{schedule.microBatches, schedule.microBatches,
+                       schedule.microBatches, kNever};
+  return finish(Placer(schedule, costs, groupSize, policy).run(), costs,
+                policy);
 }
 
 } // namespace llamac::plan

@@ -257,7 +257,8 @@ Partition equalCounts(const PartitionProblem &problem) {
   size_t size = (blocks + stages - 1) / stages, fewer = size * stages - blocks;
   std::vector<size_t> begin{0};
   for (size_t s = 0; s < stages; ++s)
-    begin.push_back(begin.back() + size - (s < (fewer + 1) / 2 || stages - s <= fewer / 2));
+    begin.push_back(begin.back() + size -
+                    (s < (fewer + 1) / 2 || stages - s <= fewer / 2));
   return finish(problem, std::move(begin));
 }
 

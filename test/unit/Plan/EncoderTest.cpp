@@ -1,4 +1,5 @@
-//===- EncoderTest.cpp - Encoder work among the stages' work ---------------===//
+//===- EncoderTest.cpp - Encoder work among the stages' work
+//---------------===//
 //
 // Part of llamac, under the Apache License v2.0 with LLVM Exceptions.
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
@@ -14,15 +15,17 @@ using testing::HasSubstr;
 
 namespace {
 
-// Operations of one sample of 192 text tokens and one image of four 336 px tiles.
-// D width, F feed-forward, S text tokens, N image tokens of the encoder, Nv of the
-// adapter, Dv encoder width. Matrices of a frozen layer have one backward product for
-// each forward one, trainable ones two; attention has two.
+// Operations of one sample of 192 text tokens and one image of four 336 px
+// tiles. D width, F feed-forward, S text tokens, N image tokens of the encoder,
+// Nv of the adapter, Dv encoder width. Matrices of a frozen layer have one
+// backward product for each forward one, trainable ones two; attention has two.
 BalanceModel model405B() {
   constexpr double D = 16384, F = 53248, KV = 1024, S = 192, V = 128256;
   constexpr double N = 2336, Nv = 2308, Dv = 1280;
-  constexpr double second = 400e12; // operations of one GPU; cancels in every ratio
-  auto cost = [&](const char *kind, double matrices, double attention, bool trainable) {
+  constexpr double second =
+      400e12; // operations of one GPU; cancels in every ratio
+  auto cost = [&](const char *kind, double matrices, double attention,
+                  bool trainable) {
     BlockCost block{kind, kind};
     block.forward = (matrices + attention) / second;
     block.backwardInput = (matrices + 2 * attention) / second;
@@ -34,31 +37,33 @@ BalanceModel model405B() {
   BlockCost cross =
       cost("cross", S * 2 * (2 * D * D + 3 * D * F), 4 * S * Nv * D, true);
   BlockCost side = cost("key_value", 2 * Nv * 2 * D * KV, 0, true);
-  BlockCost encoder =
-      cost("encoder", 40 * 2 * N * (4 * Dv * Dv + 2 * Dv * 5120) + 2 * 4 * 576 * 588 * Dv +
-                          2 * Nv * 7680 * D,
-           40 * 4 * N * N * Dv, true);
+  BlockCost encoder = cost("encoder",
+                           40 * 2 * N * (4 * Dv * Dv + 2 * Dv * 5120) +
+                               2 * 4 * 576 * 588 * Dv + 2 * Nv * 7680 * D,
+                           40 * 4 * N * N * Dv, true);
   BalanceModel model;
-  model.encoder = {encoder.forward, encoder.backwardInput, encoder.backwardWeight};
+  model.encoder = {encoder.forward, encoder.backwardInput,
+                   encoder.backwardWeight};
   auto add = [&](const BlockCost &block) {
     model.blocks.push_back(block);
-    model.keyValue.push_back(block.kind == "cross"
-                                 ? StageTimes{side.forward, side.backwardInput,
-                                              side.backwardWeight}
-                                 : StageTimes{});
+    model.keyValue.push_back(
+        block.kind == "cross"
+            ? StageTimes{side.forward, side.backwardInput, side.backwardWeight}
+            : StageTimes{});
   };
   add({"embedding", "embedding"});
   // Plan B: 126 self layers, 32 cross layers at 2, 7 + 5j, 156.
   for (int layer = 0; layer < 158; ++layer)
-    add(layer == 2 || layer == 156 || (layer >= 7 && layer < 156 && (layer - 7) % 5 == 0)
+    add(layer == 2 || layer == 156 ||
+                (layer >= 7 && layer < 156 && (layer - 7) % 5 == 0)
             ? cross
             : self);
   add(cost("head", 2 * S * V * D, 0, false));
   return model;
 }
 
-// The counts are those of the specification's table for 405B at 336 px, with 32 cross
-// layers instead of 31.
+// The counts are those of the specification's table for 405B at 336 px, with 32
+// cross layers instead of 31.
 TEST(Encoder, OperationCounts) {
   BalanceModel model = model405B();
   double cross = 0, side = 0, text = 0;
@@ -111,9 +116,11 @@ TEST(Encoder, Balanced) {
       EXPECT_FALSE(validate(row->schedule.schedule));
       EXPECT_GE(row->firstStage, row->replicated) << p << ' ' << m;
       if (m > 16) {
-        double promised = p == 16 ? (m == 64 ? 1.27 : 1.37) : (m == 64 ? 1.41 : 1.65);
+        double promised =
+            p == 16 ? (m == 64 ? 1.27 : 1.37) : (m == 64 ? 1.41 : 1.65);
         EXPECT_LE(row->replicated, 1.03 * row->ideal) << p << ' ' << m;
-        EXPECT_GE(row->firstStageEqual, promised * row->replicated) << p << ' ' << m;
+        EXPECT_GE(row->firstStageEqual, promised * row->replicated)
+            << p << ' ' << m;
       } else {
         EXPECT_LE(row->replicated, row->outside);
       }
@@ -122,11 +129,12 @@ TEST(Encoder, Balanced) {
   std::fputs(balanceTable(rows).c_str(), stdout);
 }
 
-// Each policy and every text schedule gives a possible order with all encoder work, and
-// compute time is conserved.
+// Each policy and every text schedule gives a possible order with all encoder
+// work, and compute time is conserved.
 TEST(Encoder, EveryPolicyIsPossible) {
-  for (auto &text : {*oneForwardOneBackward(4, 10), *gpipe(3, 5), *interleaved(4, 8, 2, 4),
-                     *zeroBubbleH1(4, 9), *oneForwardOneBackward(5, 3)})
+  for (auto &text :
+       {*oneForwardOneBackward(4, 10), *gpipe(3, 5), *interleaved(4, 8, 2, 4),
+        *zeroBubbleH1(4, 9), *oneForwardOneBackward(5, 3)})
     for (int group : {1, 2, 3})
       for (const EncoderPolicy &policy : encoderPolicies(text, group)) {
         Costs costs = equalCosts(text, {1, 1, 1}, {0.3, 0.1, 0.2, 0.6});
@@ -134,18 +142,20 @@ TEST(Encoder, EveryPolicyIsPossible) {
         ASSERT_TRUE(placed) << placed.error();
         auto timeline = execute(placed->schedule, costs);
         EXPECT_NEAR(timeline->busy(0),
-                    execute(text, costs)->busy(0) + text.microBatches * 1.2, 1e-9);
+                    execute(text, costs)->busy(0) + text.microBatches * 1.2,
+                    1e-9);
       }
 }
 
-// Encoder work that takes no time changes nothing; nothing is encoded after the first
-// forward or decoded before the last backward when it is placed outside.
+// Encoder work that takes no time changes nothing; nothing is encoded after the
+// first forward or decoded before the last backward when it is placed outside.
 TEST(Encoder, Outside) {
   auto text = oneForwardOneBackward(4, 8);
   Costs costs = equalCosts(*text, {1, 1, 1}, {0.25, 0, 0, 0.5});
   auto outside = placeEncoderOutside(*text, costs, 2);
   ASSERT_TRUE(outside);
-  EXPECT_NEAR(outside->seconds, execute(*text, costs)->seconds + 8 * 0.75, 1e-9);
+  EXPECT_NEAR(outside->seconds, execute(*text, costs)->seconds + 8 * 0.75,
+              1e-9);
   EXPECT_EQ(outside->encodedInFlight, 4);
   auto inside = placeEncoder(*text, costs, 2);
   EXPECT_LT(inside->seconds, outside->seconds);
@@ -153,12 +163,27 @@ TEST(Encoder, Outside) {
   EXPECT_NEAR(free->seconds, execute(*text, costs)->seconds, 1e-9);
 }
 
+// A cap on groups in flight is obeyed, and the number in the error works.
+TEST(Encoder, MemoryCap) {
+  auto text = oneForwardOneBackward(4, 24);
+  Costs costs = equalCosts(*text, {1, 1, 1}, {0.25, 0.1, 0.2, 0.5});
+  EXPECT_GT(placeEncoder(*text, costs, 2)->encodedInFlight, 5);
+  auto capped = placeEncoder(*text, costs, 2, 5);
+  ASSERT_TRUE(capped) << capped.error();
+  EXPECT_LE(capped->encodedInFlight, 5);
+  auto none = placeEncoder(*text, costs, 2, 1);
+  ASSERT_FALSE(none);
+  int works = std::stoi(none.error().substr(none.error().find("least") + 6));
+  EXPECT_TRUE(placeEncoder(*text, costs, 2, works));
+  EXPECT_FALSE(placeEncoder(*text, costs, 2, works - 1));
+}
+
 TEST(Encoder, RefusesWrongGroups) {
   auto text = oneForwardOneBackward(2, 4);
   Costs costs = equalCosts(*text);
-  EXPECT_THAT(placeEncoder(*text, costs, 5).error(),
+  EXPECT_THAT(placeEncoder(*text, costs, 5, 9).error(),
               HasSubstr("groups of 1 to 4 micro-batches, got 5"));
-  EXPECT_THAT(placeEncoder(*text, costs, 0).error(), HasSubstr("got 0"));
+  EXPECT_THAT(placeEncoder(*text, costs, 0, 9).error(), HasSubstr("got 0"));
 }
 
 } // namespace
