@@ -9,15 +9,9 @@
 
 #include "dialects/Dist/IR/Dist.h"
 #include "dialects/Llama/IR/Llama.h"
-#ifdef LLAMAC_HAS_TRAIN
-#include "llamac/Train/Passes.h"
-#endif
-#ifdef LLAMAC_HAS_PARALLELIZE
-#include "llamac/Parallelize/Passes.h"
-#endif
-#ifdef LLAMAC_HAS_LOWER
 #include "llamac/Lower/Passes.h"
-#endif
+#include "llamac/Parallelize/Passes.h"
+#include "llamac/Train/Passes.h"
 #include "mlir/InitAllDialects.h"
 #include "mlir/InitAllExtensions.h"
 #include "mlir/InitAllPasses.h"
@@ -29,24 +23,16 @@ inline void registerToolDialects(DialectRegistry &registry) {
   registerAllDialects(registry);
   registerAllExtensions(registry);
   registry.insert<llama::LlamaDialect, dist::DistDialect>();
-#ifdef LLAMAC_HAS_LOWER
   registerKernelBufferization(registry);
-#endif
 }
 
 /// Upstream's passes and ours, in the order of the data flow.
 inline void registerToolPasses() {
   registerAllPasses();
-#ifdef LLAMAC_HAS_TRAIN
   registerTrainPasses();
-#endif
-#ifdef LLAMAC_HAS_PARALLELIZE
   registerParallelizePasses();
-#endif
-#ifdef LLAMAC_HAS_LOWER
   registerLowerPasses();
   registerLowerBlocksPipeline();
-#endif
 }
 
 } // namespace mlir::llamac

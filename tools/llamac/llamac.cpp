@@ -16,12 +16,10 @@
 #include "tools/llamac/Arguments.h"
 
 #include "llamac/Driver/Pipeline.h"
+#include "llamac/Emit/Emit.h"
 #include "llamac/Import/BuildModel.h"
 #include "llamac/Import/ModelConfig.h"
 #include "llamac/Import/Statistics.h"
-#ifdef LLAMAC_HAS_EMIT
-#include "llamac/Emit/Emit.h"
-#endif
 
 #include "mlir/IR/Verifier.h"
 #include "mlir/Parser/Parser.h"
@@ -309,16 +307,11 @@ static int run(Command &command, bool isCompile) {
   if (to < Step::Emit)
     return writeModule(module, output.empty() ? "-" : output);
   TimingScope emitting = total.nest("Emit");
-#ifdef LLAMAC_HAS_EMIT
   EmitOptions emit;
   emit.cpu = command.options.cpu;
   if (failed(emitExecutable(module, emit, output)))
     return kWrongInput;
   return kDone;
-#else
-  return report("--compile-to=emit: not available in this version; expected " +
-                llvm::join(ArrayRef(kStepNames).drop_back(), ", "));
-#endif
 }
 
 static int runImport(ArrayRef<const char *> rest) {
