@@ -1,28 +1,32 @@
-//===- Deadlock.cpp - A proof that no rank waits for ever ------------------===//
+//===- Deadlock.cpp - A proof that no rank waits for ever
+//------------------===//
 //
 // Part of llamac, under the Apache License v2.0 with LLVM Exceptions.
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 //
 //===----------------------------------------------------------------------===//
 //
-// The graph has three nodes per action (launch, start, done) and a hub per collective:
+// The graph has three nodes per action (launch, start, done) and a hub per
+// collective:
 //
-//   launch(i) -> launch(i+1)      done(i) -> launch(i+1)      if i blocks the host
-//   launch -> start -> done       done(previous on stream) -> start
-//   done(awaited) -> start        start of each member -> hub -> done of each member
-//   start(send) -> done(receive)  start(receive) -> done(send)
-//   done(0 .. i-D) -> launch(i)   for a launch queue of D actions
+//   launch(i) -> launch(i+1)      done(i) -> launch(i+1)      if i blocks the
+//   host launch -> start -> done       done(previous on stream) -> start
+//   done(awaited) -> start        start of each member -> hub -> done of each
+//   member start(send) -> done(receive)  start(receive) -> done(send) done(0 ..
+//   i-D) -> launch(i)   for a launch queue of D actions
 //
-// A node whose predecessors are all done can run, so running nodes in any order until
-// none is left tells whether there is a cycle. More queue only takes edges away: what ran
-// with D runs with D + 1. So the smallest D comes out of one run that raises D whenever it
-// is stuck. If no D helps, the shortest cycle among the rest is printed.
+// A node whose predecessors are all done can run, so running nodes in any order
+// until none is left tells whether there is a cycle. More queue only takes
+// edges away: what ran with D runs with D + 1. So the smallest D comes out of
+// one run that raises D whenever it is stuck. If no D helps, the shortest cycle
+// among the rest is printed.
 //
 //===----------------------------------------------------------------------===//
 #include "llamac/Parallelize/Plan/Deadlock.h"
 
 #include <algorithm>
 #include <climits>
+#include <limits>
 #include <map>
 #include <set>
 #include <tuple>
@@ -33,8 +37,8 @@ namespace llamac::plan {
 namespace {
 
 const char *name(CallKind kind) {
-  static const char *const names[] = {"send", "receive", "all_reduce", "all_gather",
-                                      "reduce_scatter"};
+  static const char *const names[] = {"send", "receive", "all_reduce",
+                                      "all_gather", "reduce_scatter"};
   return names[unsigned(kind)];
 }
 bool isPair(const Call &call) {
@@ -70,10 +74,12 @@ public:
 
 private:
   int classes() const { return int(program.classes.size()); }
-  const LaunchedAction &at(Place p) const { return program.classes[p.cls].actions[p.action]; }
+  const LaunchedAction &at(Place p) const {
+    return program.classes[p.cls].actions[p.action];
+  }
   std::string where(Place p) const {
-    return program.classes[p.cls].name + ", action " + std::to_string(p.action) + " (" +
-           at(p).location + ")";
+    return program.classes[p.cls].name + ", action " +
+           std::to_string(p.action) + " (" + at(p).location + ")";
   }
   void fault(const char *rule, std::string message) {
     structural |= rule[1] <= '3';
@@ -87,7 +93,8 @@ private:
       for (int i = 0; i < int(program.classes[c].actions.size()); ++i) {
         const LaunchedAction &a = at({c, i});
         auto member = [&](int communicator) {
-          if (communicator < 0 || communicator >= int(program.communicators.size()))
+          if (communicator < 0 ||
+              communicator >= int(program.communicators.size()))
             return false;
           const auto &members = program.communicators[communicator].classes;
           return std::find(members.begin(), members.end(), c) != members.end();
@@ -97,14 +104,18 @@ private:
             fault("R1", where({c, i}) + " calls " + name(call.kind) +
                             " on a communicator that it does not belong to");
           else if (isPair(call)) {
-            const auto &members = program.communicators[call.communicator].classes;
-            if (call.peer == c ||
-                std::find(members.begin(), members.end(), call.peer) == members.end())
-              fault("R1", where({c, i}) + " names a peer that is not on communicator '" +
-                              program.communicators[call.communicator].name + "'");
+            const auto &members =
+                program.communicators[call.communicator].classes;
+            if (call.peer == c || std::find(members.begin(), members.end(),
+                                            call.peer) == members.end())
+              fault("R1", where({c, i}) +
+                              " names a peer that is not on communicator '" +
+                              program.communicators[call.communicator].name +
+                              "'");
           }
           if (call.gradient >= int(program.classes[c].gradients.size()))
-            fault("R9", where({c, i}) + " reduces a gradient that is not declared");
+            fault("R9",
+                  where({c, i}) + " reduces a gradient that is not declared");
         }
         if (a.creates >= 0 && !member(a.creates))
           fault("R1", where({c, i}) + " creates a communicator of others");
@@ -120,11 +131,14 @@ private:
     for (int i = 0; i < int(actions.size()); ++i) {
       const LaunchedAction &a = actions[i];
       for (const Call &call : a.calls) {
-        auto [first, isNew] = streamOf.try_emplace(call.communicator, Place{c, i});
+        auto [first, isNew] =
+            streamOf.try_emplace(call.communicator, Place{c, i});
         if (!isNew && at(first->second).stream != a.stream)
-          fault("R2", "communicator '" + program.communicators[call.communicator].name +
-                          "' is on stream " + std::to_string(at(first->second).stream) +
-                          " in " + where(first->second) + " and on stream " +
+          fault("R2", "communicator '" +
+                          program.communicators[call.communicator].name +
+                          "' is on stream " +
+                          std::to_string(at(first->second).stream) + " in " +
+                          where(first->second) + " and on stream " +
                           std::to_string(a.stream) + " in " + where({c, i}));
       }
       for (int event : a.awaits)
@@ -134,14 +148,17 @@ private:
       recorded.insert(a.records.begin(), a.records.end());
       bool drains = a.drains || a.creates >= 0;
       if (drains && begun)
-        fault("R5", where({c, i}) + (a.creates >= 0 ? " creates communicator '" +
-                                                          program.communicators[a.creates].name +
-                                                          "' after the step has begun"
-                                                    : " drains the device after the step "
-                                                      "has begun"));
+        fault("R5",
+              where({c, i}) + (a.creates >= 0
+                                   ? " creates communicator '" +
+                                         program.communicators[a.creates].name +
+                                         "' after the step has begun"
+                                   : " drains the device after the step "
+                                     "has begun"));
       begun |= !drains;
       if (a.conditional && !a.calls.empty())
-        fault("R8", where({c, i}) + " communicates under control that depends on data");
+        fault("R8", where({c, i}) +
+                        " communicates under control that depends on data");
     }
   }
 
@@ -157,13 +174,16 @@ private:
         uint32_t &axes = done[call.gradient];
         if (call.count != gradient.count || call.type != gradient.type)
           fault("R9", "gradient '" + gradient.name + "' of " +
-                          std::to_string(gradient.count) + " elements of type " +
-                          std::to_string(gradient.type) + " is reduced as " +
-                          std::to_string(call.count) + " of type " +
-                          std::to_string(call.type) + " in " + where({c, i}));
+                          std::to_string(gradient.count) +
+                          " elements of type " + std::to_string(gradient.type) +
+                          " is reduced as " + std::to_string(call.count) +
+                          " of type " + std::to_string(call.type) + " in " +
+                          where({c, i}));
         if (axes & call.axes)
-          fault("R9", "gradient '" + gradient.name + "' is reduced twice over one axis: in " +
-                          where({c, last[call.gradient]}) + " and in " + where({c, i}));
+          fault("R9", "gradient '" + gradient.name +
+                          "' is reduced twice over one axis: in " +
+                          where({c, last[call.gradient]}) + " and in " +
+                          where({c, i}));
         if (call.axes & ~gradient.partialAxes)
           fault("R9", "gradient '" + gradient.name +
                           "' is reduced over an axis on which it is whole in " +
@@ -174,9 +194,10 @@ private:
     for (size_t g = 0; g < cls.gradients.size(); ++g)
       if (cls.gradients[g].partialAxes & ~done[g])
         fault("R9", cls.name + ": gradient '" + cls.gradients[g].name +
-                        "' is not reduced over every axis on which it is partial (axes " +
-                        std::to_string(cls.gradients[g].partialAxes) + ", reduced " +
-                        std::to_string(done[g]) + ", as bits)");
+                        "' is not reduced over every axis on which it is "
+                        "partial (axes " +
+                        std::to_string(cls.gradients[g].partialAxes) +
+                        ", reduced " + std::to_string(done[g]) + ", as bits)");
   }
 
   void residency(int c) {
@@ -184,11 +205,12 @@ private:
       return;
     int blocks = 0;
     for (const Communicator &communicator : program.communicators)
-      if (std::find(communicator.classes.begin(), communicator.classes.end(), c) !=
-          communicator.classes.end())
+      if (std::find(communicator.classes.begin(), communicator.classes.end(),
+                    c) != communicator.classes.end())
         blocks += communicator.blocks;
     if (blocks > program.multiprocessors)
-      fault("R6", program.classes[c].name + ": communicators in flight can hold " +
+      fault("R6", program.classes[c].name +
+                      ": communicators in flight can hold " +
                       std::to_string(blocks) + " multiprocessors of " +
                       std::to_string(program.multiprocessors));
   }
@@ -196,7 +218,8 @@ private:
   /// Pairs the k-th calls; fills `pairs` and `meetings`.
   void match() {
     using Calls = std::vector<std::pair<Place, const Call *>>;
-    std::map<std::tuple<int, int, int>, std::pair<Calls, Calls>> sends; // communicator, from, to
+    std::map<std::tuple<int, int, int>, std::pair<Calls, Calls>>
+        sends; // communicator, from, to
     std::vector<std::map<int, Calls>> collectives(program.communicators.size());
     std::map<int, std::map<int, Place>> creations;
     for (int c = 0; c < classes(); ++c)
@@ -204,28 +227,32 @@ private:
         const LaunchedAction &a = at({c, i});
         for (const Call &call : a.calls)
           if (call.kind == CallKind::Send)
-            sends[{call.communicator, c, call.peer}].first.push_back({{c, i}, &call});
+            sends[{call.communicator, c, call.peer}].first.push_back(
+                {{c, i}, &call});
           else if (call.kind == CallKind::Receive)
-            sends[{call.communicator, call.peer, c}].second.push_back({{c, i}, &call});
+            sends[{call.communicator, call.peer, c}].second.push_back(
+                {{c, i}, &call});
           else
             collectives[call.communicator][c].push_back({{c, i}, &call});
-        if (a.creates >= 0 && !creations[a.creates].try_emplace(c, Place{c, i}).second)
+        if (a.creates >= 0 &&
+            !creations[a.creates].try_emplace(c, Place{c, i}).second)
           fault("R1", where({c, i}) + " creates a communicator a second time");
       }
 
     auto differ = [&](const Call &a, const Call &b) -> const char * {
-      return a.tag != b.tag         ? "tensor"
-             : a.count != b.count   ? "count"
-             : a.type != b.type     ? "type"
-                                    : nullptr;
+      return a.tag != b.tag       ? "tensor"
+             : a.count != b.count ? "count"
+             : a.type != b.type   ? "type"
+                                  : nullptr;
     };
     for (auto &[key, lists] : sends) {
       auto &[out, in] = lists;
       for (size_t k = 0; k < std::max(out.size(), in.size()); ++k) {
         if (k >= out.size() || k >= in.size()) {
           Place place = k < out.size() ? out[k].first : in[k].first;
-          fault("R1", where(place) + (k < out.size() ? " sends, but nothing receives it"
-                                                     : " receives, but nothing sends it"));
+          fault("R1", where(place) + (k < out.size()
+                                          ? " sends, but nothing receives it"
+                                          : " receives, but nothing sends it"));
           break;
         }
         if (const char *what = differ(*out[k].second, *in[k].second)) {
@@ -252,17 +279,18 @@ private:
         for (int c : members) {
           if (k >= collectives[q][c].size()) {
             fault("R1", where(firstPlace) + ": " + name(firstCall->kind) +
-                            " on communicator '" + communicator + "' has no partner in " +
-                            program.classes[c].name);
+                            " on communicator '" + communicator +
+                            "' has no partner in " + program.classes[c].name);
             return;
           }
           auto &[place, call] = collectives[q][c][k];
-          const char *what =
-              call->kind != firstCall->kind ? "kind" : differ(*call, *firstCall);
+          const char *what = call->kind != firstCall->kind
+                                 ? "kind"
+                                 : differ(*call, *firstCall);
           if (what) {
-            fault("R1", "call " + std::to_string(k) + " on communicator '" + communicator +
-                            "' differs in " + what + ": " + where(firstPlace) + " and " +
-                            where(place));
+            fault("R1", "call " + std::to_string(k) + " on communicator '" +
+                            communicator + "' differs in " + what + ": " +
+                            where(firstPlace) + " and " + where(place));
             return;
           }
           meeting.push_back(place);
@@ -276,7 +304,8 @@ private:
         meeting.push_back(place);
       if (meeting.size() != program.communicators[q].classes.size())
         fault("R1", where(meeting[0]) + " creates communicator '" +
-                        program.communicators[q].name + "', but not all its members do");
+                        program.communicators[q].name +
+                        "', but not all its members do");
       meetings.push_back(std::move(meeting));
     }
   }
@@ -293,14 +322,15 @@ private:
 
   void memory(int c) {
     const auto &actions = program.classes[c].actions;
-    // before[i][s]: how many actions of stream s are done when action i starts, as far as
-    // this class's host, streams and events tell.
+    // before[i][s]: how many actions of stream s are done when action i starts,
+    // as far as this class's host, streams and events tell.
     std::map<int, int> streamNumber;
     for (const LaunchedAction &a : actions)
       streamNumber.try_emplace(a.stream, int(streamNumber.size()));
     size_t streams = streamNumber.size();
-    std::vector<int> before(actions.size() * streams, 0), number(actions.size()),
-        position(actions.size()), last(streams, -1), host(streams, 0);
+    std::vector<int> before(actions.size() * streams, 0),
+        number(actions.size()), position(actions.size()), last(streams, -1),
+        host(streams, 0);
     std::unordered_map<int, int> recorder;
     auto join = [&](int *into, int done) { // that action `done` is done
       const int *from = &before[done * streams];
@@ -364,15 +394,19 @@ private:
               break;
             covered = old.end;
             if (old.value != access.value)
-              fault("R7", where({c, i}) + " reads " + range + " and finds the value of " +
-                              (old.writer < 0 ? "the start" : where({c, old.writer})));
+              fault("R7", where({c, i}) + " reads " + range +
+                              " and finds the value of " +
+                              (old.writer < 0 ? "the start"
+                                              : where({c, old.writer})));
             else if (!ordered(old.writer, i))
               fault("R7", where({c, i}) + " reads " + range + ", which " +
-                              where({c, old.writer}) + " may not have written yet");
+                              where({c, old.writer}) +
+                              " may not have written yet");
             old.readers.push_back(i);
           }
           if (covered < access.end)
-            fault("R7", where({c, i}) + " reads " + range + ", which nothing has written");
+            fault("R7", where({c, i}) + " reads " + range +
+                            ", which nothing has written");
           continue;
         }
         while (entry != bytes.end() && entry->first < access.end) {
@@ -395,7 +429,9 @@ private:
   //===--- R4 -------------------------------------------------------------===//
 
   enum Part { Launch, Start, Done };
-  int node(Place p, Part part) const { return base[p.cls] + 3 * p.action + part; }
+  int node(Place p, Part part) const {
+    return base[p.cls] + 3 * p.action + part;
+  }
 
   void buildGraph() {
     int nodes = 0;
@@ -422,7 +458,8 @@ private:
           if (drains || stream == a.stream)
             edges.push_back({node({c, previous}, Done), node({c, i}, Start)});
         for (int event : a.awaits)
-          edges.push_back({node({c, recorder[event]}, Done), node({c, i}, Start)});
+          edges.push_back(
+              {node({c, recorder[event]}, Done), node({c, i}, Start)});
         for (int event : a.records)
           recorder[event] = i;
         last[a.stream] = i;
@@ -450,7 +487,8 @@ private:
   }
 
   Place placeOf(int n) const {
-    int c = int(std::upper_bound(base.begin(), base.end(), n) - base.begin()) - 1;
+    int c =
+        int(std::upper_bound(base.begin(), base.end(), n) - base.begin()) - 1;
     return {c, (n - base[c]) / 3};
   }
 
@@ -464,7 +502,8 @@ private:
     int depth = 1;
     auto mayLaunch = [&](int c) {
       int i = nextLaunch[c];
-      return i < size(c) && waits[node({c, i}, Launch)] == 0 && i - donePrefix[c] < depth;
+      return i < size(c) && waits[node({c, i}, Launch)] == 0 &&
+             i - donePrefix[c] < depth;
     };
     auto launch = [&](int c) {
       while (mayLaunch(c)) {
@@ -498,7 +537,8 @@ private:
       // Stuck: the least queue that lets some host go on.
       int more = INT_MAX;
       for (int c = 0; c < classes(); ++c)
-        if (int i = nextLaunch[c]; i < size(c) && waits[node({c, i}, Launch)] == 0)
+        if (int i = nextLaunch[c];
+            i < size(c) && waits[node({c, i}, Launch)] == 0)
           more = std::min(more, i - donePrefix[c] + 1);
       if (more == INT_MAX)
         break;
@@ -512,12 +552,13 @@ private:
     return n < actionNodes && (n - base[placeOf(n).cls]) % 3 == Launch;
   }
 
-  /// Breadth-first from the nodes that did not run, in order, until the budget is spent;
-  /// prints the shortest cycle found. Every such node leads back to a cycle, since it
-  /// waits for another such node.
+  /// Breadth-first from the nodes that did not run, in order, until the budget
+  /// is spent; prints the shortest cycle found. Every such node leads back to a
+  /// cycle, since it waits for another such node.
   void reportCycle(const std::vector<bool> &ran) {
     int nodes = int(waits.size());
-    // Take off what merely waits behind a cycle: nodes without a successor left.
+    // Take off what merely waits behind a cycle: nodes without a successor
+    // left.
     std::vector<int> out(nodes, 0);
     std::vector<std::vector<int>> previous(nodes);
     std::vector<bool> left(nodes);
@@ -539,7 +580,8 @@ private:
         if (left[p] && --out[p] == 0)
           ends.push_back(p);
     }
-    std::vector<int> best, parent(nodes), seen(nodes, -1), distance(nodes), queue;
+    std::vector<int> best, parent(nodes), seen(nodes, -1), distance(nodes),
+        queue;
     int64_t budget = 10'000'000;
     for (int from = 0; from < nodes && budget > 0; ++from) {
       if (!left[from])
@@ -596,27 +638,54 @@ private:
   int actionNodes = 0;
 };
 
-//===--- Program of a schedule ----------------------------------------------===//
+//===--- Program of a schedule
+//----------------------------------------------===//
 
-enum Kind : uint64_t { Output, Residual, Carried, InputGradient, Sum, Share, Z, KeyValue, DZ, AllDZ };
+enum Kind : uint64_t {
+  Output,
+  Residual,
+  Carried,
+  InputGradient,
+  Sum,
+  Share,
+  Z,
+  KeyValue,
+  DZ,
+  AllDZ
+};
 uint64_t key(Kind kind, int stage, int number) {
-  return uint64_t(kind) << 56 | uint64_t(unsigned(stage + 1)) << 32 | unsigned(number);
+  return uint64_t(kind) << 56 | uint64_t(unsigned(stage + 1)) << 32 |
+         unsigned(number);
 }
 
-/// Gives values addresses and actions the events that this takes. Values have one size;
-/// a value whose last reader stands earlier in the list gives its place to the next.
-void placeValues(RankClass &cls) {
+/// When an action runs in the timeline. A collective begins with the last of
+/// its members, which is not known here, so it ends never.
+struct Times {
+  double begin, end;
+};
+constexpr double kNever = std::numeric_limits<double>::infinity();
+
+/// Gives values addresses and actions the events that this takes. Values have
+/// one size. A value whose users have all ended in the timeline when an action
+/// begins gives its place to what that action writes. Being launched before is
+/// not enough: a receive that waits for a send to end, which waits for a
+/// receive of the peer, closes a cycle. Since computing takes time, only
+/// transfers could wait for each other at one instant, so what a transfer has
+/// read never becomes the target of another.
+void placeValues(RankClass &cls, const std::vector<Times> &times) {
   constexpr int64_t bytes = 64;
   struct Slot {
     int64_t begin;
     std::vector<int> users; ///< writer and readers of its last value
+    double until = 0;       ///< end of the last of them
+    bool sent = false;      ///< a transfer has read it
   };
   std::map<uint64_t, int> lastUse;
   for (int i = 0; i < int(cls.actions.size()); ++i)
     for (const Access &access : cls.actions[i].accesses)
       lastUse[access.value] = i;
   std::map<uint64_t, Slot> live;
-  std::vector<Slot> free, sent; // sent: a transfer or collective was among its readers
+  std::vector<Slot> free;
   int64_t top = 0;
   for (int i = 0; i < int(cls.actions.size()); ++i) {
     LaunchedAction &a = cls.actions[i];
@@ -624,34 +693,43 @@ void placeValues(RankClass &cls) {
     auto await = [&](const std::vector<int> &users) {
       for (int user : users)
         if (int stream = cls.actions[user].stream; stream != a.stream)
-          latest[stream] = std::max(user, latest.try_emplace(stream, user).first->second);
+          latest[stream] =
+              std::max(user, latest.try_emplace(stream, user).first->second);
     };
     for (Access &access : a.accesses) {
       auto found = live.find(access.value);
       if (found == live.end()) { // a write of a new value
         Slot slot{top, {}};
-        if (!free.empty())
-          slot = std::move(free.back()), free.pop_back();
-        else if (!sent.empty() && a.calls.empty())
-          slot = std::move(sent.front()), sent.erase(sent.begin());
-        else
+        auto old =
+            std::find_if(free.begin(), free.end(), [&](const Slot &slot) {
+              return slot.until <= times[i].begin &&
+                     (a.calls.empty() || !slot.sent);
+            });
+        if (old == free.end()) {
           top += bytes;
+        } else {
+          slot = std::move(*old);
+          free.erase(old);
+        }
         await(slot.users);
-        slot.users.clear();
+        slot = {slot.begin, {}};
         found = live.emplace(access.value, std::move(slot)).first;
       } else {
         await({found->second.users.front()});
       }
       access.begin = found->second.begin;
       access.end = access.begin + bytes;
-      found->second.users.push_back(i);
+      Slot &slot = found->second;
+      slot.users.push_back(i);
+      if (!access.write ||
+          a.calls.empty()) // the readers of a transfer end after it
+        slot.until = std::max(slot.until, times[i].end);
+      slot.sent |= !access.write && !a.calls.empty();
     }
     for (const Access &access : a.accesses)
       if (auto found = live.find(access.value);
           found != live.end() && lastUse[access.value] == i) {
-        bool read = std::any_of(found->second.users.begin() + 1, found->second.users.end(),
-                                [&](int user) { return !cls.actions[user].calls.empty(); });
-        (read ? sent : free).push_back(std::move(found->second));
+        free.push_back(std::move(found->second));
         live.erase(found);
       }
     for (auto [stream, action] : latest)
@@ -662,7 +740,9 @@ void placeValues(RankClass &cls) {
 
 } // namespace
 
-Certificate checkProgram(const Program &program) { return Checker(program).run(); }
+Certificate checkProgram(const Program &program) {
+  return Checker(program).run();
+}
 
 Program scheduleProgram(const Schedule &schedule,
                         const std::vector<std::vector<Launch>> &launches) {
@@ -676,14 +756,16 @@ Program scheduleProgram(const Schedule &schedule,
   for (int r = 0; r < ranks; ++r)
     all.push_back(r);
   int gather = schedule.groupSize ? communicator("image states", all) : -1;
-  int reduce = schedule.groupSize ? communicator("image state gradients", all) : -1;
+  int reduce =
+      schedule.groupSize ? communicator("image state gradients", all) : -1;
   std::map<std::tuple<int, int, bool>, int> edges; // from, to, forward
   auto edge = [&](int from, int to, bool forward) {
     auto [found, isNew] = edges.try_emplace({from, to, forward}, -1);
     if (isNew)
-      found->second = communicator((forward ? "forward " : "backward ") +
-                                       std::to_string(from) + " to " + std::to_string(to),
-                                   {from, to});
+      found->second =
+          communicator((forward ? "forward " : "backward ") +
+                           std::to_string(from) + " to " + std::to_string(to),
+                       {from, to});
     return found->second;
   };
 
@@ -692,9 +774,13 @@ Program scheduleProgram(const Schedule &schedule,
     cls.name = "rank " + std::to_string(r);
     // Running sums change their value with every addition.
     std::map<int, int> additions;
-    auto emit = [&](const std::string &what, int stream, std::vector<uint64_t> reads,
+    std::vector<Times> times;
+    Times now{0, 0};
+    auto emit = [&](const std::string &what, int stream,
+                    std::vector<uint64_t> reads,
                     std::vector<uint64_t> writes) -> LaunchedAction & {
       LaunchedAction &a = cls.actions.emplace_back();
+      times.push_back(now);
       a.stream = stream;
       a.location = cls.name + ": " + what;
       for (uint64_t value : reads)
@@ -703,31 +789,36 @@ Program scheduleProgram(const Schedule &schedule,
         a.accesses.push_back({0, 0, 0, value, true});
       return a;
     };
-    auto sum = [&](int stage, std::vector<uint64_t> &reads, std::vector<uint64_t> &writes) {
+    auto sum = [&](int stage, std::vector<uint64_t> &reads,
+                   std::vector<uint64_t> &writes) {
       int &n = additions[stage];
       if (n > 0)
         reads.push_back(key(Sum, stage, n));
       writes.push_back(key(Sum, stage, ++n));
     };
-    auto collective = [&](CallKind kind, int on, uint64_t tag, uint64_t in, uint64_t out,
-                          const std::string &what) {
-      emit(what, 1 + on, {in}, {out}).calls.push_back({kind, on, -1, tag, 1 << 20, 1});
+    auto collective = [&](CallKind kind, int on, uint64_t tag, uint64_t in,
+                          uint64_t out, const std::string &what) {
+      now = {now.end, kNever};
+      emit(what, 1 + on, {in}, {out})
+          .calls.push_back({kind, on, -1, tag, 1 << 20, 1});
     };
     for (const Launch &launch : launches[r]) {
       const Action &a = launch.action;
       int m = a.microBatch, s = a.stage;
       std::string what = toString(a);
+      now = {launch.begin, launch.end};
       bool forward = a.work == Work::Forward;
       if (launch.kind != Launch::Compute) {
         bool send = launch.kind == Launch::Send;
-        int on = send ? edge(r, launch.peer, forward) : edge(launch.peer, r, forward);
+        int on = send ? edge(r, launch.peer, forward)
+                      : edge(launch.peer, r, forward);
         uint64_t value = key(forward ? Output : InputGradient, s, m);
         LaunchedAction &action =
             emit((send ? "send " : "receive ") + what, 1 + on,
                  send ? std::vector{value} : std::vector<uint64_t>{},
                  send ? std::vector<uint64_t>{} : std::vector{value});
-        action.calls.push_back({send ? CallKind::Send : CallKind::Receive, on, launch.peer,
-                                value, 1 << 16, 1});
+        action.calls.push_back({send ? CallKind::Send : CallKind::Receive, on,
+                                launch.peer, value, 1 << 16, 1});
         continue;
       }
       std::vector<uint64_t> reads, writes;
@@ -765,16 +856,16 @@ Program scheduleProgram(const Schedule &schedule,
         break;
       case Work::Encode:
         emit(what, 0, {}, {key(Share, r, m)});
-        collective(CallKind::AllGather, gather, key(Z, 0, m), key(Share, r, m), key(Z, r, m),
-                   "gather " + what);
+        collective(CallKind::AllGather, gather, key(Z, 0, m), key(Share, r, m),
+                   key(Z, r, m), "gather " + what);
         break;
       case Work::States:
         emit(what, 0, {key(Z, r, m)}, {key(KeyValue, r, m)});
         break;
       case Work::StatesGradient:
         emit(what, 0, {key(KeyValue, r, m)}, {key(DZ, r, m)});
-        collective(CallKind::ReduceScatter, reduce, key(DZ, 0, m), key(DZ, r, m),
-                   key(AllDZ, r, m), "reduce " + what);
+        collective(CallKind::ReduceScatter, reduce, key(DZ, 0, m),
+                   key(DZ, r, m), key(AllDZ, r, m), "reduce " + what);
         break;
       case Work::EncodeBackward:
         reads = {key(AllDZ, r, m), key(Share, r, m)};
@@ -783,20 +874,24 @@ Program scheduleProgram(const Schedule &schedule,
         break;
       }
     }
-    // Gradients of the stages over the data axis (bit 0), inside the class; those of the
-    // encoder over the pipeline too (bit 1), across classes.
+    // Gradients of the stages over the data axis (bit 0), inside the class;
+    // those of the encoder over the pipeline too (bit 1), across classes.
+    now = {kNever, kNever};
     int own = communicator("data of rank " + std::to_string(r), {r});
     for (auto [stage, n] : additions) {
       bool encoder = stage < 0;
-      std::string gradient = encoder ? "encoder" : "stage " + std::to_string(stage);
+      std::string gradient =
+          encoder ? "encoder" : "stage " + std::to_string(stage);
       cls.gradients.push_back({gradient, encoder ? 3u : 1u, 1 << 24, 0});
       int on = encoder ? reduce : own;
-      LaunchedAction &action = emit("reduce " + gradient, 1 + on, {key(Sum, stage, n)},
-                                    {key(Sum, stage, n + 1)});
-      action.calls.push_back({CallKind::AllReduce, on, -1, key(Sum, stage, 0), 1 << 24, 0,
-                              int(cls.gradients.size()) - 1, encoder ? 3u : 1u});
+      LaunchedAction &action =
+          emit("reduce " + gradient, 1 + on, {key(Sum, stage, n)},
+               {key(Sum, stage, n + 1)});
+      action.calls.push_back({CallKind::AllReduce, on, -1, key(Sum, stage, 0),
+                              1 << 24, 0, int(cls.gradients.size()) - 1,
+                              encoder ? 3u : 1u});
     }
-    placeValues(cls);
+    placeValues(cls, times);
     program.classes.push_back(std::move(cls));
   }
   return program;

@@ -235,6 +235,10 @@ std::vector<std::vector<Launch>> placeTransfers(const Schedule &schedule,
   std::vector<std::vector<Transfer>> incoming(ranks);
   for (const Transfer &transfer : timeline.transfers)
     incoming[transfer.to].push_back(transfer);
+  // What was sent, by rank in the order of its list.
+  std::vector<std::vector<Transfer>> outgoing(ranks);
+  for (const Transfer &transfer : timeline.transfers)
+    outgoing[transfer.from].push_back(transfer);
   std::vector<std::vector<Launch>> lists(ranks);
   for (size_t r = 0; r < ranks; ++r) {
     // At equal times by sender; transfers of one link stay in the sender's
@@ -245,22 +249,19 @@ std::vector<std::vector<Launch>> placeTransfers(const Schedule &schedule,
       const Transfer &x = incoming[r][a], &y = incoming[r][b];
       return std::tuple(x.begin, x.from, a) < std::tuple(y.begin, y.from, b);
     });
-    size_t next = 0;
+    size_t in = 0, out = 0;
     for (const Span &span : timeline.ranks[r]) {
-      for (; next < incoming[r].size() &&
-             incoming[r][order[next]].begin <= span.begin;
-           ++next)
-        lists[r].push_back({Launch::Receive, incoming[r][order[next]].action,
-                            incoming[r][order[next]].from});
-      const Action &a = span.action;
-      lists[r].push_back({Launch::Compute, a, -1});
-      int to = a.work == Work::Forward ? a.stage + 1
-               : a.work == Work::Backward || a.work == Work::BackwardInput
-                   ? a.stage - 1
-                   : -1;
-      if (to >= 0 && to < schedule.stages() &&
-          schedule.rankOfStage[to] != int(r))
-        lists[r].push_back({Launch::Send, a, schedule.rankOfStage[to]});
+      for (; in < order.size() && incoming[r][order[in]].begin <= span.begin;
+           ++in) {
+        const Transfer &t = incoming[r][order[in]];
+        lists[r].push_back({Launch::Receive, t.action, t.from, t.begin, t.end});
+      }
+      lists[r].push_back(
+          {Launch::Compute, span.action, -1, span.begin, span.end});
+      if (out < outgoing[r].size() && outgoing[r][out].action == span.action) {
+        const Transfer &t = outgoing[r][out++];
+        lists[r].push_back({Launch::Send, t.action, t.to, t.begin, t.end});
+      }
     }
   }
   return lists;

@@ -6,21 +6,24 @@
 //===----------------------------------------------------------------------===//
 //
 // Checks launch-ordered programs of rank classes by the rules
-//   R1 match: k-th call on a communicator agrees on all its members; k-th send of a pair
+//   R1 match: k-th call on a communicator agrees on all its members; k-th send
+//   of a pair
 //      with the k-th receive: kind, count, type, tensor
 //   R2 one communicator, one stream of a class
 //   R3 an event is recorded before it is awaited, in launch order
 //   R4 no cycle of waits across hosts, streams, events and communicators
 //   R5 nothing drains the device once the step has begun
-//   R6 communicators that can be in flight together fit onto the multiprocessors
-//   R7 memory: each read finds the value that it wants, written before; no address is
+//   R6 communicators that can be in flight together fit onto the
+//   multiprocessors R7 memory: each read finds the value that it wants, written
+//   before; no address is
 //      written before the readers of its old value are done
 //   R8 no communication under data-dependent control
-//   R9 every gradient is reduced once over exactly the axes on which it is partial, whole
+//   R9 every gradient is reduced once over exactly the axes on which it is
+//   partial, whole
 //      and in its type
-// One class stands for all ranks with the same program: shifts along tp, cp and dp map
-// the full graph onto itself. That groups are whole axes and peers have equal other
-// coordinates is the caller's to check.
+// One class stands for all ranks with the same program: shifts along tp, cp and
+// dp map the full graph onto itself. That groups are whole axes and peers have
+// equal other coordinates is the caller's to check.
 //
 //===----------------------------------------------------------------------===//
 #ifndef LLAMAC_PARALLELIZE_PLAN_DEADLOCK_H
@@ -30,22 +33,30 @@
 
 namespace llamac::plan {
 
-enum class CallKind : uint8_t { Send, Receive, AllReduce, AllGather, ReduceScatter };
+enum class CallKind : uint8_t {
+  Send,
+  Receive,
+  AllReduce,
+  AllGather,
+  ReduceScatter
+};
 
 /// One communication call of an action.
 struct Call {
   CallKind kind;
-  int communicator;   ///< index into Program::communicators
-  int peer = -1;      ///< class at the other end of a send or receive
-  uint64_t tag = 0;   ///< which tensor: stage, chunk, micro-batch; equal at both ends
-  int64_t count = 0;  ///< elements
-  int type = 0;       ///< element type
-  int gradient = -1;  ///< index into RankClass::gradients, for a reduction of one
-  uint32_t axes = 0;  ///< bit per grid axis that the reduction is over
+  int communicator; ///< index into Program::communicators
+  int peer = -1;    ///< class at the other end of a send or receive
+  uint64_t tag =
+      0; ///< which tensor: stage, chunk, micro-batch; equal at both ends
+  int64_t count = 0; ///< elements
+  int type = 0;      ///< element type
+  int gradient =
+      -1; ///< index into RankClass::gradients, for a reduction of one
+  uint32_t axes = 0; ///< bit per grid axis that the reduction is over
 };
 
-/// Bytes [begin, end) of an arena that an action reads or writes. `value` names what is
-/// there: a read expects the value that was last written.
+/// Bytes [begin, end) of an arena that an action reads or writes. `value` names
+/// what is there: a read expects the value that was last written.
 struct Access {
   int arena;
   int64_t begin, end;
@@ -53,16 +64,18 @@ struct Access {
   bool write;
 };
 
-/// One entry of the launch list of a class. Several calls are a group: they start
-/// together, and the action is done when all are.
+/// One entry of the launch list of a class. Several calls are a group: they
+/// start together, and the action is done when all are.
 struct LaunchedAction {
   int stream = 0;
   std::vector<Call> calls;
   std::vector<int> awaits, records; ///< events of the class
   std::vector<Access> accesses;     ///< reads come before writes
-  int creates = -1;         ///< communicator that this creates with its other members
-  bool drains = false;      ///< waits for all streams (allocation, first load of a library)
-  bool blocksHost = false;  ///< host goes on when it is done; true for the two above
+  int creates = -1; ///< communicator that this creates with its other members
+  bool drains =
+      false; ///< waits for all streams (allocation, first load of a library)
+  bool blocksHost =
+      false; ///< host goes on when it is done; true for the two above
   bool conditional = false; ///< under control that depends on data
   std::string location;     ///< of the op, for messages
 };
@@ -85,7 +98,7 @@ struct RankClass {
 struct Communicator {
   std::string name;
   std::vector<int> classes; ///< its members; one class alone: a group inside it
-  int blocks = 0;           ///< multiprocessors that a call holds while it waits
+  int blocks = 0; ///< multiprocessors that a call holds while it waits
 };
 
 struct Program {
@@ -95,26 +108,29 @@ struct Program {
 };
 
 struct Fault {
-  std::string rule;    ///< "R1" ... "R9"
-  std::string message; ///< with the locations of both ends, or of the whole cycle
+  std::string rule; ///< "R1" ... "R9"
+  std::string
+      message; ///< with the locations of both ends, or of the whole cycle
 };
 
 struct Certificate {
   std::vector<Fault> faults; ///< empty: proved
-  int launchQueue = 0; ///< smallest number of actions in a host's queue that suffices
+  int launchQueue =
+      0; ///< smallest number of actions in a host's queue that suffices
   explicit operator bool() const { return faults.empty(); }
 };
 
-/// Checks all rules; R4 only if R1 to R3 hold, since else the graph has no meaning. Of
-/// each rule at most ten faults are listed. Time grows linearly with actions.
+/// Checks all rules; R4 only if R1 to R3 hold, since else the graph has no
+/// meaning. Of each rule at most ten faults are listed. Time grows linearly
+/// with actions.
 Certificate checkProgram(const Program &program);
 
-/// The program of a schedule as planned, before there is IR: compute on stream 0, a
-/// communicator and stream for each pipeline edge and direction, two for image states
-/// and their gradients, reused addresses, one gradient per stage (and one for the
-/// encoder) reduced at the end. Locations are "rank 2: 2F5". What a transfer or collective
-/// writes never takes the address of what another one has read: it would wait for the
-/// send, the send for a receive of the peer, and that one for a send to us.
+/// The program of a schedule as planned, before there is IR: compute on stream
+/// 0, a communicator and stream for each pipeline edge and direction, two for
+/// image states and their gradients, addresses reused once their last reader
+/// has ended in the timeline behind `launches` (of placeTransfers), one
+/// gradient per stage (and one for the encoder) reduced at the end. Locations
+/// are "rank 2: 2F5".
 Program scheduleProgram(const Schedule &schedule,
                         const std::vector<std::vector<Launch>> &launches);
 

@@ -85,8 +85,9 @@ Costs equalCosts(const Schedule &schedule, StageTimes stage = {1, 1, 1},
 /// One entry of a rank's launch list with transfers in it.
 struct Launch {
   enum Kind : uint8_t { Compute, Send, Receive } kind;
-  Action action; ///< for transfers: the action whose result travels
-  int peer;      ///< the other rank of a transfer, else -1
+  Action action;     ///< for transfers: the action whose result travels
+  int peer;          ///< the other rank of a transfer, else -1
+  double begin, end; ///< seconds in the timeline
 };
 
 /// Launch lists with sends right after the action whose result they carry and
