@@ -59,6 +59,25 @@ static int64_t countOperations(Region &region) {
   return count;
 }
 
+// The loop over columns inside `loop`, if it does all that `loop` writes: then its
+// range may be divided, and each part goes through all rows.
+static scf::ForOp columnsLoop(Operation *loop) {
+  scf::ForOp columns;
+  loop->walk([&](scf::ForOp inner) {
+    if (!columns && inner->hasAttr(kColumnsAttr))
+      columns = inner;
+  });
+  if (!columns || columns == loop)
+    return {};
+  WalkResult result = loop->walk([&](Operation *op) {
+    std::optional<LoopAccess> access = loopAccessOf(op);
+    bool writes = access ? access->writes : isa<CallOpInterface>(op);
+    return writes && !columns->isProperAncestor(op) ? WalkResult::interrupt()
+                                                    : WalkResult::advance();
+  });
+  return result.wasInterrupted() ? scf::ForOp() : columns;
+}
+
 namespace {
 struct OutlineLoopsPass : llamac::impl::OutlineLoopsPassBase<OutlineLoopsPass> {
   using OutlineLoopsPassBase::OutlineLoopsPassBase;
@@ -135,12 +154,9 @@ struct OutlineLoopsPass : llamac::impl::OutlineLoopsPassBase<OutlineLoopsPass> {
     Location loc = loop->getLoc();
 
     // The loop whose range becomes arguments: the columns, or the loop itself.
-    Operation *ranged = loop;
-    loop->walk([&](scf::ForOp inner) {
-      if (inner->hasAttr(kColumnsAttr))
-        ranged = inner;
-    });
-    bool isColumns = ranged != loop;
+    scf::ForOp columns = columnsLoop(loop);
+    bool isColumns = columns != nullptr;
+    Operation *ranged = isColumns ? columns : loop;
     if (iterations(ranged, -1) < 0)
       return loop->emitOpError("expects constant bounds");
     Value variable = inductionVariable(ranged);
@@ -233,11 +249,7 @@ struct OutlineLoopsPass : llamac::impl::OutlineLoopsPassBase<OutlineLoopsPass> {
       mapping.map(from, to);
     Operation *clone = builder.clone(*loop, mapping);
     func::ReturnOp::create(builder, loc);
-    Operation *range = clone;
-    clone->walk([&](scf::ForOp inner) {
-      if (inner->hasAttr(kColumnsAttr))
-        range = inner;
-    });
+    Operation *range = isColumns ? columnsLoop(clone) : clone;
     Value from = entry->getArgument(arguments.size()), to = entry->getArgument(arguments.size() + 1);
     if (auto affineLoop = dyn_cast<affine::AffineForOp>(range)) {
       AffineMap bound = AffineMap::get(0, 1, getAffineSymbolExpr(0, context));

@@ -16,6 +16,8 @@
 
 #include "dialects/Llama/IR/Llama.h"
 
+#include "llvm/ADT/StringSet.h"
+
 namespace mlir::llamac {
 #define GEN_PASS_DEF_SPECIALIZEPASS
 #include "llamac/Train/Passes.h.inc"
@@ -62,7 +64,17 @@ struct SpecializePass : llamac::impl::SpecializePassBase<SpecializePass> {
         }
       types.push_back(tensor.clone(shape));
     }
-    return llamac::retypeModel(module, types, [](Operation *) {});
+    if (failed(llamac::retypeModel(module, types, [](Operation *) {})))
+      return failure();
+    // What is not applied (a self-attention layer where all are cross-attention)
+    // would keep its unknown dimensions.
+    llvm::StringSet<> applied;
+    for (auto apply : model.getOps<ApplyOp>())
+      applied.insert(apply.getBlock());
+    for (auto block : llvm::make_early_inc_range(module.getOps<func::FuncOp>()))
+      if (block->hasAttr(kBlockAttr) && !applied.contains(block.getName()))
+        block.erase();
+    return success();
   }
 };
 } // namespace

@@ -60,3 +60,52 @@ func.func @threads(%x: memref<65536xf32>, %y: memref<65536xf32>, %sum: memref<1x
   }
   return
 }
+
+// -----
+
+// Two loops over columns in a loop over rows: each thread would do the other one for
+// all columns, so only one thread runs.
+// OUTLINE-LABEL: func.func @two_columns
+// OUTLINE: call @two_columns.loop0
+// OUTLINE-NOT: llama.grain
+func.func @two_columns(%x: memref<4x65536xf32>, %y: memref<65536xf32>) {
+  %c0 = arith.constant 0 : index
+  %c1 = arith.constant 1 : index
+  %rows = arith.constant 4 : index
+  %columns = arith.constant 65536 : index
+  scf.for %r = %c0 to %rows step %c1 {
+    scf.for %c = %c0 to %columns step %c1 {
+      %0 = memref.load %x[%r, %c] : memref<4x65536xf32>
+      %1 = memref.load %y[%c] : memref<65536xf32>
+      %2 = arith.addf %0, %1 : f32
+      memref.store %2, %y[%c] : memref<65536xf32>
+    } {llama.columns}
+    scf.for %c = %c0 to %columns step %c1 {
+      %0 = memref.load %y[%c] : memref<65536xf32>
+      %1 = arith.addf %0, %0 : f32
+      memref.store %1, %y[%c] : memref<65536xf32>
+    } {llama.columns}
+  }
+  return
+}
+
+// -----
+
+// One of them: threads share its columns.
+// OUTLINE-LABEL: func.func @columns
+// OUTLINE: call @columns.loop0({{.*}}) {llama.grain = 256 : i64}
+func.func @columns(%x: memref<4x65536xf32>, %y: memref<65536xf32>) {
+  %c0 = arith.constant 0 : index
+  %c1 = arith.constant 1 : index
+  %rows = arith.constant 4 : index
+  %columns = arith.constant 65536 : index
+  scf.for %r = %c0 to %rows step %c1 {
+    scf.for %c = %c0 to %columns step %c1 {
+      %0 = memref.load %x[%r, %c] : memref<4x65536xf32>
+      %1 = memref.load %y[%c] : memref<65536xf32>
+      %2 = arith.addf %0, %1 : f32
+      memref.store %2, %y[%c] : memref<65536xf32>
+    } {llama.columns}
+  }
+  return
+}

@@ -31,3 +31,16 @@ func.func @model(%pixels: tensor<?x?x4x3x28x28xf32> {llama.input = "pixels"}) ->
   %p = llama.apply @patches(%pixels) : (tensor<?x?x4x3x28x28xf32>) -> tensor<?x16x588xf32>
   return %p : tensor<?x16x588xf32>
 }
+
+// -----
+
+// A block that is never applied has no shapes: it goes.
+// CHECK-NOT: @unused
+// CHECK-LABEL: func.func @model(
+func.func private @unused(%ids: tensor<?x?xi64>, %table: tensor<512x8xf32>) -> tensor<?x?x8xf32> attributes {llama.block} {
+  %h = llama.embed %ids, %table : (tensor<?x?xi64>, tensor<512x8xf32>) -> tensor<?x?x8xf32>
+  return %h : tensor<?x?x8xf32>
+}
+func.func @model(%ids: tensor<?x?xi64> {llama.input = "input_ids"}) -> tensor<?x?xi64> {
+  return %ids : tensor<?x?xi64>
+}

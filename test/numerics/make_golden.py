@@ -29,6 +29,7 @@ Both are set by hooks on the unchanged modules, see `set_feature_taps` and `set_
 # Shapes: B samples, S text tokens, M images per sample, T = 4 tile slots, R tile side in pixels, V vocabulary.
 
 import argparse
+import fnmatch
 import json
 import math
 import pathlib
@@ -305,8 +306,12 @@ def trainable_rows(key: str, config: dict, trainable: str) -> slice | None:
     """Which rows of a parameter train: `slice(None)` is all of them, None is none."""
     if trainable == "all":
         return slice(None)
+    extra = slice(config.get("text_config", config)["vocab_size"], None)
+    if trainable not in ("adapter", "adapter-without-rows"):  # patterns of keys
+        matches = lambda name: any(fnmatch.fnmatchcase(name, pattern) for pattern in trainable.split(","))
+        return slice(None) if matches(key) else extra if matches(key + ".extra") and "embed_tokens" in key else None
     if key == "language_model.model.embed_tokens.weight":
-        return slice(config["text_config"]["vocab_size"], None)
+        return extra if trainable == "adapter" else None
     crosses = [f"language_model.model.layers.{i}." for i in config["text_config"]["cross_attention_layers"]]
     return slice(None) if key.startswith(("vision_model.", "multi_modal_projector.", *crosses)) else None
 

@@ -11,8 +11,10 @@ A tensor `got` equals `want` at t if |got - want| <= t * max(|want|, rms * sqrt(
 rms that of all elements of its kind together (all gradients, say). Under f32 and f64: loss of the first step 1e-5,
 everything else 1e-4.
 
-Masters after some steps of AdamW: where the first gradient is not 0 but below 1e-3 of its tensor's rms, rounding decides
-the sign of the update. Such elements need only lie within the largest possible distance of two updates.
+Masters after some steps of AdamW: where the first gradient, wanted or got, is not 0 but below 1e-3 of its tensor's rms or
+1e-4 of that of all gradients, rounding decides the sign of the update; so it does for a whole tensor whose first gradient
+is not 0 but has an rms below 1e-6 of that of all (attention that sees one key: the gradients of queries and keys are 0).
+Such elements need only lie within the largest possible distance of two updates.
 
 Under bf16 an error is allowed to be twice the one PyTorch's own bf16 run makes (bf16_error.json). Tensors with fewer than
 64 elements are taken together, as one tensor: the error of a single number says little. Masters are not compared.
@@ -133,15 +135,20 @@ def compare_tensors(comparison: Comparison, kind: str, got: dict[str, Tensor], w
 
 
 def compare_masters(comparison: Comparison, case: dict, got: dict[str, Tensor], want: dict[str, Tensor],
-                    gradients: dict[str, Tensor]) -> None:
+                    gradients: dict[str, Tensor], got_gradients: dict[str, Tensor]) -> None:
     """Sets elements apart whose update rounding decides, then compares as usual."""
     furthest = 2 * case["steps"] * case["learning_rate"] * 1.1  # one step moves an element by about the rate
+    # The error that a gradient may have: one below it, all of a tensor perhaps, has no sign to speak of.
+    noise = TOLERANCE * root_mean_square(list(gradients.values()))
     for key, tensor in want.items():
         if not comparison.pair(f"master {key}", got.get(key), tensor):
             continue
-        small = TINY_GRADIENT * root_mean_square([gradients[key]])
+        small = max(noise, TINY_GRADIENT * root_mean_square([gradients[key]]))
+        own = got_gradients.get(key, gradients[key])
+        all_noise = 0 < max(root_mean_square([own]), root_mean_square([gradients[key]])) < noise / 100
         for i, gradient in enumerate(gradients[key].values):
-            if 0 < abs(gradient) < small and abs(got[key].values[i] - tensor.values[i]) <= furthest:
+            is_noise = all_noise or 0 < max(abs(gradient), abs(own.values[i])) < small
+            if is_noise and abs(got[key].values[i] - tensor.values[i]) <= furthest:
                 got[key].values[i] = tensor.values[i]
     compare_tensors(comparison, "master", got, want)
 
@@ -202,7 +209,7 @@ def compare_case(arguments: argparse.Namespace, case: dict, folder: pathlib.Path
         compare_tensors(comparison, "gradient", gradients, want)
         if masters := part("master."):
             compare_masters(comparison, case, read_safetensors(folder / "updated.safetensors"), masters, {
-                key: want.get(key) or Tensor([0], array.array("f", [0.0])) for key in masters})
+                key: want.get(key) or Tensor([0], array.array("f", [0.0])) for key in masters}, gradients)
     return comparison
 
 
