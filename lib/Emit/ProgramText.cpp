@@ -213,6 +213,12 @@ void TextWriter::writeParameter(dist::StorageOp storage) {
       return;
     writeAddress("master", *storage.getMaster());
     writeAddress("gradient", *storage.getGradient());
+    // The type in which gradients are summed, as the training graph chose it.
+    auto precision = module->getAttrOfType<DictionaryAttr>("llama.precision");
+    auto accumulation = precision ? precision.getAs<TypeAttr>("accumulation") : TypeAttr();
+    Type master = type.getElementType().isF64() ? Float64Type::get(module.getContext())
+                                                : Type(Float32Type::get(module.getContext()));
+    json.attribute("gradient_type", nameOf(accumulation ? accumulation.getValue() : master));
     writeAddress("moment1", *storage.getMoment1());
     writeAddress("moment2", *storage.getMoment2());
   });

@@ -23,7 +23,7 @@ def captions_of(executable, weights, data, pictures):
     listed.write_text("".join(f"{p}\n" for p in pictures))
     done = subprocess.run(
         [executable, "generate", f"--weights={weights}", f"--tokenizer={data}/tokenizer.model",
-         f"--preprocessor={data}/preprocessor_config.json", f"--images-list={listed}", "--prompt="],
+         f"--preprocessor={data}/preprocessor_config.json", f"--images-list={listed}"],
         capture_output=True, text=True)
     if done.returncode:
         sys.exit(f"demo: generate failed: {done.stderr}")

@@ -33,7 +33,8 @@
 //        "initializer": "normal" | "ones" | "zeros" | "gate",
 //        "address": [arena, offset],             storage type; read by blocks
 //        "master": [arena, offset],              only if trainable; f32 (f64)
-//        "gradient": [..], "moment1": [..], "moment2": [..]}],
+//        "gradient": [..], "gradient_type": "f32" ("bf16" only if asked for),
+//        "moment1": [..], "moment2": [..]}],
 //     "inputs": [{"name": "input_ids", "type": "i64", "shape": [2, 16],
 //                 "address": [arena, offset]}],  one micro-batch
 //     "graphs": {"step": {"calls": [{"block": "self_layer.forward",

@@ -204,7 +204,8 @@ static int generate(const Program &program, const Arguments &arguments) {
   Generator generator(rank, preprocessing, maxTokens);
 
   if (!list) {
-    std::cout << prompt << generator.generate(prompt, {images})[0] << "\n";
+    std::string continuation = generator.generate(prompt, {images})[0];
+    std::cout << prompt << continuation << "\n";
     return 0;
   }
   for (size_t first = 0; first < paths.size(); first += program.batch) {

@@ -239,13 +239,13 @@ void Weights::write(const std::string &path, const Rank &rank,
     // Where the rows of `p` are, and in which type; null for zeros.
     auto source = [&](const Parameter &p) -> std::pair<const void *, LlrtType> {
       if (kind == Kind::Gradients)
-        return {p.trainable ? rank.at<void>(*p.gradient) : nullptr, type};
+        return {p.trainable ? rank.at<void>(*p.gradient) : nullptr, p.gradientType};
       if (kind == Kind::Masters && p.trainable)
         return {rank.at<void>(*p.master), type};
       return {rank.at<void>(p.address), p.type};
     };
-    const void *data = source(*tensor.parts[0]).first;
-    if (tensor.parts.size() > 1) {
+    auto [data, dataType] = source(*tensor.parts[0]);
+    if (tensor.parts.size() > 1 || dataType != type) {
       int64_t elements = 0;
       for (const Parameter *p : tensor.parts)
         elements += p->elements;

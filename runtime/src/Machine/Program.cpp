@@ -283,7 +283,8 @@ private:
     if (p.trainable) {
       int64_t bytes = p.elements * typeSize(program.masterType());
       p.master = address(r, "master", bytes);
-      p.gradient = address(r, "gradient", bytes);
+      p.gradientType = r.type("gradient_type");
+      p.gradient = address(r, "gradient", p.elements * typeSize(p.gradientType));
       p.moment1 = address(r, "moment1", bytes);
       p.moment2 = address(r, "moment2", bytes);
     }

@@ -67,7 +67,8 @@ struct Parameter {
   bool trainable;
   Initializer initializer;
   Address address;
-  // Of the master type; set exactly if `trainable`.
+  LlrtType gradientType = LLRT_F32; // in which gradients are summed
+  // Set exactly if `trainable`; all but the gradient have the master type.
   std::optional<Address> master, gradient, moment1, moment2;
 
   int64_t rowElements() const; // elements of one row of the checkpoint tensor

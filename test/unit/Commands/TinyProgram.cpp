@@ -163,6 +163,7 @@ TinyProgram::TinyProgram(int64_t batch, int64_t microBatches, int64_t images,
         p[part] = training.take(elements * 4);
         optimizer.push_back(p[part]);
       }
+      p["gradient_type"] = "f32";
       buffers[gradient] = p["gradient"];
     }
     list.push_back(p);
