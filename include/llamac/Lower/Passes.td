@@ -78,7 +78,11 @@ def DecomposePass : Pass<"llama-decompose", "mlir::func::FuncOp"> {
     After:
     ```mlir
     %e = tensor.empty() : tensor<4xf32>
-    %y = linalg.generic ... ins(%a, %b) outs(%e) { arith.addf } -> tensor<4xf32>
+    %y = linalg.generic {indexing_maps = [#id, #id, #id], iterator_types = ["parallel"]} ins(%a, %b : tensor<4xf32>, tensor<4xf32>) outs(%e : tensor<4xf32>) {
+    ^bb0(%in: f32, %in_0: f32, %out: f32):
+      %0 = arith.addf %in, %in_0 : f32
+      linalg.yield %0 : f32
+    } -> tensor<4xf32>
     ```
   }];
   let options = [Option<"fast", "fast", "bool", "false", "Allow sums in any order.">];
@@ -97,12 +101,27 @@ def FuseElementwisePass : Pass<"llama-fuse-elementwise", "mlir::func::FuncOp"> {
 
     Before:
     ```mlir
-    %a = linalg.generic ... ins(%x) outs(%e) { math.exp }
-    %b = linalg.generic ... ins(%a) outs(%e) { arith.negf }
+    %e = tensor.empty() : tensor<8xf32>
+    %a = linalg.generic {indexing_maps = [#id, #id], iterator_types = ["parallel"]} ins(%x : tensor<8xf32>) outs(%e : tensor<8xf32>) {
+    ^bb0(%in: f32, %out: f32):
+      %0 = math.exp %in : f32
+      linalg.yield %0 : f32
+    } -> tensor<8xf32>
+    %b = linalg.generic {indexing_maps = [#id, #id], iterator_types = ["parallel"]} ins(%a : tensor<8xf32>) outs(%e : tensor<8xf32>) {
+    ^bb0(%in: f32, %out: f32):
+      %0 = arith.negf %in : f32
+      linalg.yield %0 : f32
+    } -> tensor<8xf32>
     ```
     After:
     ```mlir
-    %b = linalg.generic ... ins(%x) outs(%e) { math.exp, arith.negf }
+    %e = tensor.empty() : tensor<8xf32>
+    %b = linalg.generic {indexing_maps = [#id, #id], iterator_types = ["parallel"]} ins(%x : tensor<8xf32>) outs(%e : tensor<8xf32>) {
+    ^bb0(%in: f32, %out: f32):
+      %0 = math.exp %in : f32
+      %1 = arith.negf %0 : f32
+      linalg.yield %1 : f32
+    } -> tensor<8xf32>
     ```
   }];
   let dependentDialects = ["mlir::linalg::LinalgDialect", "mlir::tensor::TensorDialect"];
@@ -118,11 +137,18 @@ def PassDestinationsPass : Pass<"llama-pass-destinations", "mlir::func::FuncOp">
 
     Before:
     ```mlir
-    func.func @f(%sum: tensor<4xf32>, %g: tensor<4xf32>) -> (tensor<4xf32> {llama.in_place = 0 : i64})
+    func.func @f(%sum: tensor<4xf32>, %g: tensor<4xf32>) -> (tensor<4xf32> {llama.in_place = 0 : i64}) {
+      %e = tensor.empty() : tensor<4xf32>
+      %n = linalg.generic {indexing_maps = [#id, #id, #id], iterator_types = ["parallel"]} ins(%sum, %g : tensor<4xf32>, tensor<4xf32>) outs(%e : tensor<4xf32>) {
     ```
     After:
     ```mlir
-    func.func @f(%sum: memref<4xf32>, %g: memref<4xf32>)
+    func.func @f(%sum: memref<4xf32>, %g: memref<4xf32>) {
+      %0 = bufferization.to_tensor %sum restrict writable : memref<4xf32> to tensor<4xf32>
+      %1 = bufferization.to_tensor %g restrict : memref<4xf32> to tensor<4xf32>
+      %n = linalg.generic {indexing_maps = [#id, #id, #id], iterator_types = ["parallel"]} ins(%0, %1 : tensor<4xf32>, tensor<4xf32>) outs(%0 : tensor<4xf32>) {
+      ...
+      bufferization.materialize_in_destination %n in restrict writable %sum : (tensor<4xf32>, memref<4xf32>) -> ()
     ```
   }];
   let dependentDialects = ["mlir::bufferization::BufferizationDialect",
@@ -141,13 +167,20 @@ def LowerRowLoopsPass : Pass<"llama-lower-row-loops", "mlir::func::FuncOp"> {
 
     Before:
     ```mlir
-    linalg.generic {iterator_types = ["reduction", "parallel"]} ins(%x : memref<64x512xf32>) outs(%s : memref<512xf32>)
+    linalg.generic {indexing_maps = [affine_map<(r, c) -> (r, c)>, affine_map<(r, c) -> (c)>], iterator_types = ["reduction", "parallel"]} ins(%x : memref<64x512xf32>) outs(%s : memref<512xf32>) {
+    ^bb0(%in: f32, %out: f32):
+      %0 = arith.addf %in, %out : f32
+      linalg.yield %0 : f32
+    }
     ```
     After:
     ```mlir
     scf.for %r = %c0 to %c64 step %c1 {
       scf.for %c = %c0 to %c512 step %c1 {
-        ...
+        %0 = memref.load %x[%r, %c] : memref<64x512xf32>
+        %1 = memref.load %s[%c] : memref<512xf32>
+        %2 = arith.addf %0, %1 : f32
+        memref.store %2, %s[%c] : memref<512xf32>
       } {llama.columns}
     }
     ```
@@ -165,14 +198,18 @@ def FoldViewsPass : Pass<"llama-fold-views", "mlir::func::FuncOp"> {
 
     Before:
     ```mlir
-    func.func @f(%m: memref<2x4x8xf32>) {
+    func.func @f(%m: memref<2x4x8xf32>, %n: memref<8x8xf32>) {
       %v = memref.collapse_shape %m [[0, 1], [2]] : memref<2x4x8xf32> into memref<8x8xf32>
-      %x = affine.load %v[%i, %j] : memref<8x8xf32>
+      affine.for %i = 0 to 8 {
+        affine.for %j = 0 to 8 {
+          %x = affine.load %v[%i, %j] : memref<8x8xf32>
     ```
     After:
     ```mlir
-    func.func @f(%m: memref<8x8xf32>) {
-      %x = affine.load %m[%i, %j] : memref<8x8xf32>
+    func.func @f(%m: memref<8x8xf32>, %n: memref<8x8xf32>) {
+      affine.for %i = 0 to 8 {
+        affine.for %j = 0 to 8 {
+          %x = affine.load %m[%i, %j] : memref<8x8xf32>
     ```
   }];
   let dependentDialects = ["mlir::affine::AffineDialect", "mlir::memref::MemRefDialect"];
@@ -219,19 +256,20 @@ def OutlineLoopsPass : Pass<"llama-outline-loops", "mlir::ModuleOp"> {
 
     Before:
     ```mlir
-    affine.for %i = 0 to 64 {
-      %x = affine.load %m[%i] : memref<64xf32>
-      affine.store %x, %n[%i] : memref<64xf32>
+    affine.for %i = 0 to 65536 {
+      %x = affine.load %m[%i] : memref<65536xf32>
+      affine.store %x, %n[%i] : memref<65536xf32>
     }
     ```
     After:
     ```mlir
-    call @f.loop0(%m, %n, %c0, %c64) {llama.grain = 16384 : i64} : (memref<64xf32>, memref<64xf32>, index, index) -> ()
+    call @f.loop0(%m, %n, %c0, %c65536) {llama.grain = 5462 : i64} : (memref<65536xf32>, memref<65536xf32>, index, index) -> ()
     ```
   }];
   let options = [Option<"parallel", "parallel", "bool", "true",
                         "Let independent iterations run on several threads.">];
-  let dependentDialects = ["mlir::affine::AffineDialect", "mlir::func::FuncDialect"];
+  let dependentDialects = ["mlir::affine::AffineDialect", "mlir::func::FuncDialect",
+                           "mlir::memref::MemRefDialect"];
 }
 
 def BlocksToLLVMPass : Pass<"llama-blocks-to-llvm", "mlir::ModuleOp"> {
@@ -247,20 +285,27 @@ def BlocksToLLVMPass : Pass<"llama-blocks-to-llvm", "mlir::ModuleOp"> {
 
     Before:
     ```mlir
-    func.func @f(%m: memref<64xf32>, %n: memref<64xf32>) {
-      call @f.loop0(%m, %n, %c0, %c64) {llama.grain = 16384 : i64} : ...
+    func.func @f(%m: memref<65536xf32>, %n: memref<65536xf32>) attributes {llama.block} {
+      %c0 = arith.constant 0 : index
+      %c65536 = arith.constant 65536 : index
+      call @f.loop0(%m, %n, %c0, %c65536) {llama.grain = 5462 : i64} : (memref<65536xf32>, memref<65536xf32>, index, index) -> ()
+      return
+    }
     ```
     After:
     ```mlir
     llvm.func @f(%buffers: !llvm.ptr) attributes {llama.scratch = 0 : i64} {
-      %0 = llvm.load %buffers : !llvm.ptr -> !llvm.ptr
+      %m = llvm.load %buffers : !llvm.ptr -> !llvm.ptr
       ...
-      llvm.call @llrt_parallel_for(%body, %args, %n, %grain)
+      llvm.call @llrt_parallel_for(%body, %args, %n, %grain) : (!llvm.ptr, !llvm.ptr, i64, i64) -> ()
+      llvm.return
+    }
     ```
   }];
   let options = [Option<"polynomials", "polynomials", "bool", "false",
                         "f32 exp, log, tanh, erf as polynomials instead of libm calls.">];
-  let dependentDialects = ["mlir::LLVM::LLVMDialect", "mlir::cf::ControlFlowDialect",
+  let dependentDialects = ["mlir::LLVM::LLVMDialect", "mlir::arith::ArithDialect",
+                           "mlir::cf::ControlFlowDialect", "mlir::memref::MemRefDialect",
                            "mlir::scf::SCFDialect", "mlir::vector::VectorDialect"];
 }
 

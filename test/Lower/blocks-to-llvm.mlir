@@ -1,0 +1,85 @@
+// RUN: llama-opt %s -split-input-file -llama-blocks-to-llvm -canonicalize -cse | FileCheck %s
+// RUN: llama-opt %s -split-input-file -llama-blocks-to-llvm=polynomials=true | FileCheck %s --check-prefix=POLYNOMIALS
+
+// The block takes its buffers from memory; a loop with a grain goes through
+// llrt_parallel_for, by a function that takes the buffers from memory again.
+// CHECK: llvm.func @llrt_parallel_for(!llvm.ptr, !llvm.ptr, i64, i64)
+// CHECK-LABEL: llvm.func internal @f.loop0(
+// CHECK-SAME:      %{{.*}}: !llvm.ptr {llvm.noalias}, %{{.*}}: !llvm.ptr {llvm.noalias}, %{{.*}}: i64, %{{.*}}: i64)
+// CHECK-LABEL: llvm.func internal @f.loop0.body(
+// CHECK-SAME:      %[[ARGS:[a-z0-9]+]]: !llvm.ptr, %[[LO:[a-z0-9]+]]: i64, %[[HI:[a-z0-9]+]]: i64)
+// CHECK:         %[[M:.*]] = llvm.load %[[ARGS]]
+// CHECK:         llvm.call @f.loop0(%[[M]], %{{.*}}, %[[LO]], %[[HI]])
+// CHECK-LABEL: llvm.func @f(
+// CHECK-SAME:      %[[BUFFERS:[a-z0-9]+]]: !llvm.ptr) attributes {llama.scratch = 0 : i64} {
+// CHECK-DAG:     %[[N:.*]] = llvm.mlir.constant(65536 : i64)
+// CHECK-DAG:     %[[GRAIN:.*]] = llvm.mlir.constant(5462 : i64)
+// CHECK-DAG:     %[[BODY:.*]] = llvm.mlir.addressof @f.loop0.body
+// CHECK:         llvm.load %[[BUFFERS]]
+// CHECK:         llvm.call @llrt_parallel_for(%[[BODY]], %{{.*}}, %[[N]], %[[GRAIN]])
+func.func private @f.loop0(%m: memref<65536xf32> {llvm.noalias}, %n: memref<65536xf32> {llvm.noalias}, %lo: index, %hi: index) {
+  affine.for %i = %lo to %hi {
+    %x = affine.load %m[%i] : memref<65536xf32>
+    affine.store %x, %n[%i] : memref<65536xf32>
+  }
+  return
+}
+func.func @f(%m: memref<65536xf32>, %n: memref<65536xf32>) attributes {llama.block} {
+  %c0 = arith.constant 0 : index
+  %c65536 = arith.constant 65536 : index
+  call @f.loop0(%m, %n, %c0, %c65536) {llama.grain = 5462 : i64} : (memref<65536xf32>, memref<65536xf32>, index, index) -> ()
+  return
+}
+
+// -----
+
+// Three temporaries of 64 bytes, of which two live at a time: 128 bytes of scratch
+// memory, the third where the first was. Scratch is the last buffer. Equal calls have
+// one descriptor; the last differs in `transpose_b`.
+// CHECK-DAG: llvm.mlir.global internal constant @descriptor0(dense<[0, 0, 4, 4, 4, 0, 0, 0]>
+// CHECK-DAG: llvm.mlir.global internal constant @descriptor1(dense<[0, 0, 4, 4, 4, 0, 1, 0]>
+// CHECK-LABEL: llvm.func @temporaries(
+// CHECK-SAME:      attributes {llama.scratch = 128 : i64} {
+// CHECK-DAG:     %[[FIRST:.*]] = llvm.mlir.addressof @descriptor0
+// CHECK-DAG:     %[[LAST:.*]] = llvm.mlir.addressof @descriptor1
+// CHECK:         %[[SLOT:.*]] = llvm.getelementptr %arg0[2]
+// CHECK-NEXT:    %[[A:.*]] = llvm.load %[[SLOT]]
+// CHECK-NEXT:    %[[B:.*]] = llvm.getelementptr %[[A]][64]
+// CHECK-NEXT:    llvm.call @llrt_gemm(%[[FIRST]], %{{.*}}, %{{.*}}, %{{.*}}, %[[A]])
+// CHECK-NEXT:    llvm.call @llrt_gemm(%[[FIRST]], %[[A]], %[[A]], %{{.*}}, %[[B]])
+// CHECK-NEXT:    llvm.call @llrt_gemm(%[[FIRST]], %[[B]], %[[B]], %{{.*}}, %[[A]])
+// CHECK-NEXT:    llvm.call @llrt_gemm(%[[LAST]], %[[A]], %[[A]],
+func.func @temporaries(%x: memref<4x4xf32>, %y: memref<4x4xf32>) attributes {llama.block} {
+  %a = memref.alloc() : memref<4x4xf32>
+  %b = memref.alloc() : memref<4x4xf32>
+  %c = memref.alloc() : memref<4x4xf32>
+  llama.kernel gemm ins(%x, %x : memref<4x4xf32>, memref<4x4xf32>) outs(%a : memref<4x4xf32>) {sizes = array<i64: 4, 4, 4>}
+  llama.kernel gemm ins(%a, %a : memref<4x4xf32>, memref<4x4xf32>) outs(%b : memref<4x4xf32>) {sizes = array<i64: 4, 4, 4>}
+  llama.kernel gemm ins(%b, %b : memref<4x4xf32>, memref<4x4xf32>) outs(%c : memref<4x4xf32>) {sizes = array<i64: 4, 4, 4>}
+  llama.kernel gemm ins(%c, %c : memref<4x4xf32>, memref<4x4xf32>) outs(%y : memref<4x4xf32>) {sizes = array<i64: 4, 4, 4>, transpose_b}
+  return
+}
+
+// -----
+
+// The exponential is the library's, or a polynomial.
+// CHECK-LABEL:       llvm.func internal @exp.loop0(
+// CHECK:               llvm.intr.exp
+// POLYNOMIALS-LABEL: llvm.func internal @exp.loop0(
+// POLYNOMIALS-NOT:     llvm.intr.exp
+// POLYNOMIALS-NOT:     @expf
+// POLYNOMIALS:         llvm.intr.fma
+func.func private @exp.loop0(%m: memref<8xf32> {llvm.noalias}, %n: memref<8xf32> {llvm.noalias}, %lo: index, %hi: index) {
+  affine.for %i = %lo to %hi {
+    %x = affine.load %m[%i] : memref<8xf32>
+    %y = math.exp %x : f32
+    affine.store %y, %n[%i] : memref<8xf32>
+  }
+  return
+}
+func.func @exp(%m: memref<8xf32>, %n: memref<8xf32>) attributes {llama.block} {
+  %c0 = arith.constant 0 : index
+  %c8 = arith.constant 8 : index
+  call @exp.loop0(%m, %n, %c0, %c8) : (memref<8xf32>, memref<8xf32>, index, index) -> ()
+  return
+}

@@ -1,0 +1,82 @@
+// RUN: llama-opt %s -split-input-file -llama-fold-views | FileCheck %s
+
+// The buffer gets the shape of the view that is accessed.
+// CHECK-LABEL: func.func @f(
+// CHECK-SAME:      %[[M:.*]]: memref<8x8xf32>, %{{.*}}: memref<8x8xf32>)
+// CHECK:         affine.load %[[M]][%{{.*}}, %{{.*}}] : memref<8x8xf32>
+func.func @f(%m: memref<2x4x8xf32>, %n: memref<8x8xf32>) {
+  %v = memref.collapse_shape %m [[0, 1], [2]] : memref<2x4x8xf32> into memref<8x8xf32>
+  affine.for %i = 0 to 8 {
+    affine.for %j = 0 to 8 {
+      %x = affine.load %v[%i, %j] : memref<8x8xf32>
+      affine.store %x, %n[%i, %j] : memref<8x8xf32>
+    }
+  }
+  return
+}
+
+// -----
+
+// Accessed as [2, 4, 8] and as [8, 8]: the shape that both refine, [8, 8].
+// CHECK-LABEL: func.func @two_views(
+// CHECK-SAME:      %[[M:.*]]: memref<8x8xf32>)
+// CHECK:         affine.for %[[A:.*]] = 0 to 2
+// CHECK:           affine.for %[[B:.*]] = 0 to 4
+// CHECK:             affine.for %[[J:.*]] = 0 to 8
+// CHECK:               affine.load %[[M]][%[[A]] * 4 + %[[B]], %[[J]]]
+// CHECK:               affine.store %{{.*}}, %[[M]][%[[A]], %[[J]]]
+func.func @two_views(%m: memref<2x4x8xf32>) {
+  %v = memref.collapse_shape %m [[0, 1], [2]] : memref<2x4x8xf32> into memref<8x8xf32>
+  affine.for %a = 0 to 2 {
+    affine.for %b = 0 to 4 {
+      affine.for %j = 0 to 8 {
+        %x = affine.load %m[%a, %b, %j] : memref<2x4x8xf32>
+        affine.store %x, %v[%a, %j] : memref<8x8xf32>
+      }
+    }
+  }
+  return
+}
+
+// -----
+
+// Row %r of a table that is also accessed flat begins at 8 * %r. (The row's dropped
+// dimension is that of the table, not of the flat buffer.)
+// CHECK: #[[AT:.*]] = affine_map<(d0)[s0] -> (d0 + s0 * 8)>
+// CHECK-LABEL: func.func @row_of_flat_table(
+// CHECK-SAME:      %[[TABLE:[a-z0-9]+]]: memref<128xf32>)
+// CHECK:         scf.for %[[I:.*]] = %c0
+// CHECK:           %[[R:.*]] = memref.load %arg0[%[[I]]]
+// CHECK:           %[[FROM:.*]] = affine.apply #[[AT]](%[[I]])[%[[R]]]
+// CHECK:           memref.load %[[TABLE]][%[[FROM]]]
+// CHECK:           %[[TO:.*]] = affine.apply #[[AT]](%[[I]])[%[[R]]]
+// CHECK:           memref.store %{{.*}}, %[[TABLE]][%[[TO]]]
+func.func @row_of_flat_table(%ids: memref<4xindex>, %table: memref<16x8xf32>) {
+  %c0 = arith.constant 0 : index
+  %c1 = arith.constant 1 : index
+  %c4 = arith.constant 4 : index
+  %zero = arith.constant 0.0 : f32
+  %flat = memref.collapse_shape %table [[0, 1]] : memref<16x8xf32> into memref<128xf32>
+  affine.for %i = 0 to 128 {
+    affine.store %zero, %flat[%i] : memref<128xf32>
+  }
+  scf.for %i = %c0 to %c4 step %c1 {
+    %r = memref.load %ids[%i] : memref<4xindex>
+    %row = memref.subview %table[%r, 0] [1, 8] [1, 1] : memref<16x8xf32> to memref<8xf32, strided<[1], offset: ?>>
+    %x = memref.load %row[%i] : memref<8xf32, strided<[1], offset: ?>>
+    memref.store %x, %row[%i] : memref<8xf32, strided<[1], offset: ?>>
+  }
+  return
+}
+
+// -----
+
+// A routine of the runtime asks for elements, not for a shape: it gets the buffer.
+// CHECK-LABEL: func.func @kernel(
+// CHECK-SAME:      %[[M:[a-z0-9]+]]: memref<2x4x8xf32>,
+// CHECK:         llama.kernel gemm ins(%[[M]],
+func.func @kernel(%m: memref<2x4x8xf32>, %w: memref<4x8xf32>, %n: memref<8x4xf32>) {
+  %v = memref.collapse_shape %m [[0, 1], [2]] : memref<2x4x8xf32> into memref<8x8xf32>
+  llama.kernel gemm ins(%v, %w : memref<8x8xf32>, memref<4x8xf32>) outs(%n : memref<8x4xf32>) {sizes = array<i64: 8, 4, 8>, transpose_b}
+  return
+}

@@ -1,0 +1,86 @@
+// RUN: llama-opt %s -split-input-file -llama-pass-destinations | FileCheck %s
+// RUN: llama-opt %s -split-input-file -llama-pass-destinations -eliminate-empty-tensors -one-shot-bufferize | FileCheck %s --check-prefix=BUFFERS
+
+// The sum reads the old value only where it writes the new one: it is made in place.
+// CHECK-LABEL: func.func @f(
+// CHECK-SAME:      %[[SUM:.*]]: memref<4xf32>, %[[G:.*]]: memref<4xf32>) {
+// CHECK:         %[[OLD:.*]] = bufferization.to_tensor %[[SUM]] restrict writable
+// CHECK:         %[[NEW:.*]] = linalg.generic {{.*}} outs(%[[OLD]] : tensor<4xf32>)
+// CHECK:         bufferization.materialize_in_destination %[[NEW]] in restrict writable %[[SUM]]
+#id = affine_map<(d0) -> (d0)>
+func.func @f(%sum: tensor<4xf32>, %g: tensor<4xf32>) -> (tensor<4xf32> {llama.in_place = 0 : i64}) {
+  %e = tensor.empty() : tensor<4xf32>
+  %n = linalg.generic {indexing_maps = [#id, #id, #id], iterator_types = ["parallel"]} ins(%sum, %g : tensor<4xf32>, tensor<4xf32>) outs(%e : tensor<4xf32>) {
+  ^bb0(%a: f32, %b: f32, %out: f32):
+    %0 = arith.addf %a, %b : f32
+    linalg.yield %0 : f32
+  } -> tensor<4xf32>
+  return %n : tensor<4xf32>
+}
+
+// -----
+
+// Element 3 - i of the old value is read where element i is written: a copy.
+// CHECK-LABEL: func.func @reversed(
+// CHECK:         %[[OLD:.*]] = bufferization.to_tensor %arg0 restrict writable
+// CHECK:         %[[NEW:.*]] = linalg.generic {{.*}} outs(%{{.*}} : tensor<4xf32>)
+// CHECK:         linalg.copy ins(%[[NEW]] : tensor<4xf32>) outs(%[[OLD]] : tensor<4xf32>)
+func.func @reversed(%x: tensor<4xf32>) -> (tensor<4xf32> {llama.in_place = 0 : i64}) {
+  %e = tensor.empty() : tensor<4xf32>
+  %n = linalg.generic {indexing_maps = [affine_map<(d0) -> (3 - d0)>, affine_map<(d0) -> (d0)>], iterator_types = ["parallel"]} ins(%x : tensor<4xf32>) outs(%e : tensor<4xf32>) {
+  ^bb0(%a: f32, %out: f32):
+    linalg.yield %a : f32
+  } -> tensor<4xf32>
+  return %n : tensor<4xf32>
+}
+
+// -----
+
+// CSE makes one zero-filled tensor of two. The products get one each again, and
+// each product is written into the buffer of its own result.
+// CHECK-LABEL: func.func @two_products(
+// CHECK:         %[[FILL0:.*]] = linalg.fill
+// CHECK-NEXT:    linalg.matmul {{.*}} outs(%[[FILL0]] :
+// CHECK:         %[[FILL1:.*]] = linalg.fill
+// CHECK-NEXT:    linalg.matmul {{.*}} outs(%[[FILL1]] :
+// BUFFERS-LABEL: func.func @two_products(
+// BUFFERS-SAME:      %[[P:[a-z0-9]+]]: memref<4x2xf32>, %[[Q:[a-z0-9]+]]: memref<4x2xf32>) {
+// BUFFERS-NOT:     memref.alloc
+// BUFFERS:         linalg.fill {{.*}} outs(%[[P]] :
+// BUFFERS-NEXT:    linalg.matmul ins(%arg0, %arg1 : {{.*}} outs(%[[P]] :
+// BUFFERS-NEXT:    linalg.fill {{.*}} outs(%[[Q]] :
+// BUFFERS-NEXT:    linalg.matmul ins(%arg0, %arg2 : {{.*}} outs(%[[Q]] :
+func.func @two_products(%x: tensor<4x8xf32>, %a: tensor<8x2xf32>, %b: tensor<8x2xf32>) -> (tensor<4x2xf32>, tensor<4x2xf32>) {
+  %zero = arith.constant 0.0 : f32
+  %e = tensor.empty() : tensor<4x2xf32>
+  %f = linalg.fill ins(%zero : f32) outs(%e : tensor<4x2xf32>) -> tensor<4x2xf32>
+  %p = linalg.matmul ins(%x, %a : tensor<4x8xf32>, tensor<8x2xf32>) outs(%f : tensor<4x2xf32>) -> tensor<4x2xf32>
+  %q = linalg.matmul ins(%x, %b : tensor<4x8xf32>, tensor<8x2xf32>) outs(%f : tensor<4x2xf32>) -> tensor<4x2xf32>
+  return %p, %q : tensor<4x2xf32>, tensor<4x2xf32>
+}
+
+// -----
+
+// A view of a product is its result: the product is written through that view.
+// BUFFERS-LABEL: func.func @view(
+// BUFFERS:         %[[VIEW:.*]] = memref.expand_shape %arg2
+// BUFFERS:         linalg.matmul {{.*}} outs(%[[VIEW]] :
+func.func @view(%x: tensor<4x8xf32>, %a: tensor<8x2xf32>) -> tensor<8xf32> {
+  %zero = arith.constant 0.0 : f32
+  %e = tensor.empty() : tensor<4x2xf32>
+  %f = linalg.fill ins(%zero : f32) outs(%e : tensor<4x2xf32>) -> tensor<4x2xf32>
+  %p = linalg.matmul ins(%x, %a : tensor<4x8xf32>, tensor<8x2xf32>) outs(%f : tensor<4x2xf32>) -> tensor<4x2xf32>
+  %v = tensor.collapse_shape %p [[0, 1]] : tensor<4x2xf32> into tensor<8xf32>
+  return %v : tensor<8xf32>
+}
+
+// -----
+
+// A product that accumulates into the argument is in place already.
+// BUFFERS-LABEL: func.func @accumulate(
+// BUFFERS-NOT:     memref.alloc
+// BUFFERS:         llama.kernel gemm {{.*}} outs(%arg0 : memref<2x2xf32>) {accumulate,
+func.func @accumulate(%sum: tensor<2x2xf32>, %x: tensor<2x2xf32>) -> (tensor<2x2xf32> {llama.in_place = 0 : i64}) {
+  %n = llama.kernel gemm ins(%x, %x : tensor<2x2xf32>, tensor<2x2xf32>) outs(%sum : tensor<2x2xf32>) {accumulate, sizes = array<i64: 2, 2, 2>} -> tensor<2x2xf32>
+  return %n : tensor<2x2xf32>
+}
