@@ -1,8 +1,25 @@
-// RUN: llama-opt %s -llama-assign-precision="precision=bf16" | FileCheck %s --check-prefixes=CHECK,BF16
-// RUN: llama-opt %s -llama-assign-precision="precision=f64" | FileCheck %s --check-prefixes=CHECK,F64
-// RUN: llama-opt %s -llama-assign-precision="precision=bf16 accumulate=bf16" | FileCheck %s --check-prefix=ACC
+// RUN: llama-opt %s -llama-assign-precision="precision=bf16" -split-input-file | FileCheck %s --check-prefixes=CHECK,BF16
+// RUN: llama-opt %s -llama-assign-precision="precision=f64" -split-input-file | FileCheck %s --check-prefixes=CHECK,F64
+// RUN: llama-opt %s -llama-assign-precision="precision=bf16 accumulate=bf16" -split-input-file | FileCheck %s --check-prefix=ACC
 // RUN: not llama-opt %s -llama-assign-precision="precision=f16" 2>&1 | FileCheck %s --check-prefix=BAD
 // BAD: error: expects precision to be bf16, f32 or f64, but got 'f16'
+
+// The weight has the storage type, activations the compute type; the gradient of the
+// weight is summed in f32.
+// BF16: llama.parameter @w : tensor<32x8xbf16>
+// BF16: func.func private @embedding(%{{.*}}: tensor<2x4xi64>, %{{.*}}: tensor<32x8xbf16> {llama.gradient_type = f32}) -> tensor<2x4x8xbf16> attributes {llama.block}
+llama.parameter @w : tensor<32x8xf32> {initializer = #llama.initializer<normal>}
+func.func private @embedding(%ids: tensor<2x4xi64>, %w: tensor<32x8xf32>) -> tensor<2x4x8xf32> attributes {llama.block} {
+  %h = llama.embed %ids, %w : (tensor<2x4xi64>, tensor<32x8xf32>) -> tensor<2x4x8xf32>
+  return %h : tensor<2x4x8xf32>
+}
+func.func @model(%ids: tensor<2x4xi64> {llama.input = "input_ids"}) -> tensor<2x4x8xf32> {
+  %h = llama.apply @embedding(%ids) parameters [@w] : (tensor<2x4xi64>) -> tensor<2x4x8xf32>
+  return %h : tensor<2x4x8xf32>
+}
+
+// -----
+
 
 // BF16: llama.parameter @w : tensor<8xbf16>
 // F64:  llama.parameter @w : tensor<8xf64>

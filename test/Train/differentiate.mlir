@@ -2,6 +2,29 @@
 // RUN: llama-opt %s -llama-differentiate=recompute=selective -split-input-file | FileCheck %s --check-prefix=SELECTIVE
 // RUN: llama-opt %s -llama-differentiate=recompute=full -split-input-file | FileCheck %s --check-prefix=FULL
 
+// The weight's gradient is formed in a block of its own and added to what it was. The
+// input of the model needs none, and the step holds what the block reads: no residuals.
+// CHECK-LABEL: func.func @forward(
+// CHECK:       func.func private @scale.backward_weight(%[[X:[a-z0-9]+]]: tensor<1xf32>, %[[DY:[a-z0-9]+]]: tensor<1xf32>, %[[SUM:[a-z0-9]+]]: tensor<1x1xf32>) -> (tensor<1x1xf32> {llama.in_place = 2 : i64})
+// CHECK:         %[[DW:.*]] = llama.linear_dw %[[DY]], %[[X]]
+// CHECK:         llama.add %[[SUM]], %[[DW]]
+// CHECK-LABEL: func.func @step(
+// CHECK-SAME:      %[[X:[a-z0-9]+]]: tensor<1xf32> {llama.input = "x"}, %[[SEED:[a-z0-9]+]]: tensor<1xf32> {llama.input = "loss_gradient"})
+// CHECK:         %[[LOSS:.*]] = llama.apply @scale(%[[X]]) parameters [@w]
+// CHECK-NEXT:    llama.apply @scale.backward_weight(%[[X]], %[[SEED]]) gradients [@w]
+// CHECK-NEXT:    return %[[LOSS]]
+llama.parameter @w : tensor<1x1xf32> {initializer = #llama.initializer<normal>}
+func.func private @scale(%x: tensor<1xf32>, %w: tensor<1x1xf32>) -> tensor<1xf32> attributes {llama.block} {
+  %y = llama.linear %x, %w {accumulation = f32} : (tensor<1xf32>, tensor<1x1xf32>) -> tensor<1xf32>
+  return %y : tensor<1xf32>
+}
+func.func @model(%x: tensor<1xf32> {llama.input = "x"}) -> (tensor<1xf32> {llama.output = "loss"}) {
+  %loss = llama.apply @scale(%x) parameters [@w] : (tensor<1xf32>) -> tensor<1xf32>
+  return %loss : tensor<1xf32>
+}
+
+// -----
+
 llama.parameter @norm : tensor<8xf32> {initializer = #llama.initializer<ones>}
 llama.parameter @w : tensor<16x8xf32> {initializer = #llama.initializer<normal>}
 llama.parameter @frozen : tensor<8x16xf32> {initializer = #llama.initializer<normal>, frozen}

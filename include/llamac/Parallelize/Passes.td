@@ -20,13 +20,13 @@ def BuildProgramPass : Pass<"dist-build-program", "mlir::ModuleOp"> {
 
     Before:
     ```mlir
-    func.func @step(%x: tensor<2x8xf32>, %d: tensor<1xf32>) -> tensor<1xf32> {
-      %loss = llama.apply @head(%x) parameters [@w] : (tensor<2x8xf32>) -> tensor<1xf32>
-      llama.apply @head.backward_weight(%d, %x) gradients [@w] : (tensor<1xf32>, tensor<2x8xf32>) -> ()
-      return %loss : tensor<1xf32>
+    func.func @step(%x: tensor<2x8xf32>, %dy: tensor<2x4xf32>) -> tensor<2x4xf32> {
+      %y = llama.apply @head(%x) parameters [@w] : (tensor<2x8xf32>) -> tensor<2x4xf32>
+      llama.apply @head.backward_weight(%dy, %x) gradients [@w] : (tensor<2x4xf32>, tensor<2x8xf32>) -> ()
+      return %y : tensor<2x4xf32>
     }
     ```
-    Adds, with `micro-batches=2`:
+    After, with `micro-batches=2`, also:
     ```mlir
     dist.program "step" {
       dist.run @step micro_batch = 0

@@ -17,11 +17,11 @@ def SpecializePass : Pass<"llama-specialize", "mlir::ModuleOp"> {
 
     Before, with `batch=2 text-length=16`:
     ```mlir
-    func.func private @embedding(%ids: tensor<?x?xi64>, %table: tensor<512x8xf32>) -> tensor<?x?x8xf32>
+    func.func private @embedding(%ids: tensor<?x?xi64>, %table: tensor<512x8xf32>) -> tensor<?x?x8xf32> attributes {llama.block} {
     ```
     After:
     ```mlir
-    func.func private @embedding(%ids: tensor<2x16xi64>, %table: tensor<512x8xf32>) -> tensor<2x16x8xf32>
+    func.func private @embedding(%ids: tensor<2x16xi64>, %table: tensor<512x8xf32>) -> tensor<2x16x8xf32> attributes {llama.block} {
     ```
   }];
   let options = [
@@ -47,13 +47,15 @@ def AssignPrecisionPass : Pass<"llama-assign-precision", "mlir::ModuleOp"> {
 
     Before, with `precision=bf16`:
     ```mlir
-    llama.parameter @w : tensor<8xf32> {initializer = #llama.initializer<ones>}
-    func.func private @norm(%x: tensor<2x8xf32>, %w: tensor<8xf32>) -> tensor<2x8xf32> attributes {llama.block}
+    llama.parameter @w : tensor<32x8xf32> {initializer = #llama.initializer<normal>}
+    func.func private @embedding(%ids: tensor<2x4xi64>, %w: tensor<32x8xf32>) -> tensor<2x4x8xf32> attributes {llama.block} {
+      %h = llama.embed %ids, %w : (tensor<2x4xi64>, tensor<32x8xf32>) -> tensor<2x4x8xf32>
     ```
     After:
     ```mlir
-    llama.parameter @w : tensor<8xbf16> {initializer = #llama.initializer<ones>}
-    func.func private @norm(%x: tensor<2x8xbf16>, %w: tensor<8xbf16> {llama.gradient_type = f32}) -> tensor<2x8xbf16> attributes {llama.block}
+    llama.parameter @w : tensor<32x8xbf16> {initializer = #llama.initializer<normal>}
+    func.func private @embedding(%ids: tensor<2x4xi64>, %w: tensor<32x8xbf16> {llama.gradient_type = f32}) -> tensor<2x4x8xbf16> attributes {llama.block} {
+      %h = llama.embed %ids, %w : (tensor<2x4xi64>, tensor<32x8xbf16>) -> tensor<2x4x8xbf16>
     ```
   }];
   let options = [
@@ -104,16 +106,25 @@ def DifferentiatePass : Pass<"llama-differentiate", "mlir::ModuleOp"> {
 
     Before:
     ```mlir
-    func.func @model(%x: tensor<2x8xf32> {llama.input = "x"}) -> (tensor<1xf32> {llama.output = "loss"}) {
-      %loss = llama.apply @head(%x) parameters [@w] : (tensor<2x8xf32>) -> tensor<1xf32>
+    func.func private @scale(%x: tensor<1xf32>, %w: tensor<1x1xf32>) -> tensor<1xf32> attributes {llama.block} {
+      %y = llama.linear %x, %w {accumulation = f32} : (tensor<1xf32>, tensor<1x1xf32>) -> tensor<1xf32>
+      return %y : tensor<1xf32>
+    }
+    func.func @model(%x: tensor<1xf32> {llama.input = "x"}) -> (tensor<1xf32> {llama.output = "loss"}) {
+      %loss = llama.apply @scale(%x) parameters [@w] : (tensor<1xf32>) -> tensor<1xf32>
       return %loss : tensor<1xf32>
     }
     ```
     After:
     ```mlir
-    func.func @step(%x: tensor<2x8xf32> {llama.input = "x"}, %d: tensor<1xf32> {llama.input = "loss_gradient"}) -> (tensor<1xf32> {llama.output = "loss"}) {
-      %loss, %r = llama.apply @head.forward(%x) parameters [@w] : (tensor<2x8xf32>) -> (tensor<1xf32>, tensor<2x8xf32>)
-      llama.apply @head.backward_weight(%d, %r) gradients [@w] : (tensor<1xf32>, tensor<2x8xf32>) -> ()
+    func.func private @scale.backward_weight(%x: tensor<1xf32>, %dy: tensor<1xf32>, %sum: tensor<1x1xf32>) -> (tensor<1x1xf32> {llama.in_place = 2 : i64}) attributes {llama.block} {
+      %dw = llama.linear_dw %dy, %x {accumulation = f32} : (tensor<1xf32>, tensor<1xf32>) -> tensor<1x1xf32>
+      %new = llama.add %sum, %dw : (tensor<1x1xf32>, tensor<1x1xf32>) -> tensor<1x1xf32>
+      return %new : tensor<1x1xf32>
+    }
+    func.func @step(%x: tensor<1xf32> {llama.input = "x"}, %d: tensor<1xf32> {llama.input = "loss_gradient"}) -> (tensor<1xf32> {llama.output = "loss"}) {
+      %loss = llama.apply @scale(%x) parameters [@w] : (tensor<1xf32>) -> tensor<1xf32>
+      llama.apply @scale.backward_weight(%x, %d) gradients [@w] : (tensor<1xf32>, tensor<1xf32>) -> ()
       return %loss : tensor<1xf32>
     }
     ```
@@ -133,11 +144,17 @@ def AddOptimizerPass : Pass<"llama-add-optimizer", "mlir::ModuleOp"> {
 
     Before:
     ```mlir
-    llama.parameter @w : tensor<8xf32> {initializer = #llama.initializer<ones>}
+    llama.parameter @w : tensor<3xf32> {initializer = #llama.initializer<ones>}
+    llama.parameter @frozen : tensor<4096xf32> {frozen, initializer = #llama.initializer<ones>}
+    llama.parameter @v : tensor<20xf32> {initializer = #llama.initializer<ones>}
     ```
-    After:
+    After, also:
     ```mlir
-    func.func private @gradient_norm(%gradient: tensor<1024xf32>) -> tensor<1xf32> attributes {llama.block}
+    func.func private @gradient_norm(%gradient: tensor<1024xf32>) -> tensor<1xf32> attributes {llama.block} {
+      %0 = llama.sum_of_squares %gradient : (tensor<1024xf32>) -> tensor<1xf32>
+      return %0 : tensor<1xf32>
+    }
+    func.func private @adamw(%master: tensor<1024xf32>, %m: tensor<1024xf32>, %v: tensor<1024xf32>, %gradient: tensor<1024xf32>, %h: tensor<8xf32>) -> (tensor<1024xf32> {llama.in_place = 0 : i64}, tensor<1024xf32> {llama.in_place = 1 : i64}, tensor<1024xf32> {llama.in_place = 2 : i64}) attributes {llama.block} {
     ```
   }];
 }

@@ -30,12 +30,57 @@ func.func @model(%x: tensor<8xf32>) {
 
 // -----
 
-// apply_c2, apply_c3
+// apply_c2
+// expected-note@+1 {{the block is here}}
+func.func private @block(tensor<8xf32>) -> tensor<4xf32> attributes {llama.block}
+func.func @model(%x: tensor<4xf32>) {
+  // expected-error@+1 {{expects 'block' to have type '(tensor<4xf32>) -> tensor<4xf32>', but got '(tensor<8xf32>) -> tensor<4xf32>'}}
+  %y = llama.apply @block(%x) : (tensor<4xf32>) -> tensor<4xf32>
+  return
+}
+
+// -----
+
+// apply_c2
+llama.parameter @w : tensor<8xf32> {initializer = #llama.initializer<ones>}
+func.func private @block(tensor<8xf32>) attributes {llama.block}
+func.func @step(%x: tensor<8xf32>) {
+  // expected-error@+1 {{expects a block with at least 2 arguments, but 'block' has 1}}
+  llama.apply @block(%x) gradients [@w] : (tensor<8xf32>) -> ()
+  return
+}
+
+// -----
+
+// apply_c2
+llama.parameter @w : tensor<8xf32> {initializer = #llama.initializer<ones>}
+func.func private @block(tensor<8xf32>, tensor<4xf32>) -> (tensor<4xf32> {llama.in_place = 1 : i64}) attributes {llama.block}
+func.func @step(%x: tensor<8xf32>) {
+  // expected-error@+1 {{expects argument 1 of 'block' to be a gradient of 'w' ('tensor<8xf32>'), but got 'tensor<4xf32>'}}
+  llama.apply @block(%x) gradients [@w] : (tensor<8xf32>) -> ()
+  return
+}
+
+// -----
+
+// apply_c3
 // expected-note@+1 {{the block is here}}
 func.func private @block(tensor<8xf32>) -> tensor<8xf32> attributes {llama.block}
-func.func @model(%x: tensor<4xf32>) {
-  // expected-error@+1 {{expects 'block' to have type '(tensor<4xf32>) -> tensor<4xf32>', but got '(tensor<8xf32>) -> tensor<8xf32>'}}
-  %y = llama.apply @block(%x) : (tensor<4xf32>) -> tensor<4xf32>
+func.func @model(%x: tensor<8xf32>) {
+  // expected-error@+1 {{expects 'block' to have type '(tensor<8xf32>) -> tensor<4xf32>', but got '(tensor<8xf32>) -> tensor<8xf32>'}}
+  %y = llama.apply @block(%x) : (tensor<8xf32>) -> tensor<4xf32>
+  return
+}
+
+// -----
+
+// apply_c3: the new gradient is a result, too.
+llama.parameter @w : tensor<8xf32> {initializer = #llama.initializer<ones>}
+// expected-note@+1 {{the block is here}}
+func.func private @block(tensor<8xf32>, tensor<8xf32>) attributes {llama.block}
+func.func @step(%x: tensor<8xf32>) {
+  // expected-error@+1 {{expects 'block' to have type '(tensor<8xf32>, tensor<8xf32>) -> tensor<8xf32>', but got '(tensor<8xf32>, tensor<8xf32>) -> ()'}}
+  llama.apply @block(%x) gradients [@w] : (tensor<8xf32>) -> ()
   return
 }
 
@@ -46,6 +91,17 @@ func.func private @block(tensor<8xf32>, tensor<8xf32>) -> tensor<8xf32> attribut
 func.func @model(%x: tensor<8xf32>) {
   // expected-error@+1 {{expects 'w' to name a llama.parameter}}
   %y = llama.apply @block(%x) parameters [@w] : (tensor<8xf32>) -> tensor<8xf32>
+  return
+}
+
+// -----
+
+// apply_c4
+llama.parameter @w : tensor<8xf32> {frozen, initializer = #llama.initializer<ones>}
+func.func private @block(tensor<8xf32>, tensor<8xf32>) -> (tensor<8xf32> {llama.in_place = 1 : i64}) attributes {llama.block}
+func.func @step(%x: tensor<8xf32>) {
+  // expected-error@+1 {{expects a trainable parameter, but 'w' is frozen}}
+  llama.apply @block(%x) gradients [@w] : (tensor<8xf32>) -> ()
   return
 }
 
@@ -823,5 +879,77 @@ func.func @adamw_c3(%0: tensor<16xf32>, %1: tensor<16xf32>, %2: tensor<16xf32>, 
 func.func @statistics_type(%0: tensor<2x8xf32>, %1: tensor<8xf32>) {
   // expected-error@+1 {{expects statistics f32, bf16 or f64, but got 'i32'}}
   %r = llama.rms_norm %0, %1 {epsilon = 1.0e-5 : f64, statistics = i32} : (tensor<2x8xf32>, tensor<8xf32>) -> tensor<2x8xf32>
+  return
+}
+
+// -----
+
+func.func @kernel_c1_sizes(%a: tensor<4x8xf32>, %b: tensor<8x2xf32>, %c: tensor<4x2xf32>) {
+  // expected-error@+1 {{expects 3 sizes, but got 2}}
+  %r = llama.kernel gemm ins(%a, %b : tensor<4x8xf32>, tensor<8x2xf32>) outs(%c : tensor<4x2xf32>) {sizes = array<i64: 4, 2>} -> tensor<4x2xf32>
+  return
+}
+
+// -----
+
+func.func @kernel_c1_inputs(%a: tensor<4x8xf32>, %c: tensor<4x2xf32>) {
+  // expected-error@+1 {{expects another number of inputs, but got 1}}
+  %r = llama.kernel gemm ins(%a : tensor<4x8xf32>) outs(%c : tensor<4x2xf32>) {sizes = array<i64: 4, 2, 8>} -> tensor<4x2xf32>
+  return
+}
+
+// -----
+
+func.func @kernel_c1_outputs(%q: tensor<1x2x1x8xf32>, %p: tensor<1x2xi64>, %o: tensor<1x2x1x8xf32>) {
+  // expected-error@+1 {{expects 2 outputs, but got 1}}
+  %r = llama.kernel attention_forward ins(%q, %q, %q, %p, %p : tensor<1x2x1x8xf32>, tensor<1x2x1x8xf32>, tensor<1x2x1x8xf32>, tensor<1x2xi64>, tensor<1x2xi64>) outs(%o : tensor<1x2x1x8xf32>) {mask = #llama.mask<causal>, scale = 0.25 : f64, sizes = array<i64: 1, 2, 2, 1, 1, 8, 0>} -> tensor<1x2x1x8xf32>
+  return
+}
+
+// -----
+
+func.func @kernel_c2(%a: tensor<4x8xf32>, %b: tensor<8x3xf32>, %c: tensor<4x2xf32>) {
+  // expected-error@+1 {{expects operand 1 to have 16 elements, but got 'tensor<8x3xf32>'}}
+  %r = llama.kernel gemm ins(%a, %b : tensor<4x8xf32>, tensor<8x3xf32>) outs(%c : tensor<4x2xf32>) {sizes = array<i64: 4, 2, 8>} -> tensor<4x2xf32>
+  return
+}
+
+// -----
+
+func.func @kernel_c3(%a: tensor<4x8xf32>, %b: tensor<8x2xbf16>, %c: tensor<4x2xf32>) {
+  // expected-error@+1 {{expects element types that the runtime routine has, but got 'tensor<4x8xf32>', 'tensor<8x2xbf16>', 'tensor<4x2xf32>'}}
+  %r = llama.kernel gemm ins(%a, %b : tensor<4x8xf32>, tensor<8x2xbf16>) outs(%c : tensor<4x2xf32>) {sizes = array<i64: 4, 2, 8>} -> tensor<4x2xf32>
+  return
+}
+
+// -----
+
+func.func @kernel_c3_lse(%q: tensor<1x2x1x8xbf16>, %p: tensor<1x2xi64>, %o: tensor<1x2x1x8xbf16>, %lse: tensor<1x2x1xbf16>) {
+  // expected-error@+1 {{expects element types that the runtime routine has}}
+  %r:2 = llama.kernel attention_forward ins(%q, %q, %q, %p, %p : tensor<1x2x1x8xbf16>, tensor<1x2x1x8xbf16>, tensor<1x2x1x8xbf16>, tensor<1x2xi64>, tensor<1x2xi64>) outs(%o, %lse : tensor<1x2x1x8xbf16>, tensor<1x2x1xbf16>) {mask = #llama.mask<causal>, scale = 0.25 : f64, sizes = array<i64: 1, 2, 2, 1, 1, 8, 0>} -> tensor<1x2x1x8xbf16>, tensor<1x2x1xbf16>
+  return
+}
+
+// -----
+
+func.func @kernel_c4_gemm(%a: tensor<4x8xf32>, %b: tensor<8x2xf32>, %c: tensor<4x2xf32>) {
+  // expected-error@+1 {{expects mask and scale for attention, and only there}}
+  %r = llama.kernel gemm ins(%a, %b : tensor<4x8xf32>, tensor<8x2xf32>) outs(%c : tensor<4x2xf32>) {mask = #llama.mask<causal>, sizes = array<i64: 4, 2, 8>} -> tensor<4x2xf32>
+  return
+}
+
+// -----
+
+func.func @kernel_c4_attention(%q: tensor<1x2x1x8xf32>, %p: tensor<1x2xi64>, %o: tensor<1x2x1x8xf32>, %lse: tensor<1x2x1xf32>) {
+  // expected-error@+1 {{expects transpose_a, transpose_b and accumulate for gemm only}}
+  %r:2 = llama.kernel attention_forward ins(%q, %q, %q, %p, %p : tensor<1x2x1x8xf32>, tensor<1x2x1x8xf32>, tensor<1x2x1x8xf32>, tensor<1x2xi64>, tensor<1x2xi64>) outs(%o, %lse : tensor<1x2x1x8xf32>, tensor<1x2x1xf32>) {accumulate, mask = #llama.mask<causal>, scale = 0.25 : f64, sizes = array<i64: 1, 2, 2, 1, 1, 8, 0>} -> tensor<1x2x1x8xf32>, tensor<1x2x1xf32>
+  return
+}
+
+// -----
+
+func.func @kernel_c5(%a: tensor<4x8xf32>, %b: memref<8x2xf32>, %c: tensor<4x2xf32>) {
+  // expected-error@+1 {{expects tensors only or memrefs only, but operand 1 is 'memref<8x2xf32>'}}
+  %r = llama.kernel gemm ins(%a, %b : tensor<4x8xf32>, memref<8x2xf32>) outs(%c : tensor<4x2xf32>) {sizes = array<i64: 4, 2, 8>} -> tensor<4x2xf32>
   return
 }
