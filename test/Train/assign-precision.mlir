@@ -1,7 +1,7 @@
 // RUN: llama-opt %s -llama-assign-precision="precision=bf16" -split-input-file | FileCheck %s --check-prefixes=CHECK,BF16
 // RUN: llama-opt %s -llama-assign-precision="precision=f64" -split-input-file | FileCheck %s --check-prefixes=CHECK,F64
 // RUN: llama-opt %s -llama-assign-precision="precision=bf16 accumulate=bf16" -split-input-file | FileCheck %s --check-prefix=ACC
-// RUN: not llama-opt %s -llama-assign-precision="precision=f16" 2>&1 | FileCheck %s --check-prefix=BAD
+// RUN: not llama-opt %s -llama-assign-precision="precision=f16" -split-input-file 2>&1 | FileCheck %s --check-prefix=BAD
 // BAD: error: expects precision to be bf16, f32 or f64, but got 'f16'
 
 // The weight has the storage type, activations the compute type; the gradient of the
