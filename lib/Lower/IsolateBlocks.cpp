@@ -24,6 +24,26 @@ static bool sameCode(func::FuncOp a, func::FuncOp b) {
                                                     OperationEquivalence::IgnoreLocations);
 }
 
+// Buffers have sizes that are known now.
+static LogicalResult checkShapes(func::FuncOp block) {
+  auto isKnown = [](Type type) {
+    auto shaped = dyn_cast<ShapedType>(type);
+    return !shaped || shaped.hasStaticShape();
+  };
+  for (Type type : llvm::concat<const Type>(block.getArgumentTypes(), block.getResultTypes()))
+    if (!isKnown(type))
+      return block.emitOpError("expects sizes that are all known, but got ") << type;
+  WalkResult result = block.walk([&](Operation *op) {
+    for (Type type : op->getResultTypes())
+      if (!isKnown(type)) {
+        op->emitOpError("expects sizes that are all known, but got ") << type;
+        return WalkResult::interrupt();
+      }
+    return WalkResult::advance();
+  });
+  return failure(result.wasInterrupted());
+}
+
 namespace {
 struct IsolateBlocksPass : llamac::impl::IsolateBlocksPassBase<IsolateBlocksPass> {
   void runOnOperation() override {
@@ -31,6 +51,9 @@ struct IsolateBlocksPass : llamac::impl::IsolateBlocksPassBase<IsolateBlocksPass
     for (auto function : getOperation().getOps<func::FuncOp>())
       if (function->hasAttr(llama::kBlockAttr) && !function.isExternal())
         blocks.push_back(function);
+    for (func::FuncOp block : blocks)
+      if (failed(checkShapes(block)))
+        return signalPassFailure();
 
     for (func::FuncOp block : blocks) {
       auto same = llvm::find_if(originals, [&](func::FuncOp o) { return sameCode(o, block); });

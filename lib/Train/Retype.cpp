@@ -62,6 +62,8 @@ LogicalResult llamac::retypeModel(ModuleOp module, ArrayRef<Type> inputs,
     auto block = symbols.lookup<func::FuncOp>(apply.getBlock());
     if (!block)
       return apply.emitOpError("applies an unknown block '") << apply.getBlock() << "'";
+    if (!block.getBody().hasOneBlock())
+      return block.emitOpError("expects a body of one block");
     SmallVector<Type> arguments(apply.getInputs().getTypes());
     for (Attribute name : apply.getParameters()) {
       auto symbol = cast<FlatSymbolRefAttr>(name).getValue();

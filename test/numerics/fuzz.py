@@ -74,7 +74,7 @@ def draw_config(r: random.Random) -> dict:
             text["pad_token_id"] = None
         if r.random() < 0.4:  # heads need not fill the width
             text["head_dim"] = r.choice([2, 4, 16, 24, 64])
-            text["hidden_size"] = text["num_attention_heads"] * r.choice([1, 5, 8, 24])
+            text["hidden_size"] = text["num_attention_heads"] * r.choice([3, 5, 8, 24])
         return {"architectures": ["LlamaForCausalLM"], "model_type": "llama", "attention_bias": False,
                 "mlp_bias": False} | text
     crosses = r.sample(range(text["num_hidden_layers"]), r.randint(1, text["num_hidden_layers"]))
