@@ -15,3 +15,4 @@ config.environment["PATH"] = os.pathsep.join(
 )
 # One answer on every machine and no fight for cores.
 config.environment["OMP_NUM_THREADS"] = "2"
+config.environment["OMP_WAIT_POLICY"] = "passive"

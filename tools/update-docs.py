@@ -2,8 +2,10 @@
 # Part of llamac, under the Apache License v2.0 with LLVM Exceptions.
 # SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 """Writes the generated pages of docs/: the reference of ops and passes, and one
-block in every form. With --check it only compares and fails on a difference, so
-that the pages cannot go stale (a test runs it so).
+block in every form. Then it checks what is written by hand: the IR before each
+pass is the first case of the pass's test, every link leads somewhere, and
+docs/README.md lists every page. With --check it writes nothing and fails on a page
+that is stale; a test runs it so.
 
     tools/update-docs.py --build build [--check]
 """
@@ -15,6 +17,7 @@ import sys
 import tempfile
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
+DOCS = ROOT / "docs"
 LLVM = pathlib.Path("/usr/lib/llvm-22")
 DIALECTS = {"llama": "dialects/Llama/IR/LlamaOps.td", "dist": "dialects/Dist/IR/DistOps.td"}
 STEPS = ["Train", "Parallelize", "Lower"]
@@ -24,34 +27,49 @@ CONFIG = """{"architectures": ["LlamaForCausalLM"], "model_type": "llama", "voca
  "num_key_value_heads": 1, "rms_norm_eps": 1e-05, "rope_theta": 10000.0,
  "tie_word_embeddings": false, "hidden_act": "silu", "max_position_embeddings": 64}
 """
+# Form, what it is, and which ops of it are shown: how the line ends that opens them.
 FORMS = [
-    ("import", "Imported: the model graph, sizes of a batch unknown", ["self_layer"]),
-    ("train", "Train: static shapes, types, backward by slices",
-     ["self_layer.backward_input", "self_layer.backward_weight", "step"]),
-    ("parallelize", "Parallelize: the actions of each rank", ["dist.program"]),
-    ("lower", "Lower: addresses, kernels, library calls", ["dist.graph", "self_layer.backward_weight"]),
+    ("import", "Import: the model graph", """
+The layer as the model's authors would write it. Samples and tokens (`?`) are not known
+yet, every type is f32.""", ["@self_layer("]),
+    ("train", "Train: the training graph", """
+Shapes and types are fixed, and the layer has backward blocks. This one forms the gradients
+of the parameters from what the forward block kept and what `@self_layer.backward_input`
+made, and adds them to those of earlier micro-batches. Below it the step, which applies all
+blocks.""", ["@self_layer.backward_weight(", "@step("]),
+    ("parallelize", "Parallelize: the program of each rank", """
+The actions of a step, in the order in which they are launched.""", ['dist.program "step" {']),
+    ("lower", "Lower: addresses and machine code", """
+The step is now calls on addresses: an arena and a byte in it. Below it one of the loops of
+the backward block, which sums the gradient of a norm's weight: rows outside, columns inside.
+The products of that block have become calls of `llrt_gemm` (not shown).""",
+     ["dist.graph @step {", "@self_layer.backward_weight.loop1("]),
 ]
-LONGEST = 60  # lines shown of one function
+LONGEST = 60  # lines shown of one op
+
+
+def fail(message):
+    sys.exit(f"update-docs: {message}")
 
 
 def run(*command):
     result = subprocess.run([str(c) for c in command], capture_output=True, text=True)
     if result.returncode:
-        sys.exit(f"update-docs: {' '.join(map(str, command))} failed:\n{result.stderr}")
+        fail(f"{' '.join(map(str, command))} failed:\n{result.stderr}")
     return result.stdout
 
 
 def tablegen(td, *flags):
-    return run(LLVM / "bin/mlir-tblgen", *flags, "-I", ROOT, "-I", ROOT / "include", "-I",
+    text = run(LLVM / "bin/mlir-tblgen", *flags, "-I", ROOT, "-I", ROOT / "include", "-I",
                LLVM / "include", ROOT / td)
+    return text.replace("[TOC]\n\n", "")
 
 
 def extract(ir, name):
-    """The op that defines `name` (a symbol, or an op's name), by its indentation."""
+    """The first op whose opening line has `name` in it, up to its closing brace."""
     lines = ir.splitlines()
-    symbol = re.compile(rf"^\s*\S*func.*@\"?{re.escape(name)}\"?\(|^\s*{re.escape(name)} @step\b")
     for start, line in enumerate(lines):
-        if symbol.search(line):
+        if name in line and line.endswith("{"):
             indent = len(line) - len(line.lstrip())
             end = next(i for i in range(start + 1, len(lines))
                        if lines[i].startswith(" " * indent + "}"))
@@ -59,29 +77,66 @@ def extract(ir, name):
             if len(found) > LONGEST:
                 found[LONGEST - 1:-1] = [f"  // ... {len(found) - LONGEST} more lines"]
             return "\n".join(found)
-    sys.exit(f"update-docs: no '{name}' in the IR")
+    fail(f"no '{name}' in the IR")
 
 
 def forms(build):
     page = ["# One block in every form", "",
-            "Made by `tools/update-docs.py` from a model of one layer; a test compares it with",
-            "what the tools print. Long functions are cut.", "", "```json", CONFIG.strip(), "```"]
+            "A self-attention layer, from the model graph to its loops. Made by",
+            "`tools/update-docs.py` from this `config.json`; a test compares the page with what the",
+            "tools print.", "", "```json", CONFIG.strip(), "```"]
     with tempfile.TemporaryDirectory() as folder:
         config = pathlib.Path(folder) / "config.json"
         config.write_text(CONFIG)
-        for form, title, names in FORMS:
-            llamac = build / "bin/llamac"
-            if form == "import":
-                command = ["import", config, "-o", "-"]
-            else:
-                command = ["compile", config, "--text-length=8", "--precision=f32",
-                           "--cpu=x86-64-v3", f"--compile-to={form}", "-o", "-"]
-            shown = " ".join("config.json" if c is config else str(c) for c in command)
-            ir = run(llamac, *command).replace(folder + "/", "")
-            page += ["", f"## {title}", "", f"`llamac {shown}`"]
+        for form, title, prose, names in FORMS:
+            options = [] if form == "import" else [
+                "--text-length=8", "--precision=f32", "--cpu=x86-64-v3", f"--compile-to={form}"]
+            command = ["import" if form == "import" else "compile", config, *options, "-o", "-"]
+            ir = run(build / "bin/llamac", *command)
+            shown = " ".join("config.json" if c is config else c for c in command)
+            page += ["", f"## {title}", *prose.splitlines(), "", f"`llamac {shown}`"]
             for name in names:
                 page += ["", "```mlir", extract(ir, name), "```"]
     return "\n".join(page) + "\n"
+
+
+def lines_of(text):
+    """Lines that are no comment, without indentation."""
+    lines = [line.strip() for line in text.splitlines()]
+    return [line for line in lines if line and not line.startswith("//")]
+
+
+def check_examples(step):
+    """The IR before each pass is in the first case of the pass's test."""
+    text = (ROOT / f"include/llamac/{step}/Passes.td").read_text()
+    for part in re.split(r"^def ", text, flags=re.M)[1:]:
+        name = re.search(r'Pass<"\w+?-([\w-]+)"', part).group(1)
+        before = re.search(r"Before\b[^\n]*:\n\s*```mlir\n(.*?)```.*?After\b", part, flags=re.S)
+        if not before:
+            fail(f"pass {name}: expected IR before and after in its description")
+        test = ROOT / f"test/{step}/{name}.mlir"
+        case = lines_of(test.read_text().split("// -----")[0])
+        wanted = lines_of(before.group(1))
+        if not any(case[i:i + len(wanted)] == wanted for i in range(len(case))):
+            fail(f"pass {name}: expected the IR before it in the first case of {test}")
+
+
+def check_links(pages):
+    """Every relative link leads to a file; docs/README.md lists every page."""
+    listed = set()
+    for page in pages:
+        text = re.sub(r"^```.*?^```$|`[^`\n]*`", "", page.read_text(), flags=re.M | re.S)
+        for link in re.findall(r"\]\(([^)#\s]+)[^)]*\)", text):
+            if "://" in link:
+                continue
+            target = (page.parent / link).resolve()
+            if not target.exists():
+                fail(f"{page.relative_to(ROOT)}: link to '{link}', which does not exist")
+            if page == DOCS / "README.md":
+                listed.add(target)
+    for page in pages:
+        if page.is_relative_to(DOCS) and page.name != "README.md" and page not in listed:
+            fail(f"docs/README.md does not list {page.relative_to(DOCS)}")
 
 
 def main():
@@ -101,7 +156,7 @@ def main():
 
     stale = []
     for name, text in pages.items():
-        path = ROOT / "docs" / name
+        path = DOCS / name
         if path.exists() and path.read_text() == text:
             continue
         stale.append(name)
@@ -109,8 +164,12 @@ def main():
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(text)
     if arguments.check and stale:
-        sys.exit("update-docs: stale: " + ", ".join(stale) + "; run tools/update-docs.py")
-    print(f"update-docs: {len(pages)} pages, {len(stale)} " + ("stale" if arguments.check else "written"))
+        fail("stale: " + ", ".join(stale) + "; run tools/update-docs.py")
+    print(f"update-docs: {len(pages)} pages, {len(stale)} written")
+
+    for step in STEPS:
+        check_examples(step)
+    check_links(sorted([*ROOT.glob("*.md"), *DOCS.rglob("*.md")]))
 
 
 if __name__ == "__main__":
