@@ -92,9 +92,8 @@ private:
   Value rmsNorm(Value x, Value w) {
     return RMSNormOp::create(builder, x, w, APFloat(text.epsilon), f32);
   }
-  Value layerNorm(Value x, Value w, Value bias) {
-    return LayerNormOp::create(builder, x, w, bias,
-                               APFloat(config.vision->epsilon), f32);
+  Value layerNorm(Value x, Value w, Value bias, double epsilon) {
+    return LayerNormOp::create(builder, x, w, bias, APFloat(epsilon), f32);
   }
   Value add(Value x, Value y) {
     return AddOp::create(builder, x, y, TypeAttr());
@@ -358,13 +357,13 @@ void ModelBuilder::addVisionLayer(StringRef name, bool isGated) {
                return isGated ? gated(x, branch, w[gate], {}, llama::RowMask::None)
                               : add(x, branch);
              };
-             Value y = layerNorm(in[0], w[0], w[1]);
+             Value y = layerNorm(in[0], w[0], w[1], vision.epsilon);
              Value q = heads(linear(y, w[2]), size), k = heads(linear(y, w[3]), size),
                    v = heads(linear(y, w[4]), size);
              Value o = attention(q, k, v, {in[1]}, Mask::Encoder, size,
                                  vision.tiles, stride, vision.tokens());
              Value x1 = residual(in[0], linear(o, w[5]), 12);
-             Value f = linear(layerNorm(x1, w[6], w[7]), w[8], w[9]);
+             Value f = linear(layerNorm(x1, w[6], w[7], vision.epsilon), w[8], w[9]);
              f = linear(GeluOp::create(builder, f, f32), w[10], w[11]);
              return SmallVector<Value>{residual(x1, f, 13)};
            });
@@ -397,7 +396,7 @@ void ModelBuilder::addVisionBlocks() {
         x = tileEmbed(linear(x, w[0]), w[1], w[2], in[1]);
         x = PrependClassOp::create(builder, x, w[3], tiles);
         x = PositionEmbedAddOp::create(builder, x, w[4], w[6], f32);
-        x = layerNorm(tileEmbed(x, w[5], w[6], in[1]), w[7], w[8]);
+        x = layerNorm(tileEmbed(x, w[5], w[6], in[1]), w[7], w[8], vision.outerEpsilon);
         return SmallVector<Value>{
             PadTokensOp::create(builder, x, tiles, vision.tokenMultiple)};
       });
@@ -411,7 +410,7 @@ void ModelBuilder::addVisionBlocks() {
             {"post_tile_positional_embedding.gate", {1}, kGate}},
            [&](ValueRange in, ValueRange w) {
              return SmallVector<Value>{
-                 tileEmbed(layerNorm(in[0], w[0], w[1]), w[2], w[3], in[1])};
+                 tileEmbed(layerNorm(in[0], w[0], w[1], vision.outerEpsilon), w[2], w[3], in[1])};
            });
   if (vision.globalLayers)
     addVisionLayer("vision_global_layer", /*isGated=*/true);

@@ -30,6 +30,8 @@ import make_golden
 PATTERNS = ["*.layers.0.*", "*norm*", "*_proj.weight,*lm_head.weight", "*embed_tokens*"]
 VISION_PATTERNS = ["vision_model.*", "*cross_attn*", "*.extra", "multi_modal_projector.bias", "*gate*"]
 LIMIT = 300  # seconds of one case
+# Where a few tokens decide a tensor, one bf16 run is a poor measure of the error of another.
+BF16_ALLOWANCE = 4
 
 
 def draw_rope(r: random.Random) -> dict:
@@ -127,6 +129,8 @@ def draw_case(r: random.Random, config: dict) -> tuple[dict, list[str]]:
     if r.random() < 0.3 and any(labels) and "trainable" not in case:
         case["clip"] = 1e-3
     precision = r.choice(["f32", "f32", "f32", "f64", "bf16"])
+    if precision == "bf16" and config.get("text_config", config)["intermediate_size"] == 1:
+        precision = "f32"  # one number that all of a tensor is a multiple of
     case["bf16"] = precision == "bf16"
     lower = "reference" if precision == "f64" else r.choice(["fast", "fast", "reference"])
     recompute = r.choice(["none", "none", "selective", "full"])
@@ -145,7 +149,7 @@ def run_seed(seed: int, llamac: str, folder: pathlib.Path) -> bool:
     make_golden.write_model(folder / "model", config)
     make_golden.write_case(folder, "model", config, case)
     command = [sys.executable, str(pathlib.Path(__file__).parent / "run_case.py"), "--llamac", llamac, "--case",
-               str(folder / "case"), "--work", str(folder / "work"), *options]
+               str(folder / "case"), "--work", str(folder / "work"), f"--bf16-allowance={BF16_ALLOWANCE}", *options]
     try:
         result = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=LIMIT)
         passed, output = result.returncode == 0, result.stdout

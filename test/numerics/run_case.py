@@ -153,7 +153,8 @@ def compare_masters(comparison: Comparison, case: dict, got: dict[str, Tensor], 
     compare_tensors(comparison, "master", got, want)
 
 
-def compare_bf16(comparison: Comparison, got: dict[str, Tensor], want: dict[str, Tensor], errors: dict[str, float]) -> None:
+def compare_bf16(comparison: Comparison, got: dict[str, Tensor], want: dict[str, Tensor], errors: dict[str, float],
+                 allowance: float) -> None:
     small_got, small_want = [], []
     for key, tensor in want.items():
         if not comparison.pair(key, got.get(key), tensor):
@@ -162,9 +163,9 @@ def compare_bf16(comparison: Comparison, got: dict[str, Tensor], want: dict[str,
             small_got.append(math.dist(got[key].values, tensor.values))
             small_want.append(errors.get(key, 0.0))
         else:
-            error, limit = math.dist(got[key].values, tensor.values), BF16_ALLOWANCE * errors.get(key, 0.0)
+            error, limit = math.dist(got[key].values, tensor.values), allowance * errors.get(key, 0.0)
             comparison.check(key, error, limit, "" if error <= limit else worst_element(got[key], tensor))
-    comparison.check("small gradients together", math.hypot(*small_got), BF16_ALLOWANCE * math.hypot(*small_want))
+    comparison.check("small gradients together", math.hypot(*small_got), allowance * math.hypot(*small_want))
 
 
 def compare_case(arguments: argparse.Namespace, case: dict, folder: pathlib.Path, lines: list[dict]) -> Comparison:
@@ -191,7 +192,7 @@ def compare_case(arguments: argparse.Namespace, case: dict, folder: pathlib.Path
     for step, (line, loss) in enumerate(zip(lines, losses)):
         comparison.number(f"tokens of step {step}", line.get("tokens"), case["tokens"], 0)
         if step == 0 and errors:
-            comparison.number("loss", line.get("loss"), loss, BF16_ALLOWANCE * max(errors["loss"], BF16_ROUNDING * loss))
+            comparison.number("loss", line.get("loss"), loss, arguments.bf16_allowance * max(errors["loss"], BF16_ROUNDING * loss))
         elif step == 0:
             comparison.number("loss", line.get("loss"), loss, LOSS_TOLERANCE * loss)
             norm = expected["gradient_norm"].values[0]
@@ -203,7 +204,8 @@ def compare_case(arguments: argparse.Namespace, case: dict, folder: pathlib.Path
     logits = logits[0] if len(logits) == 1 else None
     if errors:
         compare_bf16(comparison, gradients | {"logits": logits}, want | {"logits": expected["logits"]},
-                     {key.removeprefix("gradient."): error for key, error in errors.items()})
+                     {key.removeprefix("gradient."): error for key, error in errors.items()},
+                     arguments.bf16_allowance)
     else:
         compare_tensors(comparison, "tensor", {"logits": logits}, {"logits": expected["logits"]})
         compare_tensors(comparison, "gradient", gradients, want)
@@ -245,6 +247,7 @@ def main() -> int:
     parser.add_argument("--case", required=True, type=pathlib.Path, help="folder of the case")
     parser.add_argument("--precision", choices=["f32", "f64", "bf16"], default="f32")
     parser.add_argument("--lower", choices=["fast", "reference"], default="fast")
+    parser.add_argument("--bf16-allowance", type=float, default=BF16_ALLOWANCE, help="times the error of PyTorch's bf16 run")
     parser.add_argument("--micro-batches", type=int, help="divide the batch into so many; default as the case says")
     parser.add_argument("--grid", default="tp=1,cp=1,pp=1,dp=1")
     parser.add_argument("--compile-option", action="append", default=[], help="given to llamac compile; may be repeated")

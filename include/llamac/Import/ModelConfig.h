@@ -72,7 +72,7 @@ enum class RowMask { Both, FeedForward };
 struct VisionConfig {
   int64_t width, feedForward, layers, globalLayers, heads;
   int64_t patchSize, tileSize; ///< pixels
-  double epsilon;
+  double epsilon; ///< of the norms in encoder layers
   llvm::SmallVector<int64_t> taps; ///< encoder layers, ascending
   int64_t imageToken;
   FeatureTaps featureTaps = FeatureTaps::Input;
@@ -82,6 +82,9 @@ struct VisionConfig {
   static constexpr int64_t channels = 3;     ///< red, green, blue
   static constexpr int64_t aspectRatios = 9; ///< table rows: 8 ratios, 0 = no image
   static constexpr int64_t tokenMultiple = 8;
+  /// Of the norms before and after the encoder, whatever `norm_eps` says.
+  /// Source: huggingface/transformers, modeling_mllama.py, layernorm_pre.
+  static constexpr double outerEpsilon = 1e-5;
 
   int64_t patches() const { return (tileSize / patchSize) * (tileSize / patchSize); }
   /// Tokens of a tile: its patches and the class token.
