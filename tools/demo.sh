@@ -8,14 +8,14 @@
 #
 #   tools/demo.sh            last line: demo: loss A -> B, N of M captions right
 #
-# Environment: STEPS training steps (900), WORK folder of data, executable and
+# Environment: STEPS training steps (500), WORK folder of data, executable and
 # checkpoints (build/demo), BUILD build folder (build), JOBS parallel jobs (all cores)
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 jobs=${JOBS:-$(nproc)}
 build=${BUILD:-build}
 work=${WORK:-$build/demo}
-steps=${STEPS:-900}
+steps=${STEPS:-500}
 
 # phase WHAT command...: runs the command and says how long it took.
 phase() {
