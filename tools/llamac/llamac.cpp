@@ -30,6 +30,7 @@
 #include "llvm/Support/FileSystem.h"
 #include "llvm/Support/FormatVariadic.h"
 #include "llvm/Support/InitLLVM.h"
+#include "llvm/Support/Path.h"
 #include "llvm/Support/ToolOutputFile.h"
 
 using namespace mlir;
@@ -257,10 +258,27 @@ static Error checkCompileOptions(const Command &command) {
   return checkOptionsOfDoneSteps(command, from);
 }
 
+// Whether a file can be made at `path`, asked before the work is done.
+static Error checkOutput(StringRef path) {
+  if (path.empty() || path == "-")
+    return Error::success();
+  if (llvm::sys::fs::is_directory(path))
+    return commandError("-o " + path + ": expected a file name, got a folder");
+  SmallString<128> folder(path);
+  llvm::sys::fs::make_absolute(folder);
+  if (!llvm::sys::fs::exists(path))
+    llvm::sys::path::remove_filename(folder);
+  if (std::error_code error = llvm::sys::fs::access(folder, llvm::sys::fs::AccessMode::Write))
+    return commandError("-o " + path + ": cannot write " + folder + ": " + error.message());
+  return Error::success();
+}
+
 // Imports if need be, runs the steps, writes what comes out.
 static int run(Command &command, bool isCompile) {
   Step from = stepOf(command.compileFrom), to = isCompile ? stepOf(command.compileTo) : Step::Import;
   StringRef output = command.arguments.output;
+  if (Error error = checkOutput(output))
+    return report(std::move(error));
   DialectRegistry registry;
   registerToolDialects(registry);
   MLIRContext context(registry);
