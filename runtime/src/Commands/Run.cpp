@@ -28,7 +28,11 @@ Option llrt::threadsOption(int64_t spare) {
 }
 
 int64_t llrt::threads(const Arguments &arguments) {
-  return arguments.integer("threads", 1);
+  constexpr int64_t most = 4096; // more than OpenMP can start on any machine
+  int64_t count = arguments.integer("threads", 1);
+  if (count > most)
+    fail("option '--threads': expected at most ", most, ", got ", count);
+  return count;
 }
 
 static std::vector<Command> commands() {

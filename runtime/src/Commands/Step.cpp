@@ -15,6 +15,8 @@
 #include "src/Commands/Weights.h"
 #include "src/Data/Error.h"
 
+#include <cerrno>
+#include <cstring>
 #include <fstream>
 #include <iostream>
 
@@ -60,6 +62,8 @@ static void writeLogits(Rank &rank, const ModelInputs &inputs,
   uint64_t length = text.size();
 
   std::ofstream file(path, std::ios::binary);
+  if (!file)
+    fail(path, ": cannot create the file: ", std::strerror(errno));
   file.write(reinterpret_cast<const char *>(&length), sizeof(length));
   file << text;
   std::vector<char> rows(bytes);
@@ -111,6 +115,7 @@ static int step(const Program &program, const Arguments &arguments) {
                                         {"seconds", seconds.count()}}
                      .dump()
               << std::endl;
+    requireFinite(number, result);
   }
   if (auto file = arguments.find("updated"))
     weights.write(*file, rank, Weights::Kind::Masters);

@@ -7,6 +7,7 @@
 
 #include "src/Commands/Steps.h"
 
+#include "src/Commands/Commands.h"
 #include "src/Commands/Weights.h"
 #include "src/Data/Error.h"
 
@@ -68,6 +69,14 @@ static void setInputs(const Rank &rank, const ModelInputs &inputs,
     else
       fail("the program in this executable: unknown input '", to.name, "'");
   }
+}
+
+void llrt::requireFinite(int64_t step, const StepResult &result) {
+  if (!std::isfinite(result.loss) || !std::isfinite(result.gradientNorm))
+    throw Failure("step " + std::to_string(step) +
+                  ": expected finite numbers, got loss " +
+                  std::to_string(result.loss) + ", gradient norm " +
+                  std::to_string(result.gradientNorm));
 }
 
 StepResult llrt::runStep(Rank &rank, const ModelInputs &inputs,

@@ -21,6 +21,9 @@ struct StepResult {
   double gradientNorm; // before clipping
 };
 
+// Throws Failure if the loss or the norm of the gradient is not finite.
+void requireFinite(int64_t step, const StepResult &result);
+
 // One step on the global batch `inputs`: forward, backward, update. `step`
 // counts from 1. `gradientsReady` (may be empty) is called between backward and
 // update.

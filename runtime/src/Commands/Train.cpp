@@ -173,11 +173,7 @@ static int train(const Program &program, const Arguments &arguments) {
                                                                   : nullptr);
     auto [inputs, after] = reader.next();
     StepResult result = runStep(rank, inputs, optimizer, number);
-    if (!std::isfinite(result.loss) || !std::isfinite(result.gradientNorm))
-      throw Failure("step " + std::to_string(number) +
-                    ": expected finite numbers, got loss " +
-                    std::to_string(result.loss) + ", gradient norm " +
-                    std::to_string(result.gradientNorm));
+    requireFinite(number, result);
     state.step = number;
     state.place = after;
     progress.add(number, result, optimizer.rate(number));

@@ -10,6 +10,7 @@
 #include "src/Data/SafeTensors.h"
 
 #include <algorithm>
+#include <cmath>
 #include <set>
 
 namespace llrt {
@@ -51,6 +52,10 @@ public:
     const TensorView &view = checked(name, DType::F32, shape);
     std::vector<float> values(size_t(view.elements()));
     toFloat(view, values.data(), where(name));
+    for (size_t i = 0; i < values.size(); ++i)
+      if (!std::isfinite(values[i]))
+        fail(where(name), ": element ", placeText(i, shape),
+             ": expected a finite number, got ", values[i]);
     return values;
   }
 

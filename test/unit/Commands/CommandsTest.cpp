@@ -268,8 +268,13 @@ TEST(Step, Refusals) {
   EXPECT_EQ(files.step(right, {"--steps=0"}).status, 2);
   EXPECT_EQ(files.step(right, {"--gradients=/nowhere/g"}).status, 2);
   outcome = files.step(right, {"--logits=/nowhere/l"});
-  EXPECT_EQ(outcome.status, 1);
-  EXPECT_EQ(outcome.err, "tiny: error: /nowhere/l: cannot write the logits\n");
+  EXPECT_EQ(outcome.status, 2);
+  EXPECT_EQ(outcome.err, "tiny: error: /nowhere/l: cannot create the file: No "
+                         "such file or directory\n");
+  outcome = files.step(right, {"--threads=5000"});
+  EXPECT_EQ(outcome.status, 2);
+  EXPECT_EQ(outcome.err, "tiny: error: option '--threads': expected at most "
+                         "4096, got 5000\n");
 }
 
 // Five samples in global batches of four: the ignored fillers change nothing.

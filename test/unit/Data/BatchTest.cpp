@@ -9,6 +9,7 @@
 #include "TestFiles.h"
 #include "src/Data/SafeTensors.h"
 
+#include <cmath>
 #include <functional>
 
 using namespace llrt;
@@ -115,6 +116,9 @@ TEST(Batch, RefusesBrokenFiles) {
          "tensor 'aspect_ratio_mask': element [0, 0, 1]: expected 0 for aspect "
          "ratio "
          "id 1, got 1");
+  expect([](BatchFile &f) { f.pixels[1] = std::nanf(""); },
+         "tensor 'pixel_values': element [0, 0, 0, 0, 0, 1]: expected a finite "
+         "number, got nan");
   expect([](BatchFile &f) { f.shape.samples = 3; },
          "expected I64 [3, 4], got I64 [2, 4]");
   expect([](BatchFile &f) { f.shape.tileSize = 28; },
