@@ -314,13 +314,21 @@ static int run(Command &command, bool isCompile) {
   if (to > Step::Import)
     recordOptions(module, command.options);
 
-  TimingScope passes = total.nest("Passes");
-  PassManager pm(&context);
-  pm.enableTiming(passes);
-  buildPipeline(pm, command.options, from, to);
-  if (failed(pm.run(module)))
-    return kWrongInput;
-  passes.stop();
+  // Step by step, the form that each leaves verified. Verifying after every pass
+  // would cost more than the passes for a model of many layers.
+  for (auto [step, name] : {std::pair(Step::Train, "Train"),
+                            {Step::Parallelize, "Parallelize"},
+                            {Step::Lower, "Lower"}}) {
+    if (step <= from || step > to)
+      continue;
+    TimingScope scope = total.nest(name);
+    PassManager pm(&context);
+    pm.enableTiming(scope);
+    pm.enableVerifier(false);
+    buildPipeline(pm, command.options, static_cast<Step>(static_cast<int>(step) - 1), step);
+    if (failed(pm.run(module)) || failed(verify(module)))
+      return kWrongInput;
+  }
 
   if (to < Step::Emit)
     return writeModule(module, output.empty() ? "-" : output);

@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 """Time and memory of importing and compiling to the lowered program.
 
-    python3 test/bench/compile/run.py --llamac build/bin/llamac [--runs 5]
+    python3 test/bench/compile/run.py --llamac build/bin/llamac [--runs 15]
 
 Prints seconds (median, least, most) and peak memory for the large vision models, and the cost of 160 layers against 8 of
 the same kinds. Exits 1 if a promise of README or docs/performance.md is broken: 5 s, 1 GiB, 1.5 times.
@@ -50,7 +50,7 @@ def layers(folder, count):
 def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("--llamac", type=pathlib.Path, required=True)
-    parser.add_argument("--runs", type=int, default=5)
+    parser.add_argument("--runs", type=int, default=15)
     arguments = parser.parse_args()
     kept = True
 
