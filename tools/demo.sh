@@ -39,5 +39,6 @@ phase train "$work/flags" train --data="$work/data" --steps="$steps" \
   --learning-rate=2e-3 --warmup=50 --schedule=cosine --clip=1 --gate-init=0.5 \
   --threads="$jobs" --checkpoint="$work/checkpoints" --checkpoint-every="$steps" \
   --metrics="$work/metrics.jsonl"
-phase caption python3 tools/demo/check.py --executable="$work/flags" --data="$work/data" \
+echo "== caption"
+python3 tools/demo/check.py --executable="$work/flags" --data="$work/data" \
   --checkpoints="$work/checkpoints" --metrics="$work/metrics.jsonl" --work="$work/pictures"

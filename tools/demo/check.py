@@ -70,7 +70,7 @@ def main():
     exchanged = count(keys[1:] + keys[:1], show=False)
     print(f"demo: with pictures exchanged, {exchanged} of {len(keys)} captions follow the picture")
     losses = [json.loads(line)["loss"] for line in arguments.metrics.read_text().splitlines()]
-    print(f"demo: loss {losses[0]:.2f} -> {losses[-1]:.2f}, {right} of {len(keys)} captions right")
+    print(f"demo: loss {losses[0]:.4f} -> {losses[-1]:.4f}, {right} of {len(keys)} captions right")
     if min(right, exchanged) < RIGHT * len(keys):
         sys.exit(1)
 
