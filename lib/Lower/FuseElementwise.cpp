@@ -27,19 +27,7 @@ struct FuseElementwisePass : llamac::impl::FuseElementwisePassBase<FuseElementwi
     tensor::ExpandShapeOp::getCanonicalizationPatterns(patterns, &getContext());
     tensor::CollapseShapeOp::getCanonicalizationPatterns(patterns, &getContext());
     if (failed(applyPatternsGreedily(getOperation(), std::move(patterns))))
-      return signalPassFailure();
-
-    // A destination of its own for each op.
-    SmallVector<Operation *> shared;
-    getOperation().walk([&](Operation *op) {
-      if (isa<tensor::EmptyOp, linalg::FillOp>(op))
-        shared.push_back(op);
-    });
-    for (Operation *op : llvm::reverse(shared)) // users before what they use
-      while (!op->use_empty() && !op->hasOneUse()) {
-        OpBuilder builder(op);
-        op->getUses().begin()->set(builder.clone(*op)->getResult(0));
-      }
+      signalPassFailure();
   }
 };
 } // namespace

@@ -77,21 +77,17 @@ static bool writeInPlace(Value result, Value tensor) {
 // one of several; as the destinations of two results they would be one buffer, and
 // upstream's empty-tensor elimination writes the second result over the first.
 static void unshareOutputs(Block &body) {
-  auto unshare = [](Operation *op) {
-    for (OpOperand &use : llvm::make_early_inc_range(op->getUses())) {
-      auto user = dyn_cast<DestinationStyleOpInterface>(use.getOwner());
-      if (!user || !user.isDpsInit(&use) || op->hasOneUse())
-        continue;
-      OpBuilder builder(user);
+  SmallVector<Operation *> outputs;
+  body.walk([&](Operation *op) {
+    if (isa<tensor::EmptyOp, linalg::FillOp>(op))
+      outputs.push_back(op);
+  });
+  for (Operation *op : llvm::reverse(outputs)) // users before what they use
+    while (!op->use_empty() && !op->hasOneUse()) {
+      OpOperand &use = *op->getUses().begin();
+      OpBuilder builder(use.getOwner());
       use.set(builder.clone(*op)->getResult(0));
     }
-  };
-  for (Operation &op : llvm::make_early_inc_range(llvm::reverse(body)))
-    if (isa<linalg::FillOp>(op))
-      unshare(&op);
-  for (Operation &op : llvm::make_early_inc_range(llvm::reverse(body)))
-    if (isa<tensor::EmptyOp>(op))
-      unshare(&op);
 }
 
 namespace {

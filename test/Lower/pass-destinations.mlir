@@ -84,3 +84,27 @@ func.func @accumulate(%sum: tensor<2x2xf32>, %x: tensor<2x2xf32>) -> (tensor<2x2
   %n = llama.kernel gemm ins(%x, %x : tensor<2x2xf32>, tensor<2x2xf32>) outs(%sum : tensor<2x2xf32>) {accumulate, sizes = array<i64: 2, 2, 2>} -> tensor<2x2xf32>
   return %n : tensor<2x2xf32>
 }
+
+// -----
+
+// An empty tensor that two ops write becomes two: each result has its own buffer.
+// CHECK-LABEL: @two_results
+// CHECK:         %[[E0:.*]] = tensor.empty()
+// CHECK:         %[[A:.*]] = linalg.generic {{.*}} outs(%[[E0]] :
+// CHECK:         %[[E1:.*]] = tensor.empty()
+// CHECK:         linalg.generic {{.*}} ins(%[[A]] : {{.*}} outs(%[[E1]] :
+#id = affine_map<(d0) -> (d0)>
+func.func @two_results(%x: tensor<8xf32>) -> (tensor<8xf32>, tensor<8xf32>) {
+  %e = tensor.empty() : tensor<8xf32>
+  %a = linalg.generic {indexing_maps = [#id, #id], iterator_types = ["parallel"]} ins(%x : tensor<8xf32>) outs(%e : tensor<8xf32>) {
+  ^bb0(%in: f32, %out: f32):
+    %0 = math.exp %in : f32
+    linalg.yield %0 : f32
+  } -> tensor<8xf32>
+  %b = linalg.generic {indexing_maps = [#id, #id], iterator_types = ["parallel"]} ins(%a : tensor<8xf32>) outs(%e : tensor<8xf32>) {
+  ^bb0(%in: f32, %out: f32):
+    %0 = arith.negf %in : f32
+    linalg.yield %0 : f32
+  } -> tensor<8xf32>
+  return %a, %b : tensor<8xf32>, tensor<8xf32>
+}

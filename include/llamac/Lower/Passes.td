@@ -95,9 +95,7 @@ def FuseElementwisePass : Pass<"llama-fuse-elementwise", "mlir::func::FuncOp"> {
   let summary = "Fuse elementwise ops into the ops that use them";
   let description = [{
     Upstream's fusion of linalg ops, for values with one use, but views stay where
-    they are: loops keep the rows that decompositions gave them. Then each op gets a
-    destination of its own (tensor.empty, linalg.fill), so that buffers are not
-    shared before their lifetimes are known.
+    they are: loops keep the rows that decompositions gave them.
 
     Before:
     ```mlir
@@ -133,7 +131,8 @@ def PassDestinationsPass : Pass<"llama-pass-destinations", "mlir::func::FuncOp">
     The block gets a memref for each argument, then one for each result that does
     not take an argument's place (`llama.in_place`). A result that does is written
     into that argument: directly where the op that makes it reads the old value
-    only element by element, else by a copy.
+    only element by element, else by a copy. Every use of an empty or a filled tensor
+    gets one of its own: two results must not share one.
 
     Before:
     ```mlir
