@@ -228,8 +228,8 @@ func::FuncOp BlockDifferentiator::emit(StringRef name, const Slice &slice, Array
       b, block.getLoc(), name,
       b.getFunctionType(ValueRange(slice.arguments.getArrayRef()).getTypes(),
                         ValueRange(results).getTypes()));
+  function->setDiscardableAttrs(block->getDiscardableAttrDictionary());
   function.setPrivate();
-  function->setAttr(kBlockAttr, b.getUnitAttr());
   IRMapping map;
   Block *body = function.addEntryBlock();
   map.map(slice.arguments.getArrayRef(), body->getArguments());
@@ -374,13 +374,14 @@ private:
     SmallVector<bool> wanted;      // per argument of the block
     SmallVector<Type> cotangents;  // per result, null where there is none
     Variant *variant = nullptr;    // null: no backward
+    int64_t number = 0;            // in @model
     ApplyOp forward;               // in the step
   };
 
   void findActive();
   LogicalResult findCotangents();
   Variant *variantOf(Application &application);
-  Value sum(OpBuilder &b, ArrayRef<Value> gradients);
+  Value sum(OpBuilder &b, const Application &application, ArrayRef<Value> gradients);
   void emitBackward(OpBuilder &b, Application &application);
 
   ModuleOp module;
@@ -403,6 +404,7 @@ void StepBuilder::findActive() {
   for (auto apply : model.getBody().getOps<ApplyOp>()) {
     Application application;
     application.apply = apply;
+    application.number = applications.size();
     application.block = symbols.lookup<func::FuncOp>(apply.getBlock());
     for (Value input : apply.getInputs())
       application.wanted.push_back(active.contains(input));
@@ -467,8 +469,16 @@ Variant *StepBuilder::variantOf(Application &application) {
   return &found->second;
 }
 
-// The sum of several gradients of one value, in place of the first.
-Value StepBuilder::sum(OpBuilder &b, ArrayRef<Value> gradients) {
+// Says what part of the work `apply` is.
+static ApplyOp tag(ApplyOp apply, int64_t application, StringRef phase) {
+  OpBuilder b(apply);
+  apply->setAttr(kApplicationAttr, b.getI64IntegerAttr(application));
+  apply->setAttr(kPhaseAttr, b.getStringAttr(phase));
+  return apply;
+}
+
+// The sum of several gradients of one result of `application`, in place of the first.
+Value StepBuilder::sum(OpBuilder &b, const Application &application, ArrayRef<Value> gradients) {
   Value total = gradients.front();
   for (Value next : gradients.drop_front()) {
     auto a = cast<RankedTensorType>(total.getType()), c = cast<RankedTensorType>(next.getType());
@@ -495,8 +505,9 @@ Value StepBuilder::sum(OpBuilder &b, ArrayRef<Value> gradients) {
       func::ReturnOp::create(inside, module.getLoc(), result);
       symbols.insert(block);
     }
-    total = ApplyOp::create(b, total.getLoc(), TypeRange(a), b.getStringAttr(name),
-                            ValueRange{total, next}, b.getArrayAttr({}), b.getArrayAttr({}))
+    total = tag(ApplyOp::create(b, total.getLoc(), TypeRange(a), b.getStringAttr(name),
+                                ValueRange{total, next}, b.getArrayAttr({}), b.getArrayAttr({})),
+                application.number, kBackwardInputPhase)
                 .getResult(0);
   }
   return total;
@@ -507,7 +518,9 @@ void StepBuilder::emitBackward(OpBuilder &b, Application &application) {
   ApplyOp apply = application.apply;
   SmallVector<Value> cotangents;
   for (Value result : apply.getResults())
-    cotangents.push_back(gradients.contains(result) ? sum(b, gradients[result]) : Value());
+    cotangents.push_back(gradients.contains(result)
+                             ? sum(b, application, gradients[result])
+                             : Value());
 
   unsigned numResults = apply.getNumResults();
   SmallVector<Value> inputResults;
@@ -526,19 +539,23 @@ void StepBuilder::emitBackward(OpBuilder &b, Application &application) {
     return b.getArrayAttr(llvm::map_to_vector(
         indices, [&](unsigned i) -> Attribute { return apply.getParameters()[i]; }));
   };
-  auto call = [&](BackwardFunction &backward, TypeRange results, ArrayAttr gradients) {
-    return ApplyOp::create(b, apply.getLoc(), results, b.getStringAttr(backward.function.getName()),
-                           llvm::map_to_vector(backward.inputs, valueOf),
-                           names(backward.parameters), gradients);
+  auto call = [&](BackwardFunction &backward, TypeRange results, ArrayAttr gradients,
+                  StringRef phase) {
+    return tag(ApplyOp::create(b, apply.getLoc(), results,
+                               b.getStringAttr(backward.function.getName()),
+                               llvm::map_to_vector(backward.inputs, valueOf),
+                               names(backward.parameters), gradients),
+               application.number, phase);
   };
   if (variant.input.function) {
-    auto results = call(variant.input, variant.input.function.getResultTypes(), b.getArrayAttr({}));
+    auto results = call(variant.input, variant.input.function.getResultTypes(), b.getArrayAttr({}),
+                        kBackwardInputPhase);
     inputResults.assign(results.result_begin(), results.result_end());
     for (auto [index, gradient] : llvm::zip(variant.inputGradients, inputResults))
       gradients[apply.getInputs()[index]].push_back(gradient);
   }
   if (variant.weight.function)
-    call(variant.weight, {}, names(variant.weightGradients));
+    call(variant.weight, {}, names(variant.weightGradients), kBackwardWeightPhase);
 }
 
 LogicalResult StepBuilder::build() {
@@ -569,10 +586,13 @@ LogicalResult StepBuilder::build() {
   for (Application &application : applications) {
     ApplyOp apply = application.apply;
     func::FuncOp forward = application.variant ? application.variant->forward : application.block;
-    application.forward = ApplyOp::create(
-        b, apply.getLoc(), forward.getResultTypes(), b.getStringAttr(forward.getName()),
-        llvm::map_to_vector(apply.getInputs(), [&](Value v) { return map.lookup(v); }),
-        apply.getParameters(), b.getArrayAttr({}));
+    application.forward = tag(
+        ApplyOp::create(
+            b, apply.getLoc(), forward.getResultTypes(), b.getStringAttr(forward.getName()),
+            llvm::map_to_vector(apply.getInputs(), [&](Value v) { return map.lookup(v); }),
+            apply.getParameters(), b.getArrayAttr({})),
+        application.number, kForwardPhase);
+    tag(apply, application.number, kForwardPhase);
     for (auto [old, now] : llvm::zip(apply.getResults(), application.forward.getResults()))
       map.map(old, now);
   }

@@ -10,8 +10,8 @@
 // CHECK:         llama.add %[[SUM]], %[[DW]]
 // CHECK-LABEL: func.func @step(
 // CHECK-SAME:      %[[X:[a-z0-9]+]]: tensor<1xf32> {llama.input = "x"}, %[[SEED:[a-z0-9]+]]: tensor<1xf32> {llama.input = "loss_gradient"})
-// CHECK:         %[[LOSS:.*]] = llama.apply @scale(%[[X]]) parameters [@w]
-// CHECK-NEXT:    llama.apply @scale.backward_weight(%[[X]], %[[SEED]]) gradients [@w]
+// CHECK:         %[[LOSS:.*]] = llama.apply @scale(%[[X]]) parameters [@w] {llama.application = 0 : i64, llama.phase = "forward"}
+// CHECK-NEXT:    llama.apply @scale.backward_weight(%[[X]], %[[SEED]]) gradients [@w] {llama.application = 0 : i64, llama.phase = "backward_weight"}
 // CHECK-NEXT:    return %[[LOSS]]
 llama.parameter @w : tensor<1x1xf32> {initializer = #llama.initializer<normal>}
 func.func private @scale(%x: tensor<1xf32>, %w: tensor<1x1xf32>) -> tensor<1xf32> attributes {llama.block} {
@@ -55,7 +55,7 @@ func.func @model(%x: tensor<4x8xf32> {llama.input = "x"}, %labels: tensor<4xi64>
 }
 // @model becomes @forward, which keeps nothing.
 // CHECK-LABEL: func.func @forward(
-// CHECK:         llama.apply @mlp(%{{.*}}) parameters [@norm, @w, @frozen] : (tensor<4x8xf32>) -> tensor<4x8xf32>
+// CHECK:         llama.apply @mlp(%{{.*}}) parameters [@norm, @w, @frozen] {{.*}} : (tensor<4x8xf32>) -> tensor<4x8xf32>
 // FULL-LABEL: func.func @forward(
 // SELECTIVE-LABEL: func.func @forward(
 

@@ -29,6 +29,12 @@ namespace mlir::llama {
 /// Unit attribute of a `func.func` that is a block.
 inline constexpr llvm::StringLiteral kBlockAttr = "llama.block";
 
+/// Attribute of a block: the part of the model it belongs to, if not the text
+/// decoder: the image encoder, or the key and value side of a cross-attention layer.
+inline constexpr llvm::StringLiteral kPartAttr = "llama.part";
+inline constexpr llvm::StringLiteral kEncoderPart = "encoder";
+inline constexpr llvm::StringLiteral kKeyValuePart = "key_value";
+
 /// Attribute of a block's argument: element type of its gradient where that is
 /// not its own (image states: f32, the sum of many layers' contributions).
 inline constexpr llvm::StringLiteral kGradientTypeAttr = "llama.gradient_type";
@@ -40,6 +46,14 @@ inline constexpr llvm::StringLiteral kInPlaceAttr = "llama.in_place";
 /// Attributes of a graph's arguments and results: the name of the input or output.
 inline constexpr llvm::StringLiteral kInputAttr = "llama.input";
 inline constexpr llvm::StringLiteral kOutputAttr = "llama.output";
+
+/// Attributes of an application in a training graph: the number of the application
+/// of the model graph that it belongs to, and what part of the work it is.
+inline constexpr llvm::StringLiteral kApplicationAttr = "llama.application";
+inline constexpr llvm::StringLiteral kPhaseAttr = "llama.phase";
+inline constexpr llvm::StringLiteral kForwardPhase = "forward";
+inline constexpr llvm::StringLiteral kBackwardInputPhase = "backward_input";
+inline constexpr llvm::StringLiteral kBackwardWeightPhase = "backward_weight";
 
 /// Type of the cotangent of `value`: its own type, with the element type of
 /// `llama.gradient_type` if it is a block argument that carries one.

@@ -102,7 +102,9 @@ def DifferentiatePass : Pass<"llama-differentiate", "mlir::ModuleOp"> {
 
     `@model` is renamed `@forward`; `@step` takes its inputs and `loss_gradient`,
     the cotangent of the loss sum. A value that several applications read gets
-    the sum of their gradients by `@add.*` blocks.
+    the sum of their gradients by `@add.*` blocks. Every application says which one
+    of the model graph it belongs to (`llama.application`, counted from 0) and in what
+    part of the work it is (`llama.phase`): what cuts the step into stages.
 
     Before:
     ```mlir
@@ -123,8 +125,8 @@ def DifferentiatePass : Pass<"llama-differentiate", "mlir::ModuleOp"> {
       return %new : tensor<1x1xf32>
     }
     func.func @step(%x: tensor<1xf32> {llama.input = "x"}, %d: tensor<1xf32> {llama.input = "loss_gradient"}) -> (tensor<1xf32> {llama.output = "loss"}) {
-      %loss = llama.apply @scale(%x) parameters [@w] : (tensor<1xf32>) -> tensor<1xf32>
-      llama.apply @scale.backward_weight(%x, %d) gradients [@w] : (tensor<1xf32>, tensor<1xf32>) -> ()
+      %loss = llama.apply @scale(%x) parameters [@w] {llama.application = 0 : i64, llama.phase = "forward"} : (tensor<1xf32>) -> tensor<1xf32>
+      llama.apply @scale.backward_weight(%x, %d) gradients [@w] {llama.application = 0 : i64, llama.phase = "backward_weight"} : (tensor<1xf32>, tensor<1xf32>) -> ()
       return %loss : tensor<1xf32>
     }
     ```
