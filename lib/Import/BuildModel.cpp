@@ -65,11 +65,12 @@ public:
   OwningOpRef<ModuleOp> build();
 
 private:
-  /// Adds the block @name. `body` gets its inputs and weights and returns its
-  /// results.
+  /// Adds the block @name of `part` of the model (see kPartAttr). `body` gets
+  /// its inputs and weights and returns its results.
   using Body = llvm::function_ref<SmallVector<Value>(ValueRange in, ValueRange w)>;
   func::FuncOp addBlock(StringRef name, ArrayRef<Input> inputs,
-                        std::vector<Weight> weights, Body body);
+                        std::vector<Weight> weights, Body body,
+                        StringRef part = "");
   /// Applies @block, in @model, to the parameters whose keys begin with
   /// `prefix`; declares those not known yet.
   SmallVector<Value> apply(StringRef block, ValueRange inputs,
@@ -126,6 +127,12 @@ private:
   RankedTensorType tensor(ArrayRef<int64_t> shape) {
     return RankedTensorType::get(shape, f32);
   }
+  /// The token numbers of an image: its tiles, padded to `tokenMultiple`.
+  RankedTensorType imagePositions() {
+    const VisionConfig &vision = *config.vision;
+    int64_t stride = llvm::alignTo(vision.tokens(), vision.tokenMultiple);
+    return RankedTensorType::get({1, vision.tiles * stride}, builder.getI64Type());
+  }
 
   const ModelConfig &config;
   const TextConfig &text;
@@ -146,12 +153,15 @@ private:
 //===----------------------------------------------------------------------===//
 
 func::FuncOp ModelBuilder::addBlock(StringRef name, ArrayRef<Input> inputs,
-                                    std::vector<Weight> weights, Body body) {
+                                    std::vector<Weight> weights, Body body,
+                                    StringRef part) {
   OpBuilder::InsertionGuard guard(builder);
   builder.setInsertionPointToEnd(module.getBody());
   auto function = func::FuncOp::create(builder, name, builder.getFunctionType({}, {}));
   function.setPrivate();
   function->setAttr(kBlockAttr, builder.getUnitAttr());
+  if (!part.empty())
+    function->setAttr(kPartAttr, builder.getStringAttr(part));
 
   Block *entry = function.addEntryBlock();
   auto addArgument = [&](StringRef argument, Type type) {
@@ -233,15 +243,22 @@ void ModelBuilder::addTextBlocks() {
     IntegerAttr padding;
     if (text.padToken)
       padding = builder.getI64IntegerAttr(*text.padToken);
-    return SmallVector<Value>{EmbedOp::create(
-        builder, in[0], w[0], text.extraRows ? w[1] : Value(), padding)};
+    auto embed = [&](Value table, int64_t offset) {
+      return EmbedOp::create(builder, in[0], table, offset, padding);
+    };
+    Value h = embed(w[0], 0);
+    if (text.extraRows)
+      h = add(h, embed(w[1], text.vocabulary));
+    return SmallVector<Value>{h};
   });
 
   addBlock("self_layer",
            {h,
             {"rope", tensor({kAny, kAny, 2, size / 2})},
             {"positions", indices},
-            {"documents", indices}},
+            {"documents", indices},
+            {"key_positions", indices},
+            {"key_documents", indices}},
            {{"input_layernorm.weight", {width}, kOnes},
             {"self_attn.q_proj.weight", {queries, width}},
             {"self_attn.k_proj.weight", {keys, width}},
@@ -256,7 +273,7 @@ void ModelBuilder::addTextBlocks() {
              Value q = RopeOp::create(builder, heads(linear(x, w[1]), size), in[1]);
              Value k = RopeOp::create(builder, heads(linear(x, w[2]), size), in[1]);
              Value v = heads(linear(x, w[3]), size);
-             Value o = attention(q, k, v, {in[2], in[3]}, Mask::Causal, size);
+             Value o = attention(q, k, v, in.slice(2, 4), Mask::Causal, size);
              Value h1 = add(in[0], linear(o, w[4]));
              Value h2 = add(h1, feedForward(rmsNorm(h1, w[5]), w.slice(6, 3)));
              return SmallVector<Value>{h2};
@@ -292,7 +309,8 @@ void ModelBuilder::addCrossBlocks() {
         Value k = rmsNorm(heads(linear(in[0], w[0]), size), w[2]);
         Value v = heads(linear(in[0], w[1]), size);
         return SmallVector<Value>{k, v};
-      });
+      },
+      kKeyValuePart);
   // Every cross layer adds to the gradient of the image states: sum it in f32.
   keyValue.setArgAttr(0, kGradientTypeAttr, TypeAttr::get(f32));
 
@@ -351,7 +369,10 @@ void ModelBuilder::addVisionLayer(StringRef name, bool isGated) {
     weights.push_back({"gate_attn", {1}, kGate});
     weights.push_back({"gate_ffn", {1}, kGate});
   }
-  addBlock(name, {{"x", tensor({kAny, vision.tiles * stride, width})}, {"tiles", indices}},
+  addBlock(name,
+           {{"x", tensor({kAny, vision.tiles * stride, width})},
+            {"tiles", indices},
+            {"image_positions", imagePositions()}},
            weights, [&](ValueRange in, ValueRange w) {
              auto residual = [&](Value x, Value branch, unsigned gate) {
                return isGated ? gated(x, branch, w[gate], {}, llama::RowMask::None)
@@ -360,13 +381,14 @@ void ModelBuilder::addVisionLayer(StringRef name, bool isGated) {
              Value y = layerNorm(in[0], w[0], w[1], vision.epsilon);
              Value q = heads(linear(y, w[2]), size), k = heads(linear(y, w[3]), size),
                    v = heads(linear(y, w[4]), size);
-             Value o = attention(q, k, v, {in[1]}, Mask::Encoder, size,
+             Value o = attention(q, k, v, in.slice(1, 2), Mask::Encoder, size,
                                  vision.tiles, stride, vision.tokens());
              Value x1 = residual(in[0], linear(o, w[5]), 12);
              Value f = linear(layerNorm(x1, w[6], w[7], vision.epsilon), w[8], w[9]);
              f = linear(GeluOp::create(builder, f, f32), w[10], w[11]);
              return SmallVector<Value>{residual(x1, f, 13)};
-           });
+           },
+           kEncoderPart);
 }
 
 void ModelBuilder::addVisionBlocks() {
@@ -399,7 +421,8 @@ void ModelBuilder::addVisionBlocks() {
         x = layerNorm(tileEmbed(x, w[5], w[6], in[1]), w[7], w[8], vision.outerEpsilon);
         return SmallVector<Value>{
             PadTokensOp::create(builder, x, tiles, vision.tokenMultiple)};
-      });
+      },
+      kEncoderPart);
 
   addVisionLayer("vision_layer", /*isGated=*/false);
   addBlock("vision_middle", {{"x", stateType}, {"aspect_ratio_ids", indices}},
@@ -411,7 +434,8 @@ void ModelBuilder::addVisionBlocks() {
            [&](ValueRange in, ValueRange w) {
              return SmallVector<Value>{
                  tileEmbed(layerNorm(in[0], w[0], w[1], vision.outerEpsilon), w[2], w[3], in[1])};
-           });
+           },
+           kEncoderPart);
   if (vision.globalLayers)
     addVisionLayer("vision_global_layer", /*isGated=*/true);
 
@@ -433,7 +457,8 @@ void ModelBuilder::addVisionBlocks() {
              Value x = TapConcatOp::create(builder, states[0], ValueRange(states).drop_front());
              return SmallVector<Value>{
                  ImagesToTokensOp::create(builder, linear(x, w[0], w[1]), in.back())};
-           });
+           },
+           kEncoderPart);
 }
 
 //===----------------------------------------------------------------------===//
@@ -442,12 +467,13 @@ void ModelBuilder::addVisionBlocks() {
 
 func::FuncOp ModelBuilder::addModel() {
   auto token = [&](StringRef name) { return Input{name, indices}; };
-  SmallVector<Input> inputs = {token("input_ids"), token("labels"), token("positions"),
-                               token("documents")};
+  SmallVector<Input> inputs = {token("input_ids"), token("labels"),
+                               token("positions"), token("documents"),
+                               token("key_positions"), token("key_documents")};
   if (config.vision) {
     const VisionConfig &vision = *config.vision;
     inputs.append({token("image_begin"), token("image_end"), token("tiles"),
-                   token("aspect_ratio_ids")});
+                   token("aspect_ratio_ids"), {"image_positions", imagePositions()}});
     inputs.push_back({"pixels", tensor({kAny, kAny, vision.tiles, vision.channels,
                                         vision.tileSize, vision.tileSize})});
   }
@@ -474,11 +500,12 @@ func::FuncOp ModelBuilder::addModel() {
 // The image states Z [B, M * T * n, D].
 Value ModelBuilder::encodeImages() {
   const VisionConfig &vision = *config.vision;
-  Value ids = modelInputs["aspect_ratio_ids"], tiles = modelInputs["tiles"];
+  Value ids = modelInputs["aspect_ratio_ids"], tiles = modelInputs["tiles"],
+        positions = modelInputs["image_positions"];
   Value x = apply("vision_embedding", {modelInputs["pixels"], ids}, "vision_model.")[0];
   SmallVector<Value> taps;
   for (int64_t layer = 0; layer < vision.layers; ++layer) {
-    Value y = apply("vision_layer", {x, tiles},
+    Value y = apply("vision_layer", {x, tiles, positions},
                     "vision_model.transformer.layers." + Twine(layer) + ".")[0];
     if (llvm::is_contained(vision.taps, layer))
       taps.push_back(vision.featureTaps == FeatureTaps::Input ? x : y);
@@ -486,7 +513,7 @@ Value ModelBuilder::encodeImages() {
   }
   x = apply("vision_middle", {x, ids}, "vision_model.")[0];
   for (int64_t layer = 0; layer < vision.globalLayers; ++layer)
-    x = apply("vision_global_layer", {x, tiles},
+    x = apply("vision_global_layer", {x, tiles, positions},
               "vision_model.global_transformer.layers." + Twine(layer) + ".")[0];
   SmallVector<Value> inputs = {x};
   inputs.append(taps);
@@ -538,7 +565,10 @@ OwningOpRef<ModuleOp> ModelBuilder::build() {
                 {h, keyValue[0], keyValue[1], in("image_begin"), in("image_end"), in("tiles")},
                 keys)[0];
     } else {
-      h = apply("self_layer", {h, rope, in("positions"), in("documents")}, keys)[0];
+      h = apply("self_layer",
+                {h, rope, in("positions"), in("documents"), in("key_positions"),
+                 in("key_documents")},
+                keys)[0];
     }
   }
   func::ReturnOp::create(builder, apply("head", {h, in("labels")}, prefix));

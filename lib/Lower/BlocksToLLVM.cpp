@@ -286,7 +286,7 @@ private:
       };
       for (unsigned i = 0; i < qkv; ++i)
         operands.push_back(orNull(inputs[i]));
-      for (unsigned i = 0; i < 3; ++i)
+      for (unsigned i = 0; i < 4; ++i)
         operands.push_back(mask(i));
       for (unsigned i = qkv; i < firstMask; ++i) // out, lse
         operands.push_back(orNull(inputs[i]));

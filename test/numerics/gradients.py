@@ -50,8 +50,9 @@ A, TILE_SIZE = B * M, 2
 PADDING_ID = 4
 HEAD = "head.weight"  # the linear layer behind the cases
 
-INPUTS = {name: [B, S] for name in ("input_ids", "labels", "positions", "documents", "image_begin", "image_end")}
-INPUTS |= {"tiles": [B, M], "aspect_ratio_ids": [B, M], "pixels": [B, M, T, 3, TILE_SIZE, TILE_SIZE]}
+INPUTS = {name: [B, S] for name in ("input_ids", "labels", "positions", "documents", "key_positions", "key_documents",
+                                    "image_begin", "image_end")}
+INPUTS |= {"image_positions": [1, T * N], "tiles": [B, M], "aspect_ratio_ids": [B, M], "pixels": [B, M, T, 3, TILE_SIZE, TILE_SIZE]}
 
 # ----------------------------------------------------------------------------------------------------------------------
 # Cases: a block per op
@@ -120,7 +121,8 @@ def as_text(b: Block, x: Value, tiles: Value) -> Value:
 
 @case("embed", {"table": [V, C], "extra": [X, C]}, ["input_ids"])
 def _(b, table, extra, ids):
-    return b.op("embed", [ids, table, extra], TEXT, attributes=f"padding_index = {PADDING_ID} : i64")
+    rows = b.op("embed", [ids, table], TEXT, attributes=f"padding_index = {PADDING_ID} : i64")
+    return b.op("add", [rows, b.op("embed", [ids, extra], TEXT, attributes=f"offset = {V} : i64")], TEXT)
 
 
 @case("embed_without_extra", {"table": [V + X, C]}, ["input_ids"])
@@ -179,14 +181,14 @@ def attention(b, q, k, v, masks, kind: str, shape: list[int], tiles: tuple[int, 
     return b.op("merge_heads", [o], shape[:2] + [C])
 
 
-@case("attention_causal", {"query": [B, S, 4, 4], "key": [B, S, 2, 4], "value": [B, S, 2, 4]}, ["positions", "documents"])
-def _(b, q, k, v, positions, documents):
-    return attention(b, q, k, v, [positions, documents], "causal", [B, S, 4, 4])
+@case("attention_causal", {"query": [B, S, 4, 4], "key": [B, S, 2, 4], "value": [B, S, 2, 4]}, ["positions", "documents", "key_positions", "key_documents"])
+def _(b, q, k, v, *masks):
+    return attention(b, q, k, v, masks, "causal", [B, S, 4, 4])
 
 
-@case("attention_encoder", {name: [A, T * N, 4, 4] for name in ("query", "key", "value")}, ["tiles"])
-def _(b, q, k, v, tiles):
-    o = attention(b, q, k, v, [tiles], "encoder", [A, T * N, 4, 4], (T, N, N - 1))
+@case("attention_encoder", {name: [A, T * N, 4, 4] for name in ("query", "key", "value")}, ["tiles", "image_positions"])
+def _(b, q, k, v, tiles, positions):
+    o = attention(b, q, k, v, [tiles, positions], "encoder", [A, T * N, 4, 4], (T, N, N - 1))
     return as_text(b, o, tiles)
 
 

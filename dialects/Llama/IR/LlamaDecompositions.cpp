@@ -34,18 +34,15 @@ static constexpr double kInfinity = std::numeric_limits<double>::infinity();
 
 Values EmbedOp::decompose(OpBuilder &b) {
   DecompositionBuilder d(b, getLoc());
-  Value ids = d.flat(getIds()), table = getTable(), extra = getExtra();
-  int64_t tableRows = shapeOf(table)[0];
+  Value ids = d.flat(getIds()), table = getTable();
+  int64_t rows = shapeOf(table)[0];
   Value out = d.empty({shapeOf(ids)[0], shapeOf(table)[1]}, elementOf(table));
-  Value rows = d.one("pp", elementOf(table), {{ids, {0}}}, {out, {0, 1}}, [&](Body &x) {
-    Scalar id = x[0], column = x.index(1);
-    if (!extra)
-      return x.extract(table, {id, column});
-    Scalar inTable = id < tableRows, zero = id.constant(0);
-    return select(inTable, x.extract(table, {select(inTable, id, zero), column}),
-                  x.extract(extra, {select(inTable, zero, id - tableRows), column}));
+  Value result = d.one("pp", elementOf(table), {{ids, {0}}}, {out, {0, 1}}, [&](Body &x) {
+    Scalar row = x[0] - getOffset(), inTable = row >= 0 & row < rows;
+    Scalar value = x.extract(table, {select(inTable, row, row.constant(0)), x.index(1)});
+    return select(inTable, value, x.constant(0));
   });
-  return {d.view(rows, shapeOf(getResult()))};
+  return {d.view(result, shapeOf(getResult()))};
 }
 
 Values EmbedGradOp::decompose(OpBuilder &b) {
@@ -53,6 +50,19 @@ Values EmbedGradOp::decompose(OpBuilder &b) {
   Value sum = d.fill(shapeOf(getResult()), getAccumulation(), 0);
   return {d.scatterAdd(sum, d.rows(getCotangent()), d.flat(getIds()), getOffset(),
                        getPaddingIndex(), Value())};
+}
+
+Values ShiftIndexOp::decompose(OpBuilder &b) {
+  DecompositionBuilder d(b, getLoc());
+  Type type = elementOf(getIds());
+  return d.elementwise(type, {getIds()}, {getResult().getType()}, [&](Body &x) -> Scalars {
+    Scalar index = x[0] - x.scalar(getCoordinate()) * getSize();
+    Scalar here = index >= 0 & index < getSize(), elsewhere = x.constant(-1);
+    index = select(here, index, elsewhere);
+    if (auto padding = getPaddingIndex())
+      index = select(x[0] == *padding, elsewhere, index);
+    return {index};
+  });
 }
 
 //===----------------------------------------------------------------------===//
@@ -312,9 +322,9 @@ template <typename Op> static Value attentionBias(DecompositionBuilder &d, Op op
   };
   auto encoder = [&](Body &x) {
     auto valid = [&](Scalar token) {
-      return (token / tileStride).to(x[0].type()) < x[0] & token % tileStride < tileTokens;
+      return token / tileStride < x[0] & token % tileStride < tileTokens;
     };
-    return valid(x.index(1)) | valid(x.index(2));
+    return valid(x[1]) | valid(x.index(2).to(x[1].type()));
   };
   auto images = [&](Body &x) {
     Scalar token = x.index(2), image = token / (tileCount * tileTokens);
@@ -325,11 +335,11 @@ template <typename Op> static Value attentionBias(DecompositionBuilder &d, Op op
   };
   switch (op.getMask()) {
   case Mask::Causal:
-    ins = {{masks[0], {0, 1}}, {masks[0], {0, 2}}, {masks[1], {0, 1}}, {masks[1], {0, 2}}};
+    ins = {{masks[0], {0, 1}}, {masks[2], {0, 2}}, {masks[1], {0, 1}}, {masks[3], {0, 2}}};
     sees = causal;
     break;
   case Mask::Encoder:
-    ins = {{d.flat(masks[0]), {0}}};
+    ins = {{d.flat(masks[0]), {0}}, {d.flat(masks[1]), {1}}};
     sees = encoder;
     break;
   case Mask::Images:

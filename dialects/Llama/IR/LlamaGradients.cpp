@@ -35,18 +35,12 @@ static Value passTo(OpBuilder &b, Location loc, Value cotangent, Value operand) 
 }
 
 Gradients EmbedOp::buildVjp(OpBuilder &b, ValueRange ct, ArrayRef<bool> wanted) {
-  auto gradient = [&](Value table, int64_t offset) -> Value {
-    int64_t rows = cast<RankedTensorType>(table.getType()).getDimSize(0);
-    return EmbedGradOp::create(b, getLoc(), ct[0], getIds(), b.getI64IntegerAttr(rows),
-                               b.getI64IntegerAttr(offset), getPaddingIndexAttr(),
-                               gradientElement(table));
-  };
-  Gradients gradients = {Value(), wanted[1] ? gradient(getTable(), 0) : Value()};
-  if (getExtra()) {
-    int64_t rows = cast<RankedTensorType>(getTable().getType()).getDimSize(0);
-    gradients.push_back(wanted[2] ? gradient(getExtra(), rows) : Value());
-  }
-  return gradients;
+  if (!wanted[1])
+    return {Value(), Value()};
+  int64_t rows = cast<RankedTensorType>(getTable().getType()).getDimSize(0);
+  return {Value(), EmbedGradOp::create(b, getLoc(), ct[0], getIds(), b.getI64IntegerAttr(rows),
+                                       getOffsetAttr(), getPaddingIndexAttr(),
+                                       gradientElement(getTable()))};
 }
 
 Gradients RMSNormOp::buildVjp(OpBuilder &b, ValueRange ct, ArrayRef<bool> wanted) {

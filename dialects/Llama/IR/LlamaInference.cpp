@@ -60,6 +60,7 @@ static LogicalResult expectRank(Location_ loc, StringRef op, StringRef name, Val
     types.push_back(adaptor.OPERAND().getType());                                                  \
     return success();                                                                              \
   }
+SAME_AS(ShiftIndexOp, getIds)
 SAME_AS(RMSNormOp, getInput)
 SAME_AS(RMSNormDxOp, getInput)
 SAME_AS(LayerNormOp, getInput)

@@ -42,9 +42,10 @@ static SmallVector<int64_t> operandElements(KernelOp op) {
   switch (*op.getMask()) {
   case Mask::Causal:
     counts.append(2, batch * queries);
+    counts.append(2, batch * keys);
     break;
   case Mask::Encoder:
-    counts.push_back(batch);
+    counts.append({batch, queries});
     break;
   case Mask::Images:
     counts.append(2, batch * queries);

@@ -117,21 +117,22 @@ def ApplyOp : Llama_Op<"apply", [DeclareOpInterfaceMethods<SymbolUserOpInterface
 def EmbedOp : Llama_ComputeOp<"embed", [Llama_Vjp, Llama_NoCost]> {
   let summary = "Look up the embedding of each token";
   let description = [{
-    `result[.., c] = table[ids[..], c]` if `ids[..] < V`, else `extra[ids[..] - V, c]`. The
-    row `padding_index` gets no gradient.
+    `result[.., c] = table[ids[..] - offset, c]` if `0 <= ids[..] - offset < V`, else 0: the
+    table holds the rows of the ids from `offset` on, and the embeddings of tables that share
+    the ids add up. The id `padding_index` brings its row no gradient.
 
     - (C1) `rank(table) = 2`
-    - (C2) `extra`, if present, has rank 2, the width and the element type of `table`
-    - (C3) `0 <= padding_index < V + rows(extra)`
+    - (C2) `offset >= 0`
+    - (C3) `padding_index >= 0`
 
     Example:
     ```mlir
-    %h = llama.embed %ids, %table, %extra {padding_index = 504 : i64} : (tensor<2x16xi64>, tensor<512x128xf32>, tensor<8x128xf32>) -> tensor<2x16x128xf32>
+    %h = llama.embed %ids, %table {offset = 512 : i64, padding_index = 504 : i64} : (tensor<2x16xi64>, tensor<8x128xf32>) -> tensor<2x16x128xf32>
     ```
     Source: meta-llama/llama-models, models/llama3/multimodal/model.py, learnable_embedding; torch.nn.Embedding.
   }];
-  let arguments = (ins Llama_IndexTensor:$ids, Llama_Tensor:$table, Optional<Llama_Tensor>:$extra,
-                       OptionalAttr<I64Attr>:$padding_index);
+  let arguments = (ins Llama_IndexTensor:$ids, Llama_Tensor:$table,
+                       DefaultValuedAttr<I64Attr, "0">:$offset, OptionalAttr<I64Attr>:$padding_index);
   let results = (outs Llama_Tensor:$result);
 }
 
@@ -154,6 +155,27 @@ def EmbedGradOp : Llama_ComputeOp<"embed_grad", [Llama_NoCost]> {
                        I64Attr:$offset, OptionalAttr<I64Attr>:$padding_index,
                        TypeAttr:$accumulation);
   let results = (outs Llama_Tensor:$result);
+}
+
+def ShiftIndexOp : Llama_ComputeOp<"shift_index", [Llama_NoCost]> {
+  let summary = "Count ids from the first of this rank's part of a split dimension";
+  let description = [{
+    `result[..] = ids[..] - coordinate[0] * size` if that is in [0, size), else -1. The id
+    `padding_index` becomes -1 too. `coordinate` says which part of the dimension, in parts
+    of `size` rows, the rank holds.
+
+    - (C1) `coordinate` has one element
+    - (C2) `padding_index >= 0`
+
+    Example:
+    ```mlir
+    %local = llama.shift_index %ids, %coordinate {size = 256 : i64} : (tensor<2x16xi64>, tensor<1xi64>) -> tensor<2x16xi64>
+    ```
+    Source: arXiv 1909.08053, section 3 (embedding split over the vocabulary).
+  }];
+  let arguments = (ins Llama_IndexTensor:$ids, Llama_IndexTensor:$coordinate,
+                       Llama_PositiveInt:$size, OptionalAttr<I64Attr>:$padding_index);
+  let results = (outs Llama_IndexTensor:$result);
 }
 
 def RMSNormOp : Llama_ComputeOp<"rms_norm", [Llama_Vjp, Llama_NoCost]> {
@@ -438,14 +460,15 @@ def AttentionOp : Llama_ComputeOp<"attention", [Llama_Vjp, Llama_Cost]> {
     softmax_t(scale * query[b, s, h, :] . key[b, t, h / (H / K), :])`
     over the keys that query s sees; `lse[b, s, h]` is the logarithm of the softmax
     denominator, in `statistics`. No S x T tensor exists. What a query sees:
-    - `causal`: masks `positions`, `documents` [B, S]. A padded token carries document `-1 -
-      d` instead of d. Query s sees key t if t is not padded, both belong to the same
-      document and `positions[t] <= positions[s]`. A query that sees no key weighs all keys
-      alike.
-    - `encoder`: mask `tiles` [B, M] (query dimension 0 is B * M): the number of real tiles.
-      Tokens are `tile_count` tiles of `tile_stride` tokens, the first `tile_tokens` of a
-      tile are real. Invalid tokens (of padding tiles, or past `tile_tokens`) do not see
-      invalid tokens; all else is seen.
+    - `causal`: masks `positions`, `documents` [B, S] of the queries, `key_positions`,
+      `key_documents` [B, T] of the keys. A padded token carries document `-1 - d` instead of
+      d. Query s sees key t if t is not padded, both belong to the same document and
+      `key_positions[t] <= positions[s]`. A query that sees no key weighs all keys alike.
+    - `encoder`: masks `tiles` [B, M] (query dimension 0 is B * M), the number of real tiles,
+      and `positions` [1, S], the token of its image that a query is. The tokens (the keys)
+      are `tile_count` tiles of `tile_stride` tokens, the first `tile_tokens` of a tile are
+      real. Invalid tokens (of padding tiles, or past `tile_tokens`) do not see invalid
+      tokens; all else is seen.
     - `images`: masks `begin`, `end` [B, S] and `tiles` [B, M]. Keys are
       [M][tile_count][tile_tokens]. Query s sees the real tiles of images begin <= m < end;
       if begin >= end it sees all keys.
@@ -453,14 +476,14 @@ def AttentionOp : Llama_ComputeOp<"attention", [Llama_Vjp, Llama_Cost]> {
     - (C1) `query`, `key`, `value` have rank 4, one element type, one batch and one head
       size; `key` and `value` have one shape
     - (C2) `dim(key, 2)` divides `dim(query, 2)`
-    - (C3) `masks` are as `mask` wants: 2 of [B, S]; 1 of rank 2; 2 of [B, S] and 1 of rank
-      2
-    - (C4) `causal`: `dim(key, 1) = dim(query, 1)`; `encoder`: both are `tile_count *
-      tile_stride`; `images`: `dim(key, 1) = M * tile_count * tile_tokens`
+    - (C3) `masks` are as `mask` wants: 2 of [B, S] and 2 of [B, T]; 1 of rank 2 and 1 of
+      [1, S]; 2 of [B, S] and 1 of rank 2
+    - (C4) `encoder`: `dim(key, 1) = tile_count * tile_stride`; `images`: `dim(key, 1) = M *
+      tile_count * tile_tokens`
 
     Example:
     ```mlir
-    %o, %lse = llama.attention %q, %k, %v, %p, %d {mask = #llama.mask<causal>, scale = 0.25 : f64, tile_count = 0 : i64, tile_stride = 0 : i64, tile_tokens = 0 : i64, statistics = f32} : (tensor<2x16x8x16xf32>, tensor<2x16x2x16xf32>, tensor<2x16x2x16xf32>, tensor<2x16xi64>, tensor<2x16xi64>) -> (tensor<2x16x8x16xf32>, tensor<2x16x8xf32>)
+    %o, %lse = llama.attention %q, %k, %v, %p, %d, %kp, %kd {mask = #llama.mask<causal>, scale = 0.25 : f64, tile_count = 0 : i64, tile_stride = 0 : i64, tile_tokens = 0 : i64, statistics = f32} : (tensor<2x16x8x16xf32>, tensor<2x32x2x16xf32>, tensor<2x32x2x16xf32>, tensor<2x16xi64>, tensor<2x16xi64>, tensor<2x32xi64>, tensor<2x32xi64>) -> (tensor<2x16x8x16xf32>, tensor<2x16x8xf32>)
     ```
     Source: arXiv 2307.08691; masks: llama3-vision specification B5, C, D1.
   }];
@@ -484,7 +507,7 @@ def AttentionGradOp : Llama_ComputeOp<"attention_grad", [Llama_Cost]> {
 
     Example:
     ```mlir
-    %dq, %dk, %dv = llama.attention_grad %do, %q, %k, %v, %o, %lse, %p, %d {mask = #llama.mask<causal>, scale = 0.25 : f64, tile_count = 0 : i64, tile_stride = 0 : i64, tile_tokens = 0 : i64, statistics = f32} : (tensor<2x16x8x16xf32>, tensor<2x16x8x16xf32>, tensor<2x16x2x16xf32>, tensor<2x16x2x16xf32>, tensor<2x16x8x16xf32>, tensor<2x16x8xf32>, tensor<2x16xi64>, tensor<2x16xi64>) -> (tensor<2x16x8x16xf32>, tensor<2x16x2x16xf32>, tensor<2x16x2x16xf32>)
+    %dq, %dk, %dv = llama.attention_grad %do, %q, %k, %v, %o, %lse, %p, %d, %kp, %kd {mask = #llama.mask<causal>, scale = 0.25 : f64, tile_count = 0 : i64, tile_stride = 0 : i64, tile_tokens = 0 : i64, statistics = f32} : (tensor<2x16x8x16xf32>, tensor<2x16x8x16xf32>, tensor<2x32x2x16xf32>, tensor<2x32x2x16xf32>, tensor<2x16x8x16xf32>, tensor<2x16x8xf32>, tensor<2x16xi64>, tensor<2x16xi64>, tensor<2x32xi64>, tensor<2x32xi64>) -> (tensor<2x16x8x16xf32>, tensor<2x32x2x16xf32>, tensor<2x32x2x16xf32>)
     ```
     Source: arXiv 2307.08691, algorithm 2; llama3-vision specification D2.
   }];

@@ -132,6 +132,10 @@ static bool isNotNegative(Operation *op, StringRef name, int64_t value) {
   return false;
 }
 
+static bool isNotNegative(Operation *op, StringRef name, std::optional<int64_t> value) {
+  return !value || isNotNegative(op, name, *value);
+}
+
 // The weight of a norm: one number per channel of `input`.
 static bool isPerChannel(Operation *op, StringRef name, Value weight, Value input) {
   return isSize(op, (name + " size").str(), sizesOf(weight)[0], "the last input dimension",
@@ -184,24 +188,15 @@ LogicalResult ParameterOp::verify() {
 
 LogicalResult EmbedOp::verify() {
   Operation *op = *this;
-  if (!hasRank(op, "table", getTable(), 2)) // embed_c1
-    return failure();
-  int64_t rows = sizesOf(getTable())[0];
-  if (Value extra = getExtra()) {
-    if (!hasRank(op, "extra", extra, 2) || // embed_c2
-        !isSize(op, "extra width", sizesOf(extra)[1], "table width", sizesOf(getTable())[1]) ||
-        !hasElementType(op, "extra", extra, "table", getTable()))
-      return failure();
-    int64_t more = sizesOf(extra)[0];
-    rows = ShapedType::isDynamic(rows) || ShapedType::isDynamic(more) ? ShapedType::kDynamic
-                                                                      : rows + more;
-  }
-  if (auto padding = getPaddingIndex()) // embed_c3
-    if (static_cast<int64_t>(*padding) < 0 ||
-        (!ShapedType::isDynamic(rows) && static_cast<int64_t>(*padding) >= rows))
-      return emitOpError("expects padding_index in [0, ")
-             << rows << "), but got " << static_cast<int64_t>(*padding);
-  return success();
+  return verified(op, hasRank(op, "table", getTable(), 2) &&                                // embed_c1
+                          isNotNegative(op, "offset", static_cast<int64_t>(getOffset())) && // embed_c2
+                          isNotNegative(op, "padding_index", getPaddingIndex()));           // embed_c3
+}
+
+LogicalResult ShiftIndexOp::verify() {
+  Operation *op = *this;
+  return verified(op, hasOneElement(op, "coordinate", getCoordinate()) && // shift_index_c1
+                          isNotNegative(op, "padding_index", getPaddingIndex())); // shift_index_c2
 }
 
 LogicalResult EmbedGradOp::verify() {
@@ -343,19 +338,24 @@ template <typename Op> static bool isAttention(Op attention) {
     return false;
 
   auto masks = attention.getMasks();
-  size_t wanted = attention.getMask() == Mask::Causal ? 2 : attention.getMask() == Mask::Encoder ? 1 : 3;
+  bool causal = attention.getMask() == Mask::Causal, encoder = attention.getMask() == Mask::Encoder;
+  size_t wanted = causal ? 4 : encoder ? 2 : 3;
   if (masks.size() != wanted) { // attention_c3
     op->emitOpError("expects ") << wanted << " masks for '" << stringifyMask(attention.getMask())
                                 << "', but got " << masks.size();
     return false;
   }
+  auto perQuery = [&](StringRef name, Value mask) {
+    return hasShape(op, name, mask, "that of the query rows", q.take_front(2));
+  };
+  auto perKey = [&](StringRef name, Value mask) {
+    return hasShape(op, name, mask, "that of the key rows", k.take_front(2));
+  };
+  if (causal)
+    return perQuery("positions", masks[0]) && perQuery("documents", masks[1]) &&
+           perKey("key_positions", masks[2]) && perKey("key_documents", masks[3]);
   int64_t count = attention.getTileCount(), stride = attention.getTileStride(),
           tokens = attention.getTileTokens();
-  if (attention.getMask() == Mask::Causal)
-    return hasShape(op, "positions", masks[0], "that of the query rows", q.take_front(2)) &&
-           hasShape(op, "documents", masks[1], "that of the query rows", q.take_front(2)) &&
-           isSize(op, "keys", k[1], "queries", q[1]); // attention_c4
-  bool encoder = attention.getMask() == Mask::Encoder;
   if (count <= 0 || tokens <= 0 || (encoder && stride < tokens)) { // attention_c4
     op->emitOpError("expects tile_count and tile_tokens above 0")
         << (encoder ? " and tile_stride not below tile_tokens" : "") << ", but got " << count
@@ -366,10 +366,9 @@ template <typename Op> static bool isAttention(Op attention) {
     return hasRank(op, "tiles", masks[0], 2) && // attention_c3
            isSize(op, "images of tiles", times(sizesOf(masks[0])[0], sizesOf(masks[0])[1]),
                   "query batch", q[0]) &&
-           isSize(op, "queries", q[1], "tile_count * tile_stride", count * stride) && // attention_c4
-           isSize(op, "keys", k[1], "tile_count * tile_stride", count * stride);
-  return hasShape(op, "begin", masks[0], "that of the query rows", q.take_front(2)) && // attention_c3
-         hasShape(op, "end", masks[1], "that of the query rows", q.take_front(2)) &&
+           hasShape(op, "positions", masks[1], "one row of the queries", {1, q[1]}) &&
+           isSize(op, "keys", k[1], "tile_count * tile_stride", count * stride); // attention_c4
+  return perQuery("begin", masks[0]) && perQuery("end", masks[1]) && // attention_c3
          hasRank(op, "tiles", masks[2], 2) &&
          isSize(op, "batch of tiles", sizesOf(masks[2])[0], "query batch", q[0]) &&
          isSize(op, "keys", k[1], "images * tile_count * tile_tokens", // attention_c4

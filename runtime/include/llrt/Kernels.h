@@ -56,19 +56,22 @@ void llrt_gemm(const struct LlrtGemm *gemm, const void *a, const void *b,
                const void *bias, void *c);
 
 // Which keys a query sees.
-//   LLRT_MASK_CAUSAL   mask0 positions [B, S], mask1 documents [B, S] (S = T).
+//   LLRT_MASK_CAUSAL   of the queries: mask0 positions [B, S], mask1 documents
+//       [B, S]; of the keys: mask2 positions [B, T], mask3 documents [B, T].
 //       A padded token carries document -1 - d instead of d. Query i sees key j
-//       if key j is not padded, both belong to the same document (d) and
-//       positions[j] <= positions[i].
-//   LLRT_MASK_ENCODER  mask0 tiles [B]: number of real tiles of each image. Keys
-//       and queries are `tile_count` tiles of `tile_stride` tokens, of which the
-//       first `tile_tokens` are real. A token is invalid if its tile or itself is
-//       padding; invalid queries do not see invalid keys, all else is seen.
+//       if key j is not padded, both belong to the same document (d) and key j's
+//       position is at most query i's.
+//   LLRT_MASK_ENCODER  mask0 tiles [B]: number of real tiles of each image; mask1
+//       positions [S]: the token of its image that a query is. The tokens (the
+//       keys, T = tile_count * tile_stride) are `tile_count` tiles of
+//       `tile_stride` tokens, of which the first `tile_tokens` are real. A token
+//       is invalid if its tile or itself is padding; invalid queries do not see
+//       invalid keys, all else is seen.
 //   LLRT_MASK_IMAGES   mask0 begin [B, S], mask1 end [B, S], mask2 tiles [B,
 //       images]. Keys are [images][tile_count][tile_tokens]. Query i sees the
 //       real tiles of images begin <= m < end. A query with begin >= end sees
 //       every key, padded tiles too (spec section C, mask lowering).
-// All mask data is i64. A query that sees no key at all (padding before the first
+// All mask data is i64; masks that are not named are not read. A query that sees no key at all (padding before the first
 // token of its document, say) weighs all T keys alike, P = 1/T, and its scores get
 // the gradient of a softmax at that P (what adding finfo.min to every score does in
 // the reference implementation).
@@ -88,8 +91,8 @@ struct LlrtAttention {
 // exist only one tile at a time. The same bits for any number of threads. Source: FlashAttention-2, algorithm 1 (arXiv 2307.08691).
 void llrt_attention_forward(const struct LlrtAttention *attention, const void *q,
                             const void *k, const void *v, const int64_t *mask0,
-                            const int64_t *mask1, const int64_t *mask2, void *out,
-                            float *lse);
+                            const int64_t *mask1, const int64_t *mask2,
+                            const int64_t *mask3, void *out, float *lse);
 
 // Gradients of the above for the cotangent d_out [B, S, H, D]: d_q like q, d_k
 // and d_v like k (summed over the query heads that share them), all overwritten.
@@ -97,8 +100,9 @@ void llrt_attention_forward(const struct LlrtAttention *attention, const void *q
 void llrt_attention_backward(const struct LlrtAttention *attention, const void *d_out,
                              const void *q, const void *k, const void *v,
                              const int64_t *mask0, const int64_t *mask1,
-                             const int64_t *mask2, const void *out, const float *lse,
-                             void *d_q, void *d_k, void *d_v);
+                             const int64_t *mask2, const int64_t *mask3,
+                             const void *out, const float *lse, void *d_q, void *d_k,
+                             void *d_v);
 
 // Null if the libraries for `type` (LlrtType) can be used on this machine, else
 // what is missing and which Debian package brings it.

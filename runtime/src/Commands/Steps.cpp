@@ -13,6 +13,7 @@
 
 #include <cmath>
 #include <cstring>
+#include <numeric>
 
 using namespace llrt;
 
@@ -50,9 +51,9 @@ static void setInputs(const Rank &rank, const ModelInputs &inputs,
       set(to, inputs.inputIds);
     else if (to.name == "labels")
       set(to, inputs.labels);
-    else if (to.name == "positions")
+    else if (to.name == "positions" || to.name == "key_positions")
       set(to, inputs.positions);
-    else if (to.name == "documents")
+    else if (to.name == "documents" || to.name == "key_documents")
       set(to, inputs.documents);
     else if (to.name == "image_begin")
       set(to, inputs.imageBegin);
@@ -60,6 +61,9 @@ static void setInputs(const Rank &rank, const ModelInputs &inputs,
       set(to, inputs.imageEnd);
     else if (to.name == "tiles")
       set(to, inputs.tiles);
+    else if (to.name == "image_positions") // 0, 1, .. of every image
+      std::iota(rank.at<int64_t>(to.address),
+                rank.at<int64_t>(to.address) + to.elements(), 0);
     else if (to.name == "aspect_ratio_ids")
       set(to, inputs.aspectIds);
     else if (to.name == "pixels")

@@ -77,7 +77,8 @@ struct SeenKeys {
 
 // The mask in memory of the calling thread, valid until its next call.
 static Mask maskOf(const LlrtAttention &at, const int64_t *mask0,
-                   const int64_t *mask1, const int64_t *mask2) {
+                   const int64_t *mask1, const int64_t *mask2,
+                   const int64_t *mask3) {
   static thread_local Scratch scratch;
   const int64_t S = at.queries, T = at.keys;
   auto *memory = static_cast<int64_t *>(
@@ -101,8 +102,11 @@ static Mask maskOf(const LlrtAttention &at, const int64_t *mask0,
         bool padded = document < 0;
         low[i] = high[i] = padded ? -1 - document : document;
         queryRank[i] = mask0[b * S + i];
-        group[i] = padded ? never : document;
-        keyRank[i] = queryRank[i];
+      }
+      for (int64_t j = 0; j != T; ++j) {
+        int64_t document = mask3[b * T + j];
+        group[j] = document < 0 ? never : document;
+        keyRank[j] = mask2[b * T + j];
       }
       break;
     case LLRT_MASK_ENCODER: { // group 0 the valid tokens, 1 the invalid ones
@@ -112,7 +116,7 @@ static Mask maskOf(const LlrtAttention &at, const int64_t *mask0,
       };
       for (int64_t i = 0; i != S; ++i) {
         low[i] = queryRank[i] = 0;
-        high[i] = invalid(i) ? 0 : 1;
+        high[i] = invalid(mask1[i]) ? 0 : 1;
       }
       for (int64_t j = 0; j != T; ++j) {
         group[j] = invalid(j) ? 1 : 0;
@@ -406,9 +410,9 @@ static void forward(const LlrtAttention &at, Mask mask, const void *q,
 void llrt_attention_forward(const LlrtAttention *attention, const void *q,
                             const void *k, const void *v, const int64_t *mask0,
                             const int64_t *mask1, const int64_t *mask2,
-                            void *out, float *lse) {
+                            const int64_t *mask3, void *out, float *lse) {
   const LlrtAttention &at = *attention;
-  Mask mask = maskOf(at, mask0, mask1, mask2);
+  Mask mask = maskOf(at, mask0, mask1, mask2, mask3);
   if (at.type == LLRT_F32)
     forward<float, float>(at, mask, q, k, v, out, lse);
   else if (hasBf16Matmul())
@@ -605,11 +609,11 @@ static void backward(const LlrtAttention &at, Mask mask, const void *dOut,
 void llrt_attention_backward(const LlrtAttention *attention, const void *d_out,
                              const void *q, const void *k, const void *v,
                              const int64_t *mask0, const int64_t *mask1,
-                             const int64_t *mask2, const void *out,
-                             const float *lse, void *d_q, void *d_k,
-                             void *d_v) {
+                             const int64_t *mask2, const int64_t *mask3,
+                             const void *out, const float *lse, void *d_q,
+                             void *d_k, void *d_v) {
   const LlrtAttention &at = *attention;
-  Mask mask = maskOf(at, mask0, mask1, mask2);
+  Mask mask = maskOf(at, mask0, mask1, mask2, mask3);
   if (at.type == LLRT_F32)
     backward<float, float>(at, mask, d_out, q, k, v, out, lse, d_q, d_k, d_v);
   else if (hasBf16Matmul())

@@ -115,17 +115,17 @@ func.func @embed_c1(%0: tensor<2xi64>, %1: tensor<8xf32>) {
 
 // -----
 
-func.func @embed_c2(%0: tensor<2xi64>, %1: tensor<8x4xf32>, %2: tensor<2x3xf32>) {
-  // expected-error@+1 {{expects extra width to equal table width 4, but got 3}}
-  %r = llama.embed %0, %1, %2 {} : (tensor<2xi64>, tensor<8x4xf32>, tensor<2x3xf32>) -> tensor<2x4xf32>
+func.func @embed_c2(%0: tensor<2xi64>, %1: tensor<8x4xf32>) {
+  // expected-error@+1 {{expects offset of at least 0, but got -8}}
+  %r = llama.embed %0, %1 {offset = -8 : i64} : (tensor<2xi64>, tensor<8x4xf32>) -> tensor<2x4xf32>
   return
 }
 
 // -----
 
 func.func @embed_c3(%0: tensor<2xi64>, %1: tensor<8x4xf32>) {
-  // expected-error@+1 {{expects padding_index in [0, 8), but got 8}}
-  %r = llama.embed %0, %1 {padding_index = 8 : i64} : (tensor<2xi64>, tensor<8x4xf32>) -> tensor<2x4xf32>
+  // expected-error@+1 {{expects padding_index of at least 0, but got -1}}
+  %r = llama.embed %0, %1 {padding_index = -1 : i64} : (tensor<2xi64>, tensor<8x4xf32>) -> tensor<2x4xf32>
   return
 }
 
@@ -142,6 +142,22 @@ func.func @embed_grad_c1(%0: tensor<2x4xf32>, %1: tensor<3xi64>) {
 func.func @embed_grad_c2(%0: tensor<2x4xf32>, %1: tensor<2xi64>) {
   // expected-error@+1 {{expects offset of at least 0, but got -1}}
   %r = llama.embed_grad %0, %1 {rows = 8 : i64, offset = -1 : i64, accumulation = f32} : (tensor<2x4xf32>, tensor<2xi64>) -> tensor<8x4xf32>
+  return
+}
+
+// -----
+
+func.func @shift_index_c1(%0: tensor<2xi64>, %1: tensor<2xi64>) {
+  // expected-error@+1 {{expects the shape of coordinate to be that of one element [1], but got [2]}}
+  %r = llama.shift_index %0, %1 {size = 4 : i64} : (tensor<2xi64>, tensor<2xi64>) -> tensor<2xi64>
+  return
+}
+
+// -----
+
+func.func @shift_index_c2(%0: tensor<2xi64>, %1: tensor<1xi64>) {
+  // expected-error@+1 {{expects padding_index of at least 0, but got -1}}
+  %r = llama.shift_index %0, %1 {size = 4 : i64, padding_index = -1 : i64} : (tensor<2xi64>, tensor<1xi64>) -> tensor<2xi64>
   return
 }
 
@@ -373,7 +389,7 @@ func.func @merge_heads_c1(%0: tensor<8xf32>) {
 
 func.func @attention_c1(%0: tensor<2x16x8x4xf32>, %1: tensor<2x16x2x4xf32>, %2: tensor<2x16x2x8xf32>, %3: tensor<2x16xi64>, %4: tensor<2x16xi64>) {
   // expected-error@+1 {{expects value to have the type of key 'tensor<2x16x2x4xf32>', but got 'tensor<2x16x2x8xf32>'}}
-  %r:2 = llama.attention %0, %1, %2, %3, %4 {mask = #llama.mask<causal>, scale = 0.25 : f64, tile_count = 0 : i64, tile_stride = 0 : i64, tile_tokens = 0 : i64, statistics = f32} : (tensor<2x16x8x4xf32>, tensor<2x16x2x4xf32>, tensor<2x16x2x8xf32>, tensor<2x16xi64>, tensor<2x16xi64>) -> (tensor<2x16x8x4xf32>, tensor<2x16x8xf32>)
+  %r:2 = llama.attention %0, %1, %2, %3, %4, %3, %4 {mask = #llama.mask<causal>, scale = 0.25 : f64, tile_count = 0 : i64, tile_stride = 0 : i64, tile_tokens = 0 : i64, statistics = f32} : (tensor<2x16x8x4xf32>, tensor<2x16x2x4xf32>, tensor<2x16x2x8xf32>, tensor<2x16xi64>, tensor<2x16xi64>, tensor<2x16xi64>, tensor<2x16xi64>) -> (tensor<2x16x8x4xf32>, tensor<2x16x8xf32>)
   return
 }
 
@@ -381,23 +397,39 @@ func.func @attention_c1(%0: tensor<2x16x8x4xf32>, %1: tensor<2x16x2x4xf32>, %2: 
 
 func.func @attention_c2(%0: tensor<2x16x8x4xf32>, %1: tensor<2x16x3x4xf32>, %2: tensor<2x16x3x4xf32>, %3: tensor<2x16xi64>, %4: tensor<2x16xi64>) {
   // expected-error@+1 {{expects key heads to divide query heads 8, but got 3}}
-  %r:2 = llama.attention %0, %1, %2, %3, %4 {mask = #llama.mask<causal>, scale = 0.25 : f64, tile_count = 0 : i64, tile_stride = 0 : i64, tile_tokens = 0 : i64, statistics = f32} : (tensor<2x16x8x4xf32>, tensor<2x16x3x4xf32>, tensor<2x16x3x4xf32>, tensor<2x16xi64>, tensor<2x16xi64>) -> (tensor<2x16x8x4xf32>, tensor<2x16x8xf32>)
+  %r:2 = llama.attention %0, %1, %2, %3, %4, %3, %4 {mask = #llama.mask<causal>, scale = 0.25 : f64, tile_count = 0 : i64, tile_stride = 0 : i64, tile_tokens = 0 : i64, statistics = f32} : (tensor<2x16x8x4xf32>, tensor<2x16x3x4xf32>, tensor<2x16x3x4xf32>, tensor<2x16xi64>, tensor<2x16xi64>, tensor<2x16xi64>, tensor<2x16xi64>) -> (tensor<2x16x8x4xf32>, tensor<2x16x8xf32>)
   return
 }
 
 // -----
 
 func.func @attention_c3(%0: tensor<2x16x8x4xf32>, %1: tensor<2x16x2x4xf32>, %2: tensor<2x16x2x4xf32>, %3: tensor<2x16xi64>) {
-  // expected-error@+1 {{expects 2 masks for 'causal', but got 1}}
+  // expected-error@+1 {{expects 4 masks for 'causal', but got 1}}
   %r:2 = llama.attention %0, %1, %2, %3 {mask = #llama.mask<causal>, scale = 0.25 : f64, tile_count = 0 : i64, tile_stride = 0 : i64, tile_tokens = 0 : i64, statistics = f32} : (tensor<2x16x8x4xf32>, tensor<2x16x2x4xf32>, tensor<2x16x2x4xf32>, tensor<2x16xi64>) -> (tensor<2x16x8x4xf32>, tensor<2x16x8xf32>)
   return
 }
 
 // -----
 
-func.func @attention_c4(%0: tensor<2x16x8x4xf32>, %1: tensor<2x16x2x4xf32>, %2: tensor<2x16x2x4xf32>, %3: tensor<2x1xi64>) {
+func.func @attention_c3_keys(%0: tensor<2x16x8x4xf32>, %1: tensor<2x24x2x4xf32>, %2: tensor<2x24x2x4xf32>, %3: tensor<2x16xi64>) {
+  // expected-error@+1 {{expects the shape of key_positions to be that of the key rows [2, 24], but got [2, 16]}}
+  %r:2 = llama.attention %0, %1, %2, %3, %3, %3, %3 {mask = #llama.mask<causal>, scale = 0.25 : f64, tile_count = 0 : i64, tile_stride = 0 : i64, tile_tokens = 0 : i64, statistics = f32} : (tensor<2x16x8x4xf32>, tensor<2x24x2x4xf32>, tensor<2x24x2x4xf32>, tensor<2x16xi64>, tensor<2x16xi64>, tensor<2x16xi64>, tensor<2x16xi64>) -> (tensor<2x16x8x4xf32>, tensor<2x16x8xf32>)
+  return
+}
+
+// -----
+
+func.func @attention_c3_encoder(%0: tensor<2x8x8x4xf32>, %1: tensor<2x16x2x4xf32>, %2: tensor<2x16x2x4xf32>, %3: tensor<2x1xi64>, %4: tensor<2x8xi64>) {
+  // expected-error@+1 {{expects the shape of positions to be one row of the queries [1, 8], but got [2, 8]}}
+  %r:2 = llama.attention %0, %1, %2, %3, %4 {mask = #llama.mask<encoder>, scale = 0.25 : f64, tile_count = 4 : i64, tile_stride = 4 : i64, tile_tokens = 3 : i64, statistics = f32} : (tensor<2x8x8x4xf32>, tensor<2x16x2x4xf32>, tensor<2x16x2x4xf32>, tensor<2x1xi64>, tensor<2x8xi64>) -> (tensor<2x8x8x4xf32>, tensor<2x8x8xf32>)
+  return
+}
+
+// -----
+
+func.func @attention_c4(%0: tensor<2x16x8x4xf32>, %1: tensor<2x16x2x4xf32>, %2: tensor<2x16x2x4xf32>, %3: tensor<2x1xi64>, %4: tensor<1x16xi64>) {
   // expected-error@+1 {{expects tile_count and tile_tokens above 0 and tile_stride not below tile_tokens, but got 4, 5 and 4}}
-  %r:2 = llama.attention %0, %1, %2, %3 {mask = #llama.mask<encoder>, scale = 0.25 : f64, tile_count = 4 : i64, tile_stride = 4 : i64, tile_tokens = 5 : i64, statistics = f32} : (tensor<2x16x8x4xf32>, tensor<2x16x2x4xf32>, tensor<2x16x2x4xf32>, tensor<2x1xi64>) -> (tensor<2x16x8x4xf32>, tensor<2x16x8xf32>)
+  %r:2 = llama.attention %0, %1, %2, %3, %4 {mask = #llama.mask<encoder>, scale = 0.25 : f64, tile_count = 4 : i64, tile_stride = 4 : i64, tile_tokens = 5 : i64, statistics = f32} : (tensor<2x16x8x4xf32>, tensor<2x16x2x4xf32>, tensor<2x16x2x4xf32>, tensor<2x1xi64>, tensor<1x16xi64>) -> (tensor<2x16x8x4xf32>, tensor<2x16x8xf32>)
   return
 }
 
@@ -413,7 +445,7 @@ func.func @attention_c4_images(%0: tensor<2x16x8x4xf32>, %1: tensor<2x16x2x4xf32
 
 func.func @attention_grad_c1(%0: tensor<2x16x8x2xf32>, %1: tensor<2x16x8x4xf32>, %2: tensor<2x16x2x4xf32>, %3: tensor<2x16x2x4xf32>, %4: tensor<2x16x8x4xf32>, %5: tensor<2x16x8xf32>, %6: tensor<2x16xi64>, %7: tensor<2x16xi64>) {
   // expected-error@+1 {{expects the shape of cotangent to be that of query [2, 16, 8, 4], but got [2, 16, 8, 2]}}
-  %r:3 = llama.attention_grad %0, %1, %2, %3, %4, %5, %6, %7 {mask = #llama.mask<causal>, scale = 0.25 : f64, tile_count = 0 : i64, tile_stride = 0 : i64, tile_tokens = 0 : i64, statistics = f32} : (tensor<2x16x8x2xf32>, tensor<2x16x8x4xf32>, tensor<2x16x2x4xf32>, tensor<2x16x2x4xf32>, tensor<2x16x8x4xf32>, tensor<2x16x8xf32>, tensor<2x16xi64>, tensor<2x16xi64>) -> (tensor<2x16x8x4xf32>, tensor<2x16x2x4xf32>, tensor<2x16x2x4xf32>)
+  %r:3 = llama.attention_grad %0, %1, %2, %3, %4, %5, %6, %7, %6, %7 {mask = #llama.mask<causal>, scale = 0.25 : f64, tile_count = 0 : i64, tile_stride = 0 : i64, tile_tokens = 0 : i64, statistics = f32} : (tensor<2x16x8x2xf32>, tensor<2x16x8x4xf32>, tensor<2x16x2x4xf32>, tensor<2x16x2x4xf32>, tensor<2x16x8x4xf32>, tensor<2x16x8xf32>, tensor<2x16xi64>, tensor<2x16xi64>, tensor<2x16xi64>, tensor<2x16xi64>) -> (tensor<2x16x8x4xf32>, tensor<2x16x2x4xf32>, tensor<2x16x2x4xf32>)
   return
 }
 
@@ -421,14 +453,14 @@ func.func @attention_grad_c1(%0: tensor<2x16x8x2xf32>, %1: tensor<2x16x8x4xf32>,
 
 func.func @attention_grad_c2(%0: tensor<2x16x8x4xf32>, %1: tensor<2x16x8x4xf32>, %2: tensor<2x16x2x4xf32>, %3: tensor<2x16x2x4xf32>, %4: tensor<2x16x8x4xf32>, %5: tensor<2x16xf32>, %6: tensor<2x16xi64>, %7: tensor<2x16xi64>) {
   // expected-error@+1 {{expects the shape of lse to be that of query without the last dimension [2, 16, 8], but got [2, 16]}}
-  %r:3 = llama.attention_grad %0, %1, %2, %3, %4, %5, %6, %7 {mask = #llama.mask<causal>, scale = 0.25 : f64, tile_count = 0 : i64, tile_stride = 0 : i64, tile_tokens = 0 : i64, statistics = f32} : (tensor<2x16x8x4xf32>, tensor<2x16x8x4xf32>, tensor<2x16x2x4xf32>, tensor<2x16x2x4xf32>, tensor<2x16x8x4xf32>, tensor<2x16xf32>, tensor<2x16xi64>, tensor<2x16xi64>) -> (tensor<2x16x8x4xf32>, tensor<2x16x2x4xf32>, tensor<2x16x2x4xf32>)
+  %r:3 = llama.attention_grad %0, %1, %2, %3, %4, %5, %6, %7, %6, %7 {mask = #llama.mask<causal>, scale = 0.25 : f64, tile_count = 0 : i64, tile_stride = 0 : i64, tile_tokens = 0 : i64, statistics = f32} : (tensor<2x16x8x4xf32>, tensor<2x16x8x4xf32>, tensor<2x16x2x4xf32>, tensor<2x16x2x4xf32>, tensor<2x16x8x4xf32>, tensor<2x16xf32>, tensor<2x16xi64>, tensor<2x16xi64>, tensor<2x16xi64>, tensor<2x16xi64>) -> (tensor<2x16x8x4xf32>, tensor<2x16x2x4xf32>, tensor<2x16x2x4xf32>)
   return
 }
 
 // -----
 
 func.func @attention_grad_c3(%0: tensor<2x16x8x4xf32>, %1: tensor<2x16x8x4xf32>, %2: tensor<2x16x2x4xf32>, %3: tensor<2x16x2x4xf32>, %4: tensor<2x16x8x4xf32>, %5: tensor<2x16x8xf32>, %6: tensor<2x16xi64>) {
-  // expected-error@+1 {{expects 2 masks for 'causal', but got 1}}
+  // expected-error@+1 {{expects 4 masks for 'causal', but got 1}}
   %r:3 = llama.attention_grad %0, %1, %2, %3, %4, %5, %6 {mask = #llama.mask<causal>, scale = 0.25 : f64, tile_count = 0 : i64, tile_stride = 0 : i64, tile_tokens = 0 : i64, statistics = f32} : (tensor<2x16x8x4xf32>, tensor<2x16x8x4xf32>, tensor<2x16x2x4xf32>, tensor<2x16x2x4xf32>, tensor<2x16x8x4xf32>, tensor<2x16x8xf32>, tensor<2x16xi64>) -> (tensor<2x16x8x4xf32>, tensor<2x16x2x4xf32>, tensor<2x16x2x4xf32>)
   return
 }
@@ -902,7 +934,7 @@ func.func @kernel_c1_inputs(%a: tensor<4x8xf32>, %c: tensor<4x2xf32>) {
 
 func.func @kernel_c1_outputs(%q: tensor<1x2x1x8xf32>, %p: tensor<1x2xi64>, %o: tensor<1x2x1x8xf32>) {
   // expected-error@+1 {{expects 2 outputs, but got 1}}
-  %r = llama.kernel attention_forward ins(%q, %q, %q, %p, %p : tensor<1x2x1x8xf32>, tensor<1x2x1x8xf32>, tensor<1x2x1x8xf32>, tensor<1x2xi64>, tensor<1x2xi64>) outs(%o : tensor<1x2x1x8xf32>) {mask = #llama.mask<causal>, scale = 0.25 : f64, sizes = array<i64: 1, 2, 2, 1, 1, 8, 0>} -> tensor<1x2x1x8xf32>
+  %r = llama.kernel attention_forward ins(%q, %q, %q, %p, %p, %p, %p : tensor<1x2x1x8xf32>, tensor<1x2x1x8xf32>, tensor<1x2x1x8xf32>, tensor<1x2xi64>, tensor<1x2xi64>, tensor<1x2xi64>, tensor<1x2xi64>) outs(%o : tensor<1x2x1x8xf32>) {mask = #llama.mask<causal>, scale = 0.25 : f64, sizes = array<i64: 1, 2, 2, 1, 1, 8, 0>} -> tensor<1x2x1x8xf32>
   return
 }
 
@@ -926,7 +958,7 @@ func.func @kernel_c3(%a: tensor<4x8xf32>, %b: tensor<8x2xbf16>, %c: tensor<4x2xf
 
 func.func @kernel_c3_lse(%q: tensor<1x2x1x8xbf16>, %p: tensor<1x2xi64>, %o: tensor<1x2x1x8xbf16>, %lse: tensor<1x2x1xbf16>) {
   // expected-error@+1 {{expects element types that the runtime routine has}}
-  %r:2 = llama.kernel attention_forward ins(%q, %q, %q, %p, %p : tensor<1x2x1x8xbf16>, tensor<1x2x1x8xbf16>, tensor<1x2x1x8xbf16>, tensor<1x2xi64>, tensor<1x2xi64>) outs(%o, %lse : tensor<1x2x1x8xbf16>, tensor<1x2x1xbf16>) {mask = #llama.mask<causal>, scale = 0.25 : f64, sizes = array<i64: 1, 2, 2, 1, 1, 8, 0>} -> tensor<1x2x1x8xbf16>, tensor<1x2x1xbf16>
+  %r:2 = llama.kernel attention_forward ins(%q, %q, %q, %p, %p, %p, %p : tensor<1x2x1x8xbf16>, tensor<1x2x1x8xbf16>, tensor<1x2x1x8xbf16>, tensor<1x2xi64>, tensor<1x2xi64>, tensor<1x2xi64>, tensor<1x2xi64>) outs(%o, %lse : tensor<1x2x1x8xbf16>, tensor<1x2x1xbf16>) {mask = #llama.mask<causal>, scale = 0.25 : f64, sizes = array<i64: 1, 2, 2, 1, 1, 8, 0>} -> tensor<1x2x1x8xbf16>, tensor<1x2x1xbf16>
   return
 }
 
@@ -942,7 +974,7 @@ func.func @kernel_c4_gemm(%a: tensor<4x8xf32>, %b: tensor<8x2xf32>, %c: tensor<4
 
 func.func @kernel_c4_attention(%q: tensor<1x2x1x8xf32>, %p: tensor<1x2xi64>, %o: tensor<1x2x1x8xf32>, %lse: tensor<1x2x1xf32>) {
   // expected-error@+1 {{expects transpose_a, transpose_b and accumulate for gemm only}}
-  %r:2 = llama.kernel attention_forward ins(%q, %q, %q, %p, %p : tensor<1x2x1x8xf32>, tensor<1x2x1x8xf32>, tensor<1x2x1x8xf32>, tensor<1x2xi64>, tensor<1x2xi64>) outs(%o, %lse : tensor<1x2x1x8xf32>, tensor<1x2x1xf32>) {accumulate, mask = #llama.mask<causal>, scale = 0.25 : f64, sizes = array<i64: 1, 2, 2, 1, 1, 8, 0>} -> tensor<1x2x1x8xf32>, tensor<1x2x1xf32>
+  %r:2 = llama.kernel attention_forward ins(%q, %q, %q, %p, %p, %p, %p : tensor<1x2x1x8xf32>, tensor<1x2x1x8xf32>, tensor<1x2x1x8xf32>, tensor<1x2xi64>, tensor<1x2xi64>, tensor<1x2xi64>, tensor<1x2xi64>) outs(%o, %lse : tensor<1x2x1x8xf32>, tensor<1x2x1xf32>) {accumulate, mask = #llama.mask<causal>, scale = 0.25 : f64, sizes = array<i64: 1, 2, 2, 1, 1, 8, 0>} -> tensor<1x2x1x8xf32>, tensor<1x2x1xf32>
   return
 }
 

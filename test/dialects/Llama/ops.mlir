@@ -5,8 +5,8 @@
 
 // CHECK-LABEL: @embed
 // CHECK: llama.embed %
-func.func @embed(%ids: tensor<2x16xi64>, %table: tensor<512x128xf32>, %extra: tensor<8x128xf32>) -> tensor<2x16x128xf32> {
-  %h = llama.embed %ids, %table, %extra {padding_index = 504 : i64} : (tensor<2x16xi64>, tensor<512x128xf32>, tensor<8x128xf32>) -> tensor<2x16x128xf32>
+func.func @embed(%ids: tensor<2x16xi64>, %table: tensor<8x128xf32>) -> tensor<2x16x128xf32> {
+  %h = llama.embed %ids, %table {offset = 512 : i64, padding_index = 504 : i64} : (tensor<2x16xi64>, tensor<8x128xf32>) -> tensor<2x16x128xf32>
   return %h : tensor<2x16x128xf32>
 }
 
@@ -15,6 +15,13 @@ func.func @embed(%ids: tensor<2x16xi64>, %table: tensor<512x128xf32>, %extra: te
 func.func @embed_grad(%dh: tensor<2x16x128xf32>, %ids: tensor<2x16xi64>) -> tensor<512x128xf32> {
   %d = llama.embed_grad %dh, %ids {rows = 512 : i64, offset = 0 : i64, accumulation = f32} : (tensor<2x16x128xf32>, tensor<2x16xi64>) -> tensor<512x128xf32>
   return %d : tensor<512x128xf32>
+}
+
+// CHECK-LABEL: @shift_index
+// CHECK: llama.shift_index %
+func.func @shift_index(%ids: tensor<2x16xi64>, %coordinate: tensor<1xi64>) -> tensor<2x16xi64> {
+  %local = llama.shift_index %ids, %coordinate {size = 256 : i64} : (tensor<2x16xi64>, tensor<1xi64>) -> tensor<2x16xi64>
+  return %local : tensor<2x16xi64>
 }
 
 // CHECK-LABEL: @rms_norm
@@ -117,16 +124,24 @@ func.func @merge_heads(%o: tensor<2x16x8x16xf32>) -> tensor<2x16x128xf32> {
 
 // CHECK-LABEL: @attention
 // CHECK: llama.attention %
-func.func @attention(%q: tensor<2x16x8x16xf32>, %k: tensor<2x16x2x16xf32>, %v: tensor<2x16x2x16xf32>, %p: tensor<2x16xi64>, %d: tensor<2x16xi64>) -> (tensor<2x16x8x16xf32>, tensor<2x16x8xf32>) {
-  %o, %lse = llama.attention %q, %k, %v, %p, %d {mask = #llama.mask<causal>, scale = 0.25 : f64, tile_count = 0 : i64, tile_stride = 0 : i64, tile_tokens = 0 : i64, statistics = f32} : (tensor<2x16x8x16xf32>, tensor<2x16x2x16xf32>, tensor<2x16x2x16xf32>, tensor<2x16xi64>, tensor<2x16xi64>) -> (tensor<2x16x8x16xf32>, tensor<2x16x8xf32>)
+func.func @attention(%q: tensor<2x16x8x16xf32>, %k: tensor<2x32x2x16xf32>, %v: tensor<2x32x2x16xf32>, %p: tensor<2x16xi64>, %d: tensor<2x16xi64>, %kp: tensor<2x32xi64>, %kd: tensor<2x32xi64>) -> (tensor<2x16x8x16xf32>, tensor<2x16x8xf32>) {
+  %o, %lse = llama.attention %q, %k, %v, %p, %d, %kp, %kd {mask = #llama.mask<causal>, scale = 0.25 : f64, tile_count = 0 : i64, tile_stride = 0 : i64, tile_tokens = 0 : i64, statistics = f32} : (tensor<2x16x8x16xf32>, tensor<2x32x2x16xf32>, tensor<2x32x2x16xf32>, tensor<2x16xi64>, tensor<2x16xi64>, tensor<2x32xi64>, tensor<2x32xi64>) -> (tensor<2x16x8x16xf32>, tensor<2x16x8xf32>)
   return %o, %lse : tensor<2x16x8x16xf32>, tensor<2x16x8xf32>
+}
+
+// Half of the tokens of an image as queries.
+// CHECK-LABEL: @attention_encoder
+// CHECK: llama.attention %
+func.func @attention_encoder(%q: tensor<2x8x2x4xf32>, %k: tensor<2x16x2x4xf32>, %tiles: tensor<2x1xi64>, %p: tensor<1x8xi64>) -> tensor<2x8x2x4xf32> {
+  %o, %lse = llama.attention %q, %k, %k, %tiles, %p {mask = #llama.mask<encoder>, scale = 0.25 : f64, tile_count = 4 : i64, tile_stride = 4 : i64, tile_tokens = 3 : i64, statistics = f32} : (tensor<2x8x2x4xf32>, tensor<2x16x2x4xf32>, tensor<2x16x2x4xf32>, tensor<2x1xi64>, tensor<1x8xi64>) -> (tensor<2x8x2x4xf32>, tensor<2x8x2xf32>)
+  return %o : tensor<2x8x2x4xf32>
 }
 
 // CHECK-LABEL: @attention_grad
 // CHECK: llama.attention_grad %
-func.func @attention_grad(%do: tensor<2x16x8x16xf32>, %q: tensor<2x16x8x16xf32>, %k: tensor<2x16x2x16xf32>, %v: tensor<2x16x2x16xf32>, %o: tensor<2x16x8x16xf32>, %lse: tensor<2x16x8xf32>, %p: tensor<2x16xi64>, %d: tensor<2x16xi64>) -> (tensor<2x16x8x16xf32>, tensor<2x16x2x16xf32>, tensor<2x16x2x16xf32>) {
-  %dq, %dk, %dv = llama.attention_grad %do, %q, %k, %v, %o, %lse, %p, %d {mask = #llama.mask<causal>, scale = 0.25 : f64, tile_count = 0 : i64, tile_stride = 0 : i64, tile_tokens = 0 : i64, statistics = f32} : (tensor<2x16x8x16xf32>, tensor<2x16x8x16xf32>, tensor<2x16x2x16xf32>, tensor<2x16x2x16xf32>, tensor<2x16x8x16xf32>, tensor<2x16x8xf32>, tensor<2x16xi64>, tensor<2x16xi64>) -> (tensor<2x16x8x16xf32>, tensor<2x16x2x16xf32>, tensor<2x16x2x16xf32>)
-  return %dq, %dk, %dv : tensor<2x16x8x16xf32>, tensor<2x16x2x16xf32>, tensor<2x16x2x16xf32>
+func.func @attention_grad(%do: tensor<2x16x8x16xf32>, %q: tensor<2x16x8x16xf32>, %k: tensor<2x32x2x16xf32>, %v: tensor<2x32x2x16xf32>, %o: tensor<2x16x8x16xf32>, %lse: tensor<2x16x8xf32>, %p: tensor<2x16xi64>, %d: tensor<2x16xi64>, %kp: tensor<2x32xi64>, %kd: tensor<2x32xi64>) -> (tensor<2x16x8x16xf32>, tensor<2x32x2x16xf32>, tensor<2x32x2x16xf32>) {
+  %dq, %dk, %dv = llama.attention_grad %do, %q, %k, %v, %o, %lse, %p, %d, %kp, %kd {mask = #llama.mask<causal>, scale = 0.25 : f64, tile_count = 0 : i64, tile_stride = 0 : i64, tile_tokens = 0 : i64, statistics = f32} : (tensor<2x16x8x16xf32>, tensor<2x16x8x16xf32>, tensor<2x32x2x16xf32>, tensor<2x32x2x16xf32>, tensor<2x16x8x16xf32>, tensor<2x16x8xf32>, tensor<2x16xi64>, tensor<2x16xi64>, tensor<2x32xi64>, tensor<2x32xi64>) -> (tensor<2x16x8x16xf32>, tensor<2x32x2x16xf32>, tensor<2x32x2x16xf32>)
+  return %dq, %dk, %dv : tensor<2x16x8x16xf32>, tensor<2x32x2x16xf32>, tensor<2x32x2x16xf32>
 }
 
 // CHECK-LABEL: @swiglu
@@ -395,8 +410,8 @@ func.func @kernel_on_buffers(%x: memref<4x8xbf16>, %w: memref<8x2xbf16>, %bias: 
 // CHECK-LABEL: @kernel_attention
 func.func @kernel_attention(%q: memref<1x2x2x8xbf16>, %k: memref<1x2x1x8xbf16>, %p: memref<1x2xi64>, %o: memref<1x2x2x8xbf16>, %lse: memref<1x2x2xf32>, %dk: memref<1x2x1x8xbf16>, %dv: memref<1x2x1x8xbf16>) {
   // CHECK: llama.kernel attention_forward ins({{.*}}) outs({{.*}}) {mask = #llama.mask<causal>, scale = 2.500000e-01 : f64, sizes = array<i64: 1, 2, 2, 2, 1, 8, 0>}
-  llama.kernel attention_forward ins(%q, %k, %k, %p, %p : memref<1x2x2x8xbf16>, memref<1x2x1x8xbf16>, memref<1x2x1x8xbf16>, memref<1x2xi64>, memref<1x2xi64>) outs(%o, %lse : memref<1x2x2x8xbf16>, memref<1x2x2xf32>) {mask = #llama.mask<causal>, scale = 0.25 : f64, sizes = array<i64: 1, 2, 2, 2, 1, 8, 0>}
+  llama.kernel attention_forward ins(%q, %k, %k, %p, %p, %p, %p : memref<1x2x2x8xbf16>, memref<1x2x1x8xbf16>, memref<1x2x1x8xbf16>, memref<1x2xi64>, memref<1x2xi64>, memref<1x2xi64>, memref<1x2xi64>) outs(%o, %lse : memref<1x2x2x8xbf16>, memref<1x2x2xf32>) {mask = #llama.mask<causal>, scale = 0.25 : f64, sizes = array<i64: 1, 2, 2, 2, 1, 8, 0>}
   // CHECK: llama.kernel attention_backward
-  llama.kernel attention_backward ins(%o, %q, %k, %k, %o, %lse, %p, %p : memref<1x2x2x8xbf16>, memref<1x2x2x8xbf16>, memref<1x2x1x8xbf16>, memref<1x2x1x8xbf16>, memref<1x2x2x8xbf16>, memref<1x2x2xf32>, memref<1x2xi64>, memref<1x2xi64>) outs(%q, %dk, %dv : memref<1x2x2x8xbf16>, memref<1x2x1x8xbf16>, memref<1x2x1x8xbf16>) {mask = #llama.mask<causal>, scale = 0.25 : f64, sizes = array<i64: 1, 2, 2, 2, 1, 8, 0>}
+  llama.kernel attention_backward ins(%o, %q, %k, %k, %o, %lse, %p, %p, %p, %p : memref<1x2x2x8xbf16>, memref<1x2x2x8xbf16>, memref<1x2x1x8xbf16>, memref<1x2x1x8xbf16>, memref<1x2x2x8xbf16>, memref<1x2x2xf32>, memref<1x2xi64>, memref<1x2xi64>, memref<1x2xi64>, memref<1x2xi64>) outs(%q, %dk, %dv : memref<1x2x2x8xbf16>, memref<1x2x1x8xbf16>, memref<1x2x1x8xbf16>) {mask = #llama.mask<causal>, scale = 0.25 : f64, sizes = array<i64: 1, 2, 2, 2, 1, 8, 0>}
   return
 }

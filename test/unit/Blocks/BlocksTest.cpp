@@ -77,7 +77,7 @@ func.func private @self_layer(%h: tensor<2x16x128xT>, %table: tensor<2x16x2x8xA>
   %v1 = llama.split_heads %v0 {head_size = 16 : i64} : (tensor<2x16x32xT>) -> tensor<2x16x2x16xT>
   %q = llama.rope %q1, %table : (tensor<2x16x8x16xT>, tensor<2x16x2x8xA>) -> tensor<2x16x8x16xT>
   %k = llama.rope %k1, %table : (tensor<2x16x2x16xT>, tensor<2x16x2x8xA>) -> tensor<2x16x2x16xT>
-  %o, %lse = llama.attention %q, %k, %v1, %p, %d {mask = #llama.mask<causal>, scale = 0.25 : f64, tile_count = 0 : i64, tile_stride = 0 : i64, tile_tokens = 0 : i64, statistics = A} : (tensor<2x16x8x16xT>, tensor<2x16x2x16xT>, tensor<2x16x2x16xT>, tensor<2x16xi64>, tensor<2x16xi64>) -> (tensor<2x16x8x16xT>, tensor<2x16x8xA>)
+  %o, %lse = llama.attention %q, %k, %v1, %p, %d, %p, %d {mask = #llama.mask<causal>, scale = 0.25 : f64, tile_count = 0 : i64, tile_stride = 0 : i64, tile_tokens = 0 : i64, statistics = A} : (tensor<2x16x8x16xT>, tensor<2x16x2x16xT>, tensor<2x16x2x16xT>, tensor<2x16xi64>, tensor<2x16xi64>, tensor<2x16xi64>, tensor<2x16xi64>) -> (tensor<2x16x8x16xT>, tensor<2x16x8xA>)
   %om = llama.merge_heads %o : (tensor<2x16x8x16xT>) -> tensor<2x16x128xT>
   %a = llama.linear %om, %wo {accumulation = A} : (tensor<2x16x128xT>, tensor<128x128xT>) -> tensor<2x16x128xT>
   %h1 = llama.add %h, %a : (tensor<2x16x128xT>, tensor<2x16x128xT>) -> tensor<2x16x128xT>

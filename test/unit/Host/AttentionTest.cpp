@@ -22,7 +22,7 @@ namespace {
 
 struct Problem {
   LlrtAttention at;
-  std::vector<int64_t> mask0, mask1, mask2;
+  std::vector<int64_t> mask0, mask1, mask2, mask3;
 
   int64_t queryCount() const {
     return at.batch * at.queries * at.heads * at.head_size;
@@ -34,18 +34,18 @@ struct Problem {
 
   // The rules of Kernels.h, word by word.
   bool sees(int64_t b, int64_t i, int64_t j) const {
-    const int64_t S = at.queries;
+    const int64_t S = at.queries, T = at.keys;
     if (at.mask == LLRT_MASK_CAUSAL) {
-      int64_t own = mask1[b * S + i], other = mask1[b * S + j];
+      int64_t own = mask1[b * S + i], other = mask3[b * T + j];
       return other >= 0 && (own < 0 ? -1 - own : own) == other &&
-             mask0[b * S + j] <= mask0[b * S + i];
+             mask2[b * T + j] <= mask0[b * S + i];
     }
     if (at.mask == LLRT_MASK_ENCODER) {
       auto padding = [&](int64_t token) {
         return token / at.tile_stride >= mask0[b] ||
                token % at.tile_stride >= at.tile_tokens;
       };
-      return !padding(i) || !padding(j);
+      return !padding(mask1[i]) || !padding(j);
     }
     int64_t begin = mask0[b * S + i], end = mask1[b * S + i];
     int64_t tile = j / at.tile_tokens, image = tile / at.tile_count;
@@ -174,7 +174,7 @@ LlrtAttention describe(int64_t type, const Sizes &s, int64_t queries,
 Problem causal(int64_t type, const Sizes &s, int64_t length,
                int64_t documents = 1, int64_t leftPadding = 0,
                int64_t rightPadding = 0) {
-  Problem p = {describe(type, s, length, length, LLRT_MASK_CAUSAL), {}, {}, {}};
+  Problem p = {describe(type, s, length, length, LLRT_MASK_CAUSAL)};
   for (int64_t b = 0; b != s.batch; ++b)
     for (int64_t i = 0; i != length; ++i) {
       int64_t each = (length + documents - 1) / documents;
@@ -182,6 +182,27 @@ Problem causal(int64_t type, const Sizes &s, int64_t length,
       p.mask0.push_back(i % each);
       p.mask1.push_back(padded ? -1 - i / each : i / each);
     }
+  p.mask2 = p.mask0;
+  p.mask3 = p.mask1;
+  return p;
+}
+
+// The queries [first, first + queries) of `whole`, which has as many queries as
+// keys; the keys stay.
+Problem someQueries(const Problem &whole, int64_t first, int64_t queries) {
+  Problem p = whole;
+  p.at.queries = queries;
+  auto cut = [&](std::vector<int64_t> &mask, int64_t samples) {
+    std::vector<int64_t> all = std::move(mask);
+    mask.clear();
+    for (int64_t b = 0; b != samples; ++b) {
+      auto begin = all.begin() + b * whole.at.queries + first;
+      mask.insert(mask.end(), begin, begin + queries);
+    }
+  };
+  if (p.at.mask == LLRT_MASK_CAUSAL)
+    cut(p.mask0, p.at.batch);
+  cut(p.mask1, p.at.mask == LLRT_MASK_CAUSAL ? p.at.batch : 1);
   return p;
 }
 
@@ -189,13 +210,14 @@ Problem causal(int64_t type, const Sizes &s, int64_t length,
 Problem encoder(int64_t type, const Sizes &s, int64_t tileCount,
                 int64_t tileStride, int64_t tileTokens) {
   int64_t length = tileCount * tileStride;
-  Problem p = {
-      describe(type, s, length, length, LLRT_MASK_ENCODER), {}, {}, {}};
+  Problem p = {describe(type, s, length, length, LLRT_MASK_ENCODER)};
   p.at.tile_count = tileCount;
   p.at.tile_stride = tileStride;
   p.at.tile_tokens = tileTokens;
   for (int64_t b = 0; b != s.batch; ++b)
     p.mask0.push_back((b + 1) % (tileCount + 1));
+  for (int64_t i = 0; i != length; ++i)
+    p.mask1.push_back(i);
   return p;
 }
 
@@ -203,10 +225,7 @@ Problem encoder(int64_t type, const Sizes &s, int64_t tileCount,
 Problem images(int64_t type, const Sizes &s, int64_t queries, int64_t images,
                int64_t tileCount, int64_t tileTokens) {
   Problem p = {describe(type, s, queries, images * tileCount * tileTokens,
-                        LLRT_MASK_IMAGES),
-               {},
-               {},
-               {}};
+                        LLRT_MASK_IMAGES)};
   p.at.images = images;
   p.at.tile_count = tileCount;
   p.at.tile_tokens = tileTokens;
@@ -251,11 +270,11 @@ Result runKernels(const Problem &p, const Inputs &in) {
   auto *lse = static_cast<float *>(r.lse.data());
   llrt_attention_forward(&p.at, in.q.data(), in.k.data(), in.v.data(),
                          p.mask0.data(), p.mask1.data(), p.mask2.data(),
-                         r.out.data(), lse);
+                         p.mask3.data(), r.out.data(), lse);
   llrt_attention_backward(&p.at, in.dOut.data(), in.q.data(), in.k.data(),
                           in.v.data(), p.mask0.data(), p.mask1.data(),
-                          p.mask2.data(), r.out.data(), lse, r.dQ.data(),
-                          r.dK.data(), r.dV.data());
+                          p.mask2.data(), p.mask3.data(), r.out.data(), lse,
+                          r.dQ.data(), r.dK.data(), r.dV.data());
   return r;
 }
 
@@ -397,7 +416,20 @@ TEST_P(Attention, CausalWorksInAnyOrderOfRows) {
       p.mask1[b * p.at.queries + i] = before.mask1[order[i]];
     }
   }
+  check(p); // the keys in another order than the queries
+  p.mask2 = p.mask0;
+  p.mask3 = p.mask1;
   check(p);
+}
+
+// A rank may hold some of the queries and all keys.
+TEST_P(Attention, SomeQueriesMatchFormulas) {
+  Problem text = causal(GetParam(), {2, 4, 2, 16}, 300, 2, 3, 5);
+  check(someQueries(text, 0, 75));
+  check(someQueries(text, 170, 130));
+  Problem image = encoder(GetParam(), {5, 2, 2, 16}, 4, 40, 37);
+  check(someQueries(image, 35, 50));
+  check(someQueries(image, 120, 40));
 }
 
 // 1 to 8 query heads share a key and value head.

@@ -40,23 +40,25 @@ TEST(Cost, LinearCountsTwoPerMultiplication) {
             480);
 }
 
-// 4 S T H D of each of B = 2 samples, S = T = 3, H = 4, D = 5; the gradient twice that.
+// 4 S T H D of each of B = 2 samples, S = 3, T = 6, H = 4, D = 5; the gradient twice that.
 TEST(Cost, AttentionCountsEveryKeyOfEveryQuery) {
-  const std::string q = "tensor<2x3x4x5xf32>", k = "tensor<2x3x2x5xf32>", lse = "tensor<2x3x4xf32>",
-                    ids = "tensor<2x3xi64>";
-  const std::string arguments = "%q: " + q + ", %k: " + k + ", %l: " + lse + ", %p: " + ids;
+  const std::string q = "tensor<2x3x4x5xf32>", k = "tensor<2x6x2x5xf32>", lse = "tensor<2x3x4xf32>",
+                    ids = "tensor<2x3xi64>", keyIds = "tensor<2x6xi64>",
+                    masks = ids + ", " + ids + ", " + keyIds + ", " + keyIds;
+  const std::string arguments =
+      "%q: " + q + ", %k: " + k + ", %l: " + lse + ", %p: " + ids + ", %r: " + keyIds;
   const std::string attributes =
       " {mask = #llama.mask<causal>, scale = 0.5 : f64, tile_count = 0 : i64, tile_stride = 0 : "
       "i64, tile_tokens = 0 : i64, statistics = f32} : (";
-  EXPECT_EQ(operations(arguments, "%r:2 = llama.attention %q, %k, %k, %p, %p" + attributes + q +
-                                      ", " + k + ", " + k + ", " + ids + ", " + ids + ") -> (" + q +
-                                      ", " + lse + ")"),
-            4 * 2 * 3 * 3 * 4 * 5);
-  EXPECT_EQ(operations(arguments, "%r:3 = llama.attention_grad %q, %q, %k, %k, %q, %l, %p, %p" +
-                                      attributes + q + ", " + q + ", " + k + ", " + k + ", " + q +
-                                      ", " + lse + ", " + ids + ", " + ids + ") -> (" + q + ", " +
-                                      k + ", " + k + ")"),
-            8 * 2 * 3 * 3 * 4 * 5);
+  EXPECT_EQ(operations(arguments, "%y:2 = llama.attention %q, %k, %k, %p, %p, %r, %r" + attributes +
+                                      q + ", " + k + ", " + k + ", " + masks + ") -> (" + q + ", " +
+                                      lse + ")"),
+            4 * 2 * 3 * 6 * 4 * 5);
+  EXPECT_EQ(operations(arguments,
+                       "%y:3 = llama.attention_grad %q, %q, %k, %k, %q, %l, %p, %p, %r, %r" +
+                           attributes + q + ", " + q + ", " + k + ", " + k + ", " + q + ", " + lse +
+                           ", " + masks + ") -> (" + q + ", " + k + ", " + k + ")"),
+            8 * 2 * 3 * 6 * 4 * 5);
 }
 
 TEST(Cost, RowOpsCountNothing) {

@@ -86,13 +86,24 @@ static void expectGradient(const std::vector<Array> &gradients, const CompiledOp
 // Embedding, norms, linear layers
 //===----------------------------------------------------------------------===//
 
-TEST(Embed, ReadsTheSecondTableFromItsFirstRow) {
-  Array ids = integers({2, 3}, {0, 4, 5, 6, 5, 2}), table = draw({5, 3}), extra = draw({2, 3});
-  Array wanted = {{2, 3, 3}, "f64", {}};
-  for (double id : ids.values)
+TEST(Embed, ReadsRowsFromItsOffsetOnAndIsZeroElsewhere) {
+  Array ids = integers({2, 3}, {0, 4, 5, 6, 7, 2}), table = draw({2, 3});
+  Array wanted = {{2, 3, 3}, "f64", std::vector<double>(18)};
+  for (int t = 0; t < 6; ++t)
     for (int c = 0; c < 3; ++c)
-      wanted.values.push_back(id < 5 ? table[id * 3 + c] : extra[(id - 5) * 3 + c]);
-  expectNear(execute("llama.embed", "{}", {ids, table, extra})[0], wanted, 0);
+      if (ids[t] == 5 || ids[t] == 6)
+        wanted[t * 3 + c] = table[(ids[t] - 5) * 3 + c];
+  expectNear(execute("llama.embed", "{offset = 5 : i64}", {ids, table})[0], wanted, 0);
+}
+
+// Of 8 rows this rank, the second of four, holds rows 2 and 3; row 2 is padding.
+TEST(ShiftIndex, CountsFromTheFirstRowOfTheRank) {
+  Array ids = integers({2, 3}, {0, 1, 2, 3, 7, -100}), coordinate = integers({1}, {1});
+  expectNear(execute("llama.shift_index", "{size = 2 : i64}", {ids, coordinate})[0],
+             integers({2, 3}, {-1, -1, 0, 1, -1, -1}), 0);
+  expectNear(execute("llama.shift_index", "{size = 2 : i64, padding_index = 2 : i64}",
+                     {ids, coordinate})[0],
+             integers({2, 3}, {-1, -1, -1, 1, -1, -1}), 0);
 }
 
 TEST(EmbedGrad, SumsRepeatedTokensAndSkipsPaddingAndOtherTables) {
@@ -245,7 +256,7 @@ static Attention causalCase() {
   return {draw({2, 5, 4, 3}),
           draw({2, 5, 2, 3}),
           draw({2, 5, 2, 3}),
-          {positions, documents},
+          {positions, documents, positions, documents},
           attentionAttributes("causal", 0, 0, 0),
           [=](int b, int s, int t) {
             double own = documents[b * 5 + s], other = documents[b * 5 + t];
@@ -258,9 +269,8 @@ static Attention causalCase() {
 // no key.
 static Attention noKeyCase() {
   Attention attention = causalCase();
-  Array &documents = attention.masks[1];
-  documents[5] = -8;
-  Array positions = attention.masks[0], changed = documents;
+  attention.masks[1][5] = attention.masks[3][5] = -8;
+  Array positions = attention.masks[0], changed = attention.masks[1];
   attention.sees = [=](int b, int s, int t) {
     if (b == 1 && s == 0)
       return true; // weighs all alike
@@ -271,17 +281,38 @@ static Attention noKeyCase() {
   return attention;
 }
 
-// Two samples of one image: 3 tiles of 3 tokens, 2 of them real.
-static Attention encoderCase() {
-  Array tiles = integers({2, 1}, {1, 3});
-  return {draw({2, 9, 2, 3}),
+// The last two rows of each sample as queries, all rows in another order as keys: what
+// a rank of two has under context parallelism.
+static Attention splitCausalCase() {
+  Array positions = integers({2, 2}, {1, 2, 2, 3}), documents = integers({2, 2}, {1, -2, 0, 0});
+  Array keyPositions = integers({2, 5}, {1, 2, 0, 1, 0, 2, 3, 0, 0, 1});
+  Array keyDocuments = integers({2, 5}, {1, -2, 0, 0, 1, 0, 0, -1, 0, 0});
+  return {draw({2, 2, 4, 3}),
+          draw({2, 5, 2, 3}),
+          draw({2, 5, 2, 3}),
+          {positions, documents, keyPositions, keyDocuments},
+          attentionAttributes("causal", 0, 0, 0),
+          [=](int b, int s, int t) {
+            double own = documents[b * 2 + s], other = keyDocuments[b * 5 + t];
+            return other >= 0 && other == (own < 0 ? -1 - own : own) &&
+                   keyPositions[b * 5 + t] <= positions[b * 2 + s];
+          }};
+}
+
+// Two samples of one image: 3 tiles of 3 tokens, 2 of them real. Queries are the tokens
+// `first` to `first + queries - 1`.
+static Attention encoderCase(int first, int queries) {
+  Array tiles = integers({2, 1}, {1, 3}), positions = {{1, queries}, "i64", {}};
+  for (int s = 0; s < queries; ++s)
+    positions.values.push_back(first + s);
+  return {draw({2, queries, 2, 3}),
           draw({2, 9, 2, 3}),
           draw({2, 9, 2, 3}),
-          {tiles},
+          {tiles, positions},
           attentionAttributes("encoder", 3, 3, 2),
           [=](int b, int s, int t) {
             auto valid = [&](int token) { return token / 3 < tiles[b] && token % 3 < 2; };
-            return valid(s) || valid(t);
+            return valid(first + s) || valid(t);
           }};
 }
 
@@ -343,7 +374,9 @@ static void expectAttention(const Attention &a) {
 }
 
 TEST(Attention, CausalMask) { expectAttention(causalCase()); }
-TEST(Attention, EncoderMask) { expectAttention(encoderCase()); }
+TEST(Attention, CausalMaskOfSomeQueries) { expectAttention(splitCausalCase()); }
+TEST(Attention, EncoderMask) { expectAttention(encoderCase(0, 9)); }
+TEST(Attention, EncoderMaskOfSomeQueries) { expectAttention(encoderCase(4, 4)); }
 TEST(Attention, ImagesMask) { expectAttention(imagesCase()); }
 
 // A query that sees no key weighs all T alike, with the softmax's gradient there:

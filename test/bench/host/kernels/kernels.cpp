@@ -22,6 +22,7 @@
 #include <cstdlib>
 #include <ctime>
 #include <functional>
+#include <numeric>
 #include <vector>
 
 static double now() {
@@ -106,14 +107,18 @@ static void attention(int64_t type, const Shape &s) {
   // All tokens are real, every query sees all images.
   at.tile_tokens =
       s.tiles ? at.keys / at.tile_count / std::max<int64_t>(s.images, 1) : 0;
-  std::vector<int64_t> mask0, mask1(s.batch * s.queries), mask2;
+  std::vector<int64_t> mask0, mask1(s.batch * s.queries), mask2, mask3;
   double pairs = double(s.queries) * s.keys;
   if (s.mask == LLRT_MASK_CAUSAL) {
     for (int64_t i = 0; i != s.batch * s.queries; ++i)
       mask0.push_back(i % s.queries);
+    mask2 = mask0;
+    mask3 = mask1;
     pairs = s.queries * (s.queries + 1) / 2.;
   } else if (s.mask == LLRT_MASK_ENCODER) {
     mask0.assign(s.batch, s.tiles);
+    mask1.resize(s.queries);
+    std::iota(mask1.begin(), mask1.end(), 0);
   } else {
     mask0.assign(s.batch * s.queries, 0);
     mask1.assign(s.batch * s.queries, s.images);
@@ -128,13 +133,14 @@ static void attention(int64_t type, const Shape &s) {
   double peak = gemmRate(reference);
   double forward = measure([&] {
     llrt_attention_forward(&at, q.data(), k.data(), v.data(), mask0.data(),
-                           mask1.data(), mask2.data(), out.data(), lse.data());
+                           mask1.data(), mask2.data(), mask3.data(), out.data(),
+                           lse.data());
   });
   double backward = measure([&] {
     llrt_attention_backward(&at, dOut.data(), q.data(), k.data(), v.data(),
                             mask0.data(), mask1.data(), mask2.data(),
-                            out.data(), lse.data(), dQ.data(), dK.data(),
-                            dV.data());
+                            mask3.data(), out.data(), lse.data(), dQ.data(),
+                            dK.data(), dV.data());
   });
   peak = std::max(peak, gemmRate(reference));
   double product = 2e-9 * pairs * s.batch * s.heads * s.headSize;
