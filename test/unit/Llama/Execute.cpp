@@ -184,6 +184,12 @@ static void decode(const std::vector<char> &bytes, Array &array) {
       array.values.push_back(value);
       continue;
     }
+    if (array.type == "i64") {
+      int64_t value;
+      std::memcpy(&value, &bytes[at], sizeof(value));
+      array.values.push_back(value);
+      continue;
+    }
     uint32_t bits = 0; // bf16: the upper half of an f32
     std::memcpy(reinterpret_cast<char *>(&bits) + (array.type == "bf16" ? 2 : 0), &bytes[at],
                 elementBytes(array.type));
