@@ -100,7 +100,8 @@ private:
   }
   void writeParameter(dist::StorageOp storage);
   void writeGraph(dist::GraphOp graph);
-  void writeAction(Operation &action);
+  void writeProgram(dist::ProgramOp program);
+  void writeStage();
 
   ModuleOp module;
   SymbolTable symbols;
@@ -204,6 +205,7 @@ void TextWriter::writeParameter(dist::StorageOp storage) {
     json.attribute("checkpoint_shape", llvm::json::Array(shape));
     json.attribute("row_begin", rowBegin);
     json.attribute("row_end", rowBegin + rows);
+    json.attribute("shape", llvm::json::Array(type.getShape()));
     json.attribute("type", nameOf(type.getElementType()));
     json.attribute("elements", type.getNumElements());
     json.attribute("trainable", !parameter.getFrozen());
@@ -226,9 +228,17 @@ void TextWriter::writeParameter(dist::StorageOp storage) {
 
 void TextWriter::writeGraph(dist::GraphOp graph) {
   json.attributeObject(graph.getSymName(), [&] {
-    json.attributeArray("calls", [&] {
+    json.attributeArray("frames", [] {});
+    json.attributeArray("inputs", [&] {
+      for (auto input : graph.getBody().getOps<dist::InputOp>())
+        json.value(input.getName());
+    });
+    json.attributeArray("items", [&] {
       for (auto call : graph.getBody().getOps<dist::CallOp>())
-        json.object([&] { writeBuffers(call.getBlock(), call.getBuffers()); });
+        json.object([&] {
+          json.attribute("do", "call");
+          writeBuffers(call.getBlock(), call.getBuffers());
+        });
     });
     json.attributeObject("outputs", [&] {
       for (auto output : graph.getBody().getOps<dist::OutputOp>())
@@ -238,24 +248,81 @@ void TextWriter::writeGraph(dist::GraphOp graph) {
   });
 }
 
-void TextWriter::writeAction(Operation &action) {
+void TextWriter::writeProgram(dist::ProgramOp program) {
   auto bufferOf = [](std::optional<ArrayAttr> buffers, unsigned index) {
     return cast<AddressAttr>((*buffers)[index]);
   };
-  json.object([&] {
-    if (auto run = dyn_cast<dist::RunOp>(action)) {
-      json.attribute("action", "run");
-      json.attribute("graph", run.getGraph());
-      json.attribute("micro_batch", run.getMicroBatch());
-    } else if (auto norm = dyn_cast<dist::GradientNormOp>(action)) {
-      json.attribute("action", "gradient_norm");
-      writeBuffers(norm.getBlock(), *norm.getBuffers());
-      writeAddress("result", bufferOf(norm.getBuffers(), 1));
-    } else if (auto update = dyn_cast<dist::UpdateOp>(action)) {
-      json.attribute("action", "update");
-      writeBuffers(update.getBlock(), *update.getBuffers());
-      writeAddress("hyperparameters", bufferOf(update.getBuffers(), 4));
-    }
+  auto writeCalls = [&](auto op, StringRef field, unsigned index) {
+    json.attributeArray("calls", [&] {
+      json.object([&] {
+        writeBuffers(op.getBlock(), *op.getBuffers());
+        writeAddress(field, bufferOf(op.getBuffers(), index));
+      });
+    });
+  };
+  // The sums of loss and squares lie in an arena of their own, the last one.
+  auto writeSums = [&] {
+    json.attributeArray("to", [&] {
+      json.value(int64_t(arenas.size()));
+      json.value(0);
+    });
+  };
+  bool hasSums = false;
+  for (Operation &action : program.getBody().front())
+    json.object([&] {
+      if (auto run = dyn_cast<dist::RunOp>(action)) {
+        json.attribute("do", "run");
+        json.attribute("graph", run.getGraph());
+        json.attribute("micro_batch", run.getMicroBatch());
+        json.attributeArray("frames", [] {});
+      } else if (auto norm = dyn_cast<dist::GradientNormOp>(action)) {
+        json.attribute("do", "statistics");
+        writeCalls(norm, "result", 1);
+        writeSums();
+        hasSums = true;
+      } else if (auto update = dyn_cast<dist::UpdateOp>(action)) {
+        json.attribute("do", "update");
+        writeCalls(update, "hyperparameters", 4);
+      }
+    });
+  if (!hasSums)
+    json.object([&] {
+      json.attribute("do", "statistics");
+      json.attributeArray("calls", [] {});
+      writeSums();
+    });
+}
+
+void TextWriter::writeStage() {
+  json.attributeArray("arenas", [&] {
+    auto writeArena = [&](StringRef name, int64_t bytes) {
+      json.object([&] {
+        json.attribute("name", name);
+        json.attribute("bytes", bytes);
+      });
+    };
+    for (auto arena : module.getOps<dist::ArenaOp>())
+      writeArena(arena.getName(), arena.getBytes());
+    writeArena("statistics", 2 * sizeof(double));
+  });
+  json.attributeArray("parameters", [&] {
+    for (auto storage : module.getOps<dist::StorageOp>())
+      writeParameter(storage);
+  });
+  json.attributeArray("inputs", [&] {
+    for (auto [name, input] : inputs)
+      json.object([&, name = name, input = input]() mutable {
+        json.attribute("name", name);
+        writeTensor(input.getType(), input.getAddress());
+      });
+  });
+  json.attributeObject("graphs", [&] {
+    for (auto graph : module.getOps<dist::GraphOp>())
+      writeGraph(graph);
+  });
+  json.attributeObject("programs", [&] {
+    for (auto program : module.getOps<dist::ProgramOp>())
+      json.attributeArray(program.getName(), [&] { writeProgram(program); });
   });
 }
 
@@ -263,41 +330,15 @@ FailureOr<ProgramText> TextWriter::write() {
   if (failed(collect()))
     return failure();
   json.object([&] {
-    json.attribute("version", 1);
+    json.attribute("version", 2);
     json.attribute("options", toJson(module->getAttr("llama.options")));
     llvm::json::Value model = toJson(module->getAttr("llama.model"));
     (*model.getAsObject())["hash"] = hashOf(module);
     json.attribute("model", model);
     json.attribute("operations", toJson(module->getAttr(kOperationsAttr)));
-    json.attributeArray("arenas", [&] {
-      for (auto arena : module.getOps<dist::ArenaOp>())
-        json.object([&] {
-          json.attribute("name", arena.getName());
-          json.attribute("bytes", arena.getBytes());
-        });
-    });
-    json.attributeArray("parameters", [&] {
-      for (auto storage : module.getOps<dist::StorageOp>())
-        writeParameter(storage);
-    });
-    json.attributeArray("inputs", [&] {
-      for (auto [name, input] : inputs)
-        json.object([&, name = name, input = input]() mutable {
-          json.attribute("name", name);
-          writeTensor(input.getType(), input.getAddress());
-        });
-    });
-    json.attributeObject("graphs", [&] {
-      for (auto graph : module.getOps<dist::GraphOp>())
-        writeGraph(graph);
-    });
-    json.attributeObject("programs", [&] {
-      for (auto program : module.getOps<dist::ProgramOp>())
-        json.attributeArray(program.getName(), [&] {
-          for (Operation &action : program.getBody().front())
-            writeAction(action);
-        });
-    });
+    json.attributeArray("axes", [] {});
+    json.attributeArray("communicators", [] {});
+    json.attributeArray("stages", [&] { json.object([&] { writeStage(); }); });
   });
   json.flush();
   stream.flush();

@@ -13,10 +13,11 @@
 //
 // `text` is the program as JSON; the arenas, addresses and actions in it are the
 // ones that the compiler planned. An address is `[arena, byte offset]`, the arena
-// an index into `arenas`. Types are `f32`, `bf16`, `f64`, `i64`.
+// an index into `arenas` of the stage; within a graph also `[-1 - f, byte offset]`,
+// a byte of frame f of the run. Types are `f32`, `bf16`, `f64`, `i64`.
 //
 //   {
-//     "version": 1,
+//     "version": 2,
 //     "options": {"batch": 2, "text_length": 16, "images": 1, "micro_batches": 2,
 //                 "precision": "bf16", "lower": "fast", "trainable": "all", ...},
 //     "model": {"model_type": "mllama", "vocabulary": 512, "extra_rows": 8,
@@ -25,37 +26,112 @@
 //               "initializer_range": 0.02, "hash": "sha or fnv of the program"},
 //     "operations": {"forward": N, "step": N},    floating-point operations of all
 //                                                 micro-batches of one call
+//     "axes": [{"name": "dp", "size": 2}, ...],   outermost first; a rank is the
+//                                                 row-major index of its coordinates
+//     "communicators": [
+//        {"name": "tp", "axes": ["tp"]},          a group for each value of the other
+//                                                 coordinates; members by rank
+//        {"name": "forward 0 to 1", "edge": [0, 1]}],  two ranks: 0 and 1 on axis pp,
+//                                                 all else equal
+//     "stages": [STAGE, ...]                      one for each coordinate of axis pp:
+//   }                                             all that its ranks have
+//
+// Lists of axes name them outermost first. A tensor's `split` has one list for each
+// dimension: the axes that split it into contiguous equal parts, of which a rank has
+// the one with the row-major index of its coordinates. Without `split` it is whole.
+//
+// STAGE:
+//   {
 //     "arenas": [{"name": "parameters", "bytes": N}, ...],
 //     "parameters": [{
 //        "name": "model.embed_tokens.weight", "checkpoint_key": the key in files,
 //        "checkpoint_shape": [520, 128], "row_begin": 0, "row_end": 512,
-//        "type": "bf16", "elements": N, "trainable": true,
+//        "shape": [512, 128],                    of the whole parameter
+//        "split": [["tp"], []],
+//        "type": "bf16", "elements": N,          of this rank's part
+//        "trainable": true,
 //        "initializer": "normal" | "ones" | "zeros" | "gate",
 //        "address": [arena, offset],             storage type; read by blocks
 //        "master": [arena, offset],              only if trainable; f32 (f64)
 //        "gradient": [..], "gradient_type": "f32" ("bf16" only if asked for),
-//        "moment1": [..], "moment2": [..]}],
+//        "moment1": [..], "moment2": [..],
+//        "shard": {"axis": "dp", "begin": N, "elements": L, "storage": false}}],
+//
+//        `shard`, if there: master, gradient and moments hold a part of a flat unit
+//        of L elements, of which element N + e is element e of this rank's part of
+//        the parameter. Coordinate c of n has elements c*L/n to (c+1)*L/n of the
+//        unit, and the addresses are where these begin. `storage`: so are the
+//        weights and their address.
+//
 //     "inputs": [{"name": "input_ids", "type": "i64", "shape": [2, 16],
-//                 "address": [arena, offset]}],  one micro-batch
-//     "graphs": {"step": {"calls": [{"block": "self_layer.forward",
-//                                    "buffers": [[arena, offset], ...]}, ...],
-//                         "outputs": {"loss": {"type", "shape", "address"}}},
-//                "forward": {..., "outputs": {"loss": .., "logits": ..}}},
-//     "programs": {"step": [{"action": "run", "graph": "step", "micro_batch": 0}, ...,
-//                           {"action": "gradient_norm", "block": "gradient_norm",
-//                            "buffers": [...], "result": [arena, offset]},
-//                           {"action": "update", "block": "adamw", "buffers": [...],
-//                            "hyperparameters": [arena, offset]}],
-//                  "forward": [{"action": "run", "graph": "forward",
-//                               "micro_batch": 0}, ...]}
+//                 "address": [arena, offset], "split": [[], ["cp"]],
+//                 "images": {"axes": ["pp", "tp"], "group": 2}}],
+//     "graphs": {"step": {
+//        "frames": [{"name": "residuals", "bytes": N}],  memory given by the run
+//        "inputs": ["input_ids", ...],           filled before the run
+//        "items": [ACTION, ...],
+//        "outputs": {"loss": {"type", "shape", "address", "split",
+//                             "partial": ["cp"]}}}},   the axes to sum over
+//     "programs": {"step": [ACTION, ...], "forward": [ACTION, ...]}
 //   }
 //
-// A step starts with gradients all zero; `run` adds to them. Output `loss` is the
-// sum over the valid tokens of the micro-batch, [1], f32 (f64 under f64).
-// Input `loss_gradient` [1] is 1 / (valid tokens of the whole batch), 0 if there
-// are none. `gradient_norm` writes the sum of squares of all gradients, [1].
-// `hyperparameters` is f32 (f64) [8]: gradient scale (clipping), learning rate,
-// beta1, beta2, epsilon, weight decay, 1 - beta1^t, 1 - beta2^t.
+// An input holds the data of one micro-batch of its coordinate on axis dp: sample i
+// of micro-batch m is sample (dp * M + m) * batch + i of the global batch, M the
+// micro-batches of a step. Where axis cp has n > 1 ranks, the S tokens of text inputs
+// are in the order of 2n chunks 0, 2n-1, 1, 2n-2, ..., and `split` splits that order;
+// labels are of the next token of the sequence as it was before. Inputs:
+//
+//   input_ids, labels, positions, documents,
+//   key_positions, key_documents, image_begin, image_end    i64 [batch, S]
+//   tiles, aspect_ratio_ids    i64 [batch, images]
+//   pixels                     [batch, images, tiles, 3, tile_size, tile_size]
+//   image_positions            i64 [1, T]: 0, 1, .. T-1
+//   loss_gradient              [1] 1 / (valid tokens of the global batch) or 0
+//   coordinate:tp,tpr          i64 [1]: row-major index on these axes
+//
+// With `images` the first dimension counts the images of `group` consecutive
+// micro-batches (in order of micro-batch, sample, image), split over `axes` after it
+// is filled up with images that are not there; `micro_batch` of the run is then the
+// number of the group. An input `encoder:NAME` is as NAME: so a stage has both.
+//
+// ACTION: {"do": ..., "stream": 0, "after": [i, ...], "location": "for messages"},
+// and what follows. `stream` (default 0): the actions of a stream are done one after
+// the other, in order. `after`: indices of earlier actions of the same list that are
+// done before this one starts. An item runs in the stream that it names, within the
+// time of its run, which occupies its own stream until all items are done.
+//
+//   {"do": "call", "block": "self_layer.forward", "buffers": [ADDRESS, ...]}
+//   {"do": "all_gather" | "all_reduce" | "reduce_scatter" | "broadcast",
+//    "communicator": index, "type": "f32", "outer": o, "elements": n,
+//    "from": ADDRESS, "to": ADDRESS, "reduction": "sum" | "max", "to_type": "f32",
+//    "accumulate": false}
+//        `from` holds [o][n], `to` [o][n]; `to` of all_gather and `from` of
+//        reduce_scatter [o][members][n]. all_reduce may have from = to. broadcast:
+//        from member 0. Sums are formed in the order of members, in `to_type`
+//        (default `type`; bf16: in f32, rounded once). `accumulate`: added to `to`.
+//   {"do": "slice", "communicator", "type", "outer", "elements", "from", "to"}
+//        own part of [o][members][n]
+//   {"do": "zero", "at": ADDRESS, "bytes": N}
+//   {"do": "copy", "from": ADDRESS, "to": ADDRESS, "bytes": N}
+// and in programs only:
+//   {"do": "send" | "receive", "communicator": index of a communicator of two ranks,
+//    "type", "elements", "at": ADDRESS, "tag": [stage, chunk, micro_batch, value]}
+//   {"do": "run", "graph": "step", "micro_batch": 0, "frames": [ADDRESS, ...]}
+//   {"do": "statistics", "to": ADDRESS,
+//    "calls": [{"block", "buffers", "result": ADDRESS, "once": ["tp"]}, ...]}
+//        writes two f64: the sum of the outputs `loss` of all runs so far, counted by
+//        ranks whose coordinates are 0 on all axes but dp, pp and those of `partial`;
+//        the sum of the results ([1], f32 or f64) of the calls, each counted by ranks
+//        whose coordinates on `once` are 0. Once in each program; an all_reduce of
+//        both numbers over all ranks follows.
+//   {"do": "update", "calls": [{"block", "buffers", "hyperparameters": ADDRESS}]}
+//        after it the weights are new. What stands before the first update is done
+//        before it starts.
+//
+// A step starts with gradients all zero; runs add to them. `loss` is a sum over valid
+// tokens, [1], f32 (f64 under f64). `hyperparameters` is f32 (f64) [8]: gradient scale
+// (clipping), learning rate, beta1, beta2, epsilon, weight decay, 1 - beta1^t,
+// 1 - beta2^t.
 //
 //===----------------------------------------------------------------------===//
 #ifndef LLRT_PROGRAM_H

@@ -96,7 +96,7 @@ void Checkpoints::save(const Rank &rank, const Weights &weights,
   weights.write(unfinished / "model.safetensors", rank, Weights::Kind::Storage);
   std::vector<TensorToWrite> tensors;
   DType type = dtypeOf(rank.program().masterType());
-  for (const Parameter &p : rank.program().parameters)
+  for (const Parameter &p : rank.stage().parameters)
     if (p.trainable)
       for (const auto &[name, address] : optimizerParts(p))
         tensors.push_back({name, type, rowsShape(p), rank.at<void>(address)});
@@ -136,7 +136,7 @@ static void loadOptimizer(const std::string &file, const Rank &rank) {
   SafeTensors tensors(file);
   DType type = dtypeOf(rank.program().masterType());
   size_t expected = 0;
-  for (const Parameter &p : rank.program().parameters) {
+  for (const Parameter &p : rank.stage().parameters) {
     if (!p.trainable)
       continue;
     for (const auto &[name, address] : optimizerParts(p)) {

@@ -26,7 +26,7 @@ static std::vector<Option> evaluateOptions(const Program &) {
 
 static int evaluate(const Program &program, const Arguments &arguments) {
   Captions captions(program, arguments);
-  Rank rank(program, threads(arguments));
+  Rank rank(program, 0, threads(arguments));
   Weights weights(program);
   weights.load(rank, SafeTensors(arguments.text("weights")));
 

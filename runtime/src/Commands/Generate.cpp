@@ -198,7 +198,7 @@ static int generate(const Program &program, const Arguments &arguments) {
   if (!std::filesystem::is_directory(folder))
     folder = folder.has_parent_path() ? folder.parent_path() : ".";
   Preprocessing preprocessing(program, arguments, folder);
-  Rank rank(program, threads(arguments));
+  Rank rank(program, 0, threads(arguments));
   Weights weights(program);
   weights.load(rank, SafeTensors(weightsPath));
   Generator generator(rank, preprocessing, maxTokens);

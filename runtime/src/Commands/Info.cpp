@@ -30,7 +30,7 @@ static int info(const Program &program, const Arguments &) {
 
   out << "\nmemory of rank 0, bytes\n";
   int64_t total = 0;
-  for (const Arena &arena : program.arenas) {
+  for (const Arena &arena : program.stages[0].arenas) {
     out << "  " << std::setw(16) << arena.bytes << "  " << arena.name << "\n";
     total += arena.bytes;
   }
@@ -41,7 +41,7 @@ static int info(const Program &program, const Arguments &) {
 
   int64_t elements = 0, trainable = 0;
   out << "\nparameters\n";
-  for (const Parameter &p : program.parameters) {
+  for (const Parameter &p : program.stages[0].parameters) {
     out << "  " << p.checkpointKey << " " << shapeText(p.checkpointShape);
     if (!p.checkpointShape.empty() &&
         p.rowEnd - p.rowBegin != p.checkpointShape[0])

@@ -86,7 +86,7 @@ static int step(const Program &program, const Arguments &arguments) {
       readBatch(batchFile, batchShape(program, program.globalBatch())),
       batchFile);
 
-  Rank rank(program, threadCount);
+  Rank rank(program, 0, threadCount);
   Weights weights(program);
   weights.load(rank, SafeTensors(arguments.text("weights")));
 

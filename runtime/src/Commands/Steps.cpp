@@ -46,7 +46,7 @@ static void setInputs(const Rank &rank, const ModelInputs &inputs,
       fail("the program in this executable: input '", to.name,
            "': expected another type, got ", typeName(to.type));
   };
-  for (const Buffer &to : rank.program().inputs) {
+  for (const Buffer &to : rank.stage().inputs) {
     if (to.name == "input_ids")
       set(to, inputs.inputIds);
     else if (to.name == "labels")

@@ -136,7 +136,7 @@ static int train(const Program &program, const Arguments &arguments) {
   double gate = arguments.number("gate-init", -INFINITY);
   Captions captions(program, arguments);
 
-  Rank rank(program, threads(arguments));
+  Rank rank(program, 0, threads(arguments));
   Weights weights(program);
   TrainingState state;
   state.options = options(optimizer, seed, shuffle, captions.shards());

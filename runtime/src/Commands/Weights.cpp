@@ -69,7 +69,7 @@ void llrt::convert(const TensorView &from, LlrtType type, void *to,
 }
 
 Weights::Weights(const Program &program) : program(program) {
-  for (const Parameter &p : program.parameters) {
+  for (const Parameter &p : program.stages[0].parameters) {
     Tensor &tensor = tensors[commonKey(p.checkpointKey)];
     tensor.key = p.checkpointKey;
     tensor.shape = p.checkpointShape;

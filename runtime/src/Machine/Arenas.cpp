@@ -15,9 +15,9 @@
 
 using namespace llrt;
 
-Arenas::Arenas(const Program &program) {
-  starts.reserve(program.arenas.size());
-  for (const Arena &arena : program.arenas) {
+Arenas::Arenas(const Stage &stage) {
+  starts.reserve(stage.arenas.size());
+  for (const Arena &arena : stage.arenas) {
     size_t bytes = arena.bytes > 0 ? arena.bytes : 1;
     void *start = mmap(nullptr, bytes, PROT_READ | PROT_WRITE,
                        MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);

@@ -13,13 +13,13 @@
 
 namespace llrt {
 
-// One allocation per arena of `program`, made once, never moved, all zero at
+// One allocation per arena of `stage`, made once, never moved, all zero at
 // the start, on page boundaries. A page takes memory when it is first touched,
 // so a command that runs only `forward` pays only for the arenas of `forward`.
 class Arenas {
 public:
   // Throws Error if the system gives no memory.
-  explicit Arenas(const Program &program);
+  explicit Arenas(const Stage &stage);
   ~Arenas();
   Arenas(const Arenas &) = delete;
   Arenas &operator=(const Arenas &) = delete;

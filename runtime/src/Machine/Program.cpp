@@ -54,15 +54,38 @@ int64_t Buffer::elements() const { return product(shape); }
 
 int64_t Parameter::rowElements() const { return product(checkpointShape, 1); }
 
+int64_t Parameter::wholeElements() const { return product(shape); }
+
 LlrtType Program::masterType() const {
   return precision == "f64" ? LLRT_F64 : LLRT_F32;
 }
 
-const Buffer *Program::findInput(const std::string &name) const {
-  for (const Buffer &input : inputs)
-    if (input.name == name)
-      return &input;
-  return nullptr;
+int64_t Program::globalBatch() const {
+  std::optional<size_t> dp = grid.find("dp");
+  return batch * microBatches * (dp ? grid.axes[*dp].size : 1);
+}
+
+static constexpr const char *actionNames[] = {
+    "call",      "all_gather", "all_reduce", "reduce_scatter", "broadcast",
+    "slice",     "zero",       "copy",       "send",           "receive",
+    "run",       "statistics", "update"};
+
+const char *llrt::actionName(Action::Kind kind) {
+  return actionNames[size_t(kind)];
+}
+
+bool Action::communicates() const {
+  switch (kind) {
+  case Kind::AllGather:
+  case Kind::AllReduce:
+  case Kind::ReduceScatter:
+  case Kind::Broadcast:
+  case Kind::Send:
+  case Kind::Receive:
+    return true;
+  default:
+    return false;
+  }
 }
 
 namespace {
@@ -175,34 +198,33 @@ public:
 
   Program parse(const json &text) {
     Reader root(text, "");
-    if (root.integer("version", 0) != 1)
-      wrong("version", "1", root.at("version").dump());
+    if (root.integer("version", 0) != 2)
+      wrong("version", "2", root.at("version").dump());
     readOptions(root);
     readModel(Reader(root.members("model"), "model"));
     Reader operations(root.members("operations"), "operations");
     program.forwardOperations = operations.number("forward");
     program.stepOperations = operations.number("step");
-    root.each("arenas", [&](const Reader &arena) {
-      program.arenas.push_back({arena.text("name"), arena.integer("bytes", 0)});
+    root.each("axes", [&](const Reader &axis) {
+      program.grid.axes.push_back({axis.text("name"), axis.integer("size", 1)});
     });
-    root.each("parameters", [&](const Reader &r) { readParameter(r); });
-    root.each("inputs", [&](const Reader &r) {
-      program.inputs.push_back(buffer(r, r.text("name")));
-    });
-    for (const auto &[name, graph] : root.members("graphs").items())
-      readGraph(name, Reader(graph, "graphs." + name));
-    Reader programs(root.members("programs"), "programs");
-    for (const auto &[name, actions] : root.members("programs").items())
-      programs.each(name, [&, &name = name](const Reader &r) {
-        program.programs[name].push_back(action(r));
-      });
-    for (const char *name : {"step", "forward"})
-      if (!program.programs.count(name))
-        wrong(programs.place(name), "a program", "nothing");
+    if (program.grid.ranks() > maxRanks)
+      wrong("axes", "at most " + std::to_string(maxRanks) + " ranks",
+            std::to_string(program.grid.ranks()));
+    root.each("communicators",
+              [&](const Reader &r) { readCommunicator(r); });
+    std::optional<size_t> pp = program.grid.find("pp");
+    int64_t stages = pp ? program.grid.axes[*pp].size : 1;
+    root.each("stages", [&](const Reader &r) { readStage(r); });
+    if (int64_t(program.stages.size()) != stages)
+      wrong("stages", std::to_string(stages) + ", the size of axis pp",
+            std::to_string(program.stages.size()));
     return std::move(program);
   }
 
 private:
+  static constexpr int64_t maxRanks = 1 << 20;
+
   void readOptions(const Reader &root) {
     Reader options(root.members("options"), "options");
     program.options = root.at("options");
@@ -229,35 +251,147 @@ private:
     m.tiles = images ? model.integer("tiles", 1) : 0;
   }
 
-  // An address with `bytes` bytes of its arena behind it.
-  Address address(const json &value, const std::string &where, int64_t bytes) {
+  size_t axis(const json &value, const std::string &where) const {
+    std::optional<size_t> found;
+    if (value.is_string())
+      found = program.grid.find(value.get<std::string>());
+    if (!found)
+      wrong(where, "the name of an axis", value.dump());
+    return *found;
+  }
+
+  // Names of axes, outermost first, none twice.
+  Axes axes(const json &value, const std::string &where) const {
+    if (!value.is_array())
+      wrong(where, "names of axes", value.dump());
+    Axes result;
+    for (const json &name : value) {
+      result.push_back(axis(name, where));
+      if (result.size() > 1 && result.back() <= result[result.size() - 2])
+        wrong(where, "axes outermost first, as in 'axes'", value.dump());
+    }
+    return result;
+  }
+
+  Axes axes(const Reader &r, const std::string &field) const {
+    return r.has(field) ? axes(r.at(field), r.place(field)) : Axes();
+  }
+
+  // The field `split`, for a tensor of `rank` dimensions.
+  Split split(const Reader &r, size_t rank) const {
+    Split result;
+    if (!r.has("split"))
+      return result;
+    for (const json &dimension : r.array("split"))
+      result.push_back(axes(dimension, r.place("split")));
+    if (result.size() != rank)
+      wrong(r.place("split"), std::to_string(rank) + " lists of axes",
+            r.at("split").dump());
+    return result;
+  }
+
+  void readCommunicator(const Reader &r) {
+    Communicator result;
+    result.name = r.text("name");
+    if (r.has("edge")) {
+      std::vector<int64_t> edge = r.integers("edge");
+      std::optional<size_t> pp = program.grid.find("pp");
+      int64_t stages = pp ? program.grid.axes[*pp].size : 1;
+      if (edge.size() != 2 || edge[0] == edge[1] || edge[0] >= stages ||
+          edge[1] >= stages)
+        wrong(r.place("edge"),
+              "two coordinates less than " + std::to_string(stages) +
+                  ", the size of axis pp",
+              r.at("edge").dump());
+      result.axes = {*pp};
+      result.edge = {edge[0], edge[1]};
+    } else {
+      result.axes = axes(r.at("axes"), r.place("axes"));
+    }
+    program.communicators.push_back(std::move(result));
+  }
+
+  void readStage(const Reader &root) {
+    stage = &program.stages.emplace_back();
+    root.each("arenas", [&](const Reader &arena) {
+      stage->arenas.push_back({arena.text("name"), arena.integer("bytes", 0)});
+    });
+    root.each("parameters", [&](const Reader &r) { readParameter(r); });
+    root.each("inputs", [&](const Reader &r) { readInput(r); });
+    for (const auto &[name, graph] : root.members("graphs").items())
+      readGraph(name, Reader(graph, root.place("graphs." + name)));
+    Reader programs(root.members("programs"), root.place("programs"));
+    for (const char *name : {"step", "forward"}) {
+      if (!programs.has(name))
+        wrong(programs.place(name), "a program", "nothing");
+      std::vector<Action> &entries = stage->programs[name];
+      int64_t statistics = 0;
+      programs.each(name, [&](const Reader &r) {
+        entries.push_back(action(r, entries, nullptr));
+        statistics += entries.back().kind == Action::Kind::Statistics;
+      });
+      if (statistics != 1)
+        wrong(programs.place(name), "one entry 'statistics'",
+              std::to_string(statistics));
+    }
+  }
+
+  // An address with `bytes` bytes of its arena, or of its frame of `graph` (null:
+  // there are no frames), behind it.
+  Address address(const json &value, const std::string &where, int64_t bytes,
+                  const Graph *graph) const {
     if (!value.is_array() || value.size() != 2 ||
         !value[0].is_number_integer() || !value[1].is_number_integer())
       wrong(where, "[arena, byte offset]", value.dump());
     Address result = {value[0].get<int64_t>(), value[1].get<int64_t>()};
-    if (result.arena < 0 || result.arena >= int64_t(program.arenas.size()))
+    bool isFrame = result.arena < 0;
+    int64_t index = isFrame ? -1 - result.arena : result.arena;
+    int64_t arenas = stage->arenas.size(), frames = graph ? graph->frames.size() : 0;
+    if (index >= (isFrame ? frames : arenas))
       wrong(where,
-            "one of " + std::to_string(program.arenas.size()) + " arenas",
+            "one of " + std::to_string(arenas) + " arenas" +
+                (frames ? " or " + std::to_string(frames) + " frames" : ""),
             value.dump());
-    const Arena &arena = program.arenas[result.arena];
+    const Arena &arena =
+        isFrame ? graph->frames[index] : stage->arenas[index];
     if (result.offset < 0 || bytes > arena.bytes ||
         result.offset > arena.bytes - bytes)
       wrong(where,
             std::to_string(bytes) + " bytes within the " +
-                std::to_string(arena.bytes) + " of arena " + arena.name,
+                std::to_string(arena.bytes) + " of " +
+                (isFrame ? "frame " : "arena ") + arena.name,
             value.dump());
     return result;
   }
 
-  Address address(const Reader &r, const std::string &field, int64_t bytes) {
-    return address(r.at(field), r.place(field), bytes);
+  Address address(const Reader &r, const std::string &field, int64_t bytes,
+                  const Graph *graph = nullptr) const {
+    return address(r.at(field), r.place(field), bytes, graph);
   }
 
-  Buffer buffer(const Reader &r, const std::string &name) {
-    Buffer result = {name, r.type("type"), r.integers("shape"), {}};
-    result.address =
-        address(r, "address", result.elements() * typeSize(result.type));
-    return result;
+  // The members that inputs and outputs have in common.
+  void readBuffer(const Reader &r, Buffer &to, const Graph *graph) const {
+    to.type = r.type("type");
+    to.shape = r.integers("shape");
+    to.split = split(r, to.shape.size());
+    to.address = address(r, "address", to.elements() * typeSize(to.type), graph);
+  }
+
+  void readInput(const Reader &r) {
+    Input input;
+    input.name = r.text("name");
+    readBuffer(r, input, nullptr);
+    if (r.has("images")) {
+      Reader images(r.at("images"), r.place("images"));
+      input.images = {axes(images.at("axes"), images.place("axes")),
+                      images.integer("group", 1)};
+      if (program.microBatches % input.images->group)
+        wrong(images.place("group"),
+              "a divisor of " + std::to_string(program.microBatches) +
+                  " micro-batches",
+              std::to_string(input.images->group));
+    }
+    stage->inputs.push_back(std::move(input));
   }
 
   void readParameter(const Reader &r) {
@@ -271,24 +405,65 @@ private:
     if (p.rowEnd > rows)
       wrong(r.place("row_end"), "at most " + std::to_string(rows),
             std::to_string(p.rowEnd));
-    p.elements = r.integer("elements", 0);
+    p.shape = r.integers("shape");
     if (int64_t want = (p.rowEnd - p.rowBegin) * p.rowElements();
-        p.elements != want)
-      wrong(r.place("elements"), std::to_string(want),
+        p.wholeElements() != want)
+      wrong(r.place("shape"), std::to_string(want) + " elements",
+            r.at("shape").dump());
+    p.split = split(r, p.shape.size());
+    int64_t parts = 1;
+    for (size_t dimension = 0; dimension < p.split.size(); ++dimension) {
+      int64_t size = program.grid.size(p.split[dimension]);
+      if (p.shape[dimension] % size)
+        wrong(r.place("split"),
+              "a divisor of dimension " + std::to_string(dimension) + ", " +
+                  std::to_string(p.shape[dimension]),
+              std::to_string(size) + " parts");
+      parts *= size;
+    }
+    p.elements = r.integer("elements", 0);
+    if (p.elements != p.wholeElements() / parts)
+      wrong(r.place("elements"), std::to_string(p.wholeElements() / parts),
             std::to_string(p.elements));
     p.type = r.type("type");
     p.trainable = r.boolean("trainable");
     p.initializer = initializer(r);
-    p.address = address(r, "address", p.elements * typeSize(p.type));
+    // Elements of the state, and of the weights, at their addresses.
+    int64_t stateElements = p.elements, weightElements = p.elements;
+    if (r.has("shard")) {
+      p.shard = shard(Reader(r.at("shard"), r.place("shard")), p.elements);
+      stateElements = p.shard->elements / program.grid.axes[p.shard->axis].size;
+      if (p.shard->storage)
+        weightElements = stateElements;
+    }
+    p.address = address(r, "address", weightElements * typeSize(p.type));
     if (p.trainable) {
-      int64_t bytes = p.elements * typeSize(program.masterType());
+      int64_t bytes = stateElements * typeSize(program.masterType());
       p.master = address(r, "master", bytes);
       p.gradientType = r.type("gradient_type");
-      p.gradient = address(r, "gradient", p.elements * typeSize(p.gradientType));
+      p.gradient =
+          address(r, "gradient", stateElements * typeSize(p.gradientType));
       p.moment1 = address(r, "moment1", bytes);
       p.moment2 = address(r, "moment2", bytes);
     }
-    program.parameters.push_back(std::move(p));
+    stage->parameters.push_back(std::move(p));
+  }
+
+  Parameter::Shard shard(const Reader &r, int64_t elements) const {
+    Parameter::Shard result = {axis(r.at("axis"), r.place("axis")),
+                               r.integer("begin", 0), r.integer("elements", 0),
+                               r.boolean("storage")};
+    if (elements > result.elements ||
+        result.begin > result.elements - elements)
+      wrong(r.place("begin"),
+            std::to_string(elements) + " elements within the unit of " +
+                std::to_string(result.elements),
+            std::to_string(result.begin));
+    if (int64_t parts = program.grid.axes[result.axis].size;
+        result.elements % parts)
+      wrong(r.place("elements"), "a multiple of " + std::to_string(parts),
+            std::to_string(result.elements));
+    return result;
   }
 
   static Parameter::Initializer initializer(const Reader &r) {
@@ -304,55 +479,206 @@ private:
     wrong(r.place("initializer"), "one of normal, ones, zeros, gate", name);
   }
 
-  Call call(const Reader &r) {
-    Call result = {r.text("block"), nullptr, {}};
+  Call call(const Reader &r, const Graph *graph) const {
+    Call result = {r.text("block"), nullptr, {}, {}, {}};
     auto found = blocks.find(result.name);
     if (found == blocks.end())
       wrong(r.place("block"), "a block of this executable", result.name);
     result.block = found->second;
     for (const json &value : r.array("buffers"))
-      result.buffers.push_back(address(value, r.place("buffers"), 0));
+      result.buffers.push_back(address(value, r.place("buffers"), 0, graph));
     return result;
   }
 
   void readGraph(const std::string &name, const Reader &r) {
-    Graph &graph = program.graphs[name];
-    r.each("calls", [&](const Reader &c) { graph.calls.push_back(call(c)); });
-    for (const auto &[output, value] : r.members("outputs").items())
-      graph.outputs.emplace(
-          output, buffer(Reader(value, r.place("outputs." + output)), output));
-    if (!graph.outputs.count("loss"))
-      wrong(r.place("outputs.loss"), "an output", "nothing");
+    Graph &graph = stage->graphs[name];
+    r.each("frames", [&](const Reader &f) {
+      graph.frames.push_back({f.text("name"), f.integer("bytes", 0)});
+    });
+    for (const json &input : r.array("inputs")) {
+      auto found = std::find_if(
+          stage->inputs.begin(), stage->inputs.end(),
+          [&](const Input &known) { return json(known.name) == input; });
+      if (found == stage->inputs.end())
+        wrong(r.place("inputs"), "the name of an input", input.dump());
+      graph.inputs.push_back(found - stage->inputs.begin());
+    }
+    r.each("items", [&](const Reader &item) {
+      graph.items.push_back(action(item, graph.items, &graph));
+    });
+    for (const auto &[output, value] : r.members("outputs").items()) {
+      Reader member(value, r.place("outputs." + output));
+      Output &to = graph.outputs[output];
+      to.name = output;
+      readBuffer(member, to, nullptr);
+      to.partial = axes(member, "partial");
+      if (output == "loss" &&
+          (to.type != program.masterType() || to.elements() != 1))
+        wrong(member.place("type"),
+              std::string("one element of ") + typeName(program.masterType()),
+              typeName(to.type));
+    }
   }
 
-  Action action(const Reader &r) {
+  // The action `r`, which comes after `earlier`: an item of `graph`, or an entry
+  // of a program (null).
+  Action action(const Reader &r, const std::vector<Action> &earlier,
+                const Graph *graph) const {
     Action result;
-    std::string kind = r.text("action");
-    int64_t size = typeSize(program.masterType());
-    if (kind == "run") {
-      result.kind = Action::Kind::Run;
-      result.graph = r.text("graph");
-      if (!program.graphs.count(result.graph))
-        wrong(r.place("graph"), "a graph of this program", result.graph);
-      result.microBatch = r.integer("micro_batch", 0);
-      if (result.microBatch >= program.microBatches)
-        wrong(r.place("micro_batch"),
-              "less than " + std::to_string(program.microBatches),
-              std::to_string(result.microBatch));
-    } else if (kind == "gradient_norm") {
-      result.kind = Action::Kind::GradientNorm;
-      result.call = call(r);
-      result.address = address(r, "result", size);
-    } else if (kind == "update") {
-      result.kind = Action::Kind::Update;
-      result.call = call(r);
-      result.address = address(r, "hyperparameters", 8 * size);
-    } else {
-      wrong(r.place("action"), "one of run, gradient_norm, update", kind);
+    result.kind = actionKind(r, graph);
+    result.stream = r.has("stream") ? r.integer("stream", 0) : 0;
+    result.location = r.has("location") ? r.text("location") : "";
+    if (r.has("after"))
+      result.after = r.integers("after");
+    for (int64_t index : result.after)
+      if (index >= int64_t(earlier.size()))
+        wrong(r.place("after"), "indices of earlier actions",
+              std::to_string(index));
+    using Kind = Action::Kind;
+    switch (result.kind) {
+    case Kind::Call:
+      result.calls.push_back(call(r, graph));
+      break;
+    case Kind::AllGather:
+    case Kind::AllReduce:
+    case Kind::ReduceScatter:
+    case Kind::Broadcast:
+    case Kind::Slice:
+    case Kind::Send:
+    case Kind::Receive:
+      readCommunication(r, graph, result);
+      break;
+    case Kind::Zero:
+      result.bytes = r.integer("bytes", 0);
+      result.to = address(r, "at", result.bytes, graph);
+      break;
+    case Kind::Copy:
+      result.bytes = r.integer("bytes", 0);
+      result.from = address(r, "from", result.bytes, graph);
+      result.to = address(r, "to", result.bytes, graph);
+      break;
+    case Kind::Run:
+      readRun(r, result);
+      break;
+    case Kind::Statistics:
+    case Kind::Update: {
+      bool isUpdate = result.kind == Kind::Update;
+      int64_t size = typeSize(program.masterType());
+      r.each("calls", [&](const Reader &c) {
+        Call &to = result.calls.emplace_back(call(c, nullptr));
+        to.address = isUpdate ? address(c, "hyperparameters", 8 * size)
+                              : address(c, "result", size);
+        if (!isUpdate)
+          to.once = axes(c, "once");
+      });
+      if (!isUpdate)
+        result.to = address(r, "to", 2 * sizeof(double));
+      break;
+    }
     }
     return result;
   }
 
+  static Action::Kind actionKind(const Reader &r, const Graph *graph) {
+    std::string word = r.text("do"), known;
+    for (Action::Kind kind = Action::Kind::Call; kind <= Action::Kind::Update;
+         kind = Action::Kind(int(kind) + 1)) {
+      if (graph && kind >= Action::Kind::Send)
+        break;
+      if (word == actionName(kind))
+        return kind;
+      known += (known.empty() ? "" : ", ") + std::string(actionName(kind));
+    }
+    wrong(r.place("do"), "one of " + known, word);
+  }
+
+  void readCommunication(const Reader &r, const Graph *graph,
+                         Action &to) const {
+    using Kind = Action::Kind;
+    to.communicator = r.integer("communicator", 0);
+    if (to.communicator >= program.communicators.size())
+      wrong(r.place("communicator"),
+            "less than " + std::to_string(program.communicators.size()),
+            std::to_string(to.communicator));
+    const Communicator &communicator = program.communicators[to.communicator];
+    std::vector<int64_t> members =
+        communicator.members(program.grid, stageRank());
+    bool transfers = to.kind == Kind::Send || to.kind == Kind::Receive;
+    if (members.empty() || (transfers && members.size() != 2))
+      wrong(r.place("communicator"),
+            transfers ? "one of two ranks of which this stage is one"
+                      : "one of which this stage is a member",
+            communicator.name);
+    to.type = to.toType = r.type("type");
+    to.elements = r.integer("elements", 0);
+    if (transfers) {
+      int64_t bytes = to.elements * typeSize(to.type);
+      (to.kind == Kind::Send ? to.from : to.to) =
+          address(r, "at", bytes, graph);
+      std::vector<int64_t> tag = r.integers("tag");
+      if (tag.size() != to.tag.size())
+        wrong(r.place("tag"), "[stage, chunk, micro-batch, value]",
+              r.at("tag").dump());
+      std::copy(tag.begin(), tag.end(), to.tag.begin());
+      return;
+    }
+    to.outer = r.has("outer") ? r.integer("outer", 0) : 1;
+    int64_t count = members.size(), part = to.outer * to.elements;
+    bool reduces = to.kind == Kind::AllReduce || to.kind == Kind::ReduceScatter;
+    if (reduces) {
+      if (to.type == LLRT_I64)
+        wrong(r.place("type"), "one of f32, bf16, f64", "i64");
+      if (r.has("to_type"))
+        to.toType = r.type("to_type");
+      if (to.toType == LLRT_I64)
+        wrong(r.place("to_type"), "one of f32, bf16, f64", "i64");
+      std::string word = r.has("reduction") ? r.text("reduction") : "sum";
+      if (word != "sum" && word != "max")
+        wrong(r.place("reduction"), "sum or max", word);
+      to.reduction = word == "sum" ? Action::Reduction::Sum
+                                   : Action::Reduction::Max;
+      to.accumulate = r.has("accumulate") && r.boolean("accumulate");
+    }
+    bool splits = to.kind == Kind::ReduceScatter || to.kind == Kind::Slice;
+    to.from = address(r, "from",
+                      (splits ? count : 1) * part * typeSize(to.type), graph);
+    to.to = address(
+        r, "to",
+        (to.kind == Kind::AllGather ? count : 1) * part * typeSize(to.toType),
+        graph);
+  }
+
+  void readRun(const Reader &r, Action &to) const {
+    to.graph = r.text("graph");
+    auto found = stage->graphs.find(to.graph);
+    if (found == stage->graphs.end())
+      wrong(r.place("graph"), "a graph of this program", to.graph);
+    const Graph &graph = found->second;
+    to.microBatch = r.integer("micro_batch", 0);
+    int64_t least = program.microBatches; // groups, for an encoder's graph
+    for (size_t input : graph.inputs)
+      if (const auto &images = stage->inputs[input].images)
+        least = std::min(least, program.microBatches / images->group);
+    if (to.microBatch >= least)
+      wrong(r.place("micro_batch"), "less than " + std::to_string(least),
+            std::to_string(to.microBatch));
+    const json &frames = r.array("frames");
+    if (frames.size() != graph.frames.size())
+      wrong(r.place("frames"),
+            std::to_string(graph.frames.size()) + " addresses",
+            std::to_string(frames.size()));
+    for (size_t i = 0; i < frames.size(); ++i)
+      to.frames.push_back(address(frames[i], r.place("frames"),
+                                  graph.frames[i].bytes, nullptr));
+  }
+
+  // A rank of the stage that is read.
+  int64_t stageRank() const {
+    std::optional<size_t> pp = program.grid.find("pp");
+    return pp ? program.grid.moved(0, {*pp}, program.stages.size() - 1) : 0;
+  }
+
+  Stage *stage = nullptr; // the one that is read
   std::unordered_map<std::string, LlrtBlock> blocks;
   Program program;
 };

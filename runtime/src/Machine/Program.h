@@ -6,8 +6,8 @@
 //===----------------------------------------------------------------------===//
 //
 // The JSON of `llrt/Program.h` as C++ values, checked once: every address lies
-// in its arena, every block that is called exists, sizes agree with shapes.
-// What comes after may rely on it.
+// in its arena or frame, every block, graph and communicator that is named
+// exists, sizes agree with shapes. What comes after may rely on it.
 //
 //===----------------------------------------------------------------------===//
 #ifndef LLRT_MACHINE_PROGRAM_H
@@ -15,9 +15,11 @@
 
 #include "llrt/Kernels.h"
 #include "llrt/Program.h"
+#include "src/Machine/Grid.h"
 
 #include <nlohmann/json.hpp>
 
+#include <array>
 #include <cstdint>
 #include <map>
 #include <optional>
@@ -32,9 +34,12 @@ int64_t typeSize(LlrtType type);
 // `f32`, `bf16`, `f64`, `i64`.
 const char *typeName(LlrtType type);
 
-// A byte of an arena; `arena` is an index into `Program::arenas`.
+// A byte of an arena (an index into `Stage::arenas`) or, within a graph, of a
+// frame: `arena` is -1 - f for frame f of the run.
 struct Address {
   int64_t arena, offset;
+
+  bool operator==(const Address &) const = default;
 };
 
 struct Arena {
@@ -42,36 +47,65 @@ struct Arena {
   int64_t bytes;
 };
 
-// A named input or output of a graph.
+// A named tensor of a stage: an input or an output of its graphs.
 struct Buffer {
   std::string name;
   LlrtType type;
-  std::vector<int64_t> shape;
+  std::vector<int64_t> shape; // of this rank's part
   Address address;
+  Split split;
 
   int64_t elements() const;
 };
 
+struct Input : Buffer {
+  // For an input of the encoder: the first dimension counts the images of
+  // `group` consecutive micro-batches, split over `axes`.
+  struct Images {
+    Axes axes;
+    int64_t group;
+  };
+  std::optional<Images> images;
+};
+
+struct Output : Buffer {
+  Axes partial; // the true value is the sum over these
+};
+
 // A parameter: rows [rowBegin, rowEnd) of the checkpoint tensor
-// `checkpointKey`.
+// `checkpointKey`, of which a rank holds a part.
 struct Parameter {
   enum class Initializer { Normal, Ones, Zeros, Gate };
+
+  // A part of a flat unit of parameters. Element e of this rank's part of the
+  // parameter is element `begin + e` of the unit; coordinate c of `axis` holds
+  // elements [c, c + 1) * elements / size.
+  struct Shard {
+    size_t axis;
+    int64_t begin, elements;
+    bool storage; // the weights are sharded as their state is
+  };
 
   std::string name;
   std::string checkpointKey;
   std::vector<int64_t>
-      checkpointShape;      // of the whole tensor; empty for a scalar
+      checkpointShape;      // of the checkpoint tensor; empty for a scalar
   int64_t rowBegin, rowEnd; // 0, 1 for a scalar
-  LlrtType type;            // of storage, the type that blocks read
-  int64_t elements;         // of the rows
+  std::vector<int64_t> shape; // of the whole parameter
+  Split split;
+  LlrtType type;    // of storage, the type that blocks read
+  int64_t elements; // of this rank's part
   bool trainable;
   Initializer initializer;
   Address address;
   LlrtType gradientType = LLRT_F32; // in which gradients are summed
-  // Set exactly if `trainable`; all but the gradient have the master type.
+  // Set exactly if `trainable`; all but the gradient have the master type. The
+  // start of the shard if there is one.
   std::optional<Address> master, gradient, moment1, moment2;
+  std::optional<Shard> shard; // absent: state and weights are whole
 
   int64_t rowElements() const; // elements of one row of the checkpoint tensor
+  int64_t wholeElements() const; // of the whole parameter
 };
 
 // One call of a compiled block.
@@ -79,21 +113,76 @@ struct Call {
   std::string name;
   LlrtBlock block;
   std::vector<Address> buffers;
+  // Of statistics: where the sum of squares is, and the axes on which only
+  // coordinate 0 counts it. Of an update: where the hyperparameters go.
+  Address address = {};
+  Axes once;
 };
 
-struct Graph {
-  std::vector<Call> calls;
-  std::map<std::string, Buffer> outputs;
-};
-
+// What a rank does: an item of a graph or an entry of a program. Which members
+// count is said beside each.
 struct Action {
-  enum class Kind { Run, GradientNorm, Update };
+  enum class Kind {
+    Call,
+    AllGather,
+    AllReduce,
+    ReduceScatter,
+    Broadcast,
+    Slice,
+    Zero,
+    Copy,
+    Send,
+    Receive,
+    Run,
+    Statistics,
+    Update
+  };
+  enum class Reduction { Sum, Max };
 
   Kind kind;
-  std::string graph;      // Run
-  int64_t microBatch = 0; // Run
-  Call call;              // GradientNorm, Update
-  Address address = {}; // GradientNorm: its result; Update: its hyperparameters
+  int64_t stream = 0;
+  std::vector<int64_t> after; // indices of earlier actions of the same list
+  std::string location;       // for messages; may be empty
+
+  std::vector<llrt::Call> calls; // Call: one; Statistics, Update
+
+  size_t communicator = 0; // collectives, Slice, Send, Receive
+  LlrtType type = LLRT_F32;
+  int64_t outer = 1, elements = 0; // Send, Receive: outer is 1
+  // Copy and Zero (its `to`) as well; Send: from; Receive: to; Statistics: to.
+  Address from = {}, to = {};
+  Reduction reduction = Reduction::Sum; // AllReduce, ReduceScatter
+  LlrtType toType = LLRT_F32;           // AllReduce, ReduceScatter
+  bool accumulate = false;              // AllReduce, ReduceScatter
+  // Send, Receive: stage, chunk, micro-batch, value.
+  std::array<int64_t, 4> tag = {};
+
+  int64_t bytes = 0; // Zero, Copy
+
+  std::string graph; // Run
+  int64_t microBatch = 0; // Run; of an encoder's graph: the group
+  std::vector<Address> frames; // Run
+
+  bool communicates() const; // a collective, Send or Receive
+};
+
+// The word of the text for `kind`: `all_gather`.
+const char *actionName(Action::Kind kind);
+
+struct Graph {
+  std::vector<Arena> frames;
+  std::vector<size_t> inputs; // indices into Stage::inputs
+  std::vector<Action> items;
+  std::map<std::string, Output> outputs;
+};
+
+// What all ranks with one coordinate on axis `pp` have in common.
+struct Stage {
+  std::vector<Arena> arenas;
+  std::vector<Parameter> parameters;
+  std::vector<Input> inputs;
+  std::map<std::string, Graph> graphs;
+  std::map<std::string, std::vector<Action>> programs;
 };
 
 struct Program {
@@ -113,21 +202,17 @@ struct Program {
   } model;
 
   double forwardOperations, stepOperations;
-  std::vector<Arena> arenas;
-  std::vector<Parameter> parameters;
-  std::vector<Buffer> inputs; // of one micro-batch
-  std::map<std::string, Graph> graphs;
-  std::map<std::string, std::vector<Action>> programs;
+  Grid grid;
+  std::vector<Communicator> communicators;
+  std::vector<Stage> stages;
 
-  // Type of masters, gradients, moments, norms and losses: f32, or f64 under
-  // f64.
+  // Type of masters, moments, norms and losses: f32, or f64 under f64.
   LlrtType masterType() const;
 
-  // Samples of one step: batch * microBatches.
-  int64_t globalBatch() const { return batch * microBatches; }
+  // Samples of one step: batch * microBatches on each coordinate of `dp`.
+  int64_t globalBatch() const;
 
-  // Null if there is none.
-  const Buffer *findInput(const std::string &name) const;
+  size_t stageOf(int64_t rank) const { return grid.coordinate(rank, "pp"); }
 
   // Throws Error if the text is not a program or a block is missing.
   static Program parse(const LlrtProgram &compiled);

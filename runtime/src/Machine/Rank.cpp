@@ -14,28 +14,14 @@
 
 using namespace llrt;
 
-Rank::Rank(const Program &program, int64_t threads)
-    : compiled(program), arenas(program) {
+Rank::Rank(const Program &program, int64_t number, int64_t threads)
+    : compiled(program), number(number), arenas(stage()) {
   llrt_set_threads(threads);
-  for (const auto &[name, graph] : program.graphs)
-    for (const Call &call : graph.calls)
-      graphs[name].push_back(resolve(call));
-  for (const auto &[name, list] : program.programs)
-    for (const Action &action : list)
-      if (action.kind != Action::Kind::Run)
-        actions.emplace(&action, resolve(action.call));
-}
-
-Rank::ResolvedCall Rank::resolve(const Call &call) const {
-  ResolvedCall result = {&call.name, call.block, {}};
-  for (Address address : call.buffers)
-    result.buffers.push_back(arenas.at(address));
-  return result;
 }
 
 const Buffer &Rank::output(const std::string &graph,
                            const std::string &output) const {
-  const auto &outputs = compiled.graphs.at(graph).outputs;
+  const auto &outputs = stage().graphs.at(graph).outputs;
   auto found = outputs.find(output);
   if (found == outputs.end())
     fail("the program in this executable: graph '", graph,
@@ -55,43 +41,55 @@ void Rank::setMasterScalar(Address address, int64_t index, double value) const {
     at<float>(address)[index] = float(value);
 }
 
-void Rank::call(ResolvedCall &call, int64_t microBatch) {
-  if (!trace)
-    return call.block(call.buffers.data());
+void Rank::call(const Call &call, int64_t microBatch) {
+  std::vector<void *> buffers;
+  for (Address address : call.buffers)
+    buffers.push_back(arenas.at(address));
   Trace::Clock::time_point begin = Trace::Clock::now();
-  call.block(call.buffers.data());
-  trace->add(*call.name, microBatch, begin, Trace::Clock::now());
+  call.block(buffers.data());
+  if (trace)
+    trace->add(call.name, microBatch, begin, Trace::Clock::now());
 }
 
 void Rank::run(const std::string &name, const Events &events,
                int64_t microBatches) {
-  for (const Action &action : compiled.programs.at(name)) {
+  for (const Action &action : stage().programs.at(name)) {
     switch (action.kind) {
     case Action::Kind::Run:
       if (action.microBatch >= microBatches)
         break;
       if (events.prepare)
         events.prepare(action.microBatch);
-      for (ResolvedCall &block : graphs[action.graph])
-        call(block, action.microBatch);
+      for (const Action &item : stage().graphs.at(action.graph).items)
+        call(item.calls[0], action.microBatch);
       if (events.finish)
         events.finish(action.microBatch);
       break;
-    case Action::Kind::GradientNorm:
-      call(actions.at(&action), -1);
+    case Action::Kind::Statistics: {
+      double squares = 0;
+      for (const Call &each : action.calls) {
+        call(each, -1);
+        squares += masterScalar(each.address);
+      }
       if (events.gradientsReady)
-        events.gradientsReady(masterScalar(action.address));
+        events.gradientsReady(squares);
       break;
+    }
     case Action::Kind::Update: {
       Hyperparameters h = events.hyperparameters();
       const double values[8] = {h.gradientScale, h.learningRate, h.beta1,
                                 h.beta2,         h.epsilon,      h.weightDecay,
                                 h.correction1,   h.correction2};
-      for (int64_t i = 0; i < 8; ++i)
-        setMasterScalar(action.address, i, values[i]);
-      call(actions.at(&action), -1);
+      for (const Call &each : action.calls) {
+        for (int64_t i = 0; i < 8; ++i)
+          setMasterScalar(each.address, i, values[i]);
+        call(each, -1);
+      }
       break;
     }
+    default:
+      fail("the program in this executable: expected no ",
+           actionName(action.kind));
     }
   }
 }
@@ -99,7 +97,7 @@ void Rank::run(const std::string &name, const Events &events,
 void Rank::zeroGradients() {
   // Split over the threads: these are the bytes of all trainable parameters.
   constexpr int64_t Chunk = int64_t(1) << 20;
-  for (const Parameter &p : compiled.parameters) {
+  for (const Parameter &p : stage().parameters) {
     if (!p.trainable)
       continue;
     int64_t bytes = p.elements * typeSize(compiled.masterType());

@@ -11,7 +11,6 @@
 #include "src/Machine/Trace.h"
 
 #include <functional>
-#include <unordered_map>
 
 namespace llrt {
 
@@ -39,10 +38,12 @@ struct Events {
 // nothing but the (constant) program.
 class Rank {
 public:
-  // `program` must outlive the rank. `threads` is at least 1.
-  Rank(const Program &program, int64_t threads);
+  // Rank `number` of the grid. `program` must outlive the rank. `threads` is at
+  // least 1.
+  Rank(const Program &program, int64_t number, int64_t threads);
 
   const Program &program() const { return compiled; }
+  const Stage &stage() const { return compiled.stages[compiled.stageOf(number)]; }
 
   template <typename T> T *at(Address address) const {
     return static_cast<T *>(arenas.at(address));
@@ -69,20 +70,11 @@ public:
   void setTrace(Trace *value) { trace = value; }
 
 private:
-  struct ResolvedCall {
-    const std::string *name;
-    LlrtBlock block;
-    std::vector<void *> buffers;
-  };
-
-  ResolvedCall resolve(const Call &call) const;
-  void call(ResolvedCall &call, int64_t microBatch);
+  void call(const Call &call, int64_t microBatch);
 
   const Program &compiled;
+  int64_t number;
   Arenas arenas;
-  // The addresses never change, so every pointer table is made once.
-  std::unordered_map<std::string, std::vector<ResolvedCall>> graphs;
-  std::unordered_map<const Action *, ResolvedCall> actions;
   Trace *trace = nullptr;
 };
 

@@ -96,7 +96,7 @@ TEST(Main, ExitCodesAndUsage) {
   Outcome broken = run(program, {"info"});
   EXPECT_EQ(broken.status, 2);
   EXPECT_EQ(broken.err, "tiny: error: the program in this executable: field "
-                        "'version': expected 1, got 7\n");
+                        "'version': expected 2, got 7\n");
 }
 
 TEST(Info, ListsMemoryAndParameters) {
@@ -104,7 +104,7 @@ TEST(Info, ListsMemoryAndParameters) {
   Outcome outcome = run(program, {"info"});
   EXPECT_EQ(outcome.status, 0);
   int64_t total = 0;
-  for (const json &arena : program.content["arenas"])
+  for (const json &arena : program.content["stages"][0]["arenas"])
     total += arena["bytes"].get<int64_t>();
   EXPECT_NE(outcome.out.find(std::to_string(total) + "  total\n"),
             std::string::npos);

@@ -150,26 +150,26 @@ TEST(Program, Refusals) {
     EXPECT_ERROR(Program::parse(program.get()), message);
   };
   using J = nlohmann::json &;
-  refuse([](J j) { j["version"] = 2; }, "field 'version': expected 1, got 2");
-  refuse([](J j) { j["parameters"][1].erase("master"); },
-         "field 'parameters[1].master': expected a value, got nothing");
-  refuse([](J j) { j["parameters"][0]["elements"] = 5; },
-         "field 'parameters[0].elements': expected 4048, got 5");
+  refuse([](J j) { j["version"] = 1; }, "field 'version': expected 2, got 1");
+  refuse([](J j) { j["stages"][0]["parameters"][1].erase("master"); },
+         "field 'stages[0].parameters[1].master': expected a value, got nothing");
+  refuse([](J j) { j["stages"][0]["parameters"][0]["elements"] = 5; },
+         "field 'stages[0].parameters[0].elements': expected 4048, got 5");
   refuse(
       [](J j) {
-        j["parameters"][0]["address"] = {0, 1 << 20};
+        j["stages"][0]["parameters"][0]["address"] = {0, 1 << 20};
       },
-      "field 'parameters[0].address': expected 16192 bytes within");
-  refuse([](J j) { j["graphs"]["step"]["calls"][0]["block"] = "x"; },
-         "field 'graphs.step.calls[0].block': expected a block of this "
+      "field 'stages[0].parameters[0].address': expected 16192 bytes within");
+  refuse([](J j) { j["stages"][0]["graphs"]["step"]["items"][0]["block"] = "x"; },
+         "field 'stages[0].graphs.step.items[0].block': expected a block of this "
          "executable, "
          "got x");
-  refuse([](J j) { j["programs"].erase("forward"); },
-         "field 'programs.forward': expected a program, got nothing");
-  refuse([](J j) { j["programs"]["step"][0]["micro_batch"] = 1; },
+  refuse([](J j) { j["stages"][0]["programs"].erase("forward"); },
+         "field 'stages[0].programs.forward': expected a program, got nothing");
+  refuse([](J j) { j["stages"][0]["programs"]["step"][0]["micro_batch"] = 1; },
          "expected less than 1, got 1");
-  refuse([](J j) { j["inputs"][0]["type"] = "u8"; },
-         "field 'inputs[0].type': expected one of f32, bf16, f64, i64, got u8");
+  refuse([](J j) { j["stages"][0]["inputs"][0]["type"] = "u8"; },
+         "field 'stages[0].inputs[0].type': expected one of f32, bf16, f64, i64, got u8");
   refuse([](J j) { j = 3; }, "expected an object, got number");
 }
 

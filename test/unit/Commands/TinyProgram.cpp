@@ -141,9 +141,11 @@ TinyProgram::TinyProgram(int64_t batch, int64_t microBatches, int64_t images,
   auto parameter = [&](const char *key, std::vector<int64_t> shape,
                        int64_t begin, int64_t end, const char *initializer,
                        int value, int gradient) {
-    int64_t elements = end - begin;
-    for (size_t i = 1; i < shape.size(); ++i)
-      elements *= shape[i];
+    std::vector<int64_t> rows = shape;
+    rows[0] = end - begin;
+    int64_t elements = 1;
+    for (int64_t size : rows)
+      elements *= size;
     std::string name =
         key + (begin || end != shape[0] ? "#" + std::to_string(begin) : "");
     json p = {{"name", name},
@@ -153,6 +155,7 @@ TinyProgram::TinyProgram(int64_t batch, int64_t microBatches, int64_t images,
               {"row_end", end},
               {"type", "f32"},
               {"elements", elements},
+              {"shape", rows},
               {"trainable", gradient >= 0},
               {"initializer", initializer},
               {"address", parameters.take(elements * 4)}};
@@ -196,7 +199,7 @@ TinyProgram::TinyProgram(int64_t batch, int64_t microBatches, int64_t images,
 
   buffers[Loss] = work.take(4);
   buffers[Logits] = work.take(batch * S * V * 4);
-  json norm = work.take(4), hyperparameters = work.take(32);
+  json norm = work.take(4), hyperparameters = work.take(32), sums = work.take(16);
   json loss = {
       {"type", "f32"}, {"shape", json::array({1})}, {"address", buffers[Loss]}};
   json logits = {
@@ -206,23 +209,36 @@ TinyProgram::TinyProgram(int64_t batch, int64_t microBatches, int64_t images,
   optimizer.insert(optimizer.begin(), hyperparameters);
   json step = json::array(), forward = json::array();
   for (int64_t m = 0; m < microBatches; ++m) {
-    step.push_back({{"action", "run"}, {"graph", "step"}, {"micro_batch", m}});
-    forward.push_back(
-        {{"action", "run"}, {"graph", "forward"}, {"micro_batch", m}});
+    for (auto [program, graph] : {std::pair(&step, "step"), std::pair(&forward, "forward")})
+      program->push_back({{"do", "run"},
+                          {"graph", graph},
+                          {"micro_batch", m},
+                          {"frames", json::array()}});
   }
-  step.push_back({{"action", "gradient_norm"},
-                  {"block", "gradient_norm"},
-                  {"buffers", normBuffers},
-                  {"result", norm}});
-  step.push_back({{"action", "update"},
-                  {"block", "adamw"},
-                  {"buffers", optimizer},
-                  {"hyperparameters", hyperparameters}});
+  step.push_back({{"do", "statistics"},
+                  {"calls", json::array({{{"block", "gradient_norm"},
+                                          {"buffers", normBuffers},
+                                          {"result", norm}}})},
+                  {"to", sums}});
+  step.push_back({{"do", "update"},
+                  {"calls", json::array({{{"block", "adamw"},
+                                          {"buffers", optimizer},
+                                          {"hyperparameters", hyperparameters}}})}});
+  forward.push_back({{"do", "statistics"}, {"calls", json::array()}, {"to", sums}});
 
-  json calls = json::array({{{"block", "step"}, {"buffers", buffers}}});
-  if (slow)
-    calls.push_back({{"block", "wait"}, {"buffers", json::array()}});
-  content = {{"version", 1},
+  json inputNames = json::array();
+  for (const json &each : inputList)
+    inputNames.push_back(each["name"]);
+  auto graph = [&](const char *block, json outputs) {
+    json items = json::array({{{"do", "call"}, {"block", block}, {"buffers", buffers}}});
+    if (slow && block == std::string("step"))
+      items.push_back({{"do", "call"}, {"block", "wait"}, {"buffers", json::array()}});
+    return json{{"frames", json::array()},
+                {"inputs", inputNames},
+                {"items", items},
+                {"outputs", outputs}};
+  };
+  content = {{"version", 2},
              {"options",
               {{"batch", batch},
                {"text_length", S},
@@ -242,20 +258,22 @@ TinyProgram::TinyProgram(int64_t batch, int64_t microBatches, int64_t images,
                {"initializer_range", 0.5},
                {"hash", "tiny"}}},
              {"operations", {{"forward", 1e6}, {"step", 3e6}}},
-             {"arenas",
-              {{{"name", "parameters"}, {"bytes", parameters.bytes}},
-               {{"name", "training"}, {"bytes", training.bytes}},
-               {{"name", "inputs"}, {"bytes", inputs.bytes}},
-               {{"name", "workspace"}, {"bytes", work.bytes}}}},
-             {"parameters", list},
-             {"inputs", inputList},
-             {"graphs",
-              {{"step", {{"calls", calls}, {"outputs", {{"loss", loss}}}}},
-               {"forward",
-                {{"calls",
-                  json::array({{{"block", "forward"}, {"buffers", buffers}}})},
-                 {"outputs", {{"loss", loss}, {"logits", logits}}}}}}},
-             {"programs", {{"step", step}, {"forward", forward}}}};
+             {"axes", json::array()},
+             {"communicators", json::array()},
+             {"stages",
+              json::array(
+                  {{{"arenas",
+                     {{{"name", "parameters"}, {"bytes", parameters.bytes}},
+                      {{"name", "training"}, {"bytes", training.bytes}},
+                      {{"name", "inputs"}, {"bytes", inputs.bytes}},
+                      {{"name", "workspace"}, {"bytes", work.bytes}}}},
+                    {"parameters", list},
+                    {"inputs", inputList},
+                    {"graphs",
+                     {{"step", graph("step", {{"loss", loss}})},
+                      {"forward",
+                       graph("forward", {{"loss", loss}, {"logits", logits}})}}},
+                    {"programs", {{"step", step}, {"forward", forward}}}}})}};
 
   names = {"step", "forward", "gradient_norm", "adamw", "wait"};
   bool two = batch == 2, sees = images == 1;

@@ -176,7 +176,7 @@ TEST(Train, RefusesOtherCheckpoints) {
       << other.err;
   // Another set of trainable parameters.
   TinyProgram frozen(1, 1);
-  frozen.content["parameters"][3]["trainable"] = false;
+  frozen.content["stages"][0]["parameters"][3]["trainable"] = false;
   other = run(frozen, files.words(2, "c"));
   EXPECT_EQ(other.status, 2);
   EXPECT_NE(other.err.find("expected 9 tensors, got 12"), std::string::npos)

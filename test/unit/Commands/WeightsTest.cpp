@@ -27,13 +27,13 @@ struct Loaded {
 
   explicit Loaded(TinyProgram edited = TinyProgram(1, 1))
       : tiny(std::move(edited)), program(Program::parse(tiny.get())),
-        rank(program, 1), weights(program) {}
+        rank(program, 0, 1), weights(program) {}
 };
 
 // Storage types as under --precision=bf16.
 TinyProgram bf16Program() {
   TinyProgram program(1, 1);
-  for (nlohmann::json &p : program.content["parameters"])
+  for (nlohmann::json &p : program.content["stages"][0]["parameters"])
     p["type"] = "bf16";
   return program;
 }
@@ -82,13 +82,13 @@ TEST(Weights, KeepTheKeysOfTheFile) {
 // themselves among masters; frozen tensors are in neither.
 TEST(Weights, JoinRows) {
   TinyProgram tiny(1, 1);
-  nlohmann::json &gate = tiny.content["parameters"][3];
+  nlohmann::json &gate = tiny.content["stages"][0]["parameters"][3];
   gate["trainable"] = false;
   Loaded loaded(std::move(tiny));
   Folder folder;
   writeTensors(folder / "in.safetensors", tinyWeights());
   loaded.weights.load(loaded.rank, SafeTensors(folder / "in.safetensors"));
-  for (const Parameter &p : loaded.program.parameters)
+  for (const Parameter &p : loaded.program.stages[0].parameters)
     for (int64_t i = 0; p.trainable && i < p.elements; ++i)
       loaded.rank.at<float>(*p.gradient)[i] = 2,
       loaded.rank.at<float>(*p.master)[i] = 3;
@@ -114,7 +114,7 @@ TEST(Weights, MastersHaveTheValueOfTheFile) {
   Folder folder;
   writeTensors(folder / "in.safetensors", tinyWeights());
   loaded.weights.load(loaded.rank, SafeTensors(folder / "in.safetensors"));
-  const Parameter &head = loaded.program.parameters[4];
+  const Parameter &head = loaded.program.stages[0].parameters[4];
   FloatTensor given = tinyWeights()["lm_head.weight"];
   for (int64_t i = 0; i < head.elements; ++i) {
     EXPECT_EQ(loaded.rank.at<float>(*head.master)[i], given.values[i]);
@@ -152,9 +152,10 @@ TEST(Weights, Refusals) {
 TEST(Weights, Initialize) {
   TinyProgram whole(1, 1);
   // The same tensor as one frozen parameter; its memory is that of both parts.
-  nlohmann::json &parameters = whole.content["parameters"];
+  nlohmann::json &parameters = whole.content["stages"][0]["parameters"];
   parameters[0]["row_end"] = V + X;
   parameters[0]["elements"] = (V + X) * D;
+  parameters[0]["shape"] = {V + X, D};
   parameters.erase(1);
   Loaded divided, undivided(std::move(whole));
   Folder folder;
