@@ -56,4 +56,18 @@ def CostOpInterface : OpInterface<"CostOpInterface"> {
                     "", "return ::mlir::llama::detail::bytesOfOperandsAndResults($_op);">];
 }
 
+def PlacementOpInterface : OpInterface<"PlacementOpInterface"> {
+  let cppNamespace = "::mlir::llama";
+  let description = [{
+    How an op behaves where ranks hold parts of its operands. Every axis of the grid
+    is answered for by itself. On an axis an op may split one index: operands and
+    results that have it are split there, other operands whole, other results partial
+    sums. Or sums pass through operands in which the op is linear. Or all is whole.
+    The verifier makes sure that placements are one of these on every axis.
+  }];
+  let methods = [InterfaceMethod<"The indices of operands and results.",
+                                 "::mlir::llama::PlacementRule", "getPlacementRule", (ins)>];
+  let verify = [{ return ::mlir::llama::detail::verifyPlacement($_op); }];
+}
+
 #endif // LLAMAC_INTERFACES_OPINTERFACES_TD

@@ -203,7 +203,9 @@ FlatSymbolRefAttr ModelBuilder::declare(const Weight &weight, StringRef prefix) 
     }
     lastParameter = ParameterOp::create(builder, symbol, tensor(weight.shape),
                                         weight.initializer, checkpointShape,
-                                        keyAttr, rowBegin);
+                                        keyAttr, rowBegin, /*frozen=*/false,
+                                        /*global_shape=*/DenseI64ArrayAttr(),
+                                        /*split=*/ArrayAttr(), /*partial=*/ArrayAttr());
   }
   return FlatSymbolRefAttr::get(builder.getContext(), symbol);
 }

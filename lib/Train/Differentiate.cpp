@@ -315,6 +315,10 @@ Variant BlockDifferentiator::build(StringRef suffix, SymbolTable &symbols,
   if (!inputGradients.empty()) {
     llvm::append_range(inputGradients, carried);
     variant.input.function = emit(name + ".backward_input" + suffix.str(), input, inputGradients, symbols);
+    for (auto [result, argument] : llvm::enumerate(variant.inputGradients))
+      variant.input.function.setResultAttr(
+          result, kGradientOfAttr,
+          IntegerAttr::get(IntegerType::get(block.getContext(), 64), argument));
   }
   if (!weightGradients.empty()) {
     func::FuncOp function =

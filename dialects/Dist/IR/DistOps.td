@@ -53,6 +53,12 @@ class Dist_UserOp<string mnemonic, list<Trait> traits = []>
     : Dist_Op<mnemonic, !listconcat([DeclareOpInterfaceMethods<SymbolUserOpInterface>], traits)>;
 
 //===----------------------------------------------------------------------===//
+// Placements
+//===----------------------------------------------------------------------===//
+
+include "dialects/Dist/IR/DistPlacement.td"
+
+//===----------------------------------------------------------------------===//
 // Programs and actions
 //===----------------------------------------------------------------------===//
 

@@ -17,6 +17,11 @@
 #include "mlir/Interfaces/InferTypeOpInterface.h"
 #include "mlir/Interfaces/SideEffectInterfaces.h"
 
+namespace mlir::llama {
+/// Whether the types are the same tensors, their encodings (placements) aside.
+bool equalButForEncodings(TypeRange a, TypeRange b);
+} // namespace mlir::llama
+
 #include "dialects/Llama/IR/LlamaDialect.h.inc"
 #include "dialects/Llama/IR/LlamaEnums.h.inc"
 #define GET_ATTRDEF_CLASSES
@@ -42,6 +47,10 @@ inline constexpr llvm::StringLiteral kGradientTypeAttr = "llama.gradient_type";
 /// Attribute of a block's result: the number of the argument whose place (whose
 /// buffer) it takes. State that a block updates: gradients, masters, moments.
 inline constexpr llvm::StringLiteral kInPlaceAttr = "llama.in_place";
+
+/// Attribute of a result of a backward function: the number of the block's argument
+/// whose gradient it is. Other results are values that the weight half reads.
+inline constexpr llvm::StringLiteral kGradientOfAttr = "llama.gradient_of";
 
 /// Attributes of a graph's arguments and results: the name of the input or output.
 inline constexpr llvm::StringLiteral kInputAttr = "llama.input";

@@ -44,9 +44,16 @@ class Llama_Op<string mnemonic, list<Trait> traits = []>
 // a cost. Its verifier checks the numbered constraints of its description.
 class Llama_ComputeOp<string mnemonic, list<Trait> traits = []>
     : Llama_Op<mnemonic, !listconcat([Pure, InferTypeOpAdaptor,
-        DeclareOpInterfaceMethods<DecompositionOpInterface>], traits)> {
+        DeclareOpInterfaceMethods<DecompositionOpInterface>,
+        DeclareOpInterfaceMethods<PlacementOpInterface>], traits)> {
   let assemblyFormat = "operands attr-dict `:` functional-type(operands, results)";
   let hasVerifier = 1;
+  // Types follow from the operands but for the placement.
+  let extraClassDeclaration = [{
+    static bool isCompatibleReturnTypes(::mlir::TypeRange inferred, ::mlir::TypeRange actual) {
+      return ::mlir::llama::equalButForEncodings(inferred, actual);
+    }
+  }];
 }
 
 // Traits of ops that do matrix work, and of forward ops.

@@ -30,6 +30,16 @@ void LlamaDialect::initialize() {
       >();
 }
 
+bool llama::equalButForEncodings(TypeRange a, TypeRange b) {
+  auto bare = [](Type type) -> Type {
+    auto tensor = dyn_cast<RankedTensorType>(type);
+    return tensor ? tensor.dropEncoding() : type;
+  };
+  return a.size() == b.size() && llvm::all_of(llvm::zip(a, b), [&](auto types) {
+           return bare(std::get<0>(types)) == bare(std::get<1>(types));
+         });
+}
+
 RankedTensorType llama::cotangentType(Value value) {
   auto type = cast<RankedTensorType>(value.getType());
   auto argument = dyn_cast<BlockArgument>(value);

@@ -52,9 +52,15 @@ def ParameterOp : Llama_Op<"parameter", [Symbol]> {
     parameter is a part of one; `key` is given only then. `frozen` parameters have
     no gradient, master or moments.
 
+    Where ranks hold a part of a parameter, the type is that of the part and
+    `global_shape` that of all; `split` names, for each dimension, the axes of the grid
+    that split it, outermost first. `partial` names the axes over which the gradient
+    is a partial sum.
+
     - (C1) the type is a ranked tensor of static shape with element type f32, bf16 or f64
-    - (C2) `checkpoint_shape` has as many elements as the type
+    - (C2) `checkpoint_shape` has as many elements as `global_shape`, or as the type without one
     - (C3) `row_begin` comes with `key`
+    - (C4) `split` comes with `global_shape`, and both with one entry for each dimension of the type
 
     Example:
     ```mlir
@@ -66,7 +72,8 @@ def ParameterOp : Llama_Op<"parameter", [Symbol]> {
                        Llama_InitializerAttr:$initializer,
                        OptionalAttr<DenseI64ArrayAttr>:$checkpoint_shape,
                        OptionalAttr<StrAttr>:$key, OptionalAttr<I64Attr>:$row_begin,
-                       UnitAttr:$frozen);
+                       UnitAttr:$frozen, OptionalAttr<DenseI64ArrayAttr>:$global_shape,
+                       OptionalAttr<ArrayAttr>:$split, OptionalAttr<StrArrayAttr>:$partial);
   let assemblyFormat = "$sym_name `:` $type attr-dict";
   let hasVerifier = 1;
   let extraClassDeclaration = [{

@@ -13,6 +13,8 @@
 //===----------------------------------------------------------------------===//
 #include "dialects/Llama/IR/Llama.h"
 
+#include <numeric>
+
 using namespace mlir;
 using namespace mlir::llama;
 
@@ -169,16 +171,24 @@ LogicalResult ParameterOp::verify() {
   auto type = dyn_cast<RankedTensorType>(getType());
   if (!type || !type.hasStaticShape() || !isFloat(type.getElementType())) // parameter_c1
     return emitOpError("expects a static tensor of f32, bf16 or f64, but got ") << getType();
+  auto elementsOf = [](Sizes sizes) {
+    return std::accumulate(sizes.begin(), sizes.end(), int64_t(1), std::multiplies<>());
+  };
   if (auto shape = getCheckpointShape()) {
-    int64_t elements = 1;
-    for (int64_t size : *shape)
-      elements *= size;
-    if (elements != type.getNumElements()) // parameter_c2
+    int64_t elements = elementsOf(getGlobalShape().value_or(type.getShape()));
+    if (elementsOf(*shape) != elements) // parameter_c2
       return emitOpError("expects checkpoint_shape to have ")
-             << type.getNumElements() << " elements, but got " << elements;
+             << elements << " elements, but got " << elementsOf(*shape);
   }
   if (getRowBegin() && !getKey()) // parameter_c3
     return emitOpError("expects row_begin to come with key");
+  if (bool(getSplit()) != bool(getGlobalShape())) // parameter_c4
+    return emitOpError("expects split and global_shape to come together");
+  if (getSplit() && (int64_t(getSplit()->size()) != type.getRank() ||
+                     int64_t(getGlobalShape()->size()) != type.getRank())) // parameter_c4
+    return emitOpError("expects split and global_shape to have ")
+           << type.getRank() << " entries, but got " << getSplit()->size() << " and "
+           << getGlobalShape()->size();
   return success();
 }
 

@@ -9,6 +9,21 @@
 
 include "mlir/Pass/PassBase.td"
 
+def ShardPass : Pass<"dist-shard", "mlir::ModuleOp"> {
+  let summary = "Give every value a placement on the grid of ranks";
+  let description = [{
+    TODO
+  }];
+  let dependentDialects = ["::mlir::dist::DistDialect", "::mlir::shard::ShardDialect"];
+  let options = [
+    Option<"grid", "grid", "std::string", "\"\"",
+           "Ranks along each axis, as in `tp=2,cp=1,pp=1,dp=1`.">,
+    Option<"encoderShard", "encoder-shard", "std::string", "\"images\"",
+           "What of the image encoder's work is split: `images` or `tokens`.">,
+    ListOption<"encoderAxes", "encoder-axes", "std::string",
+               "Axes that split the encoder's work: `tp`, `cp`, `pp`.">];
+}
+
 def BuildProgramPass : Pass<"dist-build-program", "mlir::ModuleOp"> {
   let summary = "List the actions of a step and of a forward call";
   let description = [{

@@ -1,0 +1,54 @@
+//===- Grid.cpp - The ranks and their axes --------------------------------===//
+//
+// Part of llamac, under the Apache License v2.0 with LLVM Exceptions.
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+//
+//===----------------------------------------------------------------------===//
+#include "llamac/Parallelize/Grid.h"
+
+#include "mlir/Dialect/Shard/IR/ShardOps.h"
+#include "llvm/ADT/StringSwitch.h"
+
+using namespace mlir;
+using namespace mlir::llamac;
+
+// Above this a product of sizes would not be a number of ranks.
+static constexpr int64_t kMostRanks = int64_t(1) << 24;
+
+FailureOr<Grid> llamac::parseGrid(StringRef text, Location loc) {
+  Grid grid;
+  SmallVector<StringRef> parts, seen;
+  text.split(parts, ',', -1, /*KeepEmpty=*/false);
+  for (StringRef part : parts) {
+    auto [name, size] = part.split('=');
+    int64_t *field = llvm::StringSwitch<int64_t *>(name)
+                         .Case("dp", &grid.dp)
+                         .Case("pp", &grid.pp)
+                         .Case("cp", &grid.cp)
+                         .Case("tp", &grid.tp)
+                         .Default(nullptr);
+    if (!field || llvm::is_contained(seen, name))
+      return emitError(loc) << "grid: expected each of tp, cp, pp and dp at most once, as in "
+                               "'tp=2,cp=1,pp=1,dp=1', got '"
+                            << part << "'";
+    seen.push_back(name);
+    if (size.getAsInteger(10, *field) || *field < 1 || *field > kMostRanks)
+      return emitError(loc) << "grid: expected '" << name << "' to be a number of ranks from 1 to "
+                            << kMostRanks << ", got '" << size << "'";
+    if (grid.ranks() > kMostRanks)
+      return emitError(loc) << "grid: expected at most " << kMostRanks << " ranks, got '" << text
+                            << "'";
+  }
+  return grid;
+}
+
+SmallVector<Axis> llamac::axesOf(ModuleOp module) {
+  SmallVector<Axis> axes;
+  auto grid = module.lookupSymbol<shard::GridOp>(kGridSymbol);
+  auto names = module->getAttrOfType<ArrayAttr>(kAxesAttr);
+  if (!grid || !names || names.size() != grid.getShape().size())
+    return axes;
+  for (auto [name, size] : llvm::zip(names.getAsRange<StringAttr>(), grid.getShape()))
+    axes.push_back({name.getValue().str(), size});
+  return axes;
+}
