@@ -9,7 +9,7 @@
 
 #include <cstdio>
 
-namespace llamac::plan {
+namespace mlir::llamac::plan {
 
 namespace {
 
@@ -142,4 +142,4 @@ std::string balanceTable(const std::vector<Balance> &rows) {
   return text;
 }
 
-} // namespace llamac::plan
+} // namespace mlir::llamac::plan

@@ -32,7 +32,7 @@
 #include <tuple>
 #include <unordered_map>
 
-namespace llamac::plan {
+namespace mlir::llamac::plan {
 
 namespace {
 
@@ -897,4 +897,4 @@ Program scheduleProgram(const Schedule &schedule,
   return program;
 }
 
-} // namespace llamac::plan
+} // namespace mlir::llamac::plan

@@ -20,7 +20,7 @@
 #include <map>
 #include <tuple>
 
-namespace llamac::plan {
+namespace mlir::llamac::plan {
 
 namespace {
 
@@ -339,4 +339,4 @@ Result<EncoderSchedule> placeEncoderOutside(const Schedule &schedule,
                 policy);
 }
 
-} // namespace llamac::plan
+} // namespace mlir::llamac::plan

@@ -19,7 +19,7 @@
 #include <cmath>
 #include <functional>
 
-namespace llamac::plan {
+namespace mlir::llamac::plan {
 
 namespace {
 
@@ -278,4 +278,4 @@ std::string describeStage(const PartitionProblem &problem,
   return text;
 }
 
-} // namespace llamac::plan
+} // namespace mlir::llamac::plan

@@ -16,7 +16,7 @@
 #include <algorithm>
 #include <charconv>
 
-namespace llamac::plan {
+namespace mlir::llamac::plan {
 
 namespace {
 
@@ -485,4 +485,4 @@ std::vector<InFlight> inFlightOfRanks(const Schedule &schedule) {
   });
 }
 
-} // namespace llamac::plan
+} // namespace mlir::llamac::plan

@@ -19,7 +19,7 @@
 #include <numeric>
 #include <tuple>
 
-namespace llamac::plan {
+namespace mlir::llamac::plan {
 
 namespace {
 
@@ -352,4 +352,4 @@ std::string traceJson(const Timeline &timeline) {
   return json + "\n]}\n";
 }
 
-} // namespace llamac::plan
+} // namespace mlir::llamac::plan

@@ -22,7 +22,7 @@
 #include <random>
 #include <set>
 
-using namespace llamac::plan;
+using namespace mlir::llamac::plan;
 using testing::HasSubstr;
 
 namespace {

@@ -10,7 +10,7 @@
 #include <cstdio>
 #include <gmock/gmock.h>
 
-using namespace llamac::plan;
+using namespace mlir::llamac::plan;
 using testing::HasSubstr;
 
 namespace {

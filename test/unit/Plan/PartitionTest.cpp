@@ -12,7 +12,7 @@
 #include <gmock/gmock.h>
 #include <random>
 
-using namespace llamac::plan;
+using namespace mlir::llamac::plan;
 using testing::HasSubstr;
 
 namespace {

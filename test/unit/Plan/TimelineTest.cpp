@@ -9,7 +9,7 @@
 
 #include <gmock/gmock.h>
 
-using namespace llamac::plan;
+using namespace mlir::llamac::plan;
 using testing::HasSubstr;
 
 namespace {

@@ -9,7 +9,7 @@
 
 #include "llamac/Parallelize/Plan/Encoder.h"
 
-namespace llamac::plan {
+namespace mlir::llamac::plan {
 
 /// A model as a chain with an encoder beside it. Seconds of one micro-batch on
 /// one rank of speed 1 that holds the block (tp counted).
@@ -51,6 +51,6 @@ Result<Balance> computeBalance(const BalanceModel &model, int stages,
 /// stage.
 std::string balanceTable(const std::vector<Balance> &rows);
 
-} // namespace llamac::plan
+} // namespace mlir::llamac::plan
 
 #endif // LLAMAC_PARALLELIZE_PLAN_BALANCE_H

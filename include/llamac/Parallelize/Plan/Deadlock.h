@@ -31,7 +31,7 @@
 
 #include "llamac/Parallelize/Plan/Timeline.h"
 
-namespace llamac::plan {
+namespace mlir::llamac::plan {
 
 enum class CallKind : uint8_t {
   Send,
@@ -134,6 +134,6 @@ Certificate checkProgram(const Program &program);
 Program scheduleProgram(const Schedule &schedule,
                         const std::vector<std::vector<Launch>> &launches);
 
-} // namespace llamac::plan
+} // namespace mlir::llamac::plan
 
 #endif // LLAMAC_PARALLELIZE_PLAN_DEADLOCK_H

@@ -20,7 +20,7 @@
 
 #include <climits>
 
-namespace llamac::plan {
+namespace mlir::llamac::plan {
 
 /// How encoder work is put into a schedule without it.
 struct EncoderPolicy {
@@ -74,6 +74,6 @@ std::vector<EncoderPolicy> encoderPolicies(const Schedule &schedule,
 Result<EncoderSchedule> placeEncoderOutside(const Schedule &schedule,
                                             const Costs &costs, int groupSize);
 
-} // namespace llamac::plan
+} // namespace mlir::llamac::plan
 
 #endif // LLAMAC_PARALLELIZE_PLAN_ENCODER_H

@@ -20,7 +20,7 @@
 #include <string>
 #include <vector>
 
-namespace llamac::plan {
+namespace mlir::llamac::plan {
 
 /// One application of a block: a layer, the embedding, the head. Times are of
 /// one micro-batch on a stage of speed 1; bytes are of one rank.
@@ -91,6 +91,6 @@ Partition equalCounts(const PartitionProblem &problem);
 std::string describeStage(const PartitionProblem &problem,
                           const Partition &partition, size_t stage);
 
-} // namespace llamac::plan
+} // namespace mlir::llamac::plan
 
 #endif // LLAMAC_PARALLELIZE_PLAN_PARTITION_H

@@ -11,7 +11,7 @@
 #include <utility>
 #include <variant>
 
-namespace llamac::plan {
+namespace mlir::llamac::plan {
 
 /// Why something is impossible: lower case, no full stop, expected and found,
 /// and the nearest value that works where there is one.
@@ -36,6 +36,6 @@ private:
   std::variant<T, Error> state;
 };
 
-} // namespace llamac::plan
+} // namespace mlir::llamac::plan
 
 #endif // LLAMAC_PARALLELIZE_PLAN_RESULT_H

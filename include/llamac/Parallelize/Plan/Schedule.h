@@ -25,7 +25,7 @@
 #include <string_view>
 #include <vector>
 
-namespace llamac::plan {
+namespace mlir::llamac::plan {
 
 enum class Work : uint8_t {
   Forward,        ///< F
@@ -118,6 +118,6 @@ std::vector<InFlight> inFlight(const Schedule &schedule);
 /// Per rank, over all its stages: chunk residuals that live at once.
 std::vector<InFlight> inFlightOfRanks(const Schedule &schedule);
 
-} // namespace llamac::plan
+} // namespace mlir::llamac::plan
 
 #endif // LLAMAC_PARALLELIZE_PLAN_SCHEDULE_H

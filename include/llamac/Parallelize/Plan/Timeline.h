@@ -17,7 +17,7 @@
 
 #include <limits>
 
-namespace llamac::plan {
+namespace mlir::llamac::plan {
 
 /// Seconds of one micro-batch on the stage as it is (its speed counted).
 struct StageTimes {
@@ -110,6 +110,6 @@ std::string drawSvg(const Timeline &timeline);
 /// Google, complete events ("ph": "X", microseconds).
 std::string traceJson(const Timeline &timeline);
 
-} // namespace llamac::plan
+} // namespace mlir::llamac::plan
 
 #endif // LLAMAC_PARALLELIZE_PLAN_TIMELINE_H
