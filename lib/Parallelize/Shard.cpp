@@ -439,7 +439,7 @@ std::optional<ParameterSplit> splitOf(ParameterOp parameter) {
   if (parameter.getRowBegin().value_or(0)) // the extra rows of the embedding
     return std::nullopt;
   key.consume_back(".weight");
-  StringRef name = key.rsplit('.').second;
+  StringRef name = key.substr(key.rfind('.') + 1); // npos + 1 is 0
   auto isOneOf = [&](ArrayRef<StringRef> names) { return llvm::is_contained(names, name); };
   if (isOneOf({"k_proj", "v_proj"}))
     return ParameterSplit{0, true};

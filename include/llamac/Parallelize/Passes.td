@@ -24,6 +24,22 @@ def ShardPass : Pass<"dist-shard", "mlir::ModuleOp"> {
                "Axes that split the encoder's work: `tp`, `cp`, `pp`.">];
 }
 
+def LocalizePass : Pass<"dist-localize", "mlir::ModuleOp"> {
+  let summary = "Shrink values to what a rank holds; conversions become collectives";
+  let description = [{
+    TODO
+  }];
+  let dependentDialects = ["::mlir::shard::ShardDialect"];
+}
+
+def SplitBlocksPass : Pass<"dist-split-blocks", "mlir::ModuleOp"> {
+  let summary = "Cut blocks at their collectives";
+  let description = [{
+    TODO
+  }];
+  let dependentDialects = ["::mlir::shard::ShardDialect"];
+}
+
 def BuildProgramPass : Pass<"dist-build-program", "mlir::ModuleOp"> {
   let summary = "List the actions of a step and of a forward call";
   let description = [{
