@@ -5,9 +5,8 @@
 //
 //===----------------------------------------------------------------------===//
 //
-// A Reader looks up one field at a time and keeps the first thing that is wrong;
-// after that it returns defaults, so that the code reads like the file. Every
-// integer has a range, so that no size computed from several of them overflows.
+// Every integer has a range, so that no size computed from several of them
+// overflows.
 //
 // Defaults: huggingface/transformers, models/mllama/configuration_mllama.py and
 // models/llama/configuration_llama.py (llama3-vision specification E4).
@@ -15,14 +14,14 @@
 //===----------------------------------------------------------------------===//
 #include "llamac/Import/ModelConfig.h"
 
+#include "llamac/Import/JsonReader.h"
+
 #include "llvm/ADT/STLExtras.h"
 #include "llvm/ADT/StringExtras.h"
 #include "llvm/ADT/Twine.h"
 #include "llvm/Support/FileSystem.h"
 #include "llvm/Support/FormatVariadic.h"
-#include "llvm/Support/JSON.h"
 #include "llvm/Support/MathExtras.h"
-#include "llvm/Support/MemoryBuffer.h"
 #include "llvm/Support/Path.h"
 
 #include <cmath>
@@ -50,146 +49,16 @@ SmallVector<double> RopeConfig::frequencies(int64_t headSize) const {
   return result;
 }
 
-namespace {
-
-constexpr int64_t kMaxSize = 1 << 24;   // of one dimension
-constexpr int64_t kMaxLayers = 1 << 12; // each becomes an op or more
-constexpr int64_t kMaxLength = int64_t(1) << 40;
-
-/// The fields of one JSON object of a file.
-class Reader {
-public:
-  /// `error` is shared by the readers of a file: the first thing wrong in it.
-  Reader(StringRef file, std::string path, const json::Object &object, std::string &error)
-      : file(file), path(std::move(path)), object(object), error(error) {}
-
-  /// Records `field: expected ..., got ...` unless something was wrong before.
-  void wrong(StringRef field, const Twine &expected, const Twine &got) {
-    if (error.empty())
-      error = (file + ": field '" + path + field + "': expected " + expected + ", got " + got).str();
-  }
-  void wrongValue(StringRef field, const Twine &expected, const json::Value &got) {
-    wrong(field, expected, show(got));
-  }
-
-  /// The field's value; null if it is absent or null.
-  const json::Value *get(StringRef field) const {
-    const json::Value *value = object.get(field);
-    return value && value->kind() != json::Value::Null ? value : nullptr;
-  }
-
-  int64_t integer(StringRef field, std::optional<int64_t> absent, int64_t least = 1,
-                  int64_t most = kMaxSize) {
-    const json::Value *value = get(field);
-    if (!value && absent)
-      return *absent;
-    std::string expected = formatv("an integer from {0} to {1}", least, most);
-    if (!value)
-      wrong(field, expected, "nothing");
-    else if (auto number = value->getAsInteger(); number && *number >= least && *number <= most)
-      return *number;
-    else
-      wrongValue(field, expected, *value);
-    return least;
-  }
-
-  /// A finite number; `positive`: above 0, otherwise at least 0.
-  double number(StringRef field, std::optional<double> absent, bool positive = true) {
-    const json::Value *value = get(field);
-    if (!value && absent)
-      return *absent;
-    StringRef expected = positive ? "a number above 0" : "a number of at least 0";
-    if (!value)
-      wrong(field, expected, "nothing");
-    else if (auto number = value->getAsNumber();
-             number && std::isfinite(*number) && (positive ? *number > 0 : *number >= 0))
-      return *number;
-    else
-      wrongValue(field, expected, *value);
-    return 1;
-  }
-
-  std::string text(StringRef field, StringRef absent) {
-    const json::Value *value = get(field);
-    if (!value)
-      return absent.str();
-    if (auto string = value->getAsString())
-      return string->str();
-    wrongValue(field, "a string", *value);
-    return absent.str();
-  }
-
-  bool boolean(StringRef field, bool absent) {
-    const json::Value *value = get(field);
-    if (!value)
-      return absent;
-    if (auto boolean = value->getAsBoolean())
-      return *boolean;
-    wrongValue(field, "true or false", *value);
-    return absent;
-  }
-
-  /// A list of integers from 0 to `most`.
-  SmallVector<int64_t> integers(StringRef field, ArrayRef<int64_t> absent, int64_t most) {
-    const json::Value *value = get(field);
-    if (!value)
-      return to_vector(absent);
-    SmallVector<int64_t> result;
-    const json::Array *array = value->getAsArray();
-    if (!array)
-      wrongValue(field, "a list of integers", *value);
-    else
-      for (const json::Value &element : *array) {
-        auto number = element.getAsInteger();
-        if (!number || *number < 0 || *number > most)
-          wrongValue(field, formatv("integers from 0 to {0}", most), element);
-        else
-          result.push_back(*number);
-      }
-    return result;
-  }
-
-  /// An object; empty if it is absent.
-  Reader members(StringRef field) {
-    static const json::Object empty;
-    const json::Value *value = get(field);
-    const json::Object *members = value ? value->getAsObject() : &empty;
-    if (!members)
-      wrongValue(field, "an object", *value);
-    return Reader(file, path + field.str() + ".", members ? *members : empty, error);
-  }
-
-  /// A field that may only say what this compiler builds anyway.
-  void only(StringRef field, const json::Value &wanted) {
-    const json::Value *value = get(field);
-    if (value && *value != wanted)
-      wrongValue(field, Twine(show(wanted)) + " (nothing else is supported)", *value);
-  }
-
-  bool failed() const { return !error.empty(); }
-
-private:
-  static std::string show(const json::Value &value) {
-    std::string text = formatv("{0}", value);
-    constexpr size_t longest = 80;
-    return text.size() <= longest ? text : text.substr(0, longest) + "...";
-  }
-
-  StringRef file;
-  std::string path; // of the object, with a dot at its end, or empty
-  const json::Object &object;
-  std::string &error;
-};
-
-} // namespace
+static constexpr int64_t kMaxLayers = 1 << 12; // each becomes an op or more
+static constexpr int64_t kMaxLength = int64_t(1) << 40;
 
 // Newer files have one object `rope_parameters`, older ones `rope_theta` beside
 // `rope_scaling`, in which `rope_type` was once `type`.
-static RopeConfig readRope(Reader &reader, double defaultTheta) {
+static RopeConfig readRope(JsonReader &reader, double defaultTheta) {
   bool isNewer = reader.get("rope_parameters");
-  Reader rope = reader.members(isNewer ? "rope_parameters" : "rope_scaling");
+  JsonReader rope = reader.members(isNewer ? "rope_parameters" : "rope_scaling");
   RopeConfig result;
-  Reader &holdsTheta = isNewer && rope.get("rope_theta") ? rope : reader;
+  JsonReader &holdsTheta = isNewer && rope.get("rope_theta") ? rope : reader;
   result.theta = holdsTheta.number("rope_theta", defaultTheta);
   rope.only("partial_rotary_factor", 1.0);
   reader.only("partial_rotary_factor", 1.0);
@@ -226,7 +95,7 @@ static constexpr TextDefaults kLlama = {32000, 11008, 32, std::nullopt, 1e-6, 10
 static constexpr TextDefaults kMllama = {128256, 14336, 40,     8,      1e-5,  500000,
                                          131072, 128000, 128001, 128004};
 
-static TextConfig readText(Reader &reader, bool isMllama) {
+static TextConfig readText(JsonReader &reader, bool isMllama) {
   const TextDefaults &defaults = isMllama ? kMllama : kLlama;
   TextConfig text;
   text.vocabulary = reader.integer("vocab_size", defaults.vocabulary);
@@ -282,7 +151,7 @@ static TextConfig readText(Reader &reader, bool isMllama) {
   return text;
 }
 
-static SmallVector<int64_t> readCrossLayers(Reader &reader, int64_t layers) {
+static SmallVector<int64_t> readCrossLayers(JsonReader &reader, int64_t layers) {
   SmallVector<int64_t> result = reader.integers(
       "cross_attention_layers", {3, 8, 13, 18, 23, 28, 33, 38}, layers - 1);
   sort(result);
@@ -297,7 +166,7 @@ static SmallVector<int64_t> readCrossLayers(Reader &reader, int64_t layers) {
   return result;
 }
 
-static VisionConfig readVision(Reader &reader) {
+static VisionConfig readVision(JsonReader &reader) {
   VisionConfig vision;
   vision.width = reader.integer("hidden_size", 1280);
   vision.feedForward = reader.integer("intermediate_size", 5120);
@@ -343,62 +212,22 @@ static VisionConfig readVision(Reader &reader) {
   return vision;
 }
 
-// Whether brackets nest deeper than any config does: the parser recurses.
-static bool nestsTooDeep(StringRef text) {
-  constexpr int deepest = 64;
-  int depth = 0;
-  bool inString = false;
-  for (size_t i = 0; i < text.size(); ++i) {
-    char c = text[i];
-    if (inString)
-      c == '\\' ? void(++i) : void(inString = c != '"');
-    else if (c == '"')
-      inString = true;
-    else if (c == '[' || c == '{')
-      depth += 1;
-    else if (c == ']' || c == '}')
-      depth -= 1;
-    if (depth > deepest)
-      return true;
-  }
-  return false;
-}
-
-// An error that is one line of text; the command line is to blame (exit code 2).
-static Error inputError(const Twine &message) {
-  return createStringError(inconvertibleErrorCode(), message);
-}
-
 Expected<ModelConfig> mlir::llamac::readModelConfig(StringRef path) {
-  auto buffer = MemoryBuffer::getFile(path, /*IsText=*/true);
-  if (!buffer)
-    return inputError(path + ": " + buffer.getError().message());
-  StringRef text = (*buffer)->getBuffer();
-  if (nestsTooDeep(text))
-    return inputError(path + ": expected a config.json, got brackets more than 64 deep");
-  Expected<json::Value> root = json::parse(text);
-  if (!root) {
-    std::string message;
-    handleAllErrors(root.takeError(), [&](const ErrorInfoBase &error) { message = error.message(); });
-    // "[LINE:COLUMN, byte=N]: MESSAGE"
-    auto [place, rest] = StringRef(message).split("]: ");
-    return inputError(path + ":" + place.drop_front().split(',').first + ": malformed JSON: " + rest);
-  }
-  const json::Object *object = root->getAsObject();
+  Expected<json::Object> object = readJsonFile(path, "a config.json");
   if (!object)
-    return inputError(path + ": expected a JSON object");
+    return object.takeError();
 
   std::string error;
-  Reader reader(path, "", *object, error);
+  JsonReader reader(path, "", *object, error);
   std::string type = reader.text("model_type", "");
   ModelConfig config;
   if (type == "llama") {
     config.text = readText(reader, /*isMllama=*/false);
   } else if (type == "mllama") {
-    Reader textReader = reader.members("text_config");
+    JsonReader textReader = reader.members("text_config");
     config.text = readText(textReader, /*isMllama=*/true);
     config.text.crossLayers = readCrossLayers(textReader, config.text.layers);
-    Reader visionReader = reader.members("vision_config");
+    JsonReader visionReader = reader.members("vision_config");
     config.vision = readVision(visionReader);
     StringRef field = reader.get("image_token_id") ? "image_token_id" : "image_token_index";
     config.vision->imageToken = reader.integer(
