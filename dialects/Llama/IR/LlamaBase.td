@@ -56,8 +56,11 @@ class Llama_ComputeOp<string mnemonic, list<Trait> traits = []>
   }];
 }
 
-// Traits of ops that do matrix work, and of forward ops.
+// Traits of ops that count no operations, of those that also do not move all of
+// their operands (views, rows of a table), of ops that do matrix work, and of
+// forward ops.
 def Llama_NoCost : DeclareOpInterfaceMethods<CostOpInterface>;
+def Llama_OwnBytes : DeclareOpInterfaceMethods<CostOpInterface, ["countBytes"]>;
 def Llama_Cost : DeclareOpInterfaceMethods<CostOpInterface, ["countOperations"]>;
 def Llama_Vjp : DeclareOpInterfaceMethods<DifferentiableOpInterface>;
 

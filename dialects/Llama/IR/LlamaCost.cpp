@@ -7,7 +7,8 @@
 //
 // The counting rule of CostOpInterface (llama3-vision specification D3): two
 // operations per multiplication of a product, all keys of every query, no credit
-// for masks, none for scores that the backward pass forms again.
+// for masks, none for scores that the backward pass forms again. Bytes are those
+// of operands and results, except where an op reads or writes a part of them.
 //
 //===----------------------------------------------------------------------===//
 #include "dialects/Llama/IR/Llama.h"
@@ -42,4 +43,30 @@ int64_t AttentionOp::countOperations() {
 // dO V^T, P^T dO, dS K and dS^T Q: 8 S T H D of each sample.
 int64_t AttentionGradOp::countOperations() {
   return 4 * productOperations(getQuery(), tensorOf(getKey()).getDimSize(1));
+}
+
+//===----------------------------------------------------------------------===//
+// Bytes
+//===----------------------------------------------------------------------===//
+
+int64_t SplitHeadsOp::countBytes() { return 0; }
+int64_t MergeHeadsOp::countBytes() { return 0; }
+int64_t ImagesToTokensOp::countBytes() { return 0; }
+int64_t TokensToImagesOp::countBytes() { return 0; }
+
+static int64_t bytesOf(Value value, int64_t elementBits) {
+  return tensorOf(value).getNumElements() * elementBits / 8;
+}
+
+// A row of the table is read and written for each id.
+int64_t EmbedOp::countBytes() {
+  int64_t bits = tensorOf(getTable()).getElementTypeBitWidth();
+  return bytesOf(getIds(), 64) + 2 * bytesOf(getResult(), bits);
+}
+
+// A row of cotangents is read for each id, a row of sums read and written.
+int64_t EmbedGradOp::countBytes() {
+  return bytesOf(getIds(), 64) +
+         bytesOf(getCotangent(), tensorOf(getCotangent()).getElementTypeBitWidth()) +
+         2 * bytesOf(getCotangent(), getAccumulation().getIntOrFloatBitWidth());
 }

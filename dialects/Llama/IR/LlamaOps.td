@@ -121,7 +121,7 @@ def ApplyOp : Llama_Op<"apply", [DeclareOpInterfaceMethods<SymbolUserOpInterface
 // Text: embedding, norms, linear layers
 //===----------------------------------------------------------------------===//
 
-def EmbedOp : Llama_ComputeOp<"embed", [Llama_Vjp, Llama_NoCost]> {
+def EmbedOp : Llama_ComputeOp<"embed", [Llama_Vjp, Llama_OwnBytes]> {
   let summary = "Look up the embedding of each token";
   let description = [{
     `result[.., c] = table[ids[..] - offset, c]` if `0 <= ids[..] - offset < V`, else 0: the
@@ -143,7 +143,7 @@ def EmbedOp : Llama_ComputeOp<"embed", [Llama_Vjp, Llama_NoCost]> {
   let results = (outs Llama_Tensor:$result);
 }
 
-def EmbedGradOp : Llama_ComputeOp<"embed_grad", [Llama_NoCost]> {
+def EmbedGradOp : Llama_ComputeOp<"embed_grad", [Llama_OwnBytes]> {
   let summary = "Sum the cotangents of each embedding row";
   let description = [{
     `result[r, c] = sum over tokens t with ids[t] = offset + r, ids[t] != padding_index, of
@@ -424,7 +424,7 @@ def RopeOp : Llama_ComputeOp<"rope", [Llama_Vjp, Llama_NoCost]> {
   let results = (outs Llama_Tensor:$result);
 }
 
-def SplitHeadsOp : Llama_ComputeOp<"split_heads", [Llama_Vjp, Llama_NoCost]> {
+def SplitHeadsOp : Llama_ComputeOp<"split_heads", [Llama_Vjp, Llama_OwnBytes]> {
   let summary = "View channels as heads";
   let description = [{
     `result[.., h, d] = input[.., h * head_size + d]`.
@@ -442,7 +442,7 @@ def SplitHeadsOp : Llama_ComputeOp<"split_heads", [Llama_Vjp, Llama_NoCost]> {
   let hasCanonicalizeMethod = 1;
 }
 
-def MergeHeadsOp : Llama_ComputeOp<"merge_heads", [Llama_Vjp, Llama_NoCost]> {
+def MergeHeadsOp : Llama_ComputeOp<"merge_heads", [Llama_Vjp, Llama_OwnBytes]> {
   let summary = "View heads as channels";
   let description = [{
     `result[.., h * D + d] = input[.., h, d]`.
@@ -934,7 +934,7 @@ def TapSplitOp : Llama_ComputeOp<"tap_split", [Llama_NoCost]> {
   let results = (outs Llama_Tensor:$final, Variadic<Llama_Tensor>:$parts);
 }
 
-def ImagesToTokensOp : Llama_ComputeOp<"images_to_tokens", [Llama_Vjp, Llama_NoCost]> {
+def ImagesToTokensOp : Llama_ComputeOp<"images_to_tokens", [Llama_Vjp, Llama_OwnBytes]> {
   let summary = "View the tokens of a sample's images as one sequence";
   let description = [{
     `result[b, m * N + j, c] = input[b * M + m, j, c]`; `like` [B, M] gives B and M.
@@ -952,7 +952,7 @@ def ImagesToTokensOp : Llama_ComputeOp<"images_to_tokens", [Llama_Vjp, Llama_NoC
   let results = (outs Llama_Tensor:$result);
 }
 
-def TokensToImagesOp : Llama_ComputeOp<"tokens_to_images", [Llama_NoCost]> {
+def TokensToImagesOp : Llama_ComputeOp<"tokens_to_images", [Llama_OwnBytes]> {
   let summary = "Transpose of llama.images_to_tokens";
   let description = [{
     `result[b * M + m, j, c] = input[b, m * N + j, c]`; `like` [B, M] gives B and M.
