@@ -35,6 +35,7 @@ import re
 import sys
 import tempfile
 
+from batch import NO_IMAGE, Sizes, batch_tensors, write_safetensors
 from run_case import Tensor, fail, read_safetensors, root_mean_square, run
 
 HERE = pathlib.Path(__file__).resolve().parent
@@ -362,16 +363,6 @@ def model_text(cases: list[Case]) -> str:
 # Weights and batches
 
 
-def write_safetensors(path: pathlib.Path, tensors: dict[str, tuple[str, list[int], bytes]]) -> None:
-    header, offset = {}, 0
-    for key, (dtype, shape, data) in tensors.items():
-        header[key] = {"dtype": dtype, "shape": shape, "data_offsets": [offset, offset + len(data)]}
-        offset += len(data)
-    text = json.dumps(header).encode()
-    text += b" " * (-len(text) % 8)
-    path.write_bytes(len(text).to_bytes(8, "little") + text + b"".join(data for _, _, data in tensors.values()))
-
-
 def draw_weights(cases: list[Case], generator: random.Random) -> dict[str, Tensor]:
     """Normal numbers of deviation 1; norms about 1, sums above 1, matrices such that rows of results stay of order 1."""
     weights = {HEAD: Tensor([V, C], array.array("d", (generator.gauss(0, 0.3) for _ in range(V * C))))}
@@ -383,34 +374,6 @@ def draw_weights(cases: list[Case], generator: random.Random) -> dict[str, Tenso
     return weights
 
 
-TILES_OF_ASPECT = [1, 1, 2, 3, 4, 2, 4, 3, 4]  # llama3-vision specification B3; 0 is a missing image
-
-
-def batch_tensors(generator: random.Random, real: list[tuple[int, int]], documents: list[int],
-                  images: list[list[tuple[int, int]]]) -> dict:
-    """Per sample: [begin, end) of the tokens that are no padding; where the second document starts; (aspect ratio id, first
-    row that sees the image, end of those rows) per image."""
-    ids = [generator.randrange(V + X) for _ in range(B * S)]
-    # A padding row on the left sees no key; the gradient through it is no derivative. Its label is the next token's.
-    labels = [generator.randrange(V) if real[i // S][0] < i % S < real[i // S][1] and i % 5 else -100 for i in range(B * S)]
-    mask = [int(real[i // S][0] <= i % S < real[i // S][1]) for i in range(B * S)]
-    integers = {"input_ids": ([B, S], ids), "labels": ([B, S], labels), "attention_mask": ([B, S], mask),
-                "document_ids": ([B, S], [int(i % S >= documents[i // S]) for i in range(B * S)])}
-    tensors = {}
-    if images:
-        aspects = [aspect for sample in images for aspect, _, _ in sample]
-        rows = lambda b, s, m: images[b][m][1] <= s < images[b][m][2]
-        integers |= {"aspect_ratio_ids": ([B, M], aspects),
-                     "aspect_ratio_mask": ([B, M, T], [int(t < TILES_OF_ASPECT[a]) for a in aspects for t in range(T)]),
-                     "cross_attention_mask": ([B, S, M, T], [
-                         int(rows(b, s, m) and t < TILES_OF_ASPECT[images[b][m][0]])
-                         for b in range(B) for s in range(S) for m in range(M) for t in range(T)])}
-        pixels = array.array("f", (generator.gauss(0, 1) for _ in range(math.prod(INPUTS["pixels"]))))
-        tensors["pixel_values"] = ("F32", INPUTS["pixels"], pixels.tobytes())
-    return tensors | {key: ("I64", shape, array.array("q", values).tobytes()) for key, (shape, values) in integers.items()}
-
-
-NO_IMAGE = (0, 0, 0)
 BATCHES = {  # real tokens, second document, images
     "right padding, two images": ([(0, S), (0, 17)], [10, 6], [[(2, 4, 12), (8, 12, S)], [(1, 5, S), (6, 5, S)]]),
     "left padding, missing images": ([(5, S), (0, S)], [S, 9], [[(3, 7, S), NO_IMAGE], [NO_IMAGE, NO_IMAGE]]),
@@ -531,7 +494,7 @@ def check_ops(llamac: str, folder: pathlib.Path, only: str | None) -> int:
     padding_rows = {"embed.table": PADDING_ID}
     for number, (name, description) in enumerate(BATCHES.items()):
         batch = folder / f"batch{number}.safetensors"
-        write_safetensors(batch, batch_tensors(generator, *description))
+        write_safetensors(batch, batch_tensors(generator, Sizes(B, S, M, T, TILE_SIZE, V, X), *description))
         program = Program(executable, weights, batch)
         gradients = program.gradients()
         checked = [HEAD]

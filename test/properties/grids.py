@@ -1,0 +1,341 @@
+#!/usr/bin/env python3
+# Part of llamac, under the Apache License v2.0 with LLVM Exceptions.
+# SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+"""Draws models, batches and ways to run them on a grid of ranks; each must train as one rank does.
+
+    grids.py --llamac build/bin/llamac --seeds 0-59            60 programs
+    grids.py --llamac build/bin/llamac --seeds 17 --keep DIR   one; everything stays in DIR
+
+A seed always gives the same draws. Drawn are: the grid (axes of 1 to 4 ranks, at most 16 in all), FSDP level, schedule,
+placement of the encoder, micro-batches, recompute, what trains, a small model with as many layers as it likes, batches with
+padding, documents, missing images and none. The program is compiled in f64 and makes two steps, as does that of one rank on
+the same global batch. Equal at 1e-10, in the sense of run_case.py, must be: losses, gradient norms, every gradient of the
+first step, every master after the second.
+
+A draw that llamac refuses (exit status 2 and one line `llamac: error: ...`) is printed and counted, and the seed goes on to
+its next draw. Any other failure, of the compiler too, is one. Needs nothing but Python.
+
+Exit status: 0 all equal, 1 some not, 2 wrong use.
+"""
+
+import argparse
+import array
+import dataclasses
+import json
+import math
+import pathlib
+import random
+import re
+import shlex
+import subprocess
+import sys
+import tempfile
+
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent / "numerics"))
+
+from batch import NO_IMAGE, Sizes, batch_tensors, write_safetensors  # noqa: E402
+from run_case import Comparison, Tensor, fail, read_safetensors, root_mean_square  # noqa: E402
+
+TOLERANCE = 1e-10
+STEPS, RATE = 2, 1e-2
+COMPILE_LIMIT, RUN_LIMIT = 300, 120  # seconds; what takes longer hangs
+MOST_DRAWS = 100  # of a seed, until one is not refused
+AXES = ["tp", "cp", "pp", "dp"]
+PATTERNS = ["*.layers.0.*", "*norm*", "*mlp.down_proj.weight,*lm_head.weight", "*embed_tokens*"]
+VISION_PATTERNS = ["vision_model.*", "*cross_attn*", "*.extra", "multi_modal_projector.*", "*gate*"]
+
+
+# ----------------------------------------------------------------------------------------------------------------------
+# Draws
+
+
+def draw_config(r: random.Random) -> dict:
+    heads, head_size = r.choice([2, 4, 8]), r.choice([4, 8])
+    vocabulary, layers = r.choice([48, 96]), r.randint(1, 9)
+    text = {"vocab_size": vocabulary, "hidden_size": heads * head_size, "intermediate_size": r.choice([24, 48]),
+            "num_hidden_layers": layers, "num_attention_heads": heads,
+            "num_key_value_heads": r.choice([n for n in (1, 2, 4, 8) if heads % n == 0]), "hidden_act": "silu",
+            "rms_norm_eps": 1e-5, "rope_theta": 10000.0, "max_position_embeddings": 512, "tie_word_embeddings": False,
+            "bos_token_id": 0, "eos_token_id": 1, "pad_token_id": 2}
+    if r.random() < 0.25:
+        text["tie_word_embeddings"] = r.random() < 0.3
+        return {"architectures": ["LlamaForCausalLM"], "model_type": "llama"} | text
+    vision_heads, vision_layers, patch = r.choice([2, 4]), r.randint(1, 3), 2
+    taps = sorted(r.sample(range(vision_layers), r.randint(1, vision_layers)))
+    width = vision_heads * 4
+    vision = {"hidden_size": width, "hidden_act": "gelu", "num_hidden_layers": vision_layers,
+              "num_global_layers": r.choice([0, 1, 2]), "attention_heads": vision_heads, "intermediate_size": 24,
+              "patch_size": patch, "image_size": patch * r.randint(1, 3), "max_num_tiles": 4, "norm_eps": 1e-5,
+              "vision_output_dim": width * (1 + len(taps)), "intermediate_layers_indices": taps}
+    crosses = sorted(r.sample(range(layers), r.randint(1, (layers + 2) // 3)))
+    return {"architectures": ["MllamaForConditionalGeneration"], "model_type": "mllama", "image_token_index": vocabulary,
+            "text_config": {"model_type": "mllama_text_model", "cross_attention_layers": crosses} | text,
+            "vision_config": vision}
+
+
+def draw_grid(r: random.Random, most_ranks: int) -> dict[str, int]:
+    while True:
+        grid = {axis: r.choice([1, 1, 2, 2, 3, 4]) for axis in AXES}
+        if math.prod(grid.values()) <= most_ranks:
+            return grid
+
+
+@dataclasses.dataclass
+class Draw:
+    config: dict
+    grid: dict[str, int]
+    batch: int  # samples of a micro-batch
+    micro_batches: int
+    text_length: int
+    images: int  # per sample
+    model_options: list[str]  # of llamac compile, which both programs share
+    options: list[str]  # of the program on the grid
+
+    @property
+    def samples(self) -> int:
+        return self.batch * self.micro_batches * self.grid["dp"]
+
+    def compile_command(self, llamac: str, config: pathlib.Path, executable: pathlib.Path, on_grid: bool) -> list[str]:
+        micro_batches = self.micro_batches * (1 if on_grid else self.grid["dp"])
+        command = [llamac, "compile", str(config), "--precision=f64", f"--batch={self.batch}",
+                   f"--micro-batches={micro_batches}", f"--text-length={self.text_length}", f"--images={self.images}",
+                   *self.model_options]
+        if on_grid:
+            command += ["--grid=" + ",".join(f"{axis}={size}" for axis, size in self.grid.items()), *self.options]
+        return command + ["-o", str(executable)]
+
+
+def draw_schedule(r: random.Random, grid: dict[str, int]) -> tuple[list[str], int]:
+    """Options, and micro-batches that suit them (fewer than stages too)."""
+    pp = grid["pp"]
+    micro_batches = r.choice([1, 2, 3, 4, 5, pp, 2 * pp])
+    if pp == 1:
+        return [], micro_batches
+    kind = r.choice(["1f1b", "gpipe", "interleaved", "zero-bubble"])
+    if kind != "interleaved":
+        return [f"--schedule={kind}"], micro_batches
+    options = ["--schedule=interleaved", f"--virtual-stages={r.choice([2, 2, 3])}"]
+    consecutive = pp
+    if r.random() < 0.4:
+        consecutive = r.choice([pp, pp + 1, 2 * pp])
+        options.append(f"--consecutive={consecutive}")
+    return options, consecutive * r.randint(1, 2) + r.choice([0, 0, pp])
+
+
+def draw_encoder(r: random.Random, grid: dict[str, int]) -> list[str]:
+    options = []
+    if r.random() < 0.2 and grid["pp"] > 1:
+        return ["--encoder=first-stage"]
+    if r.random() < 0.7:
+        options.append(f"--encoder-shard={r.choice(['images', 'tokens'])}")
+    axes = [axis for axis in ("tp", "cp", "pp") if grid[axis] > 1]
+    if axes and r.random() < 0.5:
+        options.append("--encoder-axes=" + ",".join(axis for axis in axes if r.random() < 0.6 or axis == axes[-1]))
+    if r.random() < 0.4:
+        options.append(f"--encoder-group={r.randint(1, 4)}")
+    return options
+
+
+def draw(r: random.Random, most_ranks: int) -> Draw:
+    config, grid = draw_config(r), draw_grid(r, most_ranks)
+    is_vision = config["model_type"] == "mllama"
+    options, micro_batches = draw_schedule(r, grid)
+    if grid["dp"] > 1:
+        options.append(f"--fsdp={r.choice(['none', 'optimizer', 'gradients', 'parameters'])}")
+    if is_vision and math.prod(grid.values()) > 1:
+        options += draw_encoder(r, grid)
+    if (recompute := r.choice(["none", "none", "selective", "full"])) != "none":
+        options.append(f"--recompute={recompute}")
+    model_options = []
+    if is_vision and r.random() < 0.3:
+        model_options += [f"--feature-taps={r.choice(['input', 'output'])}", f"--row-mask={r.choice(['both', 'ffn'])}"]
+    if r.random() < 0.5:
+        choices = PATTERNS + (3 * ["adapter"] + ["adapter-without-rows"] + VISION_PATTERNS if is_vision else [])
+        trainable = r.choice(choices)
+        if config.get("tie_word_embeddings"):
+            trainable = trainable.removesuffix(",*lm_head.weight")
+        model_options.append(f"--trainable={trainable}")
+    # Mostly lengths that the tokens' axes divide; now and then any.
+    step = 2 * grid["cp"] * grid["tp"]
+    length = r.randint(1, 24) if r.random() < 0.1 else step * r.randint(1, max(1, 24 // step))
+    return Draw(config, grid, r.choice([1, 1, 2, 3]), micro_batches, length, r.choice([1, 1, 2]) if is_vision else 0,
+                model_options, options)
+
+
+def draw_batch(r: random.Random, draw: Draw) -> dict:
+    """Padding on either side or none, one or two documents, images seen from some row on, missing images."""
+    text = draw.config.get("text_config", draw.config)
+    is_vision, S = "vision_config" in draw.config, draw.text_length
+    sizes = Sizes(draw.samples, S, draw.images, 4, draw.config["vision_config"]["image_size"] if is_vision else 0,
+                  text["vocab_size"], 8 if is_vision else 0)
+    has_images = is_vision and r.random() < 0.85
+    side, real, documents, images = r.choice(["left", "right", "none"]), [], [], []
+    for _ in range(draw.samples):
+        count = S if side == "none" else r.randint(1, S)
+        real.append((S - count, S) if side == "left" else (0, count))
+        documents.append(r.choice([S, r.randint(1, S)]))
+        starts = sorted(r.randint(0, S) for _ in range(draw.images)) + [S]
+        images.append([NO_IMAGE if r.random() < 0.2 else (r.randint(1, 8), begin, end)
+                       for begin, end in zip(starts, starts[1:])])
+    return batch_tensors(r, sizes, real, documents, images if has_images else [])
+
+
+def draw_weights(r: random.Random, model: str) -> dict[str, tuple[str, list[int], bytes]]:
+    """Of the parameters that a model graph declares, under their checkpoint keys: normal numbers; norms about 1; gates that
+    are open, so that every gradient counts."""
+    parts: dict[str, list[tuple[int, list[int], array.array]]] = {}
+    for line in model.splitlines():
+        found = re.match(r'\s*llama\.parameter @"?([^" ]+)"? : tensor<([\dx]+)xf\d+> \{(.*)\}', line)
+        if not found:
+            continue
+        name, shape, attributes = found[1], [int(size) for size in found[2].split("x")], found[3]
+        spread = {"ones": (1, 0.1), "zeros": (0, 0.1), "gate": (0.8, 0.2)}.get(
+            re.search(r"initializer<(\w+)>", attributes)[1], (0, 0.2))
+        values = array.array("d", (r.gauss(*spread) for _ in range(math.prod(shape))))
+        if seen := re.search(r"checkpoint_shape = array<i64: ([\d, ]+)>", attributes):
+            shape = [int(size) for size in seen[1].split(",")]
+        key = seen[1] if (seen := re.search(r'key = "([^"]+)"', attributes)) else name
+        row = int(seen[1]) if (seen := re.search(r"row_begin = (\d+)", attributes)) else 0
+        parts.setdefault(key, []).append((row, shape, values))
+    weights = {}
+    for key, pieces in parts.items():
+        pieces.sort(key=lambda piece: piece[0])
+        shape = [sum(shape[0] for _, shape, _ in pieces)] + pieces[0][1][1:]
+        weights[key] = ("F64", shape, b"".join(values.tobytes() for _, _, values in pieces))
+    return weights
+
+
+# ----------------------------------------------------------------------------------------------------------------------
+# Runs
+
+
+class Failure(Exception):
+    pass
+
+
+def execute(command: list[str], limit: int) -> subprocess.CompletedProcess:
+    try:
+        return subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, timeout=limit)
+    except subprocess.TimeoutExpired:
+        raise Failure(f"not done after {limit} s: {shlex.join(command)}") from None
+
+
+def expect_success(result: subprocess.CompletedProcess) -> str:
+    if result.returncode != 0:
+        raise Failure(f"exit status {result.returncode} of {shlex.join(result.args)}\n{result.stdout}{result.stderr}")
+    return result.stdout
+
+
+def refusal(result: subprocess.CompletedProcess) -> str | None:
+    """The message of a compiler that refuses its options or the sizes."""
+    lines = result.stderr.splitlines()
+    if result.returncode == 2 and lines and all(line.startswith(("llamac: error: ", "llamac: note: ")) for line in lines):
+        return lines[0].removeprefix("llamac: error: ")
+    return None
+
+
+class Steps:
+    """What two steps of an executable give."""
+
+    def __init__(self, executable: pathlib.Path, folder: pathlib.Path):
+        name = executable.name
+        self.command = [str(executable), "step", f"--weights={folder / 'weights.safetensors'}",
+                        f"--batch={folder / 'batch.safetensors'}", f"--steps={STEPS}", f"--learning-rate={RATE}",
+                        f"--gradients={folder / name}.gradients", f"--updated={folder / name}.updated", "--threads=1"]
+        output = expect_success(execute(self.command, RUN_LIMIT))
+        self.lines = [json.loads(line) for line in output.splitlines() if line.startswith("{")]
+        self.gradients = read_safetensors(pathlib.Path(f"{folder / name}.gradients"))
+        self.masters = read_safetensors(pathlib.Path(f"{folder / name}.updated"))
+
+
+def compare(got: Steps, want: Steps) -> Comparison:
+    comparison = Comparison()
+    if len(got.lines) != STEPS or len(want.lines) != STEPS:
+        raise Failure(f"expected {STEPS} lines of JSON, got {len(got.lines)} and, of one rank, {len(want.lines)}")
+    for step, (mine, wanted) in enumerate(zip(got.lines, want.lines)):
+        for field in ("loss", "tokens", "gradient_norm"):
+            comparison.number(f"{field} of step {step}", mine.get(field), wanted[field], TOLERANCE * abs(wanted[field]))
+    for kind, mine, wanted in (("gradient", got.gradients, want.gradients), ("master", got.masters, want.masters)):
+        for key in mine.keys() - wanted.keys():
+            comparison.failures.append(f"{kind} {key}: not expected, one rank has none")
+        rms = root_mean_square(list(wanted.values()))
+        for key, tensor in wanted.items():
+            if comparison.pair(f"{kind} {key}", mine.get(key), tensor):
+                limit = TOLERANCE * max(tensor.norm(), rms * math.sqrt(len(tensor.values)))
+                comparison.check(f"{kind} {key}", math.dist(mine[key].values, tensor.values), limit,
+                                 f"; norm {tensor.norm():.3g}")
+    return comparison
+
+
+@dataclasses.dataclass
+class Outcome:
+    passed: bool
+    refused: int
+
+
+def run_seed(seed: int, arguments: argparse.Namespace, folder: pathlib.Path) -> Outcome:
+    r, refused, commands = random.Random(seed), 0, []
+    folder.mkdir(parents=True, exist_ok=True)
+    config = folder / "config.json"
+    try:
+        for _ in range(MOST_DRAWS):
+            drawn = draw(random.Random(r.getrandbits(64)), arguments.most_ranks)
+            config.write_text(json.dumps(drawn.config))
+            commands = [drawn.compile_command(arguments.llamac, config, folder / "grid", on_grid=True)]
+            result = execute(commands[0], COMPILE_LIMIT)
+            if (message := refusal(result)) is None:
+                break
+            refused += 1
+            print(f"     seed {seed}: refused: {message}", flush=True)
+        else:
+            raise Failure(f"all of {MOST_DRAWS} draws were refused")
+        expect_success(result)
+        commands.append(drawn.compile_command(arguments.llamac, config, folder / "one", on_grid=False))
+        expect_success(execute(commands[1], COMPILE_LIMIT))
+        model = expect_success(execute([arguments.llamac, "import", str(config), "-o", "-"], COMPILE_LIMIT))
+        write_safetensors(folder / "weights.safetensors", draw_weights(r, model))
+        write_safetensors(folder / "batch.safetensors", draw_batch(r, drawn))
+        want = Steps(folder / "one", folder)
+        commands.append(want.command)
+        got = Steps(folder / "grid", folder)
+        commands.append(got.command)
+        comparison = compare(got, want)
+        failures = comparison.failures
+    except Failure as failure:
+        failures = [str(failure)]
+    ranks = "x".join(str(drawn.grid[axis]) for axis in AXES)
+    share = f"{100 * comparison.nearest[0]:.2g} % of the limit" if not failures else "seed to repeat: " + str(seed)
+    print(f"{'FAIL' if failures else 'ok  '} seed {seed}: tp x cp x pp x dp {ranks}, {drawn.config['model_type']}, "
+          f"{drawn.micro_batches} x {drawn.batch} x {drawn.text_length} tokens, {drawn.images} images, "
+          f"{' '.join(drawn.model_options + drawn.options) or 'no options'}; {share}", flush=True)
+    if failures:
+        print("\n".join("  " + failure for failure in failures[:20]))
+        print("\n".join("  " + shlex.join(command) for command in commands), flush=True)
+    return Outcome(not failures, refused)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--llamac", required=True, help="the compiler")
+    parser.add_argument("--seeds", required=True, help="FIRST-LAST or one")
+    parser.add_argument("--most-ranks", type=int, default=16, help="largest grid (16)")
+    parser.add_argument("--keep", type=pathlib.Path, help="folder to leave everything in; default temporary")
+    arguments = parser.parse_args()
+    if not re.fullmatch(r"\d+(-\d+)?", arguments.seeds):
+        fail(f"--seeds={arguments.seeds}: expected FIRST-LAST or one number")
+    if arguments.most_ranks < 1:
+        fail(f"--most-ranks={arguments.most_ranks}: expected at least 1")
+    first, _, last = arguments.seeds.partition("-")
+    failed, refused = [], 0
+    for seed in range(int(first), int(last or first) + 1):
+        with tempfile.TemporaryDirectory() as temporary:
+            outcome = run_seed(seed, arguments, arguments.keep / str(seed) if arguments.keep else pathlib.Path(temporary))
+        refused += outcome.refused
+        if not outcome.passed:
+            failed.append(seed)
+    print(f"{len(failed)} failed{': ' + str(failed) if failed else ''}; {refused} draws were refused")
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
