@@ -8,6 +8,7 @@
 
 #include "dialects/Llama/IR/Llama.h"
 
+#include "mlir/Dialect/Shard/IR/ShardOps.h"
 #include "llvm/ADT/DenseSet.h"
 #include "llvm/ADT/StringMap.h"
 
@@ -58,8 +59,35 @@ static double efficiencyOf(Operation *op, const Machine &machine) {
   return machine.efficiency.gemm;
 }
 
+// Of a collective over axes of the module's grid; `whole`: bytes of the whole tensor.
+template <typename Op>
+static double collectiveSeconds(Op op, const Machine &machine, double whole) {
+  auto grid = SymbolTable::lookupNearestSymbolFrom<shard::GridOp>(op, op.getGridAttr());
+  ArrayRef<int64_t> shape = grid.getShape();
+  int64_t ranks = 1, stride = 1;
+  for (int16_t axis : op.getGridAxes())
+    ranks *= shape[axis];
+  // The innermost of its axes says how far apart neighbours are.
+  int16_t innermost = *llvm::max_element(op.getGridAxes());
+  for (size_t axis = innermost + 1; axis < shape.size(); ++axis)
+    stride *= shape[axis];
+  return machine.collectiveSeconds(ranks, stride, whole);
+}
+
+static double collectiveSeconds(Operation *op, const Machine &machine) {
+  if (auto gather = dyn_cast<shard::AllGatherOp>(op))
+    return collectiveSeconds(gather, machine, bytesOf(gather.getType()));
+  if (auto scatter = dyn_cast<shard::ReduceScatterOp>(op))
+    return collectiveSeconds(scatter, machine, bytesOf(scatter.getInput().getType()));
+  if (auto reduce = dyn_cast<shard::AllReduceOp>(op))
+    return 2 * collectiveSeconds(reduce, machine, bytesOf(reduce.getType()));
+  return 0;
+}
+
 double llamac::blockSeconds(func::FuncOp block, const Machine &machine, CostRule rule) {
   double seconds = 0;
+  if (rule == CostRule::Roofline)
+    block.walk([&](Operation *op) { seconds += collectiveSeconds(op, machine); });
   block.walk([&](CostOpInterface op) {
     double operations = op.countOperations();
     double peak =

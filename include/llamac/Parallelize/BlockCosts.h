@@ -23,7 +23,8 @@ namespace mlir::llamac {
 /// What takes time.
 enum class CostRule {
   Operations, ///< floating-point operations at the peak rate, nothing else
-  Roofline,   ///< of each op the longer of its operations and its bytes, and its launch
+  Roofline,   ///< of each op the longer of its operations and its bytes, and its launch;
+              ///< collectives
 };
 
 /// Seconds of one application of `block`, whose tensors have the (static) shapes of
@@ -32,7 +33,8 @@ enum class CostRule {
 /// by CostOpInterface; no op is fused with another, except that views are free and
 /// that a sum into a buffer (`llama.in_place`) is part of the op that makes the
 /// summand. Attention counts every key, so a causal mask over long texts costs too
-/// much. Collectives in the block take no time here.
+/// much. A `shard` collective costs Machine::collectiveSeconds, and nothing runs beside
+/// it.
 double blockSeconds(func::FuncOp block, const Machine &machine, CostRule rule);
 
 /// One application of a block in the model, forward and backward.

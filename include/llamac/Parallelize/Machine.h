@@ -54,6 +54,13 @@ struct Machine {
   const plan::Link &link(int64_t from, int64_t to) const {
     return from / gpusPerServer == to / gpusPerServer ? insideServer : betweenServers;
   }
+  /// Seconds of an all-gather or reduce-scatter of `ranks` GPUs, `stride` apart: each
+  /// sends its part of `bytes` (of the whole tensor) to all others. An all-reduce is
+  /// one of both. Source: bus bandwidth as nccl-tests define it.
+  double collectiveSeconds(int64_t ranks, int64_t stride, double bytes) const {
+    const plan::Link &link = ranks * stride <= gpusPerServer ? insideServer : betweenServers;
+    return ranks == 1 ? 0 : link.latency + bytes * (ranks - 1) / ranks / link.bytesPerSecond;
+  }
   /// Speed of a GPU. Servers past the end of the list have speed 1.
   double speed(int64_t gpu) const {
     size_t server = gpu / gpusPerServer;

@@ -5,8 +5,8 @@
 //
 //===----------------------------------------------------------------------===//
 //
-// Makes the training graph of a built-in model, takes the cost of every block from
-// it, and prints
+// Makes the training graph of a built-in model, gives each rank of a tp group its part
+// of it, takes the cost of every block from that, and prints
 //   partition   how the best cut into stages looks, by number of stages
 //   balance     what it is worth to put the encoder on all stages
 // docs/stages.md holds the tables and the command lines. --check fails if one of the
@@ -17,8 +17,11 @@
 #include "llamac/Import/BuildModel.h"
 #include "llamac/Import/ModelConfig.h"
 #include "llamac/Parallelize/BlockCosts.h"
+#include "llamac/Parallelize/Passes.h"
 
+#include "dialects/Dist/IR/Dist.h"
 #include "dialects/Llama/IR/Llama.h"
+#include "mlir/Dialect/Shard/IR/ShardDialect.h"
 
 #include "llvm/Support/CommandLine.h"
 #include "llvm/Support/Format.h"
@@ -55,7 +58,7 @@ cl::opt<CostRule> rule("rule", cl::init(CostRule::Operations), cl::desc("what ta
                        cl::cat(category));
 cl::opt<std::string> machineName("machine", cl::init("h100-sxm"),
                                  cl::desc("preset or FILE.json (h100-sxm)"), cl::cat(category));
-cl::opt<int> tp("tp", cl::init(8), cl::desc("ranks that share each block's work (8)"),
+cl::opt<int> tp("tp", cl::init(8), cl::desc("ranks of a stage, by tensor and sequence (8)"),
                 cl::cat(category));
 cl::opt<std::string> table("table", cl::init("both"), cl::desc("partition, balance or both"),
                            cl::cat(category));
@@ -76,7 +79,7 @@ void expect(bool holds, const llvm::Twine &promise) {
   std::exit(2);
 }
 
-// The training graph that `llamac compile` makes.
+// The training graph that `llamac compile` makes, in the shapes of a rank.
 OwningOpRef<ModuleOp> trainingGraph(MLIRContext &context, const ModelConfig &config) {
   OwningOpRef<ModuleOp> module = buildModel(config, &context);
   CompileOptions options;
@@ -86,6 +89,10 @@ OwningOpRef<ModuleOp> trainingGraph(MLIRContext &context, const ModelConfig &con
   options.trainable = trainable;
   PassManager passes(&context);
   buildPipeline(passes, options, Step::Import, Step::Train);
+  ShardPassOptions sharding;
+  sharding.grid = "tp=" + std::to_string(tp);
+  passes.addPass(createShardPass(sharding));
+  passes.addPass(createLocalizePass());
   if (failed(passes.run(*module)))
     fail("the training graph of " + model + " could not be made");
   return module;
@@ -141,10 +148,9 @@ void printPartition(const plan::BalanceModel &costs, int count) {
     slowest = std::max(slowest, seconds);
   }
   int paper = paperStages(problem, *partition);
-  llvm::outs() << llvm::format("%d stages: slowest / mean %.4f, at best %.4f; layers cut by number "
+  llvm::outs() << llvm::format("%d stages: slowest / mean %.4f; layers cut by number "
                                "%.4f; %d stages of 4 self + 1 cross\n",
-                               count, partition->largest / mean, partition->lowerBound / mean,
-                               slowest / mean, paper);
+                               count, partition->largest / mean, slowest / mean, paper);
   for (size_t s = 0; s < size_t(count);) {
     std::string text = plan::describeStage(problem, *partition, s);
     size_t end = s + 1;
@@ -154,7 +160,8 @@ void printPartition(const plan::BalanceModel &costs, int count) {
                  << llvm::format(" (%.4f of the mean)\n", partition->seconds[s] / mean);
     s = end;
   }
-  expect(count != 32 || paper >= 28, "on 32 stages at least 28 have 4 self + 1 cross");
+  if (count == 32 && trainable != "adapter-without-rows")
+    expect(paper >= 28, "on 32 stages at least 28 have 4 self + 1 cross");
   expect(partition->largest <= slowest * (1 + 1e-12), "no cut by number is better");
 }
 
@@ -242,20 +249,17 @@ int main(int argc, char **argv) {
     fail(llvm::toString(machine.takeError()));
 
   DialectRegistry registry;
-  registry.insert<llama::LlamaDialect>();
+  registry.insert<dist::DistDialect, llama::LlamaDialect, mlir::shard::ShardDialect>();
   MLIRContext context(registry, MLIRContext::Threading::DISABLED);
   OwningOpRef<ModuleOp> module = trainingGraph(context, *config);
-  // A rank has 1/tp of a block's work, but every launch.
-  Machine whole = *machine;
-  whole.launchSeconds *= tp;
-  FailureOr<std::vector<ApplicationCost>> applications = applicationCosts(*module, whole, rule);
+  FailureOr<std::vector<ApplicationCost>> applications = applicationCosts(*module, *machine, rule);
   if (failed(applications))
     return 2;
-  for (ApplicationCost &application : *applications)
-    for (double *seconds : {&application.cost.forward, &application.cost.backwardInput,
-                            &application.cost.backwardWeight})
-      *seconds /= tp;
   plan::BalanceModel costs = balanceModel(*applications);
+  // The images are shared out to all ranks, those of tp too.
+  for (double *seconds :
+       {&costs.encoder.forward, &costs.encoder.backwardInput, &costs.encoder.backwardWeight})
+    *seconds /= tp;
 
   if (table != "balance")
     for (int count : stages)

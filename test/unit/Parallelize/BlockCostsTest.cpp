@@ -12,6 +12,7 @@
 #include "llamac/Train/Passes.h"
 
 #include "dialects/Llama/IR/Llama.h"
+#include "mlir/Dialect/Shard/IR/ShardDialect.h"
 #include "mlir/Parser/Parser.h"
 
 #include <gtest/gtest.h>
@@ -22,18 +23,22 @@ using namespace mlir::llamac;
 namespace {
 
 // 100 operations and 10 bytes a second, half of that reached; a launch takes 1000 s.
+// Servers of 4, 8 bytes a second between two GPUs of one, 1 between others.
 Machine slowMachine() {
   Machine machine = *findMachine("cpu");
   machine.peak = {100, 100, 100};
   machine.memoryBandwidth = 10;
   machine.launchSeconds = 1000;
   machine.efficiency = {0.5, 0.5, 0.25, 0.5};
+  machine.gpusPerServer = 4;
+  machine.insideServer = {3, 8};
+  machine.betweenServers = {30, 1};
   return machine;
 }
 
 double seconds(const std::string &block, CostRule rule) {
   MLIRContext context(MLIRContext::Threading::DISABLED);
-  context.loadDialect<llama::LlamaDialect>();
+  context.loadDialect<llama::LlamaDialect, mlir::shard::ShardDialect>();
   auto module = parseSourceString<ModuleOp>(block, &context);
   EXPECT_TRUE(module);
   return module ? blockSeconds(*module->getOps<func::FuncOp>().begin(), slowMachine(), rule) : 0;
@@ -77,6 +82,21 @@ TEST(BlockCosts, AnEmbeddingTouchesTheRowsOfItsTokens) {
     })mlir",
                            CostRule::Roofline),
                    (3 * 48 + 24) / 5. + 1000);
+}
+
+// Of 64 bytes each of four ranks sends its quarter to three others; of two ranks in
+// different servers half to one.
+TEST(BlockCosts, CollectivesTakeTheTimeOfTheirLinks) {
+  const std::string blocks = R"mlir(
+    shard.grid @grid(shape = 2x4)
+    func.func private @collectives(%x: tensor<4xf32>, %y: tensor<16xf32>) -> tensor<8xf32> {
+      %0 = shard.all_gather %x on @grid grid_axes = [1] gather_axis = 0 : tensor<4xf32> -> tensor<16xf32>
+      %1 = shard.all_reduce %y on @grid grid_axes = [1] : tensor<16xf32> -> tensor<16xf32>
+      %2 = shard.reduce_scatter %y on @grid grid_axes = [0] scatter_axis = 0 : tensor<16xf32> -> tensor<8xf32>
+      return %2 : tensor<8xf32>
+    })mlir";
+  EXPECT_DOUBLE_EQ(seconds(blocks, CostRule::Roofline), 3 * (3 + 48 / 8.) + (30 + 32));
+  EXPECT_EQ(seconds(blocks, CostRule::Operations), 0);
 }
 
 //===----------------------------------------------------------------------===//
