@@ -13,6 +13,8 @@ packages=(
   # what an executable uses: matrix products, then JSON, tokenizer, images
   libdnnl-dev libopenblas0-openmp nlohmann-json3-dev libpcre2-dev libpng-dev
   libjpeg62-turbo-dev zlib1g-dev
+  # ranks as processes
+  libopenmpi-dev openmpi-bin
   # tests and the demonstration's data
   libgtest-dev libgmock-dev iso-flags-png-320x240 iso-codes
 )

@@ -71,8 +71,7 @@ Captions::Captions(const Program &program, const Arguments &arguments)
 
 ModelInputs Captions::makeInputs(std::vector<Sample> samples) const {
   size_t real = samples.size();
-  while (samples.size() % program.batch != 0)
-    samples.push_back(samples.back());
+  samples.resize(roundUpSamples(program, real), samples.back());
   BatchShape shape = batchShape(program, samples.size());
   Batch batch = makeCaptionBatch(samples, *preprocessing.tokenizer,
                                  preprocessing.pipeline.get(), shape,

@@ -53,13 +53,11 @@ static void syncToDisk(const fs::path &path) {
                   ": cannot be written: " + std::strerror(cause));
 }
 
-// The three tensors that an update of `p` reads and writes.
-static std::vector<std::pair<std::string, Address>>
-optimizerParts(const Parameter &p) {
-  return {{"master." + p.name, *p.master},
-          {"moment1." + p.name, *p.moment1},
-          {"moment2." + p.name, *p.moment2}};
-}
+// The tensors that an update of a parameter reads and writes.
+static constexpr std::pair<const char *, Held> optimizerParts[] = {
+    {"master.", Held::Master},
+    {"moment1.", Held::Moment1},
+    {"moment2.", Held::Moment2}};
 
 static std::vector<int64_t> rowsShape(const Parameter &p) {
   std::vector<int64_t> shape = p.checkpointShape;
@@ -82,7 +80,7 @@ std::optional<std::string> Checkpoints::newest() const {
   return found.empty() ? std::nullopt : std::optional(found.back().string());
 }
 
-void Checkpoints::save(const Rank &rank, const Weights &weights,
+void Checkpoints::save(const Ranks &ranks, const Weights &weights,
                        const TrainingState &state) const try {
   std::string digits = std::to_string(state.step);
   fs::path path =
@@ -93,19 +91,25 @@ void Checkpoints::save(const Rank &rank, const Weights &weights,
   fs::remove_all(unfinished);
   fs::create_directory(unfinished);
 
-  weights.write(unfinished / "model.safetensors", rank, Weights::Kind::Storage);
+  weights.write(unfinished / "model.safetensors", ranks, Weights::Kind::Storage);
   std::vector<TensorToWrite> tensors;
-  DType type = dtypeOf(rank.program().masterType());
-  for (const Parameter &p : rank.stage().parameters)
+  LlrtType type = ranks.program().masterType();
+  for (const Weights::Placed &placed : weights.parameters()) {
+    const Parameter &p = *placed.parameter;
     if (p.trainable)
-      for (const auto &[name, address] : optimizerParts(p))
-        tensors.push_back({name, type, rowsShape(p), rank.at<void>(address)});
+      for (auto [name, held] : optimizerParts)
+        tensors.push_back({name + p.name, dtypeOf(type), rowsShape(p), nullptr,
+                           [&ranks, &placed, held = held,
+                            type](std::byte *to) {
+                             readWhole(ranks, placed, held, type, to);
+                           }});
+  }
   writeSafeTensors(unfinished / "optimizer.safetensors", tensors);
   nlohmann::ordered_json json = {{"version", 1},
                                  {"step", state.step},
                                  {"place", state.place.toJson()},
                                  {"options", state.options},
-                                 {"program", rank.program().model.hash}};
+                                 {"program", ranks.program().model.hash}};
   std::ofstream file(unfinished / "state.json");
   file << json.dump(2) << "\n";
   file.close();
@@ -132,29 +136,38 @@ void Checkpoints::save(const Rank &rank, const Weights &weights,
                 cause.what());
 }
 
-static void loadOptimizer(const std::string &file, const Rank &rank) {
+static void loadOptimizer(const std::string &file, Ranks &ranks,
+                          const Weights &weights) {
   SafeTensors tensors(file);
-  DType type = dtypeOf(rank.program().masterType());
+  DType type = dtypeOf(ranks.program().masterType());
   size_t expected = 0;
-  for (const Parameter &p : rank.stage().parameters) {
+  for (const Weights::Placed &placed : weights.parameters()) {
+    const Parameter &p = *placed.parameter;
     if (!p.trainable)
       continue;
-    for (const auto &[name, address] : optimizerParts(p)) {
+    for (auto [prefix, held] : optimizerParts) {
+      std::string name = prefix + p.name;
       const TensorView &view = tensors.at(name);
       if (view.dtype != type || view.shape != rowsShape(p))
         fail(file, ": tensor '", name, "': expected ", dtypeName(type), " ",
              shapeText(rowsShape(p)), ", got ", dtypeName(view.dtype), " ",
              shapeText(view.shape));
-      std::memcpy(rank.at<void>(address), view.data, view.bytes);
       ++expected;
     }
   }
   if (tensors.tensors().size() != expected)
     fail(file, ": expected ", expected, " tensors, got ",
          tensors.tensors().size(), ": other parameters were trained");
+  ranks.each([&](Rank &rank) {
+    for (const Parameter &p : rank.stage().parameters)
+      if (p.trainable)
+        for (auto [prefix, held] : optimizerParts)
+          takePart(rank, p, held, tensors.at(prefix + p.name),
+                   file + ": tensor '" + prefix + p.name + "'");
+  });
 }
 
-TrainingState llrt::loadCheckpoint(const std::string &path, const Rank &rank,
+TrainingState llrt::loadCheckpoint(const std::string &path, Ranks &ranks,
                                    Weights &weights,
                                    const nlohmann::ordered_json &options) {
   std::string file = path + "/state.json";
@@ -185,7 +198,7 @@ TrainingState llrt::loadCheckpoint(const std::string &path, const Rank &rank,
              ", as this run has it, got ", got.dump());
     }
   state.options = options;
-  weights.load(rank, SafeTensors(path + "/model.safetensors"));
-  loadOptimizer(path + "/optimizer.safetensors", rank);
+  weights.load(ranks, SafeTensors(path + "/model.safetensors"));
+  loadOptimizer(path + "/optimizer.safetensors", ranks, weights);
   return state;
 }

@@ -12,6 +12,8 @@
 //                                            trainable parameter P, f32 (f64)
 //                     state.json             step, place in the data, options
 //
+// All tensors are whole: a checkpoint does not depend on the grid.
+//
 // A checkpoint is written as `step-00000100.tmp` and takes its name when all of
 // it is safely on the disk. So a folder without `.tmp` is complete, whenever
 // the process was killed.
@@ -44,8 +46,9 @@ public:
   std::optional<std::string> newest() const;
 
   // Writes the checkpoint of `state` and removes the oldest ones, and what
-  // interrupted runs left. Throws Failure if it cannot be written.
-  void save(const Rank &rank, const Weights &weights,
+  // interrupted runs left. Throws Failure if it cannot be written. Within
+  // `atRoot`.
+  void save(const Ranks &ranks, const Weights &weights,
             const TrainingState &state) const;
 
 private:
@@ -53,10 +56,10 @@ private:
   int64_t keep;
 };
 
-// Fills the rank from the checkpoint `path` and returns where it was. Throws
+// Fills all ranks from the checkpoint `path` and returns where it was. Throws
 // Error if a file of it is missing or broken, or if the options in it are not
 // `options`.
-TrainingState loadCheckpoint(const std::string &path, const Rank &rank,
+TrainingState loadCheckpoint(const std::string &path, Ranks &ranks,
                              Weights &weights,
                              const nlohmann::ordered_json &options);
 

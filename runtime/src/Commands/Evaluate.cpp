@@ -14,21 +14,23 @@
 
 using namespace llrt;
 
-static std::vector<Option> evaluateOptions(const Program &) {
+static std::vector<Option> evaluateOptions(const Program &program) {
   std::vector<Option> options = captionOptions();
   options.push_back(
       {"weights", "PATH", "",
        "Weights: a safetensors file, an index, or a HuggingFace folder.",
        Option::Need::Required});
-  options.push_back(threadsOption());
+  for (Option &option : rankOptions(program))
+    options.push_back(std::move(option));
   return options;
 }
 
 static int evaluate(const Program &program, const Arguments &arguments) {
   Captions captions(program, arguments);
-  Rank rank(program, 0, threads(arguments));
+  Ranks ranks(program, arguments);
   Weights weights(program);
-  weights.load(rank, SafeTensors(arguments.text("weights")));
+  weights.load(ranks, SafeTensors(arguments.text("weights")));
+  ranks.meet();
 
   WebDataset dataset(captions.shards());
   double sum = 0;
@@ -45,7 +47,7 @@ static int evaluate(const Program &program, const Arguments &arguments) {
       break;
     count += samples.size();
     ModelInputs inputs = captions.makeInputs(std::move(samples));
-    sum += runForward(rank, inputs);
+    sum += runForward(ranks, inputs);
     tokens += inputs.validTokens;
   }
   std::cout << nlohmann::ordered_json{{"loss",

@@ -20,13 +20,14 @@
 #include "src/Data/Error.h"
 
 #include <algorithm>
+#include <cstring>
 #include <filesystem>
 #include <iostream>
 #include <sstream>
 
 using namespace llrt;
 
-static std::vector<Option> generateOptions(const Program &) {
+static std::vector<Option> generateOptions(const Program &program) {
   std::vector<Option> options = {
       {"weights", "PATH", "",
        "Weights: a safetensors file, an index, or a HuggingFace folder.",
@@ -39,9 +40,10 @@ static std::vector<Option> generateOptions(const Program &) {
        "Instead of --image: a file with a path in each line. Continues the "
        "prompt "
        "for each image alone and prints path, tab, text."},
-      {"max-tokens", "N", "64", "The most tokens that are added."},
-      threadsOption()};
+      {"max-tokens", "N", "64", "The most tokens that are added."}};
   for (Option &option : preprocessingOptions("the folder of the weights"))
+    options.push_back(std::move(option));
+  for (Option &option : rankOptions(program))
     options.push_back(std::move(option));
   return options;
 }
@@ -50,12 +52,18 @@ namespace {
 
 class Generator {
 public:
-  Generator(Rank &rank, const Preprocessing &preprocessing, int64_t maxTokens)
-      : rank(rank), program(rank.program()), preprocessing(preprocessing),
-        logits(logitsOutput(rank)), maxTokens(maxTokens) {}
+  Generator(Ranks &ranks, const Preprocessing &preprocessing,
+            int64_t maxTokens)
+      : ranks(ranks), program(ranks.program()), preprocessing(preprocessing),
+        maxTokens(maxTokens) {
+    requireLogits(program);
+  }
+
+  // Texts that are continued together.
+  int64_t size() const { return roundUpSamples(program, 1); }
 
   // Continues `prompt` for each entry of `images`, the files of that text's
-  // images; at most B entries, all of the same length.
+  // images; at most `size()` entries, all of the same length.
   std::vector<std::string>
   generate(const std::string &prompt,
            const std::vector<std::vector<std::string>> &images);
@@ -64,12 +72,11 @@ private:
   ModelInputs
   makeInputs(const std::vector<int64_t> &ids,
              const std::vector<std::vector<std::string>> &images) const;
-  int64_t likeliest(int64_t sample, int64_t position) const;
+  std::vector<int64_t> likeliest(const ModelInputs &inputs, int64_t position);
 
-  Rank &rank;
+  Ranks &ranks;
   const Program &program;
   const Preprocessing &preprocessing;
-  const Buffer &logits;
   int64_t maxTokens;
 };
 
@@ -80,7 +87,7 @@ ModelInputs Generator::makeInputs(
     const std::vector<std::vector<std::string>> &images) const {
   int64_t S = program.textLength, M = program.images,
           R = program.model.tileSize;
-  int64_t B = program.batch;
+  int64_t B = size();
   Batch batch;
   batch.shape = batchShape(program, B);
   batch.inputIds.assign(B * S, program.model.padToken);
@@ -118,14 +125,53 @@ ModelInputs Generator::makeInputs(
   return makeModelInputs(std::move(batch), "prompt");
 }
 
-int64_t Generator::likeliest(int64_t sample, int64_t position) const {
-  int64_t V = program.model.vocabulary;
-  int64_t row = (sample * program.textLength + position) * V;
-  std::vector<double> values(V);
-  convert(viewOf(rank.at<char>(logits.address) + row * typeSize(logits.type),
-                 logits.type, V),
-          LLRT_F64, values.data(), "logits");
-  return std::max_element(values.begin(), values.end()) - values.begin();
+// The likeliest token behind `position` of each sample, in all processes.
+std::vector<int64_t> Generator::likeliest(const ModelInputs &inputs,
+                                          int64_t position) {
+  // Each rank notes the largest of its logits; of equal ones the first counts.
+  struct Candidate {
+    int64_t sample, token;
+    double logit;
+  };
+  std::vector<std::vector<Candidate>> found(program.grid.ranks());
+  runForward(ranks, inputs, [&](const Logits &logits) {
+    std::vector<double> row;
+    logits.forEachToken([&](int64_t sample, int64_t place, int64_t begin,
+                            const TensorView &values) {
+      if (place != position)
+        return;
+      row.resize(values.elements());
+      convert(values, LLRT_F64, row.data(), "logits");
+      auto largest = std::max_element(row.begin(), row.end());
+      found[logits.owner()].push_back(
+          {sample, begin + (largest - row.begin()), *largest});
+    });
+  });
+  std::vector<std::string> texts = ranks.texts([&](Rank &rank) {
+    const std::vector<Candidate> &list = found[rank.number()];
+    return std::string(reinterpret_cast<const char *>(list.data()),
+                       list.size() * sizeof(Candidate));
+  });
+  std::vector<int64_t> tokens(size());
+  std::string chosen = ranks.atRoot([&] {
+    std::vector<std::optional<Candidate>> best(size());
+    for (const std::string &text : texts)
+      for (size_t at = 0; at < text.size(); at += sizeof(Candidate)) {
+        Candidate candidate;
+        std::memcpy(&candidate, text.data() + at, sizeof(Candidate));
+        std::optional<Candidate> &other = best[candidate.sample];
+        if (!other || candidate.logit > other->logit ||
+            (candidate.logit == other->logit &&
+             candidate.token < other->token))
+          other = candidate;
+      }
+    for (size_t sample = 0; sample < tokens.size(); ++sample)
+      tokens[sample] = best[sample].value().token;
+    return std::string(reinterpret_cast<const char *>(tokens.data()),
+                       tokens.size() * sizeof(int64_t));
+  });
+  std::memcpy(tokens.data(), chosen.data(), chosen.size());
+  return tokens;
 }
 
 std::vector<std::string>
@@ -146,11 +192,11 @@ Generator::generate(const std::string &prompt,
   std::vector<bool> ended(images.size(), false);
   int64_t end = std::min(begin + maxTokens, program.textLength);
   for (int64_t position = begin; position < end; ++position) {
-    runForward(rank, inputs);
+    std::vector<int64_t> tokens = likeliest(inputs, position - 1);
     for (size_t b = 0; b < images.size(); ++b) {
       if (ended[b])
         continue;
-      int64_t token = likeliest(b, position - 1);
+      int64_t token = tokens[b];
       ended[b] = std::find(model.endTokens.begin(), model.endTokens.end(),
                            token) != model.endTokens.end();
       if (!ended[b])
@@ -198,18 +244,19 @@ static int generate(const Program &program, const Arguments &arguments) {
   if (!std::filesystem::is_directory(folder))
     folder = folder.has_parent_path() ? folder.parent_path() : ".";
   Preprocessing preprocessing(program, arguments, folder);
-  Rank rank(program, 0, threads(arguments));
+  Ranks ranks(program, arguments);
   Weights weights(program);
-  weights.load(rank, SafeTensors(weightsPath));
-  Generator generator(rank, preprocessing, maxTokens);
+  weights.load(ranks, SafeTensors(weightsPath));
+  ranks.meet();
+  Generator generator(ranks, preprocessing, maxTokens);
 
   if (!list) {
     std::string continuation = generator.generate(prompt, {images})[0];
     std::cout << prompt << continuation << "\n";
     return 0;
   }
-  for (size_t first = 0; first < paths.size(); first += program.batch) {
-    size_t count = std::min<size_t>(program.batch, paths.size() - first);
+  for (size_t first = 0; first < paths.size(); first += generator.size()) {
+    size_t count = std::min<size_t>(generator.size(), paths.size() - first);
     std::vector<std::vector<std::string>> group;
     for (size_t i = 0; i < count; ++i)
       group.push_back({paths[first + i]});

@@ -7,7 +7,7 @@
 
 #include "src/Commands/Commands.h"
 
-#include "src/Data/SafeTensors.h"
+#include "src/Commands/Weights.h"
 
 #include <iomanip>
 #include <iostream>
@@ -28,27 +28,55 @@ static int info(const Program &program, const Arguments &) {
         << (value.is_string() ? value.get<std::string>() : value.dump())
         << "\n";
 
-  out << "\nmemory of rank 0, bytes\n";
-  int64_t total = 0;
-  for (const Arena &arena : program.stages[0].arenas) {
-    out << "  " << std::setw(16) << arena.bytes << "  " << arena.name << "\n";
-    total += arena.bytes;
+  const Grid &grid = program.grid;
+  if (grid.ranks() > 1) {
+    out << "\nranks       " << grid.ranks() << ", outermost axis first:";
+    for (const Grid::Axis &axis : grid.axes)
+      out << " " << axis.name << " " << axis.size;
+    out << "\n";
   }
-  out << "  " << std::setw(16) << total << "  total\n"
-      << "\nfloating-point operations\n"
+  // All ranks of a stage have the same arenas.
+  for (size_t stage = 0; stage < program.stages.size(); ++stage) {
+    out << "\nmemory of ";
+    if (program.stages.size() > 1)
+      out << "each rank of stage " << stage << ", bytes\n";
+    else
+      out << (grid.ranks() > 1 ? "each rank, bytes\n" : "rank 0, bytes\n");
+    int64_t total = 0;
+    for (const Arena &arena : program.stages[stage].arenas) {
+      out << "  " << std::setw(16) << arena.bytes << "  " << arena.name << "\n";
+      total += arena.bytes;
+    }
+    out << "  " << std::setw(16) << total << "  total\n";
+  }
+  out << "\nfloating-point operations\n"
       << std::setprecision(6) << "  step     " << program.stepOperations << "\n"
       << "  forward  " << program.forwardOperations << "\n";
 
   int64_t elements = 0, trainable = 0;
   out << "\nparameters\n";
-  for (const Parameter &p : program.stages[0].parameters) {
+  Weights weights(program);
+  for (const Weights::Placed &placed : weights.parameters()) {
+    const Parameter &p = *placed.parameter;
     out << "  " << p.checkpointKey << " " << shapeText(p.checkpointShape);
     if (!p.checkpointShape.empty() &&
         p.rowEnd - p.rowBegin != p.checkpointShape[0])
       out << " rows " << p.rowBegin << ".." << p.rowEnd;
-    out << " " << typeName(p.type) << (p.trainable ? "" : " frozen") << "\n";
-    elements += p.elements;
-    trainable += p.trainable ? p.elements : 0;
+    out << " " << typeName(p.type) << (p.trainable ? "" : " frozen");
+    if (program.stages.size() > 1) // it may be in later ones, too
+      out << ", stage " << placed.stage;
+    for (size_t d = 0; d < p.split.size(); ++d)
+      if (!p.split[d].empty()) {
+        out << ", dimension " << d << " split over";
+        for (size_t axis : p.split[d])
+          out << " " << grid.axes[axis].name;
+      }
+    if (p.shard)
+      out << (p.shard->storage ? ", weights and state" : ", state")
+          << " sharded over " << grid.axes[p.shard->axis].name;
+    out << "\n";
+    elements += p.wholeElements();
+    trainable += p.trainable ? p.wholeElements() : 0;
   }
   out << "  " << elements << " elements, " << trainable << " trainable\n";
   return 0;

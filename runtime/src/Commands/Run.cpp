@@ -7,33 +7,14 @@
 
 #include "src/Commands/Commands.h"
 
+#include "src/Commands/Ranks.h"
 #include "src/Data/Error.h"
 
 #include <filesystem>
 #include <iostream>
-#include <sched.h>
+#include <thread>
 
 using namespace llrt;
-
-// The cores that this process may use.
-static int64_t availableCores() {
-  cpu_set_t set;
-  return sched_getaffinity(0, sizeof(set), &set) == 0 ? CPU_COUNT(&set) : 1;
-}
-
-Option llrt::threadsOption(int64_t spare) {
-  return {"threads", "N",
-          std::to_string(std::max<int64_t>(1, availableCores() - spare)),
-          "Threads that compute."};
-}
-
-int64_t llrt::threads(const Arguments &arguments) {
-  constexpr int64_t most = 4096; // more than OpenMP can start on any machine
-  int64_t count = arguments.integer("threads", 1);
-  if (count > most)
-    fail("option '--threads': expected at most ", most, ", got ", count);
-  return count;
-}
 
 static std::vector<Command> commands() {
   return {infoCommand(), stepCommand(), trainCommand(), evaluateCommand(),
@@ -104,21 +85,46 @@ static int runCommand(const LlrtProgram &compiled, const std::string &name,
        "'");
 }
 
+// Takes everything and keeps nothing.
+namespace {
+class NoOutput : public std::streambuf {
+  int overflow(int c) override { return c == EOF ? 0 : c; }
+};
+} // namespace
+
+// What to do about an error: rank 0 says it. If all processes have the same one
+// (a wrong option), the launcher has ended the others before they speak.
+static void report(const std::string &name, const char *what) {
+  if (int64_t process = Launch::process(); process > 0) {
+    std::this_thread::sleep_for(std::chrono::milliseconds(500));
+    std::cerr << name << ": error: rank " << process << ": " << what << "\n";
+  } else {
+    std::cerr << name << ": error: " << what << "\n";
+  }
+}
+
 int llrt::runMain(const LlrtProgram &program, int argc, char **argv) {
   std::string name =
       argc > 0 ? std::filesystem::path(argv[0]).filename() : "llrt";
+  NoOutput none;
+  std::streambuf *standard = std::cout.rdbuf();
+  if (Launch::process() > 0) // only rank 0 prints
+    std::cout.rdbuf(&none);
   int status;
   try {
     status = runCommand(program, name,
                         std::span(argv, argc).subspan(argc > 0 ? 1 : 0));
     if (!std::cout.flush())
       throw Failure("cannot write to the standard output");
+  } catch (const PeerFailure &error) {
+    status = error.status;
   } catch (const Error &error) {
-    std::cerr << name << ": error: " << error.what() << "\n";
+    report(name, error.what());
     status = 2;
   } catch (const std::exception &error) { // Failure, or out of memory
-    std::cerr << name << ": error: " << error.what() << "\n";
+    report(name, error.what());
     status = 1;
   }
+  std::cout.rdbuf(standard);
   return status;
 }

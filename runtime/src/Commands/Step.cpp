@@ -15,14 +15,18 @@
 #include "src/Commands/Weights.h"
 #include "src/Data/Error.h"
 
+#include <atomic>
 #include <cerrno>
 #include <cstring>
+#include <fcntl.h>
+#include <filesystem>
 #include <fstream>
 #include <iostream>
+#include <unistd.h>
 
 using namespace llrt;
 
-static std::vector<Option> stepOptions(const Program &) {
+static std::vector<Option> stepOptions(const Program &program) {
   std::vector<Option> options = {
       {"weights", "PATH", "",
        "Weights: a safetensors file, an index, or a HuggingFace folder.",
@@ -35,78 +39,96 @@ static std::vector<Option> stepOptions(const Program &) {
       {"updated", "FILE", "", "Write the master weights after the last step."},
       {"logits", "FILE", "",
        "Write the logits [B, S, V] of the given weights."},
-      {"trace", "FILE", "", "Write when each block ran (Chrome trace JSON)."},
-      threadsOption()};
+      {"trace", "FILE", "", "Write what each rank did and when (Chrome trace JSON)."}};
   for (Option &option : optimizerOptions(
            {"learning-rate", "X", "0.001", "The rate after the warm-up."}))
+    options.push_back(std::move(option));
+  for (Option &option : rankOptions(program))
     options.push_back(std::move(option));
   return options;
 }
 
-// Runs the forward program and writes its logits, micro-batch by micro-batch,
-// so that no more than one of them is in memory.
-static void writeLogits(Rank &rank, const ModelInputs &inputs,
+// Runs the forward program; every rank writes its part of the logits to its
+// place in the file.
+static void writeLogits(Ranks &ranks, const ModelInputs &inputs,
                         const std::string &path) {
-  const Program &program = rank.program();
-  const Buffer &logits = logitsOutput(rank);
+  const Program &program = ranks.program();
+  requireLogits(program);
   LlrtType type = program.masterType();
-  int64_t bytes = logits.elements() * typeSize(type);
-  nlohmann::json header = {
-      {"logits",
-       {{"dtype", dtypeName(dtypeOf(type))},
-        {"shape",
-         {program.globalBatch(), program.textLength, program.model.vocabulary}},
-        {"data_offsets", {0, bytes * program.microBatches}}}}};
+  int64_t S = program.textLength, V = program.model.vocabulary;
+  int64_t bytes = program.globalBatch() * S * V * typeSize(type);
+  nlohmann::json header = {{"logits",
+                            {{"dtype", dtypeName(dtypeOf(type))},
+                             {"shape", {program.globalBatch(), S, V}},
+                             {"data_offsets", {0, bytes}}}}};
   std::string text = header.dump();
   text.resize((text.size() + 7) / 8 * 8, ' ');
   uint64_t length = text.size();
-
-  std::ofstream file(path, std::ios::binary);
-  if (!file)
-    fail(path, ": cannot create the file: ", std::strerror(errno));
-  file.write(reinterpret_cast<const char *>(&length), sizeof(length));
-  file << text;
-  std::vector<char> rows(bytes);
-  runForward(rank, inputs, [&](int64_t) {
-    convert(
-        viewOf(rank.at<void>(logits.address), logits.type, logits.elements()),
-        type, rows.data(), "logits");
-    file.write(rows.data(), bytes);
+  int64_t dataBegin = int64_t(sizeof(length) + length);
+  ranks.atRoot([&] {
+    std::ofstream file(path, std::ios::binary);
+    if (!file)
+      fail(path, ": cannot create the file: ", std::strerror(errno));
+    file.write(reinterpret_cast<const char *>(&length), sizeof(length));
+    file << text;
+    file.close();
+    std::error_code cause;
+    std::filesystem::resize_file(path, dataBegin + bytes, cause);
+    if (!file || cause)
+      throw Failure(path + ": cannot write the logits");
+    return std::string();
   });
-  if (!file.flush())
+  int file = open(path.c_str(), O_WRONLY | O_CLOEXEC);
+  std::atomic<bool> good = file >= 0;
+  runForward(ranks, inputs, [&](const Logits &logits) {
+    std::vector<std::byte> row;
+    logits.forEachToken([&](int64_t sample, int64_t position, int64_t begin,
+                            const TensorView &values) {
+      row.resize(values.elements() * typeSize(type));
+      convert(values, type, row.data(), "logits");
+      int64_t at = ((sample * S + position) * V + begin) * typeSize(type);
+      if (pwrite(file, row.data(), row.size(), dataBegin + at) !=
+          ssize_t(row.size()))
+        good = false;
+    });
+  });
+  if (file < 0 || close(file) != 0 || !good)
     throw Failure(path + ": cannot write the logits");
 }
 
 static int step(const Program &program, const Arguments &arguments) {
   int64_t steps = arguments.integer("steps", 1);
   Optimizer optimizer(arguments, steps);
-  int64_t threadCount = threads(arguments);
   std::string batchFile = arguments.text("batch");
   ModelInputs inputs = makeModelInputs(
       readBatch(batchFile, batchShape(program, program.globalBatch())),
       batchFile);
 
-  Rank rank(program, 0, threadCount);
+  Ranks ranks(program, arguments);
   Weights weights(program);
-  weights.load(rank, SafeTensors(arguments.text("weights")));
+  weights.load(ranks, SafeTensors(arguments.text("weights")));
+  ranks.meet();
 
   if (auto file = arguments.find("logits"))
-    writeLogits(rank, inputs, *file);
+    writeLogits(ranks, inputs, *file);
 
-  Trace trace;
-  std::optional<std::string> traceFile = arguments.find("trace");
-  if (traceFile)
-    rank.setTrace(&trace);
+  std::optional<Tracing> tracing;
+  if (auto file = arguments.find("trace"))
+    tracing.emplace(ranks, *file);
   for (int64_t number = 1; number <= steps; ++number) {
-    trace.setStep(number);
+    if (tracing)
+      tracing->setStep(number);
     auto begin = Trace::Clock::now();
     std::function<void()> writeGradients;
     if (auto file = arguments.find("gradients"); file && number == 1)
       writeGradients = [&, file] {
-        weights.write(*file, rank, Weights::Kind::Gradients);
+        ranks.atRoot([&] {
+          weights.write(*file, ranks, Weights::Kind::Gradients);
+          return std::string();
+        });
       };
     StepResult result =
-        runStep(rank, inputs, optimizer, number, writeGradients);
+        runStep(ranks, inputs, optimizer, number, writeGradients);
     std::chrono::duration<double> seconds = Trace::Clock::now() - begin;
     std::cout << nlohmann::ordered_json{{"step", number},
                                         {"loss", result.loss},
@@ -118,9 +140,12 @@ static int step(const Program &program, const Arguments &arguments) {
     requireFinite(number, result);
   }
   if (auto file = arguments.find("updated"))
-    weights.write(*file, rank, Weights::Kind::Masters);
-  if (traceFile)
-    trace.write(*traceFile);
+    ranks.atRoot([&] {
+      weights.write(*file, ranks, Weights::Kind::Masters);
+      return std::string();
+    });
+  if (tracing)
+    tracing->write();
   return 0;
 }
 

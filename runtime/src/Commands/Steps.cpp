@@ -4,16 +4,18 @@
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 //
 //===----------------------------------------------------------------------===//
+//
+// B samples of a micro-batch, S tokens, V vocabulary entries
+//
+//===----------------------------------------------------------------------===//
 
 #include "src/Commands/Steps.h"
 
-#include "src/Commands/Commands.h"
+#include "src/Commands/Inputs.h"
 #include "src/Commands/Weights.h"
 #include "src/Data/Error.h"
 
 #include <cmath>
-#include <cstring>
-#include <numeric>
 
 using namespace llrt;
 
@@ -26,53 +28,10 @@ BatchShape llrt::batchShape(const Program &program, int64_t samples) {
           program.model.extraRows};
 }
 
-// Copies micro-batch `microBatch` of `inputs` into the memory of the program.
-static void setInputs(const Rank &rank, const ModelInputs &inputs,
-                      int64_t microBatch, double lossGradient) {
-  auto set = [&](const Buffer &to, const auto &from) {
-    size_t size = sizeof(from[0]);
-    size_t count = to.elements();
-    if (from.size() < (microBatch + 1) * count)
-      fail("the program in this executable: input '", to.name, "': expected ",
-           from.size() / inputs.shape.samples * rank.program().batch,
-           " elements, got ", count);
-    const auto *rows = from.data() + microBatch * count;
-    if (size == sizeof(int64_t) && to.type == LLRT_I64)
-      std::memcpy(rank.at<void>(to.address), rows, count * size);
-    else if (size == sizeof(float) && to.type != LLRT_I64)
-      convert(viewOf(rows, LLRT_F32, int64_t(count)), to.type,
-              rank.at<void>(to.address), to.name);
-    else
-      fail("the program in this executable: input '", to.name,
-           "': expected another type, got ", typeName(to.type));
-  };
-  for (const Buffer &to : rank.stage().inputs) {
-    if (to.name == "input_ids")
-      set(to, inputs.inputIds);
-    else if (to.name == "labels")
-      set(to, inputs.labels);
-    else if (to.name == "positions" || to.name == "key_positions")
-      set(to, inputs.positions);
-    else if (to.name == "documents" || to.name == "key_documents")
-      set(to, inputs.documents);
-    else if (to.name == "image_begin")
-      set(to, inputs.imageBegin);
-    else if (to.name == "image_end")
-      set(to, inputs.imageEnd);
-    else if (to.name == "tiles")
-      set(to, inputs.tiles);
-    else if (to.name == "image_positions") // 0, 1, .. of every image
-      std::iota(rank.at<int64_t>(to.address),
-                rank.at<int64_t>(to.address) + to.elements(), 0);
-    else if (to.name == "aspect_ratio_ids")
-      set(to, inputs.aspectIds);
-    else if (to.name == "pixels")
-      set(to, inputs.pixels);
-    else if (to.name == "loss_gradient")
-      rank.setMasterScalar(to.address, 0, lossGradient);
-    else
-      fail("the program in this executable: unknown input '", to.name, "'");
-  }
+int64_t llrt::roundUpSamples(const Program &program, int64_t samples) {
+  int64_t step =
+      program.grid.ranks() == 1 ? program.batch : program.globalBatch();
+  return (samples + step - 1) / step * step;
 }
 
 void llrt::requireFinite(int64_t step, const StepResult &result) {
@@ -83,57 +42,107 @@ void llrt::requireFinite(int64_t step, const StepResult &result) {
                   std::to_string(result.gradientNorm));
 }
 
-StepResult llrt::runStep(Rank &rank, const ModelInputs &inputs,
+StepResult llrt::runStep(Ranks &ranks, const ModelInputs &inputs,
                          const Optimizer &optimizer, int64_t step,
                          const std::function<void()> &gradientsReady) {
-  const Program &program = rank.program();
+  const Program &program = ranks.program();
   int64_t tokens = inputs.validTokens;
-  StepResult result = {0, tokens, 0};
-  Address loss = rank.output("step", "loss").address;
-  rank.zeroGradients();
+  double lossGradient = tokens ? 1.0 / double(tokens) : 0;
+  ranks.each([&](Rank &rank) {
+    rank.zeroGradients();
+    Events events;
+    events.prepare = [&](const Graph &graph, int64_t microBatch) {
+      setInputs(rank, graph, inputs, microBatch, lossGradient);
+    };
+    rank.run("step", events, program.microBatches);
+  });
+  Sums sums = ranks.first().sums("step");
+  StepResult result = {tokens ? sums.loss / double(tokens) : 0, tokens,
+                       std::sqrt(sums.squares)};
+  if (gradientsReady)
+    gradientsReady();
   Events events;
-  events.prepare = [&](int64_t microBatch) {
-    setInputs(rank, inputs, microBatch, tokens ? 1.0 / double(tokens) : 0);
-  };
-  events.finish = [&](int64_t) { result.loss += rank.masterScalar(loss); };
-  events.gradientsReady = [&](double sumOfSquares) {
-    result.gradientNorm = std::sqrt(sumOfSquares);
-    if (gradientsReady)
-      gradientsReady();
-  };
   events.hyperparameters = [&] {
     return optimizer.hyperparameters(step, result.gradientNorm);
   };
-  rank.run("step", events, program.microBatches);
-  result.loss = tokens ? result.loss / double(tokens) : 0;
+  ranks.each([&](Rank &rank) { rank.runUpdate("step", events); });
   return result;
 }
 
-double llrt::runForward(Rank &rank, const ModelInputs &inputs,
-                        const std::function<void(int64_t)> &finish) {
-  double sum = 0;
-  Address loss = rank.output("forward", "loss").address;
-  Events events;
-  events.prepare = [&](int64_t microBatch) {
-    setInputs(rank, inputs, microBatch, 0);
-  };
-  events.finish = [&](int64_t microBatch) {
-    sum += rank.masterScalar(loss);
-    if (finish)
-      finish(microBatch);
-  };
-  rank.run("forward", events, inputs.shape.samples / rank.program().batch);
-  return sum;
+// The logits of `graph`, if this rank is one of those that have them: of equal
+// parts, the rank with coordinates 0.
+static const Output *logitsOf(const Rank &rank, const Graph &graph) {
+  auto found = graph.outputs.find("logits");
+  if (found == graph.outputs.end())
+    return nullptr;
+  const Grid &grid = rank.program().grid;
+  for (size_t axis = 0; axis < grid.axes.size(); ++axis) {
+    const std::string &name = grid.axes[axis].name;
+    bool divides = name == "dp" || name == "pp";
+    for (const Axes &axes : found->second.split)
+      divides |= std::find(axes.begin(), axes.end(), axis) != axes.end();
+    if (!divides && grid.coordinate(rank.number(), axis) != 0)
+      return nullptr;
+  }
+  return &found->second;
 }
 
-const Buffer &llrt::logitsOutput(const Rank &rank) {
+void Logits::forEachToken(
+    const std::function<void(int64_t, int64_t, int64_t, const TensorView &)>
+        &visit) const {
   const Program &program = rank.program();
-  const Buffer &logits = rank.output("forward", "logits");
+  const Grid &grid = program.grid;
+  std::optional<size_t> cp = grid.find("cp");
+  std::vector<int64_t> order =
+      tokenOrder(program.textLength, cp ? grid.axes[*cp].size : 1);
+  auto part = [&](size_t dimension) {
+    return output.split.empty()
+               ? 0
+               : grid.index(rank.number(), output.split[dimension]);
+  };
+  int64_t S = output.shape[1], V = output.shape[2]; // of this part
+  int64_t sample = firstSample(program, rank.number(), microBatch);
+  const std::byte *row = rank.at<std::byte>(output.address);
+  for (int64_t b = 0; b < program.batch; ++b)
+    for (int64_t s = 0; s < S; ++s, row += V * typeSize(output.type))
+      visit(sample + b, order[part(1) * S + s], part(2) * V,
+            viewOf(row, output.type, V));
+}
+
+double llrt::runForward(Ranks &ranks, const ModelInputs &inputs,
+                        const std::function<void(const Logits &)> &read) {
+  ranks.each([&](Rank &rank) {
+    Events events;
+    events.prepare = [&](const Graph &graph, int64_t microBatch) {
+      setInputs(rank, graph, inputs, microBatch, 0);
+    };
+    events.finish = [&](const Graph &graph, int64_t microBatch) {
+      if (const Output *logits = read ? logitsOf(rank, graph) : nullptr)
+        read(Logits(rank, *logits, microBatch));
+    };
+    rank.run("forward", events, inputs.shape.samples / rank.program().batch);
+  });
+  return ranks.first().sums("forward").loss;
+}
+
+void llrt::requireLogits(const Program &program) {
+  const Output *logits = nullptr;
+  for (const Stage &stage : program.stages)
+    for (const Action &entry : stage.programs.at("forward"))
+      if (entry.kind == Action::Kind::Run) {
+        const auto &outputs = stage.graphs.at(entry.graph).outputs;
+        if (auto found = outputs.find("logits"); found != outputs.end())
+          logits = &found->second;
+      }
+  if (!logits)
+    fail("the program in this executable: program 'forward': expected an output "
+         "'logits', got none");
   std::vector<int64_t> shape = {program.batch, program.textLength,
                                 program.model.vocabulary};
-  if (logits.shape != shape || logits.type == LLRT_I64)
+  for (size_t d = 0; d < logits->split.size() && d < shape.size(); ++d)
+    shape[d] /= program.grid.size(logits->split[d]);
+  if (logits->shape != shape || logits->type == LLRT_I64)
     fail("the program in this executable: output 'logits': expected shape ",
-         shapeText(shape), ", got ", shapeText(logits.shape), " of ",
-         typeName(logits.type));
-  return logits;
+         shapeText(shape), ", got ", shapeText(logits->shape), " of ",
+         typeName(logits->type));
 }

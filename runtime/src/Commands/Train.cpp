@@ -54,10 +54,12 @@ static std::vector<Option> trainOptions(const Program &program) {
            {"keep", "N", "2", "Checkpoints that are kept, the newest."},
            {"metrics", "FILE", "", "Write a line of JSON for each step."},
            {"trace", "FILE", "",
-            "Write when each block of the first " +
+            "Write what each rank did in the first " +
                 std::to_string(TracedSteps) +
-                " steps ran (Chrome trace JSON)."},
-           threadsOption(program.images > 0)})
+                " steps, and when (Chrome trace JSON)."}
+       })
+    options.push_back(std::move(option));
+  for (Option &option : rankOptions(program, program.images > 0))
     options.push_back(std::move(option));
   return options;
 }
@@ -136,7 +138,7 @@ static int train(const Program &program, const Arguments &arguments) {
   double gate = arguments.number("gate-init", -INFINITY);
   Captions captions(program, arguments);
 
-  Rank rank(program, 0, threads(arguments));
+  Ranks ranks(program, arguments);
   Weights weights(program);
   TrainingState state;
   state.options = options(optimizer, seed, shuffle, captions.shards());
@@ -144,48 +146,67 @@ static int train(const Program &program, const Arguments &arguments) {
   if (auto folder = arguments.find("checkpoint"))
     checkpoints.emplace(*folder, keep);
   if (auto path = checkpoints ? checkpoints->newest() : std::nullopt) {
-    state = loadCheckpoint(*path, rank, weights, state.options);
-    std::cerr << "going on from " << *path << "\n";
+    state = loadCheckpoint(*path, ranks, weights, state.options);
+    if (ranks.isRoot())
+      std::cerr << "going on from " << *path << "\n";
   } else if (auto path = arguments.find("weights")) {
-    weights.load(rank, SafeTensors(*path));
+    weights.load(ranks, SafeTensors(*path));
   } else {
-    weights.initialize(rank, seed, gate);
+    weights.initialize(ranks, seed, gate);
   }
 
-  Trace trace;
-  std::optional<std::string> traceFile = arguments.find("trace");
   Samples samples(captions.shards(), seed, shuffle);
   samples.seek(state.place);
-  Progress progress(program, arguments.find("metrics"), state.step, steps);
+  std::optional<Progress> progress; // rank 0 shows it
+  if (ranks.isRoot())
+    progress.emplace(program, arguments.find("metrics"), state.step, steps);
   if (state.step >= steps) {
-    std::cerr << "nothing to do: step " << state.step << " of " << steps
-              << " is done\n";
+    if (ranks.isRoot())
+      std::cerr << "nothing to do: step " << state.step << " of " << steps
+                << " is done\n";
     return 0;
   }
+  std::optional<Tracing> tracing;
+  if (auto file = arguments.find("trace"))
+    tracing.emplace(ranks, *file);
+  auto save = [&] {
+    ranks.atRoot([&] {
+      checkpoints->save(ranks, weights, state);
+      return std::string();
+    });
+  };
 
-  catchSignals();
+  if (!ranks.hasProcesses()) // a launcher gives its processes no time to stop
+    catchSignals();
   int64_t firstTraced = state.step + 1, saved = state.step;
   BatchReader reader(program, captions, samples);
-  while (state.step < steps && !signalled) {
+  // A signal that has reached rank 0 counts for all.
+  auto stopped = [&] {
+    return ranks.atRoot([] { return std::string(signalled ? "stop" : ""); }) !=
+           "";
+  };
+  while (state.step < steps && !stopped()) {
     int64_t number = state.step + 1;
-    trace.setStep(number);
-    rank.setTrace(traceFile && number < firstTraced + TracedSteps ? &trace
-                                                                  : nullptr);
+    if (tracing)
+      tracing->setStep(number);
+    if (tracing && number == firstTraced + TracedSteps)
+      tracing->pause();
     auto [inputs, after] = reader.next();
-    StepResult result = runStep(rank, inputs, optimizer, number);
+    StepResult result = runStep(ranks, inputs, optimizer, number);
     requireFinite(number, result);
     state.step = number;
     state.place = after;
-    progress.add(number, result, optimizer.rate(number));
+    if (progress)
+      progress->add(number, result, optimizer.rate(number));
     if (checkpoints && number % every == 0) {
-      checkpoints->save(rank, weights, state);
+      save();
       saved = number;
     }
   }
   if (checkpoints && saved != state.step)
-    checkpoints->save(rank, weights, state);
-  if (traceFile)
-    trace.write(*traceFile);
+    save();
+  if (tracing)
+    tracing->write();
   if (state.step < steps)
     throw Failure("stopped by a signal after step " +
                   std::to_string(state.step) + " of " + std::to_string(steps) +

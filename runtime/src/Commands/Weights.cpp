@@ -12,7 +12,7 @@
 
 #include <algorithm>
 #include <cstring>
-#include <deque>
+#include <set>
 
 using namespace llrt;
 
@@ -69,19 +69,24 @@ void llrt::convert(const TensorView &from, LlrtType type, void *to,
 }
 
 Weights::Weights(const Program &program) : program(program) {
-  for (const Parameter &p : program.stages[0].parameters) {
-    Tensor &tensor = tensors[commonKey(p.checkpointKey)];
-    tensor.key = p.checkpointKey;
-    tensor.shape = p.checkpointShape;
-    tensor.parts.push_back(&p);
-  }
+  std::set<std::string> names;
+  for (size_t stage = 0; stage < program.stages.size(); ++stage)
+    for (const Parameter &p : program.stages[stage].parameters) {
+      if (!names.insert(p.name).second)
+        continue;
+      all.push_back({&p, stage});
+      Tensor &tensor = tensors[commonKey(p.checkpointKey)];
+      tensor.key = p.checkpointKey;
+      tensor.shape = p.checkpointShape;
+      tensor.parts.push_back(all.back());
+    }
   for (auto &[common, tensor] : tensors) {
     std::sort(tensor.parts.begin(), tensor.parts.end(),
-              [](const Parameter *a, const Parameter *b) {
-                return a->rowBegin < b->rowBegin;
+              [](const Placed &a, const Placed &b) {
+                return a.parameter->rowBegin < b.parameter->rowBegin;
               });
     int64_t row = 0;
-    for (const Parameter *p : tensor.parts) {
+    for (auto [p, stage] : tensor.parts) {
       if (p->checkpointShape != tensor.shape || p->rowBegin != row)
         fail("the program in this executable: parameter '", p->name,
              "': expected rows from ", row, " of ", shapeText(tensor.shape),
@@ -102,8 +107,59 @@ static TensorView rowsOf(const TensorView &whole, const Parameter &p) {
     rows.shape[0] = p.rowEnd - p.rowBegin;
   size_t elementBytes = dtypeBits(whole.dtype) / 8;
   rows.data += p.rowBegin * p.rowElements() * elementBytes;
-  rows.bytes = p.elements * elementBytes;
+  rows.bytes = p.wholeElements() * elementBytes;
   return rows;
+}
+
+// Elements [begin, begin + count) of `whole`.
+static TensorView rangeOf(const TensorView &whole, int64_t begin,
+                          int64_t count) {
+  size_t elementBytes = dtypeBits(whole.dtype) / 8;
+  return {whole.dtype,
+          {count},
+          whole.data + begin * elementBytes,
+          count * elementBytes};
+}
+
+void llrt::takePart(const Rank &rank, const Parameter &p, Held held,
+                    const TensorView &whole, const std::string &where) {
+  const Program &program = rank.program();
+  LlrtType type = typeOf(program, p, held);
+  std::byte *buffer = rank.at<std::byte>(addressOf(p, held));
+  forEachRange(program.grid, p, held, rank.number(),
+               [&](int64_t at, int64_t begin, int64_t count) {
+                 convert(rangeOf(whole, begin, count), type,
+                         buffer + at * typeSize(type), where);
+               });
+}
+
+void llrt::readWhole(const Ranks &ranks, const Weights::Placed &placed,
+                     Held held, LlrtType type, std::byte *to) {
+  const Program &program = ranks.program();
+  const Parameter &p = *placed.parameter;
+  LlrtType from = typeOf(program, p, held);
+  // Of a shard only what belongs to this parameter is read.
+  std::vector<std::byte> buffer;
+  for (int64_t owner : owners(program, placed.stage, p, held)) {
+    int64_t first = INT64_MAX, last = 0;
+    forEachRange(program.grid, p, held, owner,
+                 [&](int64_t at, int64_t, int64_t count) {
+                   first = std::min(first, at);
+                   last = std::max(last, at + count);
+                 });
+    if (first >= last)
+      continue;
+    Address address = addressOf(p, held);
+    address.offset += first * typeSize(from);
+    buffer.resize((last - first) * typeSize(from));
+    ranks.read(owner, address, buffer.size(), buffer.data());
+    forEachRange(program.grid, p, held, owner,
+                 [&](int64_t at, int64_t whole, int64_t count) {
+                   convert(viewOf(buffer.data() + (at - first) * typeSize(from),
+                                  from, count),
+                           type, to + whole * typeSize(type), p.name);
+                 });
+  }
 }
 
 // "'a', 'b', 'c' and 4 more"
@@ -116,7 +172,7 @@ static std::string firstFew(const std::vector<std::string> &names) {
   return text;
 }
 
-void Weights::load(const Rank &rank, const SafeTensors &files) {
+void Weights::load(Ranks &ranks, const SafeTensors &files) {
   std::vector<std::string> missing, unexpected, misshapen;
   std::map<std::string, std::string> found; // common key -> key in the files
   for (const auto &[key, view] : files.tensors()) {
@@ -149,27 +205,29 @@ void Weights::load(const Rank &rank, const SafeTensors &files) {
     fail(files.path(), ": expected the ", tensors.size(),
          " tensors of this program, got: ", faults);
 
-  for (auto &[common, tensor] : tensors) {
+  for (auto &[common, tensor] : tensors)
     tensor.key = found[common];
-    const TensorView &view = files.at(tensor.key);
-    std::string where = files.path() + ": tensor '" + tensor.key + "'";
-    for (const Parameter *p : tensor.parts) {
-      convert(rowsOf(view, *p), p->type, rank.at<void>(p->address), where);
-      if (p->trainable)
-        convert(rowsOf(view, *p), program.masterType(),
-                rank.at<void>(*p->master), where);
+  ranks.each([&](Rank &rank) {
+    for (const Parameter &p : rank.stage().parameters) {
+      const std::string &key = tensors.at(commonKey(p.checkpointKey)).key;
+      std::string where = files.path() + ": tensor '" + key + "'";
+      TensorView rows = rowsOf(files.at(key), p);
+      takePart(rank, p, Held::Storage, rows, where);
+      if (p.trainable)
+        takePart(rank, p, Held::Master, rows, where);
     }
-  }
+  });
 }
 
-// Writes elements [lo, hi) of one parameter; a body of llrt_parallel_for.
+// Draws elements of one parameter; a body of llrt_parallel_for.
 namespace {
 struct Draw {
   const Parameter &parameter;
   NormalNumbers numbers;
   double range, gate;
-  LlrtType masterType;
-  std::byte *storage, *master; // master: null if frozen
+  LlrtType masterType, type;
+  std::byte *to;  // of `type`
+  int64_t whole;  // element of the whole parameter that is the first of `to`
 };
 } // namespace
 
@@ -195,71 +253,65 @@ static void drawElements(void **args, int64_t lo, int64_t hi) {
   for (int64_t begin = lo; begin < hi; begin += Chunk) {
     int64_t count = std::min(Chunk, hi - begin);
     for (int64_t i = 0; i < count; ++i)
-      values[i] = initialValue(draw, begin + i);
+      values[i] = initialValue(draw, draw.whole + begin + i);
     // What is stored is the master, rounded, as after every later update.
-    TensorView exact = viewOf(values, LLRT_F64, count);
     std::byte rounded[Chunk * sizeof(double)];
-    convert(exact, draw.masterType, rounded, "");
-    int64_t masterSize = typeSize(draw.masterType);
-    if (draw.master)
-      std::memcpy(draw.master + begin * masterSize, rounded,
-                  count * masterSize);
-    LlrtType type = draw.parameter.type;
-    convert(viewOf(rounded, draw.masterType, count), type,
-            draw.storage + begin * typeSize(type), "");
+    convert(viewOf(values, LLRT_F64, count), draw.masterType, rounded, "");
+    convert(viewOf(rounded, draw.masterType, count), draw.type,
+            draw.to + begin * typeSize(draw.type), "");
   }
 }
 
-void Weights::initialize(const Rank &rank, uint64_t seed, double gate) const {
-  for (const auto &[common, tensor] : tensors)
-    for (const Parameter *p : tensor.parts) {
-      Draw draw = {*p,
-                   NormalNumbers(seed, common),
-                   program.model.initializerRange,
-                   gate,
-                   program.masterType(),
-                   rank.at<std::byte>(p->address),
-                   p->trainable ? rank.at<std::byte>(*p->master) : nullptr};
-      void *args[] = {&draw};
-      llrt_parallel_for(drawElements, args, p->elements, 4096);
-    }
+void Weights::initialize(Ranks &ranks, uint64_t seed, double gate) const {
+  ranks.each([&](Rank &rank) {
+    for (const Parameter &p : rank.stage().parameters)
+      for (Held held : {Held::Storage, Held::Master}) {
+        if (held == Held::Master && !p.trainable)
+          continue;
+        LlrtType type = typeOf(program, p, held);
+        Draw draw = {p,    NormalNumbers(seed, commonKey(p.checkpointKey)),
+                     program.model.initializerRange,
+                     gate, program.masterType(),
+                     type, nullptr,
+                     0};
+        std::byte *buffer = rank.at<std::byte>(addressOf(p, held));
+        forEachRange(program.grid, p, held, rank.number(),
+                     [&](int64_t at, int64_t whole, int64_t count) {
+                       draw.to = buffer + at * typeSize(type);
+                       draw.whole = whole;
+                       void *args[] = {&draw};
+                       llrt_parallel_for(drawElements, args, count, 4096);
+                     });
+      }
+  });
 }
 
-void Weights::write(const std::string &path, const Rank &rank,
+void Weights::write(const std::string &path, const Ranks &ranks,
                     Kind kind) const {
-  std::deque<std::vector<std::byte>> joined; // tensors of several parameters
   std::vector<TensorToWrite> list;
   for (const auto &[common, tensor] : tensors) {
     if (kind != Kind::Storage &&
         std::none_of(tensor.parts.begin(), tensor.parts.end(),
-                     [](const Parameter *p) { return p->trainable; }))
+                     [](const Placed &p) { return p.parameter->trainable; }))
       continue;
-    LlrtType type =
-        kind == Kind::Storage ? tensor.parts[0]->type : program.masterType();
-    // Where the rows of `p` are, and in which type; null for zeros.
-    auto source = [&](const Parameter &p) -> std::pair<const void *, LlrtType> {
-      if (kind == Kind::Gradients)
-        return {p.trainable ? rank.at<void>(*p.gradient) : nullptr, p.gradientType};
-      if (kind == Kind::Masters && p.trainable)
-        return {rank.at<void>(*p.master), type};
-      return {rank.at<void>(p.address), p.type};
+    LlrtType type = kind == Kind::Storage ? tensor.parts[0].parameter->type
+                                          : program.masterType();
+    auto fill = [&, type, kind, parts = &tensor.parts](std::byte *to) {
+      for (const Placed &placed : *parts) {
+        const Parameter &p = *placed.parameter;
+        std::byte *rows = to + p.rowBegin * p.rowElements() * typeSize(type);
+        bool trained = kind != Kind::Storage && p.trainable;
+        if (kind == Kind::Gradients && !p.trainable)
+          std::memset(rows, 0, size_t(p.wholeElements() * typeSize(type)));
+        else
+          readWhole(ranks, placed,
+                    !trained                  ? Held::Storage
+                    : kind == Kind::Gradients ? Held::Gradient
+                                              : Held::Master,
+                    type, rows);
+      }
     };
-    auto [data, dataType] = source(*tensor.parts[0]);
-    if (tensor.parts.size() > 1 || dataType != type) {
-      int64_t elements = 0;
-      for (const Parameter *p : tensor.parts)
-        elements += p->elements;
-      std::vector<std::byte> &whole =
-          joined.emplace_back(elements * typeSize(type)); // zeros
-      for (const Parameter *p : tensor.parts)
-        if (auto [rows, rowType] = source(*p); rows)
-          convert(viewOf(rows, rowType, p->elements), type,
-                  whole.data() +
-                      p->rowBegin * p->rowElements() * typeSize(type),
-                  tensor.key);
-      data = whole.data();
-    }
-    list.push_back({tensor.key, dtypeOf(type), tensor.shape, data});
+    list.push_back({tensor.key, dtypeOf(type), tensor.shape, nullptr, fill});
   }
   writeSafeTensors(path, list);
 }

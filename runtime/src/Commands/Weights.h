@@ -20,8 +20,9 @@
 #ifndef LLRT_COMMANDS_WEIGHTS_H
 #define LLRT_COMMANDS_WEIGHTS_H
 
+#include "src/Commands/Ranks.h"
 #include "src/Data/SafeTensors.h"
-#include "src/Machine/Rank.h"
+#include "src/Machine/Parts.h"
 
 namespace llrt {
 
@@ -51,30 +52,49 @@ public:
 
   explicit Weights(const Program &program);
 
-  // Fills storage and masters from `files`, each converted from the file's own
-  // value, and takes over the file's keys. Throws Error, with the first few
-  // names, if tensors are missing, unexpected, or of another shape. A file may
-  // hold `rotary_emb.inv_freq` tensors, and `lm_head.weight` for a program
-  // whose head is its embedding; they are not read.
-  void load(const Rank &rank, const SafeTensors &files);
+  // Fills storage and masters of all ranks from `files`, each element converted
+  // from the file's own value, and takes over the file's keys. Throws Error, with
+  // the first few names, if tensors are missing, unexpected, or of another shape.
+  // A file may hold `rotary_emb.inv_freq` tensors, and `lm_head.weight` for a
+  // program whose head is its embedding; they are not read.
+  void load(Ranks &ranks, const SafeTensors &files);
 
   // Draws storage and masters: normal ones from N(0, initializer_range), gates
   // `gate`. An element depends only on `seed`, its key and its index there.
-  void initialize(const Rank &rank, uint64_t seed, double gate) const;
+  void initialize(Ranks &ranks, uint64_t seed, double gate) const;
 
-  // Writes the file `path`.
-  void write(const std::string &path, const Rank &rank, Kind kind) const;
+  // Writes the file `path`, whole tensors; within `atRoot`.
+  void write(const std::string &path, const Ranks &ranks, Kind kind) const;
+
+  // A parameter, in the first stage that has it.
+  struct Placed {
+    const Parameter *parameter;
+    size_t stage;
+  };
+  // All parameters of the program, each once.
+  const std::vector<Placed> &parameters() const { return all; }
 
 private:
   struct Tensor {
     std::string key;
     std::vector<int64_t> shape;
-    std::vector<const Parameter *> parts; // by rising row
+    std::vector<Placed> parts; // by rising row
   };
 
   const Program &program;
+  std::vector<Placed> all;
   std::map<std::string, Tensor> tensors; // by common key
 };
+
+// Copies the whole of a parameter from the ranks that hold it, converted to
+// `type`; within `atRoot`.
+void readWhole(const Ranks &ranks, const Weights::Placed &placed, Held held,
+               LlrtType type, std::byte *to);
+
+// Fills the buffer `held` of `rank` from the whole parameter, `whole`. Errors
+// open with `where`.
+void takePart(const Rank &rank, const Parameter &p, Held held,
+              const TensorView &whole, const std::string &where);
 
 } // namespace llrt
 #endif // LLRT_COMMANDS_WEIGHTS_H

@@ -415,8 +415,22 @@ void writeSafeTensors(const std::string &path,
   };
   put(&headerBytes, sizeof(headerBytes));
   put(head.data(), head.size());
-  for (size_t i = 0; i < order.size(); ++i)
-    put(order[i]->data, sizes[i]);
+  std::vector<std::byte> filled;
+  for (size_t i = 0; i < order.size(); ++i) {
+    const void *data = order[i]->data;
+    if (order[i]->fill) {
+      filled.resize(sizes[i]);
+      try {
+        order[i]->fill(filled.data());
+      } catch (...) {
+        close(descriptor);
+        unlink(temporary.c_str());
+        throw;
+      }
+      data = filled.data();
+    }
+    put(data, sizes[i]);
+  }
   check(fchmod(descriptor, 0644) == 0 && fsync(descriptor) == 0);
   check(close(std::exchange(descriptor, -1)) == 0);
   check(rename(temporary.c_str(), path.c_str()) == 0);

@@ -16,6 +16,7 @@
 #include "src/Data/Files.h"
 
 #include <cstdint>
+#include <functional>
 #include <map>
 #include <string>
 #include <string_view>
@@ -117,6 +118,9 @@ struct TensorToWrite {
   DType dtype;
   std::vector<int64_t> shape;
   const void *data; // row-major, whole; may be null if there are no elements
+  // If set, `data` is not used: called when it is the tensor's turn, to write the
+  // elements to `to`.
+  std::function<void(std::byte *to)> fill = {};
 };
 
 // Writes `path`: elements first to a new file in the same folder, which takes

@@ -429,13 +429,11 @@ private:
     p.trainable = r.boolean("trainable");
     p.initializer = initializer(r);
     // Elements of the state, and of the weights, at their addresses.
-    int64_t stateElements = p.elements, weightElements = p.elements;
-    if (r.has("shard")) {
+    if (r.has("shard"))
       p.shard = shard(Reader(r.at("shard"), r.place("shard")), p.elements);
-      stateElements = p.shard->elements / program.grid.axes[p.shard->axis].size;
-      if (p.shard->storage)
-        weightElements = stateElements;
-    }
+    int64_t stateElements = p.stateElements(program.grid);
+    int64_t weightElements =
+        p.shard && p.shard->storage ? stateElements : p.elements;
     p.address = address(r, "address", weightElements * typeSize(p.type));
     if (p.trainable) {
       int64_t bytes = stateElements * typeSize(program.masterType());

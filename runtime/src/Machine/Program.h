@@ -106,6 +106,10 @@ struct Parameter {
 
   int64_t rowElements() const; // elements of one row of the checkpoint tensor
   int64_t wholeElements() const; // of the whole parameter
+  // Elements at `master`, `gradient` and the moments of one rank.
+  int64_t stateElements(const Grid &grid) const {
+    return shard ? shard->elements / grid.axes[shard->axis].size : elements;
+  }
 };
 
 // One call of a compiled block.

@@ -7,26 +7,24 @@
 
 #include "src/Machine/Rank.h"
 
-#include "src/Data/Error.h"
+#include "src/Transport/Communication.h"
 
 #include <algorithm>
 #include <cstring>
+#include <deque>
+#include <map>
+#include <set>
 
 using namespace llrt;
+using Kind = Action::Kind;
 
-Rank::Rank(const Program &program, int64_t number, int64_t threads)
-    : compiled(program), number(number), arenas(stage()) {
+Rank::Rank(const Program &program, int64_t number, int64_t threads,
+           Transport &transport, std::chrono::duration<double> timeout)
+    : compiled(program), rank(number), arenas(stage()), transport(transport),
+      timeout(timeout) {
   llrt_set_threads(threads);
-}
-
-const Buffer &Rank::output(const std::string &graph,
-                           const std::string &output) const {
-  const auto &outputs = stage().graphs.at(graph).outputs;
-  auto found = outputs.find(output);
-  if (found == outputs.end())
-    fail("the program in this executable: graph '", graph,
-         "': expected an output '", output, "', got none");
-  return found->second;
+  for (const Communicator &communicator : program.communicators)
+    members.push_back(communicator.members(program.grid, rank));
 }
 
 double Rank::masterScalar(Address address) const {
@@ -41,66 +39,379 @@ void Rank::setMasterScalar(Address address, int64_t index, double value) const {
     at<float>(address)[index] = float(value);
 }
 
-void Rank::call(const Call &call, int64_t microBatch) {
-  std::vector<void *> buffers;
+//===----------------------------------------------------------------------===//
+// The interpreter
+//===----------------------------------------------------------------------===//
+
+// One pass over entries [first, last) of a program.
+class Rank::Interpreter {
+public:
+  Interpreter(Rank &rank, const std::vector<Action> &entries, size_t first,
+              size_t last, const Events &events, int64_t microBatches);
+  void run();
+
+private:
+  using Clock = Trace::Clock;
+
+  struct Run {
+    const Action *entry;
+    const Graph *graph;
+    bool begun = false;
+    int64_t left; // items that are not done
+    std::vector<bool> done;
+    Clock::time_point begin = {};
+  };
+  // What stands in a queue: an entry or an item, or the begin or end of a run.
+  struct Task {
+    enum class Part { Whole, Begin, End };
+    const Action *action;
+    int64_t entry, item; // item -1: an entry
+    Part part;
+    Run *run; // of an item, a begin or an end
+  };
+  struct Stream {
+    std::deque<Task> queue;
+    std::unique_ptr<Communication> started; // of the head
+    Clock::time_point begin;                // of the head
+  };
+
+  bool ready(const Task &task) const;
+  // Whether the head of the stream is done now.
+  bool advance(Stream &stream);
+  void compute(const Task &task);
+  void call(const Task &task, const Call &call);
+  void statistics(const Task &task);
+  void update(const Task &task);
+  void complete(const Task &task, Clock::time_point begin);
+  void finish(const Run &run);
+  void *at(Address address, const Run *run) const;
+  Activity activity() const;
+  [[noreturn]] void giveUp() const;
+
+  Rank &rank;
+  const Events &events;
+  std::vector<bool> done; // by entry
+  std::deque<Run> runs;
+  std::map<int64_t, Stream> streams;
+  std::vector<void *> buffers; // of the call at hand
+};
+
+Rank::Interpreter::Interpreter(Rank &rank, const std::vector<Action> &entries,
+                               size_t first, size_t last, const Events &events,
+                               int64_t microBatches)
+    : rank(rank), events(events), done(entries.size()) {
+  using Part = Task::Part;
+  std::fill_n(done.begin(), first, true);
+  for (size_t i = first; i < last; ++i) {
+    const Action &entry = entries[i];
+    auto push = [&](const Action &action, int64_t item, Part part, Run *run) {
+      streams[action.stream].queue.push_back(
+          {&action, int64_t(i), item, part, run});
+    };
+    if (entry.kind != Kind::Run) {
+      push(entry, -1, Part::Whole, nullptr);
+      continue;
+    }
+    if (entry.microBatch >= microBatches) {
+      done[i] = true;
+      continue;
+    }
+    const Graph &graph = rank.stage().graphs.at(entry.graph);
+    int64_t items = graph.items.size();
+    Run &run = runs.emplace_back(
+        Run{&entry, &graph, false, items, std::vector<bool>(items)});
+    push(entry, -1, Part::Begin, &run);
+    for (int64_t item = 0; item < items; ++item)
+      push(graph.items[item], item, Part::Whole, &run);
+    push(entry, -1, Part::End, &run);
+  }
+}
+
+void Rank::Interpreter::run() {
+  Clock::time_point moved = Clock::now();
+  for (;;) {
+    bool any = false, left = false;
+    for (auto &[number, stream] : streams) {
+      if (stream.queue.empty())
+        continue;
+      any |= advance(stream);
+      left |= !stream.queue.empty();
+    }
+    if (!left)
+      return;
+    if (any) {
+      moved = Clock::now();
+      continue;
+    }
+    if (Clock::now() - moved > rank.timeout)
+      giveUp();
+    rank.transport.idle(activity());
+  }
+}
+
+bool Rank::Interpreter::ready(const Task &task) const {
+  if (task.part == Task::Part::End)
+    return task.run->left == 0;
+  bool isItem = task.item >= 0;
+  if (isItem && !task.run->begun)
+    return false;
+  const std::vector<bool> &list = isItem ? task.run->done : done;
+  return std::all_of(task.action->after.begin(), task.action->after.end(),
+                     [&](int64_t earlier) { return list[earlier]; });
+}
+
+bool Rank::Interpreter::advance(Stream &stream) {
+  const Task task = stream.queue.front();
+  if (!stream.started) {
+    if (!ready(task))
+      return false;
+    // The time of a run is that of its begin.
+    if (task.part != Task::Part::End)
+      stream.begin = Clock::now();
+    const Action &action = *task.action;
+    if (action.communicates())
+      stream.started = std::make_unique<Communication>(
+          rank.transport, action, rank.members[action.communicator], rank.rank,
+          at(action.from, task.run), at(action.to, task.run));
+    else
+      compute(task);
+  }
+  if (stream.started && !stream.started->poll())
+    return false;
+  stream.started.reset();
+  stream.queue.pop_front();
+  complete(task, stream.begin);
+  return true;
+}
+
+void *Rank::Interpreter::at(Address address, const Run *run) const {
+  if (address.arena >= 0)
+    return rank.at<void>(address);
+  return rank.at<char>(run->entry->frames[-1 - address.arena]) + address.offset;
+}
+
+void Rank::Interpreter::call(const Task &task, const Call &call) {
+  buffers.clear();
   for (Address address : call.buffers)
-    buffers.push_back(arenas.at(address));
-  Trace::Clock::time_point begin = Trace::Clock::now();
+    buffers.push_back(at(address, task.run));
+  Clock::time_point begin = Clock::now();
   call.block(buffers.data());
-  if (trace)
-    trace->add(call.name, microBatch, begin, Trace::Clock::now());
+  if (rank.trace && task.action->kind != Kind::Call)
+    rank.trace->add({task.action, task.entry, -1, -1, &call, begin,
+                     Clock::now()});
+}
+
+void Rank::Interpreter::compute(const Task &task) {
+  const Action &action = *task.action;
+  switch (action.kind) {
+  case Kind::Call:
+    return call(task, action.calls[0]);
+  case Kind::Slice: {
+    const std::vector<int64_t> &group = rank.members[action.communicator];
+    int64_t index =
+        std::find(group.begin(), group.end(), rank.rank) - group.begin();
+    return copySlice(action, index, group.size(), at(action.from, task.run),
+                     at(action.to, task.run));
+  }
+  case Kind::Zero:
+    std::memset(at(action.to, task.run), 0, size_t(action.bytes));
+    return;
+  case Kind::Copy:
+    std::memmove(at(action.to, task.run), at(action.from, task.run),
+                 size_t(action.bytes));
+    return;
+  case Kind::Run:
+    if (task.part == Task::Part::End)
+      return finish(*task.run);
+    if (events.prepare)
+      events.prepare(*task.run->graph, action.microBatch);
+    task.run->begun = true;
+    return;
+  case Kind::Statistics:
+    return statistics(task);
+  case Kind::Update:
+    return update(task);
+  default:
+    __builtin_unreachable(); // communicates
+  }
+}
+
+void Rank::Interpreter::finish(const Run &run) {
+  if (auto loss = run.graph->outputs.find("loss");
+      loss != run.graph->outputs.end()) {
+    const Grid &grid = rank.compiled.grid;
+    const Axes &partial = loss->second.partial;
+    bool counts = true;
+    for (size_t axis = 0; axis < grid.axes.size(); ++axis) {
+      const std::string &name = grid.axes[axis].name;
+      counts &= grid.coordinate(rank.rank, axis) == 0 || name == "dp" ||
+                name == "pp" ||
+                std::find(partial.begin(), partial.end(), axis) !=
+                    partial.end();
+    }
+    if (counts)
+      rank.lossSum += rank.masterScalar(loss->second.address);
+  }
+  if (events.finish)
+    events.finish(*run.graph, run.entry->microBatch);
+}
+
+void Rank::Interpreter::statistics(const Task &task) {
+  double squares = 0;
+  for (const Call &each : task.action->calls) {
+    call(task, each);
+    if (rank.compiled.grid.index(rank.rank, each.once) == 0)
+      squares += rank.masterScalar(each.address);
+  }
+  double *to = rank.at<double>(task.action->to);
+  to[0] = rank.lossSum;
+  to[1] = squares;
+}
+
+void Rank::Interpreter::update(const Task &task) {
+  Hyperparameters h = events.hyperparameters();
+  const double values[8] = {h.gradientScale, h.learningRate, h.beta1,
+                            h.beta2,         h.epsilon,      h.weightDecay,
+                            h.correction1,   h.correction2};
+  for (const Call &each : task.action->calls) {
+    for (int64_t i = 0; i < 8; ++i)
+      rank.setMasterScalar(each.address, i, values[i]);
+    call(task, each);
+  }
+}
+
+void Rank::Interpreter::complete(const Task &task, Clock::time_point begin) {
+  if (task.part == Task::Part::Begin) {
+    task.run->begin = begin;
+    return;
+  }
+  bool isItem = task.item >= 0;
+  if (isItem) {
+    task.run->done[task.item] = true;
+    --task.run->left;
+  } else {
+    done[task.entry] = true;
+  }
+  if (!rank.trace)
+    return;
+  if (task.part == Task::Part::End)
+    begin = task.run->begin;
+  rank.trace->add({task.action, task.entry, task.item,
+                   task.run ? task.run->entry->microBatch : -1, nullptr, begin,
+                   Clock::now()});
+}
+
+Activity Rank::Interpreter::activity() const {
+  Activity result;
+  for (const auto &[number, stream] : streams) {
+    if (!stream.started)
+      continue;
+    const Action &action = *stream.queue.front().action;
+    std::string peers;
+    for (int64_t peer : stream.started->missing()) {
+      result.peers.push_back(peer);
+      peers += (peers.empty() ? "" : ", ") + std::to_string(peer);
+    }
+    result.text += (result.text.empty() ? "" : "; ") +
+                   std::string(actionName(action.kind)) + " on communicator '" +
+                   rank.compiled.communicators[action.communicator].name + "'";
+    if (action.kind == Kind::Send || action.kind == Kind::Receive) {
+      const auto &[stage, chunk, microBatch, value] = action.tag;
+      result.text += ", stage " + std::to_string(stage) + ", chunk " +
+                     std::to_string(chunk) + ", micro-batch " +
+                     std::to_string(microBatch) + ", value " +
+                     std::to_string(value);
+    }
+    if (!action.location.empty())
+      result.text += " (" + action.location + ")";
+    result.text += " for rank " + peers;
+  }
+  if (result.text.empty())
+    result.text = "nothing that could be started";
+  return result;
+}
+
+void Rank::Interpreter::giveUp() const {
+  Activity own = activity();
+  std::vector<std::unique_ptr<Activity>> answers = rank.transport.ask(own);
+  std::string silent, waiting;
+  int64_t silentCount = 0;
+  auto place = [&](int64_t number) {
+    std::string text = rank.compiled.grid.placeText(number);
+    return std::to_string(number) + (text.empty() ? "" : " (" + text + ")");
+  };
+  for (size_t number = 0; number < answers.size(); ++number)
+    if (answers[number]) {
+      waiting += "\n  rank " + place(number) + " waits: " +
+                 answers[number]->text;
+    } else {
+      silent += (silent.empty() ? "" : ", ") + place(number);
+      ++silentCount;
+    }
+  std::string seconds = std::to_string(int64_t(rank.timeout.count())) + " s";
+  rank.transport.abandon(
+      (silentCount == 0
+           ? "all ranks have waited for each other for " + seconds
+           : (silentCount == 1 ? "rank " : "ranks ") + silent +
+                 (silentCount == 1 ? " has" : " have") + " not answered for " +
+                 seconds) +
+      waiting);
+}
+
+//===----------------------------------------------------------------------===//
+// Programs
+//===----------------------------------------------------------------------===//
+
+// The number of entries before the first update.
+static size_t firstUpdate(const std::vector<Action> &entries) {
+  return std::find_if(entries.begin(), entries.end(),
+                      [](const Action &entry) {
+                        return entry.kind == Kind::Update;
+                      }) -
+         entries.begin();
 }
 
 void Rank::run(const std::string &name, const Events &events,
                int64_t microBatches) {
-  for (const Action &action : stage().programs.at(name)) {
-    switch (action.kind) {
-    case Action::Kind::Run:
-      if (action.microBatch >= microBatches)
-        break;
-      if (events.prepare)
-        events.prepare(action.microBatch);
-      for (const Action &item : stage().graphs.at(action.graph).items)
-        call(item.calls[0], action.microBatch);
-      if (events.finish)
-        events.finish(action.microBatch);
-      break;
-    case Action::Kind::Statistics: {
-      double squares = 0;
-      for (const Call &each : action.calls) {
-        call(each, -1);
-        squares += masterScalar(each.address);
-      }
-      if (events.gradientsReady)
-        events.gradientsReady(squares);
-      break;
-    }
-    case Action::Kind::Update: {
-      Hyperparameters h = events.hyperparameters();
-      const double values[8] = {h.gradientScale, h.learningRate, h.beta1,
-                                h.beta2,         h.epsilon,      h.weightDecay,
-                                h.correction1,   h.correction2};
-      for (const Call &each : action.calls) {
-        for (int64_t i = 0; i < 8; ++i)
-          setMasterScalar(each.address, i, values[i]);
-        call(each, -1);
-      }
-      break;
-    }
-    default:
-      fail("the program in this executable: expected no ",
-           actionName(action.kind));
-    }
-  }
+  const std::vector<Action> &entries = stage().programs.at(name);
+  if (compiled.grid.ranks() > 1)
+    microBatches = compiled.microBatches;
+  lossSum = 0;
+  Interpreter(*this, entries, 0, firstUpdate(entries), events, microBatches)
+      .run();
+}
+
+void Rank::runUpdate(const std::string &name, const Events &events) {
+  const std::vector<Action> &entries = stage().programs.at(name);
+  Interpreter(*this, entries, firstUpdate(entries), entries.size(), events,
+              compiled.microBatches)
+      .run();
+}
+
+Sums Rank::sums(const std::string &name) const {
+  const std::vector<Action> &entries = stage().programs.at(name);
+  auto entry = std::find_if(
+      entries.begin(), entries.end(),
+      [](const Action &each) { return each.kind == Kind::Statistics; });
+  Address at = entry->to;
+  auto reduced = std::find_if(entry, entries.end(), [&](const Action &each) {
+    return each.kind == Kind::AllReduce && each.from == at;
+  });
+  if (reduced != entries.end())
+    at = reduced->to;
+  const double *values = this->at<double>(at);
+  return {values[0], values[1]};
 }
 
 void Rank::zeroGradients() {
   // Split over the threads: these are the bytes of all trainable parameters.
   constexpr int64_t Chunk = int64_t(1) << 20;
+  std::set<std::pair<int64_t, int64_t>> zeroed; // shards are shared
   for (const Parameter &p : stage().parameters) {
-    if (!p.trainable)
+    if (!p.trainable ||
+        !zeroed.emplace(p.gradient->arena, p.gradient->offset).second)
       continue;
-    int64_t bytes = p.elements * typeSize(compiled.masterType());
+    int64_t bytes = p.stateElements(compiled.grid) * typeSize(p.gradientType);
     void *args[] = {at<void>(*p.gradient), &bytes};
     llrt_parallel_for(
         [](void **args, int64_t lo, int64_t hi) {

@@ -4,11 +4,26 @@
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 //
 //===----------------------------------------------------------------------===//
+//
+// A program is a list of entries; a run among them is a list of items. All of
+// them are queued at once, each in its stream:
+//
+//   stream 0   begin 0 | block | block | end 0 | begin 1 | block | ...
+//   stream 1             all_gather | all_gather | ...
+//   stream 2   receive | receive | ...
+//
+// The rank's thread goes round the heads of the queues: what has all that it
+// comes after behind it is started. Calls run to their end at once; collectives
+// and transfers are started, then looked after in each round until they are
+// done.
+//
+//===----------------------------------------------------------------------===//
 #ifndef LLRT_MACHINE_RANK_H
 #define LLRT_MACHINE_RANK_H
 
 #include "src/Machine/Arenas.h"
 #include "src/Machine/Trace.h"
+#include "src/Transport/Transport.h"
 
 #include <functional>
 
@@ -21,16 +36,21 @@ struct Hyperparameters {
       correction2; // 1 - beta^t, t the number of the step from 1
 };
 
-// What a command does between the actions of a program. Empty: nothing.
+// What a command does between the actions of a program, on the rank's thread.
+// Empty: nothing.
 struct Events {
-  // Before the run of a micro-batch: fill its inputs.
-  std::function<void(int64_t microBatch)> prepare;
+  // Before a run: fill the inputs of `graph`. `microBatch` is that of the run.
+  std::function<void(const Graph &graph, int64_t microBatch)> prepare;
   // After it: read its outputs.
-  std::function<void(int64_t microBatch)> finish;
-  // All gradients are complete; `sumOfSquares` is over all their elements.
-  std::function<void(double sumOfSquares)> gradientsReady;
+  std::function<void(const Graph &graph, int64_t microBatch)> finish;
   // Asked for before each update.
   std::function<Hyperparameters()> hyperparameters;
+};
+
+// Of all ranks together.
+struct Sums {
+  double loss;    // of valid tokens
+  double squares; // of all elements of the gradient
 };
 
 // Owns the arenas of one rank and runs its programs. Make it on the thread that
@@ -38,21 +58,19 @@ struct Events {
 // nothing but the (constant) program.
 class Rank {
 public:
-  // Rank `number` of the grid. `program` must outlive the rank. `threads` is at
-  // least 1.
-  Rank(const Program &program, int64_t number, int64_t threads);
+  // Rank `number` of the grid. `program` and `transport` must outlive the rank.
+  // `threads` is at least 1. A program whose other ranks do not answer for
+  // `timeout` is given up, and with it the process.
+  Rank(const Program &program, int64_t number, int64_t threads,
+       Transport &transport, std::chrono::duration<double> timeout);
 
   const Program &program() const { return compiled; }
-  const Stage &stage() const { return compiled.stages[compiled.stageOf(number)]; }
+  int64_t number() const { return rank; }
+  const Stage &stage() const { return compiled.stages[compiled.stageOf(rank)]; }
 
   template <typename T> T *at(Address address) const {
     return static_cast<T *>(arenas.at(address));
   }
-
-  // Output `output` of `graph`; throws Error if the graph has none of that
-  // name.
-  const Buffer &output(const std::string &graph,
-                       const std::string &output) const;
 
   // The value at `address`, which is of the master type.
   double masterScalar(Address address) const;
@@ -60,8 +78,14 @@ public:
   // Sets element `index` of a buffer of the master type.
   void setMasterScalar(Address address, int64_t index, double value) const;
 
-  // Runs program `name`; of its micro-batches those below `microBatches`.
+  // Runs the entries of program `name` before its first update; `runUpdate` runs
+  // the others. Of the runs, those of micro-batches below `microBatches`; on a
+  // grid of several ranks all.
   void run(const std::string &name, const Events &events, int64_t microBatches);
+  void runUpdate(const std::string &name, const Events &events);
+
+  // What the statistics of program `name` came to, after `run`.
+  Sums sums(const std::string &name) const;
 
   // Sets the gradients of all parameters to zero.
   void zeroGradients();
@@ -70,11 +94,15 @@ public:
   void setTrace(Trace *value) { trace = value; }
 
 private:
-  void call(const Call &call, int64_t microBatch);
+  class Interpreter;
 
   const Program &compiled;
-  int64_t number;
+  int64_t rank;
   Arenas arenas;
+  Transport &transport;
+  std::chrono::duration<double> timeout;
+  std::vector<std::vector<int64_t>> members; // of each communicator
+  double lossSum = 0; // of this rank's runs since `run` began
   Trace *trace = nullptr;
 };
 

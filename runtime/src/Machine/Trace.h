@@ -1,4 +1,4 @@
-//===- Trace.h - When each block ran ---------------------------*- C++ -*-===//
+//===- Trace.h - What a rank did and when ----------------------*- C++ -*-===//
 //
 // Part of llamac, under the Apache License v2.0 with LLVM Exceptions.
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
@@ -7,6 +7,8 @@
 #ifndef LLRT_MACHINE_TRACE_H
 #define LLRT_MACHINE_TRACE_H
 
+#include "src/Machine/Program.h"
+
 #include <chrono>
 #include <cstdint>
 #include <string>
@@ -14,34 +16,45 @@
 
 namespace llrt {
 
-// A record of block calls, written in Chrome's trace event format (JSON,
-// complete events, microseconds), which chrome://tracing and ui.perfetto.dev
-// show.
+// A record of all that one rank did, in the order in which it was done: each
+// entry of a program, each item of its runs, and each call of statistics and
+// update.
 class Trace {
 public:
+  // The same clock for all ranks of a machine.
   using Clock = std::chrono::steady_clock;
 
-  // `block` must live as long as the trace. `microBatch` -1: belongs to none.
-  void add(const std::string &block, int64_t microBatch,
-           Clock::time_point begin, Clock::time_point end) {
-    events.push_back({&block, step, microBatch, begin, end});
-  }
+  struct Event {
+    const Action *action;
+    int64_t entry;           // in its program
+    int64_t item = -1;       // in the graph of the entry, a run; -1: the entry itself
+    int64_t microBatch = -1; // of an item its run's; -1: it has none
+    const Call *call = nullptr; // of an entry with several
+    Clock::time_point begin, end;
+  };
+
+  void add(const Event &event) { events.push_back({event, step}); }
 
   // Later events belong to step `number`.
   void setStep(int64_t number) { step = number; }
 
-  // Throws Error if the file cannot be written.
-  void write(const std::string &file) const;
+  // The events as lines of Chrome's trace event format (JSON, complete events,
+  // microseconds): a process for the rank, a thread for each stream. `args` has
+  // step, entry, item, do, micro_batch, communicator, tag and location where
+  // they apply.
+  std::vector<std::string> lines(const Program &program, int64_t rank) const;
 
 private:
-  struct Event {
-    const std::string *block;
-    int64_t step, microBatch;
-    Clock::time_point begin, end;
+  struct Stepped : Event {
+    int64_t step;
   };
-  std::vector<Event> events;
+  std::vector<Stepped> events;
   int64_t step = 0;
 };
+
+// Writes the lines of all ranks as one file, which chrome://tracing and
+// ui.perfetto.dev show. Throws Error if it cannot be written.
+void writeTrace(const std::string &file, const std::vector<std::string> &lines);
 
 } // namespace llrt
 #endif // LLRT_MACHINE_TRACE_H

@@ -234,11 +234,18 @@ TEST(Step, SeveralSteps) {
   ASSERT_EQ(losses.size(), 3u);
   EXPECT_LT(losses[1], losses[0]);
   EXPECT_LT(losses[2], losses[1]);
-  // Model, gradient norm and update of each step.
-  json trace = json::parse(readAll(files / "t"));
-  ASSERT_EQ(trace["traceEvents"].size(), 9u);
-  EXPECT_EQ(trace["traceEvents"][5]["name"], "adamw");
-  EXPECT_EQ(trace["traceEvents"][5]["args"]["step"], 2);
+  // Of each step: the model and the run that it is, gradient norm and
+  // statistics, the optimizer and the update; before all the name of the rank.
+  json events = json::parse(readAll(files / "t"))["traceEvents"];
+  ASSERT_EQ(events.size(), 19u);
+  EXPECT_EQ(events[0]["args"]["name"], "rank 0");
+  std::vector<std::string> names;
+  for (size_t i = 7; i < 13; ++i) {
+    names.push_back(events[i]["name"]);
+    EXPECT_EQ(events[i]["args"]["step"], 2);
+  }
+  EXPECT_EQ(names, (std::vector<std::string>{"step", "step", "gradient_norm",
+                                             "statistics", "adamw", "update"}));
 }
 
 TEST(Step, NoValidToken) {

@@ -22,12 +22,20 @@ const char *embeddingKey = "model.language_model.embed_tokens.weight";
 struct Loaded {
   TinyProgram tiny;
   Program program;
-  Rank rank;
+  Ranks ranks;
+  const Rank &rank;
   Weights weights;
 
   explicit Loaded(TinyProgram edited = TinyProgram(1, 1))
       : tiny(std::move(edited)), program(Program::parse(tiny.get())),
-        rank(program, 0, 1), weights(program) {}
+        ranks(program, arguments(program)), rank(ranks.first()),
+        weights(program) {}
+
+  static Arguments arguments(const Program &program) {
+    char threads[] = "--threads=1";
+    char *words[] = {threads};
+    return Arguments(rankOptions(program), words);
+  }
 };
 
 // Storage types as under --precision=bf16.
@@ -70,8 +78,8 @@ TEST(Weights, KeepTheKeysOfTheFile) {
   writeTensors(folder / "in.safetensors", file);
 
   Loaded loaded;
-  loaded.weights.load(loaded.rank, SafeTensors(folder / "in.safetensors"));
-  loaded.weights.write(folder / "out.safetensors", loaded.rank,
+  loaded.weights.load(loaded.ranks, SafeTensors(folder / "in.safetensors"));
+  loaded.weights.write(folder / "out.safetensors", loaded.ranks,
                        Weights::Kind::Storage);
   writeTensors(folder / "want.safetensors", released);
   EXPECT_EQ(readTensors(folder / "out.safetensors"),
@@ -87,14 +95,14 @@ TEST(Weights, JoinRows) {
   Loaded loaded(std::move(tiny));
   Folder folder;
   writeTensors(folder / "in.safetensors", tinyWeights());
-  loaded.weights.load(loaded.rank, SafeTensors(folder / "in.safetensors"));
+  loaded.weights.load(loaded.ranks, SafeTensors(folder / "in.safetensors"));
   for (const Parameter &p : loaded.program.stages[0].parameters)
     for (int64_t i = 0; p.trainable && i < p.elements; ++i)
       loaded.rank.at<float>(*p.gradient)[i] = 2,
       loaded.rank.at<float>(*p.master)[i] = 3;
-  loaded.weights.write(folder / "g.safetensors", loaded.rank,
+  loaded.weights.write(folder / "g.safetensors", loaded.ranks,
                        Weights::Kind::Gradients);
-  loaded.weights.write(folder / "u.safetensors", loaded.rank,
+  loaded.weights.write(folder / "u.safetensors", loaded.ranks,
                        Weights::Kind::Masters);
   Tensors gradients = readTensors(folder / "g.safetensors"),
           masters = readTensors(folder / "u.safetensors");
@@ -113,7 +121,7 @@ TEST(Weights, MastersHaveTheValueOfTheFile) {
   Loaded loaded(bf16Program());
   Folder folder;
   writeTensors(folder / "in.safetensors", tinyWeights());
-  loaded.weights.load(loaded.rank, SafeTensors(folder / "in.safetensors"));
+  loaded.weights.load(loaded.ranks, SafeTensors(folder / "in.safetensors"));
   const Parameter &head = loaded.program.stages[0].parameters[4];
   FloatTensor given = tinyWeights()["lm_head.weight"];
   for (int64_t i = 0; i < head.elements; ++i) {
@@ -136,7 +144,7 @@ TEST(Weights, Refusals) {
   std::string path = folder / "in.safetensors";
   writeTensors(path, weights);
   EXPECT_EQ(
-      errorOf([&] { loaded.weights.load(loaded.rank, SafeTensors(path)); }),
+      errorOf([&] { loaded.weights.load(loaded.ranks, SafeTensors(path)); }),
       path + ": expected the 4 tensors of this program, got: 1 missing "
              "'lm_head.weight'; 5 unexpected 'a', 'b', 'c' and 2 more; 1 wrong "
              "shape 'model.vision_model.gate' (expected [1], got [2])");
@@ -144,7 +152,7 @@ TEST(Weights, Refusals) {
   weights = tinyWeights();
   weights["language_model.lm_head.weight"] = weights["lm_head.weight"];
   writeTensors(path, weights);
-  EXPECT_ERROR(loaded.weights.load(loaded.rank, SafeTensors(path)),
+  EXPECT_ERROR(loaded.weights.load(loaded.ranks, SafeTensors(path)),
                "1 unexpected 'lm_head.weight'");
 }
 
@@ -161,8 +169,8 @@ TEST(Weights, Initialize) {
   Folder folder;
   std::vector<Tensors> drawn;
   for (Loaded *loaded : {&divided, &undivided}) {
-    loaded->weights.initialize(loaded->rank, 7, 0.25);
-    loaded->weights.write(folder / "w", loaded->rank, Weights::Kind::Storage);
+    loaded->weights.initialize(loaded->ranks, 7, 0.25);
+    loaded->weights.write(folder / "w", loaded->ranks, Weights::Kind::Storage);
     drawn.push_back(readTensors(folder / "w"));
   }
   EXPECT_EQ(drawn[0], drawn[1]);
@@ -173,8 +181,8 @@ TEST(Weights, Initialize) {
   for (double x : drawn[0]["lm_head.weight"])
     squares += x * x / (V * D);
   EXPECT_NEAR(squares, 0.25, 0.03);
-  divided.weights.initialize(divided.rank, 8, 0.25);
-  divided.weights.write(folder / "w", divided.rank, Weights::Kind::Storage);
+  divided.weights.initialize(divided.ranks, 8, 0.25);
+  divided.weights.write(folder / "w", divided.ranks, Weights::Kind::Storage);
   EXPECT_NE(readTensors(folder / "w")["lm_head.weight"],
             drawn[0]["lm_head.weight"]);
 }

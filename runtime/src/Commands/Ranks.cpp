@@ -1,0 +1,271 @@
+//===- Ranks.cpp - The ranks of a command ---------------------------------===//
+//
+// Part of llamac, under the Apache License v2.0 with LLVM Exceptions.
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+//
+//===----------------------------------------------------------------------===//
+
+#include "src/Commands/Ranks.h"
+
+#include "src/Data/Error.h"
+#include "src/Transport/Mpi.h"
+#include "src/Transport/Threads.h"
+
+#include <algorithm>
+#include <condition_variable>
+#include <cstring>
+#include <sched.h>
+#include <thread>
+
+using namespace llrt;
+
+// The cores for one process of `launch`.
+static int64_t availableCores(const Launch &launch) {
+  cpu_set_t set;
+  int64_t cores =
+      sched_getaffinity(0, sizeof(set), &set) == 0 ? CPU_COUNT(&set) : 1;
+  // Launchers may or may not bind processes to cores of their own.
+  return std::min<int64_t>(
+      cores, std::max<int64_t>(1, std::thread::hardware_concurrency() /
+                                      launch.localSize));
+}
+
+std::vector<Option> llrt::rankOptions(const Program &program, int64_t spare) {
+  Launch launch = Launch::find(program.grid.ranks());
+  int64_t here = launch.processes ? 1 : program.grid.ranks();
+  int64_t cores = availableCores(launch) - spare;
+  return {{"threads", "N", std::to_string(std::max<int64_t>(1, cores / here)),
+           "Threads of each rank that compute."},
+          {"timeout", "SECONDS", "60",
+           "Give up if other ranks do not answer for so long."}};
+}
+
+static int64_t threadsOf(const Arguments &arguments) {
+  constexpr int64_t most = 4096; // more than OpenMP can start on any machine
+  int64_t count = arguments.integer("threads", 1);
+  if (count > most)
+    fail("option '--threads': expected at most ", most, ", got ", count);
+  return count;
+}
+
+namespace {
+
+// Messages of a rank that is alone.
+class Alone : public Transport {
+  std::unique_ptr<Request> send(int64_t, int64_t, const Label &,
+                                const void *) override {
+    __builtin_unreachable(); // there is no other rank
+  }
+  std::unique_ptr<Request> receive(int64_t, int64_t, const Label &,
+                                   void *) override {
+    __builtin_unreachable();
+  }
+  void idle(const Activity &) override {}
+  std::vector<std::unique_ptr<Activity>> ask(const Activity &) override {
+    return {};
+  }
+  void abandon(const std::string &message) override { throw Failure(message); }
+};
+
+} // namespace
+
+// The threads of the ranks and what they are to do.
+struct Ranks::Pool {
+  Threads meeting;
+  std::mutex mutex;
+  std::condition_variable changed;
+  const std::function<void(Rank &)> *work = nullptr;
+  int64_t turn = 0, busy = 0; // `busy`: ranks that are not done with the turn
+  bool end = false;
+  std::exception_ptr failure; // the first one
+  std::vector<std::unique_ptr<Rank>> ranks;
+  std::vector<std::thread> threads;
+
+  explicit Pool(int64_t count) : meeting(count), ranks(count) {}
+
+  ~Pool() {
+    {
+      std::lock_guard lock(mutex);
+      end = true;
+    }
+    changed.notify_all();
+    for (std::thread &thread : threads)
+      thread.join();
+  }
+
+  // Calls `step`; a failure ends the waiting of all other ranks.
+  template <typename Step> void attempt(Step step) {
+    try {
+      step();
+    } catch (...) {
+      {
+        std::lock_guard lock(mutex);
+        if (!failure)
+          failure = std::current_exception();
+      }
+      meeting.stop();
+    }
+    std::lock_guard lock(mutex);
+    if (--busy == 0)
+      changed.notify_all();
+  }
+
+  // The life of a rank's thread; `make` makes the rank.
+  void live(int64_t number, const std::function<std::unique_ptr<Rank>()> &make) {
+    attempt([&] { ranks[number] = make(); });
+    for (int64_t done = 0;; ++done) {
+      {
+        std::unique_lock lock(mutex);
+        changed.wait(lock, [&] { return end || turn > done; });
+        if (end)
+          break;
+      }
+      attempt([&] { (*work)(*ranks[number]); });
+    }
+    ranks[number].reset();
+  }
+
+  void wait() {
+    std::unique_lock lock(mutex);
+    changed.wait(lock, [&] { return busy == 0; });
+    if (failure)
+      std::rethrow_exception(failure);
+  }
+};
+
+Ranks::Ranks(const Program &program, const Arguments &arguments)
+    : compiled(program), launch(Launch::find(program.grid.ranks())) {
+  int64_t kernelThreads = threadsOf(arguments);
+  std::chrono::duration<double> timeout(arguments.number("timeout", 0));
+  int64_t count = program.grid.ranks();
+  if (launch.processes || count == 1) {
+    if (count == 1)
+      transport = std::make_unique<Alone>();
+    else
+      transport = std::unique_ptr<Transport>(mpi = new Mpi);
+    single = std::make_unique<Rank>(program, launch.rank, kernelThreads,
+                                    *transport, timeout);
+  } else {
+    pool = std::make_unique<Pool>(count);
+    pool->busy = count;
+    for (int64_t number = 0; number < count; ++number)
+      pool->threads.emplace_back([=, this, &program] {
+        pool->live(number, [&] {
+          return std::make_unique<Rank>(program, number, kernelThreads,
+                                        pool->meeting.of(number), timeout);
+        });
+      });
+    pool->wait();
+  }
+}
+
+Ranks::~Ranks() = default;
+
+void Ranks::each(const std::function<void(Rank &)> &work) {
+  if (single)
+    return work(*single);
+  {
+    std::lock_guard lock(pool->mutex);
+    pool->work = &work;
+    pool->busy = pool->ranks.size();
+    ++pool->turn;
+  }
+  pool->changed.notify_all();
+  pool->wait();
+}
+
+Rank *Ranks::local(int64_t number) const {
+  if (pool)
+    return pool->ranks[number].get();
+  return number == launch.rank ? single.get() : nullptr;
+}
+
+void Ranks::setTraces(std::vector<Trace> *traces) {
+  for (int64_t number = 0; number < compiled.grid.ranks(); ++number)
+    if (Rank *rank = local(number))
+      rank->setTrace(traces ? &(*traces)[number] : nullptr);
+}
+
+std::string Ranks::serve(const std::string &text) {
+  auto [status, result] = mpi->serve(
+      [&](const Mpi::Question &question) {
+        return single->at<void>({question.arena, question.offset});
+      },
+      text);
+  if (status != 0)
+    throw PeerFailure(status);
+  return result;
+}
+
+std::string Ranks::atRoot(const std::function<std::string()> &work) {
+  if (!mpi)
+    return work();
+  if (!isRoot())
+    return serve("");
+  try {
+    std::string result = work();
+    mpi->release(0, result);
+    return result;
+  } catch (const Error &) {
+    mpi->release(2, "");
+    throw;
+  } catch (...) {
+    mpi->release(1, "");
+    throw;
+  }
+}
+
+void Ranks::read(int64_t rank, Address from, int64_t bytes, void *to) const {
+  if (const Rank *here = local(rank))
+    std::memcpy(to, here->at<void>(from), size_t(bytes));
+  else
+    mpi->ask(rank, {from.arena, from.offset, bytes}, to);
+}
+
+std::vector<std::string>
+Ranks::texts(const std::function<std::string(Rank &)> &make) {
+  std::vector<std::string> result(compiled.grid.ranks());
+  each([&](Rank &rank) { result[rank.number()] = make(rank); });
+  if (mpi && isRoot()) {
+    for (size_t rank = 1; rank < result.size(); ++rank)
+      result[rank] = mpi->askText(int64_t(rank));
+    mpi->release(0, "");
+  } else if (mpi) {
+    serve(result[launch.rank]);
+    result.clear();
+  }
+  return result;
+}
+
+Tracing::Tracing(Ranks &ranks, std::string path)
+    : ranks(ranks), file(std::move(path)),
+      traces(ranks.program().grid.ranks()) {
+  ranks.atRoot([&] {
+    writeTrace(file, {}); // now, not after hours of work
+    return std::string();
+  });
+  ranks.setTraces(&traces);
+}
+
+Tracing::~Tracing() { pause(); }
+
+void Tracing::setStep(int64_t number) {
+  for (Trace &trace : traces)
+    trace.setStep(number);
+}
+
+void Tracing::pause() { ranks.setTraces(nullptr); }
+
+void Tracing::write() {
+  std::vector<std::string> lines = ranks.texts([&](Rank &rank) {
+    std::string text;
+    for (const std::string &line :
+         traces[rank.number()].lines(ranks.program(), rank.number()))
+      text += (text.empty() ? "" : ",\n") + line;
+    return text;
+  });
+  ranks.atRoot([&] {
+    writeTrace(file, lines);
+    return std::string();
+  });
+}

@@ -1,0 +1,92 @@
+//===- Transport.h - Messages between ranks --------------------*- C++ -*-===//
+//
+// Part of llamac, under the Apache License v2.0 with LLVM Exceptions.
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+//
+//===----------------------------------------------------------------------===//
+//
+// What a rank needs of the others: messages from one rank to another. All
+// collectives are made of these (Communication.h), so that every transport adds
+// the same numbers in the same order. A message belongs to a channel; between
+// two ranks the k-th send of a channel meets the k-th receive of that channel.
+//
+//===----------------------------------------------------------------------===//
+#ifndef LLRT_TRANSPORT_TRANSPORT_H
+#define LLRT_TRANSPORT_TRANSPORT_H
+
+#include "llrt/Kernels.h"
+
+#include <array>
+#include <chrono>
+#include <cstdint>
+#include <memory>
+#include <stdexcept>
+#include <string>
+#include <vector>
+
+namespace llrt {
+
+// The work failed though the input was right (a disk is full, the loss is not a
+// number, a rank is gone): exit status 1.
+struct Failure : std::runtime_error {
+  using std::runtime_error::runtime_error;
+};
+
+// What a message is, as both sides must see it.
+struct Label {
+  std::array<char, 16> kind; // `all_gather`; `send` for a send and its receive
+  int64_t bytes;
+  std::array<int64_t, 4> tag = {}; // of a send and its receive
+
+  bool operator==(const Label &) const = default;
+};
+
+// What a rank does at the moment, for messages about ranks that do not answer.
+struct Activity {
+  std::string text;           // `waits in all_gather on communicator tp (layer 3)`
+  std::vector<int64_t> peers; // the ranks it waits for; empty: it does not wait
+};
+
+// Throws Failure, with both, unless the two sides agree.
+void requireEqual(const Label &own, const Label &other);
+
+// How long a rank is given to say what it does.
+constexpr std::chrono::seconds answerTime(2);
+
+// The messages of one rank. One thread calls all functions of an object.
+class Transport {
+public:
+  // A message on its way.
+  class Request {
+  public:
+    virtual ~Request() = default;
+    // Whether it is done: the memory may be used again. Throws Failure if the
+    // two sides have different labels.
+    virtual bool test() = 0;
+  };
+
+  virtual ~Transport() = default;
+
+  // Starts to send `data` to rank `to`; the memory must stay as it is until the
+  // request is done. The same for the memory of a receive.
+  virtual std::unique_ptr<Request> send(int64_t channel, int64_t to,
+                                        const Label &label,
+                                        const void *data) = 0;
+  virtual std::unique_ptr<Request> receive(int64_t channel, int64_t from,
+                                           const Label &label, void *data) = 0;
+
+  // Called where no request makes progress: returns when that may have changed.
+  // `activity` is what this rank waits for. Throws Failure if another rank has
+  // failed.
+  virtual void idle(const Activity &activity) = 0;
+
+  // What the ranks that wait do, by rank; none for those that do not say so
+  // within `answerTime`. Called by a rank that waits in vain.
+  virtual std::vector<std::unique_ptr<Activity>> ask(const Activity &own) = 0;
+
+  // Prints `message` and ends all ranks with status 1.
+  [[noreturn]] virtual void abandon(const std::string &message) = 0;
+};
+
+} // namespace llrt
+#endif // LLRT_TRANSPORT_TRANSPORT_H
