@@ -328,7 +328,7 @@ LogicalResult Localizer::localizeGraph(func::FuncOp graph) {
 
 LogicalResult Localizer::run() {
   if (axes.empty())
-    return module.emitError("expected a module on a grid, as dist-shard makes it");
+    return emitError(module.getLoc()) << "expected a module on a grid, as dist-shard makes it";
   SmallVector<func::FuncOp> blocks, graphs;
   for (auto function : module.getOps<func::FuncOp>()) {
     if (function.isExternal())

@@ -142,7 +142,7 @@ llvm::SmallDenseMap<char, int64_t> indexSizes(Operation *op, const PlacementRule
           int64_t rest = size;
           for (char letter : dimension)
             if (shared && sizes.contains(letter))
-              rest /= sizes[letter];
+              rest /= std::max<int64_t>(1, sizes[letter]);
             else
               unknown = letter;
           sizes.try_emplace(unknown, rest);
@@ -237,8 +237,15 @@ LogicalResult BlockSharder::placeOp(Operation *op) {
   if (!placed)
     return op->emitOpError("has no rule for placements on a grid");
   // The gradient so far lies like the summand.
-  if (auto add = dyn_cast<AddOp>(op); add && !placements.contains(add.getLhs()))
+  if (auto add = dyn_cast<AddOp>(op);
+      add && !placements.contains(add.getLhs()) && placements.contains(add.getRhs()))
     place(add.getLhs(), placements.lookup(add.getRhs()));
+  for (Value operand : op->getOperands())
+    if (!placements.contains(operand))
+      return op->emitOpError("reads a gradient so far, which only a sum may");
+  for (Type type : op->getResultTypes())
+    if (!cast<RankedTensorType>(type).hasStaticShape())
+      return op->emitOpError("expects sizes that are all known, but got ") << type;
 
   PlacementRule rule = placed.getPlacementRule();
   SmallVector<Choice> choices = choicesOf(rule);
@@ -450,8 +457,9 @@ std::optional<ParameterSplit> splitOf(ParameterOp parameter) {
   return std::nullopt;
 }
 
-std::string nearest(int64_t wanted, llvm::function_ref<bool(int64_t)> works, int64_t most) {
-  int64_t below = wanted - 1, above = wanted + 1;
+// The sizes next to `wanted`, not above `most`, that work.
+std::string nearest(int64_t wanted, int64_t most, llvm::function_ref<bool(int64_t)> works) {
+  int64_t below = std::min(wanted - 1, most), above = wanted + 1;
   while (below > 0 && !works(below))
     --below;
   while (above <= most && !works(above))
@@ -497,18 +505,18 @@ LogicalResult ModelSharder::checkSizes() {
   };
   const Grid &grid = options.grid;
   if (std::string why = whyNot(grid.tp); !why.empty())
-    return module.emitError("grid: tp=")
-           << grid.tp << " does not divide " << why << "; the nearest that work: "
-           << nearest(grid.tp, [&](int64_t tp) { return whyNot(tp).empty(); },
-                      std::max<int64_t>(queryHeads, 2 * grid.tp));
+    return emitError(module.getLoc())
+           << "grid: tp=" << grid.tp << " does not divide " << why << "; the nearest that work: "
+           << nearest(grid.tp, queryHeads ? queryHeads : std::min<int64_t>(2 * grid.tp, 1024),
+                      [&](int64_t tp) { return whyNot(tp).empty(); });
 
   auto checkTokens = [&](StringRef option, int64_t tokens, int64_t multiple,
                          const Twine &over) -> LogicalResult {
     if (tokens % multiple == 0)
       return success();
     int64_t below = tokens / multiple * multiple;
-    return module.emitError(option)
-           << ": " << tokens << " tokens cannot be split over " << over << ": expected a multiple of "
+    return emitError(module.getLoc())
+           << option << ": " << tokens << " tokens cannot be split over " << over << ": expected a multiple of "
            << multiple << ", the nearest "
            << (below ? "are " + std::to_string(below) + " and " : "is ") << below + multiple;
   };
@@ -638,6 +646,11 @@ SmallVector<Promise> ModelSharder::promisesOf(ApplyOp apply, bool isForward) {
 LogicalResult ModelSharder::shardApplication(ApplyOp apply, bool isForward) {
   std::string name = apply.getBlock().str();
   auto block = symbols.lookup<func::FuncOp>(name);
+  if (block.isExternal())
+    return apply.emitOpError("applies '") << name << "', which has no body";
+  for (Type type : block.getArgumentTypes())
+    if (!cast<RankedTensorType>(type).hasStaticShape())
+      return block.emitOpError("expects sizes that are all known, but got ") << type;
   SmallVector<Promise> promises = promisesOf(apply, isForward);
   SmallVector<Placement> arguments, gradientsOf;
   for (Value input : apply.getInputs())
@@ -727,12 +740,13 @@ LogicalResult ModelSharder::shardGraph(func::FuncOp graph, bool isForward) {
 
 LogicalResult ModelSharder::shard() {
   if (module.lookupSymbol(kGridSymbol))
-    return module.emitError("is already on a grid");
+    return emitError(module.getLoc()) << "the module is already on a grid";
   func::FuncOp graphs[] = {symbols.lookup<func::FuncOp>("forward"),
                            symbols.lookup<func::FuncOp>("step")};
   for (auto [graph, name] : llvm::zip(graphs, ArrayRef<StringRef>{"forward", "step"})) {
-    if (!graph)
-      return module.emitError("expected a training graph with a function '") << name << "'";
+    if (!graph || graph.isExternal())
+      return emitError(module.getLoc())
+             << "expected a training graph with a function '" << name << "'";
     for (auto apply : graph.getOps<ApplyOp>())
       if (isEncoder(apply))
         for (ArrayAttr names : {apply.getParameters(), apply.getGradients()})
@@ -758,12 +772,14 @@ struct ShardPass : llamac::impl::ShardPassBase<ShardPass> {
       return signalPassFailure();
     Options options{*parsed, encoderShard == "tokens", {}};
     if (encoderShard != "tokens" && encoderShard != "images") {
-      module.emitError("encoder-shard: expected images or tokens, got '") << encoderShard << "'";
+      emitError(module.getLoc())
+          << "encoder-shard: expected images or tokens, got '" << encoderShard << "'";
       return signalPassFailure();
     }
     for (const std::string &axis : encoderAxes) {
       if (axis != "tp" && axis != "cp" && axis != "pp") {
-        module.emitError("encoder-axes: expected a list of tp, cp and pp, got '") << axis << "'";
+        emitError(module.getLoc())
+            << "encoder-axes: expected a list of tp, cp and pp, got '" << axis << "'";
         return signalPassFailure();
       }
       options.encoderAxes.push_back(axis);
