@@ -49,12 +49,14 @@ VISION_PATTERNS = ["vision_model.*", "*cross_attn*", "*.extra", "multi_modal_pro
 # Draws
 
 
-def draw_config(r: random.Random) -> dict:
-    heads, head_size = r.choice([2, 4, 8]), r.choice([4, 8])
+def draw_config(r: random.Random, tp: int) -> dict:
+    # Mostly as many heads as tp divides; now and then any.
+    heads = r.choice([n for n in (2, 3, 4, 6, 8, 12) if n % tp == 0 or r.random() < 0.05])
+    head_size = r.choice([4, 8])
     vocabulary, layers = r.choice([48, 96]), r.randint(1, 9)
     text = {"vocab_size": vocabulary, "hidden_size": heads * head_size, "intermediate_size": r.choice([24, 48]),
             "num_hidden_layers": layers, "num_attention_heads": heads,
-            "num_key_value_heads": r.choice([n for n in (1, 2, 4, 8) if heads % n == 0]), "hidden_act": "silu",
+            "num_key_value_heads": r.choice([n for n in range(1, heads + 1) if heads % n == 0]), "hidden_act": "silu",
             "rms_norm_eps": 1e-5, "rope_theta": 10000.0, "max_position_embeddings": 512, "tie_word_embeddings": False,
             "bos_token_id": 0, "eos_token_id": 1, "pad_token_id": 2}
     if r.random() < 0.25:
@@ -137,7 +139,8 @@ def draw_encoder(r: random.Random, grid: dict[str, int]) -> list[str]:
 
 
 def draw(r: random.Random, most_ranks: int) -> Draw:
-    config, grid = draw_config(r), draw_grid(r, most_ranks)
+    grid = draw_grid(r, most_ranks)
+    config = draw_config(r, grid["tp"])
     is_vision = config["model_type"] == "mllama"
     options, micro_batches = draw_schedule(r, grid)
     if grid["dp"] > 1:
