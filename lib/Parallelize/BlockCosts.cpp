@@ -10,6 +10,7 @@
 
 #include "mlir/Dialect/Shard/IR/ShardOps.h"
 #include "llvm/ADT/DenseSet.h"
+#include "llvm/ADT/SetVector.h"
 #include "llvm/ADT/StringMap.h"
 
 using namespace mlir;
@@ -115,15 +116,11 @@ double llamac::blockSeconds(func::FuncOp block, const Machine &machine, CostRule
 
 // `model.layers.3.` of `model.layers.3.mlp.up_proj.weight` and its neighbours: what
 // the keys have in common, up to a dot.
-static std::string commonPrefix(ArrayAttr keys) {
-  StringRef prefix;
-  for (auto [index, key] : llvm::enumerate(keys.getAsRange<FlatSymbolRefAttr>())) {
-    StringRef name = key.getValue();
-    if (index == 0)
-      prefix = name;
-    while (!name.starts_with(prefix))
+static std::string commonPrefix(ArrayRef<StringRef> keys) {
+  StringRef prefix = keys.empty() ? "" : keys.front();
+  for (StringRef key : keys)
+    while (!key.starts_with(prefix))
       prefix = prefix.drop_back();
-  }
   return prefix.take_front(prefix.rfind('.') + 1).str();
 }
 
@@ -141,76 +138,121 @@ static bool hasStaticShapes(func::FuncOp block) {
               .wasInterrupted();
 }
 
-// The application that `apply` counts for: its own, or, for a sum of gradients, that
-// of the last summand.
-static std::optional<int64_t> applicationOf(ApplyOp apply, func::FuncOp block) {
-  auto tag = apply->getAttrOfType<IntegerAttr>(kApplicationAttr);
-  if (!tag)
-    return std::nullopt;
-  if (isa<AddOp>(block.front().front()) && apply.getInputs().size() == 2)
-    if (auto summand = apply.getInputs().back().getDefiningOp<ApplyOp>())
-      if (auto maker = summand->getAttrOfType<IntegerAttr>(kApplicationAttr))
-        return maker.getInt();
+static StringRef phaseOf(Operation *op) {
+  auto phase = op->getAttrOfType<StringAttr>(kPhaseAttr);
+  return phase ? phase.getValue() : "";
+}
+
+// The application that an op of @step counts for: its own, or, for a sum of gradients,
+// that of the last summand. -1 if it has none.
+static int64_t applicationOf(Operation *op, func::FuncOp block) {
+  auto tag = op->getAttrOfType<IntegerAttr>(kApplicationAttr);
+  if (!tag || phaseOf(op).empty())
+    return -1;
+  if (block && isa<AddOp>(block.front().front()) && op->getNumOperands() == 2)
+    if (Operation *maker = op->getOperands().back().getDefiningOp())
+      if (auto summand = maker->getAttrOfType<IntegerAttr>(kApplicationAttr))
+        return summand.getInt();
   return tag.getInt();
 }
 
-FailureOr<std::vector<ApplicationCost>>
-llamac::applicationCosts(ModuleOp module, const Machine &machine, CostRule rule) {
-  auto forward = module.lookupSymbol<func::FuncOp>("forward");
-  auto step = module.lookupSymbol<func::FuncOp>("step");
-  if (!forward || !step)
-    return module.emitError("expects a training graph with functions @forward and @step");
+namespace {
+/// Goes through the ops of @step and adds them to the costs of their applications.
+class CostCounter {
+public:
+  CostCounter(ModuleOp module, const Machine &machine, CostRule rule)
+      : symbols(module), machine(machine), rule(rule) {}
 
-  SymbolTable symbols(module);
+  LogicalResult count(Operation *op);
+  std::vector<ApplicationCost> finish();
+
+private:
+  void countApply(ApplyOp apply, func::FuncOp block, int64_t number);
+
+  SymbolTable symbols;
+  const Machine &machine;
+  CostRule rule;
   std::vector<ApplicationCost> costs;
-  for (auto apply : forward.getOps<ApplyOp>()) {
-    auto block = symbols.lookup<func::FuncOp>(apply.getBlock());
-    ApplicationCost application;
-    application.cost.kind = apply.getBlock().str();
-    application.cost.name = commonPrefix(apply.getParameters());
-    if (auto part = block->getAttrOfType<StringAttr>(kPartAttr))
-      application.part = part.str();
-    for (auto key : apply.getParameters().getAsRange<FlatSymbolRefAttr>())
-      application.cost.parameterBytes +=
-          bytesOf(symbols.lookup<ParameterOp>(key.getValue()).getTensorType());
-    costs.push_back(std::move(application));
+  std::vector<llvm::SetVector<StringRef>> parameters; // of each application
+  llvm::StringMap<double> secondsOfBlock;
+  llvm::DenseSet<std::pair<int64_t, Value>> residuals;
+};
+} // namespace
+
+LogicalResult CostCounter::count(Operation *op) {
+  func::FuncOp block;
+  if (auto apply = dyn_cast<ApplyOp>(op))
+    block = symbols.lookup<func::FuncOp>(apply.getBlock());
+  int64_t number = applicationOf(op, block);
+  if (number < 0)
+    return op->emitError("expects the attributes llama.application and llama.phase");
+  if (number >= int64_t(costs.size())) {
+    costs.resize(number + 1);
+    parameters.resize(number + 1);
   }
 
-  llvm::StringMap<double> seconds; // of the blocks seen so far
-  llvm::DenseSet<std::pair<int64_t, Value>> residuals;
-  for (auto apply : step.getOps<ApplyOp>()) {
-    auto block = symbols.lookup<func::FuncOp>(apply.getBlock());
-    std::optional<int64_t> number = applicationOf(apply, block);
-    auto phase = apply->getAttrOfType<StringAttr>(kPhaseAttr);
-    if (!number || *number < 0 || *number >= int64_t(costs.size()) || !phase)
-      return apply.emitError("expects the attributes llama.application, below the ")
-             << costs.size() << " applications of @forward, and llama.phase";
-    auto [known, isNew] = seconds.try_emplace(apply.getBlock(), 0);
+  double seconds = 0;
+  if (!block) {
+    seconds = rule == CostRule::Roofline ? collectiveSeconds(op, machine) : 0;
+  } else {
+    auto [known, isNew] = secondsOfBlock.try_emplace(block.getName(), 0);
     if (isNew) {
       if (!hasStaticShapes(block))
         return block.emitError("expects static shapes, to count what the block costs");
       known->second = blockSeconds(block, machine, rule);
     }
-
-    plan::BlockCost &cost = costs[*number].cost;
-    if (phase == kForwardPhase) {
-      cost.forward += known->second;
-      continue;
-    }
-    for (Value input : apply.getInputs()) {
-      auto maker = input.getDefiningOp<ApplyOp>();
-      if (maker && maker->getAttrOfType<StringAttr>(kPhaseAttr) == kForwardPhase &&
-          residuals.insert({*number, input}).second)
-        cost.residualBytes += bytesOf(input.getType());
-    }
-    (phase == kBackwardInputPhase ? cost.backwardInput : cost.backwardWeight) += known->second;
-    // The last arguments are the gradients; master and two moments have their type.
-    for (Type type : block.getArgumentTypes().take_back(apply.getGradients().size())) {
-      cost.parameterBytes += bytesOf(type);
-      cost.optimizerBytes += 3 * bytesOf(type);
-    }
+    seconds = known->second;
+    countApply(cast<ApplyOp>(op), block, number);
   }
-  return costs;
+
+  plan::BlockCost &cost = costs[number].cost;
+  StringRef phase = phaseOf(op);
+  (phase == kForwardPhase         ? cost.forward
+   : phase == kBackwardInputPhase ? cost.backwardInput
+                                  : cost.backwardWeight) += seconds;
+  if (phase != kForwardPhase)
+    for (Value input : op->getOperands())
+      if (Operation *maker = input.getDefiningOp();
+          maker && phaseOf(maker) == kForwardPhase && residuals.insert({number, input}).second)
+        cost.residualBytes += bytesOf(input.getType());
+  return success();
+}
+
+void CostCounter::countApply(ApplyOp apply, func::FuncOp block, int64_t number) {
+  ApplicationCost &application = costs[number];
+  if (phaseOf(apply) == kForwardPhase) {
+    application.cost.kind = block.getName().split('.').first.str();
+    if (auto part = block->getAttrOfType<StringAttr>(kPartAttr))
+      application.part = part.str();
+    for (auto key : apply.getParameters().getAsRange<FlatSymbolRefAttr>())
+      parameters[number].insert(key.getValue());
+  }
+  // The last arguments are the gradients; master and two moments have their type.
+  for (Type type : block.getArgumentTypes().take_back(apply.getGradients().size())) {
+    application.cost.parameterBytes += bytesOf(type);
+    application.cost.optimizerBytes += 3 * bytesOf(type);
+  }
+}
+
+std::vector<ApplicationCost> CostCounter::finish() {
+  for (auto [application, keys] : llvm::zip_equal(costs, parameters)) {
+    application.cost.name = commonPrefix(keys.getArrayRef());
+    for (StringRef key : keys)
+      application.cost.parameterBytes += bytesOf(symbols.lookup<ParameterOp>(key).getTensorType());
+  }
+  return std::move(costs);
+}
+
+FailureOr<std::vector<ApplicationCost>>
+llamac::applicationCosts(ModuleOp module, const Machine &machine, CostRule rule) {
+  auto step = module.lookupSymbol<func::FuncOp>("step");
+  if (!step)
+    return module.emitError("expects a training graph with a function @step");
+  CostCounter counter(module, machine, rule);
+  for (Operation &op : step.front().without_terminator())
+    if (failed(counter.count(&op)))
+      return failure();
+  return counter.finish();
 }
 
 plan::BalanceModel llamac::balanceModel(ArrayRef<ApplicationCost> applications) {

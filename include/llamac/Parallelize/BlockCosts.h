@@ -43,11 +43,13 @@ struct ApplicationCost {
   std::string part;     ///< `llama.part` of the block; empty: text
 };
 
-/// Costs of all applications of a training graph (a module with @forward and @step),
-/// in order: entry N is application N. Its residuals are the results of forwards, its
-/// own input among them, that its backward reads. A sum of gradients counts for the application
-/// that made the last summand. Fails, with a message, if @step is not tagged with
-/// `llama.application` and `llama.phase`, or shapes are not static.
+/// Costs of all applications of a training graph: entry N is application N of @step, by
+/// the attributes `llama.application` and `llama.phase`. Blocks may be cut at their
+/// collectives (dist-split-blocks), which then count as ops of @step. The residuals of
+/// an application are the results of forwards, its own input among them, that its
+/// backward reads. A sum of gradients counts for the application that made the last
+/// summand. Fails, with a message, if an op of @step has no such attributes, or if
+/// shapes are not static.
 FailureOr<std::vector<ApplicationCost>> applicationCosts(ModuleOp module, const Machine &machine,
                                                          CostRule rule);
 

@@ -9,6 +9,7 @@
 #include "llamac/Import/BuildModel.h"
 #include "llamac/Import/ModelConfig.h"
 #include "llamac/Import/Statistics.h"
+#include "llamac/Parallelize/Passes.h"
 #include "llamac/Train/Passes.h"
 
 #include "dialects/Llama/IR/Llama.h"
@@ -184,6 +185,37 @@ TEST(ApplicationCosts, BytesOfALayer) {
   int64_t parameters = 2 * width * width + 2 * width * keys + 3 * width * feedForward + 2 * width;
   EXPECT_EQ(model.blocks[1].parameterBytes, parameters * (2 + 4));
   EXPECT_EQ(model.blocks[1].optimizerBytes, parameters * 12);
+}
+
+// Cut at their collectives, blocks cost what they cost before; half of the heads and
+// half of the tokens is half of the operations.
+TEST(ApplicationCosts, AreThoseOfBlocksCutAtTheirCollectives) {
+  Graph graph("adapter");
+  auto whole = graph.costs(CostRule::Operations);
+  auto run = [&](std::unique_ptr<Pass> pass) {
+    PassManager passes(&graph.context);
+    passes.addPass(std::move(pass));
+    EXPECT_TRUE(succeeded(passes.run(*graph.module)));
+  };
+  ShardPassOptions sharding;
+  sharding.grid = "tp=2";
+  run(createShardPass(sharding));
+  run(createLocalizePass());
+  auto operations = graph.costs(CostRule::Operations), local = graph.costs(CostRule::Roofline);
+  run(createSplitBlocksPass());
+  auto split = graph.costs(CostRule::Roofline);
+  ASSERT_EQ(split.size(), local.size());
+  for (size_t i = 0; i < split.size(); ++i) {
+    const plan::BlockCost &got = split[i].cost, &want = local[i].cost;
+    EXPECT_EQ(got.kind, want.kind);
+    EXPECT_EQ(got.name, want.name);
+    EXPECT_EQ(split[i].part, local[i].part);
+    EXPECT_NEAR(got.forward, want.forward, 1e-12 * want.forward) << got.name;
+    EXPECT_EQ(got.parameterBytes, want.parameterBytes) << got.name;
+    EXPECT_EQ(got.optimizerBytes, want.optimizerBytes) << got.name;
+    if (split[i].part != "encoder")
+      EXPECT_EQ(operations[i].cost.seconds(), whole[i].cost.seconds() / 2) << got.name;
+  }
 }
 
 // Each block takes at least as long as its operations alone.
