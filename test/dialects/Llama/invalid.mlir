@@ -20,6 +20,24 @@ llama.parameter @w : tensor<8xf32> {initializer = #llama.initializer<ones>, row_
 
 // -----
 
+// parameter_c2: a part of a tensor that has another shape in the checkpoint
+// expected-error@+1 {{expects checkpoint_shape to have 64 elements, but got 32}}
+llama.parameter @w : tensor<4x8xf32> {initializer = #llama.initializer<ones>, checkpoint_shape = array<i64: 4, 2, 4>, global_shape = array<i64: 8, 8>, split = [["tp"], []]}
+
+// -----
+
+// parameter_c4
+// expected-error@+1 {{expects split and global_shape to come together}}
+llama.parameter @w : tensor<4x8xf32> {initializer = #llama.initializer<ones>, split = [["tp"], []]}
+
+// -----
+
+// parameter_c4
+// expected-error@+1 {{expects split and global_shape to have 2 entries, but got 1 and 2}}
+llama.parameter @w : tensor<4x8xf32> {initializer = #llama.initializer<ones>, global_shape = array<i64: 8, 8>, split = [["tp"]]}
+
+// -----
+
 // apply_c1
 func.func private @block(tensor<8xf32>) -> tensor<8xf32>
 func.func @model(%x: tensor<8xf32>) {
