@@ -10,6 +10,7 @@
 #include "src/Commands/Ranks.h"
 #include "src/Data/Error.h"
 
+#include <csignal>
 #include <filesystem>
 #include <iostream>
 #include <thread>
@@ -96,7 +97,8 @@ class NoOutput : public std::streambuf {
 // (a wrong option), the launcher has ended the others before they speak.
 static void report(const std::string &name, const char *what) {
   if (int64_t process = Launch::process(); process > 0) {
-    std::this_thread::sleep_for(std::chrono::milliseconds(500));
+    std::signal(SIGTERM, SIG_DFL);
+    std::this_thread::sleep_for(std::chrono::seconds(2));
     std::cerr << name << ": error: rank " << process << ": " << what << "\n";
   } else {
     std::cerr << name << ": error: " << what << "\n";

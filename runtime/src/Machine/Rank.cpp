@@ -324,7 +324,7 @@ Activity Rank::Interpreter::activity() const {
     }
     if (!action.location.empty())
       result.text += " (" + action.location + ")";
-    result.text += " for rank " + peers;
+    result.text += (result.peers.size() > 1 ? " for ranks " : " for rank ") + peers;
   }
   if (result.text.empty())
     result.text = "nothing that could be started";

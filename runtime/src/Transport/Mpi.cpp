@@ -248,22 +248,27 @@ void Mpi::answerControl(const Activity &own) {
   }
 }
 
+// Ends the process if it waits though it has been told to end for some time.
+void Mpi::endIfTerminated(const Activity &own) {
+  if (!terminated)
+    return;
+  Clock::time_point now = Clock::now(), &since = library->terminatedAt;
+  if (since == Clock::time_point())
+    since = now;
+  if (now - since < LastWait)
+    return;
+  std::fprintf(stderr,
+               "%s: error: ended by a signal, perhaps as another rank has died; "
+               "rank %d waited: %s\n",
+               program_invocation_short_name, library->rank, own.text.c_str());
+  _exit(1);
+}
+
 void Mpi::idle(const Activity &activity) {
   Library &mpi = *library;
   answerControl(activity);
+  endIfTerminated(activity);
   Clock::time_point now = Clock::now();
-  if (terminated) {
-    if (mpi.terminatedAt == Clock::time_point())
-      mpi.terminatedAt = now;
-    if (now - mpi.terminatedAt > LastWait) {
-      std::fprintf(stderr,
-                   "%s: error: ended by a signal, perhaps as another rank has "
-                   "died; rank %d waited: %s\n",
-                   program_invocation_short_name, mpi.rank,
-                   activity.text.c_str());
-      _exit(1);
-    }
-  }
   // A short wait keeps the core, a long one leaves it to others.
   if (now - mpi.lastIdle > std::chrono::milliseconds(1))
     mpi.idles = 0;
@@ -289,6 +294,7 @@ std::vector<std::unique_ptr<Activity>> Mpi::ask(const Activity &own) {
   int64_t left = mpi.size - 1;
   while (left > 0 && Clock::now() < end) {
     answerControl(own);
+    endIfTerminated(own);
     int peer = MPI_ANY_SOURCE, tag = AnswerTag;
     int64_t bytes = mpi.arrived(peer, tag);
     if (bytes < 0) {

@@ -52,6 +52,7 @@ private:
   struct Library;
   class Pending;
   void answerControl(const Activity &own);
+  void endIfTerminated(const Activity &own);
 
   std::unique_ptr<Library> library;
 };

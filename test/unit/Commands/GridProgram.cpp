@@ -680,7 +680,8 @@ static pid_t startProcess(const std::vector<std::string> &words,
 // This executable, as `main` below understands it.
 static std::vector<std::string> commandLine(const GridSizes &sizes,
                                             std::vector<std::string> words) {
-  words.push_back("--threads=1");
+  if (words[0] != "info")
+    words.push_back("--threads=1");
   words.insert(words.begin(), {std::filesystem::read_symlink("/proc/self/exe"),
                                "--grid=" + sizes.text()});
   return words;

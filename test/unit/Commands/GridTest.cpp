@@ -7,7 +7,10 @@
 
 #include "GridProgram.h"
 
+#include <chrono>
 #include <cmath>
+#include <csignal>
+#include <unistd.h>
 
 using namespace llrt;
 using namespace llrt::test;
@@ -144,6 +147,304 @@ TEST(Grid, ProcessesGiveTheBitsOfThreads) {
                 readAll(files / "threads" + part))
           << part;
   }
+}
+
+// The trace of a rank holds every entry and every item of its programs, in each
+// stream in the order of the program.
+TEST(Grid, TraceIsTheProgram) {
+  Files files;
+  GridSizes sizes = grids[6];
+  json program = GridProgram(sizes).content;
+  for (bool processes : {false, true}) {
+    SCOPED_TRACE(processes ? "MPI" : "threads");
+    std::vector<std::string> words =
+        files.step("x", {"--trace=" + (files / "t")});
+    Outcome outcome =
+        processes ? runMpi(sizes, words) : runThreads(sizes, words);
+    ASSERT_EQ(outcome.status, 0) << outcome.err;
+    json events = json::parse(readAll(files / "t"))["traceEvents"];
+    int64_t checked = 0;
+    for (int64_t rank = 0; rank < sizes.ranks(); ++rank) {
+      const json &stage = program["stages"][rank / (sizes.cp * sizes.tp) % 2];
+      for (int64_t step : {1, 2}) {
+        // By stream: entry, item (-1: none), what, communicator or block.
+        std::map<int64_t, std::vector<json>> want, got;
+        for (size_t e = 0; e < stage["programs"]["step"].size(); ++e) {
+          const json &entry = stage["programs"]["step"][e];
+          auto expect = [&](const json &action, int64_t item) {
+            std::string kind = action["do"], with;
+            if (kind == "call")
+              with = action["block"];
+            else if (action.contains("communicator"))
+              with = program["communicators"][size_t(action["communicator"])]
+                            ["name"];
+            want[action.value("stream", 0)].push_back(
+                {e, item, kind, with, action.value("tag", json())});
+          };
+          if (entry["do"] == "run") {
+            const json &items =
+                stage["graphs"][std::string(entry["graph"])]["items"];
+            for (size_t i = 0; i < items.size(); ++i)
+              expect(items[i], int64_t(i));
+          }
+          expect(entry, -1);
+        }
+        double last = 0;
+        for (const json &event : events) {
+          const json &args = event["args"];
+          if (event["pid"] != rank || event["ph"] != "X" ||
+              args["step"] != step ||
+              (args.contains("block") && args["do"] != "call"))
+            continue;
+          std::string with =
+              args.value("block", args.value("communicator", ""));
+          got[event["tid"]].push_back({args["entry"], args.value("item", -1),
+                                       args["do"], with,
+                                       args.value("tag", json())});
+          double end = double(event["ts"]) + double(event["dur"]);
+          EXPECT_GE(event["dur"], 0);
+          EXPECT_GE(end, last); // in the order in which they ended
+          last = end;
+          ++checked;
+        }
+        EXPECT_EQ(got, want) << "rank " << rank;
+      }
+    }
+    EXPECT_GT(checked, 500);
+    // Calls of statistics and update are there, too: stage 0 has 3 parameters.
+    int64_t updates = 0;
+    for (const json &event : events)
+      updates += event["pid"] == 0 && event["ph"] == "X" &&
+                 event["args"]["do"] == "update" &&
+                 event["args"].contains("block");
+    EXPECT_EQ(updates, 6);
+  }
+}
+
+// A training goes on with any grid from the checkpoint of any other, and all
+// grids begin with the same weights.
+TEST(Grid, CheckpointsDoNotDependOnTheGrid) {
+  Folder folder;
+  writeDataset(folder / "data", 9, false);
+  auto words = [&](int64_t steps, const std::string &checkpoint) {
+    return std::vector<std::string>{
+        "train",
+        "--data=" + (folder / "data"),
+        "--steps=" + std::to_string(steps),
+        "--learning-rate=0.01",
+        "--seed=5",
+        "--checkpoint=" + (folder / checkpoint),
+        "--checkpoint-every=1",
+        "--keep=9",
+        "--metrics=" + (folder / checkpoint) + ".jsonl"};
+  };
+  Outcome one = runThreads(single, words(3, "one"));
+  ASSERT_EQ(one.status, 0) << one.err;
+  // The first step here, the second there, the third by processes.
+  Outcome first = runThreads(grids[5], words(1, "many"));
+  ASSERT_EQ(first.status, 0) << first.err;
+  Outcome second = runThreads(grids[7], words(2, "many"));
+  ASSERT_EQ(second.status, 0) << second.err;
+  EXPECT_NE(second.err.find("going on from"), std::string::npos);
+  Outcome third = runMpi(grids[3], words(3, "many"));
+  ASSERT_EQ(third.status, 0) << third.err;
+  for (const char *file : {"model", "optimizer"})
+    for (const char *step : {"1", "2", "3"}) {
+      std::string path =
+          std::string("/step-0000000") + step + "/" + file + ".safetensors";
+      Tensors got = readTensors(folder / "many" + path);
+      Tensors want = readTensors(folder / "one" + path);
+      ASSERT_EQ(got.size(), want.size());
+      for (auto &[name, values] : want) {
+        double norm = distance(values, std::vector<double>(values.size()));
+        EXPECT_LT(distance(values, got[name]), 1e-10 * (norm + 1e-10))
+            << path << " " << name;
+      }
+    }
+  // What was drawn, before any update, to the bit.
+  EXPECT_EQ(linesOf(readAll(folder / "many.jsonl")).size(), 3u);
+}
+
+TEST(Grid, EvaluateAndGenerate) {
+  Files files;
+  writeDataset(files / "data", 5, false); // fewer samples than a global batch
+  std::vector<std::string> evaluate = {"evaluate",
+                                       "--data=" + (files / "data"),
+                                       "--weights=" +
+                                           (files / "w.safetensors")},
+                           generate = {"generate", "--prompt=it is",
+                                       "--weights=" + (files / "w.safetensors"),
+                                       "--tokenizer=" +
+                                           (files / "data/tokenizer.model")};
+  Outcome one = runThreads(single, evaluate);
+  ASSERT_EQ(one.status, 0) << one.err;
+  json want = json::parse(one.out);
+  EXPECT_EQ(want["samples"], 5);
+  Outcome text = runThreads(single, generate);
+  ASSERT_EQ(text.status, 0) << text.err;
+  EXPECT_GT(text.out.size(), std::string("it is\n").size());
+  for (size_t i : {0, 2, 6, 7})
+    for (bool processes : {false, true}) {
+      if (processes && i != 6)
+        continue;
+      SCOPED_TRACE(grids[i].text());
+      auto *run = processes ? +[](const GridSizes &grid,
+                                  std::vector<std::string> words) {
+        return runMpi(grid, words);
+      } : runThreads;
+      Outcome loss = run(grids[i], evaluate);
+      ASSERT_EQ(loss.status, 0) << loss.err;
+      EXPECT_NEAR(json::parse(loss.out)["loss"], want["loss"], 1e-12);
+      EXPECT_EQ(json::parse(loss.out)["tokens"], want["tokens"]);
+      EXPECT_EQ(run(grids[i], generate).out, text.out);
+    }
+}
+
+TEST(Grid, InfoShowsStagesAndParts) {
+  Outcome outcome = runThreads(grids[7], {"info"});
+  ASSERT_EQ(outcome.status, 0) << outcome.err;
+  for (const char *line :
+       {"ranks       16, outermost axis first: dp 2 pp 2 cp 1 tp 4\n",
+        "memory of each rank of stage 1, bytes\n",
+        "  model.mix.weight [4, 4] f64, stage 0, dimension 1 split over tp, "
+        "state sharded over dp\n",
+        "  lm_head.weight [1012, 4] f64, stage 1, dimension 0 split over tp"})
+    EXPECT_NE(outcome.out.find(line), std::string::npos) << line;
+}
+
+//===----------------------------------------------------------------------===//
+// What goes wrong
+//===----------------------------------------------------------------------===//
+
+// The process of rank `rank` of a job whose command line holds `word`.
+pid_t findProcess(const std::string &word, int64_t rank) {
+  std::string variable = "OMPI_COMM_WORLD_RANK=" + std::to_string(rank);
+  for (const auto &entry : std::filesystem::directory_iterator("/proc")) {
+    std::string path = entry.path();
+    auto holds = [&](const char *file, const std::string &text) {
+      std::ifstream stream(path + file);
+      return std::string(std::istreambuf_iterator<char>(stream), {})
+                 .find(text) != std::string::npos;
+    };
+    if (holds("/cmdline", word) && holds("/environ", variable + '\0'))
+      return std::stol(entry.path().filename());
+  }
+  return -1;
+}
+
+// Two processes of which the second gets `signal` while they train.
+struct Disturbed : Files {
+  int status;
+  std::string err;
+  double seconds; // from the signal to the end
+
+  explicit Disturbed(int signal) {
+    std::vector<std::string> words = {"step",
+                                      "--weights=" + (*this / "w.safetensors"),
+                                      "--batch=" + (*this / "b.safetensors"),
+                                      "--steps=1000000", "--timeout=1"};
+    pid_t job = startMpi({.tp = 2, .batch = 8}, words, *this / "log");
+    while (readAll(*this / "log.out").find("\"step\":3") == std::string::npos)
+      usleep(1000);
+    auto begin = std::chrono::steady_clock::now();
+    pid_t process = findProcess(*this / "w.safetensors", 1);
+    EXPECT_GT(process, 0);
+    kill(process, signal);
+    status = waitFor(job);
+    seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() -
+                                            begin)
+                  .count();
+    err = readAll(*this / "log.err");
+  }
+};
+
+TEST(Failures, AThreadThatDoesNotAnswer) {
+  Files files;
+  GridSizes sizes = {.dp = 2, .tp = 2, .batch = 4, .hangs = 3};
+  Outcome outcome = runThreads(sizes, files.step("x", {"--timeout=1"}));
+  EXPECT_EQ(outcome.status, 1);
+  EXPECT_NE(outcome.err.find("error: rank 3 (dp 1, tp 1) has not answered for "
+                             "1 s\n"),
+            std::string::npos)
+      << outcome.err;
+  EXPECT_NE(outcome.err.find("  rank 2 (dp 1, tp 0) waits: all_reduce on "
+                             "communicator 'tp' (a test) for rank 3\n"),
+            std::string::npos)
+      << outcome.err;
+  EXPECT_NE(outcome.err.find("  rank 0 (dp 0, tp 0) waits: all_reduce on "
+                             "communicator 'all' (a test) for ranks 2, 3\n"),
+            std::string::npos)
+      << outcome.err;
+  EXPECT_EQ(outcome.err.find("error", outcome.err.find("error") + 1),
+            std::string::npos)
+      << outcome.err; // it is said once
+}
+
+TEST(Failures, AProcessThatDoesNotAnswer) {
+  Disturbed job(SIGSTOP);
+  EXPECT_EQ(job.status, 1) << job.err;
+  EXPECT_LT(job.seconds, 10);
+  EXPECT_NE(job.err.find("rank 1 (tp 1) has not answered for 1 s"),
+            std::string::npos)
+      << job.err;
+  EXPECT_NE(job.err.find("rank 0 (tp 0) waits: "), std::string::npos)
+      << job.err;
+  EXPECT_NE(job.err.find("on communicator '"), std::string::npos) << job.err;
+}
+
+TEST(Failures, AProcessThatDies) {
+  Disturbed job(SIGKILL);
+  EXPECT_NE(job.status, 0) << job.err; // mpirun's: 128 + the signal
+  EXPECT_LT(job.seconds, 10);
+  EXPECT_NE(job.err.find("another rank has died; rank 0 waited: "),
+            std::string::npos)
+      << job.err;
+}
+
+// An error in one place is one message, and the status of all.
+TEST(Failures, BadInputOnManyRanks) {
+  Files files;
+  std::vector<std::string> words = files.step("x");
+  words[1] = "--weights=/nowhere";
+  for (bool processes : {false, true}) {
+    Outcome outcome = processes ? runMpi(grids[0], words)
+                                : runThreads(grids[0], words);
+    EXPECT_EQ(outcome.status, 2) << outcome.err;
+    size_t place = outcome.err.find("grid: error: ");
+    ASSERT_NE(place, std::string::npos) << outcome.err;
+    EXPECT_EQ(outcome.err.find("grid: error: ", place + 1), std::string::npos)
+        << outcome.err;
+  }
+  words = files.step("x");
+  words[6] = "--gradients=/nowhere/x"; // found by rank 0 alone, in the first step
+  for (bool processes : {false, true}) {
+    Outcome outcome = processes ? runMpi(grids[0], words)
+                                : runThreads(grids[0], words);
+    EXPECT_EQ(outcome.status, 2) << outcome.err;
+  }
+}
+
+TEST(Failures, LaunchesThatDoNotFit) {
+  Files files;
+  Outcome three = runMpi({.dp = 2, .batch = 4}, files.step("x"), 3);
+  EXPECT_EQ(three.status, 2);
+  EXPECT_NE(three.err.find(
+                "grid: error: launcher: expected 2 processes, one for each "
+                "rank of the program, got 3; start it without a launcher (all "
+                "ranks in one process), or with 'mpirun -n 2' or 'srun -n 2 "
+                "--mpi=pmix'\n"),
+            std::string::npos)
+      << three.err;
+  for (const char *name :
+       {"RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT"})
+    setenv(name, "0", 1);
+  Outcome torch = runThreads({.dp = 2, .batch = 4}, files.step("x"));
+  for (const char *name :
+       {"RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT"})
+    unsetenv(name);
+  EXPECT_EQ(torch.status, 2);
+  EXPECT_NE(torch.err.find("got torchrun"), std::string::npos) << torch.err;
+  EXPECT_NE(torch.err.find("'mpirun -n 2'"), std::string::npos) << torch.err;
 }
 
 } // namespace
