@@ -51,6 +51,8 @@ private:
   using Coordinates = llvm::SmallMapVector<StringAttr, Value, 1>;
 
   FailureOr<Type> local(Type type, Operation *user);
+  LogicalResult shrink(Value value, Operation *user);
+  void replace(ConvertOp convert);
   LogicalResult localizeParameters();
   LogicalResult localizeBlock(func::FuncOp block);
   LogicalResult localizeGraph(func::FuncOp graph);
@@ -61,7 +63,7 @@ private:
   ModuleOp module;
   SymbolTable symbols;
   SmallVector<Axis> axes;
-  llvm::DenseMap<Value, Type> whole;              // type before, of values of a block
+  llvm::DenseMap<Value, Type> whole;              // type before
   llvm::StringMap<unsigned> numInputs;            // of blocks, before
   llvm::StringMap<SmallVector<StringAttr>> added; // inputs of blocks
 };
@@ -72,6 +74,14 @@ FailureOr<Type> Localizer::local(Type type, Operation *user) {
   if (RankedTensorType result = localType(type, axes))
     return Type(result);
   return user->emitOpError("has a value that its axes do not divide: ") << type;
+}
+
+LogicalResult Localizer::shrink(Value value, Operation *user) {
+  whole[value] = value.getType();
+  FailureOr<Type> type = local(value.getType(), user);
+  if (succeeded(type))
+    value.setType(*type);
+  return type;
 }
 
 LogicalResult Localizer::localizeParameters() {
@@ -235,25 +245,24 @@ Value Localizer::collectives(ConvertOp convert) {
   return value;
 }
 
+void Localizer::replace(ConvertOp convert) {
+  Value value = collectives(convert);
+  if (value.getDefiningOp())
+    value.getDefiningOp()->setDiscardableAttrs(convert->getDiscardableAttrDictionary());
+  whole[value] = convert.getType();
+  convert.replaceAllUsesWith(value);
+  convert.erase();
+}
+
 LogicalResult Localizer::localizeBlock(func::FuncOp block) {
   Block &body = block.getBody().front();
-  auto shrink = [&](Value value, Operation *user) -> LogicalResult {
-    whole[value] = value.getType();
-    FailureOr<Type> type = local(value.getType(), user);
-    if (succeeded(type))
-      value.setType(*type);
-    return type;
-  };
   for (BlockArgument argument : body.getArguments())
     if (failed(shrink(argument, block)))
       return failure();
   Coordinates coordinates;
   for (Operation &op : llvm::make_early_inc_range(body.without_terminator())) {
     if (auto convert = dyn_cast<ConvertOp>(op)) {
-      Value value = collectives(convert);
-      whole[value] = convert.getType();
-      convert.replaceAllUsesWith(value);
-      convert.erase();
+      replace(convert);
       continue;
     }
     for (Value result : op.getResults())
@@ -289,17 +298,15 @@ LogicalResult Localizer::localizeGraph(func::FuncOp graph) {
     describe(type,
              [&](StringRef name, Attribute value) { graph.setResultAttr(index, name, value); });
 
-  auto shrink = [&](Value value, Operation *user) -> LogicalResult {
-    FailureOr<Type> type = local(value.getType(), user);
-    if (succeeded(type))
-      value.setType(*type);
-    return type;
-  };
   for (BlockArgument argument : body.getArguments())
     if (failed(shrink(argument, graph)))
       return failure();
   llvm::MapVector<StringAttr, Value> coordinates;
-  for (Operation &op : body.without_terminator()) {
+  for (Operation &op : llvm::make_early_inc_range(body.without_terminator())) {
+    if (auto convert = dyn_cast<ConvertOp>(op)) {
+      replace(convert);
+      continue;
+    }
     for (Value result : op.getResults())
       if (failed(shrink(result, &op)))
         return failure();

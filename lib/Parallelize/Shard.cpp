@@ -180,11 +180,10 @@ double BlockSharder::bytesToBring(Value value, unsigned axis, OnAxis to) const {
   return least;
 }
 
-// A sum of gradients and a view keep a partial sum as it is. Other linear ops would, too,
-// but then a wider tensor would have to be reduced than where the sum arises, and rounded.
-bool passesSums(Operation *op) {
-  return isa<AddOp, SplitHeadsOp, MergeHeadsOp, ImagesToTokensOp, TokensToImagesOp>(op);
-}
+// A sum of gradients keeps partial sums as they are. Other linear ops would, too, but then
+// a wider tensor may have to be reduced than where the sum arises, and values that the
+// weight half reads once more there.
+bool passesSums(Operation *op) { return isa<AddOp>(op); }
 
 double BlockSharder::bytesOf(Operation *op, const PlacementRule &rule, const Choice &choice,
                              const Role &role, ArrayRef<char> chosen,
@@ -399,6 +398,7 @@ private:
   void makeGrid();
   void placeParameters();
   LogicalResult shardGraph(func::FuncOp graph, bool isForward);
+  void reduceInputs(ApplyOp apply);
   LogicalResult shardApplication(ApplyOp apply, bool isForward);
   SmallVector<Promise> promisesOf(ApplyOp apply, bool isForward);
   Promise promiseOf(OpResult result);
@@ -432,6 +432,7 @@ private:
   llvm::StringMap<OwningOpRef<func::FuncOp>> originals; // blocks as they were
   std::map<std::string, func::FuncOp> sharded;          // by block and placements
   llvm::StringMap<unsigned> variants;
+  llvm::DenseMap<Value, Value> reducedInputs; // of the encoder, from partial sums
   llvm::StringMap<std::pair<Placement, Operation *>> gradients; // of parameters, first use
 };
 
@@ -643,7 +644,30 @@ SmallVector<Promise> ModelSharder::promisesOf(ApplyOp apply, bool isForward) {
   return promises;
 }
 
+// The gradient of the image states is summed once, before the encoder's backward pass.
+void ModelSharder::reduceInputs(ApplyOp apply) {
+  OpBuilder b(apply);
+  for (OpOperand &input : apply->getOpOperands()) {
+    Placement whole = placement(input.get());
+    for (OnAxis &on : whole)
+      if (on.isPartial())
+        on = OnAxis();
+    if (whole == placement(input.get()))
+      continue;
+    Value &reduced = reducedInputs[input.get()];
+    if (!reduced) {
+      auto type = withPlacement(cast<RankedTensorType>(input.get().getType()), whole, axes);
+      auto convert = ConvertOp::create(b, apply.getLoc(), type, input.get());
+      convert->setDiscardableAttrs(apply->getDiscardableAttrDictionary());
+      reduced = convert;
+    }
+    input.set(reduced);
+  }
+}
+
 LogicalResult ModelSharder::shardApplication(ApplyOp apply, bool isForward) {
+  if (isEncoder(apply))
+    reduceInputs(apply);
   std::string name = apply.getBlock().str();
   auto block = symbols.lookup<func::FuncOp>(name);
   if (block.isExternal())

@@ -221,24 +221,6 @@ void BlockSplitter::replace(ApplyOp apply) {
   apply.erase();
 }
 
-// Two halves of a backward pass may reduce the same value.
-void shareReductions(func::FuncOp graph) {
-  llvm::DenseMap<Value, SmallVector<shard::AllReduceOp>> known;
-  for (auto reduce : llvm::make_early_inc_range(graph.getOps<shard::AllReduceOp>())) {
-    auto &others = known[reduce.getInput()];
-    auto same = llvm::find_if(others, [&](shard::AllReduceOp other) {
-      return other.getGridAxes() == reduce.getGridAxes() &&
-             other.getReduction() == reduce.getReduction() && other.getType() == reduce.getType();
-    });
-    if (same == others.end()) {
-      others.push_back(reduce);
-      continue;
-    }
-    reduce.replaceAllUsesWith(same->getResult());
-    reduce.erase();
-  }
-}
-
 struct SplitBlocksPass : llamac::impl::SplitBlocksPassBase<SplitBlocksPass> {
   void runOnOperation() override {
     ModuleOp module = getOperation();
@@ -263,7 +245,6 @@ struct SplitBlocksPass : llamac::impl::SplitBlocksPassBase<SplitBlocksPass> {
         }
         splitter->replace(apply);
       }
-      shareReductions(graph);
     }
     // A block that was not cut keeps its name.
     for (func::FuncOp block : done)
