@@ -14,6 +14,7 @@
 #include <deque>
 #include <map>
 #include <set>
+#include <sstream>
 
 using namespace llrt;
 using Kind = Action::Kind;
@@ -348,7 +349,9 @@ void Rank::Interpreter::giveUp() const {
       silent += (silent.empty() ? "" : ", ") + place(number);
       ++silentCount;
     }
-  std::string seconds = std::to_string(int64_t(rank.timeout.count())) + " s";
+  std::ostringstream number;
+  number << rank.timeout.count() << " s";
+  std::string seconds = number.str();
   rank.transport.abandon(
       (silentCount == 0
            ? "all ranks have waited for each other for " + seconds

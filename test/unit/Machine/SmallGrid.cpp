@@ -1,0 +1,90 @@
+//===- SmallGrid.cpp - Programs of ranks that are threads -----------------===//
+//
+// Part of llamac, under the Apache License v2.0 with LLVM Exceptions.
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+//
+//===----------------------------------------------------------------------===//
+
+#include "SmallGrid.h"
+
+#include <thread>
+
+using namespace llrt;
+using namespace llrt::test;
+
+Program llrt::test::makeProgram(std::vector<Grid::Axis> axes,
+                                std::vector<Axes> communicators,
+                                int64_t bytes) {
+  Program program = {};
+  program.batch = program.microBatches = 1;
+  program.precision = "f32";
+  program.grid.axes = std::move(axes);
+  for (const Axes &each : communicators) {
+    std::string name;
+    for (size_t axis : each)
+      name += (name.empty() ? "" : ",") + program.grid.axes[axis].name;
+    program.communicators.push_back({name, each, std::nullopt});
+  }
+  program.stages.emplace_back().arenas.push_back({"all", bytes});
+  return program;
+}
+
+Action llrt::test::callOf(LlrtBlock block, std::vector<Address> buffers,
+                          int64_t stream, std::vector<int64_t> after) {
+  Action action = {};
+  action.kind = Action::Kind::Call;
+  action.stream = stream;
+  action.after = std::move(after);
+  action.calls.push_back({"a block", block, std::move(buffers), {}, {}});
+  return action;
+}
+
+Action llrt::test::collective(Action::Kind kind, size_t communicator,
+                              int64_t elements, Address from, Address to,
+                              int64_t stream, std::vector<int64_t> after) {
+  Action action = {};
+  action.kind = kind;
+  action.stream = stream;
+  action.after = std::move(after);
+  action.communicator = communicator;
+  action.elements = elements;
+  action.from = from;
+  action.to = to;
+  return action;
+}
+
+void llrt::test::runAll(
+    Program &program,
+    const std::function<std::vector<Action>(int64_t rank)> &entries,
+    const std::function<void(Rank &)> &begin,
+    const std::function<void(Rank &)> &end, double timeout) {
+  int64_t count = program.grid.ranks();
+  Threads meeting(count);
+  // Each rank has its own list: a program of its own with the same grid.
+  std::vector<Program> programs(count, program);
+  std::vector<std::thread> threads;
+  std::mutex mutex;
+  std::exception_ptr failure;
+  for (int64_t number = 0; number < count; ++number) {
+    programs[number].stages[0].programs["step"] = entries(number);
+    threads.emplace_back([&, number] {
+      try {
+        Rank rank(programs[number], number, 1, meeting.of(number),
+                  std::chrono::duration<double>(timeout));
+        begin(rank);
+        rank.run("step", {}, 1);
+        std::lock_guard lock(mutex);
+        end(rank);
+      } catch (...) {
+        std::lock_guard lock(mutex);
+        if (!failure)
+          failure = std::current_exception();
+        meeting.stop();
+      }
+    });
+  }
+  for (std::thread &thread : threads)
+    thread.join();
+  if (failure)
+    std::rethrow_exception(failure);
+}

@@ -1,0 +1,290 @@
+//===- TransportTest.cpp - Collectives on threads and MPI -----------------===//
+//
+// Part of llamac, under the Apache License v2.0 with LLVM Exceptions.
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+//
+//===----------------------------------------------------------------------===//
+
+#include "../Data/TestFiles.h"
+#include "SmallGrid.h"
+
+#include "src/Data/SafeTensors.h"
+#include "src/Transport/Communication.h"
+#include "src/Transport/Mpi.h"
+
+#include <cmath>
+#include <cstring>
+#include <filesystem>
+#include <fstream>
+#include <random>
+#include <sys/wait.h>
+#include <thread>
+#include <unistd.h>
+
+using namespace llrt;
+using namespace llrt::test;
+using Kind = Action::Kind;
+
+namespace {
+
+constexpr Kind kinds[] = {Kind::AllGather, Kind::AllReduce, Kind::ReduceScatter,
+                          Kind::Broadcast};
+constexpr LlrtType types[] = {LLRT_F32, LLRT_BF16, LLRT_F64};
+
+double valueAt(const std::byte *data, LlrtType type, int64_t i) {
+  double value;
+  size_t bytes = typeSize(type);
+  toDouble({type == LLRT_F32    ? DType::F32
+            : type == LLRT_BF16 ? DType::BF16
+                                : DType::F64,
+            {1},
+            data + i * int64_t(bytes),
+            bytes},
+           &value, "");
+  return value;
+}
+
+void setValue(std::byte *data, LlrtType type, int64_t i, double value) {
+  if (type == LLRT_F32)
+    reinterpret_cast<float *>(data)[i] = float(value);
+  else if (type == LLRT_BF16)
+    reinterpret_cast<uint16_t *>(data)[i] = bfloat16FromDouble(value);
+  else
+    reinterpret_cast<double *>(data)[i] = value;
+}
+
+double rounded(LlrtType type, double value) {
+  std::byte bytes[8];
+  setValue(bytes, type, 0, value);
+  return valueAt(bytes, type, 0);
+}
+
+// A random collective of `count` members with all its memory.
+struct Case {
+  Action action = {};
+  int64_t count, fromElements, toElements;
+
+  Case(std::mt19937 &random, int64_t members) : count(members) {
+    auto below = [&](int64_t n) { return int64_t(random() % uint64_t(n)); };
+    action.kind = kinds[below(4)];
+    action.type = action.toType = types[below(3)];
+    bool reduces = action.kind == Kind::AllReduce ||
+                   action.kind == Kind::ReduceScatter;
+    if (reduces && action.type == LLRT_BF16 && below(2))
+      action.toType = LLRT_F32;
+    action.reduction = below(4) ? Action::Reduction::Sum : Action::Reduction::Max;
+    action.accumulate = reduces && below(2);
+    action.outer = 1 + below(3);
+    action.elements = 1 + below(9);
+    int64_t part = action.outer * action.elements;
+    fromElements = part * (action.kind == Kind::ReduceScatter ? count : 1);
+    toElements = part * (action.kind == Kind::AllGather ? count : 1);
+  }
+
+  // Contents of `from`, and of `to` before, of member `i`.
+  std::vector<std::byte> input(int64_t i, uint32_t seed, bool isFrom) const {
+    LlrtType type = isFrom ? action.type : action.toType;
+    int64_t elements = isFrom ? fromElements : toElements;
+    std::vector<std::byte> data(elements * typeSize(type));
+    std::mt19937 random(seed + uint32_t(2 * i + isFrom));
+    // Of unlike size, so that the order of a sum shows.
+    for (int64_t e = 0; e < elements; ++e)
+      setValue(data.data(), type, e,
+               std::ldexp(double(random() % 2000) - 1000, int(random() % 12)));
+    return data;
+  }
+
+  // `to` of member `me` afterwards, by the definition.
+  std::vector<std::byte> want(int64_t me, uint32_t seed) const {
+    std::vector<std::byte> to = input(me, seed, false);
+    std::vector<std::vector<std::byte>> from;
+    for (int64_t i = 0; i < count; ++i)
+      from.push_back(input(i, seed, true));
+    int64_t n = action.elements;
+    auto put = [&](int64_t at, double value) {
+      setValue(to.data(), action.toType, at, value);
+    };
+    auto get = [&](int64_t i, int64_t at) {
+      return valueAt(from[i].data(), action.type, at);
+    };
+    // Sums are in f32, or f64.
+    bool wide = action.type == LLRT_F64;
+    auto reduce = [&](int64_t at, int64_t source) {
+      double sum = get(0, source);
+      for (int64_t i = 1; i < count; ++i) {
+        double value = get(i, source);
+        if (action.reduction == Action::Reduction::Max)
+          sum = std::max(sum, value);
+        else
+          sum = wide ? sum + value : double(float(sum) + float(value));
+      }
+      sum = rounded(action.toType, sum);
+      if (action.accumulate) {
+        double before = valueAt(to.data(), action.toType, at);
+        sum = wide ? before + sum : double(float(before) + float(sum));
+      }
+      put(at, sum);
+    };
+    for (int64_t o = 0; o < action.outer; ++o)
+      for (int64_t e = 0; e < n; ++e)
+        switch (action.kind) {
+        case Kind::AllGather:
+          for (int64_t i = 0; i < count; ++i)
+            put((o * count + i) * n + e, get(i, o * n + e));
+          break;
+        case Kind::Broadcast:
+          put(o * n + e, get(0, o * n + e));
+          break;
+        case Kind::AllReduce:
+          reduce(o * n + e, o * n + e);
+          break;
+        default:
+          reduce(o * n + e, (o * count + me) * n + e);
+        }
+    return to;
+  }
+};
+
+// Does `cases` one after the other as member `me` of all ranks; the results one
+// behind the other.
+std::vector<std::byte> perform(Transport &transport, std::vector<Case> &cases,
+                               const std::vector<int64_t> &members,
+                               int64_t me) {
+  std::vector<std::byte> all;
+  for (size_t i = 0; i < cases.size(); ++i) {
+    std::vector<std::byte> from = cases[i].input(me, uint32_t(i * 100), true);
+    std::vector<std::byte> to = cases[i].input(me, uint32_t(i * 100), false);
+    Communication communication(transport, cases[i].action, members, me,
+                                from.data(), to.data());
+    while (!communication.poll())
+      transport.idle({"a test", communication.missing()});
+    all.insert(all.end(), to.begin(), to.end());
+  }
+  return all;
+}
+
+std::vector<Case> makeCases(int64_t members, int64_t count) {
+  std::mt19937 random{uint32_t(members)};
+  std::vector<Case> cases;
+  for (int64_t i = 0; i < count; ++i)
+    cases.emplace_back(random, members);
+  return cases;
+}
+
+std::vector<int64_t> firstRanks(int64_t count) {
+  std::vector<int64_t> ranks(count);
+  for (int64_t i = 0; i < count; ++i)
+    ranks[i] = i;
+  return ranks;
+}
+
+std::vector<std::vector<std::byte>> performOnThreads(int64_t count) {
+  Threads meeting(count);
+  std::vector<Case> cases = makeCases(count, 200);
+  std::vector<int64_t> members = firstRanks(count);
+  std::vector<std::vector<std::byte>> results(count);
+  std::vector<std::thread> threads;
+  for (int64_t me = 0; me < count; ++me)
+    threads.emplace_back([&, me] {
+      results[me] = perform(meeting.of(me), cases, members, me);
+    });
+  for (std::thread &thread : threads)
+    thread.join();
+  return results;
+}
+
+// Every collective does what its definition says, to the bit, in both types of a
+// sum and with any number of members.
+TEST(Transport, CollectivesOfThreads) {
+  for (int64_t count : {1, 2, 3, 4, 5}) {
+    std::vector<Case> cases = makeCases(count, 200);
+    std::vector<std::vector<std::byte>> got = performOnThreads(count);
+    for (int64_t me = 0; me < count; ++me) {
+      size_t at = 0;
+      for (size_t i = 0; i < cases.size(); ++i) {
+        std::vector<std::byte> want = cases[i].want(me, uint32_t(i * 100));
+        ASSERT_LE(at + want.size(), got[me].size());
+        EXPECT_EQ(std::memcmp(want.data(), got[me].data() + at, want.size()), 0)
+            << count << " members, case " << i << ", "
+            << actionName(cases[i].action.kind) << " of "
+            << typeName(cases[i].action.type);
+        at += want.size();
+      }
+    }
+  }
+}
+
+// MPI gives the same bits as threads.
+TEST(Transport, CollectivesOfProcesses) {
+  for (int64_t count : {2, 3, 4, 5}) {
+    Folder folder;
+    std::string line =
+        "mpirun --allow-run-as-root --oversubscribe --bind-to none -n " +
+        std::to_string(count) + " " +
+        std::filesystem::read_symlink("/proc/self/exe").string() +
+        " --collectives=" + (folder / "out") + " 2>" + (folder / "err");
+    ASSERT_EQ(std::system(line.c_str()), 0) << readAll(folder / "err");
+    std::vector<std::vector<std::byte>> want = performOnThreads(count);
+    for (int64_t me = 0; me < count; ++me) {
+      std::string got = readAll(folder / "out" + std::to_string(me));
+      EXPECT_EQ(got, std::string(reinterpret_cast<char *>(want[me].data()),
+                                 want[me].size()));
+    }
+  }
+}
+
+// A send is done only when its receive is there and the data has been copied.
+TEST(Transport, SendsAreRendezvous) {
+  Threads meeting(2);
+  Label label = {{"send"}, 4, {0, 0, 3, 1}};
+  int32_t sent = 7, received = 0;
+  auto send = meeting.of(0).send(5, 1, label, &sent);
+  EXPECT_FALSE(send->test());
+  // Another channel is another conversation.
+  int32_t other = 0;
+  auto elsewhere = meeting.of(1).receive(6, 0, label, &other);
+  EXPECT_FALSE(send->test());
+  auto receive = meeting.of(1).receive(5, 0, label, &received);
+  EXPECT_TRUE(receive->test());
+  EXPECT_TRUE(send->test());
+  EXPECT_EQ(received, 7);
+  EXPECT_FALSE(elsewhere->test());
+}
+
+// Two swapped sends of equal size would train on the wrong data: both sides say
+// so.
+TEST(Transport, TagsMustMatch) {
+  Threads meeting(2);
+  int32_t data[2] = {};
+  auto send = meeting.of(0).send(0, 1, {{"send"}, 4, {0, 0, 3, 1}}, &data[0]);
+  auto receive =
+      meeting.of(1).receive(0, 0, {{"send"}, 4, {0, 0, 2, 1}}, &data[1]);
+  for (auto *request : {&send, &receive})
+    try {
+      (*request)->test();
+      ADD_FAILURE() << "expected a failure";
+    } catch (const Failure &failure) {
+      std::string text = failure.what();
+      EXPECT_NE(text.find("expected send of 4 bytes, tag [0, 0, "), text.npos);
+      EXPECT_NE(text.find(", got send of 4 bytes, tag [0, 0, "), text.npos);
+    }
+}
+
+} // namespace
+
+// `--collectives=FILE`: a process of CollectivesOfProcesses, else all tests.
+int main(int argc, char **argv) {
+  std::string word = argc > 1 ? argv[1] : "", option = "--collectives=";
+  if (!word.starts_with(option)) {
+    testing::InitGoogleTest(&argc, argv);
+    return RUN_ALL_TESTS();
+  }
+  Mpi mpi;
+  int64_t count = std::atoll(std::getenv("OMPI_COMM_WORLD_SIZE"));
+  std::vector<Case> cases = makeCases(count, 200);
+  std::vector<std::byte> result =
+      perform(mpi, cases, firstRanks(count), mpi.rank());
+  std::ofstream(word.substr(option.size()) + std::to_string(mpi.rank()))
+      .write(reinterpret_cast<char *>(result.data()),
+             std::streamsize(result.size()));
+}
