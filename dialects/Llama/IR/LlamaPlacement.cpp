@@ -158,18 +158,19 @@ PlacementRule MergeHeadsOp::getPlacementRule() {
 // Queries may be split where keys are whole: every query sees all keys. Where ranks
 // share a head of keys and values (g), its gradients are partial sums.
 static void addMasks(PlacementRule &rule, Mask mask) {
+  rule.whole = "tdmu";
   switch (mask) {
   case Mask::Causal:
     rule.operands.append({"bs", "bs", "bt", "bt"});
     break;
   case Mask::Encoder:
     rule.operands.append({"xm", "us"});
+    rule.whole += "xb"; // b is x and m
     break;
   case Mask::Images:
     rule.operands.append({"bs", "bs", "bm"});
     break;
   }
-  rule.whole = "tdxmu";
 }
 
 PlacementRule AttentionOp::getPlacementRule() {

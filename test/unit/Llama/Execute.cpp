@@ -81,9 +81,9 @@ static std::string typeName(Type type) {
   return name;
 }
 
-CompiledOp::CompiledOp(const std::string &name, const std::string &attributes,
-                       const std::vector<Array> &inputs)
-    : state(std::make_unique<State>()) {
+// A function `main` that holds the op, in a new module.
+static OwningOpRef<ModuleOp> moduleOf(const std::string &name, const std::string &attributes,
+                                      const std::vector<Array> &inputs) {
   MLIRContext *ctx = &context();
   Location loc = UnknownLoc::get(ctx);
   SmallVector<Type> types;
@@ -92,7 +92,6 @@ CompiledOp::CompiledOp(const std::string &name, const std::string &attributes,
   auto values = dyn_cast_or_null<DictionaryAttr>(parseAttribute(attributes, ctx));
   require(bool(values), name + ": attributes expected, got " + attributes);
 
-  // The op as a function.
   OwningOpRef<ModuleOp> module = ModuleOp::create(loc);
   auto b = OpBuilder::atBlockEnd(module->getBody());
   auto function = func::FuncOp::create(b, loc, "main", b.getFunctionType(types, {}));
@@ -109,16 +108,44 @@ CompiledOp::CompiledOp(const std::string &name, const std::string &attributes,
   operation.addTypes(resultTypes);
   Operation *op = b.create(operation);
   require(succeeded(op->getName().verifyInvariants(op)), name + ": not valid");
-  for (Type type : resultTypes) {
+  function.setFunctionType(b.getFunctionType(types, resultTypes));
+  return module;
+}
+
+static Operation *opOf(ModuleOp module) {
+  return &module.lookupSymbol<func::FuncOp>("main").getBody().front().front();
+}
+
+llama::PlacementRule llamac_test::placementRule(const std::string &op,
+                                                const std::string &attributes,
+                                                const std::vector<Array> &inputs) {
+  OwningOpRef<ModuleOp> module = moduleOf(op, attributes, inputs);
+  return cast<llama::PlacementOpInterface>(opOf(*module)).getPlacementRule();
+}
+
+std::vector<std::string> llamac_test::opsWithPlacementRule() {
+  std::vector<std::string> names;
+  for (RegisteredOperationName name : context().getRegisteredOperations())
+    if (name.hasInterface<llama::PlacementOpInterface>())
+      names.push_back(name.getStringRef().str());
+  return names;
+}
+
+CompiledOp::CompiledOp(const std::string &name, const std::string &attributes,
+                       const std::vector<Array> &inputs)
+    : state(std::make_unique<State>()) {
+  OwningOpRef<ModuleOp> module = moduleOf(name, attributes, inputs);
+  Operation *op = opOf(*module);
+  for (Type type : op->getResultTypes()) {
     auto tensor = cast<RankedTensorType>(type);
     state->results.push_back({tensor.getShape().vec(), typeName(tensor.getElementType()), {}});
   }
+  OpBuilder b(op);
   SmallVector<Value> results = cast<llama::DecompositionOpInterface>(op).decompose(b);
-  func::ReturnOp::create(b, loc, results);
+  func::ReturnOp::create(b, op->getLoc(), results);
   op->erase();
-  function.setFunctionType(b.getFunctionType(types, resultTypes));
 
-  PassManager passes(ctx);
+  PassManager passes(&context());
   require(succeeded(parsePassPipeline(kPipeline, passes)), "pipeline does not parse");
   require(succeeded(passes.run(*module)), name + ": does not lower");
 
@@ -132,7 +159,7 @@ CompiledOp::CompiledOp(const std::string &name, const std::string &attributes,
                                       llvm::Function::ExternalLinkage, "call", *llvmModule);
   ir.SetInsertPoint(llvm::BasicBlock::Create(*llvmContext, "", call));
   SmallVector<llvm::Value *> arguments;
-  for (size_t i = 0; i < types.size() + resultTypes.size(); ++i)
+  for (size_t i = 0; i < inputs.size() + state->results.size(); ++i)
     arguments.push_back(
         ir.CreateLoad(pointer, ir.CreateConstGEP1_64(pointer, call->getArg(0), i)));
   ir.CreateCall(llvmModule->getFunction("main"), arguments);

@@ -7,6 +7,8 @@
 #ifndef LLAMAC_TEST_LLAMA_EXECUTE_H
 #define LLAMAC_TEST_LLAMA_EXECUTE_H
 
+#include "dialects/Interfaces/OpInterfaces.h"
+
 #include <cstdint>
 #include <memory>
 #include <string>
@@ -49,6 +51,13 @@ inline std::vector<Array> execute(const std::string &op, const std::string &attr
                                   const std::vector<Array> &inputs) {
   return CompiledOp(op, attributes, inputs)(inputs);
 }
+
+/// How the op may be split; arguments as those of CompiledOp.
+mlir::llama::PlacementRule placementRule(const std::string &op, const std::string &attributes,
+                                         const std::vector<Array> &inputs);
+
+/// The names of all ops that have such a rule.
+std::vector<std::string> opsWithPlacementRule();
 
 } // namespace llamac_test
 
