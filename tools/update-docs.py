@@ -43,7 +43,7 @@ The actions of a step, in the order in which they are launched.""", ['dist.progr
 The step is now calls on addresses: an arena and a byte in it. Below it one of the loops of
 the backward block, which sums the gradient of a norm's weight: rows outside, columns inside.
 The products of that block have become calls of `llrt_gemm` (not shown).""",
-     ["dist.graph @step {", "@self_layer.backward_weight.loop1("]),
+     ["dist.graph @step.forward {", "@self_layer.backward_weight.loop1("]),
 ]
 LONGEST = 60  # lines shown of one op
 

@@ -29,6 +29,16 @@ static void visitOptions(Options &options, Visit visit) {
   visit("target", options.target);
   visit("cpu", options.cpu);
   visit("lower", options.lower);
+  visit("grid", options.grid);
+  visit("fsdp", options.fsdp);
+  visit("encoder", options.encoder);
+  visit("encoder-shard", options.encoderShard);
+  visit("encoder-axes", options.encoderAxes);
+  visit("encoder-group", options.encoderGroup);
+  visit("schedule", options.schedule);
+  visit("virtual-stages", options.virtualStages);
+  visit("consecutive", options.consecutive);
+  visit("machine", options.machine);
 }
 
 // As an attribute's name.
@@ -77,12 +87,38 @@ static void buildTrain(OpPassManager &pm, const CompileOptions &options) {
   pm.addPass(createAddOptimizerPass());
 }
 
+static void buildParallelize(OpPassManager &pm, const CompileOptions &options) {
+  pm.addPass(createCountOperationsPass({options.microBatches}));
+  ShardPassOptions shard;
+  shard.grid = options.grid;
+  shard.encoderShard = options.encoderShard;
+  SmallVector<StringRef> axes;
+  StringRef(options.encoderAxes).split(axes, ',', -1, /*KeepEmpty=*/false);
+  shard.encoderAxes = llvm::map_to_vector(axes, [](StringRef axis) { return axis.str(); });
+  pm.addPass(createShardPass(shard));
+  pm.addPass(createLocalizePass());
+  pm.addPass(createSplitBlocksPass());
+  BuildProgramPassOptions build;
+  build.microBatches = options.microBatches;
+  build.scheduleOption = options.schedule;
+  build.virtualStages = options.virtualStages;
+  build.consecutive = options.consecutive;
+  build.encoderOption = options.encoder;
+  build.encoderShard = options.encoderShard;
+  build.encoderAxes = options.encoderAxes;
+  build.encoderGroup = options.encoderGroup;
+  build.fsdp = options.fsdp;
+  build.machine = options.machine;
+  pm.addPass(createBuildProgramPass(build));
+  pm.addPass(createPlaceFramesPass({options.machine}));
+}
+
 void llamac::buildPipeline(OpPassManager &pm, const CompileOptions &options, Step from, Step to) {
   auto includes = [&](Step step) { return from < step && step <= to; };
   if (includes(Step::Train))
     buildTrain(pm, options);
   if (includes(Step::Parallelize))
-    pm.addPass(createBuildProgramPass({options.microBatches}));
+    buildParallelize(pm, options);
   if (includes(Step::Lower)) {
     buildLowerBlocksPipeline(pm, options.lower == "reference");
     pm.addPass(createPlanArenasPass());

@@ -14,6 +14,7 @@
 #include "dialects/Dist/IR/Dist.h"
 #include "dialects/Llama/IR/Llama.h"
 #include "llamac/Lower/Passes.h"
+#include "llamac/Parallelize/Grid.h"
 #include "llamac/Parallelize/Passes.h"
 
 #include "mlir/Dialect/LLVMIR/LLVMDialect.h"
@@ -82,7 +83,10 @@ private:
     json.attributeArray(name, [&] { writeAddressItems(address); });
   }
   void writeAddressItems(AddressAttr address) {
-    json.value(int64_t(arenas.find(address.getArena().getValue())->second));
+    StringRef name = address.getArena().getValue();
+    auto *frame = frames.find(name);
+    json.value(frame != frames.end() ? -1 - int64_t(frame->second)
+                                     : int64_t(arenas.find(name)->second));
     json.value(address.getOffset());
   }
   void writeBuffers(StringRef block, ArrayAttr buffers) {
@@ -92,16 +96,23 @@ private:
         json.array([&] { writeAddressItems(address); });
     });
   }
-  void writeTensor(Type type, AddressAttr address) {
+  void writeTensor(Type type, AddressAttr address, std::optional<ArrayAttr> split) {
     auto tensor = cast<RankedTensorType>(type);
     json.attribute("type", nameOf(tensor.getElementType()));
     json.attribute("shape", llvm::json::Array(tensor.getShape()));
     writeAddress("address", address);
+    if (split)
+      json.attribute("split", toJson(*split));
   }
   void writeParameter(dist::StorageOp storage);
+  void writeCollective(dist::CollectiveOp op);
   void writeGraph(dist::GraphOp graph);
+  void writeEntry(Operation &op, ArrayRef<dist::GradientNormOp> norms);
   void writeProgram(dist::ProgramOp program);
-  void writeStage();
+  void writeStage(int64_t stage);
+  bool isOf(AddressAttr address, int64_t stage) {
+    return int64_t(symbols.lookup<dist::ArenaOp>(address.getArena().getValue()).getStage()) == stage;
+  }
 
   ModuleOp module;
   SymbolTable symbols;
@@ -109,8 +120,12 @@ private:
   ProgramText result;
   llvm::raw_string_ostream stream{result.json};
   llvm::json::OStream json;
-  llvm::MapVector<StringRef, size_t> arenas; // name -> index
-  llvm::MapVector<StringRef, dist::InputOp> inputs;
+  llvm::MapVector<StringRef, size_t> arenas; // of the stage: name -> index
+  llvm::MapVector<StringRef, size_t> frames; // of the graph: name -> index
+  llvm::MapVector<StringRef, size_t> communicators; // name -> index
+  int64_t stages = 1;
+  llvm::MapVector<std::pair<int64_t, StringRef>, dist::InputOp> inputs; // by stage and name
+  llvm::MapVector<StringRef, int64_t> graphs; // name -> stage that runs it
   llvm::StringMap<int64_t> scratch;   // bytes, by block
   llvm::StringMap<int64_t> rowsOfKey; // rows of the checkpoint tensor, by its key
 };
@@ -146,12 +161,18 @@ LogicalResult TextWriter::collect() {
   for (StringRef name : {StringRef("llama.model"), StringRef("llama.options"), StringRef(kOperationsAttr)})
     if (!module->getAttrOfType<DictionaryAttr>(name))
       return module.emitError("expected the module attribute '") << name << "'";
-  for (auto arena : module.getOps<dist::ArenaOp>())
-    arenas.insert({arena.getName(), arenas.size()});
+  for (auto communicator : module.getOps<dist::CommunicatorOp>())
+    communicators.insert({communicator.getSymName(), communicators.size()});
+  for (auto program : module.getOps<dist::ProgramOp>()) {
+    stages = std::max<int64_t>(stages, program.getStage() + 1);
+    for (auto run : program.getBody().getOps<dist::RunOp>())
+      graphs.insert({run.getGraph(), program.getStage()});
+  }
   for (auto parameter : module.getOps<ParameterOp>()) {
     int64_t &rows = rowsOfKey[parameter.getCheckpointKey()];
-    ArrayRef<int64_t> shape =
-        parameter.getCheckpointShape().value_or(parameter.getTensorType().getShape());
+    auto global = parameter->getAttrOfType<DenseI64ArrayAttr>("global_shape");
+    ArrayRef<int64_t> shape = parameter.getCheckpointShape().value_or(
+        global ? global.asArrayRef() : parameter.getTensorType().getShape());
     rows = std::max<int64_t>(rows, parameter.getRowBegin().value_or(0) +
                                        (shape.empty() ? 1 : shape.front()));
   }
@@ -161,7 +182,8 @@ LogicalResult TextWriter::collect() {
         if (failed(addCall(call, call.getBlock(), call.getBuffers())))
           return failure();
       } else if (auto input = dyn_cast<dist::InputOp>(op)) {
-        auto [entry, isNew] = inputs.insert({input.getName(), input});
+        auto [entry, isNew] =
+            inputs.insert({{graphs.lookup(graph.getSymName()), input.getName()}, input});
         dist::InputOp other = entry->second;
         if (!isNew &&
             (other.getType() != input.getType() || other.getAddress() != input.getAddress())) {
@@ -182,7 +204,8 @@ LogicalResult TextWriter::collect() {
       } else if (auto update = dyn_cast<dist::UpdateOp>(op)) {
         if (failed(addCall(update, update.getBlock(), update.getBuffersAttr())))
           return failure();
-      } else if (auto run = cast<dist::RunOp>(op); !symbols.lookup<dist::GraphOp>(run.getGraph())) {
+      } else if (auto run = dyn_cast<dist::RunOp>(op);
+                 run && !symbols.lookup<dist::GraphOp>(run.getGraph())) {
         return run.emitOpError("expects planned memory (llama-plan-arenas)");
       }
     }
@@ -194,7 +217,9 @@ LogicalResult TextWriter::collect() {
 void TextWriter::writeParameter(dist::StorageOp storage) {
   auto parameter = symbols.lookup<ParameterOp>(storage.getParameter());
   RankedTensorType type = parameter.getTensorType();
-  SmallVector<int64_t> shape(parameter.getCheckpointShape().value_or(type.getShape()));
+  auto global = parameter->getAttrOfType<DenseI64ArrayAttr>("global_shape");
+  ArrayRef<int64_t> own = global ? global.asArrayRef() : type.getShape();
+  SmallVector<int64_t> shape(parameter.getCheckpointShape().value_or(own));
   int64_t rowBegin = parameter.getRowBegin().value_or(0);
   int64_t rows = shape.empty() ? 1 : shape.front();
   if (!shape.empty())
@@ -205,7 +230,16 @@ void TextWriter::writeParameter(dist::StorageOp storage) {
     json.attribute("checkpoint_shape", llvm::json::Array(shape));
     json.attribute("row_begin", rowBegin);
     json.attribute("row_end", rowBegin + rows);
-    json.attribute("shape", llvm::json::Array(type.getShape()));
+    json.attribute("shape", llvm::json::Array(own));
+    if (auto split = parameter->getAttrOfType<ArrayAttr>("split"))
+      json.attribute("split", toJson(split));
+    if (auto shard = storage.getShard())
+      json.attributeObject("shard", [&] {
+        json.attribute("axis", "dp");
+        json.attribute("begin", (*shard)[0]);
+        json.attribute("elements", (*shard)[1]);
+        json.attribute("storage", storage.getShardStorage());
+      });
     json.attribute("type", nameOf(type.getElementType()));
     json.attribute("elements", type.getNumElements());
     json.attribute("trainable", !parameter.getFrozen());
@@ -226,103 +260,189 @@ void TextWriter::writeParameter(dist::StorageOp storage) {
   });
 }
 
+void TextWriter::writeCollective(dist::CollectiveOp op) {
+  json.attribute("do", stringifyCollectiveKind(op.getKind()));
+  json.attribute("communicator", int64_t(communicators.find(op.getCommunicator())->second));
+  json.attribute("type", nameOf(op.getType()));
+  json.attribute("outer", op.getOuter());
+  json.attribute("elements", op.getElements());
+  writeAddress("from", *op.getFrom());
+  writeAddress("to", *op.getTo());
+  if (op.getMaximum())
+    json.attribute("reduction", "max");
+  if (op.getToType())
+    json.attribute("to_type", nameOf(*op.getToType()));
+  if (op.getAccumulate())
+    json.attribute("accumulate", true);
+}
+
 void TextWriter::writeGraph(dist::GraphOp graph) {
+  frames.clear();
+  for (auto frame : graph.getBody().getOps<dist::FrameOp>())
+    frames.insert({frame.getName(), frames.size()});
   json.attributeObject(graph.getSymName(), [&] {
-    json.attributeArray("frames", [] {});
+    json.attributeArray("frames", [&] {
+      for (auto frame : graph.getBody().getOps<dist::FrameOp>())
+        json.object([&] {
+          json.attribute("name", frame.getName());
+          json.attribute("bytes", frame.getBytes());
+        });
+    });
     json.attributeArray("inputs", [&] {
       for (auto input : graph.getBody().getOps<dist::InputOp>())
         json.value(input.getName());
     });
     json.attributeArray("items", [&] {
-      for (auto call : graph.getBody().getOps<dist::CallOp>())
-        json.object([&] {
-          json.attribute("do", "call");
-          writeBuffers(call.getBlock(), call.getBuffers());
-        });
+      for (Operation &op : graph.getBody().front()) {
+        if (auto call = dyn_cast<dist::CallOp>(op))
+          json.object([&] {
+            json.attribute("do", "call");
+            writeBuffers(call.getBlock(), call.getBuffers());
+          });
+        else if (auto collective = dyn_cast<dist::CollectiveOp>(op))
+          json.object([&] { writeCollective(collective); });
+      }
     });
     json.attributeObject("outputs", [&] {
       for (auto output : graph.getBody().getOps<dist::OutputOp>())
-        json.attributeObject(output.getName(),
-                             [&] { writeTensor(output.getType(), output.getAddress()); });
+        json.attributeObject(output.getName(), [&] {
+          writeTensor(output.getType(), output.getAddress(), output.getSplit());
+          if (output.getPartial())
+            json.attribute("partial", toJson(*output.getPartial()));
+        });
     });
   });
+  frames.clear();
 }
 
-void TextWriter::writeProgram(dist::ProgramOp program) {
-  auto bufferOf = [](std::optional<ArrayAttr> buffers, unsigned index) {
-    return cast<AddressAttr>((*buffers)[index]);
+/// Writes an entry; `norms` are those before a dist.statistics.
+void TextWriter::writeEntry(Operation &op, ArrayRef<dist::GradientNormOp> norms) {
+  auto transfer = [&](auto op, StringRef name) {
+    json.attribute("do", name);
+    json.attribute("communicator", int64_t(communicators.find(op.getCommunicator())->second));
+    json.attribute("type", nameOf(op.getType()));
+    json.attribute("elements", op.getElements());
+    writeAddress("at", *op.getAddress());
+    // The stage that sends comes first.
+    auto edge = *symbols.lookup<dist::CommunicatorOp>(op.getCommunicator()).getEdge();
+    SmallVector<int64_t> tag = {edge[0]};
+    llvm::append_range(tag, op.getTag());
+    json.attribute("tag", llvm::json::Array(tag));
   };
-  auto writeCalls = [&](auto op, StringRef field, unsigned index) {
+  if (auto run = dyn_cast<dist::RunOp>(op)) {
+    json.attribute("do", "run");
+    json.attribute("graph", run.getGraph());
+    json.attribute("micro_batch", run.getMicroBatch());
+    json.attributeArray("frames", [&] {
+      if (run.getFrames())
+        for (auto address : run.getFrames()->getAsRange<AddressAttr>())
+          json.array([&] { writeAddressItems(address); });
+    });
+  } else if (auto send = dyn_cast<dist::SendOp>(op)) {
+    transfer(send, "send");
+  } else if (auto receive = dyn_cast<dist::ReceiveOp>(op)) {
+    transfer(receive, "receive");
+  } else if (auto collective = dyn_cast<dist::CollectiveOp>(op)) {
+    writeCollective(collective);
+  } else if (auto zero = dyn_cast<dist::ZeroOp>(op)) {
+    json.attribute("do", "zero");
+    writeAddress("at", *zero.getAddress());
+    json.attribute("bytes", zero.getBytes());
+  } else if (auto statistics = dyn_cast<dist::StatisticsOp>(op)) {
+    json.attribute("do", "statistics");
+    json.attributeArray("calls", [&] {
+      for (dist::GradientNormOp norm : norms)
+        json.object([&] {
+          writeBuffers(norm.getBlock(), *norm.getBuffers());
+          writeAddress("result", cast<AddressAttr>((*norm.getBuffers())[1]));
+          if (!norm.getOnce().empty())
+            json.attribute("once", toJson(norm.getOnce()));
+        });
+    });
+    writeAddress("to", *statistics.getAddress());
+  } else if (auto update = dyn_cast<dist::UpdateOp>(op)) {
+    json.attribute("do", "update");
     json.attributeArray("calls", [&] {
       json.object([&] {
-        writeBuffers(op.getBlock(), *op.getBuffers());
-        writeAddress(field, bufferOf(op.getBuffers(), index));
+        writeBuffers(update.getBlock(), *update.getBuffers());
+        writeAddress("hyperparameters", cast<AddressAttr>((*update.getBuffers())[4]));
       });
     });
-  };
-  // The sums of loss and squares lie in an arena of their own, the last one.
-  auto writeSums = [&] {
-    json.attributeArray("to", [&] {
-      json.value(int64_t(arenas.size()));
-      json.value(0);
-    });
-  };
-  bool hasSums = false;
-  for (Operation &action : program.getBody().front())
-    json.object([&] {
-      if (auto run = dyn_cast<dist::RunOp>(action)) {
-        json.attribute("do", "run");
-        json.attribute("graph", run.getGraph());
-        json.attribute("micro_batch", run.getMicroBatch());
-        json.attributeArray("frames", [] {});
-      } else if (auto norm = dyn_cast<dist::GradientNormOp>(action)) {
-        json.attribute("do", "statistics");
-        writeCalls(norm, "result", 1);
-        writeSums();
-        hasSums = true;
-      } else if (auto update = dyn_cast<dist::UpdateOp>(action)) {
-        json.attribute("do", "update");
-        writeCalls(update, "hyperparameters", 4);
-      }
-    });
-  if (!hasSums)
-    json.object([&] {
-      json.attribute("do", "statistics");
-      json.attributeArray("calls", [] {});
-      writeSums();
-    });
+  }
 }
 
-void TextWriter::writeStage() {
+/// The calls of gradient norms are part of the statistics behind them.
+void TextWriter::writeProgram(dist::ProgramOp program) {
+  SmallVector<dist::GradientNormOp> norms;
+  llvm::DenseMap<Operation *, int64_t> indexOf;
+  int64_t count = 0;
+  for (Operation &op : program.getBody().front()) {
+    if (auto norm = dyn_cast<dist::GradientNormOp>(op)) {
+      norms.push_back(norm);
+      continue;
+    }
+    indexOf[&op] = count++;
+    json.object([&] {
+      writeEntry(op, norms);
+      if (auto stream = op.getAttrOfType<IntegerAttr>("stream"); stream && stream.getInt())
+        json.attribute("stream", stream.getInt());
+      if (op.getNumOperands())
+        json.attributeArray("after", [&] {
+          for (Value event : op.getOperands())
+            if (auto index = indexOf.find(event.getDefiningOp()); index != indexOf.end())
+              json.value(index->second);
+        });
+    });
+  }
+}
+
+void TextWriter::writeStage(int64_t stage) {
+  arenas.clear();
+  for (auto arena : module.getOps<dist::ArenaOp>())
+    if (int64_t(arena.getStage()) == stage)
+      arenas.insert({arena.getSymName(), arenas.size()});
+  // All stages call an arena the same.
+  std::string prefix = stages > 1 ? "stage" + std::to_string(stage) + "." : "";
   json.attributeArray("arenas", [&] {
-    auto writeArena = [&](StringRef name, int64_t bytes) {
-      json.object([&] {
-        json.attribute("name", name);
-        json.attribute("bytes", bytes);
-      });
-    };
     for (auto arena : module.getOps<dist::ArenaOp>())
-      writeArena(arena.getName(), arena.getBytes());
-    writeArena("statistics", 2 * sizeof(double));
+      if (int64_t(arena.getStage()) == stage)
+        json.object([&] {
+          StringRef name = arena.getSymName();
+          name.consume_front(prefix);
+          json.attribute("name", name);
+          json.attribute("bytes", arena.getBytes());
+        });
   });
   json.attributeArray("parameters", [&] {
     for (auto storage : module.getOps<dist::StorageOp>())
-      writeParameter(storage);
+      if (isOf(storage.getAddress(), stage))
+        writeParameter(storage);
   });
   json.attributeArray("inputs", [&] {
-    for (auto [name, input] : inputs)
-      json.object([&, name = name, input = input]() mutable {
-        json.attribute("name", name);
-        writeTensor(input.getType(), input.getAddress());
+    for (auto &[key, input] : inputs) {
+      if (key.first != stage)
+        continue;
+      json.object([&, input = input]() mutable {
+        json.attribute("name", input.getName());
+        writeTensor(input.getType(), input.getAddress(), input.getSplit());
+        if (auto images = input.getImages())
+          json.attributeObject("images", [&] {
+            json.attribute("axes", toJson(ArrayAttr::get(module.getContext(),
+                                                         images->getValue().drop_front())));
+            json.attribute("group", toJson((*images)[0]));
+          });
       });
+    }
   });
   json.attributeObject("graphs", [&] {
     for (auto graph : module.getOps<dist::GraphOp>())
-      writeGraph(graph);
+      if (graphs.lookup(graph.getSymName()) == stage)
+        writeGraph(graph);
   });
   json.attributeObject("programs", [&] {
     for (auto program : module.getOps<dist::ProgramOp>())
-      json.attributeArray(program.getName(), [&] { writeProgram(program); });
+      if (int64_t(program.getStage()) == stage)
+        json.attributeArray(program.getName(), [&] { writeProgram(program); });
   });
 }
 
@@ -336,9 +456,27 @@ FailureOr<ProgramText> TextWriter::write() {
     (*model.getAsObject())["hash"] = hashOf(module);
     json.attribute("model", model);
     json.attribute("operations", toJson(module->getAttr(kOperationsAttr)));
-    json.attributeArray("axes", [] {});
-    json.attributeArray("communicators", [] {});
-    json.attributeArray("stages", [&] { json.object([&] { writeStage(); }); });
+    json.attributeArray("axes", [&] {
+      for (const Axis &axis : axesOf(module))
+        json.object([&] {
+          json.attribute("name", axis.name);
+          json.attribute("size", axis.size);
+        });
+    });
+    json.attributeArray("communicators", [&] {
+      for (auto communicator : module.getOps<dist::CommunicatorOp>())
+        json.object([&] {
+          json.attribute("name", communicator.getSymName());
+          if (auto axes = communicator.getAxes())
+            json.attribute("axes", toJson(*axes));
+          if (auto edge = communicator.getEdge())
+            json.attribute("edge", llvm::json::Array(*edge));
+        });
+    });
+    json.attributeArray("stages", [&] {
+      for (int64_t stage = 0; stage < stages; ++stage)
+        json.object([&] { writeStage(stage); });
+    });
   });
   json.flush();
   stream.flush();

@@ -5,19 +5,11 @@
 //
 //===----------------------------------------------------------------------===//
 //
-// A graph is a list of applications. Application i is position i; a value lives
-// from the application that makes it to the last one that reads it, outputs to the
-// end of the graph. A result that takes the place of an argument is one value with
-// it. ArenaPlan.h solves the rest, once for the residuals of a graph and once for
-// its workspace; graphs run one after another and share both arenas.
-//
-// Residuals are the values made before the backward part and read in it. Backward
-// begins at the first application that reads something derived from the input
-// `loss_gradient`.
-//
-// State of training is flat, so that one call updates all of it: element k of the
-// arenas of masters, gradients and moments belongs to element k of the trainable
-// front part of the parameters.
+// A graph is a list of applications and collectives. Op i is position i; a value lives
+// from the op that makes it to the last one that reads it, outputs to the end of the
+// graph. A result that takes the place of an argument is one value with it. What leaves
+// for another graph lies in a frame, whose offsets are known. ArenaPlan.h solves the rest;
+// graphs of a stage run one after another and share the workspace.
 //
 //===----------------------------------------------------------------------===//
 #include "llamac/Lower/Passes.h"
@@ -25,9 +17,14 @@
 #include "dialects/Dist/IR/Dist.h"
 #include "dialects/Llama/IR/Llama.h"
 #include "llamac/Lower/ArenaPlan.h"
+#include "llamac/Parallelize/Grid.h"
 
+#include "mlir/Dialect/Shard/IR/ShardOps.h"
 #include "llvm/ADT/MapVector.h"
+#include "llvm/ADT/StringExtras.h"
 #include "llvm/Support/MathExtras.h"
+
+#include <map>
 
 namespace mlir::llamac {
 #define GEN_PASS_DEF_PLANARENASPASS
@@ -40,13 +37,6 @@ using dist::AddressAttr;
 using func::FuncOp;
 using llama::ApplyOp;
 using llama::ParameterOp;
-
-/// The input that begins the backward part of a graph.
-static constexpr llvm::StringLiteral kLossGradient = "loss_gradient";
-
-/// Elements to which a trainable parameter, and all of them together, are padded:
-/// one vector of f32 and the chunk of the optimizer's loop.
-static constexpr int64_t kParameterPadding = 16, kTotalPadding = 1024;
 
 /// Bytes of a tensor that executables know; failure after an error.
 static FailureOr<int64_t> bytesOf(Operation *op, Type type) {
@@ -73,11 +63,6 @@ struct PlanArenasPass : llamac::impl::PlanArenasPassBase<PlanArenasPass> {
   void runOnOperation() override;
 };
 
-/// Where one parameter lies; state is null if it is frozen.
-struct Storage {
-  AddressAttr address, master, gradient, moment1, moment2;
-};
-
 class Planner {
 public:
   explicit Planner(ModuleOp module)
@@ -86,34 +71,38 @@ public:
   LogicalResult run();
 
 private:
-  LogicalResult planParameters();
-  LogicalResult planInputs(FuncOp graph);
-  LogicalResult planGraph(FuncOp graph);
-  LogicalResult planActions(dist::ProgramOp program);
+  LogicalResult planInputs(FuncOp graph, int64_t stage);
+  LogicalResult planGraph(FuncOp graph, int64_t stage);
+  LogicalResult planEntries(dist::ProgramOp program);
+  void emitCollective(Operation *op, AddressAttr from, AddressAttr to);
   void declareArenas();
 
-  AddressAttr address(StringRef arena, int64_t offset) {
-    return AddressAttr::get(module.getContext(), FlatSymbolRefAttr::get(module.getContext(), arena),
-                            offset);
+  std::string arenaName(StringRef arena, int64_t stage) const {
+    return (isPipeline ? "stage" + Twine(stage) + "." + arena : Twine(arena)).str();
+  }
+  AddressAttr address(StringRef arena, int64_t offset, int64_t stage) {
+    return symbolAddress(builder.getStringAttr(arenaName(arena, stage)), offset);
+  }
+  AddressAttr symbolAddress(StringAttr symbol, int64_t offset) {
+    return AddressAttr::get(module.getContext(), FlatSymbolRefAttr::get(symbol), offset);
   }
   /// Notes that `arena` has at least `bytes` bytes.
-  void reserve(StringRef arena, int64_t bytes) {
-    int64_t &size = arenas[arena];
+  void reserve(StringRef arena, int64_t bytes, int64_t stage) {
+    int64_t &size = arenas[{stage, arena.str()}];
     size = std::max<int64_t>(size, llvm::alignTo(bytes, kArenaAlignment));
   }
   FailureOr<int64_t> scratchOf(Operation *user, StringRef block);
-  LogicalResult plan(Operation *op, StringRef arena, MutableArrayRef<PlannedValue> values);
+  LogicalResult plan(Operation *op, MutableArrayRef<PlannedValue> values, int64_t stage);
 
   ModuleOp module;
   SymbolTableCollection collection;
   SymbolTable symbols;
   OpBuilder builder;
-  llvm::MapVector<StringRef, int64_t> arenas; // name -> bytes, in the order of the IR
-  llvm::MapVector<StringAttr, Storage> storage; // by parameter
-  llvm::MapVector<StringAttr, std::pair<Type, AddressAttr>> inputs; // by name
-  llvm::StringMap<int64_t> scratch;             // by block
-  int64_t trainableElements = 0;                // padded
-  Type storageType, masterType, gradientType;   // of trainable parameters
+  bool isPipeline = false; // several stages
+  std::map<std::pair<int64_t, std::string>, int64_t> arenas; // stage, name -> bytes
+  llvm::DenseMap<std::pair<int64_t, StringAttr>, dist::StorageOp> storage; // stage, parameter
+  llvm::MapVector<std::pair<int64_t, StringAttr>, std::pair<Type, AddressAttr>> inputs;
+  llvm::StringMap<int64_t> scratch; // by block
 };
 } // namespace
 
@@ -132,85 +121,31 @@ FailureOr<int64_t> Planner::scratchOf(Operation *user, StringRef name) {
   return entry->second = bytes.getInt();
 }
 
-/// Plans `values` into `arena` and checks the plan.
-LogicalResult Planner::plan(Operation *op, StringRef arena, MutableArrayRef<PlannedValue> values) {
+/// Plans `values` into the workspace of a stage and checks the plan.
+LogicalResult Planner::plan(Operation *op, MutableArrayRef<PlannedValue> values, int64_t stage) {
   int64_t bytes = planArena(values);
   if (findConflict(values, bytes))
-    return op->emitOpError("internal error: two values that live at the same time overlap in @")
-           << arena;
-  reserve(arena, bytes);
+    return op->emitOpError("internal error: two values that live at the same time overlap");
+  reserve("workspace", bytes, stage);
   return success();
 }
 
-LogicalResult Planner::planParameters() {
-  SmallVector<ParameterOp> frozen;
-  SmallVector<std::pair<StringAttr, int64_t>> trainable; // name, first element
-  for (auto parameter : module.getOps<ParameterOp>()) {
-    if (failed(bytesOf(parameter, parameter.getType())))
-      return failure();
-    if (parameter.getFrozen()) {
-      frozen.push_back(parameter);
-      continue;
-    }
-    Type element = parameter.getTensorType().getElementType();
-    if (!storageType)
-      storageType = element;
-    if (element != storageType)
-      return parameter.emitOpError("expects one storage type of all trained parameters, ")
-             << storageType << ", but got " << element;
-    trainable.push_back({parameter.getSymNameAttr(), trainableElements});
-    trainableElements +=
-        llvm::alignTo(parameter.getTensorType().getNumElements(), kParameterPadding);
-  }
-
-  int64_t bytes = 0;
-  if (!trainable.empty()) {
-    trainableElements = llvm::alignTo(trainableElements, kTotalPadding);
-    masterType = storageType.isF64() ? Type(builder.getF64Type()) : builder.getF32Type();
-    auto norm = symbols.lookup<FuncOp>("gradient_norm");
-    gradientType = masterType;
-    if (norm && norm.getNumArguments() == 1)
-      if (auto tensor = dyn_cast<RankedTensorType>(norm.getArgumentTypes()[0]))
-        gradientType = tensor.getElementType();
-    int64_t storageBytes = storageType.getIntOrFloatBitWidth() / 8;
-    int64_t masterBytes = masterType.getIntOrFloatBitWidth() / 8;
-    int64_t gradientBytes = gradientType.getIntOrFloatBitWidth() / 8;
-    StringRef masters = storageType == masterType ? "parameters" : "masters";
-    for (auto [name, first] : trainable)
-      storage[name] = {address("parameters", first * storageBytes),
-                       address(masters, first * masterBytes),
-                       address("gradients", first * gradientBytes),
-                       address("moment1", first * masterBytes),
-                       address("moment2", first * masterBytes)};
-    bytes = trainableElements * storageBytes;
-    reserve("parameters", bytes);
-    reserve(masters, trainableElements * masterBytes);
-    reserve("gradients", trainableElements * gradientBytes);
-    reserve("moment1", trainableElements * masterBytes);
-    reserve("moment2", trainableElements * masterBytes);
-  }
-  for (ParameterOp parameter : frozen) {
-    storage[parameter.getSymNameAttr()].address = address("parameters", bytes);
-    bytes = llvm::alignTo(bytes + *bytesOf(parameter, parameter.getType()), kArenaAlignment);
-  }
-  reserve("parameters", bytes);
-  return success();
-}
-
-LogicalResult Planner::planInputs(FuncOp graph) {
+LogicalResult Planner::planInputs(FuncOp graph, int64_t stage) {
   for (unsigned i = 0; i < graph.getNumArguments(); ++i) {
     auto name = graph.getArgAttrOfType<StringAttr>(i, llama::kInputAttr);
     Type type = graph.getArgumentTypes()[i];
-    if (!name)
-      return graph.emitOpError("expects argument ") << i << " to have a name (" << llama::kInputAttr
-                                                    << ")";
     FailureOr<int64_t> bytes = bytesOf(graph, type);
     if (failed(bytes))
       return failure();
-    int64_t offset = arenas["inputs"];
-    auto [entry, isNew] = inputs.insert({name, {type, address("inputs", offset)}});
+    if (graph.getArgAttrOfType<ArrayAttr>(i, dist::kFrameAttr))
+      continue;
+    if (!name)
+      return graph.emitOpError("expects argument ") << i << " to have a name (" << llama::kInputAttr
+                                                    << ") or a frame (" << dist::kFrameAttr << ")";
+    int64_t offset = arenas[{stage, "inputs"}];
+    auto [entry, isNew] = inputs.insert({{stage, name}, {type, address("inputs", offset, stage)}});
     if (isNew)
-      reserve("inputs", offset + *bytes);
+      reserve("inputs", offset + *bytes, stage);
     else if (entry->second.first != type)
       return graph.emitOpError("expects input '")
              << name.getValue() << "' to have one type in all graphs, but got " << type << " and "
@@ -219,39 +154,115 @@ LogicalResult Planner::planInputs(FuncOp graph) {
   return success();
 }
 
-LogicalResult Planner::planGraph(FuncOp graph) {
+/// The frame of an argument or result: [name, offset]; null if it has none.
+static ArrayAttr frameOf(ArrayAttr list, unsigned index) {
+  if (!list || index >= list.size())
+    return {};
+  return cast<DictionaryAttr>(list[index]).getAs<ArrayAttr>(dist::kFrameAttr);
+}
+
+/// Adds the collective of `op` on addresses. Values are [outer][share] on a rank.
+void Planner::emitCollective(Operation *op, AddressAttr from, AddressAttr to) {
+  auto names = module->getAttrOfType<ArrayAttr>(kAxesAttr);
+  auto shapeOf = [](Value value) { return cast<RankedTensorType>(value.getType()).getShape(); };
+  ArrayRef<int16_t> axes;
+  dist::CollectiveKind kind = dist::CollectiveKind::AllReduce;
+  ArrayRef<int64_t> share = shapeOf(op->getResult(0));
+  int64_t dimension = 0;
+  bool maximum = false;
+  if (auto gather = dyn_cast<shard::AllGatherOp>(op)) {
+    kind = dist::CollectiveKind::AllGather;
+    axes = gather.getGridAxes();
+    share = shapeOf(gather.getInput());
+    dimension = gather.getGatherAxis().getSExtValue();
+  } else if (auto reduce = dyn_cast<shard::AllReduceOp>(op)) {
+    axes = reduce.getGridAxes();
+    maximum = reduce.getReduction() == shard::ReductionKind::Max;
+  } else if (auto scatter = dyn_cast<shard::ReduceScatterOp>(op)) {
+    kind = dist::CollectiveKind::ReduceScatter;
+    axes = scatter.getGridAxes();
+    dimension = scatter.getScatterAxis().getSExtValue();
+    maximum = scatter.getReduction() == shard::ReductionKind::Max;
+  } else {
+    auto slice = cast<shard::AllSliceOp>(op);
+    kind = dist::CollectiveKind::Slice;
+    axes = slice.getGridAxes();
+    dimension = slice.getSliceAxis().getSExtValue();
+  }
+  SmallVector<Attribute> over;
+  SmallVector<StringRef> text;
+  for (int16_t axis : axes) {
+    over.push_back(names[axis]);
+    text.push_back(cast<StringAttr>(names[axis]).getValue());
+  }
+  std::string name = llvm::join(text, ",");
+  if (!symbols.lookup(name)) {
+    OpBuilder::InsertionGuard guard(builder);
+    builder.setInsertionPointToStart(module.getBody());
+    symbols.insert(dist::CommunicatorOp::create(builder, module.getLoc(), name,
+                                                builder.getArrayAttr(over), DenseI64ArrayAttr()),
+                   module.getBody()->begin());
+  }
+  auto product = [](ArrayRef<int64_t> sizes) {
+    int64_t result = 1;
+    for (int64_t size : sizes)
+      result *= size;
+    return result;
+  };
+  Type type = cast<RankedTensorType>(op->getOperand(0).getType()).getElementType();
+  Type toType = cast<RankedTensorType>(op->getResult(0).getType()).getElementType();
+  dist::CollectiveOp::create(
+      builder, op->getLoc(), builder.getType<dist::EventType>(), ValueRange(), kind, name,
+      dist::InstanceAttr(), dist::InstanceAttr(), from, to, product(share.take_front(dimension)),
+      product(share.drop_front(dimension)), type,
+      toType == type ? TypeAttr() : TypeAttr::get(toType), maximum, false, ArrayAttr(), 0);
+}
+
+LogicalResult Planner::planGraph(FuncOp graph, int64_t stage) {
   if (!graph.getBody().hasOneBlock())
     return graph.emitOpError("expects one block of applications");
   Block &body = graph.getBody().front();
-  SmallVector<ApplyOp> applies;
+  SmallVector<Operation *> ops;
   for (Operation &op : body.without_terminator()) {
-    auto apply = dyn_cast<ApplyOp>(op);
-    if (!apply)
-      return op.emitOpError("is not an application of a block, which is all a graph may hold");
-    applies.push_back(apply);
+    if (!isa<ApplyOp, shard::AllGatherOp, shard::AllReduceOp, shard::ReduceScatterOp,
+             shard::AllSliceOp>(op))
+      return op.emitOpError("is no application of a block and no collective, which is all a graph "
+                            "may hold");
+    ops.push_back(&op);
   }
-  const int64_t end = applies.size(); // the position of the return
+  const int64_t end = ops.size(); // the position of the return
 
-  // 1. Values that share a place have one entry in `planned`; inputs have -1 - their
-  // argument number.
-  struct Lifetime : PlannedValue {
-    int64_t lastRead = 0; // by an application
-  };
-  SmallVector<Lifetime> planned;
+  // 1. Values that share a place have one entry in `planned`; arguments have -1 - their
+  // number.
+  SmallVector<PlannedValue> planned;
   DenseMap<Value, int64_t> entryOf;
   DenseMap<Operation *, int64_t> position;
   for (BlockArgument argument : body.getArguments())
     entryOf[argument] = -1 - int64_t(argument.getArgNumber());
-  for (auto [i, apply] : llvm::enumerate(applies))
-    position[apply] = i;
+  for (auto [i, op] : llvm::enumerate(ops))
+    position[op] = i;
   position[body.getTerminator()] = end;
 
-  for (auto [i, apply] : llvm::enumerate(applies)) {
+  auto add = [&](Operation *op, Value result, int64_t i) -> LogicalResult {
+    FailureOr<int64_t> bytes = bytesOf(op, result.getType());
+    if (failed(bytes))
+      return failure();
+    entryOf[result] = planned.size();
+    planned.push_back({i, i, *bytes});
+    return success();
+  };
+  for (auto [i, op] : llvm::enumerate(ops)) {
+    for (Value input : op->getOperands())
+      if (int64_t entry = entryOf.lookup(input); entry >= 0)
+        planned[entry].end = i;
+    auto apply = dyn_cast<ApplyOp>(op);
+    if (!apply) {
+      if (failed(add(op, op->getResult(0), i)))
+        return failure();
+      continue;
+    }
     auto block = symbols.lookup<FuncOp>(apply.getBlock());
     const unsigned firstGradient = apply.getInputs().size() + apply.getParameters().size();
-    for (Value input : apply.getInputs())
-      if (int64_t entry = entryOf.lookup(input); entry >= 0)
-        planned[entry].lastRead = planned[entry].end = i;
     for (unsigned r = 0; r < block.getNumResults(); ++r) {
       std::optional<int64_t> place = placeOfResult(block, r);
       if (r >= apply.getNumResults()) { // a gradient
@@ -260,21 +271,12 @@ LogicalResult Planner::planGraph(FuncOp graph) {
           return apply.emitOpError("expects result ")
                  << r << " of '" << apply.getBlock() << "' to take the place of argument "
                  << firstGradient + k << ", the gradient so far";
-        Type element = cast<RankedTensorType>(block.getResultTypes()[r]).getElementType();
-        if (element != gradientType)
-          return apply.emitOpError("expects gradients of type ")
-                 << gradientType << " (as in the block 'gradient_norm'), but got " << element;
         continue;
       }
       Value result = apply.getResult(r);
       if (!place) {
-        FailureOr<int64_t> bytes = bytesOf(apply, result.getType());
-        if (failed(bytes))
+        if (failed(add(apply, result, i)))
           return failure();
-        entryOf[result] = planned.size();
-        Lifetime &value = planned.emplace_back();
-        value.begin = value.end = value.lastRead = i;
-        value.bytes = *bytes;
         continue;
       }
       // The old value dies here: nothing may read it any more.
@@ -293,191 +295,233 @@ LogicalResult Planner::planGraph(FuncOp graph) {
       entryOf[result] = entryOf.lookup(old);
     }
   }
-  for (Value output : body.getTerminator()->getOperands())
-    if (int64_t entry = entryOf.lookup(output); entry >= 0)
-      planned[entry].end = end;
 
-  // 2. Backward begins where something is derived from the cotangent of the loss.
-  llvm::DenseSet<Value> derived;
-  for (unsigned i = 0; i < graph.getNumArguments(); ++i)
-    if (graph.getArgAttrOfType<StringAttr>(i, llama::kInputAttr) == kLossGradient)
-      derived.insert(body.getArgument(i));
-  int64_t backward = end;
-  for (auto [i, apply] : llvm::enumerate(applies)) {
-    if (llvm::none_of(apply.getInputs(), [&](Value input) { return derived.contains(input); }))
-      continue;
-    backward = std::min<int64_t>(backward, i);
-    derived.insert_range(apply.getResults());
+  // 2. Places: in frames, else in the workspace, together with the blocks' scratch.
+  DenseMap<int64_t, AddressAttr> frameOfEntry;
+  llvm::MapVector<StringAttr, int64_t> frames; // bytes
+  auto note = [&](ArrayAttr frame, Type type) -> AddressAttr {
+    auto name = cast<StringAttr>(frame[0]);
+    int64_t offset = cast<IntegerAttr>(frame[1]).getInt();
+    int64_t &bytes = frames[name];
+    bytes = std::max<int64_t>(bytes, llvm::alignTo(offset + *bytesOf(graph, type), kArenaAlignment));
+    return symbolAddress(name, offset);
+  };
+  // In the order in which a run names them.
+  DenseMap<int64_t, AddressAttr> argumentPlace;
+  ArrayAttr argumentAttrs = graph.getAllArgAttrs(), resultAttrs = graph.getAllResultAttrs();
+  for (BlockArgument argument : body.getArguments())
+    if (ArrayAttr frame = frameOf(argumentAttrs, argument.getArgNumber()))
+      argumentPlace[argument.getArgNumber()] = note(frame, argument.getType());
+  for (OpOperand &output : body.getTerminator()->getOpOperands()) {
+    int64_t entry = entryOf.lookup(output.get());
+    ArrayAttr frame = frameOf(resultAttrs, output.getOperandNumber());
+    if (entry < 0)
+      return graph.emitOpError("expects result ")
+             << output.getOperandNumber() << " to be made by the graph";
+    planned[entry].end = end;
+    if (frame)
+      frameOfEntry[entry] = note(frame, output.get().getType());
   }
-
-  // 3. Places for residuals, and for all else together with the blocks' scratch.
-  SmallVector<PlannedValue> residuals, workspace;
-  SmallVector<std::pair<bool, size_t>> placeOfEntry; // residual?, number in its arena
-  for (const Lifetime &value : planned) {
-    bool isResidual = value.begin < backward && value.lastRead >= backward;
-    auto &values = isResidual ? residuals : workspace;
-    placeOfEntry.push_back({isResidual, values.size()});
-    values.push_back(value);
+  SmallVector<PlannedValue> workspace;
+  SmallVector<size_t> placeOfEntry; // number in the workspace
+  for (auto [entry, value] : llvm::enumerate(planned)) {
+    placeOfEntry.push_back(workspace.size());
+    if (!frameOfEntry.contains(entry))
+      workspace.push_back(value);
   }
   const size_t firstScratch = workspace.size();
-  for (auto [i, apply] : llvm::enumerate(applies)) {
-    FailureOr<int64_t> bytes = scratchOf(apply, apply.getBlock());
+  for (auto [i, op] : llvm::enumerate(ops)) {
+    auto apply = dyn_cast<ApplyOp>(op);
+    FailureOr<int64_t> bytes = apply ? scratchOf(apply, apply.getBlock()) : 0;
     if (failed(bytes))
       return failure();
     workspace.push_back({int64_t(i), int64_t(i), *bytes});
   }
-  if (failed(plan(graph, "residuals", residuals)) || failed(plan(graph, "workspace", workspace)))
+  if (failed(plan(graph, workspace, stage)))
     return failure();
 
-  // 4. The same graph on addresses.
-  auto placeOf = [&](Value value) {
+  // 3. The same graph on addresses.
+  auto placeOf = [&](Value value) -> AddressAttr {
     int64_t entry = entryOf.lookup(value);
     if (entry < 0) {
-      auto name = graph.getArgAttrOfType<StringAttr>(-1 - entry, llama::kInputAttr);
-      return inputs.lookup(name).second;
+      if (AddressAttr frame = argumentPlace.lookup(-1 - entry))
+        return frame;
+      return inputs
+          .lookup({stage, graph.getArgAttrOfType<StringAttr>(-1 - entry, llama::kInputAttr)})
+          .second;
     }
-    auto [isResidual, number] = placeOfEntry[entry];
-    return isResidual ? address("residuals", residuals[number].offset)
-                      : address("workspace", workspace[number].offset);
+    if (AddressAttr frame = frameOfEntry.lookup(entry))
+      return frame;
+    return address("workspace", workspace[placeOfEntry[entry]].offset, stage);
   };
   builder.setInsertionPoint(graph);
   auto result = dist::GraphOp::create(builder, graph.getLoc(), graph.getSymNameAttr());
   builder.createBlock(&result.getBody());
-  for (BlockArgument argument : body.getArguments())
-    dist::InputOp::create(
-        builder, graph.getLoc(),
-        graph.getArgAttrOfType<StringAttr>(argument.getArgNumber(), llama::kInputAttr),
-        placeOf(argument), TypeAttr::get(argument.getType()));
-  for (auto [i, apply] : llvm::enumerate(applies)) {
+  for (auto [name, bytes] : frames)
+    dist::FrameOp::create(builder, graph.getLoc(), name, bytes);
+  for (BlockArgument argument : body.getArguments()) {
+    unsigned i = argument.getArgNumber();
+    if (!argumentPlace.contains(i))
+      dist::InputOp::create(builder, graph.getLoc(),
+                            graph.getArgAttrOfType<StringAttr>(i, llama::kInputAttr),
+                            placeOf(argument), TypeAttr::get(argument.getType()),
+                            graph.getArgAttrOfType<ArrayAttr>(i, kSplitAttr),
+                            graph.getArgAttrOfType<ArrayAttr>(i, dist::kImagesAttr));
+  }
+  for (auto [i, op] : llvm::enumerate(ops)) {
+    auto apply = dyn_cast<ApplyOp>(op);
+    if (!apply) {
+      emitCollective(op, placeOf(op->getOperand(0)), placeOf(op->getResult(0)));
+      continue;
+    }
     auto block = symbols.lookup<FuncOp>(apply.getBlock());
     SmallVector<Attribute> buffers;
     for (Value input : apply.getInputs())
       buffers.push_back(placeOf(input));
-    for (auto parameter : apply.getParameters().getAsRange<FlatSymbolRefAttr>())
-      buffers.push_back(storage.lookup(parameter.getAttr()).address);
-    for (auto parameter : apply.getGradients().getAsRange<FlatSymbolRefAttr>())
-      buffers.push_back(storage.lookup(parameter.getAttr()).gradient);
+    for (bool gradient : {false, true})
+      for (auto parameter : (gradient ? apply.getGradients() : apply.getParameters())
+                                .getAsRange<FlatSymbolRefAttr>()) {
+        dist::StorageOp place = storage.lookup({stage, parameter.getAttr()});
+        // With a sharded state the sum of this rank's gradients lies apart, whole.
+        auto where = !place     ? std::optional<AddressAttr>()
+                     : gradient ? place.getGradientSum() ? place.getGradientSum()
+                                                         : place.getGradient()
+                                : place.getAddress();
+        if (!where)
+          return apply.emitOpError("expects a dist.storage of '")
+                 << parameter.getValue() << "' on stage " << stage
+                 << (gradient ? " with a gradient" : "");
+        buffers.push_back(*where);
+      }
     for (unsigned r = 0; r < apply.getNumResults(); ++r)
       if (!placeOfResult(block, r))
         buffers.push_back(placeOf(apply.getResult(r)));
-    buffers.push_back(address("workspace", workspace[firstScratch + i].offset));
+    buffers.push_back(address("workspace", workspace[firstScratch + i].offset, stage));
     dist::CallOp::create(builder, apply.getLoc(), apply.getBlockAttr(),
                          builder.getArrayAttr(buffers));
   }
   for (OpOperand &output : body.getTerminator()->getOpOperands()) {
-    auto name =
-        graph.getResultAttrOfType<StringAttr>(output.getOperandNumber(), llama::kOutputAttr);
+    unsigned i = output.getOperandNumber();
+    if (frameOf(resultAttrs, i))
+      continue;
+    auto name = graph.getResultAttrOfType<StringAttr>(i, llama::kOutputAttr);
     if (!name)
       return graph.emitOpError("expects result ")
-             << output.getOperandNumber() << " to have a name (" << llama::kOutputAttr << ")";
+             << i << " to have a name (" << llama::kOutputAttr << ") or a frame ("
+             << dist::kFrameAttr << ")";
     dist::OutputOp::create(builder, graph.getLoc(), name, placeOf(output.get()),
-                           TypeAttr::get(output.get().getType()));
+                           TypeAttr::get(output.get().getType()),
+                           graph.getResultAttrOfType<ArrayAttr>(i, kSplitAttr),
+                           graph.getResultAttrOfType<ArrayAttr>(i, kPartialAttr));
   }
   return success();
 }
 
-LogicalResult Planner::planActions(dist::ProgramOp program) {
+LogicalResult Planner::planEntries(dist::ProgramOp program) {
   // Blocks of the optimizer run when no graph does: the whole workspace is theirs.
-  auto flat = [&](Type element) {
-    return Type(RankedTensorType::get({trainableElements}, element));
+  const int64_t stage = program.getStage();
+  auto sizeOf = [&](StringRef arena) -> int64_t {
+    auto op = symbols.lookup<dist::ArenaOp>(arenaName(arena, stage));
+    return op ? int64_t(op.getBytes()) : -1;
   };
   for (Operation &op : program.getBody().front()) {
-    SmallVector<Attribute> buffers;
-    auto checkType = [&](FuncOp block, unsigned argument, Type expected) -> LogicalResult {
-      if (trainableElements && block.getArgumentTypes()[argument] == expected)
-        return success();
-      return op.emitOpError("expects argument ")
-             << argument << " of '" << block.getName() << "' to cover all " << trainableElements
-             << " trained elements, but got " << block.getArgumentTypes()[argument];
-    };
     if (auto norm = dyn_cast<dist::GradientNormOp>(op)) {
       auto block = symbols.lookup<FuncOp>(norm.getBlock());
-      if (!block || failed(checkType(block, 0, flat(gradientType))))
-        return failure();
+      if (!block || !norm.getBuffers() || norm.getBuffers()->size() != 1)
+        return op.emitOpError("expects a block and the address of the gradients");
       FailureOr<int64_t> bytes = scratchOf(&op, norm.getBlock());
       FailureOr<int64_t> resultBytes = bytesOf(&op, block.getResultTypes()[0]);
       if (failed(bytes) || failed(resultBytes))
         return failure();
       PlannedValue values[] = {{0, 0, *resultBytes}, {0, 0, *bytes}};
-      if (failed(plan(&op, "workspace", values)))
+      if (failed(plan(&op, values, stage)))
         return failure();
-      norm.setBuffersAttr(builder.getArrayAttr({address("gradients", 0),
-                                                address("workspace", values[0].offset),
-                                                address("workspace", values[1].offset)}));
+      norm.setBuffersAttr(builder.getArrayAttr({(*norm.getBuffers())[0],
+                                                address("workspace", values[0].offset, stage),
+                                                address("workspace", values[1].offset, stage)}));
     } else if (auto update = dyn_cast<dist::UpdateOp>(op)) {
       auto block = symbols.lookup<FuncOp>(update.getBlock());
-      if (!block || failed(checkType(block, 0, flat(masterType))) ||
-          failed(checkType(block, 3, flat(gradientType))))
-        return failure();
-      bool hasMasters = storageType != masterType;
-      if (hasMasters != (block.getNumResults() == 4) ||
-          (hasMasters && block.getResultTypes()[3] != flat(storageType)))
-        return op.emitOpError("expects '")
-               << block.getName() << "' to return weights of type " << storageType
-               << " exactly if that is not the type of the masters, " << masterType;
+      if (!block)
+        return op.emitOpError("expects a block");
       FailureOr<int64_t> bytes = scratchOf(&op, update.getBlock());
       FailureOr<int64_t> hyperBytes = bytesOf(&op, block.getArgumentTypes()[4]);
       if (failed(bytes) || failed(hyperBytes))
         return failure();
-      int64_t hyper = arenas["inputs"];
-      reserve("inputs", hyper + *hyperBytes);
-      reserve("workspace", *bytes);
-      buffers = {address(hasMasters ? "masters" : "parameters", 0), address("moment1", 0),
-                 address("moment2", 0), address("gradients", 0), address("inputs", hyper)};
-      if (hasMasters)
-        buffers.push_back(address("parameters", 0));
-      buffers.push_back(address("workspace", 0));
+      int64_t hyper = arenas[{stage, "inputs"}];
+      reserve("inputs", hyper + *hyperBytes, stage);
+      reserve("workspace", *bytes, stage);
+      StringRef masters = sizeOf("masters") >= 0 ? "masters" : "parameters";
+      StringRef gradients = sizeOf("gradient_shard") >= 0 ? "gradient_shard" : "gradients";
+      StringRef arguments[] = {masters, "moment1", "moment2", gradients};
+      SmallVector<Attribute> buffers;
+      for (auto [index, arena] : llvm::enumerate(arguments)) {
+        if (sizeOf(arena) < *bytesOf(&op, block.getArgumentTypes()[index]))
+          return op.emitOpError("expects argument ")
+                 << index << " of '" << block.getName() << "' to fit into @"
+                 << arenaName(arena, stage) << ", but got " << block.getArgumentTypes()[index];
+        buffers.push_back(address(arena, 0, stage));
+      }
+      buffers.push_back(address("inputs", hyper, stage));
+      if (block.getNumResults() == 4)
+        buffers.push_back(
+            address(sizeOf("weight_shard") >= 0 ? "weight_shard" : "parameters", 0, stage));
+      buffers.push_back(address("workspace", 0, stage));
       update.setBuffersAttr(builder.getArrayAttr(buffers));
     }
   }
   return success();
 }
 
+/// After the arenas that are there.
 void Planner::declareArenas() {
-  builder.setInsertionPointToStart(module.getBody());
-  for (auto [name, bytes] : arenas)
-    dist::ArenaOp::create(builder, module.getLoc(), name, bytes);
-  // After the parameters, in their order.
   Operation *last = nullptr;
-  for (auto parameter : module.getOps<ParameterOp>())
-    last = parameter;
-  if (!last)
-    return;
-  builder.setInsertionPointAfter(last);
-  for (auto parameter : module.getOps<ParameterOp>()) {
-    const Storage &place = storage[parameter.getSymNameAttr()];
-    dist::StorageOp::create(builder, parameter.getLoc(),
-                            FlatSymbolRefAttr::get(parameter.getSymNameAttr()), place.address,
-                            place.master, place.gradient, place.moment1, place.moment2);
-  }
+  for (auto arena : module.getOps<dist::ArenaOp>())
+    last = arena;
+  if (last)
+    builder.setInsertionPointAfter(last);
+  else
+    builder.setInsertionPointToStart(module.getBody());
+  for (auto [key, bytes] : arenas)
+    dist::ArenaOp::create(builder, module.getLoc(), arenaName(key.second, key.first), bytes,
+                          key.first);
 }
 
 LogicalResult Planner::run() {
-  llvm::SetVector<Operation *> graphs;
+  llvm::MapVector<Operation *, int64_t> graphs; // and their stages
+  for (auto program : module.getOps<dist::ProgramOp>())
+    isPipeline |= program.getStage() > 0;
   for (auto program : module.getOps<dist::ProgramOp>())
     for (auto action : program.getBody().getOps<dist::RunOp>())
-      graphs.insert(symbols.lookup(action.getGraph()));
+      if (Operation *graph = symbols.lookup(action.getGraph())) {
+        auto [entry, isNew] = graphs.insert({graph, program.getStage()});
+        if (!isNew && entry->second != int64_t(program.getStage()))
+          return action.emitOpError("expects a graph that only stage ")
+                 << entry->second << " runs";
+      }
   if (graphs.empty())
     return module.emitError("expected a program (dist.program) that runs a graph");
-  for (Operation *graph : graphs)
+  for (auto [graph, stage] : graphs)
     if (!isa<FuncOp>(graph))
       return graph->emitOpError("has its memory planned already");
+  for (auto place : module.getOps<dist::StorageOp>()) {
+    auto arena = symbols.lookup<dist::ArenaOp>(place.getAddress().getArena().getAttr());
+    storage[{int64_t(arena.getStage()), place.getParameterAttr().getAttr()}] = place;
+  }
 
-  // The order in which arenas are declared.
-  for (StringRef name : {"parameters", "inputs", "residuals", "workspace"})
-    arenas[name] = 0;
-  if (failed(planParameters()))
-    return failure();
-  for (Operation *graph : graphs)
-    if (failed(planInputs(cast<FuncOp>(graph))))
+  for (auto [graph, stage] : graphs) {
+    arenas.insert({{stage, "inputs"}, 0});
+    arenas.insert({{stage, "workspace"}, 0});
+  }
+  for (auto [graph, stage] : graphs)
+    if (failed(planInputs(cast<FuncOp>(graph), stage)))
       return failure();
-  for (Operation *graph : graphs)
-    if (failed(planGraph(cast<FuncOp>(graph))))
+  for (auto [graph, stage] : graphs)
+    if (failed(planGraph(cast<FuncOp>(graph), stage)))
       return failure();
   for (auto program : module.getOps<dist::ProgramOp>())
-    if (failed(planActions(program)))
+    if (failed(planEntries(program)))
       return failure();
-  for (Operation *graph : graphs)
+  for (auto [graph, stage] : graphs)
     graph->erase();
   declareArenas();
   return success();

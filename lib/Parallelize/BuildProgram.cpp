@@ -1,13 +1,34 @@
-//===- BuildProgram.cpp - List the actions of a step ----------------------===//
+//===- BuildProgram.cpp - Cut the graphs, list what every stage does ------===//
 //
 // Part of llamac, under the Apache License v2.0 with LLVM Exceptions.
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 //
 //===----------------------------------------------------------------------===//
+//
+// 1. Costs of the chain of text applications; the partition into chunks (Plan).
+// 2. The schedule (Plan), the encoder's work in it.
+// 3. The graphs, cut into pieces (CutGraph.h).
+// 4. For every stage: the layout of its parameters (ParameterLayout.h), its programs.
+//
+//===----------------------------------------------------------------------===//
 #include "llamac/Parallelize/Passes.h"
 
-#include "dialects/Dist/IR/Dist.h"
-#include "dialects/Llama/IR/Llama.h"
+#include "CutGraph.h"
+#include "ParameterLayout.h"
+
+#include "llamac/Parallelize/BlockCosts.h"
+#include "llamac/Parallelize/Grid.h"
+#include "llamac/Parallelize/Plan/Encoder.h"
+#include "llamac/Parallelize/Plan/Partition.h"
+#include "llamac/Parallelize/Plan/Schedule.h"
+
+#include "mlir/Dialect/Shard/IR/ShardOps.h"
+#include "llvm/ADT/MapVector.h"
+#include "llvm/ADT/SetVector.h"
+#include "llvm/ADT/StringExtras.h"
+#include "llvm/ADT/StringSet.h"
+#include "llvm/ADT/StringSwitch.h"
+#include "llvm/Support/MemoryBuffer.h"
 
 namespace mlir::llamac {
 #define GEN_PASS_DEF_BUILDPROGRAMPASS
@@ -15,68 +36,822 @@ namespace mlir::llamac {
 } // namespace mlir::llamac
 
 using namespace mlir;
+using namespace mlir::llamac;
+using func::FuncOp;
+using llama::ApplyOp;
 
 namespace {
-struct BuildProgramPass : llamac::impl::BuildProgramPassBase<BuildProgramPass> {
+
+/// The axes of the grid, outermost first.
+struct Axes {
+  SmallVector<StringRef> names;
+  SmallVector<int64_t> sizes;
+  int64_t size(StringRef name) const {
+    for (auto [other, size] : llvm::zip(names, sizes))
+      if (other == name)
+        return size;
+    return 1;
+  }
+};
+
+struct BuildProgramPass : mlir::llamac::impl::BuildProgramPassBase<BuildProgramPass> {
   using BuildProgramPassBase::BuildProgramPassBase;
 
-  void runOnOperation() override {
-    if (failed(build(getOperation())))
-      signalPassFailure();
+  void runOnOperation() override;
+
+private:
+  LogicalResult check();
+  LogicalResult findAxes();
+  LogicalResult findCosts();
+  LogicalResult findSchedule();
+  void placeEncoderOnFirstStage();
+  EncoderPlacement encoderPlacement();
+
+  InFlightDiagnostic optionError(StringRef option) {
+    return getOperation().emitError("--") << option << ": ";
   }
 
-  LogicalResult build(ModuleOp module) {
-    if (microBatches < 1)
-      return module.emitError("micro-batches: expected at least 1, got ") << microBatches;
-    SymbolTable symbols(module);
-    auto step = symbols.lookup<func::FuncOp>("step");
-    auto forward = symbols.lookup<func::FuncOp>("forward");
-    for (auto [graph, name] : {std::pair(step, "step"), std::pair(forward, "forward")})
-      if (!graph)
-        return module.emitError("expected a training graph with a function '") << name << "'";
-    bool trains = llvm::any_of(module.getOps<llama::ParameterOp>(),
-                               [](llama::ParameterOp parameter) { return !parameter.getFrozen(); });
-    for (StringRef name : {"gradient_norm", "adamw"})
-      if (trains && !symbols.lookup<func::FuncOp>(name))
-        return module.emitError("expected a block '") << name << "' that updates the parameters";
+  Axes axes;
+  FuncOp step, forward;
+  bool hasEncoder = false;
+  plan::PartitionProblem problem; // blocks of the chain; stages are chunks
+  plan::StageTimes encoderTimes;  // of one micro-batch, whole
+  SmallVector<plan::StageTimes> keyValueTimes; // of each link of the chain
+  plan::Partition partition;
+  plan::Schedule schedule; // with the encoder's work
+  std::vector<std::vector<plan::Launch>> launches;
+  EncoderPlacement encoder;
+  ChainCut cut;
+};
 
-    OpBuilder builder = OpBuilder::atBlockEnd(module.getBody());
-    Location loc = module.getLoc();
-    for (func::FuncOp graph : {step, forward}) {
-      OpBuilder::InsertionGuard guard(builder);
-      auto program = dist::ProgramOp::create(builder, loc, graph.getName());
-      builder.createBlock(&program.getBody());
-      for (int64_t i = 0; i < microBatches; ++i)
-        dist::RunOp::create(builder, loc, graph.getName(), i);
-      if (graph == step && trains) {
-        dist::GradientNormOp::create(builder, loc, "gradient_norm", ArrayAttr());
-        dist::UpdateOp::create(builder, loc, "adamw", ArrayAttr());
-      }
+/// Writes the programs of one stage.
+class ProgramBuilder {
+public:
+  ProgramBuilder(OpBuilder &builder, ModuleOp module, const Axes &axes,
+                 const EncoderPlacement &encoder, int64_t microBatches)
+      : builder(builder), module(module), axes(axes), encoder(encoder),
+        microBatches(microBatches), event(dist::EventType::get(module.getContext())) {}
+
+  void begin(StringRef name, int stage);
+  void run(const Piece &piece, int64_t number);
+  void transfer(bool send, StringRef direction, int from, int to, ArrayRef<Boundary> boundaries,
+                int chunk, int64_t microBatch);
+  void gatherStates(const GraphCut &graph, int64_t group);
+  void reduceStates(const GraphCut &graph, int64_t group);
+  void zeroStates(const GraphCut &graph, int64_t group);
+  void collective(dist::CollectiveKind kind, StringRef name, ArrayRef<StringRef> over,
+                  dist::InstanceAttr reads, dist::InstanceAttr writes, dist::AddressAttr from,
+                  dist::AddressAttr to, int64_t elements, Type type, ArrayAttr gradients,
+                  Location loc);
+  void beginStep(const ParameterLayout &layout, int stages);
+  void finishStep(const ParameterLayout &layout, Fsdp fsdp, int stages);
+  void finishForward(int stages);
+
+private:
+  dist::InstanceAttr instance(const FrameUse &use, int64_t number);
+  dist::InstanceAttr instance(StringAttr frame, int64_t number) {
+    return dist::InstanceAttr::get(builder.getContext(), frame, number, 0);
+  }
+  FlatSymbolRefAttr communicator(StringRef name, ArrayRef<StringRef> axes, ArrayRef<int64_t> edge);
+  int64_t streamOf(FlatSymbolRefAttr communicator);
+  FuncOp sizedBlock(StringRef name, int64_t elements);
+  void statistics(int stages);
+
+  OpBuilder &builder;
+  ModuleOp module;
+  const Axes &axes;
+  const EncoderPlacement &encoder;
+  int64_t microBatches;
+  Type event;
+  int stage = 0;
+  llvm::StringMap<int64_t> streams; // of the communicators of this stage
+};
+
+} // namespace
+
+//===----------------------------------------------------------------------===//
+// Programs
+//===----------------------------------------------------------------------===//
+
+void ProgramBuilder::begin(StringRef name, int number) {
+  stage = number;
+  streams.clear();
+  builder.setInsertionPointToEnd(module.getBody());
+  auto program = dist::ProgramOp::create(builder, module.getLoc(), name, stage);
+  builder.createBlock(&program.getBody());
+}
+
+FlatSymbolRefAttr ProgramBuilder::communicator(StringRef name, ArrayRef<StringRef> over,
+                                               ArrayRef<int64_t> edge) {
+  if (!module.lookupSymbol(name)) {
+    OpBuilder::InsertionGuard guard(builder);
+    builder.setInsertionPointToStart(module.getBody());
+    dist::CommunicatorOp::create(builder, module.getLoc(), name,
+                                 over.empty() ? ArrayAttr() : builder.getStrArrayAttr(over),
+                                 edge.empty() ? DenseI64ArrayAttr()
+                                              : builder.getDenseI64ArrayAttr(edge));
+  }
+  return FlatSymbolRefAttr::get(builder.getContext(), name);
+}
+
+/// Streams of communicators that are not used beside compute: 1, 2, ...
+int64_t ProgramBuilder::streamOf(FlatSymbolRefAttr communicator) {
+  return streams.try_emplace(communicator.getValue(), int64_t(streams.size()) + 1).first->second;
+}
+
+dist::InstanceAttr ProgramBuilder::instance(const FrameUse &use, int64_t number) {
+  if (!use.byGroup)
+    return instance(use.frame, number);
+  return dist::InstanceAttr::get(builder.getContext(), use.frame, number / encoder.group,
+                                 number % encoder.group * use.stride);
+}
+
+void ProgramBuilder::run(const Piece &piece, int64_t number) {
+  FuncOp function = piece.function;
+  if (!function)
+    return;
+  auto instances = [&](ArrayRef<FrameUse> uses) {
+    return builder.getArrayAttr(llvm::map_to_vector(
+        uses, [&](const FrameUse &use) -> Attribute { return instance(use, number); }));
+  };
+  dist::RunOp::create(builder, function.getLoc(), event, ValueRange(), function.getName(), number,
+                      instances(piece.reads), instances(piece.writes), ArrayAttr());
+}
+
+void ProgramBuilder::transfer(bool send, StringRef direction, int from, int to,
+                              ArrayRef<Boundary> boundaries, int chunk, int64_t microBatch) {
+  for (auto [index, boundary] : llvm::enumerate(boundaries)) {
+    if (!boundary.to)
+      continue;
+    FlatSymbolRefAttr edge =
+        communicator((direction + " " + Twine(from) + " to " + Twine(to)).str(), {}, {from, to});
+    Type type = boundary.type.getElementType();
+    int64_t tag[] = {chunk, microBatch, int64_t(index)};
+    int64_t elements = boundary.type.getNumElements(), stream = streamOf(edge);
+    if (send)
+      dist::SendOp::create(builder, module.getLoc(), event, ValueRange(), edge.getValue(),
+                           dist::InstanceAttr::get(builder.getContext(), boundary.from, microBatch,
+                                                   boundary.offset),
+                           type, elements, tag, dist::AddressAttr(), stream);
+    else
+      dist::ReceiveOp::create(builder, module.getLoc(), event, ValueRange(), edge.getValue(),
+                              instance(boundary.to, microBatch), type, elements, tag,
+                              dist::AddressAttr(), stream);
+  }
+}
+
+void ProgramBuilder::collective(dist::CollectiveKind kind, StringRef name,
+                                ArrayRef<StringRef> over, dist::InstanceAttr reads,
+                                dist::InstanceAttr writes, dist::AddressAttr from,
+                                dist::AddressAttr to, int64_t elements, Type type,
+                                ArrayAttr gradients, Location loc) {
+  FlatSymbolRefAttr group = communicator(name, over, {});
+  // What touches frames runs beside compute, on a stream of its own.
+  int64_t stream = reads || writes ? streamOf(group) : 0;
+  dist::CollectiveOp::create(builder, loc, event, ValueRange(), kind, group.getValue(), reads, writes, from, to, 1,
+                             elements, type, TypeAttr(), false, false, gradients, stream);
+}
+
+/// Elements of the states of a group on all ranks, padding included.
+static int64_t elementsOfGroup(const GraphCut &graph, const EncoderPlacement &encoder) {
+  return graph.encodedType.getNumElements() *
+         (graph.encoded == graph.states ? 1 : encoder.ranks);
+}
+
+/// The image states of a group, from every rank's share to all ranks.
+void ProgramBuilder::gatherStates(const GraphCut &graph, int64_t group) {
+  Type element = graph.stateType.getElementType();
+  if (graph.encoded != graph.states && (stage == 0 || !encoder.firstStage))
+    collective(dist::CollectiveKind::AllGather, "states", encoder.axes,
+               instance(graph.encoded, group), instance(graph.states, group), {}, {},
+               graph.encodedType.getNumElements(), element, {}, module.getLoc());
+  if (encoder.firstStage && axes.size("pp") > 1)
+    collective(dist::CollectiveKind::Broadcast, "states to stages", {"pp"},
+               stage == 0 ? instance(graph.states, group) : dist::InstanceAttr(),
+               instance(graph.states, group), {}, {}, elementsOfGroup(graph, encoder), element, {},
+               module.getLoc());
+}
+
+/// The gradient of a group's states, from every stage's part to the ranks that encoded
+/// the images.
+void ProgramBuilder::reduceStates(const GraphCut &graph, int64_t group) {
+  Type element = graph.stateGradientElement;
+  const int64_t share = graph.encodedType.getNumElements(), whole = elementsOfGroup(graph, encoder);
+  const bool split = graph.encodedGradient != graph.statesGradient;
+  dist::InstanceAttr gradient = instance(graph.statesGradient, group);
+  dist::InstanceAttr part = instance(graph.encodedGradient, group);
+  auto reduce = [&](StringRef name, ArrayRef<StringRef> over, dist::InstanceAttr what,
+                    int64_t elements) {
+    if (!over.empty())
+      collective(dist::CollectiveKind::AllReduce, name, over, what, what, {}, {}, elements, element,
+                 {}, module.getLoc());
+  };
+  SmallVector<StringRef> partial;
+  for (StringRef axis : axes.names)
+    if (axes.size(axis) > 1 && (axis == "pp" || llvm::is_contained(graph.statePartial, axis)))
+      partial.push_back(axis);
+  if (!split)
+    return reduce("states_gradient", partial, gradient, whole);
+  if (encoder.firstStage) {
+    if (axes.size("pp") > 1)
+      reduce("states_gradient to stage 0", {"pp"}, gradient, whole);
+    llvm::erase(partial, "pp");
+    if (stage != 0)
+      return;
+  }
+  bool scatters = llvm::all_of(
+      encoder.axes, [&](StringRef axis) { return llvm::is_contained(partial, axis); });
+  if (!scatters)
+    reduce("states_gradient", partial, gradient, whole);
+  collective(scatters ? dist::CollectiveKind::ReduceScatter : dist::CollectiveKind::Slice,
+             "states_gradient to images", encoder.axes, gradient, part, {}, {}, share, element, {},
+             module.getLoc());
+  if (!scatters)
+    return;
+  llvm::erase_if(partial, [&](StringRef axis) { return llvm::is_contained(encoder.axes, axis); });
+  reduce("states_gradient of images", partial, part, share);
+}
+
+/// Zeros where a stage adds nothing to the gradient of a group's states: everywhere if it
+/// has no cross-attention layers, else behind the group's images.
+void ProgramBuilder::zeroStates(const GraphCut &graph, int64_t group) {
+  int64_t written = graph.stages[stage].statesGradient.function
+                        ? std::min(encoder.group, microBatches - group * encoder.group) *
+                              graph.stateType.getNumElements()
+                        : 0;
+  int64_t width = graph.stateGradientElement.getIntOrFloatBitWidth() / 8;
+  int64_t rest = elementsOfGroup(graph, encoder) - written;
+  if (rest > 0)
+    dist::ZeroOp::create(builder, module.getLoc(), event, ValueRange(),
+                         dist::InstanceAttr::get(builder.getContext(), graph.statesGradient, group,
+                                                 written * width),
+                         rest * width, dist::AddressAttr(), 0);
+}
+
+/// The block `name` of the optimizer for so many elements.
+FuncOp ProgramBuilder::sizedBlock(StringRef name, int64_t elements) {
+  auto block = module.lookupSymbol<FuncOp>(name);
+  int64_t old = cast<RankedTensorType>(block.getArgumentTypes()[0]).getDimSize(0);
+  if (old == elements)
+    return block;
+  std::string sized = (name + "." + Twine(elements)).str();
+  if (auto known = module.lookupSymbol<FuncOp>(sized))
+    return known;
+  OpBuilder::InsertionGuard guard(builder);
+  builder.setInsertionPointAfter(block);
+  auto copy = cast<FuncOp>(builder.clone(*block));
+  copy.setName(sized);
+  auto resize = [&](Value value) {
+    auto tensor = cast<RankedTensorType>(value.getType());
+    if (tensor.getRank() == 1 && tensor.getDimSize(0) == old)
+      value.setType(tensor.clone({elements}));
+  };
+  Block &body = copy.getBody().front();
+  llvm::for_each(body.getArguments(), resize);
+  for (Operation &op : body)
+    llvm::for_each(op.getResults(), resize);
+  copy.setFunctionType(
+      builder.getFunctionType(body.getArgumentTypes(), body.getTerminator()->getOperandTypes()));
+  return copy;
+}
+
+void ProgramBuilder::statistics(int stages) {
+  auto place = dist::AddressAttr::get(
+      builder.getContext(),
+      FlatSymbolRefAttr::get(builder.getContext(), arenaName("statistics", stage, stages)), 0);
+  dist::StatisticsOp::create(builder, module.getLoc(), event, ValueRange(), place, 0);
+  SmallVector<StringRef> all;
+  for (auto [name, size] : llvm::zip(axes.names, axes.sizes))
+    if (size > 1)
+      all.push_back(name);
+  if (!all.empty())
+    collective(dist::CollectiveKind::AllReduce, "world", all, {}, {}, place, place, 2,
+               builder.getF64Type(), {}, module.getLoc());
+}
+
+/// Gradients are sums: they start at zero.
+void ProgramBuilder::beginStep(const ParameterLayout &layout, int stages) {
+  if (layout.elements == 0)
+    return;
+  auto gradients = dist::AddressAttr::get(
+      builder.getContext(),
+      FlatSymbolRefAttr::get(builder.getContext(), arenaName("gradients", stage, stages)), 0);
+  dist::ZeroOp::create(builder, module.getLoc(), event, ValueRange(), dist::InstanceAttr(),
+                       layout.elements * layout.gradientType.getIntOrFloatBitWidth() / 8, gradients,
+                       0);
+}
+
+void ProgramBuilder::finishForward(int stages) { statistics(stages); }
+
+void ProgramBuilder::finishStep(const ParameterLayout &layout, Fsdp fsdp, int stages) {
+  auto address = [&](StringRef arena, int64_t offset) {
+    return dist::AddressAttr::get(
+        builder.getContext(),
+        FlatSymbolRefAttr::get(builder.getContext(), arenaName(arena, stage, stages)), offset);
+  };
+  auto width = [](Type type) { return int64_t(type.getIntOrFloatBitWidth() / 8); };
+  const int64_t ranks = fsdp == Fsdp::None ? 1 : axes.size("dp");
+  const StringRef gradients = ranks > 1 ? "gradient_shard" : "gradients";
+  Type type = layout.gradientType;
+
+  for (const Segment &segment : layout.segments) {
+    SmallVector<Attribute> names;
+    for (StringRef parameter : segment.parameters)
+      names.push_back(FlatSymbolRefAttr::get(builder.getContext(), parameter));
+    ArrayAttr keys = builder.getArrayAttr(names);
+    auto whole = address("gradients", segment.begin * width(type));
+    auto shard = address(gradients, segment.begin / ranks * width(type));
+    SmallVector<StringRef> over = segment.reduced;
+    if (ranks > 1) {
+      collective(dist::CollectiveKind::ReduceScatter, "dp", {"dp"}, {}, {}, whole, shard,
+                 segment.elements / ranks, type, keys, module.getLoc());
+      llvm::erase(over, "dp");
     }
+    if (!over.empty())
+      collective(dist::CollectiveKind::AllReduce, llvm::join(over, ","), over, {}, {}, shard, shard,
+                 segment.elements / ranks, type, keys, module.getLoc());
+  }
+  for (const Segment &segment : layout.segments) {
+    SmallVector<StringRef> once = segment.once;
+    if (ranks > 1)
+      llvm::erase(once, "dp");
+    FuncOp block = sizedBlock("gradient_norm", segment.elements / ranks);
+    dist::GradientNormOp::create(
+        builder, module.getLoc(), event, ValueRange(), block.getName(),
+        builder.getArrayAttr({address(gradients, segment.begin / ranks * width(type))}),
+        builder.getStrArrayAttr(once), 0);
+  }
+  statistics(stages);
+  if (!layout.elements)
+    return;
+  FuncOp update = sizedBlock("adamw", layout.elements / ranks);
+  dist::UpdateOp::create(builder, module.getLoc(), event, ValueRange(), update.getName(), ArrayAttr(), 0);
+  if (ranks == 1)
+    return;
+  bool hasWeights = layout.storageType != layout.masterType;
+  for (const Segment &segment : layout.segments)
+    collective(dist::CollectiveKind::AllGather, "dp", {"dp"}, {}, {},
+               address(hasWeights ? "weight_shard" : "masters",
+                       segment.begin / ranks * width(layout.storageType)),
+               address("parameters", segment.begin * width(layout.storageType)),
+               segment.elements / ranks, layout.storageType, {}, module.getLoc());
+}
 
-    auto count = [&](func::FuncOp graph) {
-      return builder.getNamedAttr(
-          graph.getName(), builder.getI64IntegerAttr(microBatches * countOperations(graph, symbols)));
-    };
-    module->setAttr(llamac::kOperationsAttr,
-                    builder.getDictionaryAttr({count(forward), count(step)}));
+//===----------------------------------------------------------------------===//
+// The pass
+//===----------------------------------------------------------------------===//
+
+LogicalResult BuildProgramPass::check() {
+  ModuleOp module = getOperation();
+  if (microBatches < 1)
+    return optionError("micro-batches") << "expected at least 1, got " << microBatches;
+  for (auto [graph, name] : {std::pair(&step, "step"), std::pair(&forward, "forward")}) {
+    *graph = module.lookupSymbol<FuncOp>(name);
+    if (!*graph)
+      return module.emitError("expected a training graph with a function '") << name << "'";
+  }
+  bool trains = llvm::any_of(module.getOps<llama::ParameterOp>(),
+                             [](llama::ParameterOp parameter) { return !parameter.getFrozen(); });
+  for (StringRef name : {"gradient_norm", "adamw"})
+    if (trains && !module.lookupSymbol<FuncOp>(name))
+      return module.emitError("expected a block '") << name << "' that updates the parameters";
+  return success();
+}
+
+LogicalResult BuildProgramPass::findAxes() {
+  ModuleOp module = getOperation();
+  auto grids = module.getOps<shard::GridOp>();
+  auto names = module->getAttrOfType<ArrayAttr>(kAxesAttr);
+  if (grids.empty() || !names) {
+    axes.names = {"dp", "pp", "cp", "tp"};
+    axes.sizes = {1, 1, 1, 1};
     return success();
   }
+  for (auto name : names.getAsRange<StringAttr>())
+    axes.names.push_back(name.getValue());
+  llvm::append_range(axes.sizes, (*grids.begin()).getShape());
+  if (axes.names.size() != axes.sizes.size())
+    return module.emitError("expects a name in ")
+           << kAxesAttr << " for each axis of the grid";
+  return success();
+}
 
-  /// Floating-point operations of one run of `graph`. Every block is counted once.
-  int64_t countOperations(func::FuncOp graph, SymbolTable &symbols) {
-    int64_t sum = 0;
-    for (auto apply : graph.getOps<llama::ApplyOp>()) {
-      auto [entry, isNew] = operationsOfBlock.try_emplace(apply.getBlock(), 0);
-      if (isNew)
-        symbols.lookup(apply.getBlock())->walk([&](llama::CostOpInterface op) {
-          entry->second += op.countOperations();
-        });
-      sum += entry->second;
+EncoderPlacement BuildProgramPass::encoderPlacement() {
+  EncoderPlacement result;
+  result.firstStage = encoderOption == "first-stage";
+  result.tokens = encoderShard == "tokens";
+  SmallVector<StringRef> given;
+  StringRef(encoderAxes).split(given, ',', -1, false);
+  for (StringRef axis : axes.names) {
+    StringRef user = axis == "tpr" ? "tp" : axis;
+    if (axes.size(axis) == 1 || !llvm::is_contained(given, user))
+      continue;
+    result.axes.push_back(axis);
+    result.ranks *= axes.size(axis);
+  }
+  result.group = std::max<int64_t>(1, encoderGroup);
+  return result;
+}
+
+/// Costs of the chain's links and of the encoder, from the applications of the step.
+LogicalResult BuildProgramPass::findCosts() {
+  llvm::Expected<Machine> found = findMachine(machine);
+  if (!found)
+    return optionError("machine") << llvm::toString(found.takeError());
+  SymbolTable symbols(getOperation());
+  llvm::StringMap<double> seconds;
+  auto costOf = [&](StringRef block) {
+    auto [entry, isNew] = seconds.try_emplace(block, 0);
+    if (isNew)
+      entry->second = blockSeconds(symbols.lookup<FuncOp>(block), *found, CostRule::Roofline);
+    return entry->second;
+  };
+  SmallVector<int64_t> chain = findChain(step);
+  llvm::DenseMap<int64_t, size_t> linkOf;
+  for (auto [link, number] : llvm::enumerate(chain))
+    linkOf[number] = link;
+  problem.blocks.resize(chain.size());
+  keyValueTimes.resize(chain.size());
+  // A key/value side belongs to the link that reads it.
+  llvm::DenseMap<int64_t, size_t> readerOf;
+  auto numberOf = [](Operation *op) {
+    return op->getAttrOfType<IntegerAttr>(llama::kApplicationAttr).getInt();
+  };
+  for (auto apply : step.getOps<ApplyOp>())
+    for (Operation *user : apply->getUsers())
+      if (user->hasAttr(llama::kApplicationAttr) && linkOf.contains(numberOf(user)) &&
+          !linkOf.contains(numberOf(apply)))
+        readerOf.try_emplace(numberOf(apply), linkOf[numberOf(user)]);
+  for (auto apply : step.getOps<ApplyOp>()) {
+    int64_t number = numberOf(apply);
+    StringRef phase = apply->getAttrOfType<StringAttr>(llama::kPhaseAttr).getValue();
+    double cost = costOf(apply.getBlock());
+    auto part = getOperation()
+                    .lookupSymbol(apply.getBlock())
+                    ->getAttrOfType<StringAttr>("llama.part");
+    auto add = [&](auto &times) {
+      (phase == llama::kForwardPhase          ? times.forward
+       : phase == llama::kBackwardInputPhase ? times.backwardInput
+                                              : times.backwardWeight) += cost;
+    };
+    if (part && part.getValue() == "encoder") {
+      hasEncoder = true;
+      add(encoderTimes);
+    } else if (part) {
+      add(keyValueTimes[readerOf.lookup(number)]);
+    } else if (linkOf.contains(number)) {
+      plan::BlockCost &block = problem.blocks[linkOf[number]];
+      if (phase == llama::kForwardPhase && block.kind.empty())
+        block.kind = StringRef(apply.getBlock()).split('.').first.str();
+      add(block);
     }
-    return sum;
+  }
+  for (auto [link, block] : llvm::enumerate(problem.blocks)) {
+    block.name = block.kind + " " + std::to_string(link);
+  }
+  return success();
+}
+
+/// Puts the work of an encoder on the first stage into the schedule: encode(g) before the
+/// first forward of the group, its backward after the group's last backward; the other
+/// stages only take the states, which the encode actions stand for.
+void BuildProgramPass::placeEncoderOnFirstStage() {
+  schedule.groupSize = encoder.group;
+  for (auto [stage, actions] : llvm::enumerate(schedule.ranks)) {
+    std::vector<plan::Action> with;
+    if (stage > 0)
+      for (int group = 0; group < schedule.groups(); ++group)
+        with.push_back({plan::Work::Encode, -1, group});
+    std::vector<int> left(schedule.groups(), 0); // backward actions of a group
+    std::vector<bool> begun(schedule.groups(), false);
+    auto isLast = [&](const plan::Action &action) {
+      return action.work == plan::Work::Backward || action.work == plan::Work::BackwardWeight;
+    };
+    for (const plan::Action &action : actions)
+      left[action.microBatch / schedule.groupSize] += isLast(action);
+    for (const plan::Action &action : actions) {
+      int group = action.microBatch / schedule.groupSize;
+      if (!begun[group]) {
+        if (stage == 0)
+          with.push_back({plan::Work::Encode, -1, group});
+        with.push_back({plan::Work::States, -1, group});
+        begun[group] = true;
+      }
+      with.push_back(action);
+      if (isLast(action) && --left[group] == 0) {
+        with.push_back({plan::Work::StatesGradient, -1, group});
+        if (stage == 0)
+          with.push_back({plan::Work::EncodeBackward, -1, group});
+      }
+    }
+    if (stage > 0)
+      for (int group = 0; group < schedule.groups(); ++group)
+        with.push_back({plan::Work::EncodeBackward, -1, group});
+    actions = std::move(with);
+  }
+}
+
+LogicalResult BuildProgramPass::findSchedule() {
+  const int stages = axes.size("pp"), count = microBatches, chunks = virtualStages;
+  const size_t links = problem.blocks.size();
+  if (chunks > 1 && scheduleOption != "interleaved")
+    return optionError("virtual-stages") << "expected 1 with --schedule=" << scheduleOption
+                                         << " (only interleaved takes more), got " << chunks;
+  if (size_t(stages) * chunks > links)
+    return optionError(chunks > 1 ? "virtual-stages" : "grid")
+           << "expected at most " << links
+           << " pipeline stages (pp * virtual-stages), one for each layer, the embedding and the "
+              "head, got "
+           << stages * chunks;
+
+  plan::Result<plan::Schedule> made = plan::Error{""};
+  StringRef name = scheduleOption;
+  if (name == "1f1b") {
+    made = plan::oneForwardOneBackward(stages, count);
+  } else if (name == "gpipe") {
+    made = plan::gpipe(stages, count);
+  } else if (name == "interleaved") {
+    made = plan::interleaved(stages, count, chunks, consecutive > 0 ? consecutive : stages);
+  } else if (name == "zero-bubble") {
+    made = plan::zeroBubbleH1(stages, count);
+  } else {
+    auto file = llvm::MemoryBuffer::getFile(name);
+    if (!file)
+      return optionError("schedule") << name << ": " << file.getError().message();
+    made = plan::readCsv((*file)->getBuffer().str(), scheduleOption);
+    if (made && (int(made->ranks.size()) != stages || made->microBatches != count))
+      return optionError("schedule")
+             << name << ": expected " << stages << " rows and " << count << " micro-batches, got "
+             << made->ranks.size() << " and " << made->microBatches;
+    if (made && size_t(made->stages()) > links)
+      return optionError("schedule") << name << ": expected at most " << links << " stages, got "
+                                     << made->stages();
+  }
+  if (!made)
+    return optionError("schedule") << made.error();
+  schedule = *made;
+
+  for (auto &rank : schedule.ranks)
+    for (const plan::Action &action : rank)
+      cut.splitBackward |= action.work == plan::Work::BackwardInput;
+  cut.stages = stages;
+  cut.stageOfChunk.assign(schedule.rankOfStage.begin(), schedule.rankOfStage.end());
+
+  // The partition counts the key/value sides, and an encoder on the first stage.
+  plan::PartitionProblem whole = problem;
+  for (auto [block, times] : llvm::zip(whole.blocks, keyValueTimes)) {
+    block.forward += times.forward;
+    block.backwardInput += times.backwardInput;
+    block.backwardWeight += times.backwardWeight;
+  }
+  if (hasEncoder && encoder.firstStage) {
+    whole.blocks[0].forward += encoderTimes.forward / encoder.ranks;
+    whole.blocks[0].backwardInput += encoderTimes.backward() / encoder.ranks;
+  }
+  whole.stages.resize(schedule.stages());
+  plan::Result<plan::Partition> solved = plan::solvePartition(whole);
+  if (!solved)
+    return optionError("grid") << solved.error();
+  partition = *solved;
+  cut.begin.assign(partition.begin.begin(), partition.begin.end());
+
+  // Times of the schedule.
+  plan::Costs costs;
+  std::vector<plan::StageTimes> keyValueOfRank(stages);
+  for (int chunk = 0; chunk < schedule.stages(); ++chunk) {
+    plan::StageTimes times;
+    plan::StageTimes &sides = keyValueOfRank[schedule.rankOfStage[chunk]];
+    for (size_t link = partition.begin[chunk]; link < partition.begin[chunk + 1]; ++link) {
+      times.forward += problem.blocks[link].forward;
+      times.backwardInput += problem.blocks[link].backwardInput;
+      times.backwardWeight += problem.blocks[link].backwardWeight;
+      sides.forward += keyValueTimes[link].forward;
+      sides.backwardInput += keyValueTimes[link].backwardInput;
+      sides.backwardWeight += keyValueTimes[link].backwardWeight;
+    }
+    costs.stages.push_back(times);
+  }
+  if (hasEncoder) {
+    for (int rank = 0; rank < stages; ++rank) {
+      double share = encoder.firstStage && rank > 0 ? 0 : 1.0 / double(encoder.ranks);
+      costs.encoder.push_back({encoderTimes.forward * share, keyValueOfRank[rank].forward,
+                               keyValueOfRank[rank].backward(), encoderTimes.backward() * share});
+    }
+    if (encoder.firstStage) {
+      placeEncoderOnFirstStage();
+    } else {
+      plan::Result<plan::EncoderSchedule> placed =
+          plan::placeEncoder(schedule, costs, int(encoder.group));
+      if (!placed)
+        return optionError("encoder-group") << placed.error();
+      schedule = placed->schedule;
+    }
+  }
+  plan::Result<plan::Timeline> timeline = plan::execute(schedule, costs);
+  if (!timeline)
+    return optionError("schedule") << timeline.error();
+  launches = plan::placeTransfers(schedule, *timeline);
+  return success();
+}
+
+/// Parameters of a stage, in their order in the module, with the axes of their gradients.
+static SmallVector<StageParameter> parametersOf(ModuleOp module, const Axes &axes,
+                                                const EncoderPlacement &encoder,
+                                                ArrayRef<FuncOp> functions, SymbolTable &symbols) {
+  llvm::StringSet<> used, ofEncoder;
+  for (FuncOp function : functions)
+    for (auto apply : function.getOps<ApplyOp>()) {
+      auto part = symbols.lookup(apply.getBlock())->getAttrOfType<StringAttr>("llama.part");
+      for (ArrayAttr list : {apply.getParametersAttr(), apply.getGradientsAttr()})
+        for (auto name : list.getAsRange<FlatSymbolRefAttr>()) {
+          used.insert(name.getValue());
+          if (part && part.getValue() == "encoder")
+            ofEncoder.insert(name.getValue());
+        }
+    }
+  SmallVector<StageParameter> parameters;
+  for (auto op : module.getOps<llama::ParameterOp>()) {
+    if (!used.contains(op.getSymName()))
+      continue;
+    StageParameter parameter{op, {}, {}};
+    bool inEncoder = ofEncoder.contains(op.getSymName());
+    llvm::StringSet<> partial, split;
+    partial.insert("dp");
+    if (auto list = op->getAttrOfType<ArrayAttr>("partial"))
+      for (auto axis : list.getAsRange<StringAttr>())
+        partial.insert(axis.getValue());
+    if (inEncoder && !encoder.tokens)
+      for (StringRef axis : encoder.axes)
+        partial.insert(axis);
+    if (auto dimensions = op->getAttrOfType<ArrayAttr>("split"))
+      for (auto list : dimensions.getAsRange<ArrayAttr>())
+        for (auto axis : list.getAsRange<StringAttr>())
+          split.insert(axis.getValue());
+    for (auto [axis, size] : llvm::zip(axes.names, axes.sizes)) {
+      if (size == 1)
+        continue;
+      if (partial.contains(axis))
+        parameter.reduced.push_back(axis);
+      bool onAllStages = inEncoder && !encoder.firstStage;
+      if (!split.contains(axis) && (axis != "pp" || onAllStages))
+        parameter.once.push_back(axis);
+    }
+    parameters.push_back(std::move(parameter));
+  }
+  return parameters;
+}
+
+void BuildProgramPass::runOnOperation() {
+  ModuleOp module = getOperation();
+  if (failed(check()) || failed(findAxes()) || failed(findCosts()))
+    return signalPassFailure();
+  encoder = encoderPlacement();
+  if (failed(findSchedule()))
+    return signalPassFailure();
+
+  FailureOr<GraphCut> stepCut = cutGraph(step, "step", cut, encoder, axes.names);
+  if (failed(stepCut))
+    return signalPassFailure();
+  ChainCut forwardChain = cut;
+  forwardChain.splitBackward = false;
+  FailureOr<GraphCut> forwardCut = cutGraph(forward, "forward", forwardChain, encoder, axes.names);
+  if (failed(forwardCut))
+    return signalPassFailure();
+  step.erase();
+  forward.erase();
+
+  Fsdp level = llvm::StringSwitch<Fsdp>(fsdp)
+                   .Case("optimizer", Fsdp::Optimizer)
+                   .Case("gradients", Fsdp::Gradients)
+                   .Case("parameters", Fsdp::Parameters)
+                   .Default(Fsdp::None);
+  Type gradientType;
+  if (auto norm = module.lookupSymbol<FuncOp>("gradient_norm"))
+    gradientType = cast<RankedTensorType>(norm.getArgumentTypes()[0]).getElementType();
+
+  OpBuilder builder(module.getContext());
+  SymbolTable symbols(module);
+  ProgramBuilder programs(builder, module, axes, encoder, microBatches);
+  for (int stage = 0; stage < cut.stages; ++stage) {
+    // Parameters.
+    SmallVector<FuncOp> functions;
+    auto note = [&](const Piece &piece) {
+      if (piece.function)
+        functions.push_back(piece.function);
+    };
+    for (const GraphCut *graph : {&*stepCut, &*forwardCut}) {
+      for (auto [chunk, where] : llvm::zip(graph->chunks, cut.stageOfChunk))
+        if (where == stage)
+          for (const Piece *piece : {&chunk.forward, &chunk.backward, &chunk.backwardWeight})
+            note(*piece);
+      const Stage &own = graph->stages[stage];
+      for (const Piece *piece : {&own.encode, &own.states, &own.statesGradient, &own.encodeBackward})
+        note(*piece);
+    }
+    builder.setInsertionPointToEnd(module.getBody());
+    SmallVector<StageParameter> parameters =
+        parametersOf(module, axes, encoder, functions, symbols);
+    FailureOr<ParameterLayout> layout = layOutParameters(
+        builder, parameters, gradientType, stage, cut.stages, level, axes.size("dp"));
+    if (failed(layout))
+      return signalPassFailure();
+    dist::ArenaOp::create(builder, module.getLoc(), arenaName("statistics", stage, cut.stages), 16,
+                          stage);
+
+    // The step.
+    programs.begin("step", stage);
+    const GraphCut &graph = *stepCut;
+    programs.beginStep(*layout, cut.stages);
+    for (const plan::Launch &launch : launches[stage]) {
+      const plan::Action &action = launch.action;
+      int64_t number = action.microBatch;
+      auto ofGroup = [&](auto visit) {
+        for (int64_t m = number * encoder.group;
+             m < std::min<int64_t>(microBatches, (number + 1) * encoder.group); ++m)
+          visit(m);
+      };
+      if (launch.kind != plan::Launch::Compute) {
+        bool send = launch.kind == plan::Launch::Send;
+        bool ahead = action.work == plan::Work::Forward;
+        const Chunk &chunk = graph.chunks[action.stage];
+        programs.transfer(send, ahead ? "forward" : "backward", send ? stage : launch.peer,
+                          send ? launch.peer : stage, ahead ? chunk.forwardOut : chunk.backwardOut,
+                          action.stage, number);
+        continue;
+      }
+      switch (action.work) {
+      case plan::Work::Forward: programs.run(graph.chunks[action.stage].forward, number); break;
+      case plan::Work::Backward:
+        programs.run(graph.chunks[action.stage].backward, number);
+        programs.run(graph.chunks[action.stage].backwardWeight, number);
+        break;
+      case plan::Work::BackwardInput:
+        programs.run(graph.chunks[action.stage].backward, number);
+        break;
+      case plan::Work::BackwardWeight:
+        programs.run(graph.chunks[action.stage].backwardWeight, number);
+        break;
+      case plan::Work::Encode:
+        programs.run(graph.stages[stage].encode, number);
+        if (graph.states)
+          programs.gatherStates(graph, number);
+        break;
+      case plan::Work::States:
+        ofGroup([&](int64_t m) { programs.run(graph.stages[stage].states, m); });
+        break;
+      case plan::Work::StatesGradient:
+        if (graph.statesGradient)
+          programs.zeroStates(graph, number);
+        ofGroup([&](int64_t m) { programs.run(graph.stages[stage].statesGradient, m); });
+        if (graph.statesGradient)
+          programs.reduceStates(graph, number);
+        break;
+      case plan::Work::EncodeBackward:
+        programs.run(graph.stages[stage].encodeBackward, number);
+        break;
+      }
+    }
+    programs.finishStep(*layout, level, cut.stages);
+
+    // The forward program: micro-batch after micro-batch.
+    programs.begin("forward", stage);
+    const GraphCut &ahead = *forwardCut;
+    for (int64_t m = 0; m < microBatches; ++m) {
+      if (ahead.states) {
+        if (m % encoder.group == 0) {
+          programs.run(ahead.stages[stage].encode, m / encoder.group);
+          programs.gatherStates(ahead, m / encoder.group);
+        }
+        programs.run(ahead.stages[stage].states, m);
+      }
+      for (auto [number, chunk] : llvm::enumerate(ahead.chunks)) {
+        if (cut.stageOfChunk[number] != stage)
+          continue;
+        if (number > 0)
+          programs.transfer(false, "forward", cut.stageOfChunk[number - 1], stage,
+                            ahead.chunks[number - 1].forwardOut, number - 1, m);
+        programs.run(chunk.forward, m);
+        if (number + 1 < ahead.chunks.size())
+          programs.transfer(true, "forward", stage, cut.stageOfChunk[number + 1], chunk.forwardOut,
+                            number, m);
+      }
+    }
+    programs.finishForward(cut.stages);
   }
 
-  llvm::StringMap<int64_t> operationsOfBlock;
-};
-} // namespace
+  // Blocks that the cut left without use.
+  llvm::StringSet<> applied;
+  for (auto function : module.getOps<FuncOp>())
+    for (auto apply : function.getOps<ApplyOp>())
+      applied.insert(apply.getBlock());
+  for (auto program : module.getOps<dist::ProgramOp>())
+    for (Operation &op : program.getBody().front()) {
+      if (auto norm = dyn_cast<dist::GradientNormOp>(op))
+        applied.insert(norm.getBlock());
+      if (auto update = dyn_cast<dist::UpdateOp>(op))
+        applied.insert(update.getBlock());
+    }
+  for (auto block : llvm::make_early_inc_range(module.getOps<FuncOp>()))
+    if (block->hasAttr(llama::kBlockAttr) && !applied.contains(block.getName()))
+      block.erase();
+}

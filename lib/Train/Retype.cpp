@@ -4,7 +4,7 @@
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 //
 //===----------------------------------------------------------------------===//
-#include "Retype.h"
+#include "llamac/Train/Retype.h"
 
 #include "dialects/Llama/IR/Llama.h"
 
@@ -21,8 +21,8 @@ func::FuncOp llamac::findModel(ModuleOp module) {
 }
 
 // Sets the argument types of `block` and infers the rest.
-static LogicalResult retypeBlock(func::FuncOp block, ArrayRef<Type> arguments,
-                                 llvm::function_ref<void(Operation *)> update) {
+LogicalResult llamac::retypeBlock(func::FuncOp block, ArrayRef<Type> arguments,
+                                  llvm::function_ref<void(Operation *)> update) {
   Block &body = block.getBody().front();
   for (auto [argument, type] : llvm::zip_equal(body.getArguments(), arguments))
     argument.setType(type);
@@ -45,7 +45,7 @@ static LogicalResult retypeBlock(func::FuncOp block, ArrayRef<Type> arguments,
 }
 
 LogicalResult llamac::retypeModel(ModuleOp module, ArrayRef<Type> inputs,
-                                  llvm::function_ref<void(Operation *)> update) {
+                                   llvm::function_ref<void(Operation *)> update) {
   func::FuncOp model = findModel(module);
   if (!model)
     return failure();

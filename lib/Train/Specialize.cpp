@@ -12,7 +12,7 @@
 //===----------------------------------------------------------------------===//
 #include "llamac/Train/Passes.h"
 
-#include "Retype.h"
+#include "llamac/Train/Retype.h"
 
 #include "dialects/Llama/IR/Llama.h"
 

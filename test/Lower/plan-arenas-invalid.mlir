@@ -6,7 +6,7 @@ module {}
 // -----
 
 dist.program "step" {
-  dist.run @step micro_batch = 0
+  %0 = dist.run @step micro_batch = 0
 }
 // expected-error@+1 {{has its memory planned already}}
 dist.graph @step {}
@@ -21,17 +21,17 @@ func.func @step(%x: tensor<8xf32> {llama.input = "x"}) -> (tensor<8xf32> {llama.
   return %y : tensor<8xf32>
 }
 dist.program "step" {
-  dist.run @step micro_batch = 0
+  %0 = dist.run @step micro_batch = 0
 }
 
 // -----
 
-// expected-error@+1 {{expects argument 0 to have a name (llama.input)}}
+// expected-error@+1 {{expects argument 0 to have a name (llama.input) or a frame (dist.frame)}}
 func.func @step(%x: tensor<8xf32>) {
   return
 }
 dist.program "step" {
-  dist.run @step micro_batch = 0
+  %0 = dist.run @step micro_batch = 0
 }
 
 // -----
@@ -41,7 +41,7 @@ func.func @step(%x: tensor<?xf32> {llama.input = "x"}) {
   return
 }
 dist.program "step" {
-  dist.run @step micro_batch = 0
+  %0 = dist.run @step micro_batch = 0
 }
 
 // -----
@@ -54,8 +54,8 @@ func.func @forward(%x: tensor<9xf32> {llama.input = "x"}) {
   return
 }
 dist.program "step" {
-  dist.run @step micro_batch = 0
-  dist.run @forward micro_batch = 0
+  %0 = dist.run @step micro_batch = 0
+  %1 = dist.run @forward micro_batch = 0
 }
 
 // -----
@@ -70,7 +70,7 @@ func.func @step(%x: tensor<8xf32> {llama.input = "x"}) -> (tensor<8xf32> {llama.
   return %y, %m : tensor<8xf32>, tensor<8xf32>
 }
 dist.program "step" {
-  dist.run @step micro_batch = 0
+  %0 = dist.run @step micro_batch = 0
 }
 
 // -----
@@ -84,19 +84,36 @@ func.func @step(%d: tensor<8xf32> {llama.input = "loss_gradient"}) {
   return
 }
 dist.program "step" {
-  dist.run @step micro_batch = 0
+  %0 = dist.run @step micro_batch = 0
 }
 
 // -----
 
-// The optimizer must cover what is trained: 1024 elements after padding.
+// A parameter that the stage does not have.
+llama.parameter @w : tensor<8xf32> {frozen, initializer = #llama.initializer<ones>}
+func.func private @scale(%x: tensor<8xf32>, %w: tensor<8xf32>) -> tensor<8xf32> attributes {llama.block, llama.scratch = 0 : i64}
+func.func @step(%x: tensor<8xf32> {llama.input = "x"}) -> (tensor<8xf32> {llama.output = "y"}) {
+  // expected-error@+1 {{expects a dist.storage of 'w' on stage 0}}
+  %y = llama.apply @scale(%x) parameters [@w] : (tensor<8xf32>) -> tensor<8xf32>
+  return %y : tensor<8xf32>
+}
+dist.program "step" {
+  %0 = dist.run @step micro_batch = 0
+}
+
+// -----
+
+// The optimizer's block must fit the state.
 llama.parameter @w : tensor<8xf32> {initializer = #llama.initializer<ones>}
-func.func private @gradient_norm(%g: tensor<2048xf32>) -> tensor<1xf32> attributes {llama.block, llama.scratch = 0 : i64}
+dist.arena @parameters bytes = 4096
+func.func private @adamw(%p: tensor<2048xf32>, %m: tensor<2048xf32>, %v: tensor<2048xf32>, %g: tensor<2048xf32>, %h: tensor<8xf32>)
+    -> (tensor<2048xf32> {llama.in_place = 0 : i64}, tensor<2048xf32> {llama.in_place = 1 : i64}, tensor<2048xf32> {llama.in_place = 2 : i64})
+    attributes {llama.block, llama.scratch = 0 : i64}
 func.func @step() {
   return
 }
 dist.program "step" {
-  dist.run @step micro_batch = 0
-  // expected-error@+1 {{expects argument 0 of 'gradient_norm' to cover all 1024 trained elements, but got 'tensor<2048xf32>'}}
-  dist.gradient_norm @gradient_norm
+  %0 = dist.run @step micro_batch = 0
+  // expected-error@+1 {{expects argument 0 of 'adamw' to fit into @parameters, but got 'tensor<2048xf32>'}}
+  %1 = dist.update @adamw
 }

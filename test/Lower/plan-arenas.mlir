@@ -1,13 +1,10 @@
 // RUN: llama-opt %s --split-input-file --llama-plan-arenas | FileCheck %s
 
-// A frozen parameter has an address and nothing else. Scratch and result of a call
-// live at the same time.
+// Scratch and result of a call live at the same time.
 
 // CHECK:      dist.arena @parameters bytes = 64
 // CHECK-NEXT: dist.arena @inputs bytes = 64
-// CHECK-NEXT: dist.arena @residuals bytes = 0
 // CHECK-NEXT: dist.arena @workspace bytes = 192
-// CHECK:      dist.storage @w at @parameters[0]{{$}}
 // CHECK-LABEL: dist.graph @forward {
 // CHECK-NEXT:    dist.input "x" at @inputs[0] : tensor<8xf32>
 // CHECK-NEXT:    dist.call @scale(@inputs[0], @parameters[0], @workspace[128], @workspace[0])
@@ -15,35 +12,39 @@
 // CHECK-NEXT:  }
 // CHECK-NOT:   func.func @forward
 llama.parameter @w : tensor<8xf32> {frozen, initializer = #llama.initializer<ones>}
+dist.arena @parameters bytes = 64
+dist.storage @w at @parameters[0]
 func.func private @scale(%x: tensor<8xf32>, %w: tensor<8xf32>) -> tensor<8xf32> attributes {llama.block, llama.scratch = 128 : i64}
 func.func @forward(%x: tensor<8xf32> {llama.input = "x"}) -> (tensor<8xf32> {llama.output = "y"}) {
   %y = llama.apply @scale(%x) parameters [@w] : (tensor<8xf32>) -> tensor<8xf32>
   return %y : tensor<8xf32>
 }
 dist.program "forward" {
-  dist.run @forward micro_batch = 0
+  %0 = dist.run @forward micro_batch = 0
 }
 
 // -----
 
-// A whole step. The trained parameters a and c come first, each on a multiple of 16
-// elements: c begins at element 32 everywhere, that is byte 64 of its bf16 values
-// and byte 128 of its f32 state. The frozen b comes after the 1024 elements.
+// Two pieces of a step. What flows between them lies in a frame, at the offsets that
+// both name; a run will say where the frame lies. Collectives are items on addresses.
 
-// CHECK:      dist.arena @parameters bytes = 2112
+// CHECK:      dist.communicator @tp axes ["tp"]
+// CHECK:      dist.arena @masters bytes = 4096
 // CHECK-NEXT: dist.arena @inputs bytes = 192
-// CHECK-NEXT: dist.arena @residuals bytes = 192
 // CHECK-NEXT: dist.arena @workspace bytes = 320
-// CHECK-NEXT: dist.arena @masters bytes = 4096
-// CHECK-NEXT: dist.arena @gradients bytes = 4096
-// CHECK-NEXT: dist.arena @moment1 bytes = 4096
-// CHECK-NEXT: dist.arena @moment2 bytes = 4096
-// CHECK:      dist.storage @a at @parameters[0] master @masters[0] gradient @gradients[0] moments @moment1[0], @moment2[0]
-// CHECK-NEXT: dist.storage @b at @parameters[2048]{{$}}
-// CHECK-NEXT: dist.storage @c at @parameters[64] master @masters[128] gradient @gradients[128] moments @moment1[128], @moment2[128]
+module attributes {dist.axes = ["dp", "pp", "cp", "tp"]} {
+shard.grid @grid(shape = 1x1x1x2)
 llama.parameter @a : tensor<17xbf16> {initializer = #llama.initializer<ones>}
 llama.parameter @b : tensor<17xbf16> {frozen, initializer = #llama.initializer<ones>}
 llama.parameter @c : tensor<17xbf16> {initializer = #llama.initializer<ones>}
+dist.arena @parameters bytes = 2112
+dist.arena @gradients bytes = 4096
+dist.arena @moment1 bytes = 4096
+dist.arena @moment2 bytes = 4096
+dist.arena @masters bytes = 4096
+dist.storage @a at @parameters[0] master @masters[0] gradient @gradients[0] moments @moment1[0], @moment2[0]
+dist.storage @b at @parameters[2048]
+dist.storage @c at @parameters[64] master @masters[128] gradient @gradients[128] moments @moment1[128], @moment2[128]
 
 func.func private @layer(%x: tensor<17xbf16>, %w: tensor<17xbf16>) -> tensor<17xbf16> attributes {llama.block, llama.scratch = 0 : i64}
 func.func private @layer.forward(%x: tensor<17xbf16>, %w: tensor<17xbf16>) -> (tensor<17xbf16>, tensor<17xf32>) attributes {llama.block, llama.scratch = 64 : i64}
@@ -56,67 +57,69 @@ func.func private @adamw(%p: tensor<1024xf32>, %m: tensor<1024xf32>, %v: tensor<
     -> (tensor<1024xf32> {llama.in_place = 0 : i64}, tensor<1024xf32> {llama.in_place = 1 : i64}, tensor<1024xf32> {llama.in_place = 2 : i64}, tensor<1024xbf16>)
     attributes {llama.block, llama.scratch = 128 : i64}
 
-// Residuals (%r, %y2) are apart, %y1 is not one: only forward reads it. The output
-// is not overwritten by the backward part, which comes after its last use. Gradients
-// are updated where they are: they are the last buffer before scratch.
-// CHECK-LABEL: dist.graph @step {
+// CHECK-LABEL: dist.graph @forward {
+// CHECK-NEXT:    dist.frame "kept" bytes = 192
 // CHECK-NEXT:    dist.input "x" at @inputs[0] : tensor<17xbf16>
-// CHECK-NEXT:    dist.input "loss_gradient" at @inputs[64] : tensor<1xf32>
 // CHECK-NEXT:    dist.call @layer(@inputs[0], @parameters[2048], @workspace[0], @workspace[0])
-// CHECK-NEXT:    dist.call @layer.forward(@workspace[0], @parameters[0], @residuals[128], @residuals[0], @workspace[64])
-// CHECK-NEXT:    dist.call @head(@residuals[128], @workspace[0], @workspace[0])
-// CHECK-NEXT:    dist.call @head.backward(@inputs[64], @residuals[128], @workspace[64], @workspace[0])
-// CHECK-NEXT:    dist.call @layer.backward_weight(@workspace[64], @residuals[0], @gradients[128], @workspace[0])
+// CHECK-NEXT:    dist.call @layer.forward(@workspace[0], @parameters[0], @kept[0], @kept[64], @workspace[64])
+// CHECK-NEXT:    dist.call @head(@kept[0], @workspace[0], @workspace[0])
 // CHECK-NEXT:    dist.output "loss" at @workspace[0] : tensor<1xf32>
 // CHECK-NEXT:  }
-func.func @step(%x: tensor<17xbf16> {llama.input = "x"}, %d: tensor<1xf32> {llama.input = "loss_gradient"}) -> (tensor<1xf32> {llama.output = "loss"}) {
+func.func @forward(%x: tensor<17xbf16> {llama.input = "x"}) -> (tensor<1xf32> {llama.output = "loss"}, tensor<17xbf16> {dist.frame = ["kept", 0]}, tensor<17xf32> {dist.frame = ["kept", 64]}) {
   %y1 = llama.apply @layer(%x) parameters [@b] : (tensor<17xbf16>) -> tensor<17xbf16>
   %y2, %r = llama.apply @layer.forward(%y1) parameters [@a] : (tensor<17xbf16>) -> (tensor<17xbf16>, tensor<17xf32>)
   %loss = llama.apply @head(%y2) : (tensor<17xbf16>) -> tensor<1xf32>
-  %dy = llama.apply @head.backward(%d, %y2) : (tensor<1xf32>, tensor<17xbf16>) -> tensor<17xbf16>
-  llama.apply @layer.backward_weight(%dy, %r) gradients [@c] : (tensor<17xbf16>, tensor<17xf32>) -> ()
-  return %loss : tensor<1xf32>
+  return %loss, %y2, %r : tensor<1xf32>, tensor<17xbf16>, tensor<17xf32>
 }
 
-// The other graph has the same input at the same place, and the same workspace.
-// CHECK-LABEL: dist.graph @forward {
-// CHECK-NEXT:    dist.input "x" at @inputs[0] : tensor<17xbf16>
-// CHECK-NEXT:    dist.call @head(@inputs[0], @workspace[0], @workspace[0])
-// CHECK-NEXT:    dist.output "loss" at @workspace[0] : tensor<1xf32>
-func.func @forward(%x: tensor<17xbf16> {llama.input = "x"}) -> (tensor<1xf32> {llama.output = "loss"}) {
-  %loss = llama.apply @head(%x) : (tensor<17xbf16>) -> tensor<1xf32>
-  return %loss : tensor<1xf32>
+// Gradients are updated where they are: they are the last buffer before scratch.
+// CHECK-LABEL: dist.graph @backward {
+// CHECK-NEXT:    dist.frame "kept" bytes = 192
+// CHECK-NEXT:    dist.input "loss_gradient" at @inputs[64] : tensor<1xf32>
+// CHECK-NEXT:    dist.call @head.backward(@inputs[64], @kept[0], @workspace[0], @workspace[0])
+// CHECK-NEXT:    %{{.*}} = dist.collective all_reduce @tp from @workspace[0] to @workspace[64] : 1 x 17 x bf16
+// CHECK-NEXT:    dist.call @layer.backward_weight(@workspace[64], @kept[64], @gradients[128], @workspace[0])
+// CHECK-NEXT:  }
+func.func @backward(%d: tensor<1xf32> {llama.input = "loss_gradient"}, %y2: tensor<17xbf16> {dist.frame = ["kept", 0]}, %r: tensor<17xf32> {dist.frame = ["kept", 64]}) {
+  %dy = llama.apply @head.backward(%d, %y2) : (tensor<1xf32>, tensor<17xbf16>) -> tensor<17xbf16>
+  %sum = shard.all_reduce %dy on @grid grid_axes = [3] : tensor<17xbf16> -> tensor<17xbf16>
+  llama.apply @layer.backward_weight(%sum, %r) gradients [@c] : (tensor<17xbf16>, tensor<17xf32>) -> ()
+  return
 }
 
 // The optimizer has the workspace for itself.
 // CHECK-LABEL: dist.program "step" {
 // CHECK:         dist.gradient_norm @gradient_norm(@gradients[0], @workspace[256], @workspace[0])
-// CHECK-NEXT:    dist.update @adamw(@masters[0], @moment1[0], @moment2[0], @gradients[0], @inputs[128], @parameters[0], @workspace[0])
+// CHECK-NEXT:    %{{.*}} = dist.update @adamw(@masters[0], @moment1[0], @moment2[0], @gradients[0], @inputs[128], @parameters[0], @workspace[0])
 dist.program "step" {
-  dist.run @step micro_batch = 0
-  dist.gradient_norm @gradient_norm
-  dist.update @adamw
+  %0 = dist.run @forward micro_batch = 0 writes [#dist.instance<"kept", 0, 0>]
+  %1 = dist.run @backward micro_batch = 0 reads [#dist.instance<"kept", 0, 0>]
+  %2 = dist.gradient_norm @gradient_norm(@gradients[0])
+  %3 = dist.update @adamw
 }
-dist.program "forward" {
-  dist.run @forward micro_batch = 0
 }
 
 // -----
 
 // Where storage and master type are one, the parameters are the masters.
-// CHECK-NOT: dist.arena @masters
-// CHECK:     dist.storage @a at @parameters[0] master @parameters[0] gradient @gradients[0] moments @moment1[0], @moment2[0]
 // CHECK:     dist.update @adamw(@parameters[0], @moment1[0], @moment2[0], @gradients[0], @inputs[64], @workspace[0])
 llama.parameter @a : tensor<16xf64> {initializer = #llama.initializer<ones>}
+dist.arena @parameters bytes = 8192
+dist.arena @gradients bytes = 8192
+dist.arena @moment1 bytes = 8192
+dist.arena @moment2 bytes = 8192
+dist.storage @a at @parameters[0] master @parameters[0] gradient @gradients[0] moments @moment1[0], @moment2[0]
+func.func private @copy(%x: tensor<4xf64>) -> tensor<4xf64> attributes {llama.block, llama.scratch = 0 : i64}
 func.func private @adamw(%p: tensor<1024xf64>, %m: tensor<1024xf64>, %v: tensor<1024xf64>, %g: tensor<1024xf64>, %h: tensor<8xf64>)
     -> (tensor<1024xf64> {llama.in_place = 0 : i64}, tensor<1024xf64> {llama.in_place = 1 : i64}, tensor<1024xf64> {llama.in_place = 2 : i64})
     attributes {llama.block, llama.scratch = 0 : i64}
 func.func @step(%x: tensor<4xf64> {llama.input = "x"}) -> (tensor<4xf64> {llama.output = "loss"}) {
-  return %x : tensor<4xf64>
+  %y = llama.apply @copy(%x) : (tensor<4xf64>) -> tensor<4xf64>
+  return %y : tensor<4xf64>
 }
 dist.program "step" {
-  dist.run @step micro_batch = 0
-  dist.update @adamw
+  %0 = dist.run @step micro_batch = 0
+  %2 = dist.update @adamw
 }
 
 // -----
@@ -138,5 +141,5 @@ func.func @forward(%x: tensor<8xf32> {llama.input = "x"}) -> (tensor<8xf32> {lla
   return %y : tensor<8xf32>
 }
 dist.program "forward" {
-  dist.run @forward micro_batch = 0
+  %0 = dist.run @forward micro_batch = 0
 }

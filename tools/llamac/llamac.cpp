@@ -20,6 +20,7 @@
 #include "llamac/Import/BuildModel.h"
 #include "llamac/Import/ModelConfig.h"
 #include "llamac/Import/Statistics.h"
+#include "llamac/Parallelize/Grid.h"
 
 #include "mlir/IR/Verifier.h"
 #include "mlir/Parser/Parser.h"
@@ -32,6 +33,8 @@
 #include "llvm/Support/InitLLVM.h"
 #include "llvm/Support/Path.h"
 #include "llvm/Support/ToolOutputFile.h"
+
+#include <numeric>
 
 using namespace mlir;
 using namespace mlir::llamac;
@@ -218,7 +221,9 @@ static Error checkOptionsOfDoneSteps(const Command &command, Step from) {
   if (Error error = done(Step::Train, {"batch", "text-length", "images", "precision", "accumulate",
                                        "trainable", "recompute", "statistics"}))
     return error;
-  if (Error error = done(Step::Parallelize, {"micro-batches"}))
+  if (Error error = done(Step::Parallelize, {"micro-batches", "grid", "fsdp", "encoder", "encoder-shard",
+                                              "encoder-axes", "encoder-group", "schedule",
+                                              "virtual-stages", "consecutive", "machine"}))
     return error;
   return done(Step::Lower, {"lower"});
 }
@@ -237,6 +242,47 @@ static Error settlePrecision(Command &command) {
       return commandError("--lower=" + options.lower + ": expected reference with --precision=f64");
     options.lower = "reference";
   }
+  return Error::success();
+}
+
+// The defaults of the encoder's options depend on each other: all axes that may split its
+// work; the fewest micro-batches that give each rank equally many images, or its tokens
+// split where a step has not so many.
+static Error settleEncoder(Command &command, const Grid &grid) {
+  CompileOptions &options = command.options;
+  Arguments &arguments = command.arguments;
+  bool first = options.encoder == "first-stage";
+  auto sizeOf = [&](StringRef axis) {
+    return axis == "tp" ? grid.tp : axis == "cp" ? grid.cp : grid.pp;
+  };
+  if (!arguments.given("encoder-axes") && options.encoderAxes.empty())
+    options.encoderAxes = first ? "tp,cp" : "tp,cp,pp";
+  SmallVector<StringRef> axes;
+  StringRef(options.encoderAxes).split(axes, ',', -1, /*KeepEmpty=*/false);
+  int64_t ranks = 1;
+  for (StringRef axis : axes) {
+    if (axis != "tp" && axis != "cp" && (axis != "pp" || first))
+      return commandError("--encoder-axes=" + options.encoderAxes + ": expected some of " +
+                          (first ? "tp,cp" : "tp,cp,pp") + ", got " + axis);
+    ranks *= sizeOf(axis);
+  }
+  if (arguments.given("encoder-group")) {
+    if (options.encoderGroup > options.microBatches)
+      return commandError("--encoder-group=" + Twine(options.encoderGroup) +
+                          ": expected at most --micro-batches (" + Twine(options.microBatches) +
+                          ")");
+    return Error::success();
+  }
+  if (options.encoderShard == "tokens" || options.images == 0)
+    return Error::success();
+  int64_t images = options.batch * options.images;
+  int64_t group = ranks / std::gcd(ranks, images);
+  if (group <= options.microBatches)
+    options.encoderGroup = group;
+  else if (!arguments.given("encoder-shard"))
+    options.encoderShard = "tokens";
+  else
+    options.encoderGroup = options.microBatches;
   return Error::success();
 }
 
@@ -311,6 +357,13 @@ static int run(Command &command, bool isCompile) {
                  [&](StringRef name) { return command.arguments.given(name); });
   if (Error error = settlePrecision(command))
     return report(std::move(error));
+  if (isCompile && from < Step::Parallelize) {
+    FailureOr<Grid> grid = parseGrid(command.options.grid, module.getLoc());
+    if (failed(grid)) // what is wrong with it has been printed
+      return kWrongInput;
+    if (Error error = settleEncoder(command, *grid))
+      return report(std::move(error));
+  }
   if (to > Step::Import)
     recordOptions(module, command.options);
 
@@ -380,14 +433,29 @@ static int runCompile(ArrayRef<const char *> rest) {
   arguments.choice("compile-to", command.compileTo, kStepNames, "last step (emit)");
   arguments.choice("compile-from", command.compileFrom, ArrayRef(kStepNames).drop_back(),
                    "last step that a .mlir file has behind it (import)");
-  arguments.fixed("grid", {"tp=1,cp=1,pp=1,dp=1"});
-  arguments.fixed("fsdp", {"none"});
-  arguments.fixed("encoder", {"replicated", "first-stage"});
-  arguments.fixed("encoder-shard", {"images", "tokens"});
-  arguments.fixed("schedule", {"1f1b", "gpipe"});
-  arguments.fixed("virtual-stages", {"1"});
-  arguments.fixed("consecutive", {"1"});
-  arguments.fixed("machine", {"cpu"});
+  arguments.text("grid", options.grid, "RANKS",
+                 "ranks on each axis, as in tp=2,cp=1,pp=2,dp=1 (all 1)");
+  arguments.choice("fsdp", options.fsdp, {"none", "optimizer"},
+                   "what is sharded over dp (none)");
+  arguments.choice("encoder", options.encoder, {"replicated", "first-stage"},
+                   "stages that run the image encoder: all, sharing its work, or the first "
+                   "(replicated)");
+  arguments.choice("encoder-shard", options.encoderShard, {"images", "tokens"},
+                   "what of the encoder's work is split (images)");
+  arguments.text("encoder-axes", options.encoderAxes, "AXES",
+                 "axes that split it: some of tp,cp,pp (all that can)");
+  arguments.integer("encoder-group", options.encoderGroup, 1, kMostSamples,
+                    "micro-batches that the encoder takes at once (the fewest that give each "
+                    "rank equally many images)");
+  arguments.text("schedule", options.schedule, "NAME",
+                 "1f1b, gpipe, interleaved, zero-bubble or FILE.csv (1f1b)");
+  arguments.integer("virtual-stages", options.virtualStages, 1, kMostSamples,
+                    "chunks of a pipeline stage, with --schedule=interleaved (1)");
+  arguments.integer("consecutive", options.consecutive, 1, kMostSamples,
+                    "micro-batches that pass a chunk before the next one (pp)");
+  arguments.text("machine", options.machine, "NAME",
+                 "what stages are planned for: cpu, h100-sxm, h200-sxm, a100-sxm or FILE.json "
+                 "(cpu)");
   if (Error error = arguments.parse(rest))
     return report(std::move(error));
   if (arguments.help) {

@@ -17,9 +17,23 @@
 #include "mlir/Interfaces/SideEffectInterfaces.h"
 
 #include "dialects/Dist/IR/DistDialect.h.inc"
+#include "dialects/Dist/IR/DistEnums.h.inc"
 #define GET_ATTRDEF_CLASSES
 #include "dialects/Dist/IR/DistAttributes.h.inc"
+#define GET_TYPEDEF_CLASSES
+#include "dialects/Dist/IR/DistTypes.h.inc"
 #define GET_OP_CLASSES
 #include "dialects/Dist/IR/DistOps.h.inc"
+
+namespace mlir::dist {
+
+/// Attribute of a graph's arguments: `[group, axes...]` as in dist.input.
+inline constexpr llvm::StringLiteral kImagesAttr = "dist.images";
+
+/// Attribute of a graph's arguments and results: `[frame, N]`, the value is number N of
+/// the frame. Every graph that has the frame has all its values.
+inline constexpr llvm::StringLiteral kFrameAttr = "dist.frame";
+
+} // namespace mlir::dist
 
 #endif // LLAMAC_DIST_DIST_H

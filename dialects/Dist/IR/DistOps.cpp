@@ -76,8 +76,11 @@ static void printBody(OpAsmPrinter &printer, Operation *, Region &body) {
 }
 
 #include "dialects/Dist/IR/DistDialect.cpp.inc"
+#include "dialects/Dist/IR/DistEnums.cpp.inc"
 #define GET_ATTRDEF_CLASSES
 #include "dialects/Dist/IR/DistAttributes.cpp.inc"
+#define GET_TYPEDEF_CLASSES
+#include "dialects/Dist/IR/DistTypes.cpp.inc"
 #define GET_OP_CLASSES
 #include "dialects/Dist/IR/DistOps.cpp.inc"
 
@@ -85,6 +88,10 @@ void DistDialect::initialize() {
   addAttributes<
 #define GET_ATTRDEF_LIST
 #include "dialects/Dist/IR/DistAttributes.cpp.inc"
+      >();
+  addTypes<
+#define GET_TYPEDEF_LIST
+#include "dialects/Dist/IR/DistTypes.cpp.inc"
       >();
   addOperations<
 #define GET_OP_LIST
@@ -96,9 +103,20 @@ void DistDialect::initialize() {
 // Checks that several ops share
 //===----------------------------------------------------------------------===//
 
-/// `address` names an arena that has `bytes` bytes from there on.
+/// `address` names an arena, or a frame of the graph around `op`, that has `bytes` bytes
+/// from there on.
 static LogicalResult verifyAddress(Operation *op, SymbolTableCollection &symbols,
                                    AddressAttr address, int64_t bytes) {
+  if (auto graph = dyn_cast_or_null<GraphOp>(op->getParentOp()))
+    for (auto frame : graph.getBody().getOps<FrameOp>()) {
+      if (frame.getName() != address.getArena().getValue())
+        continue;
+      int64_t size = frame.getBytes(), offset = address.getOffset();
+      if (offset < 0 || offset > size || bytes > size - offset)
+        return op->emitOpError("expects ") << bytes << " bytes at " << address.getArena() << '['
+                                           << offset << "], but the frame ends at " << size;
+      return success();
+    }
   auto arena = symbols.lookupNearestSymbolFrom<ArenaOp>(op, address.getArena());
   if (!arena)
     return op->emitOpError("expects '")
@@ -171,12 +189,32 @@ static int64_t sizeOf(Type type) {
 // Programs and actions
 //===----------------------------------------------------------------------===//
 
+LogicalResult CommunicatorOp::verify() {
+  auto fail = [&] {
+    return emitOpError("expects axes, at least one and all different, or an edge of two "
+                       "different stages");
+  };
+  if (bool(getAxes()) == bool(getEdge())) // communicator_c1
+    return fail();
+  if (auto edge = getEdge())
+    return edge->size() == 2 && (*edge)[0] >= 0 && (*edge)[1] >= 0 && (*edge)[0] != (*edge)[1]
+               ? success()
+               : LogicalResult(fail());
+  llvm::StringSet<> names;
+  for (auto axis : getAxes()->getAsRange<StringAttr>())
+    if (!names.insert(axis.getValue()).second)
+      return fail();
+  return names.empty() ? LogicalResult(fail()) : success();
+}
+
 LogicalResult ProgramOp::verify() {
   for (Operation &op : getBody().front())
-    if (!isa<RunOp, GradientNormOp, UpdateOp>(op)) // program_c1
-      return op.emitOpError("is not an action of a program");
+    if (!isa<RunOp, SendOp, ReceiveOp, CollectiveOp, ZeroOp, GradientNormOp, StatisticsOp,
+             UpdateOp>(op)) // program_c1
+      return op.emitOpError("is not an entry of a program");
   for (Operation *op = (*this)->getPrevNode(); op; op = op->getPrevNode())
-    if (auto other = dyn_cast<ProgramOp>(op); other && other.getName() == getName()) { // program_c2
+    if (auto other = dyn_cast<ProgramOp>(op);
+        other && other.getName() == getName() && other.getStage() == getStage()) { // program_c2
       auto error = emitOpError("expects a name of its own, but '") << getName() << "' is taken";
       error.attachNote(other.getLoc()) << "the other program is here";
       return error;
@@ -188,7 +226,71 @@ LogicalResult RunOp::verifySymbolUses(SymbolTableCollection &symbols) {
   Operation *graph = symbols.lookupNearestSymbolFrom(*this, getGraphAttr().getAttr());
   if (!isa_and_nonnull<func::FuncOp, GraphOp>(graph)) // run_c1
     return emitOpError("expects '") << getGraph() << "' to name a graph";
+  if (!getFrames())
+    return success();
+  size_t expected = getReads().size() + getWrites().size();
+  auto planned = dyn_cast<GraphOp>(graph);
+  size_t declared = planned ? llvm::range_size(planned.getBody().getOps<FrameOp>()) : expected;
+  if (getFrames()->size() != expected || declared != expected) // run_c3
+    return emitOpError("expects an address for each of ")
+           << expected << " frame instances and " << declared << " frames of '" << getGraph()
+           << "', but got " << getFrames()->size();
+  for (auto address : getFrames()->getAsRange<AddressAttr>())
+    if (failed(verifyAddress(*this, symbols, address, 0)))
+      return failure();
   return success();
+}
+
+/// `symbol` names a communicator, of axes or of an edge as asked for.
+static LogicalResult verifyCommunicator(Operation *op, SymbolTableCollection &symbols,
+                                        FlatSymbolRefAttr symbol, bool edge) {
+  auto communicator = symbols.lookupNearestSymbolFrom<CommunicatorOp>(op, symbol);
+  if (communicator && bool(communicator.getEdge()) == edge)
+    return success();
+  return op->emitOpError("expects '") << symbol.getValue() << "' to name a dist.communicator with "
+                                      << (edge ? "an edge" : "axes");
+}
+
+template <typename Op>
+static LogicalResult verifyTransfer(Op op, SymbolTableCollection &symbols) {
+  if (failed(verifyCommunicator(op, symbols, op.getCommunicatorAttr(), true))) // send_c1, receive_c1
+    return failure();
+  if (op.getTag().size() != 3) // send_c2, receive_c2
+    return op.emitOpError("expects a tag of three numbers, but got ") << op.getTag().size();
+  return op.getAddress() ? verifyAddress(op, symbols, *op.getAddress(), 0) : success();
+}
+
+LogicalResult SendOp::verifySymbolUses(SymbolTableCollection &symbols) {
+  return verifyTransfer(*this, symbols);
+}
+
+LogicalResult ReceiveOp::verifySymbolUses(SymbolTableCollection &symbols) {
+  return verifyTransfer(*this, symbols);
+}
+
+LogicalResult CollectiveOp::verifySymbolUses(SymbolTableCollection &symbols) {
+  if (failed(verifyCommunicator(*this, symbols, getCommunicatorAttr(), false))) // collective_c1
+    return failure();
+  if (getOuter() < 1 || getElements() < 1) // collective_c2
+    return emitOpError("expects at least one element, but got ")
+           << getOuter() << " x " << getElements();
+  int64_t bytes = getOuter() * getElements() * getType().getIntOrFloatBitWidth() / 8;
+  for (auto address : {getFrom(), getTo()}) // collective_c3
+    if (address && failed(verifyAddress(*this, symbols, *address,
+                                        getTo() == address && getToType() ? 0 : bytes)))
+      return failure();
+  return success();
+}
+
+LogicalResult ZeroOp::verifySymbolUses(SymbolTableCollection &symbols) {
+  if (!getWrites() && !getAddress()) // zero_c1
+    return emitOpError("expects a frame instance or an address");
+  return getAddress() ? verifyAddress(*this, symbols, *getAddress(), getBytes()) // zero_c2
+                      : success();
+}
+
+LogicalResult StatisticsOp::verifySymbolUses(SymbolTableCollection &symbols) {
+  return getAddress() ? verifyAddress(*this, symbols, *getAddress(), 16) : success(); // statistics_c1
 }
 
 LogicalResult GradientNormOp::verifySymbolUses(SymbolTableCollection &symbols) {
@@ -201,9 +303,13 @@ LogicalResult GradientNormOp::verifySymbolUses(SymbolTableCollection &symbols) {
         !isVector(type.getResult(0), 1)) // gradient_norm_c1
       return emitOpError("expects a block of type (tensor<NxT>) -> tensor<1xU>, but got ") << type;
   }
-  if (getBuffers() && getBuffers()->size() != 3) // gradient_norm_c2
-    return emitOpError("expects 3 buffers, but got ") << getBuffers()->size();
-  return getBuffers() ? verifyBuffers(*this, symbols, block, *getBuffers()) : success();
+  if (!getBuffers())
+    return success();
+  if (getBuffers()->size() == 1)
+    return verifyAddress(*this, symbols, cast<AddressAttr>((*getBuffers())[0]), 0);
+  if (getBuffers()->size() != 3) // gradient_norm_c2
+    return emitOpError("expects 1 or 3 buffers, but got ") << getBuffers()->size();
+  return verifyBuffers(*this, symbols, block, *getBuffers());
 }
 
 LogicalResult UpdateOp::verifySymbolUses(SymbolTableCollection &symbols) {
@@ -242,11 +348,13 @@ LogicalResult StorageOp::verifySymbolUses(SymbolTableCollection &symbols) {
       return emitOpError("expects master, gradient and moments exactly if the parameter is "
                          "trainable, but '")
              << getParameter() << "' is " << (parameter.getFrozen() ? "frozen" : "trainable");
-  int64_t bytes = sizeOf(parameter.getType());
+  if (getShard() && getShard()->size() != 2)
+    return emitOpError("expects shard = [begin, elements]");
+  int64_t bytes = getShardStorage() ? 0 : sizeOf(parameter.getType());
   if (failed(verifyAddress(*this, symbols, getAddress(), bytes))) // storage_c3
     return failure();
   int64_t width = parameter.getTensorType().getElementType().isF64() ? 8 : 4;
-  int64_t elements = parameter.getTensorType().getNumElements();
+  int64_t elements = getShard() ? 0 : parameter.getTensorType().getNumElements();
   for (AddressAttr address : state)
     if (address && failed(verifyAddress(*this, symbols, address, // storage_c3
                                         elements * (address == getGradientAttr() ? 2 : width))))
@@ -255,15 +363,17 @@ LogicalResult StorageOp::verifySymbolUses(SymbolTableCollection &symbols) {
 }
 
 LogicalResult GraphOp::verify() {
-  llvm::StringSet<> inputs, outputs;
+  llvm::StringSet<> frames, inputs, outputs;
   for (Operation &op : getBody().front()) {
-    if (!isa<InputOp, CallOp, OutputOp>(op)) // graph_c1
+    if (!isa<FrameOp, InputOp, CallOp, CollectiveOp, OutputOp>(op)) // graph_c1
       return op.emitOpError("does not belong in a graph");
     bool isNew = true;
     if (auto input = dyn_cast<InputOp>(op))
       isNew = inputs.insert(input.getName()).second;
     else if (auto output = dyn_cast<OutputOp>(op))
       isNew = outputs.insert(output.getName()).second;
+    else if (auto frame = dyn_cast<FrameOp>(op))
+      isNew = frames.insert(frame.getName()).second;
     if (!isNew) // graph_c2
       return op.emitOpError("expects a name of its own");
   }

@@ -9,6 +9,7 @@
 
 include "mlir/IR/AttrTypeBase.td"
 include "mlir/IR/BuiltinAttributeInterfaces.td"
+include "mlir/IR/EnumAttr.td"
 include "mlir/IR/OpBase.td"
 include "mlir/IR/SymbolInterfaces.td"
 include "mlir/Interfaces/SideEffectInterfaces.td"
@@ -19,22 +20,30 @@ def Dist_Dialect : Dialect {
   let summary = "Where and when: actions, their order, and the memory they use";
   let description = [{
     A *program* is what one rank does in one call of an executable: an ordered list
-    of *actions* (run a graph on a micro-batch, take the gradient norm, update the
-    parameters). At first a graph is a `func.func` whose body applies llama blocks.
-    Planning turns it into a `dist.graph`: the same calls on addresses, no values.
+    of *entries* (run a graph on a micro-batch, send, receive, reduce, update). Ranks of
+    one pipeline stage have one program. At first a graph is a `func.func` whose body
+    applies llama blocks; planning turns it into a `dist.graph`: the same calls and
+    collectives on addresses, no values.
 
     An *arena* is the one allocation of a memory class. `@arena[N]` is its byte N
-    (`#dist.address<@arena, N>`). A *buffer* is what begins at an address.
+    (`#dist.address<@arena, N>`). A *buffer* is what begins at an address. A *frame* is
+    what one graph leaves for another: an *instance* of it for each micro-batch. A graph
+    knows the offsets within its frames, a run says where they lie.
+
+    Text order is launch order. Entries of one stream run one after another; an entry
+    waits for the *events* that it names. A *communicator* is one group of ranks for each
+    value of the grid axes that it does not have.
 
     The buffers of a call of block `f`: its arguments in order, then its results
     that take no argument's place (`llama.in_place`), last its scratch memory.
   }];
   let useDefaultAttributePrinterParser = 1;
+  let useDefaultTypePrinterParser = 1;
 }
 
 def Dist_AddressAttr : AttrDef<Dist_Dialect, "Address"> {
   let mnemonic = "address";
-  let summary = "A byte of an arena";
+  let summary = "A byte of an arena or of a frame";
   let description = [{
     Ops print it as `@arena[offset]`.
 
@@ -44,13 +53,51 @@ def Dist_AddressAttr : AttrDef<Dist_Dialect, "Address"> {
   let assemblyFormat = "`<` $arena `,` $offset `>`";
 }
 
+def Dist_InstanceAttr : AttrDef<Dist_Dialect, "Instance"> {
+  let mnemonic = "instance";
+  let summary = "An instance of a frame, from a byte of it on";
+  let description = [{
+    `number` is the micro-batch, or the group of micro-batches, that it belongs to.
+
+    Example: `#dist.instance<"kept", 3, 0>`
+  }];
+  let parameters = (ins "::mlir::StringAttr":$frame, "int64_t":$number, "int64_t":$offset);
+  let assemblyFormat = "`<` $frame `,` $number `,` $offset `>`";
+}
+
+def Dist_Event : TypeDef<Dist_Dialect, "Event"> {
+  let mnemonic = "event";
+  let summary = "That an entry of a program is done";
+  let description = "Example: `!dist.event`";
+  let builderCall = "$_builder.getType<::mlir::dist::EventType>()";
+}
+
+def Dist_CollectiveKind : I32EnumAttr<"CollectiveKind", "what a collective does", [
+  I32EnumAttrCase<"AllGather", 0, "all_gather">, I32EnumAttrCase<"AllReduce", 1, "all_reduce">,
+  I32EnumAttrCase<"ReduceScatter", 2, "reduce_scatter">, I32EnumAttrCase<"Broadcast", 3, "broadcast">,
+  I32EnumAttrCase<"Slice", 4, "slice">]> {
+  let cppNamespace = "::mlir::dist";
+}
+
 def Dist_AddressArray : TypedArrayAttrBase<Dist_AddressAttr, "array of addresses">;
+def Dist_InstanceArray : TypedArrayAttrBase<Dist_InstanceAttr, "array of frame instances">;
+def Dist_SymbolArray : TypedArrayAttrBase<FlatSymbolRefAttr, "array of symbols">;
 def Dist_Size : ConfinedAttr<I64Attr, [IntNonNegative]>;
+def Dist_Stage : DefaultValuedAttr<Dist_Size, "0">;
+def Dist_Stream : DefaultValuedAttr<Dist_Size, "0">;
 
 class Dist_Op<string mnemonic, list<Trait> traits = []>
     : Op<Dist_Dialect, mnemonic, traits>;
 class Dist_UserOp<string mnemonic, list<Trait> traits = []>
     : Dist_Op<mnemonic, !listconcat([DeclareOpInterfaceMethods<SymbolUserOpInterface>], traits)>;
+
+// What takes a place in the launch order: it waits for the events `after` and its
+// predecessors on `stream`; its result is the event that it is done.
+class Dist_Entry<string mnemonic, dag args, string parent = "ProgramOp">
+    : Dist_UserOp<mnemonic, [ParentOneOf<[parent, "ProgramOp"]>]> {
+  let arguments = !con((ins Variadic<Dist_Event>:$after), args, (ins Dist_Stream:$stream));
+  let results = (outs Dist_Event:$done);
+}
 
 //===----------------------------------------------------------------------===//
 // Placements
@@ -59,71 +106,216 @@ class Dist_UserOp<string mnemonic, list<Trait> traits = []>
 include "dialects/Dist/IR/DistPlacement.td"
 
 //===----------------------------------------------------------------------===//
-// Programs and actions
+// Programs and entries
 //===----------------------------------------------------------------------===//
 
-def ProgramOp : Dist_Op<"program", [NoTerminator, NoRegionArguments]> {
-  let summary = "List the actions of one call of the executable";
+def CommunicatorOp : Dist_Op<"communicator", [Symbol]> {
+  let summary = "Declare a group of ranks that communicate";
   let description = [{
-    The actions run one after another, in order. The name is not a symbol: nothing
-    in the module refers to a program, and its graph may bear the same name.
+    With `axes`: for each value of the other coordinates, the ranks that differ only on
+    these axes of the grid, in rank order. With `edge = [a, b]`: the two ranks of stages a
+    and b whose other coordinates agree, the sender first. All of a communicator's calls
+    are on one stream.
 
-    - (C1) the body holds only actions: `dist.run`, `dist.gradient_norm`, `dist.update`
-    - (C2) no other program of the module has the name
+    - (C1) it has either `axes`, at least one, all different, or an `edge` of two different stages
+
+    Example:
+    ```mlir
+    dist.communicator @tp axes ["tp"]
+    dist.communicator @"forward 0 to 1" edge [0, 1]
+    ```
+  }];
+  let arguments = (ins SymbolNameAttr:$sym_name, OptionalAttr<StrArrayAttr>:$axes,
+                       OptionalAttr<DenseI64ArrayAttr>:$edge);
+  let assemblyFormat = "$sym_name (`axes` $axes^)? (`edge` $edge^)? attr-dict";
+  let hasVerifier = 1;
+}
+
+def ProgramOp : Dist_Op<"program", [NoTerminator, NoRegionArguments]> {
+  let summary = "List the entries of one call of the executable";
+  let description = [{
+    The entries in launch order, for the ranks of one stage. The name is not a symbol:
+    nothing in the module refers to a program, and its graph may bear the same name.
+
+    - (C1) the body holds only entries
+    - (C2) no other program of the module has the name and the stage
 
     Example:
     ```mlir
     dist.program "step" {
-      dist.run @step micro_batch = 0
-      dist.gradient_norm @gradient_norm
-      dist.update @adamw
+      %0 = dist.run @step micro_batch = 0
+      %1 = dist.gradient_norm @gradient_norm
+      %2 = dist.update @adamw
     }
     ```
   }];
-  let arguments = (ins StrAttr:$name);
+  let arguments = (ins StrAttr:$name, Dist_Stage:$stage);
   let regions = (region SizedRegion<1>:$body);
   let assemblyFormat = "$name attr-dict-with-keyword custom<Body>($body)";
   let hasVerifier = 1;
 }
 
-def RunOp : Dist_UserOp<"run", [HasParent<"ProgramOp">]> {
-  let summary = "Run a graph on the inputs of one micro-batch";
+def RunOp : Dist_Entry<"run", (ins FlatSymbolRefAttr:$graph, Dist_Size:$micro_batch,
+                               DefaultValuedAttr<Dist_InstanceArray, "{}">:$reads,
+                               DefaultValuedAttr<Dist_InstanceArray, "{}">:$writes,
+                               OptionalAttr<Dist_AddressArray>:$frames)> {
+  let summary = "Run a graph on one micro-batch";
   let description = [{
+    Reads and writes frame instances; `frames` says, once memory is planned, where those
+    that it reads and then those that it writes lie. A graph of the image encoder runs on a
+    group of micro-batches, whose number `micro_batch` is.
+
     - (C1) `graph` names a `func.func` or a `dist.graph`
     - (C2) `micro_batch >= 0`
+    - (C3) `frames`, if present, are as many as `reads` and `writes`, and as the frames of the `dist.graph`
 
     Example:
     ```mlir
-    dist.run @step micro_batch = 0
+    %0 = dist.run @forward micro_batch = 3 writes [#dist.instance<"kept", 3, 0>] at (@activations[64])
     ```
   }];
-  let arguments = (ins FlatSymbolRefAttr:$graph, Dist_Size:$micro_batch);
-  let assemblyFormat = "$graph `micro_batch` `=` $micro_batch attr-dict";
+  let assemblyFormat = [{
+    $graph `micro_batch` `=` $micro_batch (`reads` $reads^)? (`writes` $writes^)?
+    (`at` `(` custom<Buffers>($frames)^ `)`)? (`after` `(` $after^ `)`)? attr-dict
+  }];
 }
 
-// An action that calls one block over all trainable elements.
-class Dist_BlockAction<string mnemonic> : Dist_UserOp<mnemonic, [HasParent<"ProgramOp">]> {
-  let arguments = (ins FlatSymbolRefAttr:$block, OptionalAttr<Dist_AddressArray>:$buffers);
-  let assemblyFormat = "$block (`(` custom<Buffers>($buffers)^ `)`)? attr-dict";
+// One end of a transfer between two stages.
+class Dist_Transfer<string mnemonic>
+    : Dist_Entry<mnemonic, (ins FlatSymbolRefAttr:$communicator, Dist_InstanceAttr:$instance,
+                            TypeAttr:$type, Dist_Size:$elements, DenseI64ArrayAttr:$tag,
+                            OptionalAttr<Dist_AddressAttr>:$address)> {
+  let assemblyFormat = [{
+    $communicator $instance `:` $elements `x` $type `tag` $tag (`at` custom<Address>($address)^)?
+    (`after` `(` $after^ `)`)? attr-dict
+  }];
 }
 
-def GradientNormOp : Dist_BlockAction<"gradient_norm"> {
-  let summary = "Sum the squares of all gradients";
+def SendOp : Dist_Transfer<"send"> {
+  let summary = "Send a frame instance to another stage";
   let description = [{
-    Calls `block` with all gradients; its result is one number. `buffers` are given
-    once memory is planned: gradients, result, scratch.
+    It is done when the receiver has the data. `tag` says which tensor it is: stage and
+    micro-batch that made it, and its number among what goes that way.
+
+    - (C1) `communicator` names a `dist.communicator` with an edge
+    - (C2) `tag` has three numbers
+
+    Example:
+    ```mlir
+    %1 = dist.send @"forward 0 to 1" #dist.instance<"h", 0, 0> : 256 x f32 tag [0, 0, 0] after(%0) {stream = 1 : i64}
+    ```
+  }];
+}
+
+def ReceiveOp : Dist_Transfer<"receive"> {
+  let summary = "Receive a frame instance from another stage";
+  let description = [{
+    - (C1) `communicator` names a `dist.communicator` with an edge
+    - (C2) `tag` has three numbers
+
+    Example:
+    ```mlir
+    %0 = dist.receive @"forward 0 to 1" #dist.instance<"x", 0, 0> : 256 x f32 tag [0, 0, 0] {stream = 2 : i64}
+    ```
+  }];
+}
+
+def CollectiveOp : Dist_Entry<"collective", (ins
+    Dist_CollectiveKind:$kind, FlatSymbolRefAttr:$communicator,
+    OptionalAttr<Dist_InstanceAttr>:$reads, OptionalAttr<Dist_InstanceAttr>:$writes,
+    OptionalAttr<Dist_AddressAttr>:$from, OptionalAttr<Dist_AddressAttr>:$to,
+    Dist_Size:$outer, Dist_Size:$elements, TypeAttr:$type, OptionalAttr<TypeAttr>:$to_type,
+    UnitAttr:$maximum, UnitAttr:$accumulate,
+    OptionalAttr<Dist_SymbolArray>:$gradients), "GraphOp"> {
+  let summary = "Communicate within a communicator";
+  let description = [{
+    Between [outer][elements] of each rank and [outer][members][elements]: `all_gather`
+    from the first to the second, `reduce_scatter` back, with a sum; `all_reduce` sums in
+    place of each; `broadcast` takes the first member's; `slice` takes a rank's own part and
+    does not communicate. Sums are in the order of the members, in `to_type` if given, else
+    in `type`; `maximum` instead of the sum if asked for; `accumulate` adds the result to
+    what is at `to`. `gradients` names the parameters whose gradients it reduces. Between
+    graphs it reads and writes frame instances.
+
+    - (C1) `communicator` names a `dist.communicator` with axes
+    - (C2) `outer` and `elements` are at least 1
+    - (C3) `from` and `to` lie within their arenas
+
+    Example:
+    ```mlir
+    %0 = dist.collective all_reduce @tp from @workspace[0] to @workspace[0] : 1 x 256 x f32
+    ```
+  }];
+  let assemblyFormat = [{
+    $kind $communicator (`reads` $reads^)? (`writes` $writes^)?
+    (`from` custom<Address>($from)^)? (`to` custom<Address>($to)^)?
+    `:` $outer `x` $elements `x` $type (`to_type` $to_type^)?
+    (`gradients` $gradients^)? (`after` `(` $after^ `)`)? attr-dict
+  }];
+}
+
+def ZeroOp : Dist_Entry<"zero", (ins OptionalAttr<Dist_InstanceAttr>:$writes, Dist_Size:$bytes,
+                                 OptionalAttr<Dist_AddressAttr>:$address)> {
+  let summary = "Fill memory with zeros";
+  let description = [{
+    Of a frame instance, whose address is known once frames are placed, or of an arena.
+
+    - (C1) it has `writes` or an `address`
+    - (C2) `address`, if present, has room for `bytes` in its arena
+
+    Example:
+    ```mlir
+    %0 = dist.zero writes #dist.instance<"states_gradient", 0, 0> bytes = 4096
+    %1 = dist.zero bytes = 8192 at @gradients[0]
+    ```
+  }];
+  let assemblyFormat = [{
+    (`writes` $writes^)? `bytes` `=` $bytes (`at` custom<Address>($address)^)?
+    (`after` `(` $after^ `)`)? attr-dict
+  }];
+}
+
+def GradientNormOp : Dist_Entry<"gradient_norm", (ins FlatSymbolRefAttr:$block,
+                                                  OptionalAttr<Dist_AddressArray>:$buffers,
+                                                  DefaultValuedAttr<StrArrayAttr, "{}">:$once)> {
+  let summary = "Sum the squares of gradients";
+  let description = [{
+    Calls `block` with gradients that lie one after another; its result is one number.
+    Only ranks with coordinate 0 on the axes `once` count it: on the others lies the same.
+    `buffers` are gradients, result, scratch; of them the first is given before memory is
+    planned, if there is more than one call.
 
     - (C1) `block` names a function; a `func.func` is a block of type `(tensor<NxT>) -> tensor<1xU>`
-    - (C2) `buffers`, if present, are 3, each within an arena
+    - (C2) `buffers`, if present, are 1 or 3, each within an arena
 
     Example:
     ```mlir
-    dist.gradient_norm @gradient_norm(@gradients[0], @workspace[0], @workspace[64])
+    %0 = dist.gradient_norm @gradient_norm(@gradients[0], @workspace[0], @workspace[64])
     ```
+  }];
+  let assemblyFormat = [{
+    $block (`(` custom<Buffers>($buffers)^ `)`)? (`once` $once^)? (`after` `(` $after^ `)`)? attr-dict
   }];
 }
 
-def UpdateOp : Dist_BlockAction<"update"> {
+def StatisticsOp : Dist_Entry<"statistics", (ins OptionalAttr<Dist_AddressAttr>:$address)> {
+  let summary = "Write down a rank's part of the loss and of the gradient norm";
+  let description = [{
+    Two f64 at `address`: the sum of the losses of the runs before, and of the results of
+    the gradient norms before. An all-reduce over the whole grid makes them the step's.
+
+    - (C1) `address`, if present, has room for two f64 in its arena
+
+    Example:
+    ```mlir
+    %0 = dist.statistics at @inputs[512]
+    ```
+  }];
+  let assemblyFormat = "(`at` custom<Address>($address)^)? (`after` `(` $after^ `)`)? attr-dict";
+}
+
+def UpdateOp : Dist_Entry<"update", (ins FlatSymbolRefAttr:$block,
+                                     OptionalAttr<Dist_AddressArray>:$buffers)> {
   let summary = "Update all trainable parameters";
   let description = [{
     Calls `block` with masters, first moments, second moments, gradients and the 8
@@ -138,8 +330,11 @@ def UpdateOp : Dist_BlockAction<"update"> {
 
     Example:
     ```mlir
-    dist.update @adamw(@masters[0], @moment1[0], @moment2[0], @gradients[0], @inputs[0], @workspace[0])
+    %0 = dist.update @adamw(@masters[0], @moment1[0], @moment2[0], @gradients[0], @inputs[0], @workspace[0])
     ```
+  }];
+  let assemblyFormat = [{
+    $block (`(` custom<Buffers>($buffers)^ `)`)? (`after` `(` $after^ `)`)? attr-dict
   }];
 }
 
@@ -150,7 +345,7 @@ def UpdateOp : Dist_BlockAction<"update"> {
 def ArenaOp : Dist_Op<"arena", [Symbol]> {
   let summary = "Declare an arena";
   let description = [{
-    One allocation, made at start, 64-byte aligned, never moved.
+    One allocation of each rank of a stage, made at start, 64-byte aligned, never moved.
 
     - (C1) `bytes >= 0`
 
@@ -159,7 +354,7 @@ def ArenaOp : Dist_Op<"arena", [Symbol]> {
     dist.arena @workspace bytes = 1048576
     ```
   }];
-  let arguments = (ins SymbolNameAttr:$sym_name, Dist_Size:$bytes);
+  let arguments = (ins SymbolNameAttr:$sym_name, Dist_Size:$bytes, Dist_Stage:$stage);
   let assemblyFormat = "$sym_name `bytes` `=` $bytes attr-dict";
 }
 
@@ -168,12 +363,19 @@ def StorageOp : Dist_UserOp<"storage"> {
   let description = [{
     Master and moments have the elements of the parameter in the master type (f32,
     or f64 under f64), the gradient in the accumulation type (the same, unless bf16
-    was asked for). They exist exactly if the parameter is trainable.
+    was asked for). They exist exactly if the parameter is trainable. One for each stage
+    that has the parameter; the arenas say which.
+
+    With `shard = [begin, elements]` the state is sharded over the axis dp: it lies in a
+    flat unit of so many elements, in which the parameter is from element `begin` on, and
+    each rank has an equal part of the unit; addresses are those of the part. With
+    `shard_storage` so are the weights. `gradient_sum` is where a rank sums the gradient of
+    all micro-batches before it is sharded.
 
     - (C1) `parameter` names a `llama.parameter`
     - (C2) `master`, `gradient`, `moment1`, `moment2` are present if and only if it is not frozen
     - (C3) each address lies within its arena, with room for the parameter in the
-      type of what lies there
+      type of what lies there, unless it is that of a shard
 
     Example:
     ```mlir
@@ -182,7 +384,9 @@ def StorageOp : Dist_UserOp<"storage"> {
   }];
   let arguments = (ins FlatSymbolRefAttr:$parameter, Dist_AddressAttr:$address,
                        OptionalAttr<Dist_AddressAttr>:$master, OptionalAttr<Dist_AddressAttr>:$gradient,
-                       OptionalAttr<Dist_AddressAttr>:$moment1, OptionalAttr<Dist_AddressAttr>:$moment2);
+                       OptionalAttr<Dist_AddressAttr>:$moment1, OptionalAttr<Dist_AddressAttr>:$moment2,
+                       OptionalAttr<Dist_AddressAttr>:$gradient_sum,
+                       OptionalAttr<DenseI64ArrayAttr>:$shard, UnitAttr:$shard_storage);
   let assemblyFormat = [{
     $parameter `at` custom<Address>($address)
     (`master` custom<Address>($master)^ `gradient` custom<Address>($gradient)
@@ -193,12 +397,12 @@ def StorageOp : Dist_UserOp<"storage"> {
 def GraphOp : Dist_Op<"graph", [Symbol, NoTerminator, NoRegionArguments]> {
   let summary = "Call blocks on fixed addresses";
   let description = [{
-    What a graph function becomes when memory is planned: the calls in order, the
-    places of the named inputs (filled before the calls) and outputs (to be read
-    after the last call, before the next run).
+    What a graph function becomes when memory is planned: the frames that a run gives it,
+    the calls and collectives in order, the places of the named inputs (filled before the
+    calls) and outputs (to be read after the last call, before the next run).
 
-    - (C1) the body holds only `dist.input`, `dist.call` and `dist.output`
-    - (C2) no two inputs have one name, nor two outputs
+    - (C1) the body holds only `dist.frame`, `dist.input`, `dist.call`, `dist.collective` and `dist.output`
+    - (C2) no two frames have one name, nor two inputs, nor two outputs
 
     Example:
     ```mlir
@@ -215,14 +419,33 @@ def GraphOp : Dist_Op<"graph", [Symbol, NoTerminator, NoRegionArguments]> {
   let hasVerifier = 1;
 }
 
+def FrameOp : Dist_Op<"frame", [HasParent<"GraphOp">]> {
+  let summary = "Declare a frame of a graph";
+  let description = [{
+    Addresses `@name[N]` in the graph mean byte N of the instance that a run gives.
+
+    - (C1) `bytes >= 0`
+
+    Example:
+    ```mlir
+    dist.frame "kept" bytes = 4096
+    ```
+  }];
+  let arguments = (ins StrAttr:$name, Dist_Size:$bytes);
+  let assemblyFormat = "$name `bytes` `=` $bytes attr-dict";
+}
+
 class Dist_NamedBufferOp<string mnemonic> : Dist_UserOp<mnemonic, [HasParent<"GraphOp">]> {
-  let arguments = (ins StrAttr:$name, Dist_AddressAttr:$address, TypeAttrOf<AnyRankedTensor>:$type);
   let assemblyFormat = "$name `at` custom<Address>($address) attr-dict `:` $type";
 }
 
 def InputOp : Dist_NamedBufferOp<"input"> {
   let summary = "Say where an input of the graph lies";
   let description = [{
+    `split` says, for each dimension, over which axes the whole input is split. `images =
+    [group, axes...]`: the first dimension counts the images of a group of micro-batches,
+    split over the axes and padded with images that are not there.
+
     - (C1) the type has a static shape and element type f32, bf16, f64 or i64
     - (C2) the value lies within its arena
 
@@ -231,11 +454,16 @@ def InputOp : Dist_NamedBufferOp<"input"> {
     dist.input "labels" at @inputs[256] : tensor<2x16xi64>
     ```
   }];
+  let arguments = (ins StrAttr:$name, Dist_AddressAttr:$address, TypeAttrOf<AnyRankedTensor>:$type,
+                       OptionalAttr<ArrayAttr>:$split, OptionalAttr<ArrayAttr>:$images);
 }
 
 def OutputOp : Dist_NamedBufferOp<"output"> {
   let summary = "Say where an output of the graph lies";
   let description = [{
+    `split` as in dist.input; `partial` names the axes over which the whole output is the
+    sum of the ranks' values.
+
     - (C1) the type has a static shape and element type f32, bf16, f64 or i64
     - (C2) the value lies within its arena
 
@@ -244,6 +472,8 @@ def OutputOp : Dist_NamedBufferOp<"output"> {
     dist.output "loss" at @workspace[0] : tensor<1xf32>
     ```
   }];
+  let arguments = (ins StrAttr:$name, Dist_AddressAttr:$address, TypeAttrOf<AnyRankedTensor>:$type,
+                       OptionalAttr<ArrayAttr>:$split, OptionalAttr<ArrayAttr>:$partial);
 }
 
 def CallOp : Dist_UserOp<"call", [HasParent<"GraphOp">]> {

@@ -32,6 +32,17 @@ struct CompileOptions {
   std::string target = "host";
   std::string cpu = "native"; ///< this machine's, or LLVM's name of one
   std::string lower = "fast";
+  // How the work is spread over ranks.
+  std::string grid = "tp=1,cp=1,pp=1,dp=1"; ///< ranks on each axis
+  std::string fsdp = "none";                ///< what is sharded over dp
+  std::string encoder = "replicated";       ///< where the image encoder runs
+  std::string encoderShard = "images";      ///< what of its work is split
+  std::string encoderAxes;                  ///< axes that split it: "tp,cp,pp"
+  int64_t encoderGroup = 1;                 ///< micro-batches that it takes at once
+  std::string schedule = "1f1b";
+  int64_t virtualStages = 1; ///< chunks of a pipeline stage
+  int64_t consecutive = 0;   ///< micro-batches that pass a chunk before the next; 0: pp
+  std::string machine = "cpu"; ///< what it is planned for: a preset or FILE.json
 };
 
 /// Module attribute: the options that made a form, `{batch = 1 : i64, ...}`.

@@ -313,39 +313,37 @@ def BlocksToLLVMPass : Pass<"llama-blocks-to-llvm", "mlir::ModuleOp"> {
 //===----------------------------------------------------------------------===//
 
 def PlanArenasPass : Pass<"llama-plan-arenas", "mlir::ModuleOp"> {
-  let summary = "Fix every address of a program";
+  let summary = "Fix every address within the graphs";
   let description = [{
-    Needs programs (`dist.program`) and lowered blocks, whose code says how much
-    scratch memory it takes (`llama.scratch`). Replaces each graph function by a
-    `dist.graph` of calls on addresses and declares the arenas:
+    Needs programs (`dist.program`) whose parameters and frames have their addresses, and
+    lowered blocks, whose code says how much scratch memory it takes (`llama.scratch`).
+    Replaces each graph function by a `dist.graph` of calls and collectives on addresses
+    and declares, for every stage, the arenas
 
     | arena | holds |
     |---|---|
-    | `parameters` | trained parameters in order, each padded to 16 elements, all to 1024; then the frozen ones, each on 64 bytes |
-    | `masters`, `gradients`, `moment1`, `moment2` | state of the trained parameters, element by element as above; `masters` only where the storage type is not the master type |
     | `inputs` | named inputs of all graphs, hyperparameters |
-    | `residuals` | what forward makes and backward reads |
-    | `workspace` | all else, by lifetime, scratch memory of the blocks too; outputs stay to the end of the graph |
+    | `workspace` | what lives within a graph, by lifetime, scratch memory of the blocks too; outputs stay to the end of the graph |
 
     Before:
     ```mlir
     llama.parameter @w : tensor<8xf32> {frozen, initializer = #llama.initializer<ones>}
+    dist.arena @parameters bytes = 64
+    dist.storage @w at @parameters[0]
     func.func private @scale(%x: tensor<8xf32>, %w: tensor<8xf32>) -> tensor<8xf32> attributes {llama.block, llama.scratch = 128 : i64}
     func.func @forward(%x: tensor<8xf32> {llama.input = "x"}) -> (tensor<8xf32> {llama.output = "y"}) {
       %y = llama.apply @scale(%x) parameters [@w] : (tensor<8xf32>) -> tensor<8xf32>
       return %y : tensor<8xf32>
     }
     dist.program "forward" {
-      dist.run @forward micro_batch = 0
+      %0 = dist.run @forward micro_batch = 0
     }
     ```
     After:
     ```mlir
     dist.arena @parameters bytes = 64
     dist.arena @inputs bytes = 64
-    dist.arena @residuals bytes = 0
     dist.arena @workspace bytes = 192
-    dist.storage @w at @parameters[0]
     dist.graph @forward {
       dist.input "x" at @inputs[0] : tensor<8xf32>
       dist.call @scale(@inputs[0], @parameters[0], @workspace[128], @workspace[0])

@@ -7,6 +7,7 @@
 #ifndef LLAMAC_PARALLELIZE_PASSES_H
 #define LLAMAC_PARALLELIZE_PASSES_H
 
+#include "mlir/Dialect/Shard/IR/ShardDialect.h"
 #include "mlir/Pass/Pass.h"
 
 namespace mlir::llamac {

@@ -49,7 +49,6 @@ StepResult llrt::runStep(Ranks &ranks, const ModelInputs &inputs,
   int64_t tokens = inputs.validTokens;
   double lossGradient = tokens ? 1.0 / double(tokens) : 0;
   ranks.each([&](Rank &rank) {
-    rank.zeroGradients();
     Events events;
     events.prepare = [&](const Graph &graph, int64_t microBatch) {
       setInputs(rank, graph, inputs, microBatch, lossGradient);

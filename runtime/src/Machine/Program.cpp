@@ -385,11 +385,6 @@ private:
       Reader images(r.at("images"), r.place("images"));
       input.images = {axes(images.at("axes"), images.place("axes")),
                       images.integer("group", 1)};
-      if (program.microBatches % input.images->group)
-        wrong(images.place("group"),
-              "a divisor of " + std::to_string(program.microBatches) +
-                  " micro-batches",
-              std::to_string(input.images->group));
     }
     stage->inputs.push_back(std::move(input));
   }
@@ -656,7 +651,8 @@ private:
     int64_t least = program.microBatches; // groups, for an encoder's graph
     for (size_t input : graph.inputs)
       if (const auto &images = stage->inputs[input].images)
-        least = std::min(least, program.microBatches / images->group);
+        least = std::min(least, (program.microBatches + images->group - 1) /
+                                    images->group);
     if (to.microBatch >= least)
       wrong(r.place("micro_batch"), "less than " + std::to_string(least),
             std::to_string(to.microBatch));

@@ -405,23 +405,3 @@ Sums Rank::sums(const std::string &name) const {
   const double *values = this->at<double>(at);
   return {values[0], values[1]};
 }
-
-void Rank::zeroGradients() {
-  // Split over the threads: these are the bytes of all trainable parameters.
-  constexpr int64_t Chunk = int64_t(1) << 20;
-  std::set<std::pair<int64_t, int64_t>> zeroed; // shards are shared
-  for (const Parameter &p : stage().parameters) {
-    if (!p.trainable ||
-        !zeroed.emplace(p.gradient->arena, p.gradient->offset).second)
-      continue;
-    int64_t bytes = p.stateElements(compiled.grid) * typeSize(p.gradientType);
-    void *args[] = {at<void>(*p.gradient), &bytes};
-    llrt_parallel_for(
-        [](void **args, int64_t lo, int64_t hi) {
-          int64_t end = std::min(hi * Chunk, *static_cast<int64_t *>(args[1]));
-          std::memset(static_cast<char *>(args[0]) + lo * Chunk, 0,
-                      end - lo * Chunk);
-        },
-        args, (bytes + Chunk - 1) / Chunk, 4);
-  }
-}

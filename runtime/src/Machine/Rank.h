@@ -87,8 +87,6 @@ public:
   // What the statistics of program `name` came to, after `run`.
   Sums sums(const std::string &name) const;
 
-  // Sets the gradients of all parameters to zero.
-  void zeroGradients();
 
   // Null: no trace. It must outlive the runs.
   void setTrace(Trace *value) { trace = value; }

@@ -4,7 +4,7 @@
 
 // program_c1
 dist.program "step" {
-  // expected-error@+1 {{'llama.parameter' op is not an action of a program}}
+  // expected-error@+1 {{'llama.parameter' op is not an entry of a program}}
   llama.parameter @w : tensor<8xf32> {initializer = #llama.initializer<ones>}
 }
 
@@ -21,7 +21,7 @@ dist.program "step" {}
 // run_c1
 dist.program "step" {
   // expected-error@+1 {{expects 'step' to name a graph}}
-  dist.run @step micro_batch = 0
+  %0 = dist.run @step micro_batch = 0
 }
 
 // -----
@@ -30,7 +30,141 @@ dist.program "step" {
 dist.graph @step {}
 dist.program "step" {
   // expected-error@+1 {{attribute 'micro_batch' failed to satisfy constraint: 64-bit signless integer attribute whose value is non-negative}}
-  dist.run @step micro_batch = -1
+  %0 = dist.run @step micro_batch = -1
+}
+
+// -----
+
+// run_c3
+dist.graph @step {
+  dist.frame "kept" bytes = 64
+}
+dist.arena @activations bytes = 64
+dist.program "step" {
+  // expected-error@+1 {{expects an address for each of 0 frame instances and 1 frames of 'step', but got 1}}
+  %0 = dist.run @step micro_batch = 0 at (@activations[0])
+}
+
+// -----
+
+// communicator_c1
+// expected-error@+1 {{expects axes, at least one and all different, or an edge of two different stages}}
+dist.communicator @twice axes ["tp", "tp"]
+
+// -----
+
+// communicator_c1
+// expected-error@+1 {{expects axes, at least one and all different, or an edge of two different stages}}
+dist.communicator @self edge [1, 1]
+
+// -----
+
+// send_c1
+dist.communicator @tp axes ["tp"]
+dist.program "step" {
+  // expected-error@+1 {{expects 'tp' to name a dist.communicator with an edge}}
+  %0 = dist.send @tp <"h", 0, 0> : 8 x f32 tag [0, 0, 0]
+}
+
+// -----
+
+// send_c2
+dist.communicator @forward edge [0, 1]
+dist.program "step" {
+  // expected-error@+1 {{expects a tag of three numbers, but got 2}}
+  %0 = dist.send @forward <"h", 0, 0> : 8 x f32 tag [0, 0]
+}
+
+// -----
+
+// receive_c1
+dist.program "step" {
+  // expected-error@+1 {{expects 'forward' to name a dist.communicator with an edge}}
+  %0 = dist.receive @forward <"h", 0, 0> : 8 x f32 tag [0, 0, 0]
+}
+
+// -----
+
+// receive_c2
+dist.communicator @forward edge [0, 1]
+dist.program "step" {
+  // expected-error@+1 {{expects a tag of three numbers, but got 0}}
+  %0 = dist.receive @forward <"h", 0, 0> : 8 x f32 tag []
+}
+
+// -----
+
+// collective_c1
+dist.communicator @forward edge [0, 1]
+dist.program "step" {
+  // expected-error@+1 {{expects 'forward' to name a dist.communicator with axes}}
+  %0 = dist.collective all_reduce @forward : 1 x 8 x f32
+}
+
+// -----
+
+// collective_c2
+dist.communicator @tp axes ["tp"]
+dist.program "step" {
+  // expected-error@+1 {{expects at least one element, but got 0 x 8}}
+  %0 = dist.collective all_reduce @tp : 0 x 8 x f32
+}
+
+// -----
+
+// collective_c3
+dist.communicator @tp axes ["tp"]
+// expected-note@+1 {{the arena is here}}
+dist.arena @gradients bytes = 64
+dist.program "step" {
+  // expected-error@+1 {{expects 128 bytes at @gradients[0], but the arena ends at 64}}
+  %0 = dist.collective all_reduce @tp from @gradients[0] to @gradients[0] : 1 x 32 x f32
+}
+
+// -----
+
+// zero_c1
+dist.program "step" {
+  // expected-error@+1 {{expects a frame instance or an address}}
+  %0 = dist.zero bytes = 64
+}
+
+// -----
+
+// zero_c2
+// expected-note@+1 {{the arena is here}}
+dist.arena @gradients bytes = 64
+dist.program "step" {
+  // expected-error@+1 {{expects 128 bytes at @gradients[0], but the arena ends at 64}}
+  %0 = dist.zero bytes = 128 at @gradients[0]
+}
+
+// -----
+
+// statistics_c1
+// expected-note@+1 {{the arena is here}}
+dist.arena @statistics bytes = 8
+dist.program "step" {
+  // expected-error@+1 {{expects 16 bytes at @statistics[0], but the arena ends at 8}}
+  %0 = dist.statistics at @statistics[0]
+}
+
+// -----
+
+// frame_c1
+dist.graph @step {
+  // expected-error@+1 {{attribute 'bytes' failed to satisfy constraint: 64-bit signless integer attribute whose value is non-negative}}
+  dist.frame "kept" bytes = -1
+}
+
+// -----
+
+// An address in a frame
+func.func private @layer(%x: tensor<8xf32>) -> tensor<8xf32> attributes {llama.block}
+dist.graph @step {
+  dist.frame "kept" bytes = 64
+  // expected-error@+1 {{expects 0 bytes at @kept[128], but the frame ends at 64}}
+  dist.call @layer(@kept[0], @kept[0], @kept[128])
 }
 
 // -----
@@ -39,7 +173,7 @@ dist.program "step" {
 func.func private @norm(%g: tensor<16xf32>) -> tensor<1xf32>
 dist.program "step" {
   // expected-error@+1 {{expects 'norm' to name a block}}
-  dist.gradient_norm @norm
+  %0 = dist.gradient_norm @norm
 }
 
 // -----
@@ -48,7 +182,7 @@ dist.program "step" {
 func.func private @norm(%g: tensor<16xf32>) -> tensor<2xf32> attributes {llama.block}
 dist.program "step" {
   // expected-error@+1 {{expects a block of type (tensor<NxT>) -> tensor<1xU>, but got '(tensor<16xf32>) -> tensor<2xf32>'}}
-  dist.gradient_norm @norm
+  %0 = dist.gradient_norm @norm
 }
 
 // -----
@@ -57,8 +191,8 @@ dist.program "step" {
 func.func private @norm(%g: tensor<16xf32>) -> tensor<1xf32> attributes {llama.block}
 dist.arena @gradients bytes = 64
 dist.program "step" {
-  // expected-error@+1 {{expects 3 buffers, but got 1}}
-  dist.gradient_norm @norm(@gradients[0])
+  // expected-error@+1 {{expects 1 or 3 buffers, but got 2}}
+  %0 = dist.gradient_norm @norm(@gradients[0], @gradients[0])
 }
 
 // -----
@@ -67,7 +201,7 @@ dist.program "step" {
 func.func private @adamw(%p: tensor<16xf32>) -> tensor<16xf32> attributes {llama.block}
 dist.program "step" {
   // expected-error@+1 {{expects a block that maps masters, two moments, gradients and 8 hyperparameters to new masters and moments, but got '(tensor<16xf32>) -> tensor<16xf32>'}}
-  dist.update @adamw
+  %0 = dist.update @adamw
 }
 
 // -----
@@ -77,7 +211,7 @@ llvm.func @adamw(!llvm.ptr)
 dist.arena @masters bytes = 64
 dist.program "step" {
   // expected-error@+1 {{expects 6 or 7 buffers, but got 2}}
-  dist.update @adamw(@masters[0], @masters[0])
+  %0 = dist.update @adamw(@masters[0], @masters[0])
 }
 
 // -----

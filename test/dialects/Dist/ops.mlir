@@ -46,26 +46,64 @@ dist.graph @step {
 // CHECK: dist.graph @empty attributes {note = #dist.address<@workspace, 64>} {
 dist.graph @empty attributes {note = #dist.address<@workspace, 64>} {}
 
-// Before memory is planned: graphs are functions, actions name no buffers.
+// A graph on frames: collectives within it, what a run gives it.
+// CHECK:      dist.communicator @tp axes ["tp"]
+// CHECK-NEXT: dist.communicator @"forward 0 to 1" edge [0, 1]
+dist.communicator @tp axes ["tp"]
+dist.communicator @"forward 0 to 1" edge [0, 1]
+// CHECK-LABEL: dist.graph @layer {
+// CHECK-NEXT:    dist.frame "kept" bytes = 64
+// CHECK-NEXT:    dist.input "ids" at @workspace[0] {images = [2, "tp"], split = {{\[\[}}], ["cp"]]} : tensor<2x4xi64>
+// CHECK-NEXT:    %{{.*}} = dist.collective all_gather @tp from @kept[0] to @workspace[64] : 2 x 4 x f32
+// CHECK-NEXT:    %{{.*}} = dist.collective all_reduce @tp from @kept[0] to @kept[0] : 1 x 8 x bf16 to_type f32 {maximum}
+// CHECK-NEXT:    dist.output "loss" at @kept[32] {partial = ["cp"]} : tensor<1xf32>
+dist.graph @layer {
+  dist.frame "kept" bytes = 64
+  dist.input "ids" at @workspace[0] {images = [2, "tp"], split = [[], ["cp"]]} : tensor<2x4xi64>
+  %0 = dist.collective all_gather @tp from @kept[0] to @workspace[64] : 2 x 4 x f32
+  %1 = dist.collective all_reduce @tp from @kept[0] to @kept[0] : 1 x 8 x bf16 to_type f32 {maximum}
+  dist.output "loss" at @kept[32] {partial = ["cp"]} : tensor<1xf32>
+}
+
+// Before memory is planned: graphs are functions, entries name no buffers.
 // CHECK-LABEL: dist.program "forward" {
-// CHECK-NEXT:    dist.run @forward micro_batch = 0
-// CHECK-NEXT:    dist.gradient_norm @gradient_norm{{$}}
-// CHECK-NEXT:    dist.update @adamw{{$}}
+// CHECK-NEXT:    %{{.*}} = dist.run @forward micro_batch = 0
+// CHECK-NEXT:    %{{.*}} = dist.gradient_norm @gradient_norm{{$}}
+// CHECK-NEXT:    %{{.*}} = dist.statistics
+// CHECK-NEXT:    %{{.*}} = dist.update @adamw{{$}}
 dist.program "forward" {
-  dist.run @forward micro_batch = 0
-  dist.gradient_norm @gradient_norm
-  dist.update @adamw
+  %0 = dist.run @forward micro_batch = 0
+  %1 = dist.gradient_norm @gradient_norm
+  %2 = dist.statistics
+  %3 = dist.update @adamw
 }
 
 // After: graphs are dist.graph. A program may bear the name of its graph.
 // CHECK-LABEL: dist.program "step" {
-// CHECK-NEXT:    dist.run @step micro_batch = 0
-// CHECK-NEXT:    dist.run @step micro_batch = 1
-// CHECK-NEXT:    dist.gradient_norm @gradient_norm(@gradients[0], @workspace[0], @workspace[64])
-// CHECK-NEXT:    dist.update @adamw(@parameters[0], @workspace[0], @workspace[4096], @gradients[0], @workspace[0], @workspace[0])
+// CHECK-NEXT:    %{{.*}} = dist.zero bytes = 4096 at @gradients[0]
+// CHECK-NEXT:    %{{.*}} = dist.run @step micro_batch = 0
+// CHECK-NEXT:    %[[ACT:.*]] = dist.run @step micro_batch = 1
+// CHECK-NEXT:    %{{.*}} = dist.gradient_norm @gradient_norm(@gradients[0], @workspace[0], @workspace[64]) once ["tp"] after(%[[ACT]])
+// CHECK-NEXT:    %{{.*}} = dist.statistics at @workspace[64]
+// CHECK-NEXT:    %{{.*}} = dist.update @adamw(@parameters[0], @workspace[0], @workspace[4096], @gradients[0], @workspace[0], @workspace[0])
 dist.program "step" {
-  dist.run @step micro_batch = 0
-  dist.run @step micro_batch = 1
-  dist.gradient_norm @gradient_norm(@gradients[0], @workspace[0], @workspace[64])
-  dist.update @adamw(@parameters[0], @workspace[0], @workspace[4096], @gradients[0], @workspace[0], @workspace[0])
+  %0 = dist.zero bytes = 4096 at @gradients[0]
+  %1 = dist.run @step micro_batch = 0
+  %2 = dist.run @step micro_batch = 1
+  %3 = dist.gradient_norm @gradient_norm(@gradients[0], @workspace[0], @workspace[64]) once ["tp"] after(%2)
+  %4 = dist.statistics at @workspace[64]
+  %5 = dist.update @adamw(@parameters[0], @workspace[0], @workspace[4096], @gradients[0], @workspace[0], @workspace[0])
+}
+
+// Another stage has a program of the same name, and a frame goes to it.
+// CHECK-LABEL: dist.program "step" attributes {stage = 1 : i64} {
+// CHECK-NEXT:    %[[GOT:.*]] = dist.receive @"forward 0 to 1" <"kept", 3, 0> : 16 x f32 tag [0, 3, 0] at @workspace[0] {stream = 1 : i64}
+// CHECK-NEXT:    %[[ACT:.*]] = dist.run @layer micro_batch = 3 reads [#dist.instance<"kept", 3, 0>] at(@workspace[0]) after(%[[GOT]])
+// CHECK-NEXT:    %{{.*}} = dist.send @"forward 0 to 1" <"kept", 3, 32> : 8 x f32 tag [1, 3, 0] at @workspace[32] after(%[[ACT]]) {stream = 2 : i64}
+// CHECK-NEXT:    %{{.*}} = dist.zero writes <"kept", 4, 0> bytes = 64 at @workspace[64]
+dist.program "step" attributes {stage = 1 : i64} {
+  %0 = dist.receive @"forward 0 to 1" <"kept", 3, 0> : 16 x f32 tag [0, 3, 0] at @workspace[0] {stream = 1 : i64}
+  %1 = dist.run @layer micro_batch = 3 reads [#dist.instance<"kept", 3, 0>] at(@workspace[0]) after(%0)
+  %2 = dist.send @"forward 0 to 1" <"kept", 3, 32> : 8 x f32 tag [1, 3, 0] at @workspace[32] after(%1) {stream = 2 : i64}
+  %3 = dist.zero writes <"kept", 4, 0> bytes = 64 at @workspace[64]
 }

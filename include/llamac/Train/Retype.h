@@ -15,6 +15,12 @@ namespace mlir::llamac {
 /// The function `@model` of `module`, or null after an error.
 func::FuncOp findModel(ModuleOp module);
 
+/// Gives the arguments of `block` the types `arguments` and infers the rest. `update` may
+/// change the attributes of an op before its result types are inferred. Fails, with a
+/// message, if an op has types that cannot be inferred.
+LogicalResult retypeBlock(func::FuncOp block, ArrayRef<Type> arguments,
+                          llvm::function_ref<void(Operation *)> update);
+
 /// Gives the inputs of `@model` the types `inputs` and carries them, and the
 /// types of the parameters, through all applications and blocks by inference.
 /// `update` may change the attributes of an op of a block before its result

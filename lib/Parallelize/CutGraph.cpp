@@ -1,0 +1,663 @@
+//===- CutGraph.cpp - A graph to pieces of pipeline stages ----------------===//
+//
+// Part of llamac, under the Apache License v2.0 with LLVM Exceptions.
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+//
+//===----------------------------------------------------------------------===//
+#include "CutGraph.h"
+
+#include "llamac/Lower/ArenaPlan.h"
+#include "llamac/Train/Retype.h"
+
+#include "mlir/Dialect/Shard/IR/ShardOps.h"
+#include "mlir/IR/IRMapping.h"
+#include "llvm/ADT/MapVector.h"
+#include "llvm/ADT/SetVector.h"
+#include "llvm/ADT/StringSet.h"
+#include "llvm/Support/MathExtras.h"
+
+#include <map>
+#include <set>
+
+using namespace mlir;
+using namespace mlir::llama;
+using func::FuncOp;
+
+int64_t llamac::alignedBytes(Type type) {
+  auto tensor = cast<RankedTensorType>(type);
+  return llvm::alignTo(tensor.getNumElements() * tensor.getElementTypeBitWidth() / 8,
+                       kArenaAlignment);
+}
+
+namespace {
+using namespace llamac;
+
+constexpr StringRef kEncoderPart = "encoder", kKeyValuePart = "key_value";
+
+/// Inputs of the encoder, whose first two dimensions are samples and images.
+bool countsImages(StringRef input) {
+  return input == "pixels" || input == "aspect_ratio_ids" || input == "tiles";
+}
+
+enum class Work { Forward, Backward, BackwardWeight, Encode, States, StatesGradient, EncodeBackward };
+
+/// A piece by its work and its chunk or stage (0 for the encoder).
+using PieceKey = std::pair<Work, int>;
+
+/// A piece while it is written down.
+struct Draft {
+  FuncOp function;
+  IRMapping map;                           // values of the graph -> values here
+  SmallVector<DictionaryAttr> attributes;  // of the arguments
+  llvm::MapVector<Value, unsigned> crossing; // values of other pieces -> argument
+  SmallVector<Value> results;              // values of the graph
+  SmallVector<DictionaryAttr> resultAttributes;
+  llvm::SetVector<Attribute> reads, writes; // frames
+};
+
+/// What is known of an application.
+struct Application {
+  StringRef part; // empty: text
+  bool shared = false; // formed again by every piece that reads it
+  int chunk = 0;       // of the text; of a key/value side, that of its layer
+};
+
+class Cutter {
+public:
+  Cutter(FuncOp graph, StringRef prefix, const ChainCut &cut, const EncoderPlacement &encoder,
+         ArrayRef<StringRef> axisNames)
+      : graph(graph), module(graph->getParentOfType<ModuleOp>()), symbols(module), prefix(prefix),
+        cut(cut), encoder(encoder), axisNames(axisNames), builder(graph.getContext()) {}
+
+  FailureOr<GraphCut> run();
+
+private:
+  LogicalResult classify();
+  PieceKey keyOf(Operation *op);
+  LogicalResult place(Operation *op);
+  Value resolve(Draft &draft, Value value);
+  void clone(Draft &draft, Operation *op);
+  bool isStatesGradient(Operation *op);
+  LogicalResult findStates();
+  LogicalResult sumStatesGradients();
+  LogicalResult assignFrames();
+  LogicalResult retypeEncoder();
+  LogicalResult retype(FuncOp function, ArrayRef<Type> arguments);
+  void finish(Draft &draft);
+  Piece pieceOf(const PieceKey &key, int stage);
+  /// Whether a rank has only a part of a group's images.
+  bool splitsImages() const { return !encoder.tokens && encoder.ranks > 1; }
+  /// The type of `value` where it is made: that of a rank's share.
+  Type typeOf(Value value) { return drafts.at(producer[value]).map.lookup(value).getType(); }
+
+  int stageOf(const PieceKey &key) const {
+    switch (key.first) {
+    case Work::Forward:
+    case Work::Backward:
+    case Work::BackwardWeight: return cut.stageOfChunk[key.second];
+    case Work::States:
+    case Work::StatesGradient: return key.second;
+    case Work::Encode:
+    case Work::EncodeBackward: return 0;
+    }
+    return 0;
+  }
+  static bool isOfChunk(const PieceKey &key) { return key.first <= Work::BackwardWeight; }
+  std::string nameOf(const PieceKey &key, int stage) const;
+  Draft &draftOf(const PieceKey &key);
+  StringAttr frameAttr(const Twine &name) { return builder.getStringAttr(name); }
+
+  FuncOp graph;
+  ModuleOp module;
+  SymbolTable symbols;
+  StringRef prefix;
+  const ChainCut &cut;
+  const EncoderPlacement &encoder;
+  ArrayRef<StringRef> axisNames;
+  OpBuilder builder;
+
+  std::map<int64_t, Application> applications; // by number
+  std::map<PieceKey, Draft> drafts;
+  llvm::DenseMap<Value, PieceKey> producer;    // of a value that a piece makes
+  llvm::SetVector<Value> statesGradients;      // of the image states: parts, and their sums
+  SmallVector<Value> gradientParts;            // those that key/value sides make, in order
+  Operation *statesSum = nullptr;              // an application of their addition
+  Value states;                                // image states, if any piece reads them
+  GraphCut result;
+};
+} // namespace
+
+static int64_t applicationOf(Operation *op) {
+  auto number = op->getAttrOfType<IntegerAttr>(kApplicationAttr);
+  return number ? number.getInt() : -1;
+}
+
+static bool isForward(Operation *op) {
+  auto phase = op->getAttrOfType<StringAttr>(kPhaseAttr);
+  return phase && phase.getValue() == kForwardPhase;
+}
+
+//===----------------------------------------------------------------------===//
+// Which piece
+//===----------------------------------------------------------------------===//
+
+/// Parts of applications, and which of the text are formed where they are read: those
+/// that have no parameters and read only inputs of the graph (the rotary table).
+static std::map<int64_t, Application> findApplications(FuncOp graph, SymbolTable &symbols) {
+  std::map<int64_t, Application> applications;
+  std::map<int64_t, bool> readsInputsOnly;
+  for (Operation &op : graph.getBody().front().without_terminator()) {
+    int64_t number = applicationOf(&op);
+    Application &application = applications[number];
+    auto apply = dyn_cast<ApplyOp>(op);
+    if (apply)
+      if (auto block = symbols.lookup<FuncOp>(apply.getBlock()))
+        if (auto part = block->getAttrOfType<StringAttr>("llama.part"))
+          application.part = part.getValue();
+    if (!isForward(&op))
+      continue;
+    bool simple = apply && apply.getParameters().empty() &&
+                  llvm::all_of(op.getOperands(), [](Value v) { return isa<BlockArgument>(v); });
+    auto [entry, isNew] = readsInputsOnly.try_emplace(number, simple);
+    entry->second &= simple;
+  }
+  for (auto [number, simple] : readsInputsOnly)
+    applications[number].shared = simple && applications[number].part.empty();
+  return applications;
+}
+
+SmallVector<int64_t> llamac::findChain(FuncOp graph) {
+  SymbolTable symbols(graph->getParentOfType<ModuleOp>());
+  SmallVector<int64_t> chain;
+  for (auto &[number, application] : findApplications(graph, symbols))
+    if (application.part.empty() && !application.shared)
+      chain.push_back(number);
+  return chain;
+}
+
+LogicalResult Cutter::classify() {
+  applications = findApplications(graph, symbols);
+  size_t link = 0;
+  int chunk = 0;
+  for (auto &[number, application] : applications) {
+    if (number < 0)
+      return graph.emitOpError("expects every op to say its application (llama.application)");
+    if (!application.part.empty() || application.shared)
+      continue;
+    while (link >= cut.begin[chunk + 1])
+      ++chunk;
+    application.chunk = chunk;
+    ++link;
+  }
+  // A key/value side belongs to the layer that reads its results.
+  for (Operation &op : graph.getBody().front().without_terminator()) {
+    Application &application = applications[applicationOf(&op)];
+    if (application.part != kKeyValuePart || !isForward(&op))
+      continue;
+    for (Operation *user : op.getUsers())
+      if (Application &other = applications[applicationOf(user)]; other.part.empty())
+        application.chunk = other.chunk;
+  }
+  return success();
+}
+
+PieceKey Cutter::keyOf(Operation *op) {
+  const Application &application = applications[applicationOf(op)];
+  bool forward = isForward(op);
+  if (application.part == kEncoderPart)
+    return PieceKey(forward ? Work::Encode : Work::EncodeBackward, 0);
+  if (application.part == kKeyValuePart)
+    return PieceKey(forward ? Work::States : Work::StatesGradient,
+                    cut.stageOfChunk[application.chunk]);
+  if (forward)
+    return PieceKey(Work::Forward, application.chunk);
+  auto phase = op->getAttrOfType<StringAttr>(kPhaseAttr);
+  bool weight = phase && phase.getValue() == kBackwardWeightPhase;
+  return PieceKey(weight && cut.splitBackward ? Work::BackwardWeight : Work::Backward,
+                  application.chunk);
+}
+
+std::string Cutter::nameOf(const PieceKey &key, int stage) const {
+  static constexpr StringRef names[] = {"forward", "backward", "backward_weight", "encode",
+                                        "states",  "states_gradient", "encode_backward"};
+  std::string name;
+  if (cut.stages > 1)
+    name = "stage" + std::to_string(stage) + ".";
+  name += (prefix + ".").str();
+  name += key.first == Work::Backward && cut.splitBackward ? "backward_input"
+                                                           : names[int(key.first)].str();
+  if (isOfChunk(key) && int(cut.stageOfChunk.size()) > cut.stages)
+    name += ".chunk" + std::to_string(key.second / cut.stages);
+  return name;
+}
+
+//===----------------------------------------------------------------------===//
+// Writing pieces down
+//===----------------------------------------------------------------------===//
+
+Draft &Cutter::draftOf(const PieceKey &key) {
+  auto [entry, isNew] = drafts.try_emplace(key);
+  Draft &draft = entry->second;
+  if (isNew) {
+    OpBuilder::InsertionGuard guard(builder);
+    builder.setInsertionPoint(graph);
+    draft.function = FuncOp::create(builder, graph.getLoc(), nameOf(key, stageOf(key)),
+                                    builder.getFunctionType({}, {}));
+    draft.function.addEntryBlock();
+  }
+  return draft;
+}
+
+void Cutter::clone(Draft &draft, Operation *op) {
+  for (Value operand : op->getOperands())
+    if (!draft.map.contains(operand))
+      draft.map.map(operand, resolve(draft, operand));
+  OpBuilder b = OpBuilder::atBlockEnd(&draft.function.getBody().front());
+  Operation *copy = b.clone(*op, draft.map);
+  copy->removeAttr(kPhaseAttr);
+  copy->removeAttr(kApplicationAttr);
+}
+
+/// What stands for `value` of the graph in `draft`, which does not have it yet.
+Value Cutter::resolve(Draft &draft, Value value) {
+  Block &body = draft.function.getBody().front();
+  if (Operation *op = value.getDefiningOp(); op && applications[applicationOf(op)].shared) {
+    clone(draft, op);
+    return draft.map.lookup(value);
+  }
+  DictionaryAttr attributes = builder.getDictionaryAttr({});
+  if (auto argument = dyn_cast<BlockArgument>(value)) {
+    if (DictionaryAttr given = graph.getArgAttrDict(argument.getArgNumber()))
+      attributes = given;
+  } else {
+    draft.crossing[value] = body.getNumArguments();
+  }
+  draft.attributes.push_back(attributes);
+  return body.addArgument(value.getType(), value.getLoc());
+}
+
+/// Whether `op` adds, or reduces, gradients of the image states.
+bool Cutter::isStatesGradient(Operation *op) {
+  return !isForward(op) && op->getNumOperands() > 0 && op->getNumResults() == 1 &&
+         applications[applicationOf(op)].part == kEncoderPart &&
+         llvm::all_of(op->getOperands(), [&](Value v) { return statesGradients.contains(v); }) &&
+         (isa<shard::AllReduceOp>(op) ||
+          (isa<ApplyOp>(op) && cast<ApplyOp>(op).getBlock().starts_with("add.")));
+}
+
+LogicalResult Cutter::place(Operation *op) {
+  if (applications[applicationOf(op)].shared)
+    return success();
+  if (isStatesGradient(op)) {
+    statesGradients.insert(op->getResult(0));
+    if (auto reduce = dyn_cast<shard::AllReduceOp>(op)) {
+      for (int16_t axis : reduce.getGridAxes())
+        result.statePartial.push_back(axisNames[axis]);
+    } else {
+      statesSum = op;
+    }
+    return success();
+  }
+  PieceKey key = keyOf(op);
+  Draft &draft = draftOf(key);
+  clone(draft, op);
+  for (Value value : op->getResults()) {
+    producer[value] = key;
+    // A gradient of the image states: what a key/value side gives the encoder.
+    if (key.first != Work::StatesGradient)
+      continue;
+    bool leaves = llvm::any_of(value.getUsers(), [&](Operation *user) {
+      return applications[applicationOf(user)].part == kEncoderPart;
+    });
+    if (leaves) {
+      statesGradients.insert(value);
+      gradientParts.push_back(value);
+    }
+  }
+  return success();
+}
+
+//===----------------------------------------------------------------------===//
+// Frames
+//===----------------------------------------------------------------------===//
+
+/// Finds the value that the encoder gives the key/value sides.
+LogicalResult Cutter::findStates() {
+  for (auto &[key, draft] : drafts) {
+    if (key.first != Work::States && key.first != Work::StatesGradient)
+      continue;
+    for (auto [value, number] : draft.crossing) {
+      if (producer[value].first != Work::Encode)
+        continue;
+      if (states && states != value)
+        return graph.emitOpError("expects one value of image states");
+      states = value;
+    }
+  }
+  if (!states)
+    return success();
+  result.stateType = cast<RankedTensorType>(states.getType());
+  result.states = frameAttr(prefix + ".states");
+  result.encoded = splitsImages() ? frameAttr(prefix + ".encoded") : result.states;
+  return success();
+}
+
+/// Lets every stage add its parts of the gradient of the image states.
+LogicalResult Cutter::sumStatesGradients() {
+  if (gradientParts.empty())
+    return success();
+  result.statesGradient = frameAttr(prefix + ".states_gradient");
+  result.encodedGradient =
+      splitsImages() ? frameAttr(prefix + ".encoded_gradient") : result.statesGradient;
+  result.stateGradientElement =
+      cast<RankedTensorType>(gradientParts[0].getType()).getElementType();
+  for (int stage = 0; stage < cut.stages; ++stage) {
+    auto found = drafts.find({Work::StatesGradient, stage});
+    if (found == drafts.end())
+      continue;
+    Draft &draft = found->second;
+    Value sum;
+    OpBuilder b = OpBuilder::atBlockEnd(&draft.function.getBody().front());
+    for (Value part : gradientParts) {
+      if (producer[part].second != stage)
+        continue;
+      Value here = draft.map.lookup(part);
+      if (!sum) {
+        sum = here;
+        continue;
+      }
+      if (!statesSum || sum.getType() != here.getType())
+        return graph.emitOpError("expects the gradients of image states to be of one type and "
+                                 "added by a block");
+      auto add = cast<ApplyOp>(statesSum);
+      sum = ApplyOp::create(b, graph.getLoc(), TypeRange(sum.getType()), add.getBlockAttr(),
+                            ValueRange{sum, here}, b.getArrayAttr({}), b.getArrayAttr({}))
+                .getResult(0);
+    }
+    if (!sum)
+      continue;
+    // Stands for the first part in the list of results.
+    draft.results.push_back(gradientParts[0]);
+    draft.map.map(gradientParts[0], sum);
+    draft.resultAttributes.push_back(builder.getDictionaryAttr(builder.getNamedAttr(
+        dist::kFrameAttr,
+        builder.getArrayAttr({result.statesGradient, builder.getI64IntegerAttr(0)}))));
+  }
+  return success();
+}
+
+LogicalResult Cutter::assignFrames() {
+  result.chunks.resize(cut.stageOfChunk.size());
+  result.stages.resize(cut.stages);
+
+  // Consumers of every value that crosses.
+  llvm::MapVector<Value, std::set<PieceKey>> consumers;
+  for (Operation &op : graph.getBody().front().without_terminator())
+    for (Value value : op.getResults())
+      for (auto &[key, draft] : drafts)
+        if (draft.crossing.contains(value))
+          consumers[value].insert(key);
+
+  auto setArgument = [&](Draft &draft, Value value, StringAttr frame, int64_t offset) {
+    unsigned number = draft.crossing.lookup(value);
+    draft.attributes[number] = builder.getDictionaryAttr(builder.getNamedAttr(
+        dist::kFrameAttr, builder.getArrayAttr({frame, builder.getI64IntegerAttr(offset)})));
+  };
+  auto addResult = [&](Draft &draft, Value value, StringAttr frame, int64_t offset) {
+    draft.results.push_back(value);
+    draft.resultAttributes.push_back(builder.getDictionaryAttr(builder.getNamedAttr(
+        dist::kFrameAttr, builder.getArrayAttr({frame, builder.getI64IntegerAttr(offset)}))));
+  };
+  auto describe = [&](const std::set<PieceKey> &keys, bool sent) {
+    std::string text;
+    for (const PieceKey &key : keys)
+      text += (text.empty() ? "" : ",") + nameOf(key, stageOf(key));
+    if (sent)
+      text += text.empty() ? "send" : ",send";
+    return text;
+  };
+
+  std::map<std::string, int64_t> frameBytes;
+  for (auto &[value, keys] : consumers) {
+    if (statesGradients.contains(value)) { // the encoder's backward reads it, reduced
+      for (const PieceKey &key : keys)
+        setArgument(drafts[key], value, result.encodedGradient, 0);
+      continue;
+    }
+    const PieceKey from = producer[value];
+    if (value == states) {
+      addResult(drafts[from], value, result.encoded, 0);
+      for (const PieceKey &key : keys)
+        setArgument(drafts[key], value,
+                    key.first == Work::EncodeBackward ? result.encoded : result.states, 0);
+      continue;
+    }
+    // Other chunks receive it.
+    std::set<PieceKey> local;
+    std::map<int, std::set<PieceKey>> remote;
+    for (const PieceKey &key : keys)
+      (isOfChunk(from) && isOfChunk(key) && key.second != from.second ? remote[key.second] : local)
+          .insert(key);
+    std::string name = nameOf(from, stageOf(from)) + ">" + describe(local, !remote.empty());
+    int64_t &bytes = frameBytes[name];
+    StringAttr frame = frameAttr(name);
+    int64_t offset = bytes;
+    bytes += alignedBytes(typeOf(value));
+    addResult(drafts[from], value, frame, offset);
+    for (const PieceKey &key : local)
+      setArgument(drafts[key], value, frame, offset);
+    for (auto &[chunk, there] : remote) {
+      int step = chunk - from.second;
+      bool forward = from.first == Work::Forward;
+      if (step != (forward ? 1 : -1))
+        return graph.emitOpError("expects values to pass from chunk to next chunk, but one goes "
+                                 "from chunk ")
+               << from.second << " to chunk " << chunk;
+      Chunk &sender = result.chunks[from.second];
+      auto &list = forward ? sender.forwardOut : sender.backwardOut;
+      bool sameStage = cut.stageOfChunk[chunk] == cut.stageOfChunk[from.second];
+      StringAttr to = sameStage ? frame
+                                : frameAttr(name + "#" + std::to_string(list.size()) + ">" +
+                                            describe(there, false));
+      for (const PieceKey &key : there)
+        setArgument(drafts[key], value, to, sameStage ? offset : 0);
+      list.push_back({frame, offset, sameStage ? StringAttr() : to,
+                      cast<RankedTensorType>(value.getType())});
+    }
+  }
+  return success();
+}
+
+//===----------------------------------------------------------------------===//
+// The encoder's share
+//===----------------------------------------------------------------------===//
+
+LogicalResult Cutter::retype(FuncOp function, ArrayRef<Type> arguments) {
+  Block &body = function.getBody().front();
+  for (auto [argument, type] : llvm::zip_equal(body.getArguments(), arguments))
+    argument.setType(type);
+  for (Operation &op : body.without_terminator()) {
+    auto apply = dyn_cast<ApplyOp>(op);
+    if (!apply) { // a collective: the number of images changes
+      auto operand = cast<RankedTensorType>(op.getOperand(0).getType());
+      for (Value value : op.getResults()) {
+        auto old = cast<RankedTensorType>(value.getType());
+        SmallVector<int64_t> shape(old.getShape());
+        shape[0] = operand.getDimSize(0);
+        value.setType(old.clone(shape));
+      }
+      continue;
+    }
+    auto block = symbols.lookup<FuncOp>(apply.getBlock());
+    SmallVector<Type> types(block.getArgumentTypes());
+    llvm::copy(apply.getInputs().getTypes(), types.begin());
+    if (block.getArgumentTypes() != ArrayRef<Type>(types)) {
+      // Others may apply it to what it was.
+      bool elsewhere = false;
+      for (auto &[key, draft] : drafts)
+        if (key.first != Work::Encode && key.first != Work::EncodeBackward)
+          for (auto other : draft.function.getOps<ApplyOp>())
+            elsewhere |= other.getBlock() == apply.getBlock();
+      if (elsewhere) {
+        block = block.clone();
+        block.setName((apply.getBlock() + ".images").str());
+        OpBuilder::InsertionGuard guard(builder);
+        builder.setInsertionPoint(graph);
+        symbols.insert(block, builder.getInsertionPoint());
+        apply.setBlock(block.getName());
+      }
+      if (failed(retypeBlock(block, types, [](Operation *) {})))
+        return failure();
+    }
+    for (auto [value, type] : llvm::zip(apply.getResults(), block.getResultTypes()))
+      value.setType(type);
+  }
+  return success();
+}
+
+LogicalResult Cutter::retypeEncoder() {
+  auto found = drafts.find({Work::Encode, 0});
+  if (found == drafts.end())
+    return success();
+  // Types of the inputs of a rank's images of a group.
+  auto typesOf = [&](Draft &draft) {
+    SmallVector<Type> types(draft.function.getBody().getArgumentTypes());
+    for (auto [index, type] : llvm::enumerate(types)) {
+      auto name = draft.attributes[index].getAs<StringAttr>(kInputAttr);
+      if (!name || !countsImages(name.getValue()))
+        continue;
+      auto tensor = cast<RankedTensorType>(type);
+      SmallVector<int64_t> shape(tensor.getShape());
+      int64_t images = shape[0] * shape[1] * encoder.group;
+      SmallVector<Attribute> values = {builder.getI64IntegerAttr(encoder.group)};
+      shape[0] = splitsImages() ? llvm::divideCeil(images, encoder.ranks) : images;
+      shape[1] = 1;
+      if (splitsImages())
+        for (StringRef axis : encoder.axes)
+          values.push_back(builder.getStringAttr(axis));
+      type = tensor.clone(shape);
+      NamedAttrList attributes(draft.attributes[index]);
+      attributes.set(kInputAttr, builder.getStringAttr("encoder:" + name.getValue()));
+      attributes.set(dist::kImagesAttr, builder.getArrayAttr(values));
+      draft.attributes[index] = attributes.getDictionary(builder.getContext());
+    }
+    return types;
+  };
+  Draft &encode = found->second;
+  if (failed(retype(encode.function, typesOf(encode))))
+    return failure();
+  if (states)
+    result.encodedType = cast<RankedTensorType>(encode.map.lookup(states).getType());
+  auto backward = drafts.find({Work::EncodeBackward, 0});
+  if (backward == drafts.end())
+    return success();
+  Draft &draft = backward->second;
+  SmallVector<Type> types = typesOf(draft);
+  for (auto [value, number] : draft.crossing) {
+    if (statesGradients.contains(value))
+      types[number] = result.encodedType.clone(result.stateGradientElement);
+    else
+      types[number] = encode.map.lookup(value).getType();
+  }
+  return retype(draft.function, types);
+}
+
+//===----------------------------------------------------------------------===//
+// The answer
+//===----------------------------------------------------------------------===//
+
+void Cutter::finish(Draft &draft) {
+  FuncOp function = draft.function;
+  OpBuilder b = OpBuilder::atBlockEnd(&function.getBody().front());
+  SmallVector<Value> results =
+      llvm::map_to_vector(draft.results, [&](Value value) { return draft.map.lookup(value); });
+  func::ReturnOp::create(b, graph.getLoc(), results);
+  function.setFunctionType(b.getFunctionType(function.getBody().getArgumentTypes(),
+                                             ValueRange(results).getTypes()));
+  function.setAllArgAttrs(draft.attributes);
+  function.setAllResultAttrs(draft.resultAttributes);
+  // A run names frames in the order of the arguments and results.
+  auto collect = [](ArrayRef<DictionaryAttr> list, llvm::SetVector<Attribute> &frames) {
+    for (DictionaryAttr attributes : list)
+      if (auto frame = attributes ? attributes.getAs<ArrayAttr>(dist::kFrameAttr) : ArrayAttr())
+        frames.insert(frame[0]);
+  };
+  collect(draft.attributes, draft.reads);
+  collect(draft.resultAttributes, draft.writes);
+}
+
+/// The piece as `stage` has it.
+Piece Cutter::pieceOf(const PieceKey &key, int stage) {
+  auto found = drafts.find(key);
+  if (found == drafts.end())
+    return {};
+  Draft &draft = found->second;
+  Piece piece;
+  piece.function = draft.function;
+  if (stage != stageOf(key)) { // the encoder on another stage
+    OpBuilder::InsertionGuard guard(builder);
+    builder.setInsertionPoint(graph);
+    piece.function = cast<FuncOp>(builder.clone(*draft.function));
+    piece.function.setName(nameOf(key, stage));
+  }
+  auto use = [&](Attribute frame) {
+    FrameUse use = {cast<StringAttr>(frame)};
+    bool ofMicroBatch = key.first == Work::States || key.first == Work::StatesGradient;
+    if (ofMicroBatch && (frame == result.states || frame == result.statesGradient)) {
+      use.byGroup = true;
+      Type element = frame == result.states ? result.stateType.getElementType()
+                                            : result.stateGradientElement;
+      use.stride =
+          result.stateType.getNumElements() * element.getIntOrFloatBitWidth() / 8;
+    }
+    return use;
+  };
+  piece.reads = llvm::map_to_vector(draft.reads, use);
+  piece.writes = llvm::map_to_vector(draft.writes, use);
+  return piece;
+}
+
+FailureOr<GraphCut> Cutter::run() {
+  if (failed(classify()))
+    return failure();
+  for (Operation &op : graph.getBody().front().without_terminator()) {
+    if (!isa<ApplyOp, shard::AllGatherOp, shard::AllReduceOp, shard::ReduceScatterOp,
+             shard::AllSliceOp>(op))
+      return op.emitOpError("does not belong in a graph: it holds applications of blocks and "
+                            "collectives");
+    if (failed(place(&op)))
+      return failure();
+  }
+  // Outputs of the graph.
+  for (OpOperand &output : graph.getBody().front().getTerminator()->getOpOperands()) {
+    Draft &draft = draftOf(producer[output.get()]);
+    draft.results.push_back(output.get());
+    draft.resultAttributes.push_back(graph.getResultAttrDict(output.getOperandNumber()));
+  }
+  if (failed(findStates()) || failed(sumStatesGradients()) || failed(retypeEncoder()) ||
+      failed(assignFrames()))
+    return failure();
+  for (auto &[key, draft] : drafts)
+    finish(draft);
+  for (int chunk = 0, e = cut.stageOfChunk.size(); chunk < e; ++chunk) {
+    int stage = cut.stageOfChunk[chunk];
+    result.chunks[chunk].forward = pieceOf({Work::Forward, chunk}, stage);
+    result.chunks[chunk].backward = pieceOf({Work::Backward, chunk}, stage);
+    result.chunks[chunk].backwardWeight = pieceOf({Work::BackwardWeight, chunk}, stage);
+  }
+  for (int stage = 0; stage < cut.stages; ++stage) {
+    result.stages[stage].states = pieceOf({Work::States, stage}, stage);
+    result.stages[stage].statesGradient = pieceOf({Work::StatesGradient, stage}, stage);
+    if (stage > 0 && encoder.firstStage)
+      continue;
+    result.stages[stage].encode = pieceOf({Work::Encode, 0}, stage);
+    result.stages[stage].encodeBackward = pieceOf({Work::EncodeBackward, 0}, stage);
+  }
+  return std::move(result);
+}
+
+FailureOr<GraphCut> llamac::cutGraph(FuncOp graph, StringRef prefix, const ChainCut &cut,
+                                     const EncoderPlacement &encoder,
+                                     ArrayRef<StringRef> axisNames) {
+  return Cutter(graph, prefix, cut, encoder, axisNames).run();
+}

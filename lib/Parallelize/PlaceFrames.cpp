@@ -1,0 +1,501 @@
+//===- PlaceFrames.cpp - Addresses of frames, events between streams ------===//
+//
+// Part of llamac, under the Apache License v2.0 with LLVM Exceptions.
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+//
+//===----------------------------------------------------------------------===//
+//
+// The programs of all stages are executed once on paper: streams are queues, a send
+// meets its receive, a collective over stages meets all its members, a read waits for
+// the writes before it. Every entry gets a time. Then
+//
+//   - entries are put in the order of their times: the launch order
+//   - a frame instance lives from the start of its first writer to the end of its last
+//     reader; ArenaPlan.h gives it an address
+//   - the first writer of an instance waits for all that used its bytes before
+//
+// Every wait that this adds holds in the times found, so no wait can close a cycle: an
+// address that is free by list order only, of a value that is still being sent, could.
+//
+//===----------------------------------------------------------------------===//
+#include "llamac/Parallelize/Passes.h"
+
+#include "CutGraph.h"
+#include "ParameterLayout.h"
+
+#include "llamac/Lower/ArenaPlan.h"
+#include "llamac/Parallelize/BlockCosts.h"
+#include "llamac/Parallelize/Grid.h"
+
+#include "mlir/Dialect/Shard/IR/ShardOps.h"
+#include "llvm/ADT/MapVector.h"
+#include "llvm/ADT/SmallSet.h"
+#include "llvm/Support/MathExtras.h"
+
+#include <map>
+
+namespace mlir::llamac {
+#define GEN_PASS_DEF_PLACEFRAMESPASS
+#include "llamac/Parallelize/Passes.h.inc"
+} // namespace mlir::llamac
+
+using namespace mlir;
+using namespace mlir::llamac;
+using dist::InstanceAttr;
+using func::FuncOp;
+
+namespace {
+
+/// A frame instance by frame and number.
+using InstanceKey = std::pair<StringAttr, int64_t>;
+
+struct Entry {
+  Operation *op;
+  int64_t stream = 0;
+  double seconds = 1e-9;
+  SmallVector<InstanceKey, 4> reads, writes;
+  SmallVector<unsigned, 4> after; ///< entries of the stage, of other streams
+  double begin = -1, end = -1;
+};
+
+/// The life of an instance.
+struct Life {
+  SmallVector<unsigned, 4> uses; ///< entries, in launch order; the first writes
+  double begin = 0, end = 0;
+  int64_t bytes = 0, offset = 0;
+};
+
+struct StageProgram {
+  dist::ProgramOp program;
+  std::vector<Entry> entries;
+  llvm::MapVector<InstanceKey, Life> lives;
+};
+
+class FramePlacer {
+public:
+  FramePlacer(ModuleOp module, const Machine &machine)
+      : module(module), machine(machine), symbols(module), builder(module.getContext()) {}
+  LogicalResult run();
+
+private:
+  LogicalResult read(dist::ProgramOp program, StageProgram &stage);
+  void findHazards(StageProgram &stage);
+  LogicalResult execute(SmallVectorImpl<StageProgram> &stages);
+  void sortByTime(StageProgram &stage);
+  int64_t place(StageProgram &stage);
+  void write(StageProgram &stage, StringRef arena);
+
+  int64_t members(dist::CollectiveOp op);
+  bool spansStages(dist::CollectiveOp op) {
+    return llvm::is_contained(symbols.lookup<dist::CommunicatorOp>(op.getCommunicator())
+                                  .getAxes()
+                                  ->getAsValueRange<StringAttr>(),
+                              "pp");
+  }
+  double secondsOf(FuncOp function);
+  void note(StageProgram &stage, InstanceAttr instance, int64_t bytes) {
+    int64_t &known = frameBytes[{stage.program.getStage(), instance.getFrame()}];
+    known = std::max(known, int64_t(llvm::alignTo(instance.getOffset() + bytes, kArenaAlignment)));
+  }
+  static InstanceKey keyOf(InstanceAttr instance) {
+    return {instance.getFrame(), instance.getNumber()};
+  }
+
+  ModuleOp module;
+  const Machine &machine;
+  SymbolTable symbols;
+  OpBuilder builder;
+  llvm::StringMap<double> secondsOfBlock;
+  llvm::DenseMap<std::pair<int64_t, StringAttr>, int64_t> frameBytes;
+};
+
+} // namespace
+
+/// Ranks of a communicator.
+int64_t FramePlacer::members(dist::CollectiveOp op) {
+  auto grids = module.getOps<shard::GridOp>();
+  auto names = module->getAttrOfType<ArrayAttr>(kAxesAttr);
+  int64_t count = 1;
+  if (grids.empty() || !names)
+    return count;
+  auto over = *symbols.lookup<dist::CommunicatorOp>(op.getCommunicator()).getAxes();
+  for (auto [name, size] : llvm::zip(names, (*grids.begin()).getShape()))
+    if (llvm::is_contained(over, name))
+      count *= size;
+  return count;
+}
+
+double FramePlacer::secondsOf(FuncOp function) {
+  double sum = 1e-9; // time passes
+  for (auto apply : function.getOps<llama::ApplyOp>()) {
+    auto [entry, isNew] = secondsOfBlock.try_emplace(apply.getBlock(), 0);
+    if (isNew)
+      entry->second =
+          blockSeconds(symbols.lookup<FuncOp>(apply.getBlock()), machine, CostRule::Roofline);
+    sum += entry->second;
+  }
+  return sum;
+}
+
+static int64_t bytesOf(Type element, int64_t elements) {
+  return elements * element.getIntOrFloatBitWidth() / 8;
+}
+
+LogicalResult FramePlacer::read(dist::ProgramOp program, StageProgram &stage) {
+  stage.program = program;
+  for (Operation &op : program.getBody().front()) {
+    Entry &entry = stage.entries.emplace_back();
+    entry.op = &op;
+    if (auto stream = op.getAttrOfType<IntegerAttr>("stream"))
+      entry.stream = stream.getInt();
+    if (auto run = dyn_cast<dist::RunOp>(op)) {
+      auto function = symbols.lookup<FuncOp>(run.getGraph());
+      if (!function)
+        return op.emitOpError("expects a graph function, not yet planned");
+      entry.seconds = secondsOf(function);
+      auto uses = [&](ArrayAttr instances, auto &list, unsigned count, auto frameOf, auto typeOf) {
+        for (auto instance : instances.getAsRange<InstanceAttr>()) {
+          list.push_back(keyOf(instance));
+          note(stage, instance, 0);
+          for (unsigned i = 0; i < count; ++i) {
+            auto place = frameOf(i);
+            if (place && place[0] == instance.getFrame())
+              note(stage, instance,
+                   cast<IntegerAttr>(place[1]).getInt() + alignedBytes(typeOf(i)));
+          }
+        }
+      };
+      uses(
+          run.getReads(), entry.reads, function.getNumArguments(),
+          [&](unsigned i) { return function.getArgAttrOfType<ArrayAttr>(i, dist::kFrameAttr); },
+          [&](unsigned i) { return function.getArgumentTypes()[i]; });
+      uses(
+          run.getWrites(), entry.writes, function.getNumResults(),
+          [&](unsigned i) { return function.getResultAttrOfType<ArrayAttr>(i, dist::kFrameAttr); },
+          [&](unsigned i) { return function.getResultTypes()[i]; });
+    } else if (auto send = dyn_cast<dist::SendOp>(op)) {
+      entry.reads.push_back(keyOf(send.getInstance()));
+      note(stage, send.getInstance(), bytesOf(send.getType(), send.getElements()));
+    } else if (auto receive = dyn_cast<dist::ReceiveOp>(op)) {
+      entry.writes.push_back(keyOf(receive.getInstance()));
+      note(stage, receive.getInstance(), bytesOf(receive.getType(), receive.getElements()));
+    } else if (auto collective = dyn_cast<dist::CollectiveOp>(op)) {
+      int64_t share = collective.getOuter() * collective.getElements();
+      int64_t whole = share * members(collective);
+      dist::CollectiveKind kind = collective.getKind();
+      if (auto instance = collective.getReads()) {
+        entry.reads.push_back(keyOf(*instance));
+        bool scatters =
+            kind == dist::CollectiveKind::ReduceScatter || kind == dist::CollectiveKind::Slice;
+        note(stage, *instance, bytesOf(collective.getType(), scatters ? whole : share));
+      }
+      if (auto instance = collective.getWrites()) {
+        entry.writes.push_back(keyOf(*instance));
+        note(stage, *instance,
+             bytesOf(collective.getToType().value_or(collective.getType()),
+                     kind == dist::CollectiveKind::AllGather ? whole : share));
+      }
+    } else if (auto zero = dyn_cast<dist::ZeroOp>(op); zero && zero.getWrites()) {
+      entry.writes.push_back(keyOf(*zero.getWrites()));
+      note(stage, *zero.getWrites(), zero.getBytes());
+    }
+  }
+  return success();
+}
+
+/// Adds to `after` those of `others` that the queue of `entry`'s stream does not order
+/// already, the last of each stream.
+static void waitFor(std::vector<Entry> &entries, unsigned number, ArrayRef<unsigned> others) {
+  Entry &entry = entries[number];
+  for (unsigned other : others) {
+    if (other == number || entries[other].stream == entry.stream)
+      continue;
+    auto *same = llvm::find_if(entry.after, [&](unsigned known) {
+      return entries[known].stream == entries[other].stream;
+    });
+    if (same == entry.after.end())
+      entry.after.push_back(other);
+    else
+      *same = std::max(*same, other);
+  }
+}
+
+void FramePlacer::findHazards(StageProgram &stage) {
+  llvm::DenseMap<InstanceKey, SmallVector<unsigned, 4>> writers;
+  for (auto [number, entry] : llvm::enumerate(stage.entries)) {
+    for (const InstanceKey &key : entry.reads) {
+      waitFor(stage.entries, number, writers[key]);
+      stage.lives[key].uses.push_back(number);
+    }
+    for (const InstanceKey &key : entry.writes) {
+      Life &life = stage.lives[key];
+      waitFor(stage.entries, number, life.uses);
+      if (life.uses.empty() || life.uses.back() != number)
+        life.uses.push_back(number);
+      writers[key].push_back(number);
+    }
+  }
+}
+
+LogicalResult FramePlacer::execute(SmallVectorImpl<StageProgram> &stages) {
+  struct Queue {
+    size_t stage;
+    SmallVector<unsigned> entries;
+    size_t head = 0;
+    double free = 0;
+  };
+  SmallVector<Queue> queues;
+  // By communicator: the queues that use it (sender, receiver; or all members).
+  llvm::StringMap<SmallVector<size_t>> meets;
+  for (auto [s, stage] : llvm::enumerate(stages)) {
+    std::map<int64_t, size_t> queueOf;
+    for (auto [number, entry] : llvm::enumerate(stage.entries)) {
+      auto [found, isNew] = queueOf.try_emplace(entry.stream, queues.size());
+      if (isNew)
+        queues.push_back({s, {}});
+      queues[found->second].entries.push_back(number);
+      StringRef name;
+      if (auto send = dyn_cast<dist::SendOp>(entry.op))
+        name = send.getCommunicator();
+      else if (auto receive = dyn_cast<dist::ReceiveOp>(entry.op))
+        name = receive.getCommunicator();
+      else if (auto collective = dyn_cast<dist::CollectiveOp>(entry.op);
+               collective && spansStages(collective))
+        name = collective.getCommunicator();
+      if (!name.empty() && !llvm::is_contained(meets[name], found->second))
+        meets[name].push_back(found->second);
+    }
+  }
+  auto headOf = [&](const Queue &queue) -> Entry * {
+    return queue.head < queue.entries.size()
+               ? &stages[queue.stage].entries[queue.entries[queue.head]]
+               : nullptr;
+  };
+  auto ready = [&](const Queue &queue) -> std::optional<double> {
+    Entry *entry = headOf(queue);
+    if (!entry)
+      return std::nullopt;
+    double time = queue.free;
+    for (unsigned other : entry->after) {
+      double end = stages[queue.stage].entries[other].end;
+      if (end < 0)
+        return std::nullopt;
+      time = std::max(time, end);
+    }
+    return time;
+  };
+  auto communicatorOf = [&](Entry &entry) -> StringRef {
+    if (auto send = dyn_cast<dist::SendOp>(entry.op))
+      return send.getCommunicator();
+    if (auto receive = dyn_cast<dist::ReceiveOp>(entry.op))
+      return receive.getCommunicator();
+    if (auto collective = dyn_cast<dist::CollectiveOp>(entry.op);
+        collective && spansStages(collective))
+      return collective.getCommunicator();
+    return {};
+  };
+  bool progress = true;
+  while (progress) {
+    progress = false;
+    for (Queue &queue : queues)
+      while (std::optional<double> time = ready(queue)) {
+        Entry &entry = *headOf(queue);
+        SmallVector<Queue *> together = {&queue};
+        if (StringRef name = communicatorOf(entry); !name.empty()) {
+          bool all = true;
+          for (size_t other : meets[name]) {
+            if (&queues[other] == &queue)
+              continue;
+            std::optional<double> its = ready(queues[other]);
+            all &= its && communicatorOf(*headOf(queues[other])) == name;
+            if (its)
+              time = std::max(*time, *its);
+            together.push_back(&queues[other]);
+          }
+          if (!all)
+            break;
+        }
+        for (Queue *one : together) {
+          Entry &done = *headOf(*one);
+          done.begin = *time;
+          done.end = one->free = *time + done.seconds;
+          ++one->head;
+        }
+        progress = true;
+      }
+  }
+  for (const Queue &queue : queues)
+    if (Entry *entry = headOf(queue))
+      return entry->op->emitOpError("can never start: the entries of the stages wait for each "
+                                    "other");
+  return success();
+}
+
+void FramePlacer::sortByTime(StageProgram &stage) {
+  SmallVector<unsigned> order(stage.entries.size());
+  std::iota(order.begin(), order.end(), 0);
+  llvm::stable_sort(order, [&](unsigned a, unsigned b) {
+    return stage.entries[a].begin < stage.entries[b].begin;
+  });
+  SmallVector<unsigned> place(order.size());
+  std::vector<Entry> sorted;
+  for (auto [now, old] : llvm::enumerate(order)) {
+    place[old] = now;
+    sorted.push_back(std::move(stage.entries[old]));
+  }
+  for (Entry &entry : sorted) {
+    for (unsigned &other : entry.after)
+      other = place[other];
+    entry.op->moveBefore(&stage.program.getBody().front(), stage.program.getBody().front().end());
+  }
+  stage.entries = std::move(sorted);
+  for (auto &[key, life] : stage.lives) {
+    for (unsigned &use : life.uses)
+      use = place[use];
+    llvm::sort(life.uses);
+  }
+}
+
+/// Gives every instance an address and adds the waits for what was there before.
+int64_t FramePlacer::place(StageProgram &stage) {
+  SmallVector<double> times;
+  for (auto &[key, life] : stage.lives) {
+    life.begin = stage.entries[life.uses.front()].begin;
+    for (unsigned use : life.uses)
+      life.end = std::max(life.end, stage.entries[use].end);
+    life.bytes = frameBytes[{stage.program.getStage(), key.first}];
+    times.push_back(life.begin);
+    times.push_back(life.end);
+  }
+  llvm::sort(times);
+  times.erase(llvm::unique(times), times.end());
+  auto rank = [&](double time) { return int64_t(llvm::lower_bound(times, time) - times.begin()); };
+  SmallVector<PlannedValue> values;
+  SmallVector<Life *> lives;
+  for (auto &[key, life] : stage.lives) {
+    values.push_back({2 * rank(life.begin), 2 * rank(life.end) - 1, life.bytes});
+    lives.push_back(&life);
+  }
+  int64_t bytes = planArena(values);
+  assert(!findConflict(values, bytes));
+  for (auto [value, life] : llvm::zip(values, lives))
+    life->offset = value.offset;
+
+  // Bytes [first, second) were last used by a life.
+  llvm::stable_sort(lives, [](Life *a, Life *b) { return a->begin < b->begin; });
+  std::map<int64_t, std::pair<int64_t, Life *>> users;
+  for (Life *life : lives) {
+    if (!life->bytes)
+      continue;
+    const int64_t begin = life->offset, end = begin + life->bytes;
+    auto it = users.upper_bound(begin);
+    if (it != users.begin())
+      --it;
+    while (it != users.end() && it->first < end) {
+      auto [from, rest] = *it;
+      auto [to, before] = rest;
+      if (to <= begin) {
+        ++it;
+        continue;
+      }
+      waitFor(stage.entries, life->uses.front(), before->uses);
+      it = users.erase(it);
+      if (from < begin)
+        users[from] = {begin, before};
+      if (to > end)
+        users[end] = {to, before};
+    }
+    users[begin] = {end, life};
+  }
+  return bytes;
+}
+
+void FramePlacer::write(StageProgram &stage, StringRef arena) {
+  auto symbol = FlatSymbolRefAttr::get(builder.getContext(), arena);
+  auto addressOf = [&](InstanceAttr instance) {
+    return dist::AddressAttr::get(builder.getContext(), symbol,
+                                  stage.lives[keyOf(instance)].offset + instance.getOffset());
+  };
+  for (Entry &entry : stage.entries) {
+    SmallVector<Value> events;
+    llvm::sort(entry.after);
+    for (unsigned other : entry.after)
+      events.push_back(stage.entries[other].op->getResult(0));
+    entry.op->setOperands(events);
+    if (auto run = dyn_cast<dist::RunOp>(entry.op)) {
+      SmallVector<Attribute> frames;
+      for (ArrayAttr list : {run.getReads(), run.getWrites()})
+        for (auto instance : list.getAsRange<InstanceAttr>())
+          frames.push_back(addressOf(instance));
+      if (!frames.empty())
+        run.setFramesAttr(builder.getArrayAttr(frames));
+    } else if (auto send = dyn_cast<dist::SendOp>(entry.op)) {
+      send.setAddressAttr(addressOf(send.getInstance()));
+    } else if (auto receive = dyn_cast<dist::ReceiveOp>(entry.op)) {
+      receive.setAddressAttr(addressOf(receive.getInstance()));
+    } else if (auto zero = dyn_cast<dist::ZeroOp>(entry.op); zero && zero.getWrites()) {
+      zero.setAddressAttr(addressOf(*zero.getWrites()));
+    } else if (auto collective = dyn_cast<dist::CollectiveOp>(entry.op)) {
+      // A broadcast that only writes reads nothing; it has one address all the same.
+      if (auto instance = collective.getWrites()) {
+        collective.setToAttr(addressOf(*instance));
+        collective.setFromAttr(addressOf(collective.getReads().value_or(*instance)));
+      }
+    }
+  }
+}
+
+LogicalResult FramePlacer::run() {
+  llvm::MapVector<StringRef, SmallVector<dist::ProgramOp>> programs;
+  for (auto program : module.getOps<dist::ProgramOp>())
+    programs[program.getName()].push_back(program);
+  if (programs.empty())
+    return module.emitError("expected a program (dist.program)");
+  int64_t count = 0;
+  for (auto &[name, list] : programs)
+    count = std::max<int64_t>(count, list.size());
+  SmallVector<int64_t> bytes(count, 0);
+  for (auto &[name, list] : programs) {
+    frameBytes.clear();
+    SmallVector<StageProgram> stages(list.size());
+    for (auto [program, stage] : llvm::zip(list, stages)) {
+      if (int64_t(program.getStage()) >= count)
+        return program.emitOpError("expects a stage below ") << count;
+      if (failed(read(program, stage)))
+        return failure();
+      findHazards(stage);
+      for (auto &[key, life] : stage.lives)
+        if (!llvm::is_contained(stage.entries[life.uses.front()].writes, key))
+          return stage.entries[life.uses.front()].op->emitOpError("reads frame '")
+                 << key.first.getValue() << "' " << key.second << " before it is written";
+    }
+    if (failed(execute(stages)))
+      return failure();
+    for (StageProgram &stage : stages) {
+      sortByTime(stage);
+      int64_t &size = bytes[stage.program.getStage()];
+      size = std::max(size, place(stage));
+      write(stage, arenaName("activations", int(stage.program.getStage()), int(count)));
+    }
+  }
+  builder.setInsertionPoint(*module.getOps<dist::ProgramOp>().begin());
+  for (auto [stage, size] : llvm::enumerate(bytes))
+    dist::ArenaOp::create(builder, module.getLoc(),
+                          arenaName("activations", int(stage), int(count)), size, stage);
+  return success();
+}
+
+namespace {
+struct PlaceFramesPass : llamac::impl::PlaceFramesPassBase<PlaceFramesPass> {
+  using PlaceFramesPassBase::PlaceFramesPassBase;
+  void runOnOperation() override {
+    llvm::Expected<Machine> found = findMachine(machine);
+    if (!found) {
+      getOperation().emitError("--machine: ") << llvm::toString(found.takeError());
+      return signalPassFailure();
+    }
+    if (failed(FramePlacer(getOperation(), *found).run()))
+      signalPassFailure();
+  }
+};
+} // namespace
