@@ -48,7 +48,11 @@ SmallVector<Axis> llamac::axesOf(ModuleOp module) {
   auto names = module->getAttrOfType<ArrayAttr>(kAxesAttr);
   if (!grid || !names || names.size() != grid.getShape().size())
     return axes;
-  for (auto [name, size] : llvm::zip(names.getAsRange<StringAttr>(), grid.getShape()))
+  for (auto [attribute, size] : llvm::zip(names, grid.getShape())) {
+    auto name = dyn_cast<StringAttr>(attribute);
+    if (!name || size < 1)
+      return {};
     axes.push_back({name.getValue().str(), size});
+  }
   return axes;
 }

@@ -43,7 +43,7 @@ bool isPlaced(Type type) {
 
 class Localizer {
 public:
-  Localizer(ModuleOp module) : module(module), symbols(module), axes(axesOf(module)) {}
+  Localizer(ModuleOp module) : module(module), symbols(module), axes(llamac::axesOf(module)) {}
   LogicalResult run();
 
 private:
@@ -71,6 +71,9 @@ private:
 FailureOr<Type> Localizer::local(Type type, Operation *user) {
   if (!isPlaced(type))
     return type;
+  for (StringAttr name : dist::axesOf(type))
+    if (llvm::none_of(axes, [&](const Axis &axis) { return axis.name == name.getValue(); }))
+      return user->emitOpError("names an axis that the grid does not have: ") << name;
   if (RankedTensorType result = localType(type, axes))
     return Type(result);
   return user->emitOpError("has a value that its axes do not divide: ") << type;

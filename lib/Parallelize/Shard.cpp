@@ -444,7 +444,8 @@ struct ParameterSplit {
 };
 std::optional<ParameterSplit> splitOf(ParameterOp parameter) {
   StringRef key = parameter.getCheckpointKey();
-  if (parameter.getRowBegin().value_or(0)) // the extra rows of the embedding
+  if (parameter.getRowBegin().value_or(0) || // the extra rows of the embedding
+      parameter.getTensorType().getRank() != 2)
     return std::nullopt;
   key.consume_back(".weight");
   StringRef name = key.substr(key.rfind('.') + 1); // npos + 1 is 0

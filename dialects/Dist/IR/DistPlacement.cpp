@@ -7,7 +7,6 @@
 #include "dialects/Dist/IR/DistPlacement.h"
 
 #include "mlir/IR/Builders.h"
-#include "llvm/ADT/SetVector.h"
 
 using namespace mlir;
 using namespace mlir::dist;
@@ -178,8 +177,7 @@ static PlacementAttr placementOf(Type type) {
   return tensor ? dyn_cast_or_null<PlacementAttr>(tensor.getEncoding()) : nullptr;
 }
 
-// The axes that the placements of `types` name, in order.
-static llvm::SmallSetVector<StringAttr, 4> axesOf(TypeRange types) {
+llvm::SmallSetVector<StringAttr, 4> dist::axesOf(TypeRange types) {
   llvm::SmallSetVector<StringAttr, 4> axes;
   for (Type type : types)
     if (PlacementAttr placement = placementOf(type)) {

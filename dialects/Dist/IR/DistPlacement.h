@@ -10,6 +10,8 @@
 #include "dialects/Dist/IR/Dist.h"
 #include "dialects/Interfaces/OpInterfaces.h"
 
+#include "llvm/ADT/SetVector.h"
+
 namespace mlir::dist {
 
 /// How a tensor lies on one axis of the grid.
@@ -25,6 +27,9 @@ struct OnAxis {
 
 /// How `type` lies on `axis`, by its encoding. Whole without one.
 OnAxis onAxis(Type type, StringRef axis);
+
+/// The axes that the placements of `types` name, in order.
+llvm::SmallSetVector<StringAttr, 4> axesOf(TypeRange types);
 
 /// "split on dimension 1", "a partial sum", ...
 std::string describe(OnAxis placement);

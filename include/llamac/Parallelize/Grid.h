@@ -45,7 +45,8 @@ struct Axis {
 };
 
 /// The axes of the module's grid, outermost first: `dp, pp, cp, tp`, and `tpr` where
-/// ranks share heads of keys and values. None if the module has no grid.
+/// ranks share heads of keys and values. None if the module has no grid, or one whose sizes
+/// or names are not known.
 SmallVector<Axis> axesOf(ModuleOp module);
 
 } // namespace mlir::llamac
