@@ -7,7 +7,7 @@
 //
 // Parameters and inputs are placed by rule (Megatron's column and row split, tokens
 // split between them; arXiv 1909.08053, 2205.05198, and context parallelism,
-// llama3-vision specification G). What lies between follows, block by block, in one
+// arXiv 2407.21783 section 3.3.2). What lies between follows, block by block, in one
 // pass forward over the ops (BlockSharder): on every axis an op takes, of the ways its
 // rule allows, the one whose operands cost the fewest bytes to bring there, and a
 // `dist.convert` is put where a value is wanted otherwise than it lies. One converted
