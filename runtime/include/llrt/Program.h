@@ -128,7 +128,7 @@
 //        after it the weights are new. What stands before the first update is done
 //        before it starts.
 //
-// A step starts with gradients all zero; runs add to them. `loss` is a sum over valid
+// Runs add to gradients; a program sets them to zero first. `loss` is a sum over valid
 // tokens, [1], f32 (f64 under f64). `hyperparameters` is f32 (f64) [8]: gradient scale
 // (clipping), learning rate, beta1, beta2, epsilon, weight decay, 1 - beta1^t,
 // 1 - beta2^t.

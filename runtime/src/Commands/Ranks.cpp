@@ -136,7 +136,7 @@ struct Ranks::Pool {
 Ranks::Ranks(const Program &program, const Arguments &arguments)
     : compiled(program), launch(Launch::find(program.grid.ranks())) {
   int64_t kernelThreads = threadsOf(arguments);
-  std::chrono::duration<double> timeout(arguments.number("timeout", 0));
+  std::chrono::duration<double> timeout(arguments.number("timeout", 0.1));
   int64_t count = program.grid.ranks();
   if (launch.processes || count == 1) {
     if (count == 1)

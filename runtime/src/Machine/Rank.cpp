@@ -13,7 +13,6 @@
 #include <cstring>
 #include <deque>
 #include <map>
-#include <set>
 #include <sstream>
 
 using namespace llrt;
@@ -202,6 +201,19 @@ void Rank::Interpreter::call(const Task &task, const Call &call) {
                      Clock::now()});
 }
 
+// Split over the threads: gradients are as many bytes as all parameters.
+static void zero(void *data, int64_t bytes) {
+  constexpr int64_t Chunk = int64_t(1) << 20;
+  void *args[] = {data, &bytes};
+  llrt_parallel_for(
+      [](void **args, int64_t lo, int64_t hi) {
+        int64_t end = std::min(hi * Chunk, *static_cast<int64_t *>(args[1]));
+        std::memset(static_cast<char *>(args[0]) + lo * Chunk, 0,
+                    size_t(end - lo * Chunk));
+      },
+      args, (bytes + Chunk - 1) / Chunk, 4);
+}
+
 void Rank::Interpreter::compute(const Task &task) {
   const Action &action = *task.action;
   switch (action.kind) {
@@ -215,8 +227,7 @@ void Rank::Interpreter::compute(const Task &task) {
                      at(action.to, task.run));
   }
   case Kind::Zero:
-    std::memset(at(action.to, task.run), 0, size_t(action.bytes));
-    return;
+    return zero(at(action.to, task.run), action.bytes);
   case Kind::Copy:
     std::memmove(at(action.to, task.run), at(action.from, task.run),
                  size_t(action.bytes));

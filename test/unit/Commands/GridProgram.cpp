@@ -306,6 +306,7 @@ GridProgram::GridProgram(const GridSizes &given) : sizes(given) {
   struct Param {
     json weights, gradient; // what blocks read and add to, whole
     StageText *stage;
+    json zero;                    // the gradient
     json calls[2], before, after; // statistics, update; around the update
   };
   // State of a parameter of `elements` elements: a unit of its own, filled up to
@@ -324,6 +325,7 @@ GridProgram::GridProgram(const GridSizes &given) : sizes(given) {
     p.weights = stage.take(unit);
     json storage = shard == 2 ? stage.take(held) : p.weights;
     p.gradient = shard ? stage.take(unit) : state[1];
+    p.zero = {{"do", "zero"}, {"at", p.gradient}, {"bytes", elements * 8}};
     json text = {{"name", key},
                  {"checkpoint_key", key},
                  {"checkpoint_shape", shape},
@@ -504,20 +506,12 @@ GridProgram::GridProgram(const GridSizes &given) : sizes(given) {
   for (bool isStep : {true, false}) {
     json &begin = isStep ? first.step : first.forward;
     json &end = isStep ? last.step : last.forward;
-    if (shard)
-      for (const Param &p : params) {
-        if (shard == 2)
-          (isStep ? p.stage->step : p.stage->forward).push_back(p.after);
-        if (isStep)
-          p.stage->step.push_back({{"do", "zero"},
-                                   {"at", p.gradient},
-                                   {"bytes", (p.stage == &last && &p == &params[3]
-                                                  ? v * D
-                                              : &p == &params[0] ? v * D
-                                              : &p == &params[1] ? D
-                                                                 : D * d) *
-                                                 8}});
-      }
+    for (const Param &p : params) {
+      if (shard == 2)
+        (isStep ? p.stage->step : p.stage->forward).push_back(p.after);
+      if (isStep)
+        p.stage->step.push_back(p.zero);
+    }
     for (int64_t m = 0; m < M; ++m) {
       begin.push_back(runOf("begin", m, {frames[m], z[m]}));
       if (!one) {

@@ -5,7 +5,7 @@
 //
 //===----------------------------------------------------------------------===//
 
-#include "RunCommand.h"
+#include "GridProgram.h"
 
 #include "src/Commands/Optimizer.h"
 #include "src/Commands/Random.h"
@@ -166,11 +166,105 @@ TEST(Program, Refusals) {
          "got x");
   refuse([](J j) { j["stages"][0]["programs"].erase("forward"); },
          "field 'stages[0].programs.forward': expected a program, got nothing");
-  refuse([](J j) { j["stages"][0]["programs"]["step"][0]["micro_batch"] = 1; },
+  refuse([](J j) { j["stages"][0]["programs"]["step"][4]["micro_batch"] = 1; },
          "expected less than 1, got 1");
   refuse([](J j) { j["stages"][0]["inputs"][0]["type"] = "u8"; },
          "field 'stages[0].inputs[0].type': expected one of f32, bf16, f64, i64, got u8");
   refuse([](J j) { j = 3; }, "expected an object, got number");
+}
+
+// The same of what only grids have.
+TEST(Program, RefusalsOnGrids) {
+  auto refuse = [](auto edit, const char *message) {
+    GridProgram program({.dp = 2, .pp = 2, .cp = 2, .tp = 2, .batch = 1,
+                         .microBatches = 2, .shard = 1});
+    edit(program.content);
+    EXPECT_ERROR(Program::parse(program.get()), message);
+  };
+  using J = nlohmann::json &;
+  auto stage = [](J j) -> J { return j["stages"][0]; };
+  auto step = [&](J j, const char *kind) -> J {
+    for (J entry : stage(j)["programs"]["step"])
+      if (entry["do"] == kind)
+        return entry;
+    throw std::runtime_error(kind);
+  };
+  refuse([](J j) { j["stages"].erase(1); },
+         "field 'stages': expected 2, the size of axis pp, got 1");
+  refuse([](J j) { j["axes"][0]["size"] = 1 << 20; },
+         "field 'axes': expected at most 1048576 ranks");
+  refuse([](J j) { j["communicators"][0]["axes"] = {"xp"}; },
+         "field 'communicators[0].axes': expected the name of an axis, got "
+         "\"xp\"");
+  refuse([](J j) { j["communicators"][0]["axes"] = {"cp", "dp"}; },
+         "expected axes outermost first, as in 'axes', got [\"cp\",\"dp\"]");
+  refuse([](J j) { j["communicators"][3]["edge"] = {0, 2}; },
+         "field 'communicators[3].edge': expected two coordinates less than 2");
+  refuse([&](J j) { stage(j)["parameters"][0]["split"] = {{"tp"}}; },
+         "field 'stages[0].parameters[0].split': expected 2 lists of axes");
+  refuse(
+      [&](J j) {
+        stage(j)["parameters"][1]["split"] =
+            nlohmann::json::array({{"dp", "cp", "tp"}});
+      },
+      "field 'stages[0].parameters[1].split': expected a divisor of dimension "
+      "0, 4, got 8 parts");
+  refuse([&](J j) { stage(j)["parameters"][1]["shard"]["begin"] = 3; },
+         "field 'stages[0].parameters[1].shard.begin': expected 4 elements "
+         "within the unit of 4, got 3");
+  refuse([&](J j) { stage(j)["parameters"][1]["shard"]["elements"] = 5; },
+         "field 'stages[0].parameters[1].shard.elements': expected a multiple "
+         "of 2, got 5");
+  refuse([&](J j) { stage(j)["graphs"]["begin"]["inputs"][0] = "x"; },
+         "field 'stages[0].graphs.begin.inputs': expected the name of an "
+         "input, got \"x\"");
+  refuse([&](J j) { stage(j)["graphs"]["begin"]["items"][2]["after"] = {2}; },
+         "field 'stages[0].graphs.begin.items[2].after': expected indices of "
+         "earlier actions, got 2");
+  refuse(
+      [&](J j) {
+        stage(j)["graphs"]["begin"]["items"][1]["buffers"][3] = {-3, 0};
+      },
+      "expected one of 1 arenas or 2 frames, got [-3,0]");
+  refuse(
+      [&](J j) {
+        stage(j)["graphs"]["begin"]["items"][2]["to"] = {-1, 1 << 20};
+      },
+      "bytes within the 256 of frame residuals, got [-1,1048576]");
+  refuse([&](J j) { stage(j)["graphs"]["begin"]["items"][0]["do"] = "send"; },
+         "field 'stages[0].graphs.begin.items[0].do': expected one of call, "
+         "all_gather, all_reduce, reduce_scatter, broadcast, slice, zero, "
+         "copy, got send");
+  refuse(
+      [&](J j) {
+        stage(j)["graphs"]["begin"]["items"][2]["communicator"] = 7;
+      },
+      "communicator': expected less than 7, got 7");
+  refuse([&](J j) { step(j, "send")["communicator"] = 2; },
+         "expected one of two ranks of which this stage is one, got all");
+  refuse([&](J j) { step(j, "send")["tag"] = {1, 2, 3}; },
+         "expected [stage, chunk, micro-batch, value], got [1,2,3]");
+  refuse([&](J j) { step(j, "reduce_scatter")["type"] = "i64"; },
+         "type': expected one of f32, bf16, f64, got i64");
+  refuse([&](J j) { step(j, "reduce_scatter")["reduction"] = "min"; },
+         "reduction': expected sum or max, got min");
+  refuse([&](J j) { step(j, "run")["frames"].erase(1); },
+         "frames': expected 2 addresses, got 1");
+  refuse([&](J j) { step(j, "run")["graph"] = "x"; },
+         "graph': expected a graph of this program, got x");
+  refuse(
+      [&](J j) {
+        nlohmann::json again = step(j, "statistics");
+        stage(j)["programs"]["step"].push_back(again);
+      },
+      "field 'stages[0].programs.step': expected one entry 'statistics', got "
+      "2");
+  refuse(
+      [&](J j) {
+        stage(j)["graphs"]["begin"]["outputs"]["loss"] = {
+            {"type", "f32"}, {"shape", {1}}, {"address", {0, 0}}};
+      },
+      "outputs.loss.type': expected one element of f64, got f32");
 }
 
 TEST(Program, CpuWithoutAFeature) {

@@ -208,6 +208,11 @@ TinyProgram::TinyProgram(int64_t batch, int64_t microBatches, int64_t images,
                       buffers[DHead], norm};
   optimizer.insert(optimizer.begin(), hyperparameters);
   json step = json::array(), forward = json::array();
+  for (const json &p : list)
+    if (p["trainable"])
+      step.push_back({{"do", "zero"},
+                      {"at", p["gradient"]},
+                      {"bytes", p["elements"].get<int64_t>() * 4}});
   for (int64_t m = 0; m < microBatches; ++m) {
     for (auto [program, graph] : {std::pair(&step, "step"), std::pair(&forward, "forward")})
       program->push_back({{"do", "run"},
