@@ -106,6 +106,7 @@ private:
   }
   void writeParameter(dist::StorageOp storage);
   void writeCollective(dist::CollectiveOp op);
+  void writeZero(dist::ZeroOp zero);
   void writeGraph(dist::GraphOp graph);
   void writeEntry(Operation &op, ArrayRef<dist::GradientNormOp> norms);
   void writeProgram(dist::ProgramOp program);
@@ -276,6 +277,12 @@ void TextWriter::writeCollective(dist::CollectiveOp op) {
     json.attribute("accumulate", true);
 }
 
+void TextWriter::writeZero(dist::ZeroOp zero) {
+  json.attribute("do", "zero");
+  writeAddress("at", *zero.getAddress());
+  json.attribute("bytes", zero.getBytes());
+}
+
 void TextWriter::writeGraph(dist::GraphOp graph) {
   frames.clear();
   for (auto frame : graph.getBody().getOps<dist::FrameOp>())
@@ -301,6 +308,8 @@ void TextWriter::writeGraph(dist::GraphOp graph) {
           });
         else if (auto collective = dyn_cast<dist::CollectiveOp>(op))
           json.object([&] { writeCollective(collective); });
+        else if (auto zero = dyn_cast<dist::ZeroOp>(op))
+          json.object([&] { writeZero(zero); });
       }
     });
     json.attributeObject("outputs", [&] {
@@ -345,9 +354,7 @@ void TextWriter::writeEntry(Operation &op, ArrayRef<dist::GradientNormOp> norms)
   } else if (auto collective = dyn_cast<dist::CollectiveOp>(op)) {
     writeCollective(collective);
   } else if (auto zero = dyn_cast<dist::ZeroOp>(op)) {
-    json.attribute("do", "zero");
-    writeAddress("at", *zero.getAddress());
-    json.attribute("bytes", zero.getBytes());
+    writeZero(zero);
   } else if (auto statistics = dyn_cast<dist::StatisticsOp>(op)) {
     json.attribute("do", "statistics");
     json.attributeArray("calls", [&] {

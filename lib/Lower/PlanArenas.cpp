@@ -75,6 +75,8 @@ private:
   LogicalResult planGraph(FuncOp graph, int64_t stage);
   LogicalResult planEntries(dist::ProgramOp program);
   void emitCollective(Operation *op, AddressAttr from, AddressAttr to);
+  std::string communicator(ArrayRef<Attribute> over);
+  void emitUnitAction(Operation *op, AddressAttr buffer);
   void declareArenas();
 
   std::string arenaName(StringRef arena, int64_t stage) const {
@@ -161,6 +163,20 @@ static ArrayAttr frameOf(ArrayAttr list, unsigned index) {
   return cast<DictionaryAttr>(list[index]).getAs<ArrayAttr>(dist::kFrameAttr);
 }
 
+/// The name of the communicator over these axes; it is declared if it is not there.
+std::string Planner::communicator(ArrayRef<Attribute> over) {
+  std::string name = llvm::join(
+      llvm::map_range(over, [](Attribute axis) { return cast<StringAttr>(axis).getValue(); }), ",");
+  if (!symbols.lookup(name)) {
+    OpBuilder::InsertionGuard guard(builder);
+    builder.setInsertionPointToStart(module.getBody());
+    symbols.insert(dist::CommunicatorOp::create(builder, module.getLoc(), name,
+                                                builder.getArrayAttr(over), DenseI64ArrayAttr()),
+                   module.getBody()->begin());
+  }
+  return name;
+}
+
 /// Adds the collective of `op` on addresses. Values are [outer][share] on a rank.
 void Planner::emitCollective(Operation *op, AddressAttr from, AddressAttr to) {
   auto names = module->getAttrOfType<ArrayAttr>(kAxesAttr);
@@ -190,19 +206,9 @@ void Planner::emitCollective(Operation *op, AddressAttr from, AddressAttr to) {
     dimension = slice.getSliceAxis().getSExtValue();
   }
   SmallVector<Attribute> over;
-  SmallVector<StringRef> text;
-  for (int16_t axis : axes) {
+  for (int16_t axis : axes)
     over.push_back(names[axis]);
-    text.push_back(cast<StringAttr>(names[axis]).getValue());
-  }
-  std::string name = llvm::join(text, ",");
-  if (!symbols.lookup(name)) {
-    OpBuilder::InsertionGuard guard(builder);
-    builder.setInsertionPointToStart(module.getBody());
-    symbols.insert(dist::CommunicatorOp::create(builder, module.getLoc(), name,
-                                                builder.getArrayAttr(over), DenseI64ArrayAttr()),
-                   module.getBody()->begin());
-  }
+  std::string name = communicator(over);
   auto product = [](ArrayRef<int64_t> sizes) {
     int64_t result = 1;
     for (int64_t size : sizes)
@@ -218,6 +224,31 @@ void Planner::emitCollective(Operation *op, AddressAttr from, AddressAttr to) {
       toType == type ? TypeAttr() : TypeAttr::get(toType), maximum, false, ArrayAttr(), 0);
 }
 
+/// Adds what `op` does with a unit whose whole weights, or whole gradient, are at `buffer`.
+void Planner::emitUnitAction(Operation *op, AddressAttr buffer) {
+  auto name = op->getAttrOfType<FlatSymbolRefAttr>("unit");
+  auto unit = symbols.lookup<dist::UnitOp>(name.getValue());
+  Type event = builder.getType<dist::EventType>();
+  if (isa<dist::ClearOp>(op)) {
+    int64_t width = unit.getGradientType()->getIntOrFloatBitWidth() / 8;
+    dist::ZeroOp::create(builder, op->getLoc(), event, ValueRange(), dist::InstanceAttr(),
+                         unit.getElements() * width, buffer, 0);
+    return;
+  }
+  int64_t ranks = 1;
+  for (const Axis &axis : axesOf(module))
+    if (axis.name == "dp")
+      ranks = axis.size;
+  bool gather = isa<dist::GatherOp>(op);
+  dist::CollectiveOp::create(
+      builder, op->getLoc(), event, ValueRange(),
+      gather ? dist::CollectiveKind::AllGather : dist::CollectiveKind::ReduceScatter,
+      communicator({builder.getStringAttr("dp")}), dist::InstanceAttr(), dist::InstanceAttr(),
+      gather ? *unit.getWeights() : buffer, gather ? buffer : *unit.getGradient(), 1,
+      unit.getElements() / ranks, gather ? unit.getType() : *unit.getGradientType(), TypeAttr(),
+      false, /*accumulate=*/!gather, gather ? ArrayAttr() : unit.getParametersAttr(), 0);
+}
+
 LogicalResult Planner::planGraph(FuncOp graph, int64_t stage) {
   if (!graph.getBody().hasOneBlock())
     return graph.emitOpError("expects one block of applications");
@@ -225,7 +256,7 @@ LogicalResult Planner::planGraph(FuncOp graph, int64_t stage) {
   SmallVector<Operation *> ops;
   for (Operation &op : body.without_terminator()) {
     if (!isa<ApplyOp, shard::AllGatherOp, shard::AllReduceOp, shard::ReduceScatterOp,
-             shard::AllSliceOp>(op))
+             shard::AllSliceOp, dist::GatherOp, dist::ClearOp, dist::ReduceOp>(op))
       return op.emitOpError("is no application of a block and no collective, which is all a graph "
                             "may hold");
     ops.push_back(&op);
@@ -243,6 +274,19 @@ LogicalResult Planner::planGraph(FuncOp graph, int64_t stage) {
     position[op] = i;
   position[body.getTerminator()] = end;
 
+  // Gathered weights and gradients of a micro-batch: the entry of each op that begins
+  // one, and for each parameter and position the one that is in use.
+  DenseMap<Operation *, int64_t> unitEntry;
+  DenseMap<StringAttr, int64_t> weightsOf, gradientOf; // parameter -> entry, so far
+  DenseMap<std::pair<Operation *, StringAttr>, int64_t> weightsOfUse, gradientOfUse;
+  DenseMap<Operation *, int64_t> entryOfReduce;
+  auto beginUnit = [&](Operation *op, dist::UnitOp unit, Type type, int64_t i,
+                       DenseMap<StringAttr, int64_t> &current) {
+    unitEntry[op] = planned.size();
+    for (auto name : unit.getParameters().getAsRange<FlatSymbolRefAttr>())
+      current[name.getAttr()] = planned.size();
+    planned.push_back({i, i, int64_t(unit.getElements()) * type.getIntOrFloatBitWidth() / 8});
+  };
   auto add = [&](Operation *op, Value result, int64_t i) -> LogicalResult {
     FailureOr<int64_t> bytes = bytesOf(op, result.getType());
     if (failed(bytes))
@@ -255,12 +299,42 @@ LogicalResult Planner::planGraph(FuncOp graph, int64_t stage) {
     for (Value input : op->getOperands())
       if (int64_t entry = entryOf.lookup(input); entry >= 0)
         planned[entry].end = i;
+    if (auto gather = dyn_cast<dist::GatherOp>(op)) {
+      auto unit = symbols.lookup<dist::UnitOp>(gather.getUnit());
+      beginUnit(op, unit, unit.getType(), i, weightsOf);
+      continue;
+    }
+    if (auto clear = dyn_cast<dist::ClearOp>(op)) {
+      auto unit = symbols.lookup<dist::UnitOp>(clear.getUnit());
+      beginUnit(op, unit, *unit.getGradientType(), i, gradientOf);
+      continue;
+    }
+    if (auto reduce = dyn_cast<dist::ReduceOp>(op)) {
+      auto unit = symbols.lookup<dist::UnitOp>(reduce.getUnit());
+      auto name = cast<FlatSymbolRefAttr>(unit.getParameters()[0]).getAttr();
+      auto entry = gradientOf.find(name);
+      if (entry == gradientOf.end())
+        return op->emitOpError("expects a dist.clear of the unit before");
+      entryOfReduce[op] = entry->second;
+      planned[entry->second].end = i;
+      continue;
+    }
     auto apply = dyn_cast<ApplyOp>(op);
     if (!apply) {
       if (failed(add(op, op->getResult(0), i)))
         return failure();
       continue;
     }
+    for (auto name : apply.getParameters().getAsRange<FlatSymbolRefAttr>())
+      if (auto entry = weightsOf.find(name.getAttr()); entry != weightsOf.end()) {
+        weightsOfUse[{op, name.getAttr()}] = entry->second;
+        planned[entry->second].end = i;
+      }
+    for (auto name : apply.getGradients().getAsRange<FlatSymbolRefAttr>())
+      if (auto entry = gradientOf.find(name.getAttr()); entry != gradientOf.end()) {
+        gradientOfUse[{op, name.getAttr()}] = entry->second;
+        planned[entry->second].end = i;
+      }
     auto block = symbols.lookup<FuncOp>(apply.getBlock());
     const unsigned firstGradient = apply.getInputs().size() + apply.getParameters().size();
     for (unsigned r = 0; r < block.getNumResults(); ++r) {
@@ -368,7 +442,22 @@ LogicalResult Planner::planGraph(FuncOp graph, int64_t stage) {
                             graph.getArgAttrOfType<ArrayAttr>(i, kSplitAttr),
                             graph.getArgAttrOfType<ArrayAttr>(i, dist::kImagesAttr));
   }
+  auto placeOfEntryNumber = [&](int64_t entry) {
+    return address("workspace", workspace[placeOfEntry[entry]].offset, stage);
+  };
+  // A parameter within the unit that is at `entry`.
+  auto placeInUnit = [&](int64_t entry, dist::StorageOp place, Type type) {
+    AddressAttr base = placeOfEntryNumber(entry);
+    return AddressAttr::get(module.getContext(), base.getArena(),
+                            base.getOffset() +
+                                (*place.getShard())[0] * type.getIntOrFloatBitWidth() / 8);
+  };
   for (auto [i, op] : llvm::enumerate(ops)) {
+    if (isa<dist::GatherOp, dist::ClearOp, dist::ReduceOp>(op)) {
+      emitUnitAction(op, placeOfEntryNumber(isa<dist::ReduceOp>(op) ? entryOfReduce.lookup(op)
+                                                                    : unitEntry.lookup(op)));
+      continue;
+    }
     auto apply = dyn_cast<ApplyOp>(op);
     if (!apply) {
       emitCollective(op, placeOf(op->getOperand(0)), placeOf(op->getResult(0)));
@@ -391,6 +480,13 @@ LogicalResult Planner::planGraph(FuncOp graph, int64_t stage) {
           return apply.emitOpError("expects a dist.storage of '")
                  << parameter.getValue() << "' on stage " << stage
                  << (gradient ? " with a gradient" : "");
+        auto &inUnit = gradient ? gradientOfUse : weightsOfUse;
+        if (auto entry = inUnit.find({op, parameter.getAttr()}); entry != inUnit.end()) {
+          unsigned argument = buffers.size();
+          where = placeInUnit(
+              entry->second, place,
+              cast<RankedTensorType>(block.getArgumentTypes()[argument]).getElementType());
+        }
         buffers.push_back(*where);
       }
     for (unsigned r = 0; r < apply.getNumResults(); ++r)

@@ -104,7 +104,7 @@ public:
                   dist::AddressAttr to, int64_t elements, Type type, ArrayAttr gradients,
                   Location loc);
   void beginStep(const ParameterLayout &layout, int stages);
-  void finishStep(const ParameterLayout &layout, Fsdp fsdp, int stages);
+  void finishStep(const ParameterLayout &layout, int stages);
   void finishForward(int stages);
 
 private:
@@ -333,40 +333,43 @@ void ProgramBuilder::statistics(int stages) {
 void ProgramBuilder::beginStep(const ParameterLayout &layout, int stages) {
   if (layout.elements == 0)
     return;
+  bool isWhole = layout.fsdp == Fsdp::None || layout.fsdp == Fsdp::Optimizer;
+  int64_t elements = isWhole ? layout.elements : layout.elements / layout.ranks;
   auto gradients = dist::AddressAttr::get(
       builder.getContext(),
       FlatSymbolRefAttr::get(builder.getContext(), arenaName("gradients", stage, stages)), 0);
   dist::ZeroOp::create(builder, module.getLoc(), event, ValueRange(), dist::InstanceAttr(),
-                       layout.elements * layout.gradientType.getIntOrFloatBitWidth() / 8, gradients,
-                       0);
+                       elements * layout.gradientType.getIntOrFloatBitWidth() / 8, gradients, 0);
 }
 
 void ProgramBuilder::finishForward(int stages) { statistics(stages); }
 
-void ProgramBuilder::finishStep(const ParameterLayout &layout, Fsdp fsdp, int stages) {
-  auto address = [&](StringRef arena, int64_t offset) {
+void ProgramBuilder::finishStep(const ParameterLayout &layout, int stages) {
+  auto address = [&](StringRef arena, int64_t elements, Type type) {
     return dist::AddressAttr::get(
         builder.getContext(),
-        FlatSymbolRefAttr::get(builder.getContext(), arenaName(arena, stage, stages)), offset);
+        FlatSymbolRefAttr::get(builder.getContext(), arenaName(arena, stage, stages)),
+        elements * type.getIntOrFloatBitWidth() / 8);
   };
-  auto width = [](Type type) { return int64_t(type.getIntOrFloatBitWidth() / 8); };
-  const int64_t ranks = fsdp == Fsdp::None ? 1 : axes.size("dp");
-  const StringRef gradients = ranks > 1 ? "gradient_shard" : "gradients";
+  const int64_t ranks = layout.ranks;
+  const StringRef gradients = layout.fsdp == Fsdp::Optimizer ? "gradient_shard" : "gradients";
   Type type = layout.gradientType;
 
+  // Shards hold sums over dp; what is left to reduce is reduced on them.
   for (const Segment &segment : layout.segments) {
     SmallVector<Attribute> names;
-    for (StringRef parameter : segment.parameters)
-      names.push_back(FlatSymbolRefAttr::get(builder.getContext(), parameter));
+    for (const Unit &unit : segment.units)
+      for (StringRef parameter : unit.parameters)
+        names.push_back(FlatSymbolRefAttr::get(builder.getContext(), parameter));
     ArrayAttr keys = builder.getArrayAttr(names);
-    auto whole = address("gradients", segment.begin * width(type));
-    auto shard = address(gradients, segment.begin / ranks * width(type));
+    auto shard = address(gradients, segment.begin / ranks, type);
     SmallVector<StringRef> over = segment.reduced;
-    if (ranks > 1) {
-      collective(dist::CollectiveKind::ReduceScatter, "dp", {"dp"}, {}, {}, whole, shard,
-                 segment.elements / ranks, type, keys, module.getLoc());
+    if (layout.fsdp == Fsdp::Optimizer)
+      collective(dist::CollectiveKind::ReduceScatter, "dp", {"dp"}, {}, {},
+                 address("gradients", segment.begin, type), shard, segment.elements / ranks, type,
+                 keys, module.getLoc());
+    if (ranks > 1)
       llvm::erase(over, "dp");
-    }
     if (!over.empty())
       collective(dist::CollectiveKind::AllReduce, llvm::join(over, ","), over, {}, {}, shard, shard,
                  segment.elements / ranks, type, keys, module.getLoc());
@@ -378,23 +381,24 @@ void ProgramBuilder::finishStep(const ParameterLayout &layout, Fsdp fsdp, int st
     FuncOp block = sizedBlock("gradient_norm", segment.elements / ranks);
     dist::GradientNormOp::create(
         builder, module.getLoc(), event, ValueRange(), block.getName(),
-        builder.getArrayAttr({address(gradients, segment.begin / ranks * width(type))}),
+        builder.getArrayAttr({address(gradients, segment.begin / ranks, type)}),
         builder.getStrArrayAttr(once), 0);
   }
   statistics(stages);
   if (!layout.elements)
     return;
   FuncOp update = sizedBlock("adamw", layout.elements / ranks);
-  dist::UpdateOp::create(builder, module.getLoc(), event, ValueRange(), update.getName(), ArrayAttr(), 0);
-  if (ranks == 1)
+  dist::UpdateOp::create(builder, module.getLoc(), event, ValueRange(), update.getName(),
+                         ArrayAttr(), 0);
+  if (ranks == 1 || layout.fsdp == Fsdp::Parameters)
     return;
-  bool hasWeights = layout.storageType != layout.masterType;
+  const StringRef updated = layout.storageType != layout.masterType ? "weight_shard" : "masters";
   for (const Segment &segment : layout.segments)
-    collective(dist::CollectiveKind::AllGather, "dp", {"dp"}, {}, {},
-               address(hasWeights ? "weight_shard" : "masters",
-                       segment.begin / ranks * width(layout.storageType)),
-               address("parameters", segment.begin * width(layout.storageType)),
-               segment.elements / ranks, layout.storageType, {}, module.getLoc());
+    for (const Unit &unit : segment.units)
+      collective(dist::CollectiveKind::AllGather, "dp", {"dp"}, {}, {},
+                 address(updated, unit.begin / ranks, layout.storageType),
+                 address("parameters", unit.begin, layout.storageType), unit.elements / ranks,
+                 layout.storageType, {}, module.getLoc());
 }
 
 //===----------------------------------------------------------------------===//
@@ -658,13 +662,17 @@ LogicalResult BuildProgramPass::findSchedule() {
 static SmallVector<StageParameter> parametersOf(ModuleOp module, const Axes &axes,
                                                 const EncoderPlacement &encoder,
                                                 ArrayRef<FuncOp> functions, SymbolTable &symbols) {
-  llvm::StringSet<> used, ofEncoder;
+  llvm::StringMap<int64_t> used; // and the first application
+  llvm::StringSet<> ofEncoder;
   for (FuncOp function : functions)
     for (auto apply : function.getOps<ApplyOp>()) {
+      int64_t application = -1;
+      if (auto number = apply->getAttrOfType<IntegerAttr>(llama::kApplicationAttr))
+        application = number.getInt();
       auto part = symbols.lookup(apply.getBlock())->getAttrOfType<StringAttr>("llama.part");
       for (ArrayAttr list : {apply.getParametersAttr(), apply.getGradientsAttr()})
         for (auto name : list.getAsRange<FlatSymbolRefAttr>()) {
-          used.insert(name.getValue());
+          used.try_emplace(name.getValue(), application);
           if (part && part.getValue() == "encoder")
             ofEncoder.insert(name.getValue());
         }
@@ -673,7 +681,7 @@ static SmallVector<StageParameter> parametersOf(ModuleOp module, const Axes &axe
   for (auto op : module.getOps<llama::ParameterOp>()) {
     if (!used.contains(op.getSymName()))
       continue;
-    StageParameter parameter{op, {}, {}};
+    StageParameter parameter{op, used.lookup(op.getSymName()), {}, {}};
     bool inEncoder = ofEncoder.contains(op.getSymName());
     llvm::StringSet<> partial, split;
     partial.insert("dp");
@@ -755,6 +763,7 @@ void BuildProgramPass::runOnOperation() {
         builder, parameters, gradientType, stage, cut.stages, level, axes.size("dp"));
     if (failed(layout))
       return signalPassFailure();
+    shardGraphs(functions, *layout);
     dist::ArenaOp::create(builder, module.getLoc(), arenaName("statistics", stage, cut.stages), 16,
                           stage);
 
@@ -811,7 +820,7 @@ void BuildProgramPass::runOnOperation() {
         break;
       }
     }
-    programs.finishStep(*layout, level, cut.stages);
+    programs.finishStep(*layout, cut.stages);
 
     // The forward program: micro-batch after micro-batch.
     programs.begin("forward", stage);

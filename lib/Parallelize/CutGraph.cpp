@@ -255,7 +255,6 @@ void Cutter::clone(Draft &draft, Operation *op) {
   OpBuilder b = OpBuilder::atBlockEnd(&draft.function.getBody().front());
   Operation *copy = b.clone(*op, draft.map);
   copy->removeAttr(kPhaseAttr);
-  copy->removeAttr(kApplicationAttr);
 }
 
 /// What stands for `value` of the graph in `draft`, which does not have it yet.

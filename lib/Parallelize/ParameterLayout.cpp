@@ -19,109 +19,267 @@ std::string llamac::arenaName(StringRef name, int stage, int stages) {
   return (stages > 1 ? "stage" + Twine(stage) + "." + name : Twine(name)).str();
 }
 
-FailureOr<ParameterLayout> llamac::layOutParameters(OpBuilder &builder,
-                                                    ArrayRef<StageParameter> parameters,
-                                                    Type gradientType, int stage, int stages,
-                                                    Fsdp fsdp, int64_t dataRanks) {
-  ParameterLayout layout;
-  layout.gradientType = gradientType;
-  Location loc = builder.getUnknownLoc();
-  const int64_t ranks = fsdp == Fsdp::None ? 1 : dataRanks;
+namespace {
+/// Adds arenas and storage of one stage.
+class LayoutBuilder {
+public:
+  LayoutBuilder(OpBuilder &builder, int stage, int stages)
+      : builder(builder), stage(stage), stages(stages) {}
 
-  SmallVector<std::pair<const StageParameter *, int64_t>> begins; // in its segment
+  LogicalResult collect(ArrayRef<StageParameter> parameters, Fsdp fsdp, int64_t dataRanks);
+  void place();
+  ParameterLayout layout;
+
+private:
+  struct Place {
+    const StageParameter *parameter;
+    size_t segment, unit; // of a frozen one: the number among the frozen units, if sharded
+    int64_t begin;        // in its unit
+  };
+
+  AddressAttr address(StringRef arena, int64_t elements, Type type) {
+    return AddressAttr::get(
+        builder.getContext(),
+        FlatSymbolRefAttr::get(builder.getContext(), arenaName(arena, stage, stages)),
+        elements * width(type));
+  }
+  static int64_t width(Type type) { return type.getIntOrFloatBitWidth() / 8; }
+  void declareUnit(Unit &unit, AddressAttr weights, AddressAttr gradient);
+
+  OpBuilder &builder;
+  int stage, stages;
+  std::vector<Place> places; // of all parameters, in their order
+  llvm::MapVector<StringRef, int64_t> arenas; // name -> bytes
+};
+} // namespace
+
+LogicalResult LayoutBuilder::collect(ArrayRef<StageParameter> parameters, Fsdp fsdp,
+                                     int64_t dataRanks) {
+  layout.fsdp = dataRanks > 1 ? fsdp : Fsdp::None;
+  layout.ranks = layout.fsdp == Fsdp::None ? 1 : dataRanks;
+  // Shards of whole blocks are units of their own.
+  const bool byBlock = layout.fsdp == Fsdp::Gradients || layout.fsdp == Fsdp::Parameters;
+  auto unitOf = [&](std::vector<Unit> &units, const StageParameter &parameter) {
+    llama::ParameterOp op = parameter.op;
+    int64_t application = byBlock ? parameter.application : -1;
+    auto unit = llvm::find_if(units, [&](Unit &u) { return u.application == application; });
+    if (unit == units.end()) {
+      units.push_back({application, op.getTensorType().getElementType(), {}, 0, 0, ""});
+      unit = units.end() - 1;
+    }
+    unit->parameters.push_back(op.getSymName());
+    return unit;
+  };
   for (const StageParameter &parameter : parameters) {
     llama::ParameterOp op = parameter.op;
-    loc = op.getLoc();
-    if (op.getFrozen())
+    const int64_t elements =
+        llvm::alignTo(op.getTensorType().getNumElements(), kParameterPadding);
+    Place place = {&parameter, 0, 0, 0};
+    if (op.getFrozen()) {
+      if (layout.fsdp == Fsdp::Parameters) {
+        auto unit = unitOf(layout.frozen, parameter);
+        place.unit = unit - layout.frozen.begin();
+        place.begin = unit->elements;
+        unit->elements += elements;
+      }
+      places.push_back(place);
       continue;
+    }
     Type element = op.getTensorType().getElementType();
     if (!layout.storageType)
       layout.storageType = element;
     if (element != layout.storageType)
       return op.emitOpError("expects one storage type of all trained parameters, ")
              << layout.storageType << ", but got " << element;
-    auto *segment = llvm::find_if(layout.segments, [&](const Segment &s) {
+    auto segment = llvm::find_if(layout.segments, [&](const Segment &s) {
       return s.reduced == parameter.reduced && s.once == parameter.once;
     });
     if (segment == layout.segments.end()) {
       layout.segments.push_back({parameter.reduced, parameter.once, {}, 0, 0});
-      segment = &layout.segments.back();
+      segment = layout.segments.end() - 1;
     }
-    begins.push_back({&parameter, segment->elements});
-    segment->parameters.push_back(op.getSymName());
-    segment->elements += llvm::alignTo(op.getTensorType().getNumElements(), kParameterPadding);
+    auto unit = unitOf(segment->units, parameter);
+    place.segment = segment - layout.segments.begin();
+    place.unit = unit - segment->units.begin();
+    place.begin = unit->elements;
+    unit->elements += elements;
+    places.push_back(place);
   }
   for (Segment &segment : layout.segments) {
-    segment.elements = llvm::alignTo(segment.elements, kSegmentPadding * ranks);
     segment.begin = layout.elements;
+    for (Unit &unit : segment.units) {
+      unit.begin = segment.begin + segment.elements;
+      // The last one fills the segment up.
+      int64_t padding = &unit == &segment.units.back() ? 1 : kParameterPadding * layout.ranks;
+      unit.elements = llvm::alignTo(unit.elements, padding);
+      if (padding == 1)
+        unit.elements = llvm::alignTo(segment.elements + unit.elements,
+                                      kSegmentPadding * layout.ranks) -
+                        segment.elements;
+      segment.elements += unit.elements;
+    }
     layout.elements += segment.elements;
   }
+  for (Unit &unit : layout.frozen)
+    unit.elements = llvm::alignTo(unit.elements, kParameterPadding * layout.ranks);
   layout.masterType = layout.storageType && layout.storageType.isF64() ? Type(builder.getF64Type())
                                                                        : builder.getF32Type();
   if (!layout.gradientType)
     layout.gradientType = layout.masterType;
+  return success();
+}
 
-  llvm::MapVector<StringRef, int64_t> arenas; // name -> bytes
-  auto address = [&](StringRef arena, int64_t offset) {
-    return AddressAttr::get(builder.getContext(),
-                            FlatSymbolRefAttr::get(builder.getContext(),
-                                                   arenaName(arena, stage, stages)),
-                            offset);
-  };
-  auto width = [](Type type) { return int64_t(type.getIntOrFloatBitWidth() / 8); };
+void LayoutBuilder::declareUnit(Unit &unit, AddressAttr weights, AddressAttr gradient) {
+  SmallVector<Attribute> names;
+  for (StringRef name : unit.parameters)
+    names.push_back(FlatSymbolRefAttr::get(builder.getContext(), name));
+  // The first parameter names the unit.
+  unit.symbol = (unit.parameters.front() + ".unit").str();
+  if (stages > 1)
+    unit.symbol = "stage" + std::to_string(stage) + "." + unit.symbol;
+  dist::UnitOp::create(builder, builder.getUnknownLoc(), unit.symbol, builder.getArrayAttr(names),
+                       unit.elements, unit.type, weights, gradient,
+                       gradient ? TypeAttr::get(layout.gradientType) : TypeAttr());
+}
+
+void LayoutBuilder::place() {
+  const Fsdp fsdp = layout.fsdp;
+  const int64_t ranks = layout.ranks, shard = layout.elements / ranks;
+  const bool shardsWeights = fsdp == Fsdp::Parameters;
+  // Masters lie apart where they are not the weights.
+  const bool hasMasters =
+      layout.storageType != layout.masterType || (ranks > 1 && !shardsWeights);
+  const StringRef masters = hasMasters ? "masters" : "parameters";
+  const StringRef gradients = fsdp == Fsdp::Optimizer ? "gradient_shard" : "gradients";
+  Location loc = builder.getUnknownLoc();
+
   arenas["parameters"] = 0;
-  const bool hasMasters = layout.storageType != layout.masterType || ranks > 1;
-  int64_t bytes = 0;
+  int64_t bytes = 0; // of parameters
   if (layout.elements) {
-    bytes = layout.elements * width(layout.storageType);
+    bytes = (shardsWeights ? shard : layout.elements) * width(layout.storageType);
     if (hasMasters)
-      arenas["masters"] = layout.elements / ranks * width(layout.masterType);
-    arenas["gradients"] = layout.elements * width(layout.gradientType);
-    if (ranks > 1) {
-      arenas["gradient_shard"] = layout.elements / ranks * width(layout.gradientType);
-      if (layout.storageType != layout.masterType)
-        arenas["weight_shard"] = layout.elements / ranks * width(layout.storageType);
-    }
-    arenas["moment1"] = arenas["moment2"] = layout.elements / ranks * width(layout.masterType);
+      arenas["masters"] = shard * width(layout.masterType);
+    arenas["gradients"] = (fsdp == Fsdp::None || fsdp == Fsdp::Optimizer ? layout.elements : shard) *
+                          width(layout.gradientType);
+    if (fsdp == Fsdp::Optimizer)
+      arenas["gradient_shard"] = shard * width(layout.gradientType);
+    if (ranks > 1 && !shardsWeights && layout.storageType != layout.masterType)
+      arenas["weight_shard"] = shard * width(layout.storageType);
+    arenas["moment1"] = arenas["moment2"] = shard * width(layout.masterType);
   }
-  SmallVector<dist::StorageOp> storage;
-  for (const StageParameter &parameter : parameters) {
-    llama::ParameterOp op = parameter.op;
+  SmallVector<int64_t> frozenBytes; // where sharded frozen units begin
+  for (Unit &unit : layout.frozen) {
+    frozenBytes.push_back(bytes);
+    bytes = llvm::alignTo(bytes + unit.elements / ranks * width(unit.type), kArenaAlignment);
+  }
+
+  Operation *first = nullptr;
+  for (const Place &place : places) {
+    llama::ParameterOp op = place.parameter->op;
     auto symbol = FlatSymbolRefAttr::get(op.getSymNameAttr());
+    Type type = op.getTensorType().getElementType();
+    loc = op.getLoc();
+    dist::StorageOp storage;
     if (op.getFrozen()) {
-      storage.push_back(dist::StorageOp::create(
-          builder, op.getLoc(), symbol, address("parameters", bytes), AddressAttr(), AddressAttr(),
-          AddressAttr(), AddressAttr(), AddressAttr(), DenseI64ArrayAttr(), UnitAttr()));
-      bytes += llvm::alignTo(op.getTensorType().getNumElements() *
-                                 width(op.getTensorType().getElementType()),
-                             kArenaAlignment);
-      continue;
+      DenseI64ArrayAttr inUnit;
+      int64_t at = bytes;
+      if (shardsWeights) {
+        at = frozenBytes[place.unit];
+        inUnit =
+            builder.getDenseI64ArrayAttr({place.begin, layout.frozen[place.unit].elements});
+      } else {
+        bytes =
+            llvm::alignTo(bytes + op.getTensorType().getNumElements() * width(type), kArenaAlignment);
+      }
+      storage = dist::StorageOp::create(
+          builder, loc, symbol, address("parameters", at / width(type), type), AddressAttr(),
+          AddressAttr(), AddressAttr(), AddressAttr(), AddressAttr(), inUnit,
+          inUnit ? builder.getUnitAttr() : UnitAttr());
+    } else {
+      const Unit &unit = layout.segments[place.segment].units[place.unit];
+      // A shard is addressed by its unit; what is whole by itself.
+      int64_t whole = unit.begin + place.begin, state = ranks > 1 ? unit.begin / ranks : whole;
+      DenseI64ArrayAttr inUnit;
+      if (ranks > 1)
+        inUnit = builder.getDenseI64ArrayAttr({place.begin, unit.elements});
+      storage = dist::StorageOp::create(
+          builder, loc, symbol, address("parameters", shardsWeights ? state : whole, type),
+          address(masters, state, layout.masterType), address(gradients, state, layout.gradientType),
+          address("moment1", state, layout.masterType),
+          address("moment2", state, layout.masterType),
+          fsdp == Fsdp::Optimizer ? address("gradients", whole, layout.gradientType) : AddressAttr(),
+          inUnit, shardsWeights ? builder.getUnitAttr() : UnitAttr());
     }
-    auto *begin = llvm::find_if(begins, [&](auto &entry) { return entry.first == &parameter; });
-    auto *segment = llvm::find_if(layout.segments, [&](const Segment &s) {
-      return s.reduced == parameter.reduced && s.once == parameter.once;
-    });
-    int64_t whole = segment->begin + begin->second; // its first element
-    // A shard is addressed by its segment; what is whole by itself.
-    int64_t state = ranks > 1 ? segment->begin / ranks : whole;
-    DenseI64ArrayAttr shard;
-    if (ranks > 1)
-      shard = builder.getDenseI64ArrayAttr({begin->second, segment->elements});
-    storage.push_back(dist::StorageOp::create(
-        builder, op.getLoc(), symbol, address("parameters", whole * width(layout.storageType)),
-        address(hasMasters ? "masters" : "parameters", state * width(layout.masterType)),
-        address(ranks > 1 ? "gradient_shard" : "gradients", state * width(layout.gradientType)),
-        address("moment1", state * width(layout.masterType)),
-        address("moment2", state * width(layout.masterType)),
-        ranks > 1 ? address("gradients", whole * width(layout.gradientType)) : AddressAttr(), shard,
-        UnitAttr()));
+    if (!first)
+      first = storage;
   }
+  if (fsdp == Fsdp::Gradients || shardsWeights)
+    for (Segment &segment : layout.segments)
+      for (Unit &unit : segment.units)
+        declareUnit(unit,
+                    shardsWeights ? address("parameters", unit.begin / ranks, layout.storageType)
+                                  : AddressAttr(),
+                    address("gradients", unit.begin / ranks, layout.gradientType));
+  for (auto [unit, at] : llvm::zip(layout.frozen, frozenBytes))
+    declareUnit(unit, address("parameters", at / width(unit.type), unit.type), AddressAttr());
   arenas["parameters"] = llvm::alignTo(bytes, kArenaAlignment);
-  if (!storage.empty())
-    builder.setInsertionPoint(storage.front());
+
+  OpBuilder::InsertionGuard guard(builder);
+  if (first)
+    builder.setInsertionPoint(first);
   for (auto [name, size] : arenas)
     dist::ArenaOp::create(builder, loc, arenaName(name, stage, stages), size, stage);
-  if (!storage.empty())
-    builder.setInsertionPointAfter(storage.back());
-  return layout;
+}
+
+FailureOr<ParameterLayout> llamac::layOutParameters(OpBuilder &builder,
+                                                    ArrayRef<StageParameter> parameters,
+                                                    Type gradientType, int stage, int stages,
+                                                    Fsdp fsdp, int64_t dataRanks) {
+  LayoutBuilder layout(builder, stage, stages);
+  layout.layout.gradientType = gradientType;
+  if (failed(layout.collect(parameters, fsdp, dataRanks)))
+    return failure();
+  layout.place();
+  return std::move(layout.layout);
+}
+
+void llamac::shardGraphs(ArrayRef<func::FuncOp> functions, const ParameterLayout &layout) {
+  if (layout.fsdp != Fsdp::Gradients && layout.fsdp != Fsdp::Parameters)
+    return;
+  llvm::StringMap<const Unit *> unitOf;
+  auto note = [&](const Unit &unit) {
+    for (StringRef name : unit.parameters)
+      unitOf[name] = &unit;
+  };
+  for (const Segment &segment : layout.segments)
+    llvm::for_each(segment.units, note);
+  llvm::for_each(layout.frozen, note);
+
+  for (func::FuncOp function : functions) {
+    // First reader, and first and last application that adds, of every unit.
+    llvm::MapVector<const Unit *, Operation *> readers;
+    llvm::MapVector<const Unit *, std::pair<Operation *, Operation *>> adders;
+    SmallVector<llama::ApplyOp> applies(function.getOps<llama::ApplyOp>());
+    for (llama::ApplyOp apply : applies) {
+      if (layout.fsdp == Fsdp::Parameters)
+        for (auto name : apply.getParameters().getAsRange<FlatSymbolRefAttr>())
+          readers.insert({unitOf.lookup(name.getValue()), apply});
+      for (auto name : apply.getGradients().getAsRange<FlatSymbolRefAttr>()) {
+        auto [entry, isNew] =
+            adders.insert({unitOf.lookup(name.getValue()), {apply.getOperation(), apply}});
+        entry->second.second = apply;
+      }
+    }
+    OpBuilder b(function.getContext());
+    for (auto [unit, reader] : readers) {
+      b.setInsertionPoint(reader);
+      dist::GatherOp::create(b, reader->getLoc(), unit->symbol);
+    }
+    for (auto &[unit, range] : adders) {
+      b.setInsertionPoint(range.first);
+      dist::ClearOp::create(b, range.first->getLoc(), unit->symbol);
+      b.setInsertionPointAfter(range.second);
+      dist::ReduceOp::create(b, range.second->getLoc(), unit->symbol);
+    }
+  }
 }

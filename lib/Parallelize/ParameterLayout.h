@@ -17,7 +17,10 @@
 #include "dialects/Dist/IR/Dist.h"
 #include "dialects/Llama/IR/Llama.h"
 
+#include "mlir/Dialect/Func/IR/FuncOps.h"
 #include "mlir/IR/BuiltinOps.h"
+
+#include <vector>
 
 namespace mlir::llamac {
 
@@ -26,36 +29,59 @@ namespace mlir::llamac {
 inline constexpr int64_t kParameterPadding = 16, kSegmentPadding = 1024;
 
 /// How far training state is sharded over dp.
+///   Optimizer   masters and moments; gradients are whole until the step ends
+///   Gradients   gradients too: every block's backward adds to the shards
+///   Parameters  weights too: gathered where a graph needs them
 enum class Fsdp { None, Optimizer, Gradients, Parameters };
 
 /// A trained or frozen parameter of a stage.
 struct StageParameter {
   llama::ParameterOp op;
+  int64_t application = 0;        ///< the first that has it
   SmallVector<StringRef> reduced; ///< axes over which its gradient is a partial sum, dp too
   SmallVector<StringRef> once;    ///< axes over which all ranks have the same part of it
 };
 
+/// Parameters that are sharded together: those of a segment, or of an application in a
+/// segment, or frozen ones of an application.
+struct Unit {
+  int64_t application = -1;
+  Type type; ///< of the weights
+  SmallVector<StringRef> parameters;
+  int64_t begin = 0;    ///< first element among all trained ones, whole
+  int64_t elements = 0; ///< whole, a multiple of kParameterPadding times the ranks
+  std::string symbol;   ///< of its dist.unit; empty: there is none
+};
+
 struct Segment {
   SmallVector<StringRef> reduced, once;
-  SmallVector<StringRef> parameters;
+  std::vector<Unit> units;
   int64_t begin = 0;    ///< first element, whole
-  int64_t elements = 0; ///< whole, a multiple of kSegmentPadding times the ranks it is sharded over
+  int64_t elements = 0; ///< whole, a multiple of kSegmentPadding times the ranks
 };
 
 struct ParameterLayout {
-  SmallVector<Segment> segments;
-  int64_t elements = 0; ///< of all segments, whole
+  std::vector<Segment> segments;
+  std::vector<Unit> frozen; ///< sharded frozen parameters
+  int64_t elements = 0;     ///< of all segments, whole
+  int64_t ranks = 1;        ///< over which state is sharded
+  Fsdp fsdp = Fsdp::None;   ///< None if there is one rank on dp
   Type storageType, masterType, gradientType;
 };
 
 /// Name of arena `name` of a stage.
 std::string arenaName(StringRef name, int stage, int stages);
 
-/// Lays out `parameters`, in their order, and adds the arenas and a `dist.storage` for each
-/// at the insertion point. `fsdp` with `dataRanks` ranks on dp (1: nothing is sharded).
+/// Lays out `parameters`, in their order, and adds the arenas, a `dist.storage` for each
+/// and the units at the insertion point. `dataRanks`: ranks on dp.
 FailureOr<ParameterLayout> layOutParameters(OpBuilder &builder, ArrayRef<StageParameter> parameters,
                                             Type gradientType, int stage, int stages, Fsdp fsdp,
                                             int64_t dataRanks);
+
+/// Lets the graph functions of a stage gather the weights, and reduce the gradients, that
+/// are sharded: weights before the application before the first that reads them, so that
+/// they can travel while that computes; gradients right after the last that adds to them.
+void shardGraphs(ArrayRef<func::FuncOp> functions, const ParameterLayout &layout);
 
 } // namespace mlir::llamac
 

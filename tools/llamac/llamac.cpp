@@ -435,8 +435,8 @@ static int runCompile(ArrayRef<const char *> rest) {
                    "last step that a .mlir file has behind it (import)");
   arguments.text("grid", options.grid, "RANKS",
                  "ranks on each axis, as in tp=2,cp=1,pp=2,dp=1 (all 1)");
-  arguments.choice("fsdp", options.fsdp, {"none", "optimizer"},
-                   "what is sharded over dp (none)");
+  arguments.choice("fsdp", options.fsdp, {"none", "optimizer", "gradients", "parameters"},
+                   "what is sharded over dp, each with what stands before it (none)");
   arguments.choice("encoder", options.encoder, {"replicated", "first-stage"},
                    "stages that run the image encoder: all, sharing its work, or the first "
                    "(replicated)");

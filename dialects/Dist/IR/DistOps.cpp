@@ -362,10 +362,44 @@ LogicalResult StorageOp::verifySymbolUses(SymbolTableCollection &symbols) {
   return success();
 }
 
+LogicalResult UnitOp::verifySymbolUses(SymbolTableCollection &symbols) {
+  for (auto name : getParameters().getAsRange<FlatSymbolRefAttr>())
+    if (!symbols.lookupNearestSymbolFrom<llama::ParameterOp>(*this, name)) // unit_c1
+      return emitOpError("expects '") << name.getValue() << "' to name a llama.parameter";
+  if (!getWeights() && !getGradient()) // unit_c2
+    return emitOpError("expects the address of weights or of a gradient");
+  for (auto address : {getWeights(), getGradient()})
+    if (address && failed(verifyAddress(*this, symbols, *address, 0))) // unit_c2
+      return failure();
+  return success();
+}
+
+/// `symbol` names a unit that has weights, or a gradient.
+static LogicalResult verifyUnit(Operation *op, SymbolTableCollection &symbols,
+                                FlatSymbolRefAttr symbol, bool gradient) {
+  auto unit = symbols.lookupNearestSymbolFrom<UnitOp>(op, symbol);
+  if (unit && (gradient ? bool(unit.getGradient()) : bool(unit.getWeights())))
+    return success();
+  return op->emitOpError("expects '") << symbol.getValue() << "' to name a dist.unit with "
+                                      << (gradient ? "a gradient" : "weights");
+}
+
+LogicalResult GatherOp::verifySymbolUses(SymbolTableCollection &symbols) {
+  return verifyUnit(*this, symbols, getUnitAttr(), false); // gather_c1
+}
+
+LogicalResult ClearOp::verifySymbolUses(SymbolTableCollection &symbols) {
+  return verifyUnit(*this, symbols, getUnitAttr(), true); // clear_c1
+}
+
+LogicalResult ReduceOp::verifySymbolUses(SymbolTableCollection &symbols) {
+  return verifyUnit(*this, symbols, getUnitAttr(), true); // reduce_c1
+}
+
 LogicalResult GraphOp::verify() {
   llvm::StringSet<> frames, inputs, outputs;
   for (Operation &op : getBody().front()) {
-    if (!isa<FrameOp, InputOp, CallOp, CollectiveOp, OutputOp>(op)) // graph_c1
+    if (!isa<FrameOp, InputOp, CallOp, CollectiveOp, ZeroOp, OutputOp>(op)) // graph_c1
       return op.emitOpError("does not belong in a graph");
     bool isNew = true;
     if (auto input = dyn_cast<InputOp>(op))

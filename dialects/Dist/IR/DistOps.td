@@ -255,7 +255,7 @@ def CollectiveOp : Dist_Entry<"collective", (ins
 }
 
 def ZeroOp : Dist_Entry<"zero", (ins OptionalAttr<Dist_InstanceAttr>:$writes, Dist_Size:$bytes,
-                                 OptionalAttr<Dist_AddressAttr>:$address)> {
+                                 OptionalAttr<Dist_AddressAttr>:$address), "GraphOp"> {
   let summary = "Fill memory with zeros";
   let description = [{
     Of a frame instance, whose address is known once frames are placed, or of an arena.
@@ -394,6 +394,79 @@ def StorageOp : Dist_UserOp<"storage"> {
   }];
 }
 
+def UnitOp : Dist_UserOp<"unit", [Symbol]> {
+  let summary = "Declare parameters that are sharded over dp as one";
+  let description = [{
+    The parameters lie one after another in a flat unit of `elements`; `dist.storage` says
+    where each begins. Each of the ranks on dp has an equal part, its shard: of the
+    weights, if `weights` is their address, and of the gradient, if `gradient` is.
+
+    - (C1) each of `parameters` names a `llama.parameter`
+    - (C2) `weights` or `gradient` is there, each within its arena
+
+    Example:
+    ```mlir
+    dist.unit @"layer 0" parameters [@"model.norm.weight"] : 1024 x f32 weights @parameters[0] gradient @gradients[0] : f32
+    ```
+  }];
+  let arguments = (ins SymbolNameAttr:$sym_name, Dist_SymbolArray:$parameters, Dist_Size:$elements,
+                       TypeAttr:$type, OptionalAttr<Dist_AddressAttr>:$weights,
+                       OptionalAttr<Dist_AddressAttr>:$gradient, OptionalAttr<TypeAttr>:$gradient_type);
+  let assemblyFormat = [{
+    $sym_name `parameters` $parameters `:` $elements `x` $type
+    (`weights` custom<Address>($weights)^)?
+    (`gradient` custom<Address>($gradient)^ `:` $gradient_type)? attr-dict
+  }];
+}
+
+// What a graph function does with a unit, before memory is planned.
+class Dist_UnitAction<string mnemonic>
+    : Dist_UserOp<mnemonic, [HasParent<"::mlir::func::FuncOp">]> {
+  let arguments = (ins FlatSymbolRefAttr:$unit);
+  let assemblyFormat = "$unit attr-dict";
+}
+
+def GatherOp : Dist_UnitAction<"gather"> {
+  let summary = "Gather the weights of a unit";
+  let description = [{
+    The applications behind it read the parameters of the unit from what is gathered,
+    which is given up after the last of them.
+
+    - (C1) `unit` names a `dist.unit` with `weights`
+
+    Example:
+    ```mlir
+    dist.gather @"layer 0"
+    ```
+  }];
+}
+
+def ClearOp : Dist_UnitAction<"clear"> {
+  let summary = "Begin a gradient of a unit at zero";
+  let description = [{
+    The applications behind it, up to the `dist.reduce` of the unit, add to it.
+
+    - (C1) `unit` names a `dist.unit` with a `gradient`
+
+    Example:
+    ```mlir
+    dist.clear @"layer 0"
+    ```
+  }];
+}
+
+def ReduceOp : Dist_UnitAction<"reduce"> {
+  let summary = "Add the gradient of a unit, summed over dp, to the shards";
+  let description = [{
+    - (C1) `unit` names a `dist.unit` with a `gradient`
+
+    Example:
+    ```mlir
+    dist.reduce @"layer 0"
+    ```
+  }];
+}
+
 def GraphOp : Dist_Op<"graph", [Symbol, NoTerminator, NoRegionArguments]> {
   let summary = "Call blocks on fixed addresses";
   let description = [{
@@ -401,7 +474,8 @@ def GraphOp : Dist_Op<"graph", [Symbol, NoTerminator, NoRegionArguments]> {
     the calls and collectives in order, the places of the named inputs (filled before the
     calls) and outputs (to be read after the last call, before the next run).
 
-    - (C1) the body holds only `dist.frame`, `dist.input`, `dist.call`, `dist.collective` and `dist.output`
+    - (C1) the body holds only `dist.frame`, `dist.input`, `dist.call`, `dist.collective`, `dist.zero`
+      and `dist.output`
     - (C2) no two frames have one name, nor two inputs, nor two outputs
 
     Example:

@@ -220,7 +220,7 @@ def BuildProgramPass : Pass<"dist-build-program", "mlir::ModuleOp"> {
            "Axes that split it, with commas between them.">,
     Option<"encoderGroup", "encoder-group", "int64_t", "1", "Micro-batches of a round.">,
     Option<"fsdp", "fsdp", "std::string", "\"none\"",
-           "What is sharded over dp: none, optimizer.">,
+           "What is sharded over dp: none, optimizer, gradients, parameters.">,
     Option<"machine", "machine", "std::string", "\"cpu\"",
            "What the stages are planned for: a preset or a JSON file.">];
 }
