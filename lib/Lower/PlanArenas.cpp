@@ -74,9 +74,9 @@ private:
   LogicalResult planInputs(FuncOp graph, int64_t stage);
   LogicalResult planGraph(FuncOp graph, int64_t stage);
   LogicalResult planEntries(dist::ProgramOp program);
-  void emitCollective(Operation *op, AddressAttr from, AddressAttr to);
+  void emitCollective(Operation *op, AddressAttr from, AddressAttr to, ArrayRef<int64_t> values);
   std::string communicator(ArrayRef<Attribute> over);
-  void emitUnitAction(Operation *op, AddressAttr buffer);
+  void emitUnitAction(Operation *op, AddressAttr buffer, int64_t value);
   void declareArenas();
 
   std::string arenaName(StringRef arena, int64_t stage) const {
@@ -178,7 +178,8 @@ std::string Planner::communicator(ArrayRef<Attribute> over) {
 }
 
 /// Adds the collective of `op` on addresses. Values are [outer][share] on a rank.
-void Planner::emitCollective(Operation *op, AddressAttr from, AddressAttr to) {
+void Planner::emitCollective(Operation *op, AddressAttr from, AddressAttr to,
+                             ArrayRef<int64_t> values) {
   auto names = module->getAttrOfType<ArrayAttr>(kAxesAttr);
   auto shapeOf = [](Value value) { return cast<RankedTensorType>(value.getType()).getShape(); };
   ArrayRef<int16_t> axes;
@@ -217,22 +218,25 @@ void Planner::emitCollective(Operation *op, AddressAttr from, AddressAttr to) {
   };
   Type type = cast<RankedTensorType>(op->getOperand(0).getType()).getElementType();
   Type toType = cast<RankedTensorType>(op->getResult(0).getType()).getElementType();
-  dist::CollectiveOp::create(
+  auto collective = dist::CollectiveOp::create(
       builder, op->getLoc(), builder.getType<dist::EventType>(), ValueRange(), kind, name,
       dist::InstanceAttr(), dist::InstanceAttr(), from, to, product(share.take_front(dimension)),
       product(share.drop_front(dimension)), type,
       toType == type ? TypeAttr() : TypeAttr::get(toType), maximum, false, ArrayAttr(), 0);
+  collective->setAttr(dist::kValuesAttr, builder.getDenseI64ArrayAttr(values));
 }
 
-/// Adds what `op` does with a unit whose whole weights, or whole gradient, are at `buffer`.
-void Planner::emitUnitAction(Operation *op, AddressAttr buffer) {
+/// Adds what `op` does with a unit whose whole weights, or whole gradient, are at `buffer`:
+/// number `value` of the graph.
+void Planner::emitUnitAction(Operation *op, AddressAttr buffer, int64_t value) {
   auto name = op->getAttrOfType<FlatSymbolRefAttr>("unit");
   auto unit = symbols.lookup<dist::UnitOp>(name.getValue());
   Type event = builder.getType<dist::EventType>();
   if (isa<dist::ClearOp>(op)) {
     int64_t width = unit.getGradientType()->getIntOrFloatBitWidth() / 8;
-    dist::ZeroOp::create(builder, op->getLoc(), event, ValueRange(), dist::InstanceAttr(),
-                         unit.getElements() * width, buffer, 0);
+    auto zero = dist::ZeroOp::create(builder, op->getLoc(), event, ValueRange(),
+                                     dist::InstanceAttr(), unit.getElements() * width, buffer, 0);
+    zero->setAttr(dist::kValuesAttr, builder.getDenseI64ArrayAttr({value}));
     return;
   }
   int64_t ranks = 1;
@@ -240,13 +244,15 @@ void Planner::emitUnitAction(Operation *op, AddressAttr buffer) {
     if (axis.name == "dp")
       ranks = axis.size;
   bool gather = isa<dist::GatherOp>(op);
-  dist::CollectiveOp::create(
+  auto collective = dist::CollectiveOp::create(
       builder, op->getLoc(), event, ValueRange(),
       gather ? dist::CollectiveKind::AllGather : dist::CollectiveKind::ReduceScatter,
       communicator({builder.getStringAttr("dp")}), dist::InstanceAttr(), dist::InstanceAttr(),
       gather ? *unit.getWeights() : buffer, gather ? buffer : *unit.getGradient(), 1,
       unit.getElements() / ranks, gather ? unit.getType() : *unit.getGradientType(), TypeAttr(),
       false, /*accumulate=*/!gather, gather ? ArrayAttr() : unit.getParametersAttr(), 0);
+  collective->setAttr(dist::kValuesAttr,
+                      builder.getDenseI64ArrayAttr({gather ? -1 : value, gather ? value : -1}));
 }
 
 LogicalResult Planner::planGraph(FuncOp graph, int64_t stage) {
@@ -428,6 +434,8 @@ LogicalResult Planner::planGraph(FuncOp graph, int64_t stage) {
       return frame;
     return address("workspace", workspace[placeOfEntry[entry]].offset, stage);
   };
+  // The number of a value, for the check of the program; -1 for arguments.
+  auto numberOf = [&](Value value) { return std::max<int64_t>(-1, entryOf.lookup(value)); };
   builder.setInsertionPoint(graph);
   auto result = dist::GraphOp::create(builder, graph.getLoc(), graph.getSymNameAttr());
   builder.createBlock(&result.getBody());
@@ -454,19 +462,23 @@ LogicalResult Planner::planGraph(FuncOp graph, int64_t stage) {
   };
   for (auto [i, op] : llvm::enumerate(ops)) {
     if (isa<dist::GatherOp, dist::ClearOp, dist::ReduceOp>(op)) {
-      emitUnitAction(op, placeOfEntryNumber(isa<dist::ReduceOp>(op) ? entryOfReduce.lookup(op)
-                                                                    : unitEntry.lookup(op)));
+      int64_t entry = isa<dist::ReduceOp>(op) ? entryOfReduce.lookup(op) : unitEntry.lookup(op);
+      emitUnitAction(op, placeOfEntryNumber(entry), entry);
       continue;
     }
     auto apply = dyn_cast<ApplyOp>(op);
     if (!apply) {
-      emitCollective(op, placeOf(op->getOperand(0)), placeOf(op->getResult(0)));
+      emitCollective(op, placeOf(op->getOperand(0)), placeOf(op->getResult(0)),
+                     {numberOf(op->getOperand(0)), numberOf(op->getResult(0))});
       continue;
     }
     auto block = symbols.lookup<FuncOp>(apply.getBlock());
     SmallVector<Attribute> buffers;
-    for (Value input : apply.getInputs())
+    SmallVector<int64_t> values;
+    for (Value input : apply.getInputs()) {
       buffers.push_back(placeOf(input));
+      values.push_back(numberOf(input));
+    }
     for (bool gradient : {false, true})
       for (auto parameter : (gradient ? apply.getGradients() : apply.getParameters())
                                 .getAsRange<FlatSymbolRefAttr>()) {
@@ -483,18 +495,25 @@ LogicalResult Planner::planGraph(FuncOp graph, int64_t stage) {
         auto &inUnit = gradient ? gradientOfUse : weightsOfUse;
         if (auto entry = inUnit.find({op, parameter.getAttr()}); entry != inUnit.end()) {
           unsigned argument = buffers.size();
+          values.resize(argument, -1);
+          values.push_back(entry->second);
           where = placeInUnit(
               entry->second, place,
               cast<RankedTensorType>(block.getArgumentTypes()[argument]).getElementType());
         }
         buffers.push_back(*where);
       }
+    values.resize(buffers.size(), -1); // parameters
     for (unsigned r = 0; r < apply.getNumResults(); ++r)
-      if (!placeOfResult(block, r))
+      if (!placeOfResult(block, r)) {
         buffers.push_back(placeOf(apply.getResult(r)));
+        values.push_back(numberOf(apply.getResult(r)));
+      }
     buffers.push_back(address("workspace", workspace[firstScratch + i].offset, stage));
-    dist::CallOp::create(builder, apply.getLoc(), apply.getBlockAttr(),
-                         builder.getArrayAttr(buffers));
+    values.push_back(-1);
+    auto call = dist::CallOp::create(builder, apply.getLoc(), apply.getBlockAttr(),
+                                     builder.getArrayAttr(buffers));
+    call->setAttr(dist::kValuesAttr, builder.getDenseI64ArrayAttr(values));
   }
   for (OpOperand &output : body.getTerminator()->getOpOperands()) {
     unsigned i = output.getOperandNumber();
@@ -505,10 +524,11 @@ LogicalResult Planner::planGraph(FuncOp graph, int64_t stage) {
       return graph.emitOpError("expects result ")
              << i << " to have a name (" << llama::kOutputAttr << ") or a frame ("
              << dist::kFrameAttr << ")";
-    dist::OutputOp::create(builder, graph.getLoc(), name, placeOf(output.get()),
-                           TypeAttr::get(output.get().getType()),
-                           graph.getResultAttrOfType<ArrayAttr>(i, kSplitAttr),
-                           graph.getResultAttrOfType<ArrayAttr>(i, kPartialAttr));
+    auto place = dist::OutputOp::create(builder, graph.getLoc(), name, placeOf(output.get()),
+                                        TypeAttr::get(output.get().getType()),
+                                        graph.getResultAttrOfType<ArrayAttr>(i, kSplitAttr),
+                                        graph.getResultAttrOfType<ArrayAttr>(i, kPartialAttr));
+    place->setAttr(dist::kValuesAttr, builder.getDenseI64ArrayAttr({numberOf(output.get())}));
   }
   return success();
 }

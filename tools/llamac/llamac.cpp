@@ -7,6 +7,7 @@
 //
 //   llamac import  MODEL [options] [-o FILE]     model -> model graph
 //   llamac compile MODEL [options] -o FILE       model -> any later form
+//   llamac check   MODEL [options]               proves the program of all ranks
 //
 // Exit status: 0 done, 1 a check failed, 2 the command line or an input file is
 // wrong. Messages: `llamac: error: ...`, one line.
@@ -15,11 +16,13 @@
 #include "tools/llama-opt/Register.h"
 #include "tools/llamac/Arguments.h"
 
+#include "dialects/Dist/IR/Dist.h"
 #include "llamac/Driver/Pipeline.h"
 #include "llamac/Emit/Emit.h"
 #include "llamac/Import/BuildModel.h"
 #include "llamac/Import/ModelConfig.h"
 #include "llamac/Import/Statistics.h"
+#include "llamac/Parallelize/Certificate.h"
 #include "llamac/Parallelize/Grid.h"
 
 #include "mlir/IR/Verifier.h"
@@ -43,7 +46,8 @@ using llvm::Expected;
 
 namespace {
 
-constexpr int kDone = 0, kWrongInput = 2;
+constexpr int kDone = 0, kCheckFailed = 1, kWrongInput = 2;
+enum class Mode { Import, Compile, Check };
 // Limits of one micro-batch: sizes computed from them stay within 64 bits.
 constexpr int64_t kMostSamples = 1 << 16, kMostTokens = 1 << 20, kMostImages = 1 << 8;
 constexpr StringRef kStepNames[] = {"import", "train", "parallelize", "lower", "emit"};
@@ -52,18 +56,19 @@ constexpr StringRef kSummary =
     "\n"
     "  llamac import  MODEL [options] [-o FILE]   make the model graph\n"
     "  llamac compile MODEL [options] -o FILE     make an executable that trains the model\n"
+    "  llamac check   MODEL [options]             prove that its ranks cannot hang or race\n"
     "\n"
     "MODEL is a config.json, a HuggingFace directory, a .mlir file or one of\n"
     "  {0}\n"
     "\n"
     "llamac COMMAND --help lists the options of a command, llamac --version the versions.\n";
 
-/// What both commands share.
+/// What the commands share.
 struct Command {
   Arguments arguments;
   int64_t tileSize = 0;
   std::string featureTaps = "input", rowMask = "both";
-  bool statistics = false, timing = false;
+  bool statistics = false, timing = false, precisionReport = false;
   CompileOptions options;
   std::string compileFrom = "import", compileTo = "emit";
 
@@ -320,7 +325,8 @@ static Error checkOutput(StringRef path) {
 }
 
 // Imports if need be, runs the steps, writes what comes out.
-static int run(Command &command, bool isCompile) {
+static int run(Command &command, Mode mode) {
+  const bool isCompile = mode != Mode::Import;
   Step from = stepOf(command.compileFrom), to = isCompile ? stepOf(command.compileTo) : Step::Import;
   StringRef output = command.arguments.output;
   if (Error error = checkOutput(output))
@@ -341,6 +347,13 @@ static int run(Command &command, bool isCompile) {
     return report(loaded.takeError());
   ModuleOp module = **loaded;
   importing.stop();
+  // A device program is checked as it is.
+  if (mode == Mode::Check && !module.getOps<dist::GraphOp>().empty()) {
+    command.compileFrom = "lower";
+    from = Step::Lower;
+    if (Error error = checkOptionsOfDoneSteps(command, from))
+      return report(std::move(error));
+  }
 
   if (from == Step::Import) {
     module->removeAttr(kOptionsAttr);
@@ -379,8 +392,21 @@ static int run(Command &command, bool isCompile) {
     pm.enableTiming(scope);
     pm.enableVerifier(false);
     buildPipeline(pm, command.options, static_cast<Step>(static_cast<int>(step) - 1), step);
+    if (step == Step::Lower && failed(noteReductions(module)))
+      return kCheckFailed;
     if (failed(pm.run(module)) || failed(verify(module)))
       return kWrongInput;
+  }
+  if (to >= Step::Lower) {
+    TimingScope checking = total.nest("Check");
+    if (failed(certify(module)))
+      return kCheckFailed;
+  }
+  if (mode == Mode::Check) {
+    printCertificate(module, llvm::outs());
+    if (command.precisionReport)
+      printPrecisionReport(module, llvm::outs());
+    return kDone;
   }
 
   if (to < Step::Emit)
@@ -408,11 +434,11 @@ static int runImport(ArrayRef<const char *> rest) {
   }
   if (StringRef(arguments.model).ends_with(".mlir") && !command.statistics)
     return report(arguments.model + ": expected a model to import, got a .mlir file");
-  return run(command, /*isCompile=*/false);
+  return run(command, Mode::Import);
 }
 
-static int runCompile(ArrayRef<const char *> rest) {
-  Command command;
+// What decides the program.
+static void addCompileOptions(Command &command) {
   Arguments &arguments = command.arguments;
   CompileOptions &options = command.options;
   command.addImportOptions();
@@ -430,7 +456,6 @@ static int runCompile(ArrayRef<const char *> rest) {
   arguments.text("cpu", options.cpu, "NAME", "CPU to emit code for, as LLVM names it (native)");
   arguments.choice("lower", options.lower, {"fast", "reference"},
                    "kernels, or the meaning of each op with neither kernels nor threads (fast)");
-  arguments.choice("compile-to", command.compileTo, kStepNames, "last step (emit)");
   arguments.choice("compile-from", command.compileFrom, ArrayRef(kStepNames).drop_back(),
                    "last step that a .mlir file has behind it (import)");
   arguments.text("grid", options.grid, "RANKS",
@@ -456,6 +481,13 @@ static int runCompile(ArrayRef<const char *> rest) {
   arguments.text("machine", options.machine, "NAME",
                  "what stages are planned for: cpu, h100-sxm, h200-sxm, a100-sxm or FILE.json "
                  "(cpu)");
+}
+
+static int runCompile(ArrayRef<const char *> rest) {
+  Command command;
+  Arguments &arguments = command.arguments;
+  addCompileOptions(command);
+  arguments.choice("compile-to", command.compileTo, kStepNames, "last step (emit)");
   if (Error error = arguments.parse(rest))
     return report(std::move(error));
   if (arguments.help) {
@@ -466,7 +498,33 @@ static int runCompile(ArrayRef<const char *> rest) {
   }
   if (Error error = checkCompileOptions(command))
     return report(std::move(error));
-  return run(command, /*isCompile=*/true);
+  return run(command, Mode::Compile);
+}
+
+static int runCheck(ArrayRef<const char *> rest) {
+  Command command;
+  Arguments &arguments = command.arguments;
+  command.compileTo = "lower";
+  addCompileOptions(command);
+  arguments.flag("precision-report", command.precisionReport,
+                 "print every reduction: its types, length and axes");
+  if (Error error = arguments.parse(rest))
+    return report(std::move(error));
+  if (arguments.help) {
+    llvm::outs() << "usage: llamac check MODEL|PROGRAM.mlir [options]\n\n"
+                    "Compiles the model as far as the device program (or reads one that\n"
+                    "--compile-to=lower wrote) and proves that no rank waits for ever, no memory is\n"
+                    "used too early or too long, and every gradient is reduced once. Prints what\n"
+                    "was proved, or the fault with its places; exits 1 then.\n\n";
+    arguments.printOptions(llvm::outs());
+    return kDone;
+  }
+  if (!arguments.output.empty())
+    return report("-o: check writes no file");
+  arguments.output = "-";
+  if (Error error = checkCompileOptions(command))
+    return report(std::move(error));
+  return run(command, Mode::Check);
 }
 
 int main(int argc, char **argv) {
@@ -477,6 +535,8 @@ int main(int argc, char **argv) {
     return runImport(arguments.drop_front());
   if (name == "compile")
     return runCompile(arguments.drop_front());
+  if (name == "check")
+    return runCheck(arguments.drop_front());
   if (name == "--help" || name == "-h") {
     llvm::outs() << llvm::formatv(kSummary.data(), llvm::join(builtinModelNames(), " "));
     return kDone;
@@ -486,7 +546,7 @@ int main(int argc, char **argv) {
     return kDone;
   }
   if (name.empty())
-    return report("expected a command: import or compile (llamac --help)");
-  return report("unknown command '" + name + "'" + didYouMean(name, {"import", "compile"}) +
+    return report("expected a command: import, compile or check (llamac --help)");
+  return report("unknown command '" + name + "'" + didYouMean(name, {"import", "compile", "check"}) +
                 "; see llamac --help");
 }

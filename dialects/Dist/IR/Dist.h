@@ -34,6 +34,11 @@ inline constexpr llvm::StringLiteral kImagesAttr = "dist.images";
 /// the frame. Every graph that has the frame has all its values.
 inline constexpr llvm::StringLiteral kFrameAttr = "dist.frame";
 
+/// Attribute of calls, collectives and outputs of a planned graph: for each address the
+/// number of the graph's value that is there, -1 for what is no value of the graph. Two
+/// values may share an address one after the other; the check of a program tells them apart.
+inline constexpr llvm::StringLiteral kValuesAttr = "dist.values";
+
 } // namespace mlir::dist
 
 #endif // LLAMAC_DIST_DIST_H

@@ -38,7 +38,7 @@ namespace {
 
 const char *name(CallKind kind) {
   static const char *const names[] = {"send", "receive", "all_reduce",
-                                      "all_gather", "reduce_scatter"};
+                                      "all_gather", "reduce_scatter", "broadcast"};
   return names[unsigned(kind)];
 }
 bool isPair(const Call &call) {
@@ -60,6 +60,7 @@ public:
       return std::move(certificate);
     for (int c = 0; c < classes(); ++c) {
       streamsAndEvents(c);
+      sizes(c);
       reductions(c);
       residency(c);
     }
@@ -113,6 +114,12 @@ private:
                               program.communicators[call.communicator].name +
                               "'");
           }
+          if (!isPair(call) && member(call.communicator))
+            if (uint32_t axes = program.communicators[call.communicator].axes;
+                axes && axes != call.axes)
+              fault("R1", where({c, i}) + " is over other axes than communicator '" +
+                              program.communicators[call.communicator].name +
+                              "'");
           if (call.gradient >= int(program.classes[c].gradients.size()))
             fault("R9",
                   where({c, i}) + " reduces a gradient that is not declared");
@@ -159,6 +166,57 @@ private:
       if (a.conditional && !a.calls.empty())
         fault("R8", where({c, i}) +
                         " communicates under control that depends on data");
+    }
+  }
+
+  /// A call moves the bytes that its action reads and writes, in their types.
+  void sizes(int c) {
+    if (program.typeBytes.empty())
+      return;
+    for (int i = 0; i < int(program.classes[c].actions.size()); ++i) {
+      const LaunchedAction &a = at({c, i});
+      if (a.calls.size() != 1)
+        continue;
+      const Call &call = a.calls[0];
+      int to = call.toType < 0 ? call.type : call.toType;
+      auto known = [&](int type) {
+        return type >= 0 && type < int(program.typeBytes.size());
+      };
+      if (!known(call.type) || !known(to)) {
+        fault("R1", where({c, i}) + " has an unknown type");
+        continue;
+      }
+      int64_t share = call.count * program.typeBytes[call.type];
+      int64_t result = call.count * program.typeBytes[to];
+      int64_t ranks = program.communicators[call.communicator].ranks;
+      int64_t want[2] = {share, result}; // read, written
+      if (call.kind == CallKind::AllGather)
+        want[1] *= ranks;
+      if (call.kind == CallKind::ReduceScatter)
+        want[0] *= ranks;
+      int64_t got[2] = {0, 0};
+      bool types = true;
+      for (const Access &access : a.accesses) {
+        got[access.write] += access.end - access.begin;
+        types &= access.type < 0 ||
+                 access.type == (access.write ? to : call.type);
+      }
+      if (call.kind == CallKind::Send)
+        want[1] = 0;
+      if (call.kind == CallKind::Receive)
+        want[0] = 0;
+      if (call.kind == CallKind::Broadcast && got[0] == 0)
+        want[0] = 0;
+      // A result that is added reads what is there, too.
+      bool bytes = got[1] == want[1] &&
+                   (got[0] == want[0] ||
+                    (!isPair(call) && got[0] == want[0] + want[1]));
+      if (!bytes || !types)
+        fault("R1", where({c, i}) + " calls " + name(call.kind) + " of " +
+                        std::to_string(call.count) + " elements, but reads " +
+                        std::to_string(got[0]) + " bytes and writes " +
+                        std::to_string(got[1]) +
+                        (types ? "" : " of another type"));
     }
   }
 
@@ -317,6 +375,7 @@ private:
     int64_t end;
     int writer; ///< action; -1: before the step
     uint64_t value;
+    int type; ///< -1: any
     std::vector<int> readers;
   };
 
@@ -377,14 +436,24 @@ private:
       }
     };
     for (const Access &access : program.classes[c].initial)
-      arenas[access.arena][access.begin] = {access.end, -1, access.value, {}};
-    for (int i = 0; i < int(actions.size()); ++i)
-      for (const Access &access : actions[i].accesses) {
+      arenas[access.arena][access.begin] = {
+          access.end, -1, access.value, access.type, {}};
+    // The end of the program is one more reader, after everything.
+    auto place = [&](int i) {
+      return i < int(actions.size()) ? where({c, i})
+                                     : program.classes[c].name + ", the end,";
+    };
+    for (int i = 0; i <= int(actions.size()); ++i)
+      for (const Access &access : i < int(actions.size())
+                                      ? actions[i].accesses
+                                      : program.classes[c].final) {
         auto &bytes = arenas[access.arena];
         cut(bytes, access.begin);
         cut(bytes, access.end);
-        std::string range = "bytes " + std::to_string(access.begin) + " to " +
-                            std::to_string(access.end);
+        auto range = [&] {
+          return "bytes " + std::to_string(access.begin) + " to " +
+                 std::to_string(access.end);
+        };
         auto entry = bytes.lower_bound(access.begin);
         int64_t covered = access.begin;
         if (!access.write) {
@@ -394,35 +463,42 @@ private:
               break;
             covered = old.end;
             if (old.value != access.value)
-              fault("R7", where({c, i}) + " reads " + range +
+              fault("R7", place(i) + " reads " + range() +
                               " and finds the value of " +
                               (old.writer < 0 ? "the start"
                                               : where({c, old.writer})));
-            else if (!ordered(old.writer, i))
-              fault("R7", where({c, i}) + " reads " + range + ", which " +
+            else if (old.type >= 0 && access.type >= 0 &&
+                     old.type != access.type)
+              fault("R7", place(i) + " reads " + range() +
+                              " in another type than it has from " +
+                              (old.writer < 0 ? "the start"
+                                              : where({c, old.writer})));
+            else if (i < int(actions.size()) && !ordered(old.writer, i))
+              fault("R7", where({c, i}) + " reads " + range() + ", which " +
                               where({c, old.writer}) +
                               " may not have written yet");
             old.readers.push_back(i);
           }
           if (covered < access.end)
-            fault("R7", where({c, i}) + " reads " + range +
+            fault("R7", place(i) + " reads " + range() +
                             ", which nothing has written");
           continue;
         }
         while (entry != bytes.end() && entry->first < access.end) {
           const Bytes &old = entry->second;
           if (!ordered(old.writer, i))
-            fault("R7", where({c, i}) + " writes " + range + ", which " +
+            fault("R7", where({c, i}) + " writes " + range() + ", which " +
                             where({c, old.writer}) + " may still write");
           for (int reader : old.readers)
             if (!ordered(reader, i)) {
-              fault("R7", where({c, i}) + " writes " + range + ", which " +
+              fault("R7", where({c, i}) + " writes " + range() + ", which " +
                               where({c, reader}) + " may still read");
               break;
             }
           entry = bytes.erase(entry);
         }
-        bytes[access.begin] = {access.end, i, access.value, {}};
+        bytes[access.begin] = {
+            access.end, i, access.value, access.type, {}};
       }
   }
 

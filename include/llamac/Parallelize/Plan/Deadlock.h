@@ -8,7 +8,8 @@
 // Checks launch-ordered programs of rank classes by the rules
 //   R1 match: k-th call on a communicator agrees on all its members; k-th send
 //   of a pair
-//      with the k-th receive: kind, count, type, tensor
+//      with the k-th receive: kind, count, type, tensor; a call fits the bytes
+//      of its action and the axes of its communicator
 //   R2 one communicator, one stream of a class
 //   R3 an event is recorded before it is awaited, in launch order
 //   R4 no cycle of waits across hosts, streams, events and communicators
@@ -38,7 +39,8 @@ enum class CallKind : uint8_t {
   Receive,
   AllReduce,
   AllGather,
-  ReduceScatter
+  ReduceScatter,
+  Broadcast ///< from the first member
 };
 
 /// One communication call of an action.
@@ -52,7 +54,8 @@ struct Call {
   int type = 0;      ///< element type
   int gradient =
       -1; ///< index into RankClass::gradients, for a reduction of one
-  uint32_t axes = 0; ///< bit per grid axis that the reduction is over
+  uint32_t axes = 0; ///< bit per grid axis that it goes over
+  int toType = -1;   ///< type of the result; -1: `type`
 };
 
 /// Bytes [begin, end) of an arena that an action reads or writes. `value` names
@@ -62,6 +65,7 @@ struct Access {
   int64_t begin, end;
   uint64_t value;
   bool write;
+  int type = -1; ///< of its elements; -1: any
 };
 
 /// One entry of the launch list of a class. Several calls are a group: they
@@ -92,6 +96,7 @@ struct RankClass {
   std::string name;
   std::vector<LaunchedAction> actions;
   std::vector<Access> initial; ///< there before the step: parameters, inputs
+  std::vector<Access> final;   ///< what has to be there when all is done
   std::vector<Gradient> gradients;
 };
 
@@ -99,12 +104,16 @@ struct Communicator {
   std::string name;
   std::vector<int> classes; ///< its members; one class alone: a group inside it
   int blocks = 0; ///< multiprocessors that a call holds while it waits
+  uint32_t axes = 0; ///< bit per grid axis that a group spans; 0: not known
+  int64_t ranks = 0; ///< members of a group; 0: not known
 };
 
 struct Program {
   std::vector<RankClass> classes;
   std::vector<Communicator> communicators;
   int multiprocessors = 0; ///< 0: R6 is not checked (host)
+  std::vector<int> typeBytes; ///< bytes of an element, by type; empty: a call is
+                              ///< not compared with the bytes of its action
 };
 
 struct Fault {
