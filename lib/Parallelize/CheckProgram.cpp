@@ -423,7 +423,7 @@ LogicalResult ProgramReader::readCollective(dist::CollectiveOp op, const GraphIt
   call.type = typeNumber(type);
   call.toType = typeNumber(toType);
   call.axes = group.axes;
-  if (op.getGradients()) {
+  if (op.getGradients() && !graph) {
     auto unit = units.find(*op.getGradients());
     call.gradient = unit == units.end() ? -1 : unit->second;
   }
@@ -697,14 +697,14 @@ LogicalResult ProgramReader::readGradients() {
   auto fault = [&](const Twine &message) { faults.push_back({"R9", message.str()}); };
   llvm::StringMap<dist::StorageOp> storage;
   llvm::StringMap<unsigned> stagesOf;
-  llvm::DenseMap<AddressAttr, StringRef> parameterAt;
+  llvm::DenseMap<AddressAttr, SmallVector<StringRef>> parametersAt; // a unit has one address
   for (auto op : module.getOps<dist::StorageOp>()) {
     ++stagesOf[op.getParameter()];
     if (int64_t(symbols.lookup<dist::ArenaOp>(op.getAddress().getArena().getAttr()).getStage()) !=
         stage)
       continue;
     storage[op.getParameter()] = op;
-    parameterAt[op.getAddress()] = op.getParameter();
+    parametersAt[op.getAddress()].push_back(op.getParameter());
   }
   // Parameters of the encoder, and the axes that split its images.
   llvm::StringMap<uint32_t> imageAxes;
@@ -722,17 +722,23 @@ LogicalResult ProgramReader::readGradients() {
           split = bitsOf(axes, ArrayAttr::get(module.getContext(), images->getValue().drop_front()));
       if (!split)
         continue;
+      auto note = [&](AddressAttr address) {
+        for (StringRef name : parametersAt.lookup(address))
+          imageAxes[name] = *split;
+      };
       for (auto call : graph.getBody().getOps<dist::CallOp>())
         for (auto address : call.getBuffers().getAsRange<AddressAttr>())
-          if (auto known = parameterAt.find(address); known != parameterAt.end())
-            imageAxes[known->second] = *split;
+          note(address);
+      for (auto gather : graph.getBody().getOps<dist::CollectiveOp>())
+        if (gather.getFrom())
+          note(*gather.getFrom());
     }
   }
-  llvm::StringSet<> inUnits; // reduced over dp in the graphs
-  for (auto unit : module.getOps<dist::UnitOp>())
-    if (unit.getGradient() && arenas.contains(unit.getGradient()->getArena().getValue()))
-      for (auto name : unit.getParameters().getAsRange<FlatSymbolRefAttr>())
-        inUnits.insert(name.getValue());
+  // What is sharded and has no sum of the step beside it is reduced over dp in the graphs.
+  auto isInShards = [&](StringRef name) {
+    dist::StorageOp place = storage.lookup(name);
+    return place && place.getShard() && !place.getGradientSum();
+  };
   auto partialAxes = [&](llama::ParameterOp parameter) {
     uint32_t bits = 0;
     auto image = imageAxes.find(parameter.getSymName());
@@ -742,7 +748,7 @@ LogicalResult ProgramReader::readGradients() {
       bits |= bitsOf(axes, *partial);
     for (auto [i, axis] : llvm::enumerate(axes))
       if (axis.size > 1 &&
-          ((axis.name == "dp" && !inUnits.contains(parameter.getSymName())) || (axis.name == "pp" && image == imageAxes.end() &&
+          ((axis.name == "dp" && !isInShards(parameter.getSymName())) || (axis.name == "pp" && image == imageAxes.end() &&
                                  stagesOf[parameter.getSymName()] > 1)))
         bits |= 1u << i;
     return bits;
