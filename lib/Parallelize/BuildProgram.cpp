@@ -644,6 +644,8 @@ LogicalResult BuildProgramPass::findSchedule() {
     if (encoder.firstStage) {
       placeEncoderOnFirstStage();
     } else {
+      // Tokens that stages share are gathered in the encoder's layers.
+      schedule.encoderMeets = encoder.tokens && llvm::is_contained(encoder.axes, "pp");
       plan::Result<plan::EncoderSchedule> placed =
           plan::placeEncoder(schedule, costs, int(encoder.group));
       if (!placed)

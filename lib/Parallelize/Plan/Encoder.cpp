@@ -12,6 +12,10 @@
 // idles, so encode is forced on all ranks by one event, the first stage's
 // progress: then all ranks are delayed alike, and the pipeline stays in step.
 //
+// Where encoder work meets (Schedule::encoderMeets), the first rank that decides
+// for it waits, and all others take it at their next decision. So one meeting is
+// open at a time, every rank comes to it, and the lists can run: they ran here.
+//
 //===----------------------------------------------------------------------===//
 #include "llamac/Parallelize/Plan/Encoder.h"
 
@@ -65,6 +69,7 @@ private:
     size_t next = 0;          ///< in list
     double free = 0;
     int encode = 0, encodeBackward = 0; ///< next groups
+    bool waits = false;                 ///< for others, at the open meeting
   };
   struct Gathering {
     size_t ranks = 0;
@@ -142,6 +147,9 @@ private:
 
   Proposal propose(size_t r) const {
     const Rank &rank = ranks[r];
+    if (meeting)
+      return rank.waits ? Proposal{kNever, {}, false}
+                        : Proposal{rank.free, *meeting, false};
     Proposal main{kNever, {}, true};
     if (rank.next < rank.list.size()) {
       main.action = rank.list[rank.next];
@@ -184,6 +192,30 @@ private:
   }
 
   void commit(size_t r, const Proposal &p) {
+    if (out.encoderMeets && (p.action.work == Work::Encode ||
+                             p.action.work == Work::EncodeBackward))
+      meet(r, p);
+    else
+      run(r, p);
+  }
+
+  /// Rank r comes to a meeting, which begins when the last one is there.
+  void meet(size_t r, const Proposal &p) {
+    meeting = p.action;
+    ranks[r].waits = true;
+    meetingBegin = std::max(meetingBegin, p.begin);
+    for (const Rank &rank : ranks)
+      if (!rank.waits)
+        return;
+    for (size_t other = 0; other < ranks.size(); ++other) {
+      ranks[other].waits = false;
+      run(other, {meetingBegin, *meeting, false});
+    }
+    meeting.reset();
+    meetingBegin = 0;
+  }
+
+  void run(size_t r, const Proposal &p) {
     Rank &rank = ranks[r];
     const Action &a = p.action;
     double end = p.begin + duration(r, a);
@@ -240,6 +272,8 @@ private:
   std::vector<double> forwardThere, backwardThere; // per stage and micro-batch
   std::vector<double> firstStage;                  // start of stage 0's forward
   std::vector<Gathering> encoded, reduced;         // per group
+  std::optional<Action> meeting;                   // that is open
+  double meetingBegin = 0;                         // when its last rank is free
 };
 
 std::optional<Error> checkInput(const Schedule &schedule, const Costs &costs,

@@ -13,6 +13,8 @@
 //===----------------------------------------------------------------------===//
 #include "llamac/Parallelize/Plan/Schedule.h"
 
+#include "Meetings.h"
+
 #include <algorithm>
 #include <charconv>
 
@@ -153,8 +155,9 @@ private:
         return Action{Work::BackwardInput, a.stage, a.microBatch};
       return std::nullopt;
     case Work::Encode:
-      return encoded[r] == g ? std::nullopt
-                             : std::optional(Action{Work::Encode, -1, g - 1});
+      if (encoded[r] != g)
+        return Action{Work::Encode, -1, g - 1};
+      return allCameTo(a) ? std::nullopt : std::optional(a);
     case Work::States:
       for (int other : encoded)
         if (other <= g)
@@ -176,9 +179,16 @@ private:
       for (int other : gradients)
         if (other <= g)
           return Action{Work::StatesGradient, -1, g};
-      return std::nullopt;
+      return allCameTo(a) ? std::nullopt : std::optional(a);
     }
     return std::nullopt;
+  }
+
+  bool allCameTo(const Action &a) const {
+    for (size_t r = 0; meetings->isMeeting(a) && r < head.size(); ++r)
+      if (!meetings->reached(r, a, head[r]))
+        return false;
+    return true;
   }
 
   std::optional<Error> order() {
@@ -186,7 +196,8 @@ private:
     done.assign(size_t(schedule.stages()) * schedule.microBatches, 0);
     encoded.assign(ranks, 0), states.assign(ranks, 0),
         gradients.assign(ranks, 0);
-    std::vector<size_t> head(ranks, 0);
+    head.assign(ranks, 0);
+    meetings.emplace(schedule);
     for (bool moved = true; moved;) {
       moved = false;
       for (int r = 0; r < ranks; ++r)
@@ -220,6 +231,8 @@ private:
   const std::string &name;
   std::vector<uint8_t> done;
   std::vector<int> encoded, states, gradients; // groups finished, per rank
+  std::vector<size_t> head;                    // of the list of each rank
+  std::optional<Meetings> meetings;
 };
 
 /// Counts residuals along the list of each rank; `index` says which counter an

@@ -13,6 +13,8 @@
 //===----------------------------------------------------------------------===//
 #include "llamac/Parallelize/Plan/Timeline.h"
 
+#include "Meetings.h"
+
 #include <algorithm>
 #include <cstdio>
 #include <map>
@@ -36,7 +38,7 @@ struct Arrival {
 class Executor {
 public:
   Executor(const Schedule &schedule, const Costs &costs)
-      : schedule(schedule), costs(costs) {
+      : schedule(schedule), costs(costs), meetings(schedule) {
     size_t count = size_t(schedule.stages()) * schedule.microBatches;
     forward.assign(count, {kUnknown, kUnknown});
     backward = arrivedForward = arrivedBackward = forward;
@@ -75,6 +77,12 @@ private:
     Arrival data = arrival(a);
     if (!data.known())
       return false;
+    if (meetings.isMeeting(a)) {
+      double begin = meetingBegin(a);
+      if (begin == kUnknown)
+        return false;
+      data.time = std::max(data.time, begin);
+    }
     double begin = std::max(free[r], data.time);
     double exposed = std::max(0.0, begin - std::max(free[r], data.produced));
     double end = begin + duration(r, a);
@@ -82,6 +90,21 @@ private:
     free[r] = end;
     finish(a, end);
     return true;
+  }
+
+  /// When the last rank is free for meeting `a`.
+  double meetingBegin(const Action &a) {
+    auto [known, isNew] =
+        meetingBegins.try_emplace({a.work, a.microBatch}, kUnknown);
+    if (known->second != kUnknown)
+      return known->second;
+    double begin = 0;
+    for (size_t r = 0; r < free.size(); ++r) {
+      if (!meetings.reached(r, a, timeline.ranks[r].size()))
+        return kUnknown;
+      begin = std::max(begin, free[r]);
+    }
+    return known->second = begin;
   }
 
   Arrival arrival(const Action &a) const {
@@ -167,6 +190,8 @@ private:
   std::vector<Arrival> forward, backward, arrivedForward, arrivedBackward;
   std::vector<Gathering> encoded, gradients; // per group
   std::map<std::tuple<int, int, bool>, double> links;
+  Meetings meetings;
+  std::map<std::pair<Work, int>, double> meetingBegins;
 };
 
 /// The letter of an action in pictures.

@@ -7,8 +7,10 @@
 //===----------------------------------------------------------------------===//
 #include "llamac/Parallelize/Plan/Balance.h"
 
+#include <algorithm>
 #include <cstdio>
 #include <gmock/gmock.h>
+#include <map>
 
 using namespace mlir::llamac::plan;
 using testing::HasSubstr;
@@ -145,6 +147,60 @@ TEST(Encoder, EveryPolicyIsPossible) {
                     execute(text, costs)->busy(0) + text.microBatches * 1.2,
                     1e-9);
       }
+}
+
+// Encoder work that all ranks begin together: the lists can run, every rank has
+// each meeting at one time, and without the flag some would not be a possible
+// order.
+TEST(Encoder, MeetsOnAllRanks) {
+  int impossible = 0;
+  for (Schedule text :
+       {*oneForwardOneBackward(4, 10), *gpipe(3, 5), *interleaved(4, 8, 2, 4),
+        *interleaved(2, 4, 3, 2), *zeroBubbleH1(4, 9),
+        *oneForwardOneBackward(5, 3)})
+    for (int group : {1, 2, 3})
+      for (const EncoderPolicy &policy : encoderPolicies(text, group)) {
+        Costs costs = equalCosts(text, {1, 1, 1}, {0.3, 0.1, 0.2, 0.6});
+        auto alone = placeEncoder(text, costs, group, policy);
+        alone->schedule.encoderMeets = true;
+        impossible += validate(alone->schedule).has_value();
+        Schedule meeting = text;
+        meeting.encoderMeets = true;
+        auto placed = placeEncoder(meeting, costs, group, policy);
+        ASSERT_TRUE(placed) << placed.error();
+        auto timeline = execute(placed->schedule, costs);
+        ASSERT_TRUE(timeline) << timeline.error();
+        std::map<std::string, double> begins;
+        for (const auto &rank : timeline->ranks)
+          for (const Span &span : rank)
+            if (span.action.work == Work::Encode ||
+                span.action.work == Work::EncodeBackward) {
+              double begin =
+                  begins.try_emplace(toString(span.action), span.begin)
+                      .first->second;
+              EXPECT_EQ(span.begin, begin) << toString(span.action);
+            }
+      }
+  EXPECT_GT(impossible, 0);
+}
+
+// The error of an order that cannot run names the meeting.
+TEST(Encoder, MeetingsThatWaitForEachOther) {
+  Schedule schedule = *gpipe(2, 2);
+  Costs costs = equalCosts(schedule, {1, 1, 1}, {1, 1, 1, 1});
+  schedule = placeEncoderOutside(schedule, costs, 1)->schedule;
+  schedule.encoderMeets = true;
+  EXPECT_FALSE(validate(schedule));
+  // Rank 1 wants the first forward before it encodes the second group, rank 0
+  // encodes it first.
+  auto &list = schedule.ranks[1];
+  auto encode = std::find(list.begin(), list.end(), Action{Work::Encode, -1, 1});
+  auto forward = std::find(list.begin(), list.end(), Action{Work::Forward, 1, 0});
+  ASSERT_LT(encode, forward);
+  std::rotate(encode, encode + 1, forward + 1);
+  auto error = validate(schedule);
+  ASSERT_TRUE(error);
+  EXPECT_THAT(error->message, HasSubstr("'encode1' can never start"));
 }
 
 // Encoder work that takes no time changes nothing; nothing is encoded after the

@@ -60,6 +60,9 @@ struct Schedule {
   std::vector<int> rankOfStage;           ///< one entry per stage
   std::vector<std::vector<Action>> ranks; ///< launch order
   int groupSize = 0; ///< micro-batches of an encoder group; 0: no encoder work
+  /// encode(g), and encode_backward(g), of all ranks begin together: there are
+  /// collectives of all ranks in them (tokens split over the pipeline's ranks).
+  bool encoderMeets = false;
   int stages() const { return int(rankOfStage.size()); }
   int groups() const {
     return groupSize ? (microBatches + groupSize - 1) / groupSize : 0;
@@ -102,7 +105,7 @@ std::string writeCsv(const Schedule &schedule);
 /// Checks that every stage has F once and B, or I and W, once for every
 /// micro-batch, all on the stage's rank, and that the order can run: F waits
 /// for F of the stage before, B and I for F and for B or I of the stage after,
-/// W for I; encoder work likewise. The error names the action that can never
+/// W for I; encoder work likewise, of all ranks together if it meets. The error names the action that can never
 /// start and what it waits for.
 std::optional<Error> validate(const Schedule &schedule);
 
