@@ -40,8 +40,8 @@ public:
 
   const std::vector<std::string> &shards() const { return files; }
 
-  // A batch of `samples`, filled up with ignored samples to as many as a forward
-  // takes. `samples` is not empty. May be called on any thread.
+  // A batch of `samples`, filled up with ignored samples to as many as a
+  // forward takes. `samples` is not empty. May be called on any thread.
   ModelInputs makeInputs(std::vector<Sample> samples) const;
 
 private:

@@ -91,7 +91,8 @@ void Checkpoints::save(const Ranks &ranks, const Weights &weights,
   fs::remove_all(unfinished);
   fs::create_directory(unfinished);
 
-  weights.write(unfinished / "model.safetensors", ranks, Weights::Kind::Storage);
+  weights.write(unfinished / "model.safetensors", ranks,
+                Weights::Kind::Storage);
   std::vector<TensorToWrite> tensors;
   LlrtType type = ranks.program().masterType();
   for (const Weights::Placed &placed : weights.parameters()) {
@@ -99,8 +100,7 @@ void Checkpoints::save(const Ranks &ranks, const Weights &weights,
     if (p.trainable)
       for (auto [name, held] : optimizerParts)
         tensors.push_back({name + p.name, dtypeOf(type), rowsShape(p), nullptr,
-                           [&ranks, &placed, held = held,
-                            type](std::byte *to) {
+                           [&ranks, &placed, held = held, type](std::byte *to) {
                              readWhole(ranks, placed, held, type, to);
                            }});
   }

@@ -10,7 +10,6 @@
 #include "src/Commands/Arguments.h"
 #include "src/Machine/Program.h"
 
-
 namespace llrt {
 
 // A command: `OUT name [options]`.

@@ -52,8 +52,7 @@ namespace {
 
 class Generator {
 public:
-  Generator(Ranks &ranks, const Preprocessing &preprocessing,
-            int64_t maxTokens)
+  Generator(Ranks &ranks, const Preprocessing &preprocessing, int64_t maxTokens)
       : ranks(ranks), program(ranks.program()), preprocessing(preprocessing),
         maxTokens(maxTokens) {
     requireLogits(program);
@@ -161,8 +160,7 @@ std::vector<int64_t> Generator::likeliest(const ModelInputs &inputs,
         std::memcpy(&candidate, text.data() + at, sizeof(Candidate));
         std::optional<Candidate> &other = best[candidate.sample];
         if (!other || candidate.logit > other->logit ||
-            (candidate.logit == other->logit &&
-             candidate.token < other->token))
+            (candidate.logit == other->logit && candidate.token < other->token))
           other = candidate;
       }
     for (size_t sample = 0; sample < tokens.size(); ++sample)

@@ -125,15 +125,14 @@ void Filler::images(const Input &to, const std::vector<T> &from,
     begin = program.grid.index(rank.number(), to.images->axes) * count;
   }
   // Images of a group are consecutive in the global batch.
-  int64_t first = firstSample(program, rank.number(), microBatch * group) *
-                  program.images;
+  int64_t first =
+      firstSample(program, rank.number(), microBatch * group) * program.images;
   // The last group of a step may be smaller.
-  int64_t batches =
-      std::min(group, program.microBatches - microBatch * group);
+  int64_t batches = std::min(group, program.microBatches - microBatch * group);
   // On one rank there may be fewer samples than a global batch.
   int64_t given = inputs.shape.samples * program.images - first;
-  int64_t real =
-      std::clamp<int64_t>(std::min(batches * perBatch, given) - begin, 0, count);
+  int64_t real = std::clamp<int64_t>(
+      std::min(batches * perBatch, given) - begin, 0, count);
   std::byte *memory = rank.at<std::byte>(to.address);
   LlrtType sourceType = sizeof(T) == sizeof(int64_t) ? LLRT_I64 : LLRT_F32;
   auto put = [&](int64_t at, const T *data, int64_t elements) {

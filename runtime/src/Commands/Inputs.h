@@ -14,8 +14,9 @@ namespace llrt {
 
 // The order of S tokens where axis cp has `ranks` ranks: element i is the place
 // in the sequence of token i. With n ranks the 2n chunks come in the order 0,
-// 2n - 1, 1, 2n - 2, ..., so that each rank, which has two of them, does the same
-// amount of causal attention. Source: The Llama 3 Herd of Models, section 3.3.2.
+// 2n - 1, 1, 2n - 2, ..., so that each rank, which has two of them, does the
+// same amount of causal attention. Source: The Llama 3 Herd of Models,
+// section 3.3.2.
 std::vector<int64_t> tokenOrder(int64_t tokens, int64_t ranks);
 
 // The samples of micro-batch `microBatch` of `rank` begin here in the global

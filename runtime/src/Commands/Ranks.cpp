@@ -60,8 +60,8 @@ class Alone : public Transport {
                                    void *) override {
     __builtin_unreachable();
   }
-  void idle(const Activity &) override {}
-  std::vector<std::unique_ptr<Activity>> ask(const Activity &) override {
+  void idle(const std::string &) override {}
+  std::vector<std::optional<std::string>> ask(const std::string &) override {
     return {};
   }
   void abandon(const std::string &message) override { throw Failure(message); }
@@ -111,7 +111,8 @@ struct Ranks::Pool {
   }
 
   // The life of a rank's thread; `make` makes the rank.
-  void live(int64_t number, const std::function<std::unique_ptr<Rank>()> &make) {
+  void live(int64_t number,
+            const std::function<std::unique_ptr<Rank>()> &make) {
     attempt([&] { ranks[number] = make(); });
     for (int64_t done = 0;; ++done) {
       {

@@ -5,10 +5,10 @@
 //
 //===----------------------------------------------------------------------===//
 //
-// A command is the same in every process: with no launcher one process holds all
-// ranks, each on a thread of its own; with MPI each process holds one. What only
-// one may do (print, write files) it does `atRoot`, where the memory of all ranks
-// can be read.
+// A command is the same in every process: with no launcher one process holds
+// all ranks, each on a thread of its own; with MPI each process holds one. What
+// only one may do (print, write files) it does `atRoot`, where the memory of
+// all ranks can be read.
 //
 //===----------------------------------------------------------------------===//
 #ifndef LLRT_COMMANDS_RANKS_H
@@ -47,19 +47,20 @@ public:
   void each(const std::function<void(Rank &)> &work);
 
   // Calls `work` in the process of rank 0; the others wait, however long it
-  // takes, and let it `read`. No rank may run anything. Returns in all processes
-  // what `work` has returned. Throws in all of them if it throws: in the others
-  // PeerFailure.
+  // takes, and let it `read`. No rank may run anything. Returns in all
+  // processes what `work` has returned. Throws in all of them if it throws: in
+  // the others PeerFailure.
   std::string atRoot(const std::function<std::string()> &work);
 
-  // Within `atRoot`: copies `bytes` bytes at `from` in the memory of rank `rank`.
+  // Within `atRoot`: copies `bytes` bytes at `from` in the memory of rank
+  // `rank`.
   void read(int64_t rank, Address from, int64_t bytes, void *to) const;
 
   // Rank i records in `(*traces)[i]` from now on; null: no longer.
   void setTraces(std::vector<Trace> *traces);
 
-  // The texts that `make` makes of all ranks, by rank, in the process of rank 0;
-  // elsewhere nothing.
+  // The texts that `make` makes of all ranks, by rank, in the process of rank
+  // 0; elsewhere nothing.
   std::vector<std::string>
   texts(const std::function<std::string(Rank &)> &make);
 

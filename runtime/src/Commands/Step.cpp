@@ -39,7 +39,8 @@ static std::vector<Option> stepOptions(const Program &program) {
       {"updated", "FILE", "", "Write the master weights after the last step."},
       {"logits", "FILE", "",
        "Write the logits [B, S, V] of the given weights."},
-      {"trace", "FILE", "", "Write what each rank did and when (Chrome trace JSON)."}};
+      {"trace", "FILE", "",
+       "Write what each rank did and when (Chrome trace JSON)."}};
   for (Option &option : optimizerOptions(
            {"learning-rate", "X", "0.001", "The rate after the warm-up."}))
     options.push_back(std::move(option));

@@ -134,8 +134,9 @@ void llrt::requireLogits(const Program &program) {
           logits = &found->second;
       }
   if (!logits)
-    fail("the program in this executable: program 'forward': expected an output "
-         "'logits', got none");
+    fail(
+        "the program in this executable: program 'forward': expected an output "
+        "'logits', got none");
   std::vector<int64_t> shape = {program.batch, program.textLength,
                                 program.model.vocabulary};
   for (size_t d = 0; d < logits->split.size() && d < shape.size(); ++d)

@@ -46,10 +46,9 @@ public:
   // Calls `visit` for each token of this part: its sample in the global batch,
   // its place in the sequence, and `values`, the logits of vocabulary entries
   // `begin` and on.
-  void forEachToken(const std::function<void(int64_t sample, int64_t position,
-                                             int64_t begin,
-                                             const TensorView &values)> &visit)
-      const;
+  void forEachToken(
+      const std::function<void(int64_t sample, int64_t position, int64_t begin,
+                               const TensorView &values)> &visit) const;
 
   int64_t owner() const { return rank.number(); }
 

@@ -56,8 +56,7 @@ static std::vector<Option> trainOptions(const Program &program) {
            {"trace", "FILE", "",
             "Write what each rank did in the first " +
                 std::to_string(TracedSteps) +
-                " steps, and when (Chrome trace JSON)."}
-       })
+                " steps, and when (Chrome trace JSON)."}})
     options.push_back(std::move(option));
   for (Option &option : rankOptions(program, program.images > 0))
     options.push_back(std::move(option));

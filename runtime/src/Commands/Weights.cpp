@@ -226,8 +226,8 @@ struct Draw {
   NormalNumbers numbers;
   double range, gate;
   LlrtType masterType, type;
-  std::byte *to;  // of `type`
-  int64_t whole;  // element of the whole parameter that is the first of `to`
+  std::byte *to; // of `type`
+  int64_t whole; // element of the whole parameter that is the first of `to`
 };
 } // namespace
 
@@ -269,10 +269,13 @@ void Weights::initialize(Ranks &ranks, uint64_t seed, double gate) const {
         if (held == Held::Master && !p.trainable)
           continue;
         LlrtType type = typeOf(program, p, held);
-        Draw draw = {p,    NormalNumbers(seed, commonKey(p.checkpointKey)),
+        Draw draw = {p,
+                     NormalNumbers(seed, commonKey(p.checkpointKey)),
                      program.model.initializerRange,
-                     gate, program.masterType(),
-                     type, nullptr,
+                     gate,
+                     program.masterType(),
+                     type,
+                     nullptr,
                      0};
         std::byte *buffer = rank.at<std::byte>(addressOf(p, held));
         forEachRange(program.grid, p, held, rank.number(),

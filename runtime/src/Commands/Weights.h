@@ -53,10 +53,10 @@ public:
   explicit Weights(const Program &program);
 
   // Fills storage and masters of all ranks from `files`, each element converted
-  // from the file's own value, and takes over the file's keys. Throws Error, with
-  // the first few names, if tensors are missing, unexpected, or of another shape.
-  // A file may hold `rotary_emb.inv_freq` tensors, and `lm_head.weight` for a
-  // program whose head is its embedding; they are not read.
+  // from the file's own value, and takes over the file's keys. Throws Error,
+  // with the first few names, if tensors are missing, unexpected, or of another
+  // shape. A file may hold `rotary_emb.inv_freq` tensors, and `lm_head.weight`
+  // for a program whose head is its embedding; they are not read.
   void load(Ranks &ranks, const SafeTensors &files);
 
   // Draws storage and masters: normal ones from N(0, initializer_range), gates

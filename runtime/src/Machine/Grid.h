@@ -60,7 +60,8 @@ struct Grid {
 struct Communicator {
   std::string name;
   Axes axes;
-  // Two ranks, by their coordinates on the one axis in `axes`: sender, receiver.
+  // Two ranks, by their coordinates on the one axis in `axes`: sender,
+  // receiver.
   std::optional<std::pair<int64_t, int64_t>> edge;
 
   // The group of `rank`, in the order in which sums are formed; empty if the

@@ -66,9 +66,9 @@ int64_t Program::globalBatch() const {
 }
 
 static constexpr const char *actionNames[] = {
-    "call",      "all_gather", "all_reduce", "reduce_scatter", "broadcast",
-    "slice",     "zero",       "copy",       "send",           "receive",
-    "run",       "statistics", "update"};
+    "call",  "all_gather", "all_reduce", "reduce_scatter", "broadcast",
+    "slice", "zero",       "copy",       "send",           "receive",
+    "run",   "statistics", "update"};
 
 const char *llrt::actionName(Action::Kind kind) {
   return actionNames[size_t(kind)];
@@ -205,14 +205,15 @@ public:
     Reader operations(root.members("operations"), "operations");
     program.forwardOperations = operations.number("forward");
     program.stepOperations = operations.number("step");
+    if (root.has("certificate"))
+      program.certificate = root.members("certificate");
     root.each("axes", [&](const Reader &axis) {
       program.grid.axes.push_back({axis.text("name"), axis.integer("size", 1)});
     });
     if (program.grid.ranks() > maxRanks)
       wrong("axes", "at most " + std::to_string(maxRanks) + " ranks",
             std::to_string(program.grid.ranks()));
-    root.each("communicators",
-              [&](const Reader &r) { readCommunicator(r); });
+    root.each("communicators", [&](const Reader &r) { readCommunicator(r); });
     std::optional<size_t> pp = program.grid.find("pp");
     int64_t stages = pp ? program.grid.axes[*pp].size : 1;
     root.each("stages", [&](const Reader &r) { readStage(r); });
@@ -336,8 +337,8 @@ private:
     }
   }
 
-  // An address with `bytes` bytes of its arena, or of its frame of `graph` (null:
-  // there are no frames), behind it.
+  // An address with `bytes` bytes of its arena, or of its frame of `graph`
+  // (null: there are no frames), behind it.
   Address address(const json &value, const std::string &where, int64_t bytes,
                   const Graph *graph) const {
     if (!value.is_array() || value.size() != 2 ||
@@ -346,14 +347,14 @@ private:
     Address result = {value[0].get<int64_t>(), value[1].get<int64_t>()};
     bool isFrame = result.arena < 0;
     int64_t index = isFrame ? -1 - result.arena : result.arena;
-    int64_t arenas = stage->arenas.size(), frames = graph ? graph->frames.size() : 0;
+    int64_t arenas = stage->arenas.size(),
+            frames = graph ? graph->frames.size() : 0;
     if (index >= (isFrame ? frames : arenas))
       wrong(where,
             "one of " + std::to_string(arenas) + " arenas" +
                 (frames ? " or " + std::to_string(frames) + " frames" : ""),
             value.dump());
-    const Arena &arena =
-        isFrame ? graph->frames[index] : stage->arenas[index];
+    const Arena &arena = isFrame ? graph->frames[index] : stage->arenas[index];
     if (result.offset < 0 || bytes > arena.bytes ||
         result.offset > arena.bytes - bytes)
       wrong(where,
@@ -374,7 +375,8 @@ private:
     to.type = r.type("type");
     to.shape = r.integers("shape");
     to.split = split(r, to.shape.size());
-    to.address = address(r, "address", to.elements() * typeSize(to.type), graph);
+    to.address =
+        address(r, "address", to.elements() * typeSize(to.type), graph);
   }
 
   void readInput(const Reader &r) {
@@ -446,8 +448,7 @@ private:
     Parameter::Shard result = {axis(r.at("axis"), r.place("axis")),
                                r.integer("begin", 0), r.integer("elements", 0),
                                r.boolean("storage")};
-    if (elements > result.elements ||
-        result.begin > result.elements - elements)
+    if (elements > result.elements || result.begin > result.elements - elements)
       wrong(r.place("begin"),
             std::to_string(elements) + " elements within the unit of " +
                 std::to_string(result.elements),
@@ -513,8 +514,8 @@ private:
     }
   }
 
-  // The action `r`, which comes after `earlier`: an item of `graph`, or an entry
-  // of a program (null).
+  // The action `r`, which comes after `earlier`: an item of `graph`, or an
+  // entry of a program (null).
   Action action(const Reader &r, const std::vector<Action> &earlier,
                 const Graph *graph) const {
     Action result;
@@ -628,17 +629,17 @@ private:
       std::string word = r.has("reduction") ? r.text("reduction") : "sum";
       if (word != "sum" && word != "max")
         wrong(r.place("reduction"), "sum or max", word);
-      to.reduction = word == "sum" ? Action::Reduction::Sum
-                                   : Action::Reduction::Max;
+      to.reduction =
+          word == "sum" ? Action::Reduction::Sum : Action::Reduction::Max;
       to.accumulate = r.has("accumulate") && r.boolean("accumulate");
     }
     bool splits = to.kind == Kind::ReduceScatter || to.kind == Kind::Slice;
     to.from = address(r, "from",
                       (splits ? count : 1) * part * typeSize(to.type), graph);
-    to.to = address(
-        r, "to",
-        (to.kind == Kind::AllGather ? count : 1) * part * typeSize(to.toType),
-        graph);
+    to.to = address(r, "to",
+                    (to.kind == Kind::AllGather ? count : 1) * part *
+                        typeSize(to.toType),
+                    graph);
   }
 
   void readRun(const Reader &r, Action &to) const {

@@ -89,8 +89,8 @@ struct Parameter {
   std::string name;
   std::string checkpointKey;
   std::vector<int64_t>
-      checkpointShape;      // of the checkpoint tensor; empty for a scalar
-  int64_t rowBegin, rowEnd; // 0, 1 for a scalar
+      checkpointShape;        // of the checkpoint tensor; empty for a scalar
+  int64_t rowBegin, rowEnd;   // 0, 1 for a scalar
   std::vector<int64_t> shape; // of the whole parameter
   Split split;
   LlrtType type;    // of storage, the type that blocks read
@@ -104,7 +104,7 @@ struct Parameter {
   std::optional<Address> master, gradient, moment1, moment2;
   std::optional<Shard> shard; // absent: state and weights are whole
 
-  int64_t rowElements() const; // elements of one row of the checkpoint tensor
+  int64_t rowElements() const;   // elements of one row of the checkpoint tensor
   int64_t wholeElements() const; // of the whole parameter
   // Elements at `master`, `gradient` and the moments of one rank.
   int64_t stateElements(const Grid &grid) const {
@@ -163,8 +163,8 @@ struct Action {
 
   int64_t bytes = 0; // Zero, Copy
 
-  std::string graph; // Run
-  int64_t microBatch = 0; // Run; of an encoder's graph: the group
+  std::string graph;           // Run
+  int64_t microBatch = 0;      // Run; of an encoder's graph: the group
   std::vector<Address> frames; // Run
 
   bool communicates() const; // a collective, Send or Receive
@@ -206,6 +206,7 @@ struct Program {
   } model;
 
   double forwardOperations, stepOperations;
+  nlohmann::json certificate; // what the compiler proved; null: nothing
   Grid grid;
   std::vector<Communicator> communicators;
   std::vector<Stage> stages;

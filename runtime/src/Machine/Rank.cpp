@@ -85,7 +85,7 @@ private:
   void complete(const Task &task, Clock::time_point begin);
   void finish(const Run &run);
   void *at(Address address, const Run *run) const;
-  Activity activity() const;
+  std::string waitsFor() const;
   [[noreturn]] void giveUp() const;
 
   Rank &rank;
@@ -145,7 +145,7 @@ void Rank::Interpreter::run() {
     }
     if (Clock::now() - moved > rank.timeout)
       giveUp();
-    rank.transport.idle(activity());
+    rank.transport.idle(waitsFor());
   }
 }
 
@@ -197,8 +197,8 @@ void Rank::Interpreter::call(const Task &task, const Call &call) {
   Clock::time_point begin = Clock::now();
   call.block(buffers.data());
   if (rank.trace && task.action->kind != Kind::Call)
-    rank.trace->add({task.action, task.entry, -1, -1, &call, begin,
-                     Clock::now()});
+    rank.trace->add(
+        {task.action, task.entry, -1, -1, &call, begin, Clock::now()});
 }
 
 // Split over the threads: gradients are as many bytes as all parameters.
@@ -256,10 +256,10 @@ void Rank::Interpreter::finish(const Run &run) {
     bool counts = true;
     for (size_t axis = 0; axis < grid.axes.size(); ++axis) {
       const std::string &name = grid.axes[axis].name;
-      counts &= grid.coordinate(rank.rank, axis) == 0 || name == "dp" ||
-                name == "pp" ||
-                std::find(partial.begin(), partial.end(), axis) !=
-                    partial.end();
+      counts &=
+          grid.coordinate(rank.rank, axis) == 0 || name == "dp" ||
+          name == "pp" ||
+          std::find(partial.begin(), partial.end(), axis) != partial.end();
     }
     if (counts)
       rank.lossSum += rank.masterScalar(loss->second.address);
@@ -313,39 +313,41 @@ void Rank::Interpreter::complete(const Task &task, Clock::time_point begin) {
                    Clock::now()});
 }
 
-Activity Rank::Interpreter::activity() const {
-  Activity result;
+// `all_reduce on communicator 'tp' (layer 3), item 2 of graph 'forward',
+// micro-batch 0, for rank 3`, one behind the other for all streams.
+std::string Rank::Interpreter::waitsFor() const {
+  std::ostringstream text;
   for (const auto &[number, stream] : streams) {
     if (!stream.started)
       continue;
-    const Action &action = *stream.queue.front().action;
-    std::string peers;
-    for (int64_t peer : stream.started->missing()) {
-      result.peers.push_back(peer);
-      peers += (peers.empty() ? "" : ", ") + std::to_string(peer);
-    }
-    result.text += (result.text.empty() ? "" : "; ") +
-                   std::string(actionName(action.kind)) + " on communicator '" +
-                   rank.compiled.communicators[action.communicator].name + "'";
+    const Task &task = stream.queue.front();
+    const Action &action = *task.action;
+    text << (text.view().empty() ? "" : "; ") << actionName(action.kind)
+         << " on communicator '"
+         << rank.compiled.communicators[action.communicator].name << "'";
+    if (!action.location.empty())
+      text << " (" << action.location << ")";
+    if (task.run)
+      text << ", item " << task.item << " of graph '" << task.run->entry->graph
+           << "', micro-batch " << task.run->entry->microBatch;
+    else
+      text << ", entry " << task.entry;
     if (action.kind == Kind::Send || action.kind == Kind::Receive) {
       const auto &[stage, chunk, microBatch, value] = action.tag;
-      result.text += ", stage " + std::to_string(stage) + ", chunk " +
-                     std::to_string(chunk) + ", micro-batch " +
-                     std::to_string(microBatch) + ", value " +
-                     std::to_string(value);
+      text << ", stage " << stage << ", chunk " << chunk << ", micro-batch "
+           << microBatch << ", value " << value;
     }
-    if (!action.location.empty())
-      result.text += " (" + action.location + ")";
-    result.text += (result.peers.size() > 1 ? " for ranks " : " for rank ") + peers;
+    std::vector<int64_t> missing = stream.started->missing();
+    text << ", for rank" << (missing.size() > 1 ? "s " : " ");
+    for (size_t i = 0; i < missing.size(); ++i)
+      text << (i ? ", " : "") << missing[i];
   }
-  if (result.text.empty())
-    result.text = "nothing that could be started";
-  return result;
+  return text.view().empty() ? "nothing that could be started" : text.str();
 }
 
 void Rank::Interpreter::giveUp() const {
-  Activity own = activity();
-  std::vector<std::unique_ptr<Activity>> answers = rank.transport.ask(own);
+  std::vector<std::optional<std::string>> answers =
+      rank.transport.ask(waitsFor());
   std::string silent, waiting;
   int64_t silentCount = 0;
   auto place = [&](int64_t number) {
@@ -354,8 +356,7 @@ void Rank::Interpreter::giveUp() const {
   };
   for (size_t number = 0; number < answers.size(); ++number)
     if (answers[number]) {
-      waiting += "\n  rank " + place(number) + " waits: " +
-                 answers[number]->text;
+      waiting += "\n  rank " + place(number) + " waits: " + *answers[number];
     } else {
       silent += (silent.empty() ? "" : ", ") + place(number);
       ++silentCount;
@@ -364,11 +365,10 @@ void Rank::Interpreter::giveUp() const {
   number << rank.timeout.count() << " s";
   std::string seconds = number.str();
   rank.transport.abandon(
-      (silentCount == 0
-           ? "all ranks have waited for each other for " + seconds
-           : (silentCount == 1 ? "rank " : "ranks ") + silent +
-                 (silentCount == 1 ? " has" : " have") + " not answered for " +
-                 seconds) +
+      (silentCount == 0 ? "all ranks have waited for each other for " + seconds
+                        : (silentCount == 1 ? "rank " : "ranks ") + silent +
+                              (silentCount == 1 ? " has" : " have") +
+                              " not answered for " + seconds) +
       waiting);
 }
 
@@ -378,10 +378,9 @@ void Rank::Interpreter::giveUp() const {
 
 // The number of entries before the first update.
 static size_t firstUpdate(const std::vector<Action> &entries) {
-  return std::find_if(entries.begin(), entries.end(),
-                      [](const Action &entry) {
-                        return entry.kind == Kind::Update;
-                      }) -
+  return std::find_if(
+             entries.begin(), entries.end(),
+             [](const Action &entry) { return entry.kind == Kind::Update; }) -
          entries.begin();
 }
 
@@ -404,9 +403,10 @@ void Rank::runUpdate(const std::string &name, const Events &events) {
 
 Sums Rank::sums(const std::string &name) const {
   const std::vector<Action> &entries = stage().programs.at(name);
-  auto entry = std::find_if(
-      entries.begin(), entries.end(),
-      [](const Action &each) { return each.kind == Kind::Statistics; });
+  auto entry =
+      std::find_if(entries.begin(), entries.end(), [](const Action &each) {
+        return each.kind == Kind::Statistics;
+      });
   Address at = entry->to;
   auto reduced = std::find_if(entry, entries.end(), [&](const Action &each) {
     return each.kind == Kind::AllReduce && each.from == at;

@@ -78,15 +78,14 @@ public:
   // Sets element `index` of a buffer of the master type.
   void setMasterScalar(Address address, int64_t index, double value) const;
 
-  // Runs the entries of program `name` before its first update; `runUpdate` runs
-  // the others. Of the runs, those of micro-batches below `microBatches`; on a
-  // grid of several ranks all.
+  // Runs the entries of program `name` before its first update; `runUpdate`
+  // runs the others. Of the runs, those of micro-batches below `microBatches`;
+  // on a grid of several ranks all.
   void run(const std::string &name, const Events &events, int64_t microBatches);
   void runUpdate(const std::string &name, const Events &events);
 
   // What the statistics of program `name` came to, after `run`.
   Sums sums(const std::string &name) const;
-
 
   // Null: no trace. It must outlive the runs.
   void setTrace(Trace *value) { trace = value; }

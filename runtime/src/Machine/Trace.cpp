@@ -18,14 +18,14 @@ std::vector<std::string> Trace::lines(const Program &program,
   using Microseconds = std::chrono::duration<double, std::micro>;
   std::string place = program.grid.placeText(rank);
   std::vector<std::string> result;
-  result.push_back(
-      nlohmann::json{{"name", "process_name"},
-                     {"ph", "M"},
-                     {"pid", rank},
-                     {"args",
-                      {{"name", "rank " + std::to_string(rank) +
-                                    (place.empty() ? "" : " (" + place + ")")}}}}
-          .dump());
+  result.push_back(nlohmann::json{
+      {"name", "process_name"},
+      {"ph", "M"},
+      {"pid", rank},
+      {"args",
+       {{"name", "rank " + std::to_string(rank) +
+                     (place.empty() ? "" : " (" + place + ")")}}}}
+                       .dump());
   for (const Stepped &event : events) {
     const Action &action = *event.action;
     std::string kind = actionName(action.kind), name = kind;
@@ -52,16 +52,14 @@ std::vector<std::string> Trace::lines(const Program &program,
       name = args["graph"] = action.graph;
     if (!action.location.empty())
       args["location"] = action.location;
-    result.push_back(
-        nlohmann::json{
-            {"name", name},
-            {"ph", "X"},
-            {"ts", Microseconds(event.begin.time_since_epoch()).count()},
-            {"dur", Microseconds(event.end - event.begin).count()},
-            {"pid", rank},
-            {"tid", action.stream},
-            {"args", args}}
-            .dump());
+    result.push_back(nlohmann::json{
+        {"name", name},
+        {"ph", "X"},
+        {"ts", Microseconds(event.begin.time_since_epoch()).count()},
+        {"dur", Microseconds(event.end - event.begin).count()},
+        {"pid", rank},
+        {"tid", action.stream},
+        {"args", args}}.dump());
   }
   return result;
 }

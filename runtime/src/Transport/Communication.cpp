@@ -56,9 +56,9 @@ Label Communication::label(int64_t bytes) const {
 
 void Communication::send(int64_t member, const void *data, int64_t bytes) {
   int64_t rank = members[member];
-  pending.push_back({rank, true,
-                     transport.send(int64_t(action.communicator), rank,
-                                    label(bytes), data)});
+  pending.push_back(
+      {rank, true,
+       transport.send(int64_t(action.communicator), rank, label(bytes), data)});
 }
 
 void Communication::receive(int64_t member, void *data, int64_t bytes) {
@@ -101,7 +101,8 @@ void Communication::advance() {
   }
 }
 
-// Copies [outer][bytes], whose rows are `fromStride` and `toStride` bytes apart.
+// Copies [outer][bytes], whose rows are `fromStride` and `toStride` bytes
+// apart.
 static void copyRows(std::byte *to, int64_t toStride, const std::byte *from,
                      int64_t fromStride, int64_t outer, int64_t bytes) {
   for (int64_t row = 0; row < outer; ++row)
@@ -216,7 +217,8 @@ void Communication::allReduce() {
     }
     return;
   }
-  default: // What was sent from `from`, perhaps the same memory, is not read again.
+  default: // What was sent from `from`, perhaps the same memory, is not read
+           // again.
     for (int64_t i = 0; i < count; ++i)
       store(parts[i], to + begin(i) * sumSize, length(i));
     done = true;
@@ -227,8 +229,8 @@ void Communication::allReduce() {
 // Arithmetic
 //===----------------------------------------------------------------------===//
 
-template <typename T> static T read(const std::byte *from, LlrtType type,
-                                    int64_t i) {
+template <typename T>
+static T read(const std::byte *from, LlrtType type, int64_t i) {
   switch (type) {
   case LLRT_F32:
     return T(reinterpret_cast<const float *>(from)[i]);
@@ -264,8 +266,8 @@ static void write(std::byte *to, LlrtType type, int64_t i, T value) {
 
 // T: the type of the sums.
 template <typename T>
-static void reduceAs(const std::vector<const std::byte *> &parts,
-                     LlrtType type, int64_t count, Action::Reduction reduction,
+static void reduceAs(const std::vector<const std::byte *> &parts, LlrtType type,
+                     int64_t count, Action::Reduction reduction,
                      LlrtType toType, std::byte *to) {
   constexpr int64_t Block = 1024;
   T sums[Block];
@@ -302,7 +304,8 @@ void Communication::store(const std::byte *from, std::byte *to,
   }
   for (int64_t i = 0; i < count; ++i)
     if (type == LLRT_F64)
-      write(to, type, i, read<double>(to, type, i) + read<double>(from, type, i));
+      write(to, type, i,
+            read<double>(to, type, i) + read<double>(from, type, i));
     else
       write(to, type, i, read<float>(to, type, i) + read<float>(from, type, i));
 }

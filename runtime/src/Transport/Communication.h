@@ -15,13 +15,15 @@ namespace llrt {
 // A collective or a transfer that has been started: one side of it. Made of
 // messages, so that nothing depends on the transport:
 //
-//   all_gather, broadcast  each member that has something sends it to all others
-//   reduce_scatter         member i gets part i of all others, adds them up
-//   all_reduce             reduce_scatter of equal parts (the last may be shorter),
-//                          then all_gather of the sums
+//   all_gather, broadcast: who has something sends it to all others
 //
-// Each sum is formed on one rank, in the order of members, in f32 (f64 if either
-// type is f64), rounded once.
+//   reduce_scatter: member i gets part i of all others and adds them up
+//
+//   all_reduce: reduce_scatter of equal parts (the last ones may be shorter),
+//   then all_gather of the sums
+//
+// Each sum is formed on one rank, in the order of members, in f32 (f64 if
+// either type is f64), rounded once.
 class Communication {
 public:
   // Starts `action` (whose memory is `from` and `to`) of the rank with number

@@ -51,7 +51,8 @@ Launch Launch::find(int64_t ranks) {
   if (*size != ranks)
     fail("launcher: expected ", ranks, ranks == 1 ? " process" : " processes",
          ", one for each rank of the program, got ", *size, "; ", launchers);
-  std::optional<int64_t> local = variable(
-      {"OMPI_COMM_WORLD_LOCAL_SIZE", "MPI_LOCALNRANKS", "SLURM_NTASKS_PER_NODE"});
+  std::optional<int64_t> local =
+      variable({"OMPI_COMM_WORLD_LOCAL_SIZE", "MPI_LOCALNRANKS",
+                "SLURM_NTASKS_PER_NODE"});
   return {true, *rank, *size, local.value_or(*size)};
 }

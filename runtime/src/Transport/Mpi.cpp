@@ -5,8 +5,8 @@
 //
 //===----------------------------------------------------------------------===//
 //
-// A message is two MPI messages of one tag, the channel: the label, then the data
-// in pieces that MPI's int can count. MPI keeps their order.
+// A message is two MPI messages of one tag, the channel: the label, then the
+// data in pieces that MPI's int can count. MPI keeps their order.
 //
 //===----------------------------------------------------------------------===//
 
@@ -31,7 +31,13 @@ using namespace llrt;
 using Clock = std::chrono::steady_clock;
 
 // Of the communicator that ranks talk on about themselves.
-enum ControlTag : int { AskTag = 1, AnswerTag, QuestionTag, DataTag, ReleaseTag };
+enum ControlTag : int {
+  AskTag = 1,
+  AnswerTag,
+  QuestionTag,
+  DataTag,
+  ReleaseTag
+};
 
 // The most bytes of one MPI message.
 static constexpr int64_t PieceBytes = int64_t(1) << 30;
@@ -59,7 +65,7 @@ struct Mpi::Library {
   MPI_Datatype byte;
   int rank = 0, size = 1;
   int64_t lowestAsker = INT64_MAX;
-  int64_t idles = 0;            // calls of `idle` since anything moved, about
+  int64_t idles = 0; // calls of `idle` since anything moved, about
   Clock::time_point lastIdle, terminatedAt;
 
   void check(int status) const {
@@ -79,8 +85,9 @@ struct Mpi::Library {
       char *piece = static_cast<char *>(data) + at;
       int length = int(std::min(PieceBytes, bytes - at));
       MPI_Request &request = requests.emplace_back();
-      check(isSend ? isend(piece, length, byte, int(peer), tag, comm, &request)
-                   : irecv(piece, length, byte, int(peer), tag, comm, &request));
+      check(isSend
+                ? isend(piece, length, byte, int(peer), tag, comm, &request)
+                : irecv(piece, length, byte, int(peer), tag, comm, &request));
     }
     return requests;
   }
@@ -217,16 +224,14 @@ private:
   std::vector<MPI_Request> requests;
 };
 
-std::unique_ptr<Transport::Request> Mpi::send(int64_t channel, int64_t to,
-                                              const Label &label,
-                                              const void *data) {
+std::unique_ptr<Transport::Request>
+Mpi::send(int64_t channel, int64_t to, const Label &label, const void *data) {
   return std::make_unique<Pending>(*library, true, to, channel, label,
                                    const_cast<void *>(data));
 }
 
-std::unique_ptr<Transport::Request> Mpi::receive(int64_t channel, int64_t from,
-                                                 const Label &label,
-                                                 void *data) {
+std::unique_ptr<Transport::Request>
+Mpi::receive(int64_t channel, int64_t from, const Label &label, void *data) {
   return std::make_unique<Pending>(*library, false, from, channel, label, data);
 }
 
@@ -235,7 +240,7 @@ std::unique_ptr<Transport::Request> Mpi::receive(int64_t channel, int64_t from,
 //===----------------------------------------------------------------------===//
 
 // Tells those who ask what this rank does.
-void Mpi::answerControl(const Activity &own) {
+void Mpi::answerControl(const std::string &own) {
   for (;;) {
     int peer = MPI_ANY_SOURCE, tag = AskTag;
     if (library->arrived(peer, tag) < 0)
@@ -243,13 +248,13 @@ void Mpi::answerControl(const Activity &own) {
     char none;
     library->transfer(false, &none, 1, peer, AskTag);
     library->lowestAsker = std::min<int64_t>(library->lowestAsker, peer);
-    std::string text = own.text;
+    std::string text = own;
     library->transfer(true, text.data(), text.size(), peer, AnswerTag);
   }
 }
 
 // Ends the process if it waits though it has been told to end for some time.
-void Mpi::endIfTerminated(const Activity &own) {
+void Mpi::endIfTerminated(const std::string &own) {
   if (!terminated)
     return;
   Clock::time_point now = Clock::now(), &since = library->terminatedAt;
@@ -257,17 +262,18 @@ void Mpi::endIfTerminated(const Activity &own) {
     since = now;
   if (now - since < LastWait)
     return;
-  std::fprintf(stderr,
-               "%s: error: ended by a signal, perhaps as another rank has died; "
-               "rank %d waited: %s\n",
-               program_invocation_short_name, library->rank, own.text.c_str());
+  std::fprintf(
+      stderr,
+      "%s: error: ended by a signal, perhaps as another rank has died; "
+      "rank %d waited: %s\n",
+      program_invocation_short_name, library->rank, own.c_str());
   _exit(1);
 }
 
-void Mpi::idle(const Activity &activity) {
+void Mpi::idle(const std::string &waitsFor) {
   Library &mpi = *library;
-  answerControl(activity);
-  endIfTerminated(activity);
+  answerControl(waitsFor);
+  endIfTerminated(waitsFor);
   Clock::time_point now = Clock::now();
   // A short wait keeps the core, a long one leaves it to others.
   if (now - mpi.lastIdle > std::chrono::milliseconds(1))
@@ -279,10 +285,10 @@ void Mpi::idle(const Activity &activity) {
   mpi.lastIdle = Clock::now();
 }
 
-std::vector<std::unique_ptr<Activity>> Mpi::ask(const Activity &own) {
+std::vector<std::optional<std::string>> Mpi::ask(const std::string &own) {
   Library &mpi = *library;
-  std::vector<std::unique_ptr<Activity>> result(mpi.size);
-  result[mpi.rank] = std::make_unique<Activity>(own);
+  std::vector<std::optional<std::string>> result(mpi.size);
+  result[mpi.rank] = own;
   char none = 0;
   std::vector<MPI_Request> asked;
   for (int64_t other = 0; other < mpi.size; ++other)
@@ -301,10 +307,9 @@ std::vector<std::unique_ptr<Activity>> Mpi::ask(const Activity &own) {
       usleep(1000);
       continue;
     }
-    auto answer = std::make_unique<Activity>();
-    answer->text.resize(size_t(bytes));
-    mpi.transfer(false, answer->text.data(), bytes, peer, AnswerTag);
-    left -= result[peer] == nullptr;
+    std::string answer(size_t(bytes), ' ');
+    mpi.transfer(false, answer.data(), bytes, peer, AnswerTag);
+    left -= !result[peer];
     result[peer] = std::move(answer);
   }
   return result;

@@ -13,9 +13,9 @@
 
 namespace llrt {
 
-// This process as one rank of an MPI job. Open MPI's library is loaded when it is
-// needed: an executable runs without it where it is not installed. All calls come
-// from the thread that made the object (MPI_THREAD_FUNNELED).
+// This process as one rank of an MPI job. Open MPI's library is loaded when it
+// is needed: an executable runs without it where it is not installed. All calls
+// come from the thread that made the object (MPI_THREAD_FUNNELED).
 class Mpi : public Transport {
 public:
   // Throws Error if the library is not there or cannot start.
@@ -28,8 +28,8 @@ public:
                                 const void *data) override;
   std::unique_ptr<Request> receive(int64_t channel, int64_t from,
                                    const Label &label, void *data) override;
-  void idle(const Activity &activity) override;
-  std::vector<std::unique_ptr<Activity>> ask(const Activity &own) override;
+  void idle(const std::string &waitsFor) override;
+  std::vector<std::optional<std::string>> ask(const std::string &own) override;
   [[noreturn]] void abandon(const std::string &message) override;
 
   // What rank 0 may ask of the others while they `serve`.
@@ -42,8 +42,8 @@ public:
   std::string askText(int64_t rank);
   // Rank 0: the others go on. `status` is not 0 if rank 0 has failed.
   void release(int status, const std::string &result);
-  // The others: answers questions until `release`. `memory` gives the bytes that
-  // a question is about. Returns what `release` got.
+  // The others: answers questions until `release`. `memory` gives the bytes
+  // that a question is about. Returns what `release` got.
   std::pair<int, std::string>
   serve(const std::function<const void *(const Question &)> &memory,
         const std::string &text);
@@ -51,8 +51,8 @@ public:
 private:
   struct Library;
   class Pending;
-  void answerControl(const Activity &own);
-  void endIfTerminated(const Activity &own);
+  void answerControl(const std::string &own);
+  void endIfTerminated(const std::string &own);
 
   std::unique_ptr<Library> library;
 };

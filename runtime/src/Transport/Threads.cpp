@@ -32,12 +32,12 @@ public:
         threads.post({channel, from, rank}, false, rank, label, data));
   }
 
-  void idle(const Activity &activity) override {
+  void idle(const std::string &waitsFor) override {
     if (threads.stopped)
       throw Failure("another rank has failed");
     Place &place = *threads.places[rank];
     std::unique_lock lock(place.mutex);
-    place.waits = &activity;
+    place.waits = &waitsFor;
     // The time only bounds how late a rank sees that it has waited too long.
     place.changed.wait_for(lock, std::chrono::milliseconds(100),
                            [&] { return place.rung; });
@@ -45,22 +45,22 @@ public:
     place.waits = nullptr;
   }
 
-  std::vector<std::unique_ptr<Activity>> ask(const Activity &own) override {
-    std::vector<std::unique_ptr<Activity>> result;
+  std::vector<std::optional<std::string>> ask(const std::string &own) override {
+    std::vector<std::optional<std::string>> result;
     {
       std::lock_guard lock(threads.places[rank]->mutex);
       threads.places[rank]->waits = &own; // if another rank asks, too
     }
     auto end = std::chrono::steady_clock::now() + answerTime;
     for (int64_t other = 0; other < int64_t(threads.places.size()); ++other) {
-      std::unique_ptr<Activity> &answer = result.emplace_back();
+      std::optional<std::string> &answer = result.emplace_back();
       if (other == rank)
-        answer = std::make_unique<Activity>(own);
+        answer = own;
       // A rank that waits looks after its requests from time to time.
       while (!answer && std::chrono::steady_clock::now() < end) {
         Place &place = *threads.places[other];
         if (std::lock_guard lock(place.mutex); place.waits)
-          answer = std::make_unique<Activity>(*place.waits);
+          answer = *place.waits;
         else
           std::this_thread::yield();
       }

@@ -48,7 +48,7 @@ private:
     std::mutex mutex;
     std::condition_variable changed;
     bool rung = false;
-    const Activity *waits = nullptr; // while in `idle`
+    const std::string *waits = nullptr; // while in `idle`
   };
 
   std::shared_ptr<Message> post(const Key &key, bool isSend, int64_t rank,

@@ -20,6 +20,7 @@
 #include <chrono>
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <stdexcept>
 #include <string>
 #include <vector>
@@ -39,12 +40,6 @@ struct Label {
   std::array<int64_t, 4> tag = {}; // of a send and its receive
 
   bool operator==(const Label &) const = default;
-};
-
-// What a rank does at the moment, for messages about ranks that do not answer.
-struct Activity {
-  std::string text;           // `waits in all_gather on communicator tp (layer 3)`
-  std::vector<int64_t> peers; // the ranks it waits for; empty: it does not wait
 };
 
 // Throws Failure, with both, unless the two sides agree.
@@ -69,20 +64,21 @@ public:
 
   // Starts to send `data` to rank `to`; the memory must stay as it is until the
   // request is done. The same for the memory of a receive.
-  virtual std::unique_ptr<Request> send(int64_t channel, int64_t to,
-                                        const Label &label,
-                                        const void *data) = 0;
+  virtual std::unique_ptr<Request>
+  send(int64_t channel, int64_t to, const Label &label, const void *data) = 0;
   virtual std::unique_ptr<Request> receive(int64_t channel, int64_t from,
                                            const Label &label, void *data) = 0;
 
   // Called where no request makes progress: returns when that may have changed.
-  // `activity` is what this rank waits for. Throws Failure if another rank has
-  // failed.
-  virtual void idle(const Activity &activity) = 0;
+  // `waitsFor` says what this rank waits for, in words. Throws Failure if
+  // another rank has failed.
+  virtual void idle(const std::string &waitsFor) = 0;
 
-  // What the ranks that wait do, by rank; none for those that do not say so
-  // within `answerTime`. Called by a rank that waits in vain.
-  virtual std::vector<std::unique_ptr<Activity>> ask(const Activity &own) = 0;
+  // What the ranks that wait are waiting for, by rank; none for those that do
+  // not say so within `answerTime`. Called by a rank that waits in vain, for
+  // `own`.
+  virtual std::vector<std::optional<std::string>>
+  ask(const std::string &own) = 0;
 
   // Prints `message` and ends all ranks with status 1.
   [[noreturn]] virtual void abandon(const std::string &message) = 0;

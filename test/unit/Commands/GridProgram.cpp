@@ -211,24 +211,23 @@ struct Block {
   const char *name;
   LlrtBlock code;
 };
-constexpr Block allBlocks[] = {
-    {"embed", embed},
-    {"mix", mix},
-    {"head", head},
-    {"sums", sums},
-    {"loss", loss},
-    {"head_backward", headBackward},
-    {"mix_backward", mixBackward},
-    {"embed_backward", embedBackward},
-    {"hang", hang},
-    {"squares0", squares<0>},
-    {"squares1", squares<1>},
-    {"squares2", squares<2>},
-    {"squares3", squares<3>},
-    {"adamw0", adamw<0>},
-    {"adamw1", adamw<1>},
-    {"adamw2", adamw<2>},
-    {"adamw3", adamw<3>}};
+constexpr Block allBlocks[] = {{"embed", embed},
+                               {"mix", mix},
+                               {"head", head},
+                               {"sums", sums},
+                               {"loss", loss},
+                               {"head_backward", headBackward},
+                               {"mix_backward", mixBackward},
+                               {"embed_backward", embedBackward},
+                               {"hang", hang},
+                               {"squares0", squares<0>},
+                               {"squares1", squares<1>},
+                               {"squares2", squares<2>},
+                               {"squares3", squares<3>},
+                               {"adamw0", adamw<0>},
+                               {"adamw1", adamw<1>},
+                               {"adamw2", adamw<2>},
+                               {"adamw3", adamw<3>}};
 
 //===----------------------------------------------------------------------===//
 // The program
@@ -270,18 +269,22 @@ json call(const char *block, json buffers) {
 
 json reduce(int communicator, int64_t elements, json from, json to,
             const char *reduction = "sum") {
-  return {{"do", "all_reduce"},      {"communicator", communicator},
-          {"type", "f64"},           {"outer", 1},
-          {"elements", elements},    {"from", from},
-          {"to", to},                {"reduction", reduction},
+  return {{"do", "all_reduce"},
+          {"communicator", communicator},
+          {"type", "f64"},
+          {"outer", 1},
+          {"elements", elements},
+          {"from", from},
+          {"to", to},
+          {"reduction", reduction},
           {"location", "a test"}};
 }
 
 json transfer(const char *kind, int communicator, json at, json tag,
               int stream) {
-  return {{"do", kind},         {"communicator", communicator},
-          {"type", "f64"},      {"elements", T * D},
-          {"at", at},           {"tag", tag},
+  return {{"do", kind},      {"communicator", communicator},
+          {"type", "f64"},   {"elements", T * D},
+          {"at", at},        {"tag", tag},
           {"stream", stream}};
 }
 
@@ -309,8 +312,8 @@ GridProgram::GridProgram(const GridSizes &given) : sizes(given) {
     json zero;                    // the gradient
     json calls[2], before, after; // statistics, update; around the update
   };
-  // State of a parameter of `elements` elements: a unit of its own, filled up to
-  // a multiple of the ranks that share it.
+  // State of a parameter of `elements` elements: a unit of its own, filled up
+  // to a multiple of the ranks that share it.
   auto parameter = [&](int index, StageText &stage, const char *key,
                        std::vector<int64_t> shape, int64_t elements,
                        const char *initializer, json split) {
@@ -371,11 +374,11 @@ GridProgram::GridProgram(const GridSizes &given) : sizes(given) {
     json part = shard ? stage.take(held) : p.weights;
     if (shard == 2)
       part = storage;
-    p.calls[1] = {{"block", "adamw" + number},
-                  {"buffers",
-                   {hyperparameters, state[0], state[1], state[2], state[3],
-                    part}},
-                  {"hyperparameters", hyperparameters}};
+    p.calls[1] = {
+        {"block", "adamw" + number},
+        {"buffers",
+         {hyperparameters, state[0], state[1], state[2], state[3], part}},
+        {"hyperparameters", hyperparameters}};
     if (shard) {
       // Over cp first, then a part each over dp.
       p.before = {reduce(Cp, unit, p.gradient, p.gradient),
@@ -387,13 +390,11 @@ GridProgram::GridProgram(const GridSizes &given) : sizes(given) {
                    {"from", p.gradient},
                    {"to", state[1]},
                    {"reduction", "sum"}}};
-      p.after = {{"do", "all_gather"}, {"communicator", Dp},
-                 {"type", "f64"},      {"outer", 1},
-                 {"elements", held},   {"from", part},
+      p.after = {{"do", "all_gather"}, {"communicator", Dp}, {"type", "f64"},
+                 {"outer", 1},         {"elements", held},   {"from", part},
                  {"to", p.weights}};
     } else {
-      p.before =
-          json::array({reduce(DpCp, elements, p.gradient, p.gradient)});
+      p.before = json::array({reduce(DpCp, elements, p.gradient, p.gradient)});
     }
     return p;
   };
@@ -429,17 +430,18 @@ GridProgram::GridProgram(const GridSizes &given) : sizes(given) {
   json x = {-1, 0}, y = {-1, T * D * 8}, frameZ = {-2, 0};
   json partial = first.take(T * D), dyPart = first.take(T * d),
        dy = first.take(T * D);
-  json frameList = json::array({{{"name", "residuals"}, {"bytes", 2 * T * D * 8}},
-                                {{"name", "z"}, {"bytes", T * D * 8}}});
+  json frameList =
+      json::array({{{"name", "residuals"}, {"bytes", 2 * T * D * 8}},
+                   {{"name", "z"}, {"bytes", T * D * 8}}});
   auto graph = [](json frames, json inputs, json items, json outputs) {
     return json{{"frames", frames},
                 {"inputs", inputs},
                 {"items", items},
                 {"outputs", outputs.is_null() ? json::object() : outputs}};
   };
-  json gather = {{"do", "all_gather"}, {"communicator", Tp}, {"type", "f64"},
-                 {"outer", T},         {"elements", d},      {"from", dyPart},
-                 {"to", dy}};
+  json gather = {
+      {"do", "all_gather"}, {"communicator", Tp}, {"type", "f64"}, {"outer", T},
+      {"elements", d},      {"from", dyPart},     {"to", dy}};
   // What is reduced is on a stream of its own, as it may be.
   auto onStream1 = [](json item, json after) {
     item["stream"] = 1;
@@ -450,16 +452,16 @@ GridProgram::GridProgram(const GridSizes &given) : sizes(given) {
     item["after"] = after;
     return item;
   };
-  first.graphs["begin"] = graph(
-      frameList, {"input_ids", "coordinate:tp", "coordinate:dp,pp,cp,tp"},
-      {call("hang", json::array({number})),
-       call("embed", {ids, tpFirst, embedding.weights, x}),
-       onStream1(reduce(Tp, T * D, x, x), {1}),
-       afterwards(call("mix", {x, norm.weights, mixing.weights, tpFirst, y,
-                               partial}),
-                  {2}),
-       onStream1(reduce(Tp, T * D, partial, frameZ), {3})},
-      {});
+  first.graphs["begin"] =
+      graph(frameList, {"input_ids", "coordinate:tp", "coordinate:dp,pp,cp,tp"},
+            {call("hang", json::array({number})),
+             call("embed", {ids, tpFirst, embedding.weights, x}),
+             onStream1(reduce(Tp, T * D, x, x), {1}),
+             afterwards(call("mix", {x, norm.weights, mixing.weights, tpFirst,
+                                     y, partial}),
+                        {2}),
+             onStream1(reduce(Tp, T * D, partial, frameZ), {3})},
+            {});
   first.graphs["begin_backward"] =
       graph(frameList, {"input_ids", "coordinate:tp"},
             {call("mix_backward", {frameZ, y, mixing.weights, tpFirst,
@@ -468,33 +470,34 @@ GridProgram::GridProgram(const GridSizes &given) : sizes(given) {
              call("embed_backward", {dy, x, norm.weights, ids, tpFirst,
                                      norm.gradient, embedding.gradient})},
             {});
-  json logits = last.take(T * v), largest = last.take(T), sum = last.take(2 * T),
-       lossAt = last.take(1), dzPartial = last.take(T * D);
+  json logits = last.take(T * v), largest = last.take(T),
+       sum = last.take(2 * T), lossAt = last.take(1),
+       dzPartial = last.take(T * D);
   json lossOutput = {{"type", "f64"},
                      {"shape", json::array({1})},
                      {"address", lossAt},
                      {"partial", json::array({"cp"})}};
-  json headItems = {call("head", {frameZ, headWeights.weights, logits, largest}),
-                    reduce(Tp, T, largest, largest, "max"),
-                    call("sums", {logits, largest, labels, tpLast, sum}),
-                    reduce(Tp, 2 * T, sum, sum),
-                    call("loss", {largest, sum, labels, lossAt})};
+  json headItems = {
+      call("head", {frameZ, headWeights.weights, logits, largest}),
+      reduce(Tp, T, largest, largest, "max"),
+      call("sums", {logits, largest, labels, tpLast, sum}),
+      reduce(Tp, 2 * T, sum, sum),
+      call("loss", {largest, sum, labels, lossAt})};
   // Frames of the head: residuals is dz here.
   json headFrames = json::array({{{"name", "dz"}, {"bytes", T * D * 8}},
                                  {{"name", "z"}, {"bytes", T * D * 8}}});
-  last.graphs["head"] = graph(
-      headFrames, {"labels", "coordinate:tp"}, headItems,
-      {{"loss", lossOutput},
-       {"logits",
-        {{"type", "f64"},
-         {"shape", {B, S / cp, v}},
-         {"address", logits},
-         {"split",
-          {json::array(), json::array({"cp"}), json::array({"tp"})}}}}});
-  headItems.push_back(call("head_backward",
-                           {logits, largest, sum, labels, tpLast, scale, frameZ,
-                            headWeights.weights, headWeights.gradient,
-                            dzPartial}));
+  last.graphs["head"] =
+      graph(headFrames, {"labels", "coordinate:tp"}, headItems,
+            {{"loss", lossOutput},
+             {"logits",
+              {{"type", "f64"},
+               {"shape", {B, S / cp, v}},
+               {"address", logits},
+               {"split",
+                {json::array(), json::array({"cp"}), json::array({"tp"})}}}}});
+  headItems.push_back(call(
+      "head_backward", {logits, largest, sum, labels, tpLast, scale, frameZ,
+                        headWeights.weights, headWeights.gradient, dzPartial}));
   headItems.push_back(reduce(Tp, T * D, dzPartial, json({-1, 0})));
   last.graphs["head_step"] =
       graph(headFrames, {"labels", "coordinate:tp", "loss_gradient"}, headItems,
@@ -521,8 +524,8 @@ GridProgram::GridProgram(const GridSizes &given) : sizes(given) {
         end.push_back(transfer("receive", Forward, zLast[m], {0, 0, m, 0}, 3));
       }
       int64_t got = int64_t(end.size()) - 1;
-      end.push_back(runOf(isStep ? "head_step" : "head", m,
-                          {dzLast[m], zLast[m]}));
+      end.push_back(
+          runOf(isStep ? "head_step" : "head", m, {dzLast[m], zLast[m]}));
       if (!one)
         end.back()["after"] = {got};
       if (isStep && !one) {
@@ -571,10 +574,10 @@ GridProgram::GridProgram(const GridSizes &given) : sizes(given) {
          {"inputs", stage.inputs},
          {"graphs", stage.graphs},
          {"programs", {{"step", stage.step}, {"forward", stage.forward}}}});
-  json communicators = json::array({{{"name", "dp,cp"}, {"axes", {"dp", "cp"}}},
-                                    {{"name", "tp"}, {"axes", {"tp"}}},
-                                    {{"name", "all"},
-                                     {"axes", {"dp", "pp", "cp", "tp"}}}});
+  json communicators =
+      json::array({{{"name", "dp,cp"}, {"axes", {"dp", "cp"}}},
+                   {{"name", "tp"}, {"axes", {"tp"}}},
+                   {{"name", "all"}, {"axes", {"dp", "pp", "cp", "tp"}}}});
   if (one) // numbers stay the same
     for (const char *name : {"forward", "backward"})
       communicators.push_back({{"name", name}, {"axes", {"tp"}}});
@@ -708,7 +711,8 @@ Outcome llrt::test::runMpi(const GridSizes &sizes,
   return {status, readAll(folder / "log.out"), readAll(folder / "log.err")};
 }
 
-// `--grid=SIZES COMMAND ...` is the executable of a GridProgram; else all tests.
+// `--grid=SIZES COMMAND ...` is the executable of a GridProgram; else all
+// tests.
 int main(int argc, char **argv) {
   std::string word = argc > 1 ? argv[1] : "";
   if (word.starts_with("--grid="))

@@ -5,16 +5,17 @@
 //
 //===----------------------------------------------------------------------===//
 //
-// A program as the compiler emits it for a grid, with blocks written by hand: two
-// linear layers over embeddings, cut over data, stages, tokens and vocabulary.
+// A program as the compiler emits it for a grid, with blocks written by hand:
+// two linear layers over embeddings, cut over data, stages, tokens and
+// vocabulary.
 //
 //   x[b,s,:] = E[id[b,s],:]       E [V, D]  rows split over tp
 //   y = norm * x                  norm [D]  whole
 //   z = y A^T                     A [D, D]  columns split over tp
 //   logits = z W^T                W [V, D]  rows split over tp
 //
-// With two stages the first three are stage 0, the head is stage 1. f64, so that
-// all grids must agree to rounding errors of sums.
+// With two stages the first three are stage 0, the head is stage 1. f64, so
+// that all grids must agree to rounding errors of sums.
 //
 //===----------------------------------------------------------------------===//
 #ifndef LLRT_TEST_COMMANDS_GRIDPROGRAM_H
@@ -43,8 +44,8 @@ public:
 
   nlohmann::json content;
 
-  // Lives as long as this object, until the next call. One at a time: the blocks
-  // know the sizes of the last one.
+  // Lives as long as this object, until the next call. One at a time: the
+  // blocks know the sizes of the last one.
   const LlrtProgram &get();
 
 private:

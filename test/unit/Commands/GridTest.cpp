@@ -70,15 +70,17 @@ std::vector<json> linesOf(const std::string &text) {
 }
 
 // Each has a global batch of 8: dp x micro-batches x batch.
-const GridSizes single = {.batch = 8}, grids[] = {
-    {.dp = 2, .batch = 2, .microBatches = 2},
-    {.tp = 2, .batch = 4, .microBatches = 2},
-    {.cp = 2, .batch = 4, .microBatches = 2},
-    {.pp = 2, .batch = 2, .microBatches = 4},
-    {.dp = 2, .batch = 4, .shard = 1},
-    {.dp = 2, .cp = 2, .batch = 2, .microBatches = 2, .shard = 2},
-    {.dp = 2, .pp = 2, .cp = 2, .tp = 2, .batch = 2, .microBatches = 2},
-    {.dp = 2, .pp = 2, .tp = 4, .batch = 1, .microBatches = 4, .shard = 1},
+const GridSizes
+    single = {.batch = 8},
+    grids[] = {
+        {.dp = 2, .batch = 2, .microBatches = 2},
+        {.tp = 2, .batch = 4, .microBatches = 2},
+        {.cp = 2, .batch = 4, .microBatches = 2},
+        {.pp = 2, .batch = 2, .microBatches = 4},
+        {.dp = 2, .batch = 4, .shard = 1},
+        {.dp = 2, .cp = 2, .batch = 2, .microBatches = 2, .shard = 2},
+        {.dp = 2, .pp = 2, .cp = 2, .tp = 2, .batch = 2, .microBatches = 2},
+        {.dp = 2, .pp = 2, .tp = 4, .batch = 1, .microBatches = 4, .shard = 1},
 };
 
 // Loss, gradients, updated weights and logits do not depend on the grid.
@@ -227,16 +229,16 @@ TEST(Grid, CheckpointsDoNotDependOnTheGrid) {
   Folder folder;
   writeDataset(folder / "data", 9, false);
   auto words = [&](int64_t steps, const std::string &checkpoint) {
-    return std::vector<std::string>{
-        "train",
-        "--data=" + (folder / "data"),
-        "--steps=" + std::to_string(steps),
-        "--learning-rate=0.01",
-        "--seed=5",
-        "--checkpoint=" + (folder / checkpoint),
-        "--checkpoint-every=1",
-        "--keep=9",
-        "--metrics=" + (folder / checkpoint) + ".jsonl"};
+    return std::vector<std::string>{"train",
+                                    "--data=" + (folder / "data"),
+                                    "--steps=" + std::to_string(steps),
+                                    "--learning-rate=0.01",
+                                    "--seed=5",
+                                    "--checkpoint=" + (folder / checkpoint),
+                                    "--checkpoint-every=1",
+                                    "--keep=9",
+                                    "--metrics=" + (folder / checkpoint) +
+                                        ".jsonl"};
   };
   Outcome one = runThreads(single, words(3, "one"));
   ASSERT_EQ(one.status, 0) << one.err;
@@ -268,8 +270,7 @@ TEST(Grid, CheckpointsDoNotDependOnTheGrid) {
 TEST(Grid, EvaluateAndGenerate) {
   Files files;
   writeDataset(files / "data", 5, false); // fewer samples than a global batch
-  std::vector<std::string> evaluate = {"evaluate",
-                                       "--data=" + (files / "data"),
+  std::vector<std::string> evaluate = {"evaluate", "--data=" + (files / "data"),
                                        "--weights=" +
                                            (files / "w.safetensors")},
                            generate = {"generate", "--prompt=it is",
@@ -289,9 +290,9 @@ TEST(Grid, EvaluateAndGenerate) {
         continue;
       SCOPED_TRACE(grids[i].text());
       auto *run = processes ? +[](const GridSizes &grid,
-                                  std::vector<std::string> words) {
-        return runMpi(grid, words);
-      } : runThreads;
+                                  std::vector<std::string>
+                                      words) { return runMpi(grid, words); }
+                            : runThreads;
       Outcome loss = run(grids[i], evaluate);
       ASSERT_EQ(loss.status, 0) << loss.err;
       EXPECT_NEAR(json::parse(loss.out)["loss"], want["loss"], 1e-12);
@@ -351,9 +352,9 @@ struct Disturbed : Files {
     EXPECT_GT(process, 0);
     kill(process, signal);
     status = waitFor(job);
-    seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() -
-                                            begin)
-                  .count();
+    seconds =
+        std::chrono::duration<double>(std::chrono::steady_clock::now() - begin)
+            .count();
     err = readAll(*this / "log.err");
   }
 };
@@ -368,11 +369,13 @@ TEST(Failures, AThreadThatDoesNotAnswer) {
             std::string::npos)
       << outcome.err;
   EXPECT_NE(outcome.err.find("  rank 2 (dp 1, tp 0) waits: all_reduce on "
-                             "communicator 'tp' (a test) for rank 3\n"),
+                             "communicator 'tp' (a test), item 2 of graph "
+                             "'begin', micro-batch 0, for rank 3\n"),
             std::string::npos)
       << outcome.err;
   EXPECT_NE(outcome.err.find("  rank 0 (dp 0, tp 0) waits: all_reduce on "
-                             "communicator 'all' (a test) for ranks 2, 3\n"),
+                             "communicator 'all' (a test), entry 3, for ranks "
+                             "2, 3\n"),
             std::string::npos)
       << outcome.err;
   EXPECT_EQ(outcome.err.find("error", outcome.err.find("error") + 1),
@@ -407,8 +410,8 @@ TEST(Failures, BadInputOnManyRanks) {
   std::vector<std::string> words = files.step("x");
   words[1] = "--weights=/nowhere";
   for (bool processes : {false, true}) {
-    Outcome outcome = processes ? runMpi(grids[0], words)
-                                : runThreads(grids[0], words);
+    Outcome outcome =
+        processes ? runMpi(grids[0], words) : runThreads(grids[0], words);
     EXPECT_EQ(outcome.status, 2) << outcome.err;
     size_t place = outcome.err.find("grid: error: ");
     ASSERT_NE(place, std::string::npos) << outcome.err;
@@ -416,10 +419,11 @@ TEST(Failures, BadInputOnManyRanks) {
         << outcome.err;
   }
   words = files.step("x");
-  words[6] = "--gradients=/nowhere/x"; // found by rank 0 alone, in the first step
+  words[6] =
+      "--gradients=/nowhere/x"; // found by rank 0 alone, in the first step
   for (bool processes : {false, true}) {
-    Outcome outcome = processes ? runMpi(grids[0], words)
-                                : runThreads(grids[0], words);
+    Outcome outcome =
+        processes ? runMpi(grids[0], words) : runThreads(grids[0], words);
     EXPECT_EQ(outcome.status, 2) << outcome.err;
   }
 }

@@ -17,10 +17,11 @@ using namespace llrt::test;
 
 namespace {
 
-constexpr int64_t Tokens = 24, Images = 3, Pixels = 4; // of a sample, of an image
+constexpr int64_t Tokens = 24, Images = 3,
+                  Pixels = 4; // of a sample, of an image
 
-// A program on dp 2, pp 2, cp 2, tp 3 with batch 2 and 2 micro-batches: a global
-// batch of 8 samples of 24 tokens and 3 images.
+// A program on dp 2, pp 2, cp 2, tp 3 with batch 2 and 2 micro-batches: a
+// global batch of 8 samples of 24 tokens and 3 images.
 struct Job {
   Program program = {};
   ModelInputs inputs;
@@ -84,8 +85,8 @@ TEST(Inputs, TokenOrder) {
   EXPECT_EQ(tokenOrder(8, 4), (std::vector<int64_t>{0, 7, 1, 6, 2, 5, 3, 4}));
 }
 
-// Sample i of micro-batch m of dp coordinate d is (d * M + m) * batch + i; rank c
-// of cp has chunks c and 2n - 1 - c.
+// Sample i of micro-batch m of dp coordinate d is (d * M + m) * batch + i; rank
+// c of cp has chunks c and 2n - 1 - c.
 TEST(Inputs, SamplesAndChunks) {
   Job job;
   auto want = [](std::vector<int64_t> samples, std::vector<int64_t> places) {
@@ -105,9 +106,9 @@ TEST(Inputs, SamplesAndChunks) {
   EXPECT_EQ(job.fill("input_ids", {2, 12}, cp, job.rankAt(1, 1, 1, 0), 1),
             want({6, 7}, inner));
   // Split over tp as well: a contiguous third of the chunks.
-  EXPECT_EQ(job.fill("positions", {2, 4}, {{}, {2, 3}}, job.rankAt(0, 0, 0, 1),
-                     1),
-            want({2, 3}, {4, 5, 18, 19}));
+  EXPECT_EQ(
+      job.fill("positions", {2, 4}, {{}, {2, 3}}, job.rankAt(0, 0, 0, 1), 1),
+      want({2, 3}, {4, 5, 18, 19}));
   // Keys are whole, in the order of all chunks.
   std::vector<int64_t> all = outer;
   all.insert(all.end(), inner.begin(), inner.end());
@@ -128,8 +129,8 @@ TEST(Inputs, Images) {
             (std::vector<int64_t>{0, 1}));
   EXPECT_EQ(job.fill("tiles", {2}, {}, job.rankAt(1, 1, 0, 2), 0, pair),
             (std::vector<int64_t>{71, 72}));
-  EXPECT_EQ(job.fill<float>("pixels", {2, Pixels}, {}, job.rankAt(0, 1, 0, 0), 0,
-                            pair),
+  EXPECT_EQ(job.fill<float>("pixels", {2, Pixels}, {}, job.rankAt(0, 1, 0, 0),
+                            0, pair),
             (std::vector<float>{20, 20, 20, 20, 21, 21, 21, 21}));
   // One micro-batch has 6: over tp only, padded to 3 for each.
   Input::Images single = {{3}, 1};
@@ -154,9 +155,9 @@ TEST(Inputs, Coordinates) {
   EXPECT_EQ(job.fill("coordinate:cp,tp", {1}, {}, job.rankAt(1, 0, 1, 2), 0),
             (std::vector<int64_t>{5}));
   // Tokens of an image are split without chunks.
-  EXPECT_EQ(job.fill("image_positions", {1, 3}, {{}, {2}},
-                     job.rankAt(0, 0, 1, 0), 0),
-            (std::vector<int64_t>{3, 4, 5}));
+  EXPECT_EQ(
+      job.fill("image_positions", {1, 3}, {{}, {2}}, job.rankAt(0, 0, 1, 0), 0),
+      (std::vector<int64_t>{3, 4, 5}));
   EXPECT_EQ(job.fill<float>("loss_gradient", {1}, {}, 0, 0),
             (std::vector<float>{0.25}));
   EXPECT_ERROR(job.fill("coordinate:xp", {1}, {}, 0, 0),

@@ -151,8 +151,9 @@ TEST(Program, Refusals) {
   };
   using J = nlohmann::json &;
   refuse([](J j) { j["version"] = 1; }, "field 'version': expected 2, got 1");
-  refuse([](J j) { j["stages"][0]["parameters"][1].erase("master"); },
-         "field 'stages[0].parameters[1].master': expected a value, got nothing");
+  refuse(
+      [](J j) { j["stages"][0]["parameters"][1].erase("master"); },
+      "field 'stages[0].parameters[1].master': expected a value, got nothing");
   refuse([](J j) { j["stages"][0]["parameters"][0]["elements"] = 5; },
          "field 'stages[0].parameters[0].elements': expected 4048, got 5");
   refuse(
@@ -160,24 +161,31 @@ TEST(Program, Refusals) {
         j["stages"][0]["parameters"][0]["address"] = {0, 1 << 20};
       },
       "field 'stages[0].parameters[0].address': expected 16192 bytes within");
-  refuse([](J j) { j["stages"][0]["graphs"]["step"]["items"][0]["block"] = "x"; },
-         "field 'stages[0].graphs.step.items[0].block': expected a block of this "
-         "executable, "
-         "got x");
+  refuse(
+      [](J j) { j["stages"][0]["graphs"]["step"]["items"][0]["block"] = "x"; },
+      "field 'stages[0].graphs.step.items[0].block': expected a block of this "
+      "executable, "
+      "got x");
   refuse([](J j) { j["stages"][0]["programs"].erase("forward"); },
          "field 'stages[0].programs.forward': expected a program, got nothing");
   refuse([](J j) { j["stages"][0]["programs"]["step"][4]["micro_batch"] = 1; },
          "expected less than 1, got 1");
   refuse([](J j) { j["stages"][0]["inputs"][0]["type"] = "u8"; },
-         "field 'stages[0].inputs[0].type': expected one of f32, bf16, f64, i64, got u8");
+         "field 'stages[0].inputs[0].type': expected one of f32, bf16, f64, "
+         "i64, got u8");
   refuse([](J j) { j = 3; }, "expected an object, got number");
 }
 
 // The same of what only grids have.
 TEST(Program, RefusalsOnGrids) {
   auto refuse = [](auto edit, const char *message) {
-    GridProgram program({.dp = 2, .pp = 2, .cp = 2, .tp = 2, .batch = 1,
-                         .microBatches = 2, .shard = 1});
+    GridProgram program({.dp = 2,
+                         .pp = 2,
+                         .cp = 2,
+                         .tp = 2,
+                         .batch = 1,
+                         .microBatches = 2,
+                         .shard = 1});
     edit(program.content);
     EXPECT_ERROR(Program::parse(program.get()), message);
   };
@@ -196,10 +204,16 @@ TEST(Program, RefusalsOnGrids) {
   refuse([](J j) { j["communicators"][0]["axes"] = {"xp"}; },
          "field 'communicators[0].axes': expected the name of an axis, got "
          "\"xp\"");
-  refuse([](J j) { j["communicators"][0]["axes"] = {"cp", "dp"}; },
-         "expected axes outermost first, as in 'axes', got [\"cp\",\"dp\"]");
-  refuse([](J j) { j["communicators"][3]["edge"] = {0, 2}; },
-         "field 'communicators[3].edge': expected two coordinates less than 2");
+  refuse(
+      [](J j) {
+        j["communicators"][0]["axes"] = {"cp", "dp"};
+      },
+      "expected axes outermost first, as in 'axes', got [\"cp\",\"dp\"]");
+  refuse(
+      [](J j) {
+        j["communicators"][3]["edge"] = {0, 2};
+      },
+      "field 'communicators[3].edge': expected two coordinates less than 2");
   refuse([&](J j) { stage(j)["parameters"][0]["split"] = {{"tp"}}; },
          "field 'stages[0].parameters[0].split': expected 2 lists of axes");
   refuse(
@@ -236,14 +250,15 @@ TEST(Program, RefusalsOnGrids) {
          "all_gather, all_reduce, reduce_scatter, broadcast, slice, zero, "
          "copy, got send");
   refuse(
-      [&](J j) {
-        stage(j)["graphs"]["begin"]["items"][2]["communicator"] = 7;
-      },
+      [&](J j) { stage(j)["graphs"]["begin"]["items"][2]["communicator"] = 7; },
       "communicator': expected less than 7, got 7");
   refuse([&](J j) { step(j, "send")["communicator"] = 2; },
          "expected one of two ranks of which this stage is one, got all");
-  refuse([&](J j) { step(j, "send")["tag"] = {1, 2, 3}; },
-         "expected [stage, chunk, micro-batch, value], got [1,2,3]");
+  refuse(
+      [&](J j) {
+        step(j, "send")["tag"] = {1, 2, 3};
+      },
+      "expected [stage, chunk, micro-batch, value], got [1,2,3]");
   refuse([&](J j) { step(j, "reduce_scatter")["type"] = "i64"; },
          "type': expected one of f32, bf16, f64, got i64");
   refuse([&](J j) { step(j, "reduce_scatter")["reduction"] = "min"; },

@@ -199,7 +199,8 @@ TinyProgram::TinyProgram(int64_t batch, int64_t microBatches, int64_t images,
 
   buffers[Loss] = work.take(4);
   buffers[Logits] = work.take(batch * S * V * 4);
-  json norm = work.take(4), hyperparameters = work.take(32), sums = work.take(16);
+  json norm = work.take(4), hyperparameters = work.take(32),
+       sums = work.take(16);
   json loss = {
       {"type", "f32"}, {"shape", json::array({1})}, {"address", buffers[Loss]}};
   json logits = {
@@ -214,7 +215,8 @@ TinyProgram::TinyProgram(int64_t batch, int64_t microBatches, int64_t images,
                       {"at", p["gradient"]},
                       {"bytes", p["elements"].get<int64_t>() * 4}});
   for (int64_t m = 0; m < microBatches; ++m) {
-    for (auto [program, graph] : {std::pair(&step, "step"), std::pair(&forward, "forward")})
+    for (auto [program, graph] :
+         {std::pair(&step, "step"), std::pair(&forward, "forward")})
       program->push_back({{"do", "run"},
                           {"graph", graph},
                           {"micro_batch", m},
@@ -225,60 +227,64 @@ TinyProgram::TinyProgram(int64_t batch, int64_t microBatches, int64_t images,
                                           {"buffers", normBuffers},
                                           {"result", norm}}})},
                   {"to", sums}});
-  step.push_back({{"do", "update"},
-                  {"calls", json::array({{{"block", "adamw"},
-                                          {"buffers", optimizer},
-                                          {"hyperparameters", hyperparameters}}})}});
-  forward.push_back({{"do", "statistics"}, {"calls", json::array()}, {"to", sums}});
+  step.push_back(
+      {{"do", "update"},
+       {"calls", json::array({{{"block", "adamw"},
+                               {"buffers", optimizer},
+                               {"hyperparameters", hyperparameters}}})}});
+  forward.push_back(
+      {{"do", "statistics"}, {"calls", json::array()}, {"to", sums}});
 
   json inputNames = json::array();
   for (const json &each : inputList)
     inputNames.push_back(each["name"]);
   auto graph = [&](const char *block, json outputs) {
-    json items = json::array({{{"do", "call"}, {"block", block}, {"buffers", buffers}}});
+    json items =
+        json::array({{{"do", "call"}, {"block", block}, {"buffers", buffers}}});
     if (slow && block == std::string("step"))
-      items.push_back({{"do", "call"}, {"block", "wait"}, {"buffers", json::array()}});
+      items.push_back(
+          {{"do", "call"}, {"block", "wait"}, {"buffers", json::array()}});
     return json{{"frames", json::array()},
                 {"inputs", inputNames},
                 {"items", items},
                 {"outputs", outputs}};
   };
-  content = {{"version", 2},
-             {"options",
-              {{"batch", batch},
-               {"text_length", S},
-               {"images", images},
-               {"micro_batches", microBatches},
-               {"precision", "f32"}}},
-             {"model",
-              {{"model_type", "tiny"},
-               {"vocabulary", V},
-               {"extra_rows", X},
-               {"image_token", imageToken},
-               {"begin_token", beginToken},
-               {"end_tokens", json::array({endToken})},
-               {"pad_token", padToken},
-               {"tile_size", R},
-               {"tiles", 4},
-               {"initializer_range", 0.5},
-               {"hash", "tiny"}}},
-             {"operations", {{"forward", 1e6}, {"step", 3e6}}},
-             {"axes", json::array()},
-             {"communicators", json::array()},
-             {"stages",
-              json::array(
-                  {{{"arenas",
-                     {{{"name", "parameters"}, {"bytes", parameters.bytes}},
-                      {{"name", "training"}, {"bytes", training.bytes}},
-                      {{"name", "inputs"}, {"bytes", inputs.bytes}},
-                      {{"name", "workspace"}, {"bytes", work.bytes}}}},
-                    {"parameters", list},
-                    {"inputs", inputList},
-                    {"graphs",
-                     {{"step", graph("step", {{"loss", loss}})},
-                      {"forward",
-                       graph("forward", {{"loss", loss}, {"logits", logits}})}}},
-                    {"programs", {{"step", step}, {"forward", forward}}}}})}};
+  content = {
+      {"version", 2},
+      {"options",
+       {{"batch", batch},
+        {"text_length", S},
+        {"images", images},
+        {"micro_batches", microBatches},
+        {"precision", "f32"}}},
+      {"model",
+       {{"model_type", "tiny"},
+        {"vocabulary", V},
+        {"extra_rows", X},
+        {"image_token", imageToken},
+        {"begin_token", beginToken},
+        {"end_tokens", json::array({endToken})},
+        {"pad_token", padToken},
+        {"tile_size", R},
+        {"tiles", 4},
+        {"initializer_range", 0.5},
+        {"hash", "tiny"}}},
+      {"operations", {{"forward", 1e6}, {"step", 3e6}}},
+      {"axes", json::array()},
+      {"communicators", json::array()},
+      {"stages",
+       json::array({{{"arenas",
+                      {{{"name", "parameters"}, {"bytes", parameters.bytes}},
+                       {{"name", "training"}, {"bytes", training.bytes}},
+                       {{"name", "inputs"}, {"bytes", inputs.bytes}},
+                       {{"name", "workspace"}, {"bytes", work.bytes}}}},
+                     {"parameters", list},
+                     {"inputs", inputList},
+                     {"graphs",
+                      {{"step", graph("step", {{"loss", loss}})},
+                       {"forward", graph("forward", {{"loss", loss},
+                                                     {"logits", logits}})}}},
+                     {"programs", {{"step", step}, {"forward", forward}}}}})}};
 
   names = {"step", "forward", "gradient_norm", "adamw", "wait"};
   bool two = batch == 2, sees = images == 1;

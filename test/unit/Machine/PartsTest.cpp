@@ -51,7 +51,8 @@ TEST(Grid, CoordinatesAndGroups) {
   Communicator tp = {"tp", {3}, {}};
   EXPECT_EQ(tp.members(grid, 17), (std::vector<int64_t>{16, 17, 18, 19}));
   Communicator both = {"dp,cp", {0, 2}, {}};
-  EXPECT_EQ(both.members(grid, 17), (std::vector<int64_t>{1, 5, 9, 13, 17, 21}));
+  EXPECT_EQ(both.members(grid, 17),
+            (std::vector<int64_t>{1, 5, 9, 13, 17, 21}));
   Grid stages = {{{"dp", 2}, {"pp", 3}, {"tp", 2}}};
   Communicator edge = {"back", {1}, std::pair<int64_t, int64_t>(2, 0)};
   EXPECT_EQ(edge.members(stages, 7), (std::vector<int64_t>{11, 7}));
@@ -72,8 +73,8 @@ TEST(Parts, ColumnsAndShards) {
   EXPECT_EQ(rangesOf(grid, p, Held::Storage, 3).size(), 4u);
 }
 
-// Whatever the splits and shards: what the owners hold together is every element
-// once, and every rank has what the owner with its coordinates has.
+// Whatever the splits and shards: what the owners hold together is every
+// element once, and every rank has what the owner with its coordinates has.
 TEST(Parts, EveryElementOnce) {
   std::mt19937 random(1);
   auto below = [&](int64_t n) { return int64_t(random() % uint64_t(n)); };
@@ -85,8 +86,8 @@ TEST(Parts, EveryElementOnce) {
                                    {"tpr", 1 + below(2)}},
                                   {}, 64);
     const Grid &grid = program.grid;
-    std::vector<Split> splits = {{}, {{3}, {}}, {{}, {3}}, {{3, 4}, {}},
-                                 {{2}, {3}}, {{4}, {2}}};
+    std::vector<Split> splits = {{},           {{3}, {}},  {{}, {3}},
+                                 {{3, 4}, {}}, {{2}, {3}}, {{4}, {2}}};
     Split split = splits[below(int64_t(splits.size()))];
     std::vector<int64_t> shape = {12 * (1 + below(2)), 12};
     Parameter p = makeParameter(shape, split, grid);

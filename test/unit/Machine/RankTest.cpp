@@ -53,8 +53,8 @@ TEST(Rank, StreamsAndAfter) {
                   program, 4),
             (std::vector<int>{1, 2, 3, 4}));
   // Without `after` the streams go in turn, each in its order.
-  std::vector<int> free =
-      turns({noteAt(0, 3), noteAt(1, 3), noteAt(2, 0), noteAt(3, 0)}, program, 4);
+  std::vector<int> free = turns(
+      {noteAt(0, 3), noteAt(1, 3), noteAt(2, 0), noteAt(3, 0)}, program, 4);
   EXPECT_LT(free[0], free[1]);
   EXPECT_LT(free[2], free[3]);
   EXPECT_LT(free[2], free[1]);
@@ -76,8 +76,8 @@ Action runOf(const char *graph, std::vector<Address> frames = {},
   return action;
 }
 
-// A run is done when all its items are, on whatever stream; the next entry of its
-// stream comes after it, an entry of another stream need not.
+// A run is done when all its items are, on whatever stream; the next entry of
+// its stream comes after it, an entry of another stream need not.
 TEST(Rank, RunsAndTheirItems) {
   Program program = makeProgram({}, {}, 4096);
   Graph &graph = program.stages[0].graphs["g"];
@@ -93,7 +93,8 @@ TEST(Rank, RunsAndTheirItems) {
 
   // Items wait for the begin of their run, which waits for `after`.
   graph.items = {noteAt(0, 7)};
-  order = turns({noteAt(1, 5), noteAt(2, 5), runOf("g", {}, 0, {1})}, program, 3);
+  order =
+      turns({noteAt(1, 5), noteAt(2, 5), runOf("g", {}, 0, {1})}, program, 3);
   EXPECT_EQ(order, (std::vector<int>{3, 1, 2}));
 }
 
@@ -137,12 +138,12 @@ void mix(void **buffers) {
     to[i] = 0.5f * to[i] + std::sin(from[3 - i]) + 0.1f;
 }
 
-// Random programs of 2 x 3 ranks, with a stream for each communicator and random
-// delays, give the bits of the same actions done one after the other.
+// Random programs of 2 x 3 ranks, with a stream for each communicator and
+// random delays, give the bits of the same actions done one after the other.
 TEST(Rank, RandomProgramsInAnyOrder) {
   constexpr int64_t Buffers = 6;
-  Program program = makeProgram({{"a", 2}, {"b", 3}}, {{0}, {1}, {0, 1}},
-                                Buffers * 4 * 4);
+  Program program =
+      makeProgram({{"a", 2}, {"b", 3}}, {{0}, {1}, {0, 1}}, Buffers * 4 * 4);
   for (uint32_t seed = 0; seed < 30; ++seed) {
     std::vector<std::vector<float>> results[2];
     for (bool streams : {false, true}) {
@@ -161,8 +162,8 @@ TEST(Rank, RandomProgramsInAnyOrder) {
           if (from != to && random() % 2)
             action.kind = Kind::Broadcast;
           else
-            action.reduction = random() % 2 ? Action::Reduction::Max
-                                            : Action::Reduction::Sum;
+            action.reduction =
+                random() % 2 ? Action::Reduction::Max : Action::Reduction::Sum;
         } else {
           action = callOf(mix, {place(4 * to), place(4 * from)});
         }
@@ -225,10 +226,10 @@ TEST(RankDeathTest, DeadlocksAreReported) {
   };
   EXPECT_EXIT(run(), testing::ExitedWithCode(1),
               "all ranks have waited for each other for 0.5 s\n"
-              "  rank 0 \\(a 0\\) waits: all_reduce on communicator 'a' for "
-              "rank 1\n"
-              "  rank 1 \\(a 1\\) waits: all_reduce on communicator 'a' for "
-              "rank 0");
+              "  rank 0 \\(a 0\\) waits: all_reduce on communicator 'a', "
+              "entry 0, for rank 1\n"
+              "  rank 1 \\(a 1\\) waits: all_reduce on communicator 'a', "
+              "entry 0, for rank 0");
 }
 
 // On streams of their own the same two get through.

@@ -14,14 +14,14 @@
 
 namespace llrt::test {
 
-// A program of one stage, without parameters, on `axes`; a communicator for each
-// set of `communicators`. One arena of `bytes` bytes.
+// A program of one stage, without parameters, on `axes`; a communicator for
+// each set of `communicators`. One arena of `bytes` bytes.
 Program makeProgram(std::vector<Grid::Axis> axes,
                     std::vector<Axes> communicators, int64_t bytes);
 
 // A call of `block`, which gets `buffers`.
-Action callOf(LlrtBlock block, std::vector<Address> buffers,
-              int64_t stream = 0, std::vector<int64_t> after = {});
+Action callOf(LlrtBlock block, std::vector<Address> buffers, int64_t stream = 0,
+              std::vector<int64_t> after = {});
 
 // A collective of f32.
 Action collective(Action::Kind kind, size_t communicator, int64_t elements,
