@@ -14,6 +14,7 @@
 #include "dialects/Dist/IR/Dist.h"
 #include "dialects/Llama/IR/Llama.h"
 #include "llamac/Lower/Passes.h"
+#include "llamac/Parallelize/Certificate.h"
 #include "llamac/Parallelize/Grid.h"
 #include "llamac/Parallelize/Passes.h"
 
@@ -463,6 +464,8 @@ FailureOr<ProgramText> TextWriter::write() {
     (*model.getAsObject())["hash"] = hashOf(module);
     json.attribute("model", model);
     json.attribute("operations", toJson(module->getAttr(kOperationsAttr)));
+    if (Attribute certificate = module->getAttr(kCertificateAttr))
+      json.attribute("certificate", toJson(certificate));
     json.attributeArray("axes", [&] {
       for (const Axis &axis : axesOf(module))
         json.object([&] {

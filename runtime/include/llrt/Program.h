@@ -26,6 +26,10 @@
 //               "initializer_range": 0.02, "hash": "sha or fnv of the program"},
 //     "operations": {"forward": N, "step": N},    floating-point operations of all
 //                                                 micro-batches of one call
+//     "certificate": {"programs": {"step": {"actions": N, "communicators": N,
+//                     "launch_queue": N, ...}, ...}, "gradient_reductions": N, ...},
+//                                                 what the compiler proved, for `info`;
+//                                                 absent: nothing
 //     "axes": [{"name": "dp", "size": 2}, ...],   outermost first; a rank is the
 //                                                 row-major index of its coordinates
 //     "communicators": [
