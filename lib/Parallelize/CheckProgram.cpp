@@ -39,7 +39,7 @@ using func::FuncOp;
 namespace {
 
 /// Element types as numbers, and their bytes.
-constexpr int kTypeBytes[] = {8, 8, 4, 2};
+const plan::ElementType kTypes[] = {{"i64", 8}, {"f64", 8}, {"f32", 4}, {"bf16", 2}};
 int typeNumber(Type type) {
   return type.isInteger(64) ? 0 : type.isF64() ? 1 : type.isF32() ? 2 : type.isBF16() ? 3 : -1;
 }
@@ -925,7 +925,9 @@ FailureOr<plan::Program> ProgramReader::read(StringRef name) {
   gradientType = asked("precision", "f64")      ? Type(builder.getF64Type())
                  : asked("accumulate", "bf16") ? Type(builder.getBF16Type())
                                                 : Type(builder.getF32Type());
-  program.typeBytes.assign(std::begin(kTypeBytes), std::end(kTypeBytes));
+  for (const Axis &axis : axes)
+    program.axes.push_back(axis.name);
+  program.types.assign(std::begin(kTypes), std::end(kTypes));
   program.classes.resize(stages);
   for (dist::ProgramOp source : programs) {
     if (int64_t(source.getStage()) >= stages)
@@ -1027,7 +1029,7 @@ void llamac::printCertificate(ModuleOp module, llvm::raw_ostream &os) {
     return value ? value.getInt() : 0;
   };
   os << "checked: " << number(facts, "ranks") << " ranks in " << number(facts, "rank_classes")
-     << " classes\n";
+     << (number(facts, "rank_classes") == 1 ? " class\n" : " classes\n");
   for (NamedAttribute program : facts.getAs<DictionaryAttr>("programs")) {
     auto of = cast<DictionaryAttr>(program.getValue());
     os << "program '" << program.getName().getValue() << "': no deadlock, no race; "

@@ -324,6 +324,17 @@ static Error checkOutput(StringRef path) {
   return Error::success();
 }
 
+// Whether the memory of the module's programs is planned.
+static bool isDeviceProgram(ModuleOp module) {
+  SymbolTable symbols(module);
+  auto programs = module.getOps<dist::ProgramOp>();
+  return !programs.empty() && llvm::all_of(programs, [&](dist::ProgramOp program) {
+    return llvm::all_of(program.getBody().getOps<dist::RunOp>(), [&](dist::RunOp run) {
+      return isa_and_nonnull<dist::GraphOp>(symbols.lookup(run.getGraph()));
+    });
+  });
+}
+
 // Imports if need be, runs the steps, writes what comes out.
 static int run(Command &command, Mode mode) {
   const bool isCompile = mode != Mode::Import;
@@ -348,7 +359,7 @@ static int run(Command &command, Mode mode) {
   ModuleOp module = **loaded;
   importing.stop();
   // A device program is checked as it is.
-  if (mode == Mode::Check && !module.getOps<dist::GraphOp>().empty()) {
+  if (mode == Mode::Check && isDeviceProgram(module)) {
     command.compileFrom = "lower";
     from = Step::Lower;
     if (Error error = checkOptionsOfDoneSteps(command, from))

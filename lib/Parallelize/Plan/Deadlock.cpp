@@ -171,7 +171,7 @@ private:
 
   /// A call moves the bytes that its action reads and writes, in their types.
   void sizes(int c) {
-    if (program.typeBytes.empty())
+    if (program.types.empty())
       return;
     for (int i = 0; i < int(program.classes[c].actions.size()); ++i) {
       const LaunchedAction &a = at({c, i});
@@ -180,14 +180,14 @@ private:
       const Call &call = a.calls[0];
       int to = call.toType < 0 ? call.type : call.toType;
       auto known = [&](int type) {
-        return type >= 0 && type < int(program.typeBytes.size());
+        return type >= 0 && type < int(program.types.size());
       };
       if (!known(call.type) || !known(to)) {
         fault("R1", where({c, i}) + " has an unknown type");
         continue;
       }
-      int64_t share = call.count * program.typeBytes[call.type];
-      int64_t result = call.count * program.typeBytes[to];
+      int64_t share = call.count * program.types[call.type].bytes;
+      int64_t result = call.count * program.types[to].bytes;
       int64_t ranks = program.communicators[call.communicator].ranks;
       int64_t want[2] = {share, result}; // read, written
       if (call.kind == CallKind::AllGather)
@@ -233,9 +233,9 @@ private:
         if (call.count != gradient.count || call.type != gradient.type)
           fault("R9", "gradient '" + gradient.name + "' of " +
                           std::to_string(gradient.count) +
-                          " elements of type " + std::to_string(gradient.type) +
+                          " elements of type " + typeName(gradient.type) +
                           " is reduced as " + std::to_string(call.count) +
-                          " of type " + std::to_string(call.type) + " in " +
+                          " of type " + typeName(call.type) + " in " +
                           where({c, i}));
         if (axes & call.axes)
           fault("R9", "gradient '" + gradient.name +
@@ -253,9 +253,24 @@ private:
       if (cls.gradients[g].partialAxes & ~done[g])
         fault("R9", cls.name + ": gradient '" + cls.gradients[g].name +
                         "' is not reduced over every axis on which it is "
-                        "partial (axes " +
-                        std::to_string(cls.gradients[g].partialAxes) +
-                        ", reduced " + std::to_string(done[g]) + ", as bits)");
+                        "partial: " +
+                        axesOf(cls.gradients[g].partialAxes) + "; reduced: " +
+                        axesOf(done[g]));
+  }
+
+  std::string typeName(int type) const {
+    return type >= 0 && type < int(program.types.size())
+               ? program.types[type].name
+               : std::to_string(type);
+  }
+  std::string axesOf(uint32_t bits) const {
+    std::string text;
+    for (int axis = 0; axis < 32; ++axis)
+      if (bits >> axis & 1)
+        text += (text.empty() ? "" : ", ") +
+                (axis < int(program.axes.size()) ? program.axes[axis]
+                                                 : std::to_string(axis));
+    return text.empty() ? "none" : text;
   }
 
   void residency(int c) {

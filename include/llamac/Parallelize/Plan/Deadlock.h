@@ -108,12 +108,18 @@ struct Communicator {
   int64_t ranks = 0; ///< members of a group; 0: not known
 };
 
+struct ElementType {
+  std::string name;
+  int bytes;
+};
+
 struct Program {
   std::vector<RankClass> classes;
   std::vector<Communicator> communicators;
   int multiprocessors = 0; ///< 0: R6 is not checked (host)
-  std::vector<int> typeBytes; ///< bytes of an element, by type; empty: a call is
-                              ///< not compared with the bytes of its action
+  std::vector<std::string> axes; ///< names of the bits, for messages
+  std::vector<ElementType> types; ///< by number; empty: a call is not compared
+                                  ///< with the bytes of its action
 };
 
 struct Fault {
