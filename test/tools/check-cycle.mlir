@@ -2,11 +2,11 @@
 // RUN: not llamac check %s 2>&1 | FileCheck %s
 
 // CHECK: llamac: error: program 'step', rule R4: these actions wait for each other:
-// CHECK-NEXT: stage 0, action 0 (receive of chunk 1, micro-batch 0, value 0, {{.*}}check-cycle.mlir:[[#@LINE+11]]:10)
-// CHECK-NEXT: stage 0, action 1 (zero, {{.*}}check-cycle.mlir:[[#@LINE+11]]:10)
-// CHECK-NEXT: stage 0, action 2 (send of chunk 0, micro-batch 0, value 0, {{.*}}check-cycle.mlir:[[#@LINE+11]]:10)
-// CHECK-NEXT: stage 1, action 0 (receive of chunk 0, micro-batch 0, value 0, {{.*}}check-cycle.mlir:[[#@LINE+13]]:10)
-// CHECK-NEXT: stage 1, action 1 (send of chunk 1, micro-batch 0, value 0, {{.*}}check-cycle.mlir:[[#@LINE+13]]:10)
+// CHECK-NEXT: stage 0, action 0 (receive of chunk 1, micro-batch 0, value 0, {{.*}}check-cycle.mlir:[[#@LINE+12]]:10)
+// CHECK-NEXT: stage 0, action 1 (zero, {{.*}}check-cycle.mlir:[[#@LINE+12]]:10)
+// CHECK-NEXT: stage 0, action 2 (send of chunk 0, micro-batch 0, value 0, {{.*}}check-cycle.mlir:[[#@LINE+12]]:10)
+// CHECK-NEXT: stage 1, action 0 (receive of chunk 0, micro-batch 0, value 0, {{.*}}check-cycle.mlir:[[#@LINE+14]]:10)
+// CHECK-NEXT: stage 1, action 1 (send of chunk 1, micro-batch 0, value 0, {{.*}}check-cycle.mlir:[[#@LINE+14]]:10)
 module attributes {dist.axes = ["pp"]} {
   shard.grid @grid(shape = 2)
   dist.communicator @"forward 0 to 1" edge [0, 1]
