@@ -7,8 +7,8 @@
 // CHECK-NEXT: dist.arena @workspace bytes = 192
 // CHECK-LABEL: dist.graph @forward {
 // CHECK-NEXT:    dist.input "x" at @inputs[0] : tensor<8xf32>
-// CHECK-NEXT:    dist.call @scale(@inputs[0], @parameters[0], @workspace[128], @workspace[0])
-// CHECK-NEXT:    dist.output "y" at @workspace[128] : tensor<8xf32>
+// CHECK-NEXT:    dist.call @scale(@inputs[0], @parameters[0], @workspace[128], @workspace[0]) {dist.values = array<i64: -1, -1, 0, -1>}
+// CHECK-NEXT:    dist.output "y" at @workspace[128] {dist.values = array<i64: 0>} : tensor<8xf32>
 // CHECK-NEXT:  }
 // CHECK-NOT:   func.func @forward
 llama.parameter @w : tensor<8xf32> {frozen, initializer = #llama.initializer<ones>}
@@ -63,7 +63,7 @@ func.func private @adamw(%p: tensor<1024xf32>, %m: tensor<1024xf32>, %v: tensor<
 // CHECK-NEXT:    dist.call @layer(@inputs[0], @parameters[2048], @workspace[0], @workspace[0])
 // CHECK-NEXT:    dist.call @layer.forward(@workspace[0], @parameters[0], @kept[0], @kept[64], @workspace[64])
 // CHECK-NEXT:    dist.call @head(@kept[0], @workspace[0], @workspace[0])
-// CHECK-NEXT:    dist.output "loss" at @workspace[0] : tensor<1xf32>
+// CHECK-NEXT:    dist.output "loss" at @workspace[0] {dist.values = array<i64: 3>} : tensor<1xf32>
 // CHECK-NEXT:  }
 func.func @forward(%x: tensor<17xbf16> {llama.input = "x"}) -> (tensor<1xf32> {llama.output = "loss"}, tensor<17xbf16> {dist.frame = ["kept", 0]}, tensor<17xf32> {dist.frame = ["kept", 64]}) {
   %y1 = llama.apply @layer(%x) parameters [@b] : (tensor<17xbf16>) -> tensor<17xbf16>
@@ -79,7 +79,7 @@ func.func @forward(%x: tensor<17xbf16> {llama.input = "x"}) -> (tensor<1xf32> {l
 // CHECK-NEXT:    dist.call @head.backward(@inputs[64], @kept[0], @workspace[0], @workspace[0])
 // CHECK-NEXT:    %{{.*}} = dist.collective all_reduce @tp from @workspace[0] to @workspace[64] : 1 x 17 x bf16
 // CHECK-NEXT:    dist.call @layer.backward_weight(@workspace[64], @kept[64], @gradients[128], @workspace[0])
-// CHECK-NEXT:  }
+// CHECK-NEXT:{{^ +}}}
 func.func @backward(%d: tensor<1xf32> {llama.input = "loss_gradient"}, %y2: tensor<17xbf16> {dist.frame = ["kept", 0]}, %r: tensor<17xf32> {dist.frame = ["kept", 64]}) {
   %dy = llama.apply @head.backward(%d, %y2) : (tensor<1xf32>, tensor<17xbf16>) -> tensor<17xbf16>
   %sum = shard.all_reduce %dy on @grid grid_axes = [3] : tensor<17xbf16> -> tensor<17xbf16>

@@ -318,7 +318,8 @@ def PlanArenasPass : Pass<"llama-plan-arenas", "mlir::ModuleOp"> {
     Needs programs (`dist.program`) whose parameters and frames have their addresses, and
     lowered blocks, whose code says how much scratch memory it takes (`llama.scratch`).
     Replaces each graph function by a `dist.graph` of calls and collectives on addresses
-    and declares, for every stage, the arenas
+    and declares, for every stage, the arenas below. `dist.values` keeps, for each address,
+    which value of the graph is meant (-1: none), for the check of the program.
 
     | arena | holds |
     |---|---|
@@ -346,8 +347,8 @@ def PlanArenasPass : Pass<"llama-plan-arenas", "mlir::ModuleOp"> {
     dist.arena @workspace bytes = 192
     dist.graph @forward {
       dist.input "x" at @inputs[0] : tensor<8xf32>
-      dist.call @scale(@inputs[0], @parameters[0], @workspace[128], @workspace[0])
-      dist.output "y" at @workspace[128] : tensor<8xf32>
+      dist.call @scale(@inputs[0], @parameters[0], @workspace[128], @workspace[0]) {dist.values = array<i64: -1, -1, 0, -1>}
+      dist.output "y" at @workspace[128] {dist.values = array<i64: 0>} : tensor<8xf32>
     }
     ```
   }];
