@@ -31,13 +31,12 @@ using namespace llrt;
 using Clock = std::chrono::steady_clock;
 
 // Of the communicator that ranks talk on about themselves.
-enum ControlTag : int {
-  AskTag = 1,
-  AnswerTag,
-  QuestionTag,
-  DataTag,
-  ReleaseTag
-};
+enum ControlTag : int { AskTag = 1, AnswerTag, QuestionTag, DataTag };
+
+// Questions that are not about memory, by their `bytes`.
+static constexpr int64_t TextBytes = -1; // the text of the rank
+static constexpr int64_t ReleaseBytes =
+    -2; // no more: `arena` is a status, `offset` the bytes of a text
 
 // The most bytes of one MPI message.
 static constexpr int64_t PieceBytes = int64_t(1) << 30;
@@ -336,7 +335,7 @@ void Mpi::ask(int64_t rank, const Question &question, void *to) {
 }
 
 std::string Mpi::askText(int64_t rank) {
-  Question question = {0, 0, -1};
+  Question question = {0, 0, TextBytes};
   library->transfer(true, &question, sizeof(question), rank, QuestionTag);
   int64_t bytes = 0;
   library->transfer(false, &bytes, sizeof(bytes), rank, DataTag);
@@ -346,11 +345,12 @@ std::string Mpi::askText(int64_t rank) {
 }
 
 void Mpi::release(int status, const std::string &result) {
-  int64_t head[2] = {status, int64_t(result.size())};
+  // Of the same tag as questions: MPI keeps their order.
+  Question head = {status, int64_t(result.size()), ReleaseBytes};
   std::string text = result;
   for (int64_t other = 1; other < library->size; ++other) {
-    library->transfer(true, head, sizeof(head), other, ReleaseTag);
-    library->transfer(true, text.data(), text.size(), other, ReleaseTag);
+    library->transfer(true, &head, sizeof(head), other, QuestionTag);
+    library->transfer(true, text.data(), text.size(), other, DataTag);
   }
 }
 
@@ -359,30 +359,21 @@ Mpi::serve(const std::function<const void *(const Question &)> &memory,
            const std::string &text) {
   Library &mpi = *library;
   for (;;) {
-    // Rank 0 has one of the two for us at a time.
-    for (int tag : {QuestionTag, ReleaseTag}) {
-      int peer = 0;
-      if (mpi.arrived(peer, tag) < 0)
-        continue;
-      if (tag == ReleaseTag) {
-        int64_t head[2];
-        mpi.transfer(false, head, sizeof(head), 0, ReleaseTag);
-        std::string result(size_t(head[1]), ' ');
-        mpi.transfer(false, result.data(), head[1], 0, ReleaseTag);
-        return {int(head[0]), result};
-      }
-      Question question;
-      mpi.transfer(false, &question, sizeof(question), 0, QuestionTag);
-      if (question.bytes >= 0) {
-        mpi.transfer(true, const_cast<void *>(memory(question)), question.bytes,
-                     0, DataTag);
-        continue;
-      }
-      int64_t bytes = text.size();
-      std::string copy = text;
-      mpi.transfer(true, &bytes, sizeof(bytes), 0, DataTag);
-      mpi.transfer(true, copy.data(), bytes, 0, DataTag);
+    Question question;
+    mpi.transfer(false, &question, sizeof(question), 0, QuestionTag);
+    if (question.bytes == ReleaseBytes) {
+      std::string result(size_t(question.offset), ' ');
+      mpi.transfer(false, result.data(), question.offset, 0, DataTag);
+      return {int(question.arena), result};
     }
-    usleep(50);
+    if (question.bytes != TextBytes) {
+      mpi.transfer(true, const_cast<void *>(memory(question)), question.bytes,
+                   0, DataTag);
+      continue;
+    }
+    int64_t bytes = text.size();
+    std::string copy = text;
+    mpi.transfer(true, &bytes, sizeof(bytes), 0, DataTag);
+    mpi.transfer(true, copy.data(), bytes, 0, DataTag);
   }
 }

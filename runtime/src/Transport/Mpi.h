@@ -34,7 +34,7 @@ public:
 
   // What rank 0 may ask of the others while they `serve`.
   struct Question {
-    int64_t arena, offset, bytes; // bytes -1: the text of the rank
+    int64_t arena, offset, bytes;
   };
 
   // Rank 0: the answer of `rank`.
