@@ -90,8 +90,9 @@ struct Case {
     std::mt19937 random(seed + uint32_t(2 * i + isFrom));
     // Of unlike size, so that the order of a sum shows.
     for (int64_t e = 0; e < elements; ++e)
-      setValue(data.data(), type, e,
-               std::ldexp(double(random() % 2000) - 1000, int(random() % 12)));
+      setValue(
+          data.data(), type, e,
+          std::ldexp((double(random() % 2000) - 1000) / 3, int(random() % 20)));
     return data;
   }
 
