@@ -115,8 +115,7 @@ LogicalResult Localizer::localizeParameters() {
 }
 
 // The rank's coordinate on the axes `split`: an input of `block`.
-Value Localizer::coordinate(func::FuncOp block, ArrayRef<int16_t> split,
-                            Coordinates &coordinates) {
+Value Localizer::coordinate(func::FuncOp block, ArrayRef<int16_t> split, Coordinates &coordinates) {
   std::string name = kCoordinatePrefix.str();
   for (auto [index, axis] : llvm::enumerate(split))
     name += (index ? "," : "") + axes[axis].name;
@@ -172,8 +171,8 @@ LogicalResult Localizer::shiftRows(PlacementOpInterface op, func::FuncOp block,
   }
   OpOperand &rows = op->getOpOperand(rule.rows->operand);
   rows.set(ShiftIndexOp::create(b, op.getLoc(), rows.get().getType(), rows.get(),
-                                coordinate(block, split, coordinates),
-                                b.getI64IntegerAttr(size), padding));
+                                coordinate(block, split, coordinates), b.getI64IntegerAttr(size),
+                                padding));
   return success();
 }
 
@@ -188,13 +187,13 @@ Value Localizer::collectives(ConvertOp convert) {
   auto kindOf = [](OnAxis on) {
     return on.kind == OnAxis::Maximum ? shard::ReductionKind::Max : shard::ReductionKind::Sum;
   };
-  // The type of `value` with one dimension larger, or smaller if `ranks` is negative.
+  // The type of `value` once `dimension` is put together, or cut, over these axes.
   auto resized = [&](unsigned dimension, ArrayRef<int16_t> over, bool larger) {
     auto type = cast<RankedTensorType>(value.getType());
     SmallVector<int64_t> shape(type.getShape());
     for (int16_t axis : over)
-      shape[dimension] = larger ? shape[dimension] * axes[axis].size
-                                : shape[dimension] / axes[axis].size;
+      shape[dimension] =
+          larger ? shape[dimension] * axes[axis].size : shape[dimension] / axes[axis].size;
     return type.clone(shape);
   };
 
@@ -218,9 +217,8 @@ Value Localizer::collectives(ConvertOp convert) {
     ArrayRef<int16_t> rest = make[dimension];
     while (!rest.empty()) {
       OnAxis first = from[rest.front()];
-      auto part = rest.take_while([&](int16_t axis) {
-        return from[axis].isPartial() == first.isPartial();
-      });
+      auto part = rest.take_while(
+          [&](int16_t axis) { return from[axis].isPartial() == first.isPartial(); });
       rest = rest.drop_front(part.size());
       Type type = resized(dimension, part, false);
       auto over = b.getDenseI16ArrayAttr(part);
@@ -230,8 +228,8 @@ Value Localizer::collectives(ConvertOp convert) {
             shard::ReductionKindAttr::get(b.getContext(), kindOf(first)),
             b.getIndexAttr(dimension));
       else
-        value = shard::AllSliceOp::create(b, loc, type, grid, over, value,
-                                          b.getIndexAttr(dimension));
+        value =
+            shard::AllSliceOp::create(b, loc, type, grid, over, value, b.getIndexAttr(dimension));
     }
   }
   SmallVector<int16_t> summed;
@@ -242,9 +240,9 @@ Value Localizer::collectives(ConvertOp convert) {
       kind = kindOf(before);
     }
   if (!summed.empty())
-    value = shard::AllReduceOp::create(b, loc, value.getType(), grid,
-                                       b.getDenseI16ArrayAttr(summed), value,
-                                       shard::ReductionKindAttr::get(b.getContext(), kind));
+    value =
+        shard::AllReduceOp::create(b, loc, value.getType(), grid, b.getDenseI16ArrayAttr(summed),
+                                   value, shard::ReductionKindAttr::get(b.getContext(), kind));
   return value;
 }
 
@@ -319,8 +317,8 @@ LogicalResult Localizer::localizeGraph(func::FuncOp graph) {
     for (StringAttr name : added.lookup(apply.getBlock())) {
       Value &coordinate = coordinates[name];
       if (!coordinate)
-        coordinate = body.addArgument(RankedTensorType::get({1}, b.getI64Type()),
-                                      NameLoc::get(name));
+        coordinate =
+            body.addArgument(RankedTensorType::get({1}, b.getI64Type()), NameLoc::get(name));
       op.insertOperands(op.getNumOperands(), coordinate);
     }
   }

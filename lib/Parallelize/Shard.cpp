@@ -105,7 +105,6 @@ private:
     placements[value] = Placement(placement);
   }
   void pin(Value gradient, const Placement &parameter);
-  double conversionBytes(OnAxis from, OnAxis to, int64_t ranks, double bytes) const;
   double bytesToBring(Value value, unsigned axis, OnAxis to) const;
   double bytesOf(Operation *op, const PlacementRule &rule, const Choice &choice, const Role &role,
                  ArrayRef<char> chosen, const llvm::SmallDenseMap<char, int64_t> &sizes) const;
@@ -122,9 +121,25 @@ private:
   llvm::DenseMap<Value, Placement> pinned; // gradients: placement of the parameter
 };
 
+// Of the whole tensor.
 double bytes(Value value) {
   auto type = cast<RankedTensorType>(value.getType());
   return double(type.getNumElements()) * type.getElementTypeBitWidth() / 8;
+}
+
+// Bytes that a rank receives to bring a tensor of `bytes` bytes from one placement on an
+// axis to another.
+double conversionBytes(OnAxis from, OnAxis to, int64_t ranks, double bytes) {
+  double part = bytes * (ranks - 1) / ranks;
+  if (from == to)
+    return 0;
+  if (to.isPartial())
+    return kForbidden;
+  if (from.isPartial())
+    return to.kind == OnAxis::Split ? part : 2 * part; // reduce-scatter, all-reduce
+  if (from.kind == OnAxis::Whole)
+    return kSlice * bytes;
+  return to.kind == OnAxis::Whole ? part : kForbidden; // all-gather; all-to-all
 }
 
 // The size of each index of the op. Of two indices that share a dimension one is known
@@ -154,19 +169,6 @@ llvm::SmallDenseMap<char, int64_t> indexSizes(Operation *op, const PlacementRule
   return sizes;
 }
 
-double BlockSharder::conversionBytes(OnAxis from, OnAxis to, int64_t ranks, double bytes) const {
-  double part = bytes * (ranks - 1) / ranks;
-  if (from == to)
-    return 0;
-  if (to.isPartial())
-    return kForbidden;
-  if (from.isPartial())
-    return to.kind == OnAxis::Split ? part : 2 * part; // reduce-scatter, all-reduce
-  if (from.kind == OnAxis::Whole)
-    return kSlice * bytes;
-  return to.kind == OnAxis::Whole ? part : kForbidden; // all-gather; all-to-all
-}
-
 // From where it lies, or from a conversion of it.
 double BlockSharder::bytesToBring(Value value, unsigned axis, OnAxis to) const {
   OnAxis from = placements.lookup(value)[axis];
@@ -175,8 +177,8 @@ double BlockSharder::bytesToBring(Value value, unsigned axis, OnAxis to) const {
   double least = conversionBytes(from, to, axes[axis].size, bytes(value));
   if (auto known = conversions.find(value); known != conversions.end())
     for (const Conversion &conversion : known->second)
-      least = std::min(least, conversionBytes(conversion.placement[axis], to, axes[axis].size,
-                                              bytes(value)));
+      least = std::min(
+          least, conversionBytes(conversion.placement[axis], to, axes[axis].size, bytes(value)));
   return least;
 }
 
@@ -364,8 +366,8 @@ LogicalResult BlockSharder::shard(ArrayRef<Placement> arguments, ArrayRef<Placem
     if (result.getType() != argument.getType())
       return block.emitOpError("returns a gradient of type ")
              << result.getType() << " for one of type " << argument.getType();
-  block.setFunctionType(FunctionType::get(block.getContext(), body.getArgumentTypes(),
-                                          end->getOperandTypes()));
+  block.setFunctionType(
+      FunctionType::get(block.getContext(), body.getArgumentTypes(), end->getOperandTypes()));
   return success();
 }
 
@@ -432,7 +434,7 @@ private:
   llvm::StringMap<OwningOpRef<func::FuncOp>> originals; // blocks as they were
   std::map<std::string, func::FuncOp> sharded;          // by block and placements
   llvm::StringMap<unsigned> variants;
-  llvm::DenseMap<Value, Value> reducedInputs; // of the encoder, from partial sums
+  llvm::DenseMap<Value, Value> reducedInputs;                   // of the encoder, from partial sums
   llvm::StringMap<std::pair<Placement, Operation *>> gradients; // of parameters, first use
 };
 
@@ -518,8 +520,8 @@ LogicalResult ModelSharder::checkSizes() {
       return success();
     int64_t below = tokens / multiple * multiple;
     return emitError(module.getLoc())
-           << option << ": " << tokens << " tokens cannot be split over " << over << ": expected a multiple of "
-           << multiple << ", the nearest "
+           << option << ": " << tokens << " tokens cannot be split over " << over
+           << ": expected a multiple of " << multiple << ", the nearest "
            << (below ? "are " + std::to_string(below) + " and " : "is ") << below + multiple;
   };
   auto step = symbols.lookup<func::FuncOp>("step");
@@ -531,8 +533,7 @@ LogicalResult ModelSharder::checkSizes() {
     int64_t multiple = grid.cp * (grid.cp > 1 ? std::lcm(int64_t(2), grid.tp) : grid.tp);
     if (failed(checkTokens("text-length",
                            cast<RankedTensorType>(step.getArgument(i).getType()).getDimSize(1),
-                           multiple,
-                           "cp=" + Twine(grid.cp) + " and tp=" + Twine(grid.tp))))
+                           multiple, "cp=" + Twine(grid.cp) + " and tp=" + Twine(grid.tp))))
       return failure();
   }
   if (options.encoderByTokens && encoderTokens) {
@@ -619,9 +620,8 @@ SmallVector<Promise> ModelSharder::promisesOf(ApplyOp apply, bool isForward) {
     application.apply = apply;
     for (OpResult result : apply->getResults())
       application.promises.push_back(promiseOf(result));
-    auto block = originals.count(apply.getBlock())
-                     ? originals[apply.getBlock()].get()
-                     : symbols.lookup<func::FuncOp>(apply.getBlock());
+    auto block = originals.count(apply.getBlock()) ? originals[apply.getBlock()].get()
+                                                   : symbols.lookup<func::FuncOp>(apply.getBlock());
     for (auto [index, input] : llvm::enumerate(apply.getInputs())) {
       application.inputs.push_back(placement(input));
       application.keepsPartial.push_back(bool(block.getArgAttr(index, kGradientTypeAttr)));
@@ -748,8 +748,8 @@ LogicalResult ModelSharder::shardGraph(func::FuncOp graph, bool isForward) {
   for (BlockArgument argument : body.getArguments()) {
     auto name = graph.getArgAttrOfType<StringAttr>(argument.getArgNumber(), kInputAttr);
     if (name && llvm::is_contained(kTokenInputs, name.getValue()))
-      argument.setType(withPlacement(cast<RankedTensorType>(argument.getType()),
-                                     split({"cp"}, 1), axes));
+      argument.setType(
+          withPlacement(cast<RankedTensorType>(argument.getType()), split({"cp"}, 1), axes));
   }
   for (Operation &op : body.without_terminator()) {
     auto apply = dyn_cast<ApplyOp>(op);
@@ -797,8 +797,8 @@ struct ShardPass : llamac::impl::ShardPassBase<ShardPass> {
       return signalPassFailure();
     Options options{*parsed, encoderShard == "tokens", {}};
     if (encoderShard != "tokens" && encoderShard != "images") {
-      emitError(module.getLoc())
-          << "encoder-shard: expected images or tokens, got '" << encoderShard << "'";
+      emitError(module.getLoc()) << "encoder-shard: expected images or tokens, got '"
+                                 << encoderShard << "'";
       return signalPassFailure();
     }
     for (const std::string &axis : encoderAxes) {

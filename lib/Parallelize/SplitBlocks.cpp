@@ -233,9 +233,8 @@ struct SplitBlocksPass : llamac::impl::SplitBlocksPassBase<SplitBlocksPass> {
     for (func::FuncOp graph : graphs) {
       for (auto apply : llvm::make_early_inc_range(graph.getOps<ApplyOp>())) {
         auto block = symbols.lookup<func::FuncOp>(apply.getBlock());
-        if (block.isExternal() || llvm::none_of(block.getBody().front(), [](Operation &op) {
-              return isCollective(&op);
-            }))
+        if (block.isExternal() ||
+            llvm::none_of(block.getBody().front(), [](Operation &op) { return isCollective(&op); }))
           continue;
         auto &splitter = splitters[block.getName()];
         if (!splitter) {

@@ -100,10 +100,14 @@ OnAxis dist::onAxis(Type type, StringRef axis) {
 
 std::string dist::describe(OnAxis placement) {
   switch (placement.kind) {
-  case OnAxis::Whole: return "whole";
-  case OnAxis::Split: return "split on dimension " + std::to_string(placement.dimension);
-  case OnAxis::Sum: return "a partial sum";
-  case OnAxis::Maximum: return "a partial maximum";
+  case OnAxis::Whole:
+    return "whole";
+  case OnAxis::Split:
+    return "split on dimension " + std::to_string(placement.dimension);
+  case OnAxis::Sum:
+    return "a partial sum";
+  case OnAxis::Maximum:
+    return "a partial maximum";
   }
   llvm_unreachable("no such kind");
 }
@@ -241,9 +245,8 @@ LogicalResult ConvertOp::verify() {
              << describe(after) << " over axis " << axis << " of what is " << describe(before);
     if (before.kind == OnAxis::Split && after.kind == OnAxis::Split &&
         before.dimension != after.dimension) // convert_c3
-      return emitOpError("cannot move axis ")
-             << axis << " from dimension " << before.dimension << " to dimension "
-             << after.dimension;
+      return emitOpError("cannot move axis ") << axis << " from dimension " << before.dimension
+                                              << " to dimension " << after.dimension;
   }
   return success();
 }

@@ -141,9 +141,7 @@ PlacementRule LinearDwOp::getPlacementRule() {
 
 PlacementRule RopeTableOp::getPlacementRule() { return {{"bs"}, {"bsxi"}, "xi"}; }
 
-PlacementRule RopeOp::getPlacementRule() {
-  return {{"bshd", "bsxi"}, {"bshd"}, "dxi", "", {0}};
-}
+PlacementRule RopeOp::getPlacementRule() { return {{"bshd", "bsxi"}, {"bshd"}, "dxi", "", {0}}; }
 
 PlacementRule SplitHeadsOp::getPlacementRule() {
   std::string l = rows(getInput());
@@ -275,10 +273,8 @@ PlacementRule TargetLogitOp::getPlacementRule() {
 
 PlacementRule TargetLogitGradOp::getPlacementRule() {
   std::string l = leading(rankOf(getLabels()));
-  return {{l, l}, {l + "v"},
-          "",     "",
-          {},     PlacementRule::Rows{1, 'v'},
-          PlacementRule::Size{"size", 'v'}};
+  return {
+      {l, l}, {l + "v"}, "", "", {}, PlacementRule::Rows{1, 'v'}, PlacementRule::Size{"size", 'v'}};
 }
 
 PlacementRule CrossEntropyOp::getPlacementRule() {

@@ -133,7 +133,8 @@ static void expectRuleHolds(const Instance &op) {
   auto rule = placementRule(op.op, op.attributes, op.inputs);
   auto want = execute(op.op, op.attributes, op.inputs);
   for (const Choice &choice : mlir::dist::choicesOf(rule)) {
-    SCOPED_TRACE(choice.isLinear ? std::string("partial sums") : std::string("index ") + choice.index);
+    SCOPED_TRACE(choice.isLinear ? std::string("partial sums")
+                                 : std::string("index ") + choice.index);
     if (!choice.index && !choice.isLinear)
       continue;
     if (!canSplit(op, rule, want, choice.index))
@@ -182,14 +183,17 @@ static std::vector<Instance> instances() {
                     normSum = "{epsilon = 1.0e-5 : f64, statistics = f64, accumulation = f64}",
                     statistics = "{statistics = f64}", sum = "{accumulation = f64}";
   Array x = floats({2, 4, 6}), heads = floats({2, 4, 2, 4}), one = floats({1});
-  Array ids = integers({2, 4}, 10, -1), labels = integers({2, 4}, 6, -2), logits = floats({2, 4, 6});
+  Array ids = integers({2, 4}, 10, -1), labels = integers({2, 4}, 6, -2),
+        logits = floats({2, 4, 6});
   Array perRow = floats({2, 4}, 0.5);
   std::vector<Instance> all = {
       {"llama.embed", "{}", {ids, floats({8, 4})}},
       {"llama.embed", "{offset = 4 : i64}", {ids, floats({4, 4})}},
-      {"llama.embed_grad", "{rows = 8 : i64, offset = 0 : i64, accumulation = f64}",
+      {"llama.embed_grad",
+       "{rows = 8 : i64, offset = 0 : i64, accumulation = f64}",
        {floats({2, 4, 4}), integers({2, 4}, 8)}},
-      {"llama.embed_grad", "{rows = 4 : i64, offset = 4 : i64, accumulation = f64}",
+      {"llama.embed_grad",
+       "{rows = 4 : i64, offset = 4 : i64, accumulation = f64}",
        {floats({2, 4, 4}), integers({2, 4}, 8)}},
       {"llama.shift_index", "{size = 4 : i64, padding_index = 5 : i64}", {ids, integers({1}, 2)}},
       {"llama.rms_norm", norm, {x, floats({6})}},
@@ -227,10 +231,14 @@ static std::vector<Instance> instances() {
       {"llama.cross_entropy", "{}", {floats({2, 4}), perRow, floats({2, 4}), labels}},
       {"llama.cross_entropy_grad", "{}", {one, perRow, labels}},
       // Tokens of tiles stay whole; sums pass through some.
-      {"llama.patchify", "{patch_size = 2 : i64, element_type = f64}", {floats({1, 2, 4, 3, 4, 4})}},
-      {"llama.tile_embed_add", statistics,
+      {"llama.patchify",
+       "{patch_size = 2 : i64, element_type = f64}",
+       {floats({1, 2, 4, 3, 4, 4})}},
+      {"llama.tile_embed_add",
+       statistics,
        {floats({2, 8, 4}), floats({9, 4, 4}), one, integers({2, 1}, 9)}},
-      {"llama.tile_embed_grad", sum,
+      {"llama.tile_embed_grad",
+       sum,
        {floats({2, 8, 4}), floats({9, 4, 4}), one, integers({2, 1}, 9)}},
       {"llama.prepend_class", "{tiles = 4 : i64}", {floats({2, 8, 4}), floats({4})}},
       {"llama.drop_class", "{tiles = 4 : i64}", {floats({2, 12, 4})}},
@@ -242,7 +250,8 @@ static std::vector<Instance> instances() {
       {"llama.images_to_tokens", "{}", {floats({4, 6, 4}), integers({2, 2}, 4)}},
       {"llama.tokens_to_images", "{}", {floats({2, 12, 4}), integers({2, 2}, 4)}},
       {"llama.sum_of_squares", "{}", {floats({1024})}},
-      {"llama.adamw", "{}",
+      {"llama.adamw",
+       "{}",
        {floats({4}), floats({4}), floats({4}, 0), floats({4}), floats({8}, 0.5)}},
   };
   Array begin = integers({2, 4}, 3), end = integers({2, 4}, 3);
@@ -255,11 +264,11 @@ static std::vector<Instance> instances() {
       return inputs;
     };
     std::string mask = "{rows = #llama.rows<" + rows + ">, ";
-    all.push_back({"llama.gated_residual", mask + "statistics = f64}",
-                   with({x, floats({2, 4, 6}), one})});
+    all.push_back(
+        {"llama.gated_residual", mask + "statistics = f64}", with({x, floats({2, 4, 6}), one})});
     all.push_back({"llama.gated_residual_grad", mask + "statistics = f64}", with({x, one})});
-    all.push_back({"llama.gate_grad", mask + "accumulation = f64}",
-                   with({x, floats({2, 4, 6}), one})});
+    all.push_back(
+        {"llama.gate_grad", mask + "accumulation = f64}", with({x, floats({2, 4, 6}), one})});
   }
   // Queries of 4 tokens in 4 heads; keys with 2 heads, or 1.
   for (int64_t keyHeads : {2, 1})

@@ -148,7 +148,8 @@ Tensor Ranks::whole(const std::vector<Tensor> &parts, const Layout &layout, Stri
   std::vector<std::string> copies;
   for (const llamac::Axis &axis : axes)
     if (!llvm::is_contained(layout.partial, axis.name) &&
-        llvm::none_of(layout.split, [&](auto &names) { return llvm::is_contained(names, axis.name); }))
+        llvm::none_of(layout.split,
+                      [&](auto &names) { return llvm::is_contained(names, axis.name); }))
       copies.push_back(axis.name);
   std::vector<Tensor> found(sizeOf(copies), Tensor{shape, std::vector<double>(count(shape))});
   for (int64_t rank = 0; rank < ranks; ++rank) {
@@ -160,7 +161,8 @@ Tensor Ranks::whole(const std::vector<Tensor> &parts, const Layout &layout, Stri
               [&](size_t to, size_t from) { into.values[to] += parts[rank].values[from]; });
   }
   for (const Tensor &copy : found)
-    EXPECT_LT(relativeError(copy, found[0]), 1e-13) << name.str() << ": ranks hold different copies";
+    EXPECT_LT(relativeError(copy, found[0]), 1e-13)
+        << name.str() << ": ranks hold different copies";
   return found[0];
 }
 
@@ -197,9 +199,8 @@ std::vector<Tensor> Ranks::collective(Operation *op, const std::vector<Tensor> &
       for (int64_t member = 0; member < members; ++member) {
         std::vector<int64_t> begin(result.shape.size());
         begin[dimension] = member * values[rank].shape[dimension];
-        visitPart(result.shape, group[member]->shape, begin, [&](size_t to, size_t from) {
-          result.values[to] = group[member]->values[from];
-        });
+        visitPart(result.shape, group[member]->shape, begin,
+                  [&](size_t to, size_t from) { result.values[to] = group[member]->values[from]; });
       }
     } else if (auto reduce = dyn_cast<shard::AllReduceOp>(op)) {
       results[rank] = reduced(reduce.getReduction() == shard::ReductionKind::Max);
@@ -207,8 +208,8 @@ std::vector<Tensor> Ranks::collective(Operation *op, const std::vector<Tensor> &
       results[rank] = slice(reduced(scatter.getReduction() == shard::ReductionKind::Max),
                             scatter.getScatterAxis().getZExtValue(), indexOn(names, rank), members);
     } else if (auto take = dyn_cast<shard::AllSliceOp>(op)) {
-      results[rank] = slice(values[rank], take.getSliceAxis().getZExtValue(),
-                            indexOn(names, rank), members);
+      results[rank] =
+          slice(values[rank], take.getSliceAxis().getZExtValue(), indexOn(names, rank), members);
     } else {
       fail("a graph holds " + op->getName().getStringRef());
     }
@@ -222,7 +223,7 @@ std::vector<Tensor> Ranks::collective(Operation *op, const std::vector<Tensor> &
 // Blocks
 //===----------------------------------------------------------------------===//
 
-struct Block_ {
+struct CompiledBlock {
   void (*function)(void **) = nullptr;
   int64_t scratch = 0;
   std::vector<Type> arguments, results;
@@ -231,7 +232,7 @@ struct Block_ {
 
 struct Ranks::State {
   std::unique_ptr<llvm::orc::LLJIT> jit;
-  llvm::StringMap<Block_> blocks;
+  llvm::StringMap<CompiledBlock> blocks;
 };
 
 Ranks::Ranks(ModuleOp module)
@@ -241,7 +242,7 @@ Ranks::Ranks(ModuleOp module)
   for (auto block : module.getOps<func::FuncOp>()) {
     if (!block->hasAttr(llama::kBlockAttr))
       continue;
-    Block_ &entry = state->blocks[block.getName()];
+    CompiledBlock &entry = state->blocks[block.getName()];
     entry.arguments = std::vector<Type>(block.getArgumentTypes());
     entry.results = std::vector<Type>(block.getResultTypes());
     for (unsigned i = 0; i < block.getNumResults(); ++i) {
@@ -282,10 +283,10 @@ Ranks::Ranks(ModuleOp module)
     if (!code)
       continue;
     auto function = cast<LLVM::LLVMFuncOp>(SymbolTable::lookupSymbolIn(*lowered, code));
-    Block_ &entry = state->blocks[block.getName()];
+    CompiledBlock &entry = state->blocks[block.getName()];
     entry.scratch = function->getAttrOfType<IntegerAttr>(llamac::kScratchAttr).getInt();
-    entry.function = orDie(state->jit->lookup(code.getLeafReference().getValue()))
-                         .toPtr<void (*)(void **)>();
+    entry.function =
+        orDie(state->jit->lookup(code.getLeafReference().getValue())).toPtr<void (*)(void **)>();
   }
 }
 
@@ -322,7 +323,7 @@ static Tensor decode(const std::vector<char> &bytes, Type type) {
 
 void Ranks::call(StringRef block, const std::vector<Tensor *> &arguments,
                  std::vector<Tensor> &results) const {
-  const Block_ &entry = state->blocks.find(block)->second;
+  const CompiledBlock &entry = state->blocks.find(block)->second;
   std::vector<std::vector<char>> buffers;
   for (auto [argument, type] : llvm::zip_equal(arguments, entry.arguments)) {
     if (argument->shape != shapeOf(type))
@@ -384,7 +385,7 @@ Ranks::Values Ranks::run(StringRef name, const Values &inputs, const Values &par
       values[op.getResult(0)] = collective(&op, values[op.getOperand(0)]);
       continue;
     }
-    const Block_ &block = state->blocks.find(apply.getBlock())->second;
+    const CompiledBlock &block = state->blocks.find(apply.getBlock())->second;
     unsigned firstGradient = block.arguments.size() - apply.getGradients().size();
     for (int64_t rank = 0; rank < ranks; ++rank) {
       std::vector<Tensor *> arguments;
@@ -424,8 +425,7 @@ Ranks::Values Ranks::run(StringRef name, const Values &inputs, const Values &par
   }
   for (auto &[parameter, parts] : gradients) {
     auto op = module.lookupSymbol<llama::ParameterOp>(parameter);
-    outputs[parameter] =
-        whole(parts, layoutOf(op.getSplitAttr(), op.getPartialAttr()), parameter);
+    outputs[parameter] = whole(parts, layoutOf(op.getSplitAttr(), op.getPartialAttr()), parameter);
   }
   return outputs;
 }

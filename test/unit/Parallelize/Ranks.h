@@ -55,8 +55,7 @@ private:
   int64_t indexOn(const std::vector<std::string> &names, int64_t rank) const;
   int64_t sizeOf(const std::vector<std::string> &names) const;
   Tensor part(const Tensor &whole, const Layout &layout, int64_t rank) const;
-  Tensor whole(const std::vector<Tensor> &parts, const Layout &layout,
-               llvm::StringRef name) const;
+  Tensor whole(const std::vector<Tensor> &parts, const Layout &layout, llvm::StringRef name) const;
   std::vector<Tensor> collective(mlir::Operation *op, const std::vector<Tensor> &values) const;
   void call(llvm::StringRef block, const std::vector<Tensor *> &arguments,
             std::vector<Tensor> &results) const;
