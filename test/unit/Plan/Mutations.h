@@ -236,10 +236,10 @@ inline Outcome interpret(const Program &program, std::mt19937 &random,
                 store(rank.memory[x.arena], x.begin, x.end, v);
                 all = mix(all, v);
               }
-            // What neither writes nor communicates shows nothing.
-            if (all != value || !a.calls.empty() || a.accesses.empty()) {
-              uint64_t &seen = outcome.written[{c, a.location}];
-              seen = mix(seen, all);
+            // An action that only reads shows nothing.
+            if (all != value || !a.calls.empty()) {
+              // Whatever the order of actions of one location.
+              outcome.written[{c, a.location}] += mix(11, all);
             }
             rank.state[head] = 3;
             auto &list = rank.streams[stream];
