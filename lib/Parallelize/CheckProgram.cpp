@@ -296,8 +296,8 @@ LogicalResult ProgramReader::readCall(Operation *op, StringRef name,
   auto [bytes, isNew] = scratch.try_emplace(name, 0);
   if (isNew) {
     auto code = block->getAttrOfType<SymbolRefAttr>(kCodeAttr);
-    auto function = code ? dyn_cast_or_null<LLVM::LLVMFuncOp>(collection.lookupSymbolIn(module, code))
-                         : LLVM::LLVMFuncOp();
+    Operation *lowered = code ? collection.lookupSymbolIn(module, code) : nullptr;
+    auto function = dyn_cast_or_null<LLVM::LLVMFuncOp>(lowered);
     auto size = function ? function->getAttrOfType<IntegerAttr>(kScratchAttr) : IntegerAttr();
     if (!size)
       return op->emitOpError("expects a lowered block, but '") << name << "' has no code";
@@ -700,8 +700,8 @@ LogicalResult ProgramReader::readGradients() {
   llvm::DenseMap<AddressAttr, SmallVector<StringRef>> parametersAt; // a unit has one address
   for (auto op : module.getOps<dist::StorageOp>()) {
     ++stagesOf[op.getParameter()];
-    if (int64_t(symbols.lookup<dist::ArenaOp>(op.getAddress().getArena().getAttr()).getStage()) !=
-        stage)
+    auto arena = symbols.lookup<dist::ArenaOp>(op.getAddress().getArena().getAttr());
+    if (int64_t(arena.getStage()) != stage)
       continue;
     storage[op.getParameter()] = op;
     parametersAt[op.getAddress()].push_back(op.getParameter());
@@ -719,7 +719,8 @@ LogicalResult ProgramReader::readGradients() {
       std::optional<uint32_t> split;
       for (auto input : graph.getBody().getOps<dist::InputOp>())
         if (auto images = input.getImages())
-          split = bitsOf(axes, ArrayAttr::get(module.getContext(), images->getValue().drop_front()));
+          split = bitsOf(axes, ArrayAttr::get(module.getContext(),
+                                              images->getValue().drop_front()));
       if (!split)
         continue;
       auto note = [&](AddressAttr address) {
@@ -748,8 +749,9 @@ LogicalResult ProgramReader::readGradients() {
       bits |= bitsOf(axes, *partial);
     for (auto [i, axis] : llvm::enumerate(axes))
       if (axis.size > 1 &&
-          ((axis.name == "dp" && !isInShards(parameter.getSymName())) || (axis.name == "pp" && image == imageAxes.end() &&
-                                 stagesOf[parameter.getSymName()] > 1)))
+          ((axis.name == "dp" && !isInShards(parameter.getSymName())) ||
+           (axis.name == "pp" && image == imageAxes.end() &&
+            stagesOf[parameter.getSymName()] > 1)))
         bits |= 1u << i;
     return bits;
   };
@@ -765,8 +767,7 @@ LogicalResult ProgramReader::readGradients() {
       std::string where = locationOf(op, "a " + stringifyCollectiveKind(op.getKind()));
       const int64_t count = op.getOuter() * op.getElements();
       const bool scatters = op.getKind() == dist::CollectiveKind::ReduceScatter;
-      const int64_t ranks =
-          ranksOf(op.getCommunicator());
+      const int64_t ranks = ranksOf(op.getCommunicator());
       const int64_t bytes = count * (scatters ? ranks : 1) * widthOf(op.getType());
       auto from = *op.getFrom();
       int64_t needed = count;
@@ -774,8 +775,8 @@ LogicalResult ProgramReader::readGradients() {
         auto parameter = symbols.lookup<llama::ParameterOp>(name.getAttr());
         dist::StorageOp place = storage.lookup(name.getValue());
         if (!parameter || !place || !place.getGradient())
-          return op.emitOpError("names '") << name.getValue() << "', which has no gradient on stage "
-                                           << stage;
+          return op.emitOpError("names '")
+                 << name.getValue() << "', which has no gradient on stage " << stage;
         if (isNew) {
           if (name == (*op.getGradients())[0]) {
             std::string text = name.getValue().str();
@@ -789,8 +790,8 @@ LogicalResult ProgramReader::readGradients() {
                   "' are partial over different axes, but reduced together by " + where);
           }
           if (!unitOf.try_emplace(name.getValue(), unit->second).second)
-            fault("gradient of '" + name.getValue() + "' is reduced twice, in two pieces: again by " +
-                  where);
+            fault("gradient of '" + name.getValue() +
+                  "' is reduced twice, in two pieces: again by " + where);
         }
         // All of it has to be reduced: the sum of this rank, or the shard of its unit.
         bool sum = place.getGradientSum().has_value() && scatters;
@@ -990,12 +991,12 @@ LogicalResult llamac::certify(ModuleOp module) {
       }
       most = std::max<int64_t>(most, used.size());
     }
-    programs.set(name, builder.getDictionaryAttr(
-                           {builder.getNamedAttr("actions", builder.getI64IntegerAttr(actions)),
-                            builder.getNamedAttr("communications", builder.getI64IntegerAttr(calls)),
-                            builder.getNamedAttr("communicators", builder.getI64IntegerAttr(most)),
-                            builder.getNamedAttr("launch_queue", builder.getI64IntegerAttr(
-                                                                     certificate.launchQueue))}));
+    NamedAttrList of;
+    of.set("actions", builder.getI64IntegerAttr(actions));
+    of.set("communications", builder.getI64IntegerAttr(calls));
+    of.set("communicators", builder.getI64IntegerAttr(most));
+    of.set("launch_queue", builder.getI64IntegerAttr(certificate.launchQueue));
+    programs.set(name, of.getDictionary(module.getContext()));
   }
   if (!holds)
     return failure();
