@@ -108,7 +108,7 @@ static void buildParallelize(OpPassManager &pm, const CompileOptions &options) {
   build.encoderAxes = options.encoderAxes;
   build.encoderGroup = options.encoderGroup;
   build.fsdp = options.fsdp;
-  build.machine = options.machine;
+  build.machineOption = options.machine;
   pm.addPass(createBuildProgramPass(build));
   pm.addPass(createPlaceFramesPass({options.machine}));
 }

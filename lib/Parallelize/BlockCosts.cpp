@@ -62,7 +62,7 @@ static double efficiencyOf(Operation *op, const Machine &machine) {
 
 // Of a collective over axes of the module's grid; `whole`: bytes of the whole tensor.
 template <typename Op>
-static double collectiveSeconds(Op op, const Machine &machine, double whole) {
+static double secondsOver(Op op, const Machine &machine, double whole) {
   auto grid = SymbolTable::lookupNearestSymbolFrom<shard::GridOp>(op, op.getGridAttr());
   ArrayRef<int64_t> shape = grid.getShape();
   int64_t ranks = 1, stride = 1;
@@ -75,13 +75,13 @@ static double collectiveSeconds(Op op, const Machine &machine, double whole) {
   return machine.collectiveSeconds(ranks, stride, whole);
 }
 
-static double collectiveSeconds(Operation *op, const Machine &machine) {
+double llamac::collectiveSeconds(Operation *op, const Machine &machine) {
   if (auto gather = dyn_cast<shard::AllGatherOp>(op))
-    return collectiveSeconds(gather, machine, bytesOf(gather.getType()));
+    return secondsOver(gather, machine, bytesOf(gather.getType()));
   if (auto scatter = dyn_cast<shard::ReduceScatterOp>(op))
-    return collectiveSeconds(scatter, machine, bytesOf(scatter.getInput().getType()));
+    return secondsOver(scatter, machine, bytesOf(scatter.getInput().getType()));
   if (auto reduce = dyn_cast<shard::AllReduceOp>(op))
-    return 2 * collectiveSeconds(reduce, machine, bytesOf(reduce.getType()));
+    return 2 * secondsOver(reduce, machine, bytesOf(reduce.getType()));
   return 0;
 }
 

@@ -21,6 +21,7 @@
 #include "llamac/Parallelize/Plan/Encoder.h"
 #include "llamac/Parallelize/Plan/Partition.h"
 #include "llamac/Parallelize/Plan/Schedule.h"
+#include "llamac/Parallelize/Simulate.h"
 
 #include "mlir/Dialect/Shard/IR/ShardOps.h"
 #include "llvm/ADT/MapVector.h"
@@ -71,11 +72,14 @@ private:
     return getOperation().emitError("--") << option << ": ";
   }
 
+  Machine machine;
   Axes axes;
   FuncOp step, forward;
   bool hasEncoder = false;
   plan::PartitionProblem problem; // blocks of the chain; stages are chunks
   plan::StageTimes encoderTimes;  // of one micro-batch, whole
+  int64_t boundaryBytes = 0;      // that a stage sends the next, per micro-batch
+  int64_t stateBytes = 0;         // of the image states of a micro-batch
   SmallVector<plan::StageTimes> keyValueTimes; // of each link of the chain
   plan::Partition partition;
   plan::Schedule schedule; // with the encoder's work
@@ -457,63 +461,71 @@ EncoderPlacement BuildProgramPass::encoderPlacement() {
   return result;
 }
 
-/// Costs of the chain's links and of the encoder, from the applications of the step.
+/// Costs of the chain's links and of the encoder, from the applications of the step; every
+/// block is told its seconds, which the simulation reads when its ops are gone.
 LogicalResult BuildProgramPass::findCosts() {
-  llvm::Expected<Machine> found = findMachine(machine);
+  llvm::Expected<Machine> found = findMachine(machineOption);
   if (!found)
     return optionError("machine") << llvm::toString(found.takeError());
-  SymbolTable symbols(getOperation());
-  llvm::StringMap<double> seconds;
-  auto costOf = [&](StringRef block) {
-    auto [entry, isNew] = seconds.try_emplace(block, 0);
-    if (isNew)
-      entry->second = blockSeconds(symbols.lookup<FuncOp>(block), *found, CostRule::Roofline);
-    return entry->second;
-  };
+  machine = *found;
+  FailureOr<std::vector<ApplicationCost>> costs =
+      applicationCosts(getOperation(), machine, CostRule::Roofline);
+  if (failed(costs))
+    return failure();
   SmallVector<int64_t> chain = findChain(step);
   llvm::DenseMap<int64_t, size_t> linkOf;
-  for (auto [link, number] : llvm::enumerate(chain))
+  for (auto [link, number] : llvm::enumerate(chain)) {
     linkOf[number] = link;
-  problem.blocks.resize(chain.size());
+    problem.blocks.push_back((*costs)[number].cost);
+  }
   keyValueTimes.resize(chain.size());
   // A key/value side belongs to the link that reads it.
-  llvm::DenseMap<int64_t, size_t> readerOf;
   auto numberOf = [](Operation *op) {
-    return op->getAttrOfType<IntegerAttr>(llama::kApplicationAttr).getInt();
+    auto number = op->getAttrOfType<IntegerAttr>(llama::kApplicationAttr);
+    return number ? number.getInt() : -1;
   };
+  llvm::DenseMap<int64_t, size_t> readerOf;
   for (auto apply : step.getOps<ApplyOp>())
     for (Operation *user : apply->getUsers())
-      if (user->hasAttr(llama::kApplicationAttr) && linkOf.contains(numberOf(user)) &&
-          !linkOf.contains(numberOf(apply)))
+      if (linkOf.contains(numberOf(user)) && !linkOf.contains(numberOf(apply)))
         readerOf.try_emplace(numberOf(apply), linkOf[numberOf(user)]);
+  // What travels: the residual stream between stages, the image states.
+  auto bytesOf = [](Value value) {
+    auto type = cast<RankedTensorType>(value.getType());
+    return type.getNumElements() * type.getElementTypeBitWidth() / 8;
+  };
   for (auto apply : step.getOps<ApplyOp>()) {
-    int64_t number = numberOf(apply);
     StringRef phase = apply->getAttrOfType<StringAttr>(llama::kPhaseAttr).getValue();
-    double cost = costOf(apply.getBlock());
-    auto part = getOperation()
-                    .lookupSymbol(apply.getBlock())
-                    ->getAttrOfType<StringAttr>("llama.part");
-    auto add = [&](auto &times) {
-      (phase == llama::kForwardPhase          ? times.forward
-       : phase == llama::kBackwardInputPhase ? times.backwardInput
-                                              : times.backwardWeight) += cost;
+    if (phase != llama::kForwardPhase)
+      continue;
+    if (linkOf.contains(numberOf(apply)) && linkOf[numberOf(apply)] > 0 && boundaryBytes == 0)
+      boundaryBytes = bytesOf(apply.getInputs()[0]);
+    if (readerOf.contains(numberOf(apply)) && !apply.getInputs().empty())
+      stateBytes = bytesOf(apply.getInputs()[0]);
+  }
+  for (auto [number, application] : llvm::enumerate(*costs)) {
+    auto add = [&](plan::StageTimes &times) {
+      times.forward += application.cost.forward;
+      times.backwardInput += application.cost.backwardInput;
+      times.backwardWeight += application.cost.backwardWeight;
     };
-    if (part && part.getValue() == "encoder") {
+    if (application.part == "encoder") {
       hasEncoder = true;
       add(encoderTimes);
-    } else if (part) {
+    } else if (!application.part.empty()) {
       add(keyValueTimes[readerOf.lookup(number)]);
-    } else if (linkOf.contains(number)) {
-      plan::BlockCost &block = problem.blocks[linkOf[number]];
-      if (phase == llama::kForwardPhase && block.kind.empty())
-        block.kind = StringRef(apply.getBlock()).split('.').first.str();
-      add(block);
     }
   }
-  for (auto [link, block] : llvm::enumerate(problem.blocks)) {
-    block.name = block.kind + " " + std::to_string(link);
-  }
   return success();
+}
+
+/// Writes down what every block costs.
+static void noteSeconds(ModuleOp module, const Machine &machine) {
+  Builder builder(module.getContext());
+  for (auto block : module.getOps<FuncOp>())
+    if (block->hasAttr(llama::kBlockAttr) && !block.isExternal())
+      block->setAttr(kSecondsAttr, builder.getF64FloatAttr(
+                                       blockSeconds(block, machine, CostRule::Roofline)));
 }
 
 /// Puts the work of an encoder on the first stage into the schedule: encode(g) before the
@@ -612,7 +624,19 @@ LogicalResult BuildProgramPass::findSchedule() {
     whole.blocks[0].forward += encoderTimes.forward / encoder.ranks;
     whole.blocks[0].backwardInput += encoderTimes.backward() / encoder.ranks;
   }
+  const int64_t dataRanks = axes.size("dp");
+  for (plan::BlockCost &block : whole.blocks) {
+    block.optimizerBytes /= fsdp == "none" ? 1 : dataRanks;
+    block.parameterBytes /= fsdp == "parameters" ? dataRanks : 1;
+  }
   whole.stages.resize(schedule.stages());
+  std::vector<plan::InFlight> inFlight = plan::inFlight(schedule);
+  for (auto [chunk, resource] : llvm::enumerate(whole.stages)) {
+    resource.speed = machine.speed(schedule.rankOfStage[chunk] * axes.size("cp") *
+                                   axes.size("tp") * axes.size("tpr"));
+    resource.memoryBytes = machine.memoryBytes / (schedule.stages() / stages);
+    resource.inFlight = std::max(1, inFlight[chunk].both);
+  }
   plan::Result<plan::Partition> solved = plan::solvePartition(whole);
   if (!solved)
     return optionError("grid") << solved.error();
@@ -635,13 +659,25 @@ LogicalResult BuildProgramPass::findSchedule() {
     }
     costs.stages.push_back(times);
   }
+  const int64_t ranksOfStage = axes.size("cp") * axes.size("tp") * axes.size("tpr");
+  costs.boundaryBytes = boundaryBytes;
+  for (int from = 0; from < stages; ++from) {
+    auto &row = costs.links.emplace_back();
+    for (int to = 0; to < stages; ++to)
+      row.push_back(machine.link(from * ranksOfStage, to * ranksOfStage));
+  }
   if (hasEncoder) {
+    double bytes = double(stateBytes) * encoder.group;
+    costs.gatherSeconds = machine.collectiveSeconds(encoder.ranks, 1, bytes);
+    // Gradients are summed in f32 at least.
+    costs.reduceSeconds = machine.collectiveSeconds(encoder.ranks, 1, 2 * bytes);
     for (int rank = 0; rank < stages; ++rank) {
       double share = encoder.firstStage && rank > 0 ? 0 : 1.0 / double(encoder.ranks);
       costs.encoder.push_back({encoderTimes.forward * share, keyValueOfRank[rank].forward,
                                keyValueOfRank[rank].backward(), encoderTimes.backward() * share});
     }
-    if (encoder.firstStage) {
+    // One stage has no bubbles to encode ahead in.
+    if (encoder.firstStage || stages == 1) {
       placeEncoderOnFirstStage();
     } else {
       // Tokens that stages share are gathered in the encoder's layers.
@@ -742,6 +778,7 @@ void BuildProgramPass::runOnOperation() {
   OpBuilder builder(module.getContext());
   SymbolTable symbols(module);
   ProgramBuilder programs(builder, module, axes, encoder, microBatches);
+  llvm::StringMap<int> stageOfParameter;
   for (int stage = 0; stage < cut.stages; ++stage) {
     // Parameters.
     SmallVector<FuncOp> functions;
@@ -761,6 +798,16 @@ void BuildProgramPass::runOnOperation() {
     builder.setInsertionPointToEnd(module.getBody());
     SmallVector<StageParameter> parameters =
         parametersOf(module, axes, encoder, functions, symbols);
+    for (StageParameter &parameter : parameters) {
+      bool ofEncoder = llvm::any_of(parameter.once, [](StringRef axis) { return axis == "pp"; });
+      auto [other, isNew] = stageOfParameter.try_emplace(parameter.op.getSymName(), stage);
+      if (isNew || ofEncoder)
+        continue;
+      optionError("grid") << "expected pp=1 where layers of several stages share a parameter ('"
+                          << parameter.op.getSymName() << "': tied embeddings), got pp="
+                          << cut.stages;
+      return signalPassFailure();
+    }
     FailureOr<ParameterLayout> layout = layOutParameters(
         builder, parameters, gradientType, stage, cut.stages, level, axes.size("dp"));
     if (failed(layout))
@@ -865,4 +912,5 @@ void BuildProgramPass::runOnOperation() {
   for (auto block : llvm::make_early_inc_range(module.getOps<FuncOp>()))
     if (block->hasAttr(llama::kBlockAttr) && !applied.contains(block.getName()))
       block.erase();
+  noteSeconds(module, machine);
 }

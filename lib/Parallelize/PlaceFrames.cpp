@@ -5,9 +5,8 @@
 //
 //===----------------------------------------------------------------------===//
 //
-// The programs of all stages are executed once on paper: streams are queues, a send
-// meets its receive, a collective over stages meets all its members, a read waits for
-// the writes before it. Every entry gets a time. Then
+// The programs of all stages are simulated (Simulate.h), with a read waiting for the
+// writes before it. Every entry gets a time. Then
 //
 //   - entries are put in the order of their times: the launch order
 //   - a frame instance lives from the start of its first writer to the end of its last
@@ -24,7 +23,7 @@
 #include "ParameterLayout.h"
 
 #include "llamac/Lower/ArenaPlan.h"
-#include "llamac/Parallelize/BlockCosts.h"
+#include "llamac/Parallelize/Simulate.h"
 #include "llamac/Parallelize/Grid.h"
 
 #include "mlir/Dialect/Shard/IR/ShardOps.h"
@@ -52,7 +51,6 @@ using InstanceKey = std::pair<StringAttr, int64_t>;
 struct Entry {
   Operation *op;
   int64_t stream = 0;
-  double seconds = 1e-9;
   SmallVector<InstanceKey, 4> reads, writes;
   SmallVector<unsigned, 4> after; ///< entries of the stage, of other streams
   double begin = -1, end = -1;
@@ -80,19 +78,12 @@ public:
 private:
   LogicalResult read(dist::ProgramOp program, StageProgram &stage);
   void findHazards(StageProgram &stage);
-  LogicalResult execute(SmallVectorImpl<StageProgram> &stages);
   void sortByTime(StageProgram &stage);
   int64_t place(StageProgram &stage);
+  void writeEvents(StageProgram &stage);
   void write(StageProgram &stage, StringRef arena);
 
   int64_t members(dist::CollectiveOp op);
-  bool spansStages(dist::CollectiveOp op) {
-    return llvm::is_contained(symbols.lookup<dist::CommunicatorOp>(op.getCommunicator())
-                                  .getAxes()
-                                  ->getAsValueRange<StringAttr>(),
-                              "pp");
-  }
-  double secondsOf(FuncOp function);
   void note(StageProgram &stage, InstanceAttr instance, int64_t bytes) {
     int64_t &known = frameBytes[{stage.program.getStage(), instance.getFrame()}];
     known = std::max(known, int64_t(llvm::alignTo(instance.getOffset() + bytes, kArenaAlignment)));
@@ -105,7 +96,6 @@ private:
   const Machine &machine;
   SymbolTable symbols;
   OpBuilder builder;
-  llvm::StringMap<double> secondsOfBlock;
   llvm::DenseMap<std::pair<int64_t, StringAttr>, int64_t> frameBytes;
 };
 
@@ -125,18 +115,6 @@ int64_t FramePlacer::members(dist::CollectiveOp op) {
   return count;
 }
 
-double FramePlacer::secondsOf(FuncOp function) {
-  double sum = 1e-9; // time passes
-  for (auto apply : function.getOps<llama::ApplyOp>()) {
-    auto [entry, isNew] = secondsOfBlock.try_emplace(apply.getBlock(), 0);
-    if (isNew)
-      entry->second =
-          blockSeconds(symbols.lookup<FuncOp>(apply.getBlock()), machine, CostRule::Roofline);
-    sum += entry->second;
-  }
-  return sum;
-}
-
 static int64_t bytesOf(Type element, int64_t elements) {
   return elements * element.getIntOrFloatBitWidth() / 8;
 }
@@ -152,7 +130,6 @@ LogicalResult FramePlacer::read(dist::ProgramOp program, StageProgram &stage) {
       auto function = symbols.lookup<FuncOp>(run.getGraph());
       if (!function)
         return op.emitOpError("expects a graph function, not yet planned");
-      entry.seconds = secondsOf(function);
       auto uses = [&](ArrayAttr instances, auto &list, unsigned count, auto frameOf, auto typeOf) {
         for (auto instance : instances.getAsRange<InstanceAttr>()) {
           list.push_back(keyOf(instance));
@@ -237,100 +214,6 @@ void FramePlacer::findHazards(StageProgram &stage) {
   }
 }
 
-LogicalResult FramePlacer::execute(SmallVectorImpl<StageProgram> &stages) {
-  struct Queue {
-    size_t stage;
-    SmallVector<unsigned> entries;
-    size_t head = 0;
-    double free = 0;
-  };
-  SmallVector<Queue> queues;
-  // By communicator: the queues that use it (sender, receiver; or all members).
-  llvm::StringMap<SmallVector<size_t>> meets;
-  for (auto [s, stage] : llvm::enumerate(stages)) {
-    std::map<int64_t, size_t> queueOf;
-    for (auto [number, entry] : llvm::enumerate(stage.entries)) {
-      auto [found, isNew] = queueOf.try_emplace(entry.stream, queues.size());
-      if (isNew)
-        queues.push_back({s, {}});
-      queues[found->second].entries.push_back(number);
-      StringRef name;
-      if (auto send = dyn_cast<dist::SendOp>(entry.op))
-        name = send.getCommunicator();
-      else if (auto receive = dyn_cast<dist::ReceiveOp>(entry.op))
-        name = receive.getCommunicator();
-      else if (auto collective = dyn_cast<dist::CollectiveOp>(entry.op);
-               collective && spansStages(collective))
-        name = collective.getCommunicator();
-      if (!name.empty() && !llvm::is_contained(meets[name], found->second))
-        meets[name].push_back(found->second);
-    }
-  }
-  auto headOf = [&](const Queue &queue) -> Entry * {
-    return queue.head < queue.entries.size()
-               ? &stages[queue.stage].entries[queue.entries[queue.head]]
-               : nullptr;
-  };
-  auto ready = [&](const Queue &queue) -> std::optional<double> {
-    Entry *entry = headOf(queue);
-    if (!entry)
-      return std::nullopt;
-    double time = queue.free;
-    for (unsigned other : entry->after) {
-      double end = stages[queue.stage].entries[other].end;
-      if (end < 0)
-        return std::nullopt;
-      time = std::max(time, end);
-    }
-    return time;
-  };
-  auto communicatorOf = [&](Entry &entry) -> StringRef {
-    if (auto send = dyn_cast<dist::SendOp>(entry.op))
-      return send.getCommunicator();
-    if (auto receive = dyn_cast<dist::ReceiveOp>(entry.op))
-      return receive.getCommunicator();
-    if (auto collective = dyn_cast<dist::CollectiveOp>(entry.op);
-        collective && spansStages(collective))
-      return collective.getCommunicator();
-    return {};
-  };
-  bool progress = true;
-  while (progress) {
-    progress = false;
-    for (Queue &queue : queues)
-      while (std::optional<double> time = ready(queue)) {
-        Entry &entry = *headOf(queue);
-        SmallVector<Queue *> together = {&queue};
-        if (StringRef name = communicatorOf(entry); !name.empty()) {
-          bool all = true;
-          for (size_t other : meets[name]) {
-            if (&queues[other] == &queue)
-              continue;
-            std::optional<double> its = ready(queues[other]);
-            all &= its && communicatorOf(*headOf(queues[other])) == name;
-            if (its)
-              time = std::max(*time, *its);
-            together.push_back(&queues[other]);
-          }
-          if (!all)
-            break;
-        }
-        for (Queue *one : together) {
-          Entry &done = *headOf(*one);
-          done.begin = *time;
-          done.end = one->free = *time + done.seconds;
-          ++one->head;
-        }
-        progress = true;
-      }
-  }
-  for (const Queue &queue : queues)
-    if (Entry *entry = headOf(queue))
-      return entry->op->emitOpError("can never start: the entries of the stages wait for each "
-                                    "other");
-  return success();
-}
-
 void FramePlacer::sortByTime(StageProgram &stage) {
   SmallVector<unsigned> order(stage.entries.size());
   std::iota(order.begin(), order.end(), 0);
@@ -410,18 +293,25 @@ int64_t FramePlacer::place(StageProgram &stage) {
   return bytes;
 }
 
-void FramePlacer::write(StageProgram &stage, StringRef arena) {
-  auto symbol = FlatSymbolRefAttr::get(builder.getContext(), arena);
-  auto addressOf = [&](InstanceAttr instance) {
-    return dist::AddressAttr::get(builder.getContext(), symbol,
-                                  stage.lives[keyOf(instance)].offset + instance.getOffset());
-  };
+/// Lets every entry await the entries of other streams that it waits for.
+void FramePlacer::writeEvents(StageProgram &stage) {
   for (Entry &entry : stage.entries) {
     SmallVector<Value> events;
     llvm::sort(entry.after);
     for (unsigned other : entry.after)
       events.push_back(stage.entries[other].op->getResult(0));
     entry.op->setOperands(events);
+  }
+}
+
+void FramePlacer::write(StageProgram &stage, StringRef arena) {
+  auto symbol = FlatSymbolRefAttr::get(builder.getContext(), arena);
+  auto addressOf = [&](InstanceAttr instance) {
+    return dist::AddressAttr::get(builder.getContext(), symbol,
+                                  stage.lives[keyOf(instance)].offset + instance.getOffset());
+  };
+  writeEvents(stage);
+  for (Entry &entry : stage.entries) {
     if (auto run = dyn_cast<dist::RunOp>(entry.op)) {
       SmallVector<Attribute> frames;
       for (ArrayAttr list : {run.getReads(), run.getWrites()})
@@ -469,9 +359,18 @@ LogicalResult FramePlacer::run() {
           return stage.entries[life.uses.front()].op->emitOpError("reads frame '")
                  << key.first.getValue() << "' " << key.second << " before it is written";
     }
-    if (failed(execute(stages)))
+    // The times of the program as it is, with the waits for data.
+    for (StageProgram &stage : stages)
+      writeEvents(stage);
+    FailureOr<Simulation> simulation = simulate(module, name, machine);
+    if (failed(simulation))
       return failure();
     for (StageProgram &stage : stages) {
+      for (auto [entry, simulated] :
+           llvm::zip_equal(stage.entries, simulation->stages[stage.program.getStage()].entries)) {
+        entry.begin = simulated.begin;
+        entry.end = simulated.end;
+      }
       sortByTime(stage);
       int64_t &size = bytes[stage.program.getStage()];
       size = std::max(size, place(stage));

@@ -32,7 +32,7 @@ dist.program "step" {
 // what it sends, and whoever takes its memory next waits for the send.
 
 // CHECK:       dist.arena @stage0.activations bytes = 128
-// CHECK-NEXT:  dist.arena @stage1.activations bytes = 128 {stage = 1 : i64}
+// CHECK-NEXT:  dist.arena @stage1.activations bytes = 64 {stage = 1 : i64}
 // CHECK-LABEL: dist.program "step" {
 // CHECK-NEXT:    %[[MADE0:.*]] = dist.run @produce micro_batch = 0 {{.*}} at(@stage0.activations[0])
 // CHECK-NEXT:    %[[SENT0:.*]] = dist.send @forward <"y", 0, 0> : 8 x f32 tag [0, 0, 0] at @stage0.activations[0] after(%[[MADE0]]) {stream = 1 : i64}
@@ -42,7 +42,7 @@ dist.program "step" {
 // CHECK-LABEL: dist.program "step" attributes {stage = 1 : i64} {
 // CHECK-NEXT:    %[[GOT:.*]] = dist.receive @forward <"x", 0, 0> {{.*}} at @stage1.activations[0] {stream = 1 : i64}
 // CHECK-NEXT:    dist.run @consume micro_batch = 0 {{.*}} after(%[[GOT]])
-func.func private @f() -> tensor<8xf32> attributes {llama.block} {
+func.func private @f() -> tensor<8xf32> attributes {llama.block, llama.seconds = 1.0 : f64} {
   %y = arith.constant dense<0.0> : tensor<8xf32>
   return %y : tensor<8xf32>
 }

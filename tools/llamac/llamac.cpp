@@ -24,6 +24,7 @@
 #include "llamac/Import/Statistics.h"
 #include "llamac/Parallelize/Certificate.h"
 #include "llamac/Parallelize/Grid.h"
+#include "llamac/Parallelize/Simulate.h"
 
 #include "mlir/IR/Verifier.h"
 #include "mlir/Parser/Parser.h"
@@ -68,7 +69,8 @@ struct Command {
   Arguments arguments;
   int64_t tileSize = 0;
   std::string featureTaps = "input", rowMask = "both";
-  bool statistics = false, timing = false, precisionReport = false;
+  bool statistics = false, timing = false, precisionReport = false, simulate = false;
+  std::string timeline;
   CompileOptions options;
   std::string compileFrom = "import", compileTo = "emit";
 
@@ -302,7 +304,16 @@ static Error checkCompileOptions(const Command &command) {
   if (from >= to && !(from == Step::Import && to == Step::Import))
     return commandError("--compile-to=" + command.compileTo + ": expected a step after " +
                         command.compileFrom);
-  if (command.arguments.output.empty() && !command.statistics)
+  if (command.simulate || !command.timeline.empty()) {
+    if (to < Step::Parallelize)
+      return commandError("--simulate, --timeline: expected --compile-to=parallelize or a later step");
+    StringRef path = command.timeline;
+    if (!path.empty() && !path.ends_with(".json") && !path.ends_with(".svg") &&
+        !path.ends_with(".txt"))
+      return commandError("--timeline=" + path + ": expected a name that ends in .json, .svg or .txt");
+  }
+  if (command.arguments.output.empty() && !command.statistics && !command.simulate &&
+      command.timeline.empty())
     return commandError("expected -o FILE");
   if (to == Step::Emit && command.arguments.output == "-")
     return commandError("-o -: an executable needs a file name");
@@ -324,6 +335,31 @@ static Error checkOutput(StringRef path) {
   return Error::success();
 }
 
+// Executes the step on paper and says or draws how it went.
+static int simulateStep(const Command &command, ModuleOp module) {
+  Expected<Machine> machine = findMachine(command.options.machine);
+  if (!machine)
+    return report("--machine: " + llvm::toString(machine.takeError()));
+  FailureOr<Simulation> simulation = simulate(module, "step", *machine);
+  if (failed(simulation))
+    return kCheckFailed;
+  if (command.simulate)
+    (command.arguments.output == "-" ? llvm::errs() : llvm::outs())
+        << llamac::report(*simulation, module, *machine);
+  StringRef path = command.timeline;
+  if (path.empty())
+    return kDone;
+  std::string error;
+  std::unique_ptr<llvm::ToolOutputFile> file = openOutputFile(path, &error);
+  if (!file)
+    return report(error);
+  file->os() << (path.ends_with(".svg")   ? drawSvg(*simulation)
+                 : path.ends_with(".txt") ? drawText(*simulation)
+                                          : traceJson(*simulation));
+  file->keep();
+  return kDone;
+}
+
 // Whether the memory of the module's programs is planned.
 static bool isDeviceProgram(ModuleOp module) {
   SymbolTable symbols(module);
@@ -340,6 +376,8 @@ static int run(Command &command, Mode mode) {
   const bool isCompile = mode != Mode::Import;
   Step from = stepOf(command.compileFrom), to = isCompile ? stepOf(command.compileTo) : Step::Import;
   StringRef output = command.arguments.output;
+  if (output.empty() && isCompile)
+    to = std::min(to, Step::Lower); // nothing to emit: only to say how it goes
   if (Error error = checkOutput(output))
     return report(std::move(error));
   DialectRegistry registry;
@@ -420,6 +458,11 @@ static int run(Command &command, Mode mode) {
     return kDone;
   }
 
+  if (command.simulate || !command.timeline.empty()) {
+    int status = simulateStep(command, module);
+    if (status != kDone || output.empty())
+      return status;
+  }
   if (to < Step::Emit)
     return writeModule(module, output.empty() ? "-" : output);
   TimingScope emitting = total.nest("Emit");
@@ -499,6 +542,10 @@ static int runCompile(ArrayRef<const char *> rest) {
   Arguments &arguments = command.arguments;
   addCompileOptions(command);
   arguments.choice("compile-to", command.compileTo, kStepNames, "last step (emit)");
+  arguments.flag("simulate", command.simulate,
+                 "print the step as the machine would run it: time, bubble, load, MFU");
+  arguments.text("timeline", command.timeline, "FILE",
+                 "write the simulated step: .json (Perfetto), .svg or .txt");
   if (Error error = arguments.parse(rest))
     return report(std::move(error));
   if (arguments.help) {

@@ -37,6 +37,9 @@ enum class CostRule {
 /// it.
 double blockSeconds(func::FuncOp block, const Machine &machine, CostRule rule);
 
+/// Seconds of a `shard` collective; 0 of any other op.
+double collectiveSeconds(Operation *op, const Machine &machine);
+
 /// One application of a block in the model, forward and backward.
 struct ApplicationCost {
   plan::BlockCost cost; ///< `name`: the keys of its parameters have this prefix

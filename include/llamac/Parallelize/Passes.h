@@ -13,7 +13,7 @@
 namespace mlir::llamac {
 
 /// Module attribute: floating-point operations of one call of each program, all
-/// micro-batches together, `{forward = N : i64, step = N : i64}`.
+/// micro-batches of one coordinate of the axis dp together, `{forward = N : i64, step = N : i64}`.
 inline constexpr llvm::StringLiteral kOperationsAttr = "llama.operations";
 
 #define GEN_PASS_DECL

@@ -144,7 +144,7 @@ def CountOperationsPass : Pass<"llama-count-operations", "mlir::ModuleOp"> {
   let summary = "Count the operations of a step and of a forward call";
   let description = [{
     Counts the floating-point operations (`CostOpInterface`) of `@step` and `@forward` on
-    all their micro-batches into the module attribute `llama.operations`: before sharding,
+    all micro-batches of one coordinate of dp into the module attribute `llama.operations`: before sharding,
     so that work done twice is not counted twice, and before the ops are lowered.
 
     Before:
@@ -164,7 +164,7 @@ def CountOperationsPass : Pass<"llama-count-operations", "mlir::ModuleOp"> {
     ```
   }];
   let options = [Option<"microBatches", "micro-batches", "int64_t", "1",
-                        "Micro-batches of one step, of all ranks of the axis dp.">];
+                        "Micro-batches of one step on one coordinate of dp.">];
 }
 
 def BuildProgramPass : Pass<"dist-build-program", "mlir::ModuleOp"> {
@@ -221,7 +221,7 @@ def BuildProgramPass : Pass<"dist-build-program", "mlir::ModuleOp"> {
     Option<"encoderGroup", "encoder-group", "int64_t", "1", "Micro-batches of a round.">,
     Option<"fsdp", "fsdp", "std::string", "\"none\"",
            "What is sharded over dp: none, optimizer, gradients, parameters.">,
-    Option<"machine", "machine", "std::string", "\"cpu\"",
+    Option<"machineOption", "machine", "std::string", "\"cpu\"",
            "What the stages are planned for: a preset or a JSON file.">];
 }
 

@@ -1,0 +1,466 @@
+//===- Simulate.cpp - Execute a parallel program against a machine --------===//
+//
+// Part of llamac, under the Apache License v2.0 with LLVM Exceptions.
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+//
+//===----------------------------------------------------------------------===//
+#include "llamac/Parallelize/Simulate.h"
+
+#include "dialects/Dist/IR/Dist.h"
+#include "dialects/Llama/IR/Llama.h"
+#include "llamac/Parallelize/BlockCosts.h"
+#include "llamac/Parallelize/Grid.h"
+#include "llamac/Parallelize/Passes.h"
+
+#include "mlir/Dialect/Shard/IR/ShardOps.h"
+#include "llvm/ADT/StringMap.h"
+#include "llvm/Support/FormatVariadic.h"
+#include "llvm/Support/JSON.h"
+
+#include <map>
+
+using namespace mlir;
+using namespace mlir::llamac;
+using func::FuncOp;
+
+namespace {
+
+/// What an entry costs.
+struct Cost {
+  double seconds = 0;
+  double communication = 0; ///< of these
+};
+
+/// Time passes with every entry, so that launch order and time agree.
+constexpr double kLeastSeconds = 1e-9;
+
+class Durations {
+public:
+  Durations(ModuleOp module, const Machine &machine)
+      : module(module), machine(machine), symbols(module), axes(axesOf(module)) {}
+
+  Cost of(Operation &entry, int64_t stage);
+  bool spansStages(dist::CollectiveOp op) const {
+    auto over = symbols.lookup<dist::CommunicatorOp>(op.getCommunicator()).getAxes();
+    return llvm::is_contained(over->getAsValueRange<StringAttr>(), "pp");
+  }
+
+private:
+  double collective(dist::CollectiveOp op);
+  double block(StringRef name);
+  Cost graph(Operation *graph);
+  /// The first rank of a stage.
+  int64_t rankOf(int64_t stage) const {
+    int64_t stride = 1;
+    bool inner = false;
+    for (const Axis &axis : axes) {
+      stride *= inner ? axis.size : 1;
+      inner |= axis.name == "pp";
+    }
+    return stage * stride;
+  }
+
+  ModuleOp module;
+  const Machine &machine;
+  SymbolTable symbols;
+  SmallVector<Axis> axes;
+  llvm::StringMap<double> blocks;
+  llvm::DenseMap<Operation *, Cost> graphs;
+};
+
+/// A queue of entries of one stage.
+struct Queue {
+  size_t stage;
+  SmallVector<size_t> entries;
+  size_t head = 0;
+  double free = 0;
+};
+
+} // namespace
+
+double Durations::block(StringRef name) {
+  auto [entry, isNew] = blocks.try_emplace(name, 0);
+  if (isNew) {
+    Operation *block = symbols.lookup(name);
+    if (auto seconds = block->getAttrOfType<FloatAttr>(kSecondsAttr))
+      entry->second = seconds.getValueAsDouble();
+    else if (auto function = dyn_cast<FuncOp>(block); function && !function.isExternal())
+      entry->second = blockSeconds(function, machine, CostRule::Roofline);
+  }
+  return entry->second;
+}
+
+double Durations::collective(dist::CollectiveOp op) {
+  int64_t ranks = 1, stride = 1, inner = 1;
+  auto over = symbols.lookup<dist::CommunicatorOp>(op.getCommunicator()).getAxes();
+  for (const Axis &axis : llvm::reverse(axes)) {
+    if (llvm::is_contained(over->getAsValueRange<StringAttr>(), axis.name)) {
+      if (ranks == 1)
+        stride = inner;
+      ranks *= axis.size;
+    }
+    inner *= axis.size;
+  }
+  double share = double(op.getOuter()) * op.getElements() *
+                 op.getToType().value_or(op.getType()).getIntOrFloatBitWidth() / 8;
+  switch (op.getKind()) {
+  case dist::CollectiveKind::AllGather:
+  case dist::CollectiveKind::ReduceScatter:
+    return machine.collectiveSeconds(ranks, stride, share * ranks);
+  case dist::CollectiveKind::AllReduce: return 2 * machine.collectiveSeconds(ranks, stride, share);
+  case dist::CollectiveKind::Broadcast: return machine.collectiveSeconds(ranks, stride, share);
+  case dist::CollectiveKind::Slice: break;
+  }
+  return 2 * share / machine.memoryBandwidth;
+}
+
+Cost Durations::graph(Operation *graph) {
+  auto [entry, isNew] = graphs.try_emplace(graph);
+  if (!isNew)
+    return entry->second;
+  Cost cost;
+  for (Operation &op : graph->getRegion(0).front()) {
+    double seconds = 0;
+    bool communicates = false;
+    if (auto apply = dyn_cast<llama::ApplyOp>(op)) {
+      seconds = block(apply.getBlock());
+    } else if (auto call = dyn_cast<dist::CallOp>(op)) {
+      seconds = block(call.getBlock());
+    } else if (auto zero = dyn_cast<dist::ZeroOp>(op)) {
+      seconds = zero.getBytes() / machine.memoryBandwidth;
+    } else if (auto planned = dyn_cast<dist::CollectiveOp>(op)) {
+      seconds = collective(planned);
+      communicates = planned.getKind() != dist::CollectiveKind::Slice;
+    } else if (double known = collectiveSeconds(&op, machine); known > 0) {
+      seconds = known;
+      communicates = true;
+    }
+    cost.seconds += seconds;
+    cost.communication += communicates ? seconds : 0;
+  }
+  return graphs[graph] = cost;
+}
+
+Cost Durations::of(Operation &op, int64_t stage) {
+  Cost cost;
+  if (auto run = dyn_cast<dist::RunOp>(op)) {
+    cost = graph(symbols.lookup(run.getGraph()));
+    cost.seconds = cost.communication +
+                   (cost.seconds - cost.communication) / machine.speed(rankOf(stage));
+  } else if (auto send = dyn_cast<dist::SendOp>(op); send || isa<dist::ReceiveOp>(op)) {
+    auto receive = dyn_cast<dist::ReceiveOp>(op);
+    StringRef name = send ? send.getCommunicator() : receive.getCommunicator();
+    double bytes = double(send ? send.getElements() : receive.getElements()) *
+                   (send ? send.getType() : receive.getType()).getIntOrFloatBitWidth() / 8;
+    auto edge = *symbols.lookup<dist::CommunicatorOp>(name).getEdge();
+    const plan::Link &link = machine.link(rankOf(edge[0]), rankOf(edge[1]));
+    cost.seconds = link.latency + bytes / link.bytesPerSecond;
+  } else if (auto reduce = dyn_cast<dist::CollectiveOp>(op)) {
+    cost.seconds = collective(reduce);
+  } else if (auto zero = dyn_cast<dist::ZeroOp>(op)) {
+    cost.seconds = zero.getBytes() / machine.memoryBandwidth;
+  } else if (auto norm = dyn_cast<dist::GradientNormOp>(op)) {
+    cost.seconds = block(norm.getBlock());
+  } else if (auto update = dyn_cast<dist::UpdateOp>(op)) {
+    cost.seconds = block(update.getBlock());
+  }
+  cost.seconds = std::max(cost.seconds, kLeastSeconds);
+  return cost;
+}
+
+/// The communicator on which an entry meets other stages; empty: it does not.
+static StringRef meetingOf(Operation *op, const Durations &durations) {
+  if (auto send = dyn_cast<dist::SendOp>(op))
+    return send.getCommunicator();
+  if (auto receive = dyn_cast<dist::ReceiveOp>(op))
+    return receive.getCommunicator();
+  if (auto collective = dyn_cast<dist::CollectiveOp>(op);
+      collective && durations.spansStages(collective))
+    return collective.getCommunicator();
+  return {};
+}
+
+FailureOr<Simulation> llamac::simulate(ModuleOp module, StringRef name, const Machine &machine) {
+  Durations durations(module, machine);
+  Simulation result;
+  SmallVector<Queue> queues;
+  llvm::StringMap<SmallVector<size_t>> meetings; // communicator -> the queues that use it
+  llvm::DenseMap<Operation *, std::pair<size_t, size_t>> place; // stage, entry
+  for (auto program : module.getOps<dist::ProgramOp>()) {
+    if (program.getName() != name)
+      continue;
+    size_t stage = program.getStage();
+    if (result.stages.size() <= stage)
+      result.stages.resize(stage + 1);
+    std::map<int64_t, size_t> queueOf;
+    for (Operation &op : program.getBody().front()) {
+      int64_t stream = 0;
+      if (auto given = op.getAttrOfType<IntegerAttr>("stream"))
+        stream = given.getInt();
+      Cost cost = durations.of(op, stage);
+      auto &entries = result.stages[stage].entries;
+      place[&op] = {stage, entries.size()};
+      auto [queue, isNew] = queueOf.try_emplace(stream, queues.size());
+      if (isNew)
+        queues.push_back({stage, {}});
+      queues[queue->second].entries.push_back(entries.size());
+      // `begin` < 0: not yet; `end` holds the length till then.
+      entries.push_back({&op, stream, -1, cost.seconds, cost.communication});
+      if (StringRef meeting = meetingOf(&op, durations);
+          !meeting.empty() && !llvm::is_contained(meetings[meeting], queue->second))
+        meetings[meeting].push_back(queue->second);
+    }
+  }
+
+  auto headOf = [&](const Queue &queue) -> SimulatedEntry * {
+    return queue.head < queue.entries.size()
+               ? &result.stages[queue.stage].entries[queue.entries[queue.head]]
+               : nullptr;
+  };
+  /// When the head of a queue can start, if what it awaits is done.
+  auto ready = [&](const Queue &queue) -> std::optional<double> {
+    SimulatedEntry *entry = headOf(queue);
+    if (!entry)
+      return std::nullopt;
+    double time = queue.free;
+    for (Value event : entry->op->getOperands()) {
+      auto [stage, number] = place.lookup(event.getDefiningOp());
+      const SimulatedEntry &other = result.stages[stage].entries[number];
+      if (other.begin < 0)
+        return std::nullopt;
+      time = std::max(time, other.end);
+    }
+    return time;
+  };
+  for (bool progress = true; progress;) {
+    progress = false;
+    for (Queue &queue : queues)
+      while (std::optional<double> time = ready(queue)) {
+        SmallVector<Queue *> together = {&queue};
+        if (StringRef meeting = meetingOf(headOf(queue)->op, durations); !meeting.empty()) {
+          bool all = true;
+          for (size_t other : meetings[meeting]) {
+            if (&queues[other] == &queue)
+              continue;
+            std::optional<double> its = ready(queues[other]);
+            all &= its && meetingOf(headOf(queues[other])->op, durations) == meeting;
+            time = std::max(*time, its.value_or(0));
+            together.push_back(&queues[other]);
+          }
+          if (!all)
+            break;
+        }
+        for (Queue *one : together) {
+          SimulatedEntry &entry = *headOf(*one);
+          entry.begin = *time;
+          entry.end = one->free = *time + entry.end;
+          result.seconds = std::max(result.seconds, entry.end);
+          ++one->head;
+        }
+        progress = true;
+      }
+  }
+  for (const Queue &queue : queues)
+    if (SimulatedEntry *entry = headOf(queue))
+      return entry->op->emitOpError("can never start: the entries of the stages wait for each "
+                                    "other");
+  return result;
+}
+
+//===----------------------------------------------------------------------===//
+// What it says
+//===----------------------------------------------------------------------===//
+
+static bool computes(Operation *op) {
+  return isa<dist::RunOp, dist::ZeroOp, dist::GradientNormOp, dist::UpdateOp>(op);
+}
+
+double Simulation::compute(size_t stage) const {
+  double sum = 0;
+  for (const SimulatedEntry &entry : stages[stage].entries)
+    if (computes(entry.op))
+      sum += entry.end - entry.begin - entry.communication;
+  return sum;
+}
+
+double Simulation::exposed(size_t stage) const {
+  // Collectives within runs, and the union of other communication without what is computed.
+  double sum = 0;
+  SmallVector<std::pair<double, double>> busy, talks;
+  for (const SimulatedEntry &entry : stages[stage].entries) {
+    sum += entry.communication;
+    if (computes(entry.op))
+      busy.push_back({entry.begin, entry.end});
+    else if (isa<dist::SendOp, dist::ReceiveOp, dist::CollectiveOp>(entry.op))
+      talks.push_back({entry.begin, entry.end});
+  }
+  llvm::sort(busy);
+  llvm::sort(talks);
+  double until = 0; // talks before are counted
+  size_t next = 0;
+  for (auto [begin, end] : talks) {
+    begin = std::max(begin, until);
+    if (end <= begin)
+      continue;
+    until = end;
+    double free = end - begin;
+    while (next < busy.size() && busy[next].second <= begin)
+      ++next;
+    for (size_t i = next; i < busy.size() && busy[i].first < end; ++i)
+      free -= std::min(end, busy[i].second) - std::max(begin, busy[i].first);
+    sum += free;
+  }
+  return sum;
+}
+
+double Simulation::bubble() const {
+  double sum = 0;
+  for (size_t stage = 0; stage < stages.size(); ++stage)
+    sum += compute(stage);
+  return seconds > 0 ? 1 - sum / (seconds * double(stages.size())) : 0;
+}
+
+std::string llamac::report(const Simulation &simulation, ModuleOp module,
+                           const Machine &machine) {
+  std::string text;
+  llvm::raw_string_ostream os(text);
+  double ranks = 1; // that share the operations of one coordinate of dp
+  for (const Axis &axis : axesOf(module))
+    ranks *= axis.name == "dp" ? 1 : double(axis.size);
+  auto operations = module->getAttrOfType<DictionaryAttr>(kOperationsAttr);
+  auto count = operations ? operations.getAs<IntegerAttr>("step") : IntegerAttr();
+  auto options = module->getAttrOfType<DictionaryAttr>("llama.options");
+  auto precision = options ? options.getAs<StringAttr>("precision") : StringAttr();
+  double peak = machine.peak.bf16;
+  if (precision && precision.getValue() != "bf16")
+    peak = precision.getValue() == "f32" ? machine.peak.f32 : machine.peak.f64;
+  os << llvm::format("simulated step on %s: %.6g s\n", machine.name.c_str(), simulation.seconds);
+  os << llvm::format("bubble: %.2f %%\n", 100 * simulation.bubble());
+  if (count)
+    os << llvm::format("MFU: %.2f %% of %.4g operations per second and rank\n",
+                       100 * double(count.getInt()) / (simulation.seconds * ranks * peak), peak);
+  os << "stage  compute s    load %  exposed communication s\n";
+  for (size_t stage = 0; stage < simulation.stages.size(); ++stage)
+    os << llvm::format("%5zu  %9.6f  %8.2f  %9.6f\n", stage, simulation.compute(stage),
+                       100 * simulation.compute(stage) / simulation.seconds,
+                       simulation.exposed(stage));
+  return text;
+}
+
+/// A run's piece: "forward" of @stage1.step.forward.chunk2.
+static StringRef pieceOf(Operation *op) {
+  auto run = dyn_cast<dist::RunOp>(op);
+  if (!run)
+    return {};
+  StringRef name = run.getGraph();
+  if (name.starts_with("stage"))
+    name = name.split('.').second;
+  return name.split('.').second.split('.').first;
+}
+
+static std::string nameOf(Operation *op) {
+  if (StringRef piece = pieceOf(op); !piece.empty())
+    return (piece + " " + Twine(cast<dist::RunOp>(op).getMicroBatch())).str();
+  if (auto send = dyn_cast<dist::SendOp>(op))
+    return ("send " + send.getCommunicator()).str();
+  if (auto receive = dyn_cast<dist::ReceiveOp>(op))
+    return ("receive " + receive.getCommunicator()).str();
+  if (auto collective = dyn_cast<dist::CollectiveOp>(op))
+    return (dist::stringifyCollectiveKind(collective.getKind()) + " " +
+            collective.getCommunicator())
+        .str();
+  return op->getName().stripDialect().str();
+}
+
+std::string llamac::traceJson(const Simulation &simulation) {
+  std::string text;
+  llvm::raw_string_ostream stream(text);
+  llvm::json::OStream json(stream);
+  json.object([&] {
+    json.attribute("displayTimeUnit", "ms");
+    json.attributeArray("traceEvents", [&] {
+      for (auto [stage, list] : llvm::enumerate(simulation.stages)) {
+        json.object([&, stage = stage] {
+          json.attribute("ph", "M");
+          json.attribute("name", "process_name");
+          json.attribute("pid", int64_t(stage));
+          json.attributeObject("args",
+                               [&] { json.attribute("name", "stage " + std::to_string(stage)); });
+        });
+        for (const SimulatedEntry &entry : list.entries)
+          json.object([&, stage = stage] {
+            json.attribute("ph", "X");
+            json.attribute("name", nameOf(entry.op));
+            json.attribute("pid", int64_t(stage));
+            json.attribute("tid", entry.stream);
+            json.attribute("ts", entry.begin * 1e6);
+            json.attribute("dur", (entry.end - entry.begin) * 1e6);
+          });
+      }
+    });
+  });
+  return text;
+}
+
+static char letterOf(StringRef piece) {
+  static constexpr std::pair<StringRef, char> letters[] = {
+      {"encode", 'e'},         {"states", 's'},          {"forward", 'F'},
+      {"backward", 'B'},       {"backward_input", 'I'},  {"backward_weight", 'W'},
+      {"states_gradient", 'g'}, {"encode_backward", 'd'}};
+  for (auto [name, letter] : letters)
+    if (name == piece)
+      return letter;
+  return '?';
+}
+
+std::string llamac::drawText(const Simulation &simulation, int columns) {
+  std::string text;
+  const double scale = columns / std::max(simulation.seconds, kLeastSeconds);
+  for (auto [stage, list] : llvm::enumerate(simulation.stages)) {
+    std::string line(columns, '.');
+    for (const SimulatedEntry &entry : list.entries) {
+      StringRef piece = pieceOf(entry.op);
+      if (piece.empty())
+        continue;
+      int begin = int(entry.begin * scale), end = int(entry.end * scale);
+      std::string label =
+          letterOf(piece) + std::to_string(cast<dist::RunOp>(entry.op).getMicroBatch());
+      for (int i = begin; i < end && i < columns; ++i)
+        line[i] = size_t(i - begin) < label.size() ? label[i - begin] : '-';
+    }
+    text += llvm::formatv("stage {0,3}  {1}\n", stage, line).str();
+  }
+  return text;
+}
+
+std::string llamac::drawSvg(const Simulation &simulation) {
+  constexpr int row = 28, left = 70, width = 1600;
+  std::string text;
+  llvm::raw_string_ostream os(text);
+  const double scale = width / std::max(simulation.seconds, kLeastSeconds);
+  os << "<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"" << left + width << "\" height=\""
+     << row * simulation.stages.size() << "\" font-family=\"sans-serif\" font-size=\"10\">\n";
+  for (auto [stage, list] : llvm::enumerate(simulation.stages)) {
+    int y = int(stage) * row;
+    os << "<text x=\"4\" y=\"" << y + 17 << "\">stage " << stage << "</text>\n";
+    for (const SimulatedEntry &entry : list.entries) {
+      StringRef piece = pieceOf(entry.op);
+      if (piece.empty())
+        continue;
+      StringRef colour = piece.starts_with("forward")    ? "#7aa6da"
+                         : piece.starts_with("backward") ? "#e0a458"
+                         : piece.starts_with("encode")   ? "#8fbf88"
+                                                         : "#c39bd3";
+      double x = left + entry.begin * scale, w = (entry.end - entry.begin) * scale;
+      os << llvm::format("<rect x=\"%.2f\" y=\"%d\" width=\"%.2f\" height=\"%d\" fill=\"", x, y + 2,
+                         w, row - 4)
+         << colour << "\" stroke=\"white\" stroke-width=\"0.5\"><title>" << nameOf(entry.op)
+         << llvm::format(": %.6g to %.6g s", entry.begin, entry.end) << "</title></rect>\n";
+      if (w > 12)
+        os << llvm::format("<text x=\"%.2f\" y=\"%d\">", x + 2, y + 17)
+           << cast<dist::RunOp>(entry.op).getMicroBatch() << "</text>\n";
+    }
+  }
+  os << "</svg>\n";
+  return text;
+}
