@@ -79,11 +79,11 @@ private:
   void emitUnitAction(Operation *op, AddressAttr buffer, int64_t value);
   void declareArenas();
 
-  std::string arenaName(StringRef arena, int64_t stage) const {
-    return (isPipeline ? "stage" + Twine(stage) + "." + arena : Twine(arena)).str();
+  std::string nameOf(StringRef arena, int64_t stage) const {
+    return arenaName(arena, stage, isPipeline);
   }
   AddressAttr address(StringRef arena, int64_t offset, int64_t stage) {
-    return symbolAddress(builder.getStringAttr(arenaName(arena, stage)), offset);
+    return symbolAddress(builder.getStringAttr(nameOf(arena, stage)), offset);
   }
   AddressAttr symbolAddress(StringAttr symbol, int64_t offset) {
     return AddressAttr::get(module.getContext(), FlatSymbolRefAttr::get(symbol), offset);
@@ -239,10 +239,7 @@ void Planner::emitUnitAction(Operation *op, AddressAttr buffer, int64_t value) {
     zero->setAttr(dist::kValuesAttr, builder.getDenseI64ArrayAttr({value}));
     return;
   }
-  int64_t ranks = 1;
-  for (const Axis &axis : axesOf(module))
-    if (axis.name == "dp")
-      ranks = axis.size;
+  const int64_t ranks = sizeOfAxis(axesOf(module), "dp");
   bool gather = isa<dist::GatherOp>(op);
   auto collective = dist::CollectiveOp::create(
       builder, op->getLoc(), event, ValueRange(),
@@ -537,7 +534,7 @@ LogicalResult Planner::planEntries(dist::ProgramOp program) {
   // Blocks of the optimizer run when no graph does: the whole workspace is theirs.
   const int64_t stage = program.getStage();
   auto sizeOf = [&](StringRef arena) -> int64_t {
-    auto op = symbols.lookup<dist::ArenaOp>(arenaName(arena, stage));
+    auto op = symbols.lookup<dist::ArenaOp>(nameOf(arena, stage));
     return op ? int64_t(op.getBytes()) : -1;
   };
   for (Operation &op : program.getBody().front()) {
@@ -574,7 +571,7 @@ LogicalResult Planner::planEntries(dist::ProgramOp program) {
         if (sizeOf(arena) < *bytesOf(&op, block.getArgumentTypes()[index]))
           return op.emitOpError("expects argument ")
                  << index << " of '" << block.getName() << "' to fit into @"
-                 << arenaName(arena, stage) << ", but got " << block.getArgumentTypes()[index];
+                 << nameOf(arena, stage) << ", but got " << block.getArgumentTypes()[index];
         buffers.push_back(address(arena, 0, stage));
       }
       buffers.push_back(address("inputs", hyper, stage));
@@ -598,7 +595,7 @@ void Planner::declareArenas() {
   else
     builder.setInsertionPointToStart(module.getBody());
   for (auto [key, bytes] : arenas)
-    dist::ArenaOp::create(builder, module.getLoc(), arenaName(key.second, key.first), bytes,
+    dist::ArenaOp::create(builder, module.getLoc(), nameOf(key.second, key.first), bytes,
                           key.first);
 }
 

@@ -23,9 +23,6 @@
 #include "llamac/Parallelize/Plan/Schedule.h"
 #include "llamac/Parallelize/Simulate.h"
 
-#include "mlir/Dialect/Shard/IR/ShardOps.h"
-#include "llvm/ADT/MapVector.h"
-#include "llvm/ADT/SetVector.h"
 #include "llvm/ADT/StringExtras.h"
 #include "llvm/ADT/StringSet.h"
 #include "llvm/ADT/StringSwitch.h"
@@ -43,18 +40,6 @@ using llama::ApplyOp;
 
 namespace {
 
-/// The axes of the grid, outermost first.
-struct Axes {
-  SmallVector<StringRef> names;
-  SmallVector<int64_t> sizes;
-  int64_t size(StringRef name) const {
-    for (auto [other, size] : llvm::zip(names, sizes))
-      if (other == name)
-        return size;
-    return 1;
-  }
-};
-
 struct BuildProgramPass : mlir::llamac::impl::BuildProgramPassBase<BuildProgramPass> {
   using BuildProgramPassBase::BuildProgramPassBase;
 
@@ -62,7 +47,6 @@ struct BuildProgramPass : mlir::llamac::impl::BuildProgramPassBase<BuildProgramP
 
 private:
   LogicalResult check();
-  LogicalResult findAxes();
   LogicalResult findCosts();
   LogicalResult findSchedule();
   void placeEncoderOnFirstStage();
@@ -73,7 +57,7 @@ private:
   }
 
   Machine machine;
-  Axes axes;
+  SmallVector<Axis> axes; // of the grid
   FuncOp step, forward;
   bool hasEncoder = false;
   plan::PartitionProblem problem; // blocks of the chain; stages are chunks
@@ -91,7 +75,7 @@ private:
 /// Writes the programs of one stage.
 class ProgramBuilder {
 public:
-  ProgramBuilder(OpBuilder &builder, ModuleOp module, const Axes &axes,
+  ProgramBuilder(OpBuilder &builder, ModuleOp module, ArrayRef<Axis> axes,
                  const EncoderPlacement &encoder, int64_t microBatches)
       : builder(builder), module(module), axes(axes), encoder(encoder),
         microBatches(microBatches), event(dist::EventType::get(module.getContext())) {}
@@ -105,11 +89,10 @@ public:
   void zeroStates(const GraphCut &graph, int64_t group);
   void collective(dist::CollectiveKind kind, StringRef name, ArrayRef<StringRef> over,
                   dist::InstanceAttr reads, dist::InstanceAttr writes, dist::AddressAttr from,
-                  dist::AddressAttr to, int64_t elements, Type type, ArrayAttr gradients,
-                  Location loc);
+                  dist::AddressAttr to, int64_t elements, Type type, ArrayAttr gradients = {});
   void beginStep(const ParameterLayout &layout, int stages);
   void finishStep(const ParameterLayout &layout, int stages);
-  void finishForward(int stages);
+  void statistics(int stages);
 
 private:
   dist::InstanceAttr instance(const FrameUse &use, int64_t number);
@@ -119,11 +102,10 @@ private:
   FlatSymbolRefAttr communicator(StringRef name, ArrayRef<StringRef> axes, ArrayRef<int64_t> edge);
   int64_t streamOf(FlatSymbolRefAttr communicator);
   FuncOp sizedBlock(StringRef name, int64_t elements);
-  void statistics(int stages);
 
   OpBuilder &builder;
   ModuleOp module;
-  const Axes &axes;
+  ArrayRef<Axis> axes;
   const EncoderPlacement &encoder;
   int64_t microBatches;
   Type event;
@@ -208,12 +190,13 @@ void ProgramBuilder::collective(dist::CollectiveKind kind, StringRef name,
                                 ArrayRef<StringRef> over, dist::InstanceAttr reads,
                                 dist::InstanceAttr writes, dist::AddressAttr from,
                                 dist::AddressAttr to, int64_t elements, Type type,
-                                ArrayAttr gradients, Location loc) {
+                                ArrayAttr gradients) {
   FlatSymbolRefAttr group = communicator(name, over, {});
   // What touches frames runs beside compute, on a stream of its own.
   int64_t stream = reads || writes ? streamOf(group) : 0;
-  dist::CollectiveOp::create(builder, loc, event, ValueRange(), kind, group.getValue(), reads, writes, from, to, 1,
-                             elements, type, TypeAttr(), false, false, gradients, stream);
+  dist::CollectiveOp::create(builder, module.getLoc(), event, ValueRange(), kind, group.getValue(),
+                             reads, writes, from, to, 1, elements, type, TypeAttr(), false, false,
+                             gradients, stream);
 }
 
 /// Elements of the states of a group on all ranks, padding included.
@@ -228,12 +211,11 @@ void ProgramBuilder::gatherStates(const GraphCut &graph, int64_t group) {
   if (graph.encoded != graph.states && (stage == 0 || !encoder.firstStage))
     collective(dist::CollectiveKind::AllGather, "states", encoder.axes,
                instance(graph.encoded, group), instance(graph.states, group), {}, {},
-               graph.encodedType.getNumElements(), element, {}, module.getLoc());
-  if (encoder.firstStage && axes.size("pp") > 1)
+               graph.encodedType.getNumElements(), element);
+  if (encoder.firstStage && sizeOfAxis(axes, "pp") > 1)
     collective(dist::CollectiveKind::Broadcast, "states to stages", {"pp"},
                stage == 0 ? instance(graph.states, group) : dist::InstanceAttr(),
-               instance(graph.states, group), {}, {}, elementsOfGroup(graph, encoder), element, {},
-               module.getLoc());
+               instance(graph.states, group), {}, {}, elementsOfGroup(graph, encoder), element);
 }
 
 /// The gradient of a group's states, from every stage's part to the ranks that encoded
@@ -247,17 +229,16 @@ void ProgramBuilder::reduceStates(const GraphCut &graph, int64_t group) {
   auto reduce = [&](StringRef name, ArrayRef<StringRef> over, dist::InstanceAttr what,
                     int64_t elements) {
     if (!over.empty())
-      collective(dist::CollectiveKind::AllReduce, name, over, what, what, {}, {}, elements, element,
-                 {}, module.getLoc());
+      collective(dist::CollectiveKind::AllReduce, name, over, what, what, {}, {}, elements, element);
   };
   SmallVector<StringRef> partial;
-  for (StringRef axis : axes.names)
-    if (axes.size(axis) > 1 && (axis == "pp" || llvm::is_contained(graph.statePartial, axis)))
-      partial.push_back(axis);
+  for (const Axis &axis : axes)
+    if (axis.size > 1 && (axis.name == "pp" || llvm::is_contained(graph.statePartial, axis.name)))
+      partial.push_back(axis.name);
   if (!split)
     return reduce("states_gradient", partial, gradient, whole);
   if (encoder.firstStage) {
-    if (axes.size("pp") > 1)
+    if (sizeOfAxis(axes, "pp") > 1)
       reduce("states_gradient to stage 0", {"pp"}, gradient, whole);
     llvm::erase(partial, "pp");
     if (stage != 0)
@@ -268,8 +249,7 @@ void ProgramBuilder::reduceStates(const GraphCut &graph, int64_t group) {
   if (!scatters)
     reduce("states_gradient", partial, gradient, whole);
   collective(scatters ? dist::CollectiveKind::ReduceScatter : dist::CollectiveKind::Slice,
-             "states_gradient to images", encoder.axes, gradient, part, {}, {}, share, element, {},
-             module.getLoc());
+             "states_gradient to images", encoder.axes, gradient, part, {}, {}, share, element);
   if (!scatters)
     return;
   llvm::erase_if(partial, [&](StringRef axis) { return llvm::is_contained(encoder.axes, axis); });
@@ -322,15 +302,15 @@ FuncOp ProgramBuilder::sizedBlock(StringRef name, int64_t elements) {
 void ProgramBuilder::statistics(int stages) {
   auto place = dist::AddressAttr::get(
       builder.getContext(),
-      FlatSymbolRefAttr::get(builder.getContext(), arenaName("statistics", stage, stages)), 0);
+      FlatSymbolRefAttr::get(builder.getContext(), arenaName("statistics", stage, stages > 1)), 0);
   dist::StatisticsOp::create(builder, module.getLoc(), event, ValueRange(), place, 0);
   SmallVector<StringRef> all;
-  for (auto [name, size] : llvm::zip(axes.names, axes.sizes))
-    if (size > 1)
-      all.push_back(name);
+  for (const Axis &axis : axes)
+    if (axis.size > 1)
+      all.push_back(axis.name);
   if (!all.empty())
     collective(dist::CollectiveKind::AllReduce, "world", all, {}, {}, place, place, 2,
-               builder.getF64Type(), {}, module.getLoc());
+               builder.getF64Type());
 }
 
 /// Gradients are sums: they start at zero.
@@ -341,18 +321,16 @@ void ProgramBuilder::beginStep(const ParameterLayout &layout, int stages) {
   int64_t elements = isWhole ? layout.elements : layout.elements / layout.ranks;
   auto gradients = dist::AddressAttr::get(
       builder.getContext(),
-      FlatSymbolRefAttr::get(builder.getContext(), arenaName("gradients", stage, stages)), 0);
+      FlatSymbolRefAttr::get(builder.getContext(), arenaName("gradients", stage, stages > 1)), 0);
   dist::ZeroOp::create(builder, module.getLoc(), event, ValueRange(), dist::InstanceAttr(),
                        elements * layout.gradientType.getIntOrFloatBitWidth() / 8, gradients, 0);
 }
-
-void ProgramBuilder::finishForward(int stages) { statistics(stages); }
 
 void ProgramBuilder::finishStep(const ParameterLayout &layout, int stages) {
   auto address = [&](StringRef arena, int64_t elements, Type type) {
     return dist::AddressAttr::get(
         builder.getContext(),
-        FlatSymbolRefAttr::get(builder.getContext(), arenaName(arena, stage, stages)),
+        FlatSymbolRefAttr::get(builder.getContext(), arenaName(arena, stage, stages > 1)),
         elements * type.getIntOrFloatBitWidth() / 8);
   };
   const int64_t ranks = layout.ranks;
@@ -371,12 +349,12 @@ void ProgramBuilder::finishStep(const ParameterLayout &layout, int stages) {
     if (layout.fsdp == Fsdp::Optimizer)
       collective(dist::CollectiveKind::ReduceScatter, "dp", {"dp"}, {}, {},
                  address("gradients", segment.begin, type), shard, segment.elements / ranks, type,
-                 keys, module.getLoc());
+                 keys);
     if (ranks > 1)
       llvm::erase(over, "dp");
     if (!over.empty())
       collective(dist::CollectiveKind::AllReduce, llvm::join(over, ","), over, {}, {}, shard, shard,
-                 segment.elements / ranks, type, keys, module.getLoc());
+                 segment.elements / ranks, type, keys);
   }
   for (const Segment &segment : layout.segments) {
     SmallVector<StringRef> once = segment.once;
@@ -402,7 +380,7 @@ void ProgramBuilder::finishStep(const ParameterLayout &layout, int stages) {
       collective(dist::CollectiveKind::AllGather, "dp", {"dp"}, {}, {},
                  address(updated, unit.begin / ranks, layout.storageType),
                  address("parameters", unit.begin, layout.storageType), unit.elements / ranks,
-                 layout.storageType, {}, module.getLoc());
+                 layout.storageType);
 }
 
 //===----------------------------------------------------------------------===//
@@ -420,27 +398,18 @@ LogicalResult BuildProgramPass::check() {
   }
   bool trains = llvm::any_of(module.getOps<llama::ParameterOp>(),
                              [](llama::ParameterOp parameter) { return !parameter.getFrozen(); });
-  for (StringRef name : {"gradient_norm", "adamw"})
-    if (trains && !module.lookupSymbol<FuncOp>(name))
-      return module.emitError("expected a block '") << name << "' that updates the parameters";
-  return success();
-}
-
-LogicalResult BuildProgramPass::findAxes() {
-  ModuleOp module = getOperation();
-  auto grids = module.getOps<shard::GridOp>();
-  auto names = module->getAttrOfType<ArrayAttr>(kAxesAttr);
-  if (grids.empty() || !names) {
-    axes.names = {"dp", "pp", "cp", "tp"};
-    axes.sizes = {1, 1, 1, 1};
-    return success();
+  for (StringRef name : {"gradient_norm", "adamw"}) {
+    auto block = module.lookupSymbol<FuncOp>(name);
+    auto flat = block && block.getNumArguments() && !block.isExternal()
+                    ? dyn_cast<RankedTensorType>(block.getArgumentTypes()[0])
+                    : RankedTensorType();
+    if (trains && (!flat || flat.getRank() != 1))
+      return module.emitError("expected a block '")
+             << name << "' that updates the parameters, all elements in one dimension";
   }
-  for (auto name : names.getAsRange<StringAttr>())
-    axes.names.push_back(name.getValue());
-  llvm::append_range(axes.sizes, (*grids.begin()).getShape());
-  if (axes.names.size() != axes.sizes.size())
-    return module.emitError("expects a name in ")
-           << kAxesAttr << " for each axis of the grid";
+  if (findChain(step) != findChain(forward))
+    return forward.emitOpError("expects the same text blocks as 'step', in the same order");
+  axes = axesOf(module);
   return success();
 }
 
@@ -450,12 +419,12 @@ EncoderPlacement BuildProgramPass::encoderPlacement() {
   result.tokens = encoderShard == "tokens";
   SmallVector<StringRef> given;
   StringRef(encoderAxes).split(given, ',', -1, false);
-  for (StringRef axis : axes.names) {
-    StringRef user = axis == "tpr" ? "tp" : axis;
-    if (axes.size(axis) == 1 || !llvm::is_contained(given, user))
+  for (const Axis &axis : axes) {
+    StringRef user = axis.name == "tpr" ? "tp" : StringRef(axis.name);
+    if (axis.size == 1 || !llvm::is_contained(given, user))
       continue;
-    result.axes.push_back(axis);
-    result.ranks *= axes.size(axis);
+    result.axes.push_back(axis.name);
+    result.ranks *= axis.size;
   }
   result.group = std::max<int64_t>(1, encoderGroup);
   return result;
@@ -568,7 +537,7 @@ void BuildProgramPass::placeEncoderOnFirstStage() {
 }
 
 LogicalResult BuildProgramPass::findSchedule() {
-  const int stages = axes.size("pp"), count = microBatches, chunks = virtualStages;
+  const int stages = sizeOfAxis(axes, "pp"), count = microBatches, chunks = virtualStages;
   const size_t links = problem.blocks.size();
   if (chunks > 1 && scheduleOption != "interleaved")
     return optionError("virtual-stages") << "expected 1 with --schedule=" << scheduleOption
@@ -624,7 +593,7 @@ LogicalResult BuildProgramPass::findSchedule() {
     whole.blocks[0].forward += encoderTimes.forward / encoder.ranks;
     whole.blocks[0].backwardInput += encoderTimes.backward() / encoder.ranks;
   }
-  const int64_t dataRanks = axes.size("dp");
+  const int64_t dataRanks = sizeOfAxis(axes, "dp");
   for (plan::BlockCost &block : whole.blocks) {
     block.optimizerBytes /= fsdp == "none" ? 1 : dataRanks;
     block.parameterBytes /= fsdp == "parameters" ? dataRanks : 1;
@@ -632,8 +601,8 @@ LogicalResult BuildProgramPass::findSchedule() {
   whole.stages.resize(schedule.stages());
   std::vector<plan::InFlight> inFlight = plan::inFlight(schedule);
   for (auto [chunk, resource] : llvm::enumerate(whole.stages)) {
-    resource.speed = machine.speed(schedule.rankOfStage[chunk] * axes.size("cp") *
-                                   axes.size("tp") * axes.size("tpr"));
+    resource.speed = machine.speed(schedule.rankOfStage[chunk] * sizeOfAxis(axes, "cp") *
+                                   sizeOfAxis(axes, "tp") * sizeOfAxis(axes, "tpr"));
     resource.memoryBytes = machine.memoryBytes / (schedule.stages() / stages);
     resource.inFlight = std::max(1, inFlight[chunk].both);
   }
@@ -659,7 +628,7 @@ LogicalResult BuildProgramPass::findSchedule() {
     }
     costs.stages.push_back(times);
   }
-  const int64_t ranksOfStage = axes.size("cp") * axes.size("tp") * axes.size("tpr");
+  const int64_t ranksOfStage = sizeOfAxis(axes, "cp") * sizeOfAxis(axes, "tp") * sizeOfAxis(axes, "tpr");
   costs.boundaryBytes = boundaryBytes;
   for (int from = 0; from < stages; ++from) {
     auto &row = costs.links.emplace_back();
@@ -697,7 +666,7 @@ LogicalResult BuildProgramPass::findSchedule() {
 }
 
 /// Parameters of a stage, in their order in the module, with the axes of their gradients.
-static SmallVector<StageParameter> parametersOf(ModuleOp module, const Axes &axes,
+static SmallVector<StageParameter> parametersOf(ModuleOp module, ArrayRef<Axis> axes,
                                                 const EncoderPlacement &encoder,
                                                 ArrayRef<FuncOp> functions, SymbolTable &symbols) {
   llvm::StringMap<int64_t> used; // and the first application
@@ -707,7 +676,7 @@ static SmallVector<StageParameter> parametersOf(ModuleOp module, const Axes &axe
       int64_t application = -1;
       if (auto number = apply->getAttrOfType<IntegerAttr>(llama::kApplicationAttr))
         application = number.getInt();
-      auto part = symbols.lookup(apply.getBlock())->getAttrOfType<StringAttr>("llama.part");
+      auto part = symbols.lookup(apply.getBlock())->getAttrOfType<StringAttr>(llama::kPartAttr);
       for (ArrayAttr list : {apply.getParametersAttr(), apply.getGradientsAttr()})
         for (auto name : list.getAsRange<FlatSymbolRefAttr>()) {
           used.try_emplace(name.getValue(), application);
@@ -733,14 +702,14 @@ static SmallVector<StageParameter> parametersOf(ModuleOp module, const Axes &axe
       for (auto list : dimensions.getAsRange<ArrayAttr>())
         for (auto axis : list.getAsRange<StringAttr>())
           split.insert(axis.getValue());
-    for (auto [axis, size] : llvm::zip(axes.names, axes.sizes)) {
-      if (size == 1)
+    const bool onAllStages = inEncoder && !encoder.firstStage;
+    for (const Axis &axis : axes) {
+      if (axis.size == 1)
         continue;
-      if (partial.contains(axis))
-        parameter.reduced.push_back(axis);
-      bool onAllStages = inEncoder && !encoder.firstStage;
-      if (!split.contains(axis) && (axis != "pp" || onAllStages))
-        parameter.once.push_back(axis);
+      if (partial.contains(axis.name))
+        parameter.reduced.push_back(axis.name);
+      if (!split.contains(axis.name) && (axis.name != "pp" || onAllStages))
+        parameter.once.push_back(axis.name);
     }
     parameters.push_back(std::move(parameter));
   }
@@ -749,18 +718,18 @@ static SmallVector<StageParameter> parametersOf(ModuleOp module, const Axes &axe
 
 void BuildProgramPass::runOnOperation() {
   ModuleOp module = getOperation();
-  if (failed(check()) || failed(findAxes()) || failed(findCosts()))
+  if (failed(check()) || failed(findCosts()))
     return signalPassFailure();
   encoder = encoderPlacement();
   if (failed(findSchedule()))
     return signalPassFailure();
 
-  FailureOr<GraphCut> stepCut = cutGraph(step, "step", cut, encoder, axes.names);
+  FailureOr<GraphCut> stepCut = cutGraph(step, "step", cut, encoder, axes);
   if (failed(stepCut))
     return signalPassFailure();
   ChainCut forwardChain = cut;
   forwardChain.splitBackward = false;
-  FailureOr<GraphCut> forwardCut = cutGraph(forward, "forward", forwardChain, encoder, axes.names);
+  FailureOr<GraphCut> forwardCut = cutGraph(forward, "forward", forwardChain, encoder, axes);
   if (failed(forwardCut))
     return signalPassFailure();
   step.erase();
@@ -809,11 +778,11 @@ void BuildProgramPass::runOnOperation() {
       return signalPassFailure();
     }
     FailureOr<ParameterLayout> layout = layOutParameters(
-        builder, parameters, gradientType, stage, cut.stages, level, axes.size("dp"));
+        builder, parameters, gradientType, stage, cut.stages, level, sizeOfAxis(axes, "dp"));
     if (failed(layout))
       return signalPassFailure();
     shardGraphs(functions, *layout);
-    dist::ArenaOp::create(builder, module.getLoc(), arenaName("statistics", stage, cut.stages), 16,
+    dist::ArenaOp::create(builder, module.getLoc(), arenaName("statistics", stage, cut.stages > 1), 16,
                           stage);
 
     // The step.
@@ -894,7 +863,7 @@ void BuildProgramPass::runOnOperation() {
                             number, m);
       }
     }
-    programs.finishForward(cut.stages);
+    programs.statistics(cut.stages);
   }
 
   // Blocks that the cut left without use.

@@ -13,7 +13,6 @@
 #include "mlir/IR/IRMapping.h"
 #include "llvm/ADT/MapVector.h"
 #include "llvm/ADT/SetVector.h"
-#include "llvm/ADT/StringSet.h"
 #include "llvm/Support/MathExtras.h"
 
 #include <map>
@@ -65,9 +64,9 @@ struct Application {
 class Cutter {
 public:
   Cutter(FuncOp graph, StringRef prefix, const ChainCut &cut, const EncoderPlacement &encoder,
-         ArrayRef<StringRef> axisNames)
+         ArrayRef<Axis> axes)
       : graph(graph), module(graph->getParentOfType<ModuleOp>()), symbols(module), prefix(prefix),
-        cut(cut), encoder(encoder), axisNames(axisNames), builder(graph.getContext()) {}
+        cut(cut), encoder(encoder), axes(axes), builder(graph.getContext()) {}
 
   FailureOr<GraphCut> run();
 
@@ -106,6 +105,11 @@ private:
   std::string nameOf(const PieceKey &key, int stage) const;
   Draft &draftOf(const PieceKey &key);
   StringAttr frameAttr(const Twine &name) { return builder.getStringAttr(name); }
+  /// Attributes of an argument or result that lies in a frame.
+  DictionaryAttr inFrame(StringAttr frame, int64_t offset) {
+    return builder.getDictionaryAttr(builder.getNamedAttr(
+        dist::kFrameAttr, builder.getArrayAttr({frame, builder.getI64IntegerAttr(offset)})));
+  }
 
   FuncOp graph;
   ModuleOp module;
@@ -113,7 +117,7 @@ private:
   StringRef prefix;
   const ChainCut &cut;
   const EncoderPlacement &encoder;
-  ArrayRef<StringRef> axisNames;
+  ArrayRef<Axis> axes;
   OpBuilder builder;
 
   std::map<int64_t, Application> applications; // by number
@@ -152,7 +156,7 @@ static std::map<int64_t, Application> findApplications(FuncOp graph, SymbolTable
     auto apply = dyn_cast<ApplyOp>(op);
     if (apply)
       if (auto block = symbols.lookup<FuncOp>(apply.getBlock()))
-        if (auto part = block->getAttrOfType<StringAttr>("llama.part"))
+        if (auto part = block->getAttrOfType<StringAttr>(kPartAttr))
           application.part = part.getValue();
     if (!isForward(&op))
       continue;
@@ -291,7 +295,7 @@ LogicalResult Cutter::place(Operation *op) {
     statesGradients.insert(op->getResult(0));
     if (auto reduce = dyn_cast<shard::AllReduceOp>(op)) {
       for (int16_t axis : reduce.getGridAxes())
-        result.statePartial.push_back(axisNames[axis]);
+        result.statePartial.push_back(axes[axis].name);
     } else {
       statesSum = op;
     }
@@ -378,9 +382,7 @@ LogicalResult Cutter::sumStatesGradients() {
     // Stands for the first part in the list of results.
     draft.results.push_back(gradientParts[0]);
     draft.map.map(gradientParts[0], sum);
-    draft.resultAttributes.push_back(builder.getDictionaryAttr(builder.getNamedAttr(
-        dist::kFrameAttr,
-        builder.getArrayAttr({result.statesGradient, builder.getI64IntegerAttr(0)}))));
+    draft.resultAttributes.push_back(inFrame(result.statesGradient, 0));
   }
   return success();
 }
@@ -398,14 +400,11 @@ LogicalResult Cutter::assignFrames() {
           consumers[value].insert(key);
 
   auto setArgument = [&](Draft &draft, Value value, StringAttr frame, int64_t offset) {
-    unsigned number = draft.crossing.lookup(value);
-    draft.attributes[number] = builder.getDictionaryAttr(builder.getNamedAttr(
-        dist::kFrameAttr, builder.getArrayAttr({frame, builder.getI64IntegerAttr(offset)})));
+    draft.attributes[draft.crossing.lookup(value)] = inFrame(frame, offset);
   };
   auto addResult = [&](Draft &draft, Value value, StringAttr frame, int64_t offset) {
     draft.results.push_back(value);
-    draft.resultAttributes.push_back(builder.getDictionaryAttr(builder.getNamedAttr(
-        dist::kFrameAttr, builder.getArrayAttr({frame, builder.getI64IntegerAttr(offset)}))));
+    draft.resultAttributes.push_back(inFrame(frame, offset));
   };
   auto describe = [&](const std::set<PieceKey> &keys, bool sent) {
     std::string text;
@@ -629,6 +628,9 @@ FailureOr<GraphCut> Cutter::run() {
   }
   // Outputs of the graph.
   for (OpOperand &output : graph.getBody().front().getTerminator()->getOpOperands()) {
+    if (!producer.contains(output.get()))
+      return graph.emitOpError("expects result ")
+             << output.getOperandNumber() << " to be made by a piece of it";
     Draft &draft = draftOf(producer[output.get()]);
     draft.results.push_back(output.get());
     draft.resultAttributes.push_back(graph.getResultAttrDict(output.getOperandNumber()));
@@ -657,6 +659,6 @@ FailureOr<GraphCut> Cutter::run() {
 
 FailureOr<GraphCut> llamac::cutGraph(FuncOp graph, StringRef prefix, const ChainCut &cut,
                                      const EncoderPlacement &encoder,
-                                     ArrayRef<StringRef> axisNames) {
-  return Cutter(graph, prefix, cut, encoder, axisNames).run();
+                                     ArrayRef<Axis> axes) {
+  return Cutter(graph, prefix, cut, encoder, axes).run();
 }

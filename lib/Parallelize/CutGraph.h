@@ -21,6 +21,7 @@
 
 #include "dialects/Dist/IR/Dist.h"
 #include "dialects/Llama/IR/Llama.h"
+#include "llamac/Parallelize/Grid.h"
 
 #include "mlir/IR/BuiltinOps.h"
 
@@ -99,7 +100,7 @@ SmallVector<int64_t> findChain(func::FuncOp graph);
 /// before that if there are several. Types of the encoder's blocks are changed to what a
 /// rank has of a group. An error is printed.
 FailureOr<GraphCut> cutGraph(func::FuncOp graph, StringRef prefix, const ChainCut &cut,
-                             const EncoderPlacement &encoder, ArrayRef<StringRef> axisNames);
+                             const EncoderPlacement &encoder, ArrayRef<Axis> axes);
 
 /// Bytes of a value, aligned as in a frame.
 int64_t alignedBytes(Type type);

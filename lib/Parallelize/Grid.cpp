@@ -56,3 +56,19 @@ SmallVector<Axis> llamac::axesOf(ModuleOp module) {
   }
   return axes;
 }
+
+int64_t llamac::sizeOfAxis(ArrayRef<Axis> axes, StringRef name) {
+  const auto *axis = llvm::find_if(axes, [&](const Axis &axis) { return axis.name == name; });
+  return axis == axes.end() ? 1 : axis->size;
+}
+
+int64_t llamac::ranksOver(ArrayRef<Axis> axes, ArrayAttr names) {
+  int64_t ranks = 1;
+  for (StringRef name : names.getAsValueRange<StringAttr>())
+    ranks *= sizeOfAxis(axes, name);
+  return ranks;
+}
+
+std::string llamac::arenaName(StringRef name, int64_t stage, bool isPipeline) {
+  return (isPipeline ? "stage" + Twine(stage) + "." + name : Twine(name)).str();
+}

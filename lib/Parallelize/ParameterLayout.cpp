@@ -7,6 +7,7 @@
 #include "ParameterLayout.h"
 
 #include "llamac/Lower/ArenaPlan.h"
+#include "llamac/Parallelize/Grid.h"
 
 #include "llvm/ADT/MapVector.h"
 #include "llvm/Support/MathExtras.h"
@@ -14,10 +15,6 @@
 using namespace mlir;
 using namespace mlir::llamac;
 using dist::AddressAttr;
-
-std::string llamac::arenaName(StringRef name, int stage, int stages) {
-  return (stages > 1 ? "stage" + Twine(stage) + "." + name : Twine(name)).str();
-}
 
 namespace {
 /// Adds arenas and storage of one stage.
@@ -40,7 +37,7 @@ private:
   AddressAttr address(StringRef arena, int64_t elements, Type type) {
     return AddressAttr::get(
         builder.getContext(),
-        FlatSymbolRefAttr::get(builder.getContext(), arenaName(arena, stage, stages)),
+        FlatSymbolRefAttr::get(builder.getContext(), arenaName(arena, stage, stages > 1)),
         elements * width(type));
   }
   static int64_t width(Type type) { return type.getIntOrFloatBitWidth() / 8; }
@@ -228,7 +225,7 @@ void LayoutBuilder::place() {
   if (first)
     builder.setInsertionPoint(first);
   for (auto [name, size] : arenas)
-    dist::ArenaOp::create(builder, loc, arenaName(name, stage, stages), size, stage);
+    dist::ArenaOp::create(builder, loc, arenaName(name, stage, stages > 1), size, stage);
 }
 
 FailureOr<ParameterLayout> llamac::layOutParameters(OpBuilder &builder,

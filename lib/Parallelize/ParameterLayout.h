@@ -69,9 +69,6 @@ struct ParameterLayout {
   Type storageType, masterType, gradientType;
 };
 
-/// Name of arena `name` of a stage.
-std::string arenaName(StringRef name, int stage, int stages);
-
 /// Lays out `parameters`, in their order, and adds the arenas, a `dist.storage` for each
 /// and the units at the insertion point. `dataRanks`: ranks on dp.
 FailureOr<ParameterLayout> layOutParameters(OpBuilder &builder, ArrayRef<StageParameter> parameters,
@@ -79,8 +76,8 @@ FailureOr<ParameterLayout> layOutParameters(OpBuilder &builder, ArrayRef<StagePa
                                             int64_t dataRanks);
 
 /// Lets the graph functions of a stage gather the weights, and reduce the gradients, that
-/// are sharded: weights before the application before the first that reads them, so that
-/// they can travel while that computes; gradients right after the last that adds to them.
+/// are sharded: weights right before the first application that reads them, gradients right
+/// after the last that adds to them.
 void shardGraphs(ArrayRef<func::FuncOp> functions, const ParameterLayout &layout);
 
 } // namespace mlir::llamac

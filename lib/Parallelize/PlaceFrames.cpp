@@ -20,15 +20,12 @@
 #include "llamac/Parallelize/Passes.h"
 
 #include "CutGraph.h"
-#include "ParameterLayout.h"
 
 #include "llamac/Lower/ArenaPlan.h"
-#include "llamac/Parallelize/Simulate.h"
 #include "llamac/Parallelize/Grid.h"
+#include "llamac/Parallelize/Simulate.h"
 
-#include "mlir/Dialect/Shard/IR/ShardOps.h"
 #include "llvm/ADT/MapVector.h"
-#include "llvm/ADT/SmallSet.h"
 #include "llvm/Support/MathExtras.h"
 
 #include <map>
@@ -72,18 +69,22 @@ struct StageProgram {
 class FramePlacer {
 public:
   FramePlacer(ModuleOp module, const Machine &machine)
-      : module(module), machine(machine), symbols(module), builder(module.getContext()) {}
+      : module(module), machine(machine), symbols(module), axes(axesOf(module)),
+        builder(module.getContext()) {}
   LogicalResult run();
 
 private:
   LogicalResult read(dist::ProgramOp program, StageProgram &stage);
   void findHazards(StageProgram &stage);
   void sortByTime(StageProgram &stage);
-  int64_t place(StageProgram &stage);
+  FailureOr<int64_t> place(StageProgram &stage);
   void writeEvents(StageProgram &stage);
   void write(StageProgram &stage, StringRef arena);
 
-  int64_t members(dist::CollectiveOp op);
+  /// Ranks of a communicator.
+  int64_t members(dist::CollectiveOp op) {
+    return ranksOver(axes, *symbols.lookup<dist::CommunicatorOp>(op.getCommunicator()).getAxes());
+  }
   void note(StageProgram &stage, InstanceAttr instance, int64_t bytes) {
     int64_t &known = frameBytes[{stage.program.getStage(), instance.getFrame()}];
     known = std::max(known, int64_t(llvm::alignTo(instance.getOffset() + bytes, kArenaAlignment)));
@@ -95,25 +96,12 @@ private:
   ModuleOp module;
   const Machine &machine;
   SymbolTable symbols;
+  SmallVector<Axis> axes;
   OpBuilder builder;
   llvm::DenseMap<std::pair<int64_t, StringAttr>, int64_t> frameBytes;
 };
 
 } // namespace
-
-/// Ranks of a communicator.
-int64_t FramePlacer::members(dist::CollectiveOp op) {
-  auto grids = module.getOps<shard::GridOp>();
-  auto names = module->getAttrOfType<ArrayAttr>(kAxesAttr);
-  int64_t count = 1;
-  if (grids.empty() || !names)
-    return count;
-  auto over = *symbols.lookup<dist::CommunicatorOp>(op.getCommunicator()).getAxes();
-  for (auto [name, size] : llvm::zip(names, (*grids.begin()).getShape()))
-    if (llvm::is_contained(over, name))
-      count *= size;
-  return count;
-}
 
 static int64_t bytesOf(Type element, int64_t elements) {
   return elements * element.getIntOrFloatBitWidth() / 8;
@@ -240,7 +228,7 @@ void FramePlacer::sortByTime(StageProgram &stage) {
 }
 
 /// Gives every instance an address and adds the waits for what was there before.
-int64_t FramePlacer::place(StageProgram &stage) {
+FailureOr<int64_t> FramePlacer::place(StageProgram &stage) {
   SmallVector<double> times;
   for (auto &[key, life] : stage.lives) {
     life.begin = stage.entries[life.uses.front()].begin;
@@ -260,7 +248,9 @@ int64_t FramePlacer::place(StageProgram &stage) {
     lives.push_back(&life);
   }
   int64_t bytes = planArena(values);
-  assert(!findConflict(values, bytes));
+  if (findConflict(values, bytes))
+    return stage.program.emitOpError("internal error: two frame instances that live at the same "
+                                     "time overlap");
   for (auto [value, life] : llvm::zip(values, lives))
     life->offset = value.offset;
 
@@ -372,15 +362,18 @@ LogicalResult FramePlacer::run() {
         entry.end = simulated.end;
       }
       sortByTime(stage);
+      FailureOr<int64_t> placed = place(stage);
+      if (failed(placed))
+        return failure();
       int64_t &size = bytes[stage.program.getStage()];
-      size = std::max(size, place(stage));
-      write(stage, arenaName("activations", int(stage.program.getStage()), int(count)));
+      size = std::max(size, *placed);
+      write(stage, arenaName("activations", stage.program.getStage(), count > 1));
     }
   }
   builder.setInsertionPoint(*module.getOps<dist::ProgramOp>().begin());
   for (auto [stage, size] : llvm::enumerate(bytes))
     dist::ArenaOp::create(builder, module.getLoc(),
-                          arenaName("activations", int(stage), int(count)), size, stage);
+                          arenaName("activations", stage, count > 1), size, stage);
   return success();
 }
 

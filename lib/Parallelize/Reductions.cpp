@@ -225,14 +225,8 @@ void llamac::printPrecisionReport(ModuleOp module, llvm::raw_ostream &os) {
         op.getKind() != dist::CollectiveKind::ReduceScatter)
       return;
     auto group = symbols.lookup<dist::CommunicatorOp>(op.getCommunicator());
-    int64_t ranks = 1;
-    SmallVector<StringRef> names;
-    for (auto name : group.getAxes()->getAsRange<StringAttr>()) {
-      names.push_back(name.getValue());
-      for (const Axis &axis : axes)
-        if (axis.name == name.getValue())
-          ranks *= axis.size;
-    }
+    const int64_t ranks = ranksOver(axes, *group.getAxes());
+    SmallVector<StringRef> names(group.getAxes()->getAsValueRange<StringAttr>());
     Type result = op.getToType().value_or(op.getType());
     std::string text = op.getMaximum()      ? "maximum"
                        : op.getGradients() ? "gradients of parameters"

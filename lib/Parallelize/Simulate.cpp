@@ -91,15 +91,13 @@ double Durations::block(StringRef name) {
 }
 
 double Durations::collective(dist::CollectiveOp op) {
-  int64_t ranks = 1, stride = 1, inner = 1;
-  auto over = symbols.lookup<dist::CommunicatorOp>(op.getCommunicator()).getAxes();
+  ArrayAttr over = *symbols.lookup<dist::CommunicatorOp>(op.getCommunicator()).getAxes();
+  const int64_t ranks = ranksOver(axes, over);
+  int64_t stride = 1; // between neighbours: the innermost axis says
   for (const Axis &axis : llvm::reverse(axes)) {
-    if (llvm::is_contained(over->getAsValueRange<StringAttr>(), axis.name)) {
-      if (ranks == 1)
-        stride = inner;
-      ranks *= axis.size;
-    }
-    inner *= axis.size;
+    if (llvm::is_contained(over.getAsValueRange<StringAttr>(), axis.name) && axis.size > 1)
+      break;
+    stride *= axis.size;
   }
   double share = double(op.getOuter()) * op.getElements() *
                  op.getToType().value_or(op.getType()).getIntOrFloatBitWidth() / 8;

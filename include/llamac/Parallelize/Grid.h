@@ -49,6 +49,16 @@ struct Axis {
 /// or names are not known.
 SmallVector<Axis> axesOf(ModuleOp module);
 
+/// Ranks of `name` among `axes`; 1 if there is no such axis.
+int64_t sizeOfAxis(ArrayRef<Axis> axes, StringRef name);
+
+/// Ranks that differ on the axes `names` alone.
+int64_t ranksOver(ArrayRef<Axis> axes, ArrayAttr names);
+
+/// The symbol of an arena of a stage: `parameters`, or `stage1.parameters` where there are
+/// several stages.
+std::string arenaName(StringRef name, int64_t stage, bool isPipeline);
+
 } // namespace mlir::llamac
 
 #endif // LLAMAC_PARALLELIZE_GRID_H
