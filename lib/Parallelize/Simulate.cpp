@@ -14,6 +14,7 @@
 
 #include "mlir/Dialect/Shard/IR/ShardOps.h"
 #include "llvm/ADT/StringMap.h"
+#include "llvm/ADT/StringSwitch.h"
 #include "llvm/Support/FormatVariadic.h"
 #include "llvm/Support/JSON.h"
 
@@ -345,19 +346,26 @@ std::string llamac::report(const Simulation &simulation, ModuleOp module,
   return text;
 }
 
-/// A run's piece: "forward" of @stage1.step.forward.chunk2.
-static StringRef pieceOf(Operation *op) {
+/// What a run does, by the name of its graph: [stageS.]step.PIECE[.chunkC][.part].
+struct Piece {
+  StringRef name;  ///< empty: not a run
+  StringRef chunk; ///< of those that the stage holds; empty if it holds one
+};
+
+static Piece pieceOf(Operation *op) {
   auto run = dyn_cast<dist::RunOp>(op);
   if (!run)
     return {};
-  StringRef name = run.getGraph();
-  if (name.starts_with("stage"))
-    name = name.split('.').second;
-  return name.split('.').second.split('.').first;
+  SmallVector<StringRef, 5> names;
+  run.getGraph().split(names, '.');
+  auto rest = ArrayRef<StringRef>(names).drop_front(names.front().starts_with("stage") ? 2 : 1);
+  if (rest.empty())
+    return {};
+  return {rest.front(), rest.size() > 1 && rest[1].starts_with("chunk") ? rest[1] : StringRef()};
 }
 
 static std::string nameOf(Operation *op) {
-  if (StringRef piece = pieceOf(op); !piece.empty())
+  if (StringRef piece = pieceOf(op).name; !piece.empty())
     return (piece + " " + Twine(cast<dist::RunOp>(op).getMicroBatch())).str();
   if (auto send = dyn_cast<dist::SendOp>(op))
     return ("send " + send.getCommunicator()).str();
@@ -400,65 +408,50 @@ std::string llamac::traceJson(const Simulation &simulation) {
   return text;
 }
 
-static char letterOf(StringRef piece) {
-  static constexpr std::pair<StringRef, char> letters[] = {
-      {"encode", 'e'},         {"states", 's'},          {"forward", 'F'},
-      {"backward", 'B'},       {"backward_input", 'I'},  {"backward_weight", 'W'},
-      {"states_gradient", 'g'}, {"encode_backward", 'd'}};
-  for (auto [name, letter] : letters)
-    if (name == piece)
-      return letter;
-  return '?';
-}
+plan::Timeline llamac::timelineOf(const Simulation &simulation) {
+  using plan::Work;
+  auto workOf = [](StringRef piece) {
+    return llvm::StringSwitch<std::optional<Work>>(piece)
+        .Case("forward", Work::Forward)
+        .Case("backward", Work::Backward)
+        .Case("backward_input", Work::BackwardInput)
+        .Case("backward_weight", Work::BackwardWeight)
+        .Case("encode", Work::Encode)
+        .Case("states", Work::States)
+        .Case("states_gradient", Work::StatesGradient)
+        .Case("encode_backward", Work::EncodeBackward)
+        .Default(std::nullopt);
+  };
+  // Chunks are numbered in the order in which the first micro-batch passes them.
+  using Chunk = std::pair<size_t, StringRef>; // the stage that holds it, its name there
+  SmallVector<std::pair<double, Chunk>> passed;
+  for (auto [stage, list] : llvm::enumerate(simulation.stages))
+    for (const SimulatedEntry &entry : list.entries)
+      if (Piece piece = pieceOf(entry.op);
+          piece.name == "forward" && cast<dist::RunOp>(entry.op).getMicroBatch() == 0)
+        passed.push_back({entry.begin, {stage, piece.chunk}});
+  llvm::sort(passed);
+  std::map<Chunk, int> numbers;
+  for (const auto &[begin, chunk] : passed)
+    numbers.try_emplace(chunk, int(numbers.size()));
 
-std::string llamac::drawText(const Simulation &simulation, int columns) {
-  std::string text;
-  const double scale = columns / std::max(simulation.seconds, kLeastSeconds);
+  plan::Timeline timeline;
+  timeline.seconds = simulation.seconds;
   for (auto [stage, list] : llvm::enumerate(simulation.stages)) {
-    std::string line(columns, '.');
+    std::vector<plan::Span> &spans = timeline.ranks.emplace_back();
     for (const SimulatedEntry &entry : list.entries) {
-      StringRef piece = pieceOf(entry.op);
-      if (piece.empty())
+      Piece piece = pieceOf(entry.op);
+      std::optional<Work> work = workOf(piece.name);
+      if (!work)
         continue;
-      int begin = int(entry.begin * scale), end = int(entry.end * scale);
-      std::string label =
-          letterOf(piece) + std::to_string(cast<dist::RunOp>(entry.op).getMicroBatch());
-      for (int i = begin; i < end && i < columns; ++i)
-        line[i] = size_t(i - begin) < label.size() ? label[i - begin] : '-';
-    }
-    text += llvm::formatv("stage {0,3}  {1}\n", stage, line).str();
-  }
-  return text;
-}
-
-std::string llamac::drawSvg(const Simulation &simulation) {
-  constexpr int row = 28, left = 70, width = 1600;
-  std::string text;
-  llvm::raw_string_ostream os(text);
-  const double scale = width / std::max(simulation.seconds, kLeastSeconds);
-  os << "<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"" << left + width << "\" height=\""
-     << row * simulation.stages.size() << "\" font-family=\"sans-serif\" font-size=\"10\">\n";
-  for (auto [stage, list] : llvm::enumerate(simulation.stages)) {
-    int y = int(stage) * row;
-    os << "<text x=\"4\" y=\"" << y + 17 << "\">stage " << stage << "</text>\n";
-    for (const SimulatedEntry &entry : list.entries) {
-      StringRef piece = pieceOf(entry.op);
-      if (piece.empty())
-        continue;
-      StringRef colour = piece.starts_with("forward")    ? "#7aa6da"
-                         : piece.starts_with("backward") ? "#e0a458"
-                         : piece.starts_with("encode")   ? "#8fbf88"
-                                                         : "#c39bd3";
-      double x = left + entry.begin * scale, w = (entry.end - entry.begin) * scale;
-      os << llvm::format("<rect x=\"%.2f\" y=\"%d\" width=\"%.2f\" height=\"%d\" fill=\"", x, y + 2,
-                         w, row - 4)
-         << colour << "\" stroke=\"white\" stroke-width=\"0.5\"><title>" << nameOf(entry.op)
-         << llvm::format(": %.6g to %.6g s", entry.begin, entry.end) << "</title></rect>\n";
-      if (w > 12)
-        os << llvm::format("<text x=\"%.2f\" y=\"%d\">", x + 2, y + 17)
-           << cast<dist::RunOp>(entry.op).getMicroBatch() << "</text>\n";
+      plan::Action action = {*work,
+                             plan::isEncoderWork(*work) ? -1 : numbers.at({stage, piece.chunk}),
+                             int(cast<dist::RunOp>(entry.op).getMicroBatch())};
+      if (!spans.empty() && spans.back().action == action)
+        spans.back().end = entry.end;
+      else
+        spans.push_back({action, entry.begin, entry.end, 0});
     }
   }
-  os << "</svg>\n";
-  return text;
+  return timeline;
 }

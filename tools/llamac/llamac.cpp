@@ -308,9 +308,10 @@ static Error checkCompileOptions(const Command &command) {
     if (to < Step::Parallelize)
       return commandError("--simulate, --timeline: expected --compile-to=parallelize or a later step");
     StringRef path = command.timeline;
-    if (!path.empty() && !path.ends_with(".json") && !path.ends_with(".svg") &&
-        !path.ends_with(".txt"))
-      return commandError("--timeline=" + path + ": expected a name that ends in .json, .svg or .txt");
+    if (!path.empty() && llvm::none_of(ArrayRef<StringRef>{".json", ".svg", ".txt", ".csv"},
+                                       [&](StringRef end) { return path.ends_with(end); }))
+      return commandError("--timeline=" + path +
+                          ": expected a name that ends in .json, .svg, .txt or .csv");
   }
   if (command.arguments.output.empty() && !command.statistics && !command.simulate &&
       command.timeline.empty())
@@ -353,8 +354,10 @@ static int simulateStep(const Command &command, ModuleOp module) {
   std::unique_ptr<llvm::ToolOutputFile> file = openOutputFile(path, &error);
   if (!file)
     return report(error);
-  file->os() << (path.ends_with(".svg")   ? drawSvg(*simulation)
-                 : path.ends_with(".txt") ? drawText(*simulation)
+  plan::Timeline timeline = timelineOf(*simulation);
+  file->os() << (path.ends_with(".svg")   ? drawSvg(timeline)
+                 : path.ends_with(".txt") ? drawText(timeline)
+                 : path.ends_with(".csv") ? writeCsv(scheduleOf(timeline))
                                           : traceJson(*simulation));
   file->keep();
   return kDone;
@@ -545,7 +548,7 @@ static int runCompile(ArrayRef<const char *> rest) {
   arguments.flag("simulate", command.simulate,
                  "print the step as the machine would run it: time, bubble, load, MFU");
   arguments.text("timeline", command.timeline, "FILE",
-                 "write the simulated step: .json (Perfetto), .svg or .txt");
+                 "write the simulated step: .json (Perfetto), .svg, .txt, or .csv, its schedule");
   if (Error error = arguments.parse(rest))
     return report(std::move(error));
   if (arguments.help) {

@@ -15,6 +15,7 @@
 #define LLAMAC_PARALLELIZE_SIMULATE_H
 
 #include "llamac/Parallelize/Machine.h"
+#include "llamac/Parallelize/Plan/Timeline.h"
 
 #include "mlir/IR/BuiltinOps.h"
 
@@ -60,13 +61,10 @@ std::string report(const Simulation &simulation, ModuleOp module, const Machine 
 /// process for each stage, a thread for each stream.
 std::string traceJson(const Simulation &simulation);
 
-/// One line for each stage, `columns` wide: an entry is a letter (encode e, states s, forward
-/// F, backward B, backward_input I, backward_weight W, states_gradient g, encode_backward d)
-/// and its micro-batch, then "-"; idle time is ".".
-std::string drawText(const Simulation &simulation, int columns = 120);
-
-/// The same as a picture.
-std::string drawSvg(const Simulation &simulation);
+/// What the stages run and when, to be drawn or to be written as a schedule: the runs of one
+/// action are one span. Encoder work has the number of its run: a group, or, of states and
+/// their gradients, a micro-batch.
+plan::Timeline timelineOf(const Simulation &simulation);
 
 } // namespace mlir::llamac
 

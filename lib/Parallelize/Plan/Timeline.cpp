@@ -292,6 +292,50 @@ std::vector<std::vector<Launch>> placeTransfers(const Schedule &schedule,
   return lists;
 }
 
+Schedule scheduleOf(const Timeline &timeline) {
+  std::map<std::tuple<Work, int, int>, double> ends;
+  Schedule schedule;
+  bool halves = false;
+  for (size_t r = 0; r < timeline.ranks.size(); ++r)
+    for (const Span &span : timeline.ranks[r]) {
+      const Action &a = span.action;
+      if (isEncoderWork(a.work))
+        continue;
+      ends[{a.work, a.stage, a.microBatch}] = span.end;
+      halves |= a.work == Work::BackwardInput || a.work == Work::BackwardWeight;
+      schedule.microBatches = std::max(schedule.microBatches, a.microBatch + 1);
+      if (a.stage >= schedule.stages())
+        schedule.rankOfStage.resize(a.stage + 1, 0);
+      schedule.rankOfStage[a.stage] = int(r);
+    }
+  // What is not there, takes no time and stands where it can first run.
+  std::vector<std::multimap<double, Action>> lists(timeline.ranks.size()); // by begin
+  for (int s = schedule.stages() - 1; s >= 0; --s)
+    for (int m = 0; m < schedule.microBatches; ++m) {
+      auto fill = [&](Work work, std::initializer_list<std::tuple<Work, int, int>> after) {
+        double ready = 0;
+        for (const auto &other : after)
+          if (auto found = ends.find(other); found != ends.end())
+            ready = std::max(ready, found->second);
+        if (ends.try_emplace({work, s, m}, ready).second)
+          lists[schedule.rankOfStage[s]].insert({ready, {work, s, m}});
+      };
+      Work first = halves ? Work::BackwardInput : Work::Backward;
+      fill(first, {{Work::Forward, s, m}, {first, s + 1, m}});
+      if (halves)
+        fill(Work::BackwardWeight, {{first, s, m}});
+    }
+  for (size_t r = 0; r < lists.size(); ++r) {
+    for (const Span &span : timeline.ranks[r])
+      if (!isEncoderWork(span.action.work))
+        lists[r].insert({span.begin, span.action});
+    auto &list = schedule.ranks.emplace_back();
+    for (const auto &[begin, action] : lists[r])
+      list.push_back(action);
+  }
+  return schedule;
+}
+
 std::string drawText(const Timeline &timeline, int columns) {
   std::string text;
   double scale = timeline.seconds > 0 ? columns / timeline.seconds : 0;
@@ -307,7 +351,7 @@ std::string drawText(const Timeline &timeline, int columns) {
       line.replace(begin, end - begin, label, 0, end - begin);
     }
     std::string name = std::to_string(r);
-    text += "rank " + std::string(name.size() < 3 ? 3 - name.size() : 0, ' ') +
+    text += "stage " + std::string(name.size() < 3 ? 3 - name.size() : 0, ' ') +
             name + "  " + line + "\n";
   }
   return text;
@@ -327,7 +371,7 @@ std::string drawSvg(const Timeline &timeline) {
                     "\" font-family=\"sans-serif\" font-size=\"10\">\n";
   for (size_t r = 0; r < timeline.ranks.size(); ++r) {
     double y = row * double(r);
-    svg += "<text x=\"4\" y=\"" + number(y + 14) + "\">rank " +
+    svg += "<text x=\"4\" y=\"" + number(y + 14) + "\">stage " +
            std::to_string(r) + "</text>\n";
     for (const Span &span : timeline.ranks[r]) {
       double x = left + span.begin * scale, w = (span.end - span.begin) * scale;
@@ -345,36 +389,6 @@ std::string drawSvg(const Timeline &timeline) {
     }
   }
   return svg + "</svg>\n";
-}
-
-std::string traceJson(const Timeline &timeline) {
-  std::string json = "{\"traceEvents\":[\n";
-  bool first = true;
-  auto event = [&](const std::string &body) {
-    json += (first ? "" : ",\n") + body;
-    first = false;
-  };
-  auto complete = [&](const std::string &name, int rank, int thread,
-                      double begin, double end) {
-    char times[96];
-    std::snprintf(times, sizeof times, "\"ts\":%.3f,\"dur\":%.3f", begin * 1e6,
-                  (end - begin) * 1e6);
-    event("{\"name\":\"" + name +
-          "\",\"ph\":\"X\",\"pid\":" + std::to_string(rank) +
-          ",\"tid\":" + std::to_string(thread) + "," + times + "}");
-  };
-  for (size_t r = 0; r < timeline.ranks.size(); ++r) {
-    event(
-        "{\"name\":\"process_name\",\"ph\":\"M\",\"pid\":" + std::to_string(r) +
-        ",\"args\":{\"name\":\"rank " + std::to_string(r) + "\"}}");
-    for (const Span &span : timeline.ranks[r])
-      complete(toString(span.action), int(r), 0, span.begin, span.end);
-  }
-  for (const Transfer &t : timeline.transfers)
-    complete("receive " + toString(t.action) + " from " +
-                 std::to_string(t.from),
-             t.to, 1, t.begin, t.end);
-  return json + "\n]}\n";
 }
 
 } // namespace mlir::llamac::plan

@@ -103,13 +103,33 @@ TEST(Timeline, ReceivesStandNearTheSend) {
 TEST(Timeline, Pictures) {
   auto schedule = oneForwardOneBackward(2, 2);
   auto timeline = execute(*schedule, equalCosts(*schedule));
-  EXPECT_EQ(drawText(*timeline, 18), "rank   0  F0F1....B0--..B1--\n"
-                                     "rank   1  ..F0B0--F1B1--....\n");
+  EXPECT_EQ(drawText(*timeline, 18), "stage   0  F0F1....B0--..B1--\n"
+                                     "stage   1  ..F0B0--F1B1--....\n");
   EXPECT_THAT(drawSvg(*timeline), HasSubstr("<title>1B1: 5 s to 7 s</title>"));
-  EXPECT_THAT(traceJson(*timeline),
-              HasSubstr("{\"name\":\"1B1\",\"ph\":\"X\",\"pid\":1,\"tid\":0,"
-                        "\"ts\":5000000.000,\"dur\":2000000.000}"));
-  EXPECT_THAT(traceJson(*timeline), HasSubstr("receive 0F0 from 0"));
+}
+
+// A timeline has its schedule in it; what the first stage does not do backward stands where
+// it could: after its own forward and the backward of the stage behind.
+TEST(Timeline, HasItsSchedule) {
+  for (auto &schedule : {gpipe(3, 4), oneForwardOneBackward(3, 4), interleaved(2, 4, 2, 2),
+                         zeroBubbleH1(3, 4)}) {
+    auto timeline = execute(*schedule, equalCosts(*schedule));
+    EXPECT_EQ(scheduleOf(*timeline).ranks, schedule->ranks);
+    EXPECT_EQ(scheduleOf(*timeline).rankOfStage, schedule->rankOfStage);
+  }
+  auto schedule = oneForwardOneBackward(2, 2);
+  auto timeline = execute(*schedule, equalCosts(*schedule));
+  std::erase_if(timeline->ranks[0], [](const Span &span) {
+    return span.action.work == Work::Backward;
+  });
+  EXPECT_EQ(writeCsv(scheduleOf(*timeline)), "0F0,0F1,0B0,0B1\n1F0,1B0,1F1,1B1\n");
+
+  auto halves = zeroBubbleH1(2, 2);
+  timeline = execute(*halves, equalCosts(*halves));
+  std::erase_if(timeline->ranks[0], [](const Span &span) {
+    return span.action.work == Work::BackwardWeight;
+  });
+  EXPECT_EQ(writeCsv(scheduleOf(*timeline)), "0F0,0F1,0I0,0W0,0I1,0W1\n1F0,1I0,1F1,1I1,1W0,1W1\n");
 }
 
 TEST(Timeline, RefusesCostsOfAnotherSize) {

@@ -98,17 +98,16 @@ struct Launch {
 std::vector<std::vector<Launch>> placeTransfers(const Schedule &schedule,
                                                 const Timeline &timeline);
 
+/// The order of the timeline's work without that of the encoder. A backward, or half of one,
+/// that is not there (nothing of the stage is trained) stands where it could first run.
+Schedule scheduleOf(const Timeline &timeline);
+
 /// One line per rank, `columns` wide: an action is its letter and micro-batch,
 /// then "-"; idle time is ".". Encoder work: e, s, g, d.
 std::string drawText(const Timeline &timeline, int columns = 120);
 
 /// The same as a picture; a tooltip on each action has its exact times.
 std::string drawSvg(const Timeline &timeline);
-
-/// Chrome's trace format, which Perfetto opens: a process per rank, thread 0
-/// computes, thread 1 holds what it receives. Source: "Trace Event Format",
-/// Google, complete events ("ph": "X", microseconds).
-std::string traceJson(const Timeline &timeline);
 
 } // namespace mlir::llamac::plan
 
