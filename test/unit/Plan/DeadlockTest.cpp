@@ -13,6 +13,7 @@
 #include "llamac/Parallelize/Plan/Encoder.h"
 
 #include "Mutations.h"
+#include "ScheduleProgram.h"
 
 #include <algorithm>
 #include <ctime>

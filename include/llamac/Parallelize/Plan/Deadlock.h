@@ -30,7 +30,9 @@
 #ifndef LLAMAC_PARALLELIZE_PLAN_DEADLOCK_H
 #define LLAMAC_PARALLELIZE_PLAN_DEADLOCK_H
 
-#include "llamac/Parallelize/Plan/Timeline.h"
+#include <cstdint>
+#include <string>
+#include <vector>
 
 namespace mlir::llamac::plan {
 
@@ -139,15 +141,6 @@ struct Certificate {
 /// meaning. Of each rule at most ten faults are listed. Time grows linearly
 /// with actions.
 Certificate checkProgram(const Program &program);
-
-/// The program of a schedule as planned, before there is IR: compute on stream
-/// 0, a communicator and stream for each pipeline edge and direction, two for
-/// image states and their gradients, addresses reused once their last reader
-/// has ended in the timeline behind `launches` (of placeTransfers), one
-/// gradient per stage (and one for the encoder) reduced at the end. Locations
-/// are "rank 2: 2F5".
-Program scheduleProgram(const Schedule &schedule,
-                        const std::vector<std::vector<Launch>> &launches);
 
 } // namespace mlir::llamac::plan
 
