@@ -6,18 +6,16 @@
 //===----------------------------------------------------------------------===//
 #include "CompiledBlock.h"
 
+#include "LoadObjects.h"
+
 #include "dialects/Llama/IR/Llama.h"
-#include "lib/Emit/Object.h"
 #include "llamac/Lower/Passes.h"
-#include "llrt/Kernels.h"
 
 #include "mlir/Dialect/LLVMIR/LLVMDialect.h"
 #include "mlir/InitAllDialects.h"
 #include "mlir/InitAllExtensions.h"
 #include "mlir/Parser/Parser.h"
-#include "llvm/ExecutionEngine/Orc/LLJIT.h"
 #include "llvm/Object/ObjectFile.h"
-#include "llvm/Support/TargetSelect.h"
 
 #include <cstring>
 #include <random>
@@ -131,7 +129,7 @@ struct CompiledBlock::State {
   std::string lowered;
   SmallVector<char, 0> object;
   std::unique_ptr<llvm::orc::LLJIT> jit;
-  void (*function)(void **) = nullptr;
+  BlockFunction function = nullptr;
 };
 
 CompiledBlock::CompiledBlock(const std::string &text, bool reference, const std::string &cpuName)
@@ -171,25 +169,9 @@ CompiledBlock::CompiledBlock(const std::string &text, bool reference, const std:
   auto objects = llamac::compileObjects(*module, *cpu, !reference, 1);
   if (failed(objects) || objects->size() != 1)
     fail("the block does not compile");
+  state->jit = loadObjects(*objects);
+  state->function = findBlock(*state->jit, name);
   state->object = std::move(objects->front().bytes);
-
-  llvm::ExitOnError orDie("loading a block: ");
-  llvm::InitializeNativeTarget();
-  llvm::InitializeNativeTargetAsmPrinter();
-  state->jit = orDie(llvm::orc::LLJITBuilder().create());
-  llvm::orc::SymbolMap runtime;
-  auto define = [&](const char *symbol, auto *address) {
-    runtime[state->jit->mangleAndIntern(symbol)] = {llvm::orc::ExecutorAddr::fromPtr(address),
-                                                    llvm::JITSymbolFlags::Exported};
-  };
-  define("llrt_parallel_for", &llrt_parallel_for);
-  define("llrt_gemm", &llrt_gemm);
-  define("llrt_attention_forward", &llrt_attention_forward);
-  define("llrt_attention_backward", &llrt_attention_backward);
-  orDie(state->jit->getMainJITDylib().define(llvm::orc::absoluteSymbols(runtime)));
-  orDie(state->jit->addObjectFile(llvm::MemoryBuffer::getMemBufferCopy(
-      StringRef(state->object.data(), state->object.size()), name)));
-  state->function = orDie(state->jit->lookup(name)).toPtr<void (*)(void **)>();
 }
 
 CompiledBlock::~CompiledBlock() = default;

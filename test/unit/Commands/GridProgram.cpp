@@ -628,20 +628,10 @@ const LlrtProgram &GridProgram::get() {
 }
 
 std::map<std::string, FloatTensor> llrt::test::gridWeights() {
-  std::map<std::string, FloatTensor> weights = {
-      {"model.embed_tokens.weight", {{V, D}, {}}},
-      {"model.norm.weight", {{D}, {}}},
-      {"model.mix.weight", {{D, D}, {}}},
-      {"lm_head.weight", {{V, D}, {}}}};
-  int64_t i = 0;
-  for (auto &[name, tensor] : weights) {
-    int64_t elements = 1;
-    for (int64_t size : tensor.shape)
-      elements *= size;
-    for (int64_t e = 0; e < elements; ++e)
-      tensor.values.push_back(float(std::sin(double(++i) * 1.7)));
-  }
-  return weights;
+  return unlikeWeights({{"model.embed_tokens.weight", {V, D}},
+                        {"model.norm.weight", {D}},
+                        {"model.mix.weight", {D, D}},
+                        {"lm_head.weight", {V, D}}});
 }
 
 //===----------------------------------------------------------------------===//

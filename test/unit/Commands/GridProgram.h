@@ -68,7 +68,7 @@ Outcome runMpi(const GridSizes &sizes, std::vector<std::string> words,
 pid_t startMpi(const GridSizes &sizes, std::vector<std::string> words,
                const std::string &log, int64_t processes = -1);
 
-// Weights of the program under its keys, all unlike each other.
+// Weights of the program under its keys, all numbers unlike each other.
 std::map<std::string, FloatTensor> gridWeights();
 
 } // namespace llrt::test

@@ -71,21 +71,26 @@ void llrt::test::writeTensors(
   writeSafeTensors(path, list);
 }
 
-std::map<std::string, FloatTensor> llrt::test::tinyWeights() {
-  std::map<std::string, FloatTensor> weights = {
-      {"model.language_model.embed_tokens.weight", {{V + X, D}, {}}},
-      {"model.language_model.norm.weight", {{D}, {}}},
-      {"model.vision_model.gate", {{1}, {}}},
-      {"lm_head.weight", {{V, D}, {}}}};
+std::map<std::string, FloatTensor> llrt::test::unlikeWeights(
+    const std::map<std::string, std::vector<int64_t>> &shapes) {
+  std::map<std::string, FloatTensor> weights;
   int64_t i = 0;
-  for (auto &[name, tensor] : weights) {
+  for (const auto &[name, shape] : shapes) {
+    FloatTensor &tensor = weights[name] = {shape, {}};
     int64_t elements = 1;
-    for (int64_t size : tensor.shape)
+    for (int64_t size : shape)
       elements *= size;
     for (int64_t e = 0; e < elements; ++e)
       tensor.values.push_back(float(std::sin(double(++i) * 1.7)));
   }
   return weights;
+}
+
+std::map<std::string, FloatTensor> llrt::test::tinyWeights() {
+  return unlikeWeights({{"model.language_model.embed_tokens.weight", {V + X, D}},
+                        {"model.language_model.norm.weight", {D}},
+                        {"model.vision_model.gate", {1}},
+                        {"lm_head.weight", {V, D}}});
 }
 
 void llrt::test::writeBatch(const std::string &path,

@@ -45,7 +45,11 @@ struct FloatTensor {
 void writeTensors(const std::string &path,
                   const std::map<std::string, FloatTensor> &tensors);
 
-// Weights of the tiny program under its own keys, all unlike each other.
+// Weights of these shapes, all numbers unlike each other.
+std::map<std::string, FloatTensor>
+unlikeWeights(const std::map<std::string, std::vector<int64_t>> &shapes);
+
+// Those of the tiny program under its own keys.
 std::map<std::string, FloatTensor> tinyWeights();
 
 // A batch file of `samples` samples of text; sample i has `tokens[i]` labels.

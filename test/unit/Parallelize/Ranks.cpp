@@ -6,16 +6,14 @@
 //===----------------------------------------------------------------------===//
 #include "Ranks.h"
 
+#include "../Blocks/LoadObjects.h"
+
 #include "dialects/Llama/IR/Llama.h"
-#include "lib/Emit/Object.h"
 #include "llamac/Lower/Passes.h"
-#include "llrt/Kernels.h"
 
 #include "mlir/Dialect/LLVMIR/LLVMDialect.h"
 #include "mlir/Dialect/Shard/IR/ShardOps.h"
 #include "mlir/Pass/PassManager.h"
-#include "llvm/ExecutionEngine/Orc/LLJIT.h"
-#include "llvm/Support/TargetSelect.h"
 
 #include <cmath>
 #include <cstring>
@@ -224,7 +222,7 @@ std::vector<Tensor> Ranks::collective(Operation *op, const std::vector<Tensor> &
 //===----------------------------------------------------------------------===//
 
 struct CompiledBlock {
-  void (*function)(void **) = nullptr;
+  BlockFunction function = nullptr;
   int64_t scratch = 0;
   std::vector<Type> arguments, results;
   std::vector<int64_t> inPlace; // per result: the argument, or -1
@@ -261,23 +259,7 @@ Ranks::Ranks(ModuleOp module)
   if (failed(objects))
     fail("the blocks do not compile");
 
-  llvm::ExitOnError orDie("loading blocks: ");
-  llvm::InitializeNativeTarget();
-  llvm::InitializeNativeTargetAsmPrinter();
-  state->jit = orDie(llvm::orc::LLJITBuilder().create());
-  llvm::orc::SymbolMap runtime;
-  auto define = [&](const char *symbol, auto *address) {
-    runtime[state->jit->mangleAndIntern(symbol)] = {llvm::orc::ExecutorAddr::fromPtr(address),
-                                                    llvm::JITSymbolFlags::Exported};
-  };
-  define("llrt_parallel_for", &llrt_parallel_for);
-  define("llrt_gemm", &llrt_gemm);
-  define("llrt_attention_forward", &llrt_attention_forward);
-  define("llrt_attention_backward", &llrt_attention_backward);
-  orDie(state->jit->getMainJITDylib().define(llvm::orc::absoluteSymbols(runtime)));
-  for (llamac::ObjectFile &object : *objects)
-    orDie(state->jit->addObjectFile(llvm::MemoryBuffer::getMemBufferCopy(
-        StringRef(object.bytes.data(), object.bytes.size()), object.name)));
+  state->jit = loadObjects(*objects);
   for (auto block : lowered->getOps<func::FuncOp>()) {
     auto code = block->getAttrOfType<SymbolRefAttr>(llamac::kCodeAttr);
     if (!code)
@@ -285,8 +267,7 @@ Ranks::Ranks(ModuleOp module)
     auto function = cast<LLVM::LLVMFuncOp>(SymbolTable::lookupSymbolIn(*lowered, code));
     CompiledBlock &entry = state->blocks[block.getName()];
     entry.scratch = function->getAttrOfType<IntegerAttr>(llamac::kScratchAttr).getInt();
-    entry.function =
-        orDie(state->jit->lookup(code.getLeafReference().getValue())).toPtr<void (*)(void **)>();
+    entry.function = findBlock(*state->jit, code.getLeafReference().getValue());
   }
 }
 
