@@ -54,6 +54,8 @@ private:
   LogicalResult shrink(Value value, Operation *user);
   void replace(ConvertOp convert);
   LogicalResult localizeParameters();
+  LogicalResult localizeBody(func::FuncOp function,
+                             llvm::function_ref<LogicalResult(Operation *)> visit);
   LogicalResult localizeBlock(func::FuncOp block);
   LogicalResult localizeGraph(func::FuncOp graph);
   LogicalResult shiftRows(PlacementOpInterface op, func::FuncOp block, Coordinates &coordinates);
@@ -255,12 +257,13 @@ void Localizer::replace(ConvertOp convert) {
   convert.erase();
 }
 
-LogicalResult Localizer::localizeBlock(func::FuncOp block) {
-  Block &body = block.getBody().front();
+/// Takes arguments and results to a rank's part; `visit` gets each op that has its new types.
+LogicalResult Localizer::localizeBody(func::FuncOp function,
+                                      llvm::function_ref<LogicalResult(Operation *)> visit) {
+  Block &body = function.getBody().front();
   for (BlockArgument argument : body.getArguments())
-    if (failed(shrink(argument, block)))
+    if (failed(shrink(argument, function)))
       return failure();
-  Coordinates coordinates;
   for (Operation &op : llvm::make_early_inc_range(body.without_terminator())) {
     if (auto convert = dyn_cast<ConvertOp>(op)) {
       replace(convert);
@@ -269,10 +272,21 @@ LogicalResult Localizer::localizeBlock(func::FuncOp block) {
     for (Value result : op.getResults())
       if (failed(shrink(result, &op)))
         return failure();
-    if (auto placed = dyn_cast<PlacementOpInterface>(op))
-      if (failed(shiftRows(placed, block, coordinates)))
-        return failure();
+    if (failed(visit(&op)))
+      return failure();
   }
+  return success();
+}
+
+LogicalResult Localizer::localizeBlock(func::FuncOp block) {
+  Block &body = block.getBody().front();
+  Coordinates coordinates;
+  auto visit = [&](Operation *op) {
+    auto placed = dyn_cast<PlacementOpInterface>(op);
+    return placed ? shiftRows(placed, block, coordinates) : success();
+  };
+  if (failed(localizeBody(block, visit)))
+    return failure();
   block.setFunctionType(FunctionType::get(block.getContext(), body.getArgumentTypes(),
                                           body.getTerminator()->getOperandTypes()));
   for (auto &[name, value] : coordinates)
@@ -299,29 +313,22 @@ LogicalResult Localizer::localizeGraph(func::FuncOp graph) {
     describe(type,
              [&](StringRef name, Attribute value) { graph.setResultAttr(index, name, value); });
 
-  for (BlockArgument argument : body.getArguments())
-    if (failed(shrink(argument, graph)))
-      return failure();
   llvm::MapVector<StringAttr, Value> coordinates;
-  for (Operation &op : llvm::make_early_inc_range(body.without_terminator())) {
-    if (auto convert = dyn_cast<ConvertOp>(op)) {
-      replace(convert);
-      continue;
-    }
-    for (Value result : op.getResults())
-      if (failed(shrink(result, &op)))
-        return failure();
+  auto visit = [&](Operation *op) {
     auto apply = dyn_cast<ApplyOp>(op);
     if (!apply)
-      continue;
+      return success();
     for (StringAttr name : added.lookup(apply.getBlock())) {
       Value &coordinate = coordinates[name];
       if (!coordinate)
         coordinate =
             body.addArgument(RankedTensorType::get({1}, b.getI64Type()), NameLoc::get(name));
-      op.insertOperands(op.getNumOperands(), coordinate);
+      op->insertOperands(op->getNumOperands(), coordinate);
     }
-  }
+    return success();
+  };
+  if (failed(localizeBody(graph, visit)))
+    return failure();
   unsigned before = graph.getFunctionType().getNumInputs();
   SmallVector<DictionaryAttr> attributes;
   graph.getAllArgAttrs(attributes);

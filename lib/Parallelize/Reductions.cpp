@@ -134,24 +134,25 @@ static std::string textOf(Type type) {
   return text;
 }
 
+/// How often a step runs each graph, on all stages.
+static llvm::MapVector<StringRef, int64_t> runsOfStep(ModuleOp module) {
+  llvm::MapVector<StringRef, int64_t> runs;
+  for (auto program : module.getOps<dist::ProgramOp>())
+    if (program.getName() == "step")
+      for (auto run : program.getBody().getOps<dist::RunOp>())
+        ++runs[run.getGraph()];
+  return runs;
+}
+
 LogicalResult llamac::noteReductions(ModuleOp module) {
   SymbolTable symbols(module);
-  llvm::MapVector<StringRef, int64_t> runs; // graph -> runs in a step, of all stages
-  for (auto program : module.getOps<dist::ProgramOp>()) {
-    if (program.getName() != "step")
-      continue;
-    for (Operation &op : program.getBody().front()) {
-      if (auto run = dyn_cast<dist::RunOp>(op))
-        ++runs[run.getGraph()];
-    }
-  }
   auto options = module->getAttrOfType<DictionaryAttr>("llama.options");
   auto accumulate = options ? options.getAs<StringAttr>("accumulate") : StringAttr();
   const bool mayUseBf16 = accumulate && accumulate.getValue() == "bf16";
 
   llvm::MapVector<StringRef, int64_t> calls; // block -> calls
   llvm::MapVector<StringAttr, std::pair<Type, int64_t>> additions; // parameter -> type, number
-  for (auto [name, count] : runs) {
+  for (auto [name, count] : runsOfStep(module)) {
     auto graph = symbols.lookup<FuncOp>(name);
     if (!graph)
       continue;
@@ -240,19 +241,12 @@ void llamac::printPrecisionReport(ModuleOp module, llvm::raw_ostream &os) {
     row.elements = std::max<int64_t>(row.elements, op.getOuter() * op.getElements());
     row.count += count;
   };
-  llvm::MapVector<StringRef, int64_t> runs;
-  for (auto program : module.getOps<dist::ProgramOp>()) {
-    if (program.getName() != "step")
-      continue;
-    for (Operation &op : program.getBody().front()) {
-      if (auto run = dyn_cast<dist::RunOp>(op))
-        ++runs[run.getGraph()];
-      else if (auto collective = dyn_cast<dist::CollectiveOp>(op))
+  for (auto program : module.getOps<dist::ProgramOp>())
+    if (program.getName() == "step")
+      for (auto collective : program.getBody().getOps<dist::CollectiveOp>())
         note(collective,
              collective.getReads() ? "gradient of image states" : "loss and gradient norm", 1);
-    }
-  }
-  for (auto [name, count] : runs)
+  for (auto [name, count] : runsOfStep(module))
     if (auto graph = symbols.lookup<dist::GraphOp>(name))
       for (auto collective : graph.getBody().getOps<dist::CollectiveOp>())
         note(collective, "activations and their gradients", count);
