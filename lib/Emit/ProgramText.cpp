@@ -16,6 +16,7 @@
 #include "llamac/Lower/Passes.h"
 #include "llamac/Parallelize/Certificate.h"
 #include "llamac/Parallelize/Grid.h"
+#include "llamac/Parallelize/Locations.h"
 #include "llamac/Parallelize/Passes.h"
 
 #include "mlir/Dialect/LLVMIR/LLVMDialect.h"
@@ -105,6 +106,7 @@ private:
     if (split)
       json.attribute("split", toJson(*split));
   }
+  void writeLocation(Operation *op);
   void writeParameter(dist::StorageOp storage);
   void writeCollective(dist::CollectiveOp op);
   void writeZero(dist::ZeroOp zero);
@@ -125,6 +127,8 @@ private:
   llvm::MapVector<StringRef, size_t> arenas; // of the stage: name -> index
   llvm::MapVector<StringRef, size_t> frames; // of the graph: name -> index
   llvm::MapVector<StringRef, size_t> communicators; // name -> index
+  llvm::StringMap<int64_t> locations;               // text -> index
+  std::vector<StringRef> locationTexts;
   int64_t stages = 1;
   llvm::MapVector<std::pair<int64_t, StringRef>, dist::InputOp> inputs; // by stage and name
   llvm::MapVector<StringRef, int64_t> graphs; // name -> stage that runs it
@@ -216,6 +220,16 @@ LogicalResult TextWriter::collect() {
   return success();
 }
 
+void TextWriter::writeLocation(Operation *op) {
+  std::string text = sourceText(op);
+  if (text.empty())
+    return;
+  auto [entry, isNew] = locations.try_emplace(text, locationTexts.size());
+  if (isNew)
+    locationTexts.push_back(entry->first());
+  json.attribute("location", entry->second);
+}
+
 void TextWriter::writeParameter(dist::StorageOp storage) {
   auto parameter = symbols.lookup<ParameterOp>(storage.getParameter());
   RankedTensorType type = parameter.getTensorType();
@@ -302,15 +316,19 @@ void TextWriter::writeGraph(dist::GraphOp graph) {
     });
     json.attributeArray("items", [&] {
       for (Operation &op : graph.getBody().front()) {
-        if (auto call = dyn_cast<dist::CallOp>(op))
-          json.object([&] {
+        if (!isa<dist::CallOp, dist::CollectiveOp, dist::ZeroOp>(op))
+          continue;
+        json.object([&] {
+          if (auto call = dyn_cast<dist::CallOp>(op)) {
             json.attribute("do", "call");
             writeBuffers(call.getBlock(), call.getBuffers());
-          });
-        else if (auto collective = dyn_cast<dist::CollectiveOp>(op))
-          json.object([&] { writeCollective(collective); });
-        else if (auto zero = dyn_cast<dist::ZeroOp>(op))
-          json.object([&] { writeZero(zero); });
+          } else if (auto collective = dyn_cast<dist::CollectiveOp>(op)) {
+            writeCollective(collective);
+          } else {
+            writeZero(cast<dist::ZeroOp>(op));
+          }
+          writeLocation(&op);
+        });
       }
     });
     json.attributeObject("outputs", [&] {
@@ -392,6 +410,7 @@ void TextWriter::writeProgram(dist::ProgramOp program) {
     indexOf[&op] = count++;
     json.object([&] {
       writeEntry(op, norms);
+      writeLocation(&op);
       if (auto stream = op.getAttrOfType<IntegerAttr>("stream"); stream && stream.getInt())
         json.attribute("stream", stream.getInt());
       if (op.getNumOperands())
@@ -486,6 +505,10 @@ FailureOr<ProgramText> TextWriter::write() {
     json.attributeArray("stages", [&] {
       for (int64_t stage = 0; stage < stages; ++stage)
         json.object([&] { writeStage(stage); });
+    });
+    json.attributeArray("locations", [&] {
+      for (StringRef text : locationTexts)
+        json.value(text);
     });
   });
   json.flush();

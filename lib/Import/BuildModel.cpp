@@ -217,7 +217,13 @@ SmallVector<Value> ModelBuilder::apply(StringRef block, ValueRange inputs,
   for (const Weight &weight : weightsOfBlock[block])
     parameters.push_back(declare(weight, keyPrefix));
   auto function = module.lookupSymbol<func::FuncOp>(block);
-  return ApplyOp::create(builder, function.getResultTypes(), block, inputs,
+  // `self_layer of model.layers.3`, as metadata: a NameLoc would name the results.
+  StringRef owner = StringRef(keyPrefix).rtrim('.');
+  Location location = FusedLoc::get(
+      builder.getContext(), {},
+      builder.getStringAttr(owner.empty() ? block : block + " of " + owner));
+  OpBuilder &at = builder;
+  return ApplyOp::create(at, location, function.getResultTypes(), block, inputs,
                          builder.getArrayAttr(parameters))
       .getResults();
 }

@@ -21,6 +21,7 @@
 #include "dialects/Llama/IR/Llama.h"
 #include "llamac/Lower/Passes.h"
 #include "llamac/Parallelize/Grid.h"
+#include "llamac/Parallelize/Locations.h"
 
 #include "mlir/Dialect/LLVMIR/LLVMDialect.h"
 #include "llvm/ADT/MapVector.h"
@@ -109,12 +110,8 @@ private:
   int communicator(StringRef name);
   int64_t ranksOf(StringRef name) { return program.communicators[communicator(name)].ranks; }
   std::string locationOf(Operation *op, const llvm::Twine &what) {
-    auto place = op->getLoc()->findInstanceOf<FileLineColLoc>();
-    if (!place)
-      return what.str();
-    return (what + ", " + place.getFilename().getValue() + ":" + Twine(place.getLine()) + ":" +
-            Twine(place.getColumn()))
-        .str();
+    std::string source = sourceText(op);
+    return source.empty() ? what.str() : (what + ", " + source).str();
   }
   /// A name without the stage that it may begin with.
   static std::string common(StringRef name) {

@@ -197,10 +197,17 @@ void BlockSplitter::replace(ApplyOp apply) {
   IRMapping map;
   Block &body = block.getBody().front();
   map.map(body.getArguments().take_front(numInputs), apply.getInputs());
+  auto clone = [&](Operation &op) {
+    Operation *collective = b.clone(op, map);
+    collective->setDiscardableAttrs(apply->getDiscardableAttrDictionary());
+    collective->setLoc(isa<UnknownLoc>(op.getLoc())
+                           ? apply.getLoc()
+                           : Location(CallSiteLoc::get(op.getLoc(), apply.getLoc())));
+  };
   auto collectives = [&](unsigned level) {
     for (Operation &op : body)
       if (isCollective(&op) && availableAt(op.getResult(0)) == level && !op.use_empty())
-        b.clone(op, map)->setDiscardableAttrs(apply->getDiscardableAttrDictionary());
+        clone(op);
   };
   auto names = [&](ArrayAttr all, ArrayRef<unsigned> numbers) {
     return b.getArrayAttr(llvm::map_to_vector(numbers, [&](unsigned i) { return all[i]; }));

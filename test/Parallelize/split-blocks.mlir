@@ -1,4 +1,5 @@
 // RUN: llama-opt %s --split-input-file --dist-split-blocks | FileCheck %s
+// RUN: llama-opt %s --split-input-file --dist-split-blocks --mlir-print-debuginfo --mlir-print-local-scope | FileCheck %s --check-prefix=LOCATIONS
 
 // One block, two functions: before and after the sum over ranks. The gather of the input
 // waits for nothing.
@@ -7,6 +8,8 @@ module attributes {dist.axes = ["dp", "pp", "cp", "tp"]} {
   llama.parameter @up : tensor<8x8xf32> {initializer = #llama.initializer<normal>}
   llama.parameter @down : tensor<8x8xf32> {initializer = #llama.initializer<normal>}
   func.func private @mlp(%x: tensor<1x2x8xf32>, %up: tensor<8x8xf32>, %down: tensor<8x8xf32>) -> tensor<1x2x8xf32> attributes {llama.block} {
+    // A collective comes from its op and from the application of the block.
+    // LOCATIONS: shard.all_gather {{.*}} loc(callsite("{{.*}}split-blocks.mlir":[[#@LINE+1]]:14 at "{{.*}}split-blocks.mlir":[[#@LINE+20]]:10))
     %whole = shard.all_gather %x on @grid grid_axes = [3] gather_axis = 1 : tensor<1x2x8xf32> -> tensor<1x4x8xf32>
     %u = llama.linear %whole, %up {accumulation = f32} : (tensor<1x4x8xf32>, tensor<8x8xf32>) -> tensor<1x4x8xf32>
     %d = llama.linear %u, %down {accumulation = f32} : (tensor<1x4x8xf32>, tensor<8x8xf32>) -> tensor<1x4x8xf32>

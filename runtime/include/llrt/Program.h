@@ -37,8 +37,10 @@
 //                                                 coordinates; members by rank
 //        {"name": "forward 0 to 1", "edge": [0, 1]}],  two ranks: 0 and 1 on axis pp,
 //                                                 all else equal
-//     "stages": [STAGE, ...]                      one for each coordinate of axis pp:
-//   }                                             all that its ranks have
+//     "stages": [STAGE, ...],                     one for each coordinate of axis pp:
+//                                                 all that its ranks have
+//     "locations": ["self_layer of model.layers.3", ...]   what actions come from
+//   }
 //
 // Lists of axes name them outermost first. A tensor's `split` has one list for each
 // dimension: the axes that split it into contiguous equal parts, of which a rank has
@@ -98,8 +100,8 @@
 // is filled up with images that are not there; `micro_batch` of the run is then the
 // number of the group. An input `encoder:NAME` is as NAME: so a stage has both.
 //
-// ACTION: {"do": ..., "stream": 0, "after": [i, ...], "location": "for messages"},
-// and what follows. `stream` (default 0): the actions of a stream are done one after
+// ACTION: {"do": ..., "stream": 0, "after": [i, ...], "location": i}, and what follows.
+// `location` (default none): for messages, the index of a text in `locations`. `stream` (default 0): the actions of a stream are done one after
 // the other, in order. `after`: indices of earlier actions of the same list that are
 // done before this one starts. An item runs in the stream that it names, within the
 // time of its run, which occupies its own stream until all items are done.

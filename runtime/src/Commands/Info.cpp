@@ -11,8 +11,25 @@
 
 #include <iomanip>
 #include <iostream>
+#include <sstream>
+#include <unordered_map>
 
 using namespace llrt;
+
+// `stage 2`, `stages 0-3`, `stages 0, 2-3`.
+static std::string stagesText(const std::vector<size_t> &stages) {
+  std::ostringstream text;
+  text << (stages.size() > 1 ? "stages" : "stage");
+  for (size_t begin = 0, end; begin < stages.size(); begin = end) {
+    for (end = begin + 1;
+         end < stages.size() && stages[end] == stages[end - 1] + 1; ++end)
+      ;
+    text << (begin ? ", " : " ") << stages[begin];
+    if (end - begin > 1)
+      text << "-" << stages[end - 1];
+  }
+  return text.str();
+}
 
 static int info(const Program &program, const Arguments &) {
   std::ostream &out = std::cout;
@@ -67,6 +84,10 @@ static int info(const Program &program, const Arguments &) {
 
   int64_t elements = 0, trainable = 0;
   out << "\nparameters\n";
+  std::unordered_map<std::string, std::vector<size_t>> stagesOf;
+  for (size_t stage = 0; stage < program.stages.size(); ++stage)
+    for (const Parameter &p : program.stages[stage].parameters)
+      stagesOf[p.name].push_back(stage);
   Weights weights(program);
   for (const Weights::Placed &placed : weights.parameters()) {
     const Parameter &p = *placed.parameter;
@@ -75,8 +96,8 @@ static int info(const Program &program, const Arguments &) {
         p.rowEnd - p.rowBegin != p.checkpointShape[0])
       out << " rows " << p.rowBegin << ".." << p.rowEnd;
     out << " " << typeName(p.type) << (p.trainable ? "" : " frozen");
-    if (program.stages.size() > 1) // it may be in later ones, too
-      out << ", stage " << placed.stage;
+    if (program.stages.size() > 1)
+      out << ", " << stagesText(stagesOf[p.name]);
     for (size_t d = 0; d < p.split.size(); ++d)
       if (!p.split[d].empty()) {
         out << ", dimension " << d << " split over";

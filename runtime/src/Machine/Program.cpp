@@ -214,6 +214,12 @@ public:
       wrong("axes", "at most " + std::to_string(maxRanks) + " ranks",
             std::to_string(program.grid.ranks()));
     root.each("communicators", [&](const Reader &r) { readCommunicator(r); });
+    if (root.has("locations"))
+      for (const json &text : root.array("locations")) {
+        if (!text.is_string())
+          wrong("locations", "strings", text.dump());
+        locations.push_back(text.get<std::string>());
+      }
     std::optional<size_t> pp = program.grid.find("pp");
     int64_t stages = pp ? program.grid.axes[*pp].size : 1;
     root.each("stages", [&](const Reader &r) { readStage(r); });
@@ -521,7 +527,14 @@ private:
     Action result;
     result.kind = actionKind(r, graph);
     result.stream = r.has("stream") ? r.integer("stream", 0) : 0;
-    result.location = r.has("location") ? r.text("location") : "";
+    if (r.has("location")) {
+      size_t location = r.integer("location", 0);
+      if (location >= locations.size())
+        wrong(r.place("location"),
+              "less than " + std::to_string(locations.size()),
+              std::to_string(location));
+      result.location = locations[location];
+    }
     if (r.has("after"))
       result.after = r.integers("after");
     for (int64_t index : result.after)
@@ -675,6 +688,7 @@ private:
 
   Stage *stage = nullptr; // the one that is read
   std::unordered_map<std::string, LlrtBlock> blocks;
+  std::vector<std::string> locations;
   Program program;
 };
 

@@ -16,25 +16,32 @@ import statistics
 import sys
 import tempfile
 import time
+import typing
 
 NAMES = ["llama3.2-11b-vision", "llama3.2-90b-vision", "llama3-405b-vision"]
 
 
+class Usage(typing.NamedTuple):
+    """What one process took."""
+    seconds: float
+    mebibytes: float
+    processor: float  # seconds of all its threads
+
+
 def run(command):
-    """Seconds and peak MiB of one process."""
     start = time.monotonic()
     pid = os.spawnv(os.P_NOWAIT, command[0], command)
     _, status, usage = os.wait4(pid, 0)
     if status:
-        sys.exit(f"run.py: {' '.join(command)} failed")
-    return time.monotonic() - start, usage.ru_maxrss / 1024
+        sys.exit(f"{pathlib.Path(sys.argv[0]).name}: {' '.join(command)} failed")
+    return Usage(time.monotonic() - start, usage.ru_maxrss / 1024, usage.ru_utime + usage.ru_stime)
 
 
 def measure(llamac, model, runs):
     command = [str(llamac), "compile", str(model), "--compile-to=lower", "-o", "/dev/null"]
     run(command)
     results = [run(command) for _ in range(runs)]
-    return sorted(r[0] for r in results), max(r[1] for r in results)
+    return sorted(one.seconds for one in results), max(one.mebibytes for one in results)
 
 
 def layers(folder, count):

@@ -277,7 +277,7 @@ json reduce(int communicator, int64_t elements, json from, json to,
           {"from", from},
           {"to", to},
           {"reduction", reduction},
-          {"location", "a test"}};
+          {"location", 1}};
 }
 
 json transfer(const char *kind, int communicator, json at, json tag,
@@ -441,7 +441,8 @@ GridProgram::GridProgram(const GridSizes &given) : sizes(given) {
   };
   json gather = {
       {"do", "all_gather"}, {"communicator", Tp}, {"type", "f64"}, {"outer", T},
-      {"elements", d},      {"from", dyPart},     {"to", dy}};
+      {"elements", d},      {"from", dyPart},     {"to", dy},
+      {"location", 1}};
   // What is reduced is on a stream of its own, as it may be.
   auto onStream1 = [](json item, json after) {
     item["stream"] = 1;
@@ -610,6 +611,7 @@ GridProgram::GridProgram(const GridSizes &given) : sizes(given) {
              {"operations", {{"forward", 1e6}, {"step", 3e6}}},
              {"axes", axes},
              {"communicators", communicators},
+             {"locations", {"nothing", "a test"}},
              {"stages", stageList}};
 }
 

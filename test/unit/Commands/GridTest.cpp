@@ -392,7 +392,8 @@ TEST(Failures, AProcessThatDoesNotAnswer) {
       << job.err;
   EXPECT_NE(job.err.find("rank 0 (tp 0) waits: "), std::string::npos)
       << job.err;
-  EXPECT_NE(job.err.find("on communicator '"), std::string::npos) << job.err;
+  EXPECT_NE(job.err.find("on communicator 'tp' (a test)"), std::string::npos)
+      << job.err;
 }
 
 TEST(Failures, AProcessThatDies) {

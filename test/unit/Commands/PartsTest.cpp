@@ -199,6 +199,10 @@ TEST(Program, RefusalsOnGrids) {
   };
   refuse([](J j) { j["stages"].erase(1); },
          "field 'stages': expected 2, the size of axis pp, got 1");
+  refuse([](J j) { j["locations"].erase(1); },
+         ".location': expected less than 1, got 1");
+  refuse([](J j) { j["locations"][0] = 3; },
+         "field 'locations': expected strings, got 3");
   refuse([](J j) { j["axes"][0]["size"] = 1 << 20; },
          "field 'axes': expected at most 1048576 ranks");
   refuse([](J j) { j["communicators"][0]["axes"] = {"xp"}; },
