@@ -22,7 +22,7 @@
 
 namespace mlir::llamac {
 
-/// Module attribute: what was proved, `{ranks = 16 : i64, ...}`; see docs/commands/check.md.
+/// Module attribute: what was proved, `{ranks = 16 : i64, ...}`; see docs/commands/llamac-check.md.
 inline constexpr llvm::StringLiteral kCertificateAttr = "llama.certificate";
 
 /// Module attribute: the reductions inside blocks, noted before blocks are lowered.
