@@ -41,6 +41,10 @@ cl::list<int> stages("stages", cl::CommaSeparated, cl::list_init<int>({16, 32}),
                      cl::desc("pipeline stages (16,32)"), cl::cat(category));
 cl::list<int> microBatches("micro-batches", cl::CommaSeparated, cl::list_init<int>({16, 64, 128}),
                            cl::desc("micro-batches of a step (16,64,128)"), cl::cat(category));
+cl::opt<int> encoderGroup("encoder-group", cl::init(0),
+                          cl::desc("micro-batches whose images are encoded in one go (the fewest "
+                                   "that have an image for each stage)"),
+                          cl::cat(category));
 cl::opt<int> batch("batch", cl::init(8), cl::desc("samples of a micro-batch (8)"),
                    cl::cat(category));
 cl::opt<int> textLength("text-length", cl::init(192), cl::desc("tokens of a sample (192)"),
@@ -194,8 +198,7 @@ void printBalance(const plan::BalanceModel &costs, const ModelConfig &config,
   std::vector<plan::Balance> rows;
   for (int count : stages)
     for (int steps : microBatches) {
-      // The fewest micro-batches with an image for each stage.
-      int group = std::max(1, count / batch);
+      int group = encoderGroup ? encoderGroup : std::max(1, count / batch);
       Traffic traffic;
       if (rule == CostRule::Roofline)
         traffic = trafficOf(config, machine, count, group);
