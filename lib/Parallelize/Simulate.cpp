@@ -450,7 +450,7 @@ plan::Timeline llamac::timelineOf(const Simulation &simulation) {
       if (!spans.empty() && spans.back().action == action)
         spans.back().end = entry.end;
       else
-        spans.push_back({action, entry.begin, entry.end, 0});
+        spans.push_back({action, entry.begin, entry.end});
     }
   }
   return timeline;

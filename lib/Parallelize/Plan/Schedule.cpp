@@ -235,32 +235,6 @@ private:
   std::optional<Meetings> meetings;
 };
 
-/// Counts residuals along the list of each rank; `index` says which counter an
-/// action of a stage belongs to.
-template <typename Index>
-std::vector<InFlight> countInFlight(const Schedule &schedule, size_t size,
-                                    Index index) {
-  std::vector<InFlight> now(size), peak(size);
-  for (const auto &list : schedule.ranks)
-    for (const Action &a : list) {
-      if (isEncoderWork(a.work))
-        continue;
-      InFlight &n = now[index(a)], &p = peak[index(a)];
-      if (a.work == Work::Forward)
-        ++n.residuals, ++n.both;
-      else if (a.work == Work::Backward)
-        --n.residuals, --n.both;
-      else if (a.work == Work::BackwardInput)
-        --n.residuals, ++n.carried;
-      else
-        --n.carried, --n.both;
-      p.residuals = std::max(p.residuals, n.residuals);
-      p.carried = std::max(p.carried, n.carried);
-      p.both = std::max(p.both, n.both);
-    }
-  return peak;
-}
-
 } // namespace
 
 std::string toString(const Action &action) {
@@ -488,14 +462,25 @@ std::optional<Error> validate(const Schedule &schedule) {
 }
 
 std::vector<InFlight> inFlight(const Schedule &schedule) {
-  return countInFlight(schedule, schedule.stages(),
-                       [](const Action &a) { return size_t(a.stage); });
-}
-
-std::vector<InFlight> inFlightOfRanks(const Schedule &schedule) {
-  return countInFlight(schedule, schedule.ranks.size(), [&](const Action &a) {
-    return size_t(schedule.rankOfStage[a.stage]);
-  });
+  std::vector<InFlight> now(schedule.stages()), peak(schedule.stages());
+  for (const auto &list : schedule.ranks)
+    for (const Action &a : list) {
+      if (isEncoderWork(a.work))
+        continue;
+      InFlight &n = now[a.stage], &p = peak[a.stage];
+      if (a.work == Work::Forward)
+        ++n.residuals, ++n.both;
+      else if (a.work == Work::Backward)
+        --n.residuals, --n.both;
+      else if (a.work == Work::BackwardInput)
+        --n.residuals, ++n.carried;
+      else
+        --n.carried, --n.both;
+      p.residuals = std::max(p.residuals, n.residuals);
+      p.carried = std::max(p.carried, n.carried);
+      p.both = std::max(p.both, n.both);
+    }
+  return peak;
 }
 
 } // namespace mlir::llamac::plan

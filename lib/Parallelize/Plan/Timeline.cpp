@@ -27,21 +27,14 @@ namespace {
 
 constexpr double kUnknown = -1;
 
-/// Data that an action waits for.
-struct Arrival {
-  double time = 0;     ///< it is there
-  double produced = 0; ///< it was computed
-  bool known() const { return time != kUnknown; }
-};
-
 /// Runs a validated schedule.
 class Executor {
 public:
   Executor(const Schedule &schedule, const Costs &costs)
       : schedule(schedule), costs(costs), meetings(schedule) {
     size_t count = size_t(schedule.stages()) * schedule.microBatches;
-    forward.assign(count, {kUnknown, kUnknown});
-    backward = arrivedForward = arrivedBackward = forward;
+    forward.assign(count, kUnknown);
+    arrivedForward = arrivedBackward = forward;
     encoded.assign(schedule.groups(), Gathering{});
     gradients = encoded;
   }
@@ -74,19 +67,18 @@ private:
 
   bool step(size_t r) {
     const Action &a = schedule.ranks[r][timeline.ranks[r].size()];
-    Arrival data = arrival(a);
-    if (!data.known())
+    double data = arrival(a);
+    if (data == kUnknown)
       return false;
     if (meetings.isMeeting(a)) {
       double begin = meetingBegin(a);
       if (begin == kUnknown)
         return false;
-      data.time = std::max(data.time, begin);
+      data = std::max(data, begin);
     }
-    double begin = std::max(free[r], data.time);
-    double exposed = std::max(0.0, begin - std::max(free[r], data.produced));
+    double begin = std::max(free[r], data);
     double end = begin + duration(r, a);
-    timeline.ranks[r].push_back({a, begin, end, exposed});
+    timeline.ranks[r].push_back({a, begin, end});
     free[r] = end;
     finish(a, end);
     return true;
@@ -107,15 +99,14 @@ private:
     return known->second = begin;
   }
 
-  Arrival arrival(const Action &a) const {
+  /// When the data is there that `a` waits for.
+  double arrival(const Action &a) const {
     auto gathered = [&](const Gathering &g, double seconds) {
-      return g.ranks == schedule.ranks.size()
-                 ? Arrival{g.last + seconds, g.last}
-                 : Arrival{kUnknown, kUnknown};
+      return g.ranks == schedule.ranks.size() ? g.last + seconds : kUnknown;
     };
     switch (a.work) {
     case Work::Forward:
-      return a.stage ? arrivedForward[slot(a.stage, a.microBatch)] : Arrival{};
+      return a.stage ? arrivedForward[slot(a.stage, a.microBatch)] : 0;
     case Work::Backward:
     case Work::BackwardInput:
       return a.stage + 1 < schedule.stages()
@@ -128,9 +119,9 @@ private:
     case Work::BackwardWeight:
     case Work::Encode:
     case Work::StatesGradient:
-      return {}; // after what stands before it in the same list
+      return 0; // after what stands before it in the same list
     }
-    return {};
+    return 0;
   }
 
   double duration(size_t r, const Action &a) const {
@@ -152,10 +143,9 @@ private:
 
   void finish(const Action &a, double end) {
     if (a.work == Work::Forward) {
-      forward[slot(a.stage, a.microBatch)] = {end, end};
+      forward[slot(a.stage, a.microBatch)] = end;
       send(a, a.stage + 1, arrivedForward, end);
     } else if (a.work == Work::Backward || a.work == Work::BackwardInput) {
-      backward[slot(a.stage, a.microBatch)] = {end, end};
       send(a, a.stage - 1, arrivedBackward, end);
     } else if (a.work == Work::Encode || a.work == Work::StatesGradient) {
       Gathering &g =
@@ -165,29 +155,29 @@ private:
     }
   }
 
-  void send(const Action &a, int toStage, std::vector<Arrival> &arrived,
+  void send(const Action &a, int toStage, std::vector<double> &arrived,
             double end) {
     if (toStage < 0 || toStage >= schedule.stages())
       return;
     int from = schedule.rankOfStage[a.stage],
         to = schedule.rankOfStage[toStage];
-    Arrival &arrival = arrived[slot(toStage, a.microBatch)];
-    arrival = {end, end};
+    double &arrival = arrived[slot(toStage, a.microBatch)];
+    arrival = end;
     if (from == to)
       return;
     Link link = costs.links.empty() ? Link{} : costs.links[from][to];
     double &linkFree = links[{from, to, a.work == Work::Forward}];
     double begin = std::max(end, linkFree);
     linkFree = begin + double(costs.boundaryBytes) / link.bytesPerSecond;
-    arrival.time = linkFree + link.latency;
-    timeline.transfers.push_back({a, from, to, begin, arrival.time});
+    arrival = linkFree + link.latency;
+    timeline.transfers.push_back({a, from, to, begin, arrival});
   }
 
   const Schedule &schedule;
   const Costs &costs;
   Timeline timeline;
   std::vector<double> free; // per rank
-  std::vector<Arrival> forward, backward, arrivedForward, arrivedBackward;
+  std::vector<double> forward, arrivedForward, arrivedBackward;
   std::vector<Gathering> encoded, gradients; // per group
   std::map<std::tuple<int, int, bool>, double> links;
   Meetings meetings;
@@ -210,20 +200,6 @@ double Timeline::busy(size_t rank) const {
   for (const Span &span : ranks[rank])
     sum += span.end - span.begin;
   return sum;
-}
-
-double Timeline::exposed(size_t rank) const {
-  double sum = 0;
-  for (const Span &span : ranks[rank])
-    sum += span.exposed;
-  return sum;
-}
-
-double Timeline::bubbleFraction() const {
-  double sum = 0;
-  for (size_t r = 0; r < ranks.size(); ++r)
-    sum += busy(r);
-  return seconds > 0 ? 1 - sum / (seconds * double(ranks.size())) : 0;
 }
 
 Result<Timeline> execute(const Schedule &schedule, const Costs &costs) {

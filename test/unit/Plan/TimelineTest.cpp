@@ -47,13 +47,12 @@ TEST(Timeline, BubblesEqualClosedFormulas) {
     }
   // As a fraction of the step, 1F1B: (p-1) / (m+p-1).
   auto schedule = oneForwardOneBackward(4, 12);
-  EXPECT_NEAR(execute(*schedule, equalCosts(*schedule))->bubbleFraction(),
-              3.0 / 15, 1e-12);
+  auto timeline = execute(*schedule, equalCosts(*schedule));
+  EXPECT_NEAR(idle(*schedule, {1, 1, 1}) / timeline->seconds, 3.0 / 15, 1e-12);
 }
 
 // A link of 2 s latency and 1 s of bytes: three seconds are added on each of
-// the 2 crossings of a single micro-batch, all exposed, and shared links take
-// turns.
+// the 2 crossings of a single micro-batch, and shared links take turns.
 TEST(Timeline, LinksDelay) {
   auto schedule = oneForwardOneBackward(2, 1);
   Costs costs = equalCosts(*schedule);
@@ -62,8 +61,7 @@ TEST(Timeline, LinksDelay) {
   auto timeline = execute(*schedule, costs);
   ASSERT_TRUE(timeline);
   EXPECT_DOUBLE_EQ(timeline->seconds, 6 + 2 * 3);
-  EXPECT_DOUBLE_EQ(timeline->exposed(0), 3);
-  EXPECT_DOUBLE_EQ(timeline->exposed(1), 3);
+  EXPECT_DOUBLE_EQ(timeline->ranks[1][0].begin, 1 + 3);
   ASSERT_EQ(timeline->transfers.size(), 2u);
   EXPECT_DOUBLE_EQ(timeline->transfers[1].begin, 7);
 

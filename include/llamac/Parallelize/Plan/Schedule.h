@@ -118,8 +118,6 @@ struct InFlight {
 };
 /// Per stage, from the launch order of its rank.
 std::vector<InFlight> inFlight(const Schedule &schedule);
-/// Per rank, over all its stages: chunk residuals that live at once.
-std::vector<InFlight> inFlightOfRanks(const Schedule &schedule);
 
 } // namespace mlir::llamac::plan
 

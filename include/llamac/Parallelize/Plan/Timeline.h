@@ -53,8 +53,6 @@ struct Costs {
 struct Span {
   Action action;
   double begin, end; ///< seconds from the start of the step
-  double exposed;    ///< of the idle time before it, seconds in which its data
-                     ///< travelled
 };
 
 /// One send of the result of `action`, with its receive.
@@ -69,9 +67,6 @@ struct Timeline {
   std::vector<Transfer> transfers;      ///< per link in order
   double seconds = 0;                   ///< of the step
   double busy(size_t rank) const;       ///< seconds of compute
-  double exposed(size_t rank) const; ///< seconds of waiting for data on a link
-  /// Part of all ranks' time in which nothing is computed.
-  double bubbleFraction() const;
 };
 
 /// Runs the schedule. Errors are those of validate(), or costs of another size.
