@@ -26,6 +26,7 @@
 
 using namespace mlir;
 using namespace mlir::llamac;
+using testing::Contains;
 using testing::HasSubstr;
 
 namespace {
@@ -102,6 +103,22 @@ plan::Program programOf(const Case &c, StringRef name) {
   FailureOr<plan::Program> program = readProgram(*module, name, faults);
   EXPECT_TRUE(succeeded(program) && faults.empty()) << c.grid << ": " << faultsOf(faults);
   return succeeded(program) ? std::move(*program) : plan::Program();
+}
+
+// For messages: an action names the layer that it comes from, or the gradients.
+TEST(Check, ActionsSayWhatTheyBelongTo) {
+  plan::Program program = programOf(kCases[3], "step"); // tp and pp of 2
+  std::vector<std::string> first, last;
+  for (const plan::LaunchedAction &action : program.classes[0].actions)
+    first.push_back(action.location);
+  for (const plan::LaunchedAction &action : program.classes[1].actions)
+    last.push_back(action.location);
+  auto gathers = [](const std::string &layer) {
+    return Contains(HasSubstr("forward 1: all_gather @tp, " + layer));
+  };
+  EXPECT_THAT(first, gathers("self_layer of language_model.model.layers.0"));
+  EXPECT_THAT(last, gathers("head of language_model"));
+  EXPECT_THAT(last, Contains(HasSubstr("all_reduce @tp, gradient of language_model.")));
 }
 
 // No false alarm, and the interpreter sees the same in every order, also with the launch
