@@ -21,6 +21,7 @@
 
 #include "mlir/Dialect/LLVMIR/LLVMDialect.h"
 #include "llvm/ADT/MapVector.h"
+#include "llvm/ADT/SetVector.h"
 #include "llvm/ADT/StringExtras.h"
 #include "llvm/Support/JSON.h"
 #include "llvm/Support/raw_sha1_ostream.h"
@@ -316,16 +317,14 @@ void TextWriter::writeGraph(dist::GraphOp graph) {
     });
     json.attributeArray("items", [&] {
       for (Operation &op : graph.getBody().front()) {
-        if (!isa<dist::CallOp, dist::CollectiveOp, dist::ZeroOp>(op))
+        if (!isa<dist::CallOp, dist::CollectiveOp>(op))
           continue;
         json.object([&] {
           if (auto call = dyn_cast<dist::CallOp>(op)) {
             json.attribute("do", "call");
             writeBuffers(call.getBlock(), call.getBuffers());
-          } else if (auto collective = dyn_cast<dist::CollectiveOp>(op)) {
-            writeCollective(collective);
           } else {
-            writeZero(cast<dist::ZeroOp>(op));
+            writeCollective(cast<dist::CollectiveOp>(op));
           }
           writeLocation(&op);
         });
@@ -413,11 +412,19 @@ void TextWriter::writeProgram(dist::ProgramOp program) {
       writeLocation(&op);
       if (auto stream = op.getAttrOfType<IntegerAttr>("stream"); stream && stream.getInt())
         json.attribute("stream", stream.getInt());
-      if (op.getNumOperands())
+      llvm::SmallSetVector<int64_t, 4> after;
+      auto await = [&](Operation *waiting) {
+        for (Value event : waiting->getOperands())
+          if (auto index = indexOf.find(event.getDefiningOp()); index != indexOf.end())
+            after.insert(index->second);
+      };
+      await(&op);
+      if (isa<dist::StatisticsOp>(op))
+        llvm::for_each(norms, await);
+      if (!after.empty())
         json.attributeArray("after", [&] {
-          for (Value event : op.getOperands())
-            if (auto index = indexOf.find(event.getDefiningOp()); index != indexOf.end())
-              json.value(index->second);
+          for (int64_t index : after)
+            json.value(index);
         });
     });
   }

@@ -76,7 +76,6 @@ private:
   LogicalResult planEntries(dist::ProgramOp program);
   void emitCollective(Operation *op, AddressAttr from, AddressAttr to, ArrayRef<int64_t> values);
   std::string communicator(ArrayRef<Attribute> over);
-  void emitUnitAction(Operation *op, AddressAttr buffer, int64_t value);
   void declareArenas();
 
   std::string nameOf(StringRef arena, int64_t stage) const {
@@ -226,32 +225,6 @@ void Planner::emitCollective(Operation *op, AddressAttr from, AddressAttr to,
   collective->setAttr(dist::kValuesAttr, builder.getDenseI64ArrayAttr(values));
 }
 
-/// Adds what `op` does with a unit whose whole weights, or whole gradient, are at `buffer`:
-/// number `value` of the graph.
-void Planner::emitUnitAction(Operation *op, AddressAttr buffer, int64_t value) {
-  auto name = op->getAttrOfType<FlatSymbolRefAttr>("unit");
-  auto unit = symbols.lookup<dist::UnitOp>(name.getValue());
-  Type event = builder.getType<dist::EventType>();
-  if (isa<dist::ClearOp>(op)) {
-    int64_t width = unit.getGradientType()->getIntOrFloatBitWidth() / 8;
-    auto zero = dist::ZeroOp::create(builder, op->getLoc(), event, ValueRange(),
-                                     dist::InstanceAttr(), unit.getElements() * width, buffer, 0);
-    zero->setAttr(dist::kValuesAttr, builder.getDenseI64ArrayAttr({value}));
-    return;
-  }
-  const int64_t ranks = sizeOfAxis(axesOf(module), "dp");
-  bool gather = isa<dist::GatherOp>(op);
-  auto collective = dist::CollectiveOp::create(
-      builder, op->getLoc(), event, ValueRange(),
-      gather ? dist::CollectiveKind::AllGather : dist::CollectiveKind::ReduceScatter,
-      communicator({builder.getStringAttr("dp")}), dist::InstanceAttr(), dist::InstanceAttr(),
-      gather ? *unit.getWeights() : buffer, gather ? buffer : *unit.getGradient(), 1,
-      unit.getElements() / ranks, gather ? unit.getType() : *unit.getGradientType(), TypeAttr(),
-      false, /*accumulate=*/!gather, gather ? ArrayAttr() : unit.getParametersAttr(), 0);
-  collective->setAttr(dist::kValuesAttr,
-                      builder.getDenseI64ArrayAttr({gather ? -1 : value, gather ? value : -1}));
-}
-
 LogicalResult Planner::planGraph(FuncOp graph, int64_t stage) {
   if (!graph.getBody().hasOneBlock())
     return graph.emitOpError("expects one block of applications");
@@ -259,7 +232,7 @@ LogicalResult Planner::planGraph(FuncOp graph, int64_t stage) {
   SmallVector<Operation *> ops;
   for (Operation &op : body.without_terminator()) {
     if (!isa<ApplyOp, shard::AllGatherOp, shard::AllReduceOp, shard::ReduceScatterOp,
-             shard::AllSliceOp, dist::GatherOp, dist::ClearOp, dist::ReduceOp>(op))
+             shard::AllSliceOp>(op))
       return op.emitOpError("is no application of a block and no collective, which is all a graph "
                             "may hold");
     ops.push_back(&op);
@@ -277,19 +250,6 @@ LogicalResult Planner::planGraph(FuncOp graph, int64_t stage) {
     position[op] = i;
   position[body.getTerminator()] = end;
 
-  // Gathered weights and gradients of a micro-batch: the entry of each op that begins
-  // one, and for each parameter and position the one that is in use.
-  DenseMap<Operation *, int64_t> unitEntry;
-  DenseMap<StringAttr, int64_t> weightsOf, gradientOf; // parameter -> entry, so far
-  DenseMap<std::pair<Operation *, StringAttr>, int64_t> weightsOfUse, gradientOfUse;
-  DenseMap<Operation *, int64_t> entryOfReduce;
-  auto beginUnit = [&](Operation *op, dist::UnitOp unit, Type type, int64_t i,
-                       DenseMap<StringAttr, int64_t> &current) {
-    unitEntry[op] = planned.size();
-    for (auto name : unit.getParameters().getAsRange<FlatSymbolRefAttr>())
-      current[name.getAttr()] = planned.size();
-    planned.push_back({i, i, int64_t(unit.getElements()) * type.getIntOrFloatBitWidth() / 8});
-  };
   auto add = [&](Operation *op, Value result, int64_t i) -> LogicalResult {
     FailureOr<int64_t> bytes = bytesOf(op, result.getType());
     if (failed(bytes))
@@ -302,42 +262,12 @@ LogicalResult Planner::planGraph(FuncOp graph, int64_t stage) {
     for (Value input : op->getOperands())
       if (int64_t entry = entryOf.lookup(input); entry >= 0)
         planned[entry].end = i;
-    if (auto gather = dyn_cast<dist::GatherOp>(op)) {
-      auto unit = symbols.lookup<dist::UnitOp>(gather.getUnit());
-      beginUnit(op, unit, unit.getType(), i, weightsOf);
-      continue;
-    }
-    if (auto clear = dyn_cast<dist::ClearOp>(op)) {
-      auto unit = symbols.lookup<dist::UnitOp>(clear.getUnit());
-      beginUnit(op, unit, *unit.getGradientType(), i, gradientOf);
-      continue;
-    }
-    if (auto reduce = dyn_cast<dist::ReduceOp>(op)) {
-      auto unit = symbols.lookup<dist::UnitOp>(reduce.getUnit());
-      auto name = cast<FlatSymbolRefAttr>(unit.getParameters()[0]).getAttr();
-      auto entry = gradientOf.find(name);
-      if (entry == gradientOf.end())
-        return op->emitOpError("expects a dist.clear of the unit before");
-      entryOfReduce[op] = entry->second;
-      planned[entry->second].end = i;
-      continue;
-    }
     auto apply = dyn_cast<ApplyOp>(op);
     if (!apply) {
       if (failed(add(op, op->getResult(0), i)))
         return failure();
       continue;
     }
-    for (auto name : apply.getParameters().getAsRange<FlatSymbolRefAttr>())
-      if (auto entry = weightsOf.find(name.getAttr()); entry != weightsOf.end()) {
-        weightsOfUse[{op, name.getAttr()}] = entry->second;
-        planned[entry->second].end = i;
-      }
-    for (auto name : apply.getGradients().getAsRange<FlatSymbolRefAttr>())
-      if (auto entry = gradientOf.find(name.getAttr()); entry != gradientOf.end()) {
-        gradientOfUse[{op, name.getAttr()}] = entry->second;
-        planned[entry->second].end = i;
-      }
     auto block = symbols.lookup<FuncOp>(apply.getBlock());
     const unsigned firstGradient = apply.getInputs().size() + apply.getParameters().size();
     for (unsigned r = 0; r < block.getNumResults(); ++r) {
@@ -389,6 +319,30 @@ LogicalResult Planner::planGraph(FuncOp graph, int64_t stage) {
   for (BlockArgument argument : body.getArguments())
     if (ArrayAttr frame = frameOf(argumentAttrs, argument.getArgNumber()))
       argumentPlace[argument.getArgNumber()] = note(frame, argument.getType());
+  // Whole weights and gradients of units: the frame of each parameter.
+  DenseMap<StringAttr, StringAttr> weightsOf, gradientOf;
+  auto noteUnits = [&](bool gradients, DenseMap<StringAttr, StringAttr> &frameOfParameter) {
+    StringRef attribute = gradients ? dist::kGradientsAttr : dist::kWeightsAttr;
+    auto list = graph->getAttrOfType<ArrayAttr>(attribute);
+    for (Attribute symbol : list ? list.getValue() : ArrayRef<Attribute>()) {
+      auto name = dyn_cast<FlatSymbolRefAttr>(symbol);
+      auto unit = name ? symbols.lookup<dist::UnitOp>(name.getValue()) : dist::UnitOp();
+      if (!unit || !(gradients ? unit.getGradient() : unit.getWeights()))
+        return LogicalResult(graph.emitOpError("expects ")
+                             << symbol << " in " << attribute << " to name a dist.unit with "
+                             << (gradients ? "a gradient" : "weights"));
+      StringAttr frame = builder.getStringAttr(gradients ? dist::gradientFrame(name.getValue())
+                                                         : dist::weightsFrame(name.getValue()));
+      Type type = gradients ? *unit.getGradientType() : unit.getType();
+      frames[frame] =
+          llvm::alignTo(unit.getElements() * type.getIntOrFloatBitWidth() / 8, kArenaAlignment);
+      for (auto parameter : unit.getParameters().getAsRange<FlatSymbolRefAttr>())
+        frameOfParameter[parameter.getAttr()] = frame;
+    }
+    return success();
+  };
+  if (failed(noteUnits(false, weightsOf)))
+    return failure();
   for (OpOperand &output : body.getTerminator()->getOpOperands()) {
     int64_t entry = entryOf.lookup(output.get());
     ArrayAttr frame = frameOf(resultAttrs, output.getOperandNumber());
@@ -399,6 +353,8 @@ LogicalResult Planner::planGraph(FuncOp graph, int64_t stage) {
     if (frame)
       frameOfEntry[entry] = note(frame, output.get().getType());
   }
+  if (failed(noteUnits(true, gradientOf)))
+    return failure();
   SmallVector<PlannedValue> workspace;
   SmallVector<size_t> placeOfEntry; // number in the workspace
   for (auto [entry, value] : llvm::enumerate(planned)) {
@@ -435,6 +391,8 @@ LogicalResult Planner::planGraph(FuncOp graph, int64_t stage) {
   auto numberOf = [&](Value value) { return std::max<int64_t>(-1, entryOf.lookup(value)); };
   builder.setInsertionPoint(graph);
   auto result = dist::GraphOp::create(builder, graph.getLoc(), graph.getSymNameAttr());
+  if (Attribute imageAxes = graph->getAttr(dist::kImageAxesAttr))
+    result->setAttr(dist::kImageAxesAttr, imageAxes);
   builder.createBlock(&result.getBody());
   for (auto [name, bytes] : frames)
     dist::FrameOp::create(builder, graph.getLoc(), name, bytes);
@@ -447,22 +405,7 @@ LogicalResult Planner::planGraph(FuncOp graph, int64_t stage) {
                             graph.getArgAttrOfType<ArrayAttr>(i, kSplitAttr),
                             graph.getArgAttrOfType<ArrayAttr>(i, dist::kImagesAttr));
   }
-  auto placeOfEntryNumber = [&](int64_t entry) {
-    return address("workspace", workspace[placeOfEntry[entry]].offset, stage);
-  };
-  // A parameter within the unit that is at `entry`.
-  auto placeInUnit = [&](int64_t entry, dist::StorageOp place, Type type) {
-    AddressAttr base = placeOfEntryNumber(entry);
-    return AddressAttr::get(module.getContext(), base.getArena(),
-                            base.getOffset() +
-                                (*place.getShard())[0] * type.getIntOrFloatBitWidth() / 8);
-  };
   for (auto [i, op] : llvm::enumerate(ops)) {
-    if (isa<dist::GatherOp, dist::ClearOp, dist::ReduceOp>(op)) {
-      int64_t entry = isa<dist::ReduceOp>(op) ? entryOfReduce.lookup(op) : unitEntry.lookup(op);
-      emitUnitAction(op, placeOfEntryNumber(entry), entry);
-      continue;
-    }
     auto apply = dyn_cast<ApplyOp>(op);
     if (!apply) {
       emitCollective(op, placeOf(op->getOperand(0)), placeOf(op->getResult(0)),
@@ -489,14 +432,12 @@ LogicalResult Planner::planGraph(FuncOp graph, int64_t stage) {
           return apply.emitOpError("expects a dist.storage of '")
                  << parameter.getValue() << "' on stage " << stage
                  << (gradient ? " with a gradient" : "");
-        auto &inUnit = gradient ? gradientOfUse : weightsOfUse;
-        if (auto entry = inUnit.find({op, parameter.getAttr()}); entry != inUnit.end()) {
-          unsigned argument = buffers.size();
-          values.resize(argument, -1);
-          values.push_back(entry->second);
-          where = placeInUnit(
-              entry->second, place,
-              cast<RankedTensorType>(block.getArgumentTypes()[argument]).getElementType());
+        if (StringAttr frame = (gradient ? gradientOf : weightsOf).lookup(parameter.getAttr())) {
+          if (!place.getShard()) // where it is in its unit
+            return place.emitOpError("expects a shard of its dist.unit");
+          Type type = cast<RankedTensorType>(block.getArgumentTypes()[buffers.size()]).getElementType();
+          where = symbolAddress(frame,
+                                (*place.getShard())[0] * type.getIntOrFloatBitWidth() / 8);
         }
         buffers.push_back(*where);
       }

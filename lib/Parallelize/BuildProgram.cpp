@@ -8,13 +8,14 @@
 // 1. Costs of the chain of text applications; the partition into chunks (Plan).
 // 2. The schedule (Plan), the encoder's work in it.
 // 3. The graphs, cut into pieces (CutGraph.h).
-// 4. For every stage: the layout of its parameters (ParameterLayout.h), its programs.
+// 4. For every stage: the layout of its parameters (ParameterLayout.h), its programs
+//    (ProgramBuilder.h).
 //
 //===----------------------------------------------------------------------===//
 #include "llamac/Parallelize/Passes.h"
 
 #include "CutGraph.h"
-#include "ParameterLayout.h"
+#include "ProgramBuilder.h"
 
 #include "llamac/Parallelize/BlockCosts.h"
 #include "llamac/Parallelize/Grid.h"
@@ -51,6 +52,8 @@ private:
   LogicalResult findSchedule();
   void placeEncoderOnFirstStage();
   EncoderPlacement encoderPlacement();
+  void buildStep(ProgramBuilder &programs, const GraphCut &graph, int stage);
+  void buildForward(ProgramBuilder &programs, const GraphCut &graph, int stage);
 
   InFlightDiagnostic optionError(StringRef option) {
     return getOperation().emitError("--") << option << ": ";
@@ -72,316 +75,7 @@ private:
   ChainCut cut;
 };
 
-/// Writes the programs of one stage.
-class ProgramBuilder {
-public:
-  ProgramBuilder(OpBuilder &builder, ModuleOp module, ArrayRef<Axis> axes,
-                 const EncoderPlacement &encoder, int64_t microBatches)
-      : builder(builder), module(module), axes(axes), encoder(encoder),
-        microBatches(microBatches), event(dist::EventType::get(module.getContext())) {}
-
-  void begin(StringRef name, int stage);
-  void run(const Piece &piece, int64_t number);
-  void transfer(bool send, StringRef direction, int from, int to, ArrayRef<Boundary> boundaries,
-                int chunk, int64_t microBatch);
-  void gatherStates(const GraphCut &graph, int64_t group);
-  void reduceStates(const GraphCut &graph, int64_t group);
-  void zeroStates(const GraphCut &graph, int64_t group);
-  void collective(dist::CollectiveKind kind, StringRef name, ArrayRef<StringRef> over,
-                  dist::InstanceAttr reads, dist::InstanceAttr writes, dist::AddressAttr from,
-                  dist::AddressAttr to, int64_t elements, Type type, ArrayAttr gradients = {});
-  void beginStep(const ParameterLayout &layout, int stages);
-  void finishStep(const ParameterLayout &layout, int stages);
-  void statistics(int stages);
-
-private:
-  dist::InstanceAttr instance(const FrameUse &use, int64_t number);
-  dist::InstanceAttr instance(StringAttr frame, int64_t number) {
-    return dist::InstanceAttr::get(builder.getContext(), frame, number, 0);
-  }
-  FlatSymbolRefAttr communicator(StringRef name, ArrayRef<StringRef> axes, ArrayRef<int64_t> edge);
-  int64_t streamOf(FlatSymbolRefAttr communicator);
-  FuncOp sizedBlock(StringRef name, int64_t elements);
-
-  OpBuilder &builder;
-  ModuleOp module;
-  ArrayRef<Axis> axes;
-  const EncoderPlacement &encoder;
-  int64_t microBatches;
-  Type event;
-  int stage = 0;
-  llvm::StringMap<int64_t> streams; // of the communicators of this stage
-};
-
 } // namespace
-
-//===----------------------------------------------------------------------===//
-// Programs
-//===----------------------------------------------------------------------===//
-
-void ProgramBuilder::begin(StringRef name, int number) {
-  stage = number;
-  streams.clear();
-  builder.setInsertionPointToEnd(module.getBody());
-  auto program = dist::ProgramOp::create(builder, module.getLoc(), name, stage);
-  builder.createBlock(&program.getBody());
-}
-
-FlatSymbolRefAttr ProgramBuilder::communicator(StringRef name, ArrayRef<StringRef> over,
-                                               ArrayRef<int64_t> edge) {
-  if (!module.lookupSymbol(name)) {
-    OpBuilder::InsertionGuard guard(builder);
-    builder.setInsertionPointToStart(module.getBody());
-    dist::CommunicatorOp::create(builder, module.getLoc(), name,
-                                 over.empty() ? ArrayAttr() : builder.getStrArrayAttr(over),
-                                 edge.empty() ? DenseI64ArrayAttr()
-                                              : builder.getDenseI64ArrayAttr(edge));
-  }
-  return FlatSymbolRefAttr::get(builder.getContext(), name);
-}
-
-/// Streams of communicators that are not used beside compute: 1, 2, ...
-int64_t ProgramBuilder::streamOf(FlatSymbolRefAttr communicator) {
-  return streams.try_emplace(communicator.getValue(), int64_t(streams.size()) + 1).first->second;
-}
-
-dist::InstanceAttr ProgramBuilder::instance(const FrameUse &use, int64_t number) {
-  if (!use.byGroup)
-    return instance(use.frame, number);
-  return dist::InstanceAttr::get(builder.getContext(), use.frame, number / encoder.group,
-                                 number % encoder.group * use.stride);
-}
-
-void ProgramBuilder::run(const Piece &piece, int64_t number) {
-  FuncOp function = piece.function;
-  if (!function)
-    return;
-  auto instances = [&](ArrayRef<FrameUse> uses) {
-    return builder.getArrayAttr(llvm::map_to_vector(
-        uses, [&](const FrameUse &use) -> Attribute { return instance(use, number); }));
-  };
-  dist::RunOp::create(builder, function.getLoc(), event, ValueRange(), function.getName(), number,
-                      instances(piece.reads), instances(piece.writes), ArrayAttr());
-}
-
-void ProgramBuilder::transfer(bool send, StringRef direction, int from, int to,
-                              ArrayRef<Boundary> boundaries, int chunk, int64_t microBatch) {
-  for (auto [index, boundary] : llvm::enumerate(boundaries)) {
-    if (!boundary.to)
-      continue;
-    FlatSymbolRefAttr edge =
-        communicator((direction + " " + Twine(from) + " to " + Twine(to)).str(), {}, {from, to});
-    Type type = boundary.type.getElementType();
-    int64_t tag[] = {chunk, microBatch, int64_t(index)};
-    int64_t elements = boundary.type.getNumElements(), stream = streamOf(edge);
-    if (send)
-      dist::SendOp::create(builder, module.getLoc(), event, ValueRange(), edge.getValue(),
-                           dist::InstanceAttr::get(builder.getContext(), boundary.from, microBatch,
-                                                   boundary.offset),
-                           type, elements, tag, dist::AddressAttr(), stream);
-    else
-      dist::ReceiveOp::create(builder, module.getLoc(), event, ValueRange(), edge.getValue(),
-                              instance(boundary.to, microBatch), type, elements, tag,
-                              dist::AddressAttr(), stream);
-  }
-}
-
-void ProgramBuilder::collective(dist::CollectiveKind kind, StringRef name,
-                                ArrayRef<StringRef> over, dist::InstanceAttr reads,
-                                dist::InstanceAttr writes, dist::AddressAttr from,
-                                dist::AddressAttr to, int64_t elements, Type type,
-                                ArrayAttr gradients) {
-  FlatSymbolRefAttr group = communicator(name, over, {});
-  // What touches frames runs beside compute, on a stream of its own.
-  int64_t stream = reads || writes ? streamOf(group) : 0;
-  dist::CollectiveOp::create(builder, module.getLoc(), event, ValueRange(), kind, group.getValue(),
-                             reads, writes, from, to, 1, elements, type, TypeAttr(), false, false,
-                             gradients, stream);
-}
-
-/// Elements of the states of a group on all ranks, padding included.
-static int64_t elementsOfGroup(const GraphCut &graph, const EncoderPlacement &encoder) {
-  return graph.encodedType.getNumElements() *
-         (graph.encoded == graph.states ? 1 : encoder.ranks);
-}
-
-/// The image states of a group, from every rank's share to all ranks.
-void ProgramBuilder::gatherStates(const GraphCut &graph, int64_t group) {
-  Type element = graph.stateType.getElementType();
-  if (graph.encoded != graph.states && (stage == 0 || !encoder.firstStage))
-    collective(dist::CollectiveKind::AllGather, "states", encoder.axes,
-               instance(graph.encoded, group), instance(graph.states, group), {}, {},
-               graph.encodedType.getNumElements(), element);
-  if (encoder.firstStage && sizeOfAxis(axes, "pp") > 1)
-    collective(dist::CollectiveKind::Broadcast, "states to stages", {"pp"},
-               stage == 0 ? instance(graph.states, group) : dist::InstanceAttr(),
-               instance(graph.states, group), {}, {}, elementsOfGroup(graph, encoder), element);
-}
-
-/// The gradient of a group's states, from every stage's part to the ranks that encoded
-/// the images.
-void ProgramBuilder::reduceStates(const GraphCut &graph, int64_t group) {
-  Type element = graph.stateGradientElement;
-  const int64_t share = graph.encodedType.getNumElements(), whole = elementsOfGroup(graph, encoder);
-  const bool split = graph.encodedGradient != graph.statesGradient;
-  dist::InstanceAttr gradient = instance(graph.statesGradient, group);
-  dist::InstanceAttr part = instance(graph.encodedGradient, group);
-  auto reduce = [&](StringRef name, ArrayRef<StringRef> over, dist::InstanceAttr what,
-                    int64_t elements) {
-    if (!over.empty())
-      collective(dist::CollectiveKind::AllReduce, name, over, what, what, {}, {}, elements, element);
-  };
-  SmallVector<StringRef> partial;
-  for (const Axis &axis : axes)
-    if (axis.size > 1 && (axis.name == "pp" || llvm::is_contained(graph.statePartial, axis.name)))
-      partial.push_back(axis.name);
-  if (!split)
-    return reduce("states_gradient", partial, gradient, whole);
-  if (encoder.firstStage) {
-    if (sizeOfAxis(axes, "pp") > 1)
-      reduce("states_gradient to stage 0", {"pp"}, gradient, whole);
-    llvm::erase(partial, "pp");
-    if (stage != 0)
-      return;
-  }
-  bool scatters = llvm::all_of(
-      encoder.axes, [&](StringRef axis) { return llvm::is_contained(partial, axis); });
-  if (!scatters)
-    reduce("states_gradient", partial, gradient, whole);
-  collective(scatters ? dist::CollectiveKind::ReduceScatter : dist::CollectiveKind::Slice,
-             "states_gradient to images", encoder.axes, gradient, part, {}, {}, share, element);
-  if (!scatters)
-    return;
-  llvm::erase_if(partial, [&](StringRef axis) { return llvm::is_contained(encoder.axes, axis); });
-  reduce("states_gradient of images", partial, part, share);
-}
-
-/// Zeros where a stage adds nothing to the gradient of a group's states: everywhere if it
-/// has no cross-attention layers, else behind the group's images.
-void ProgramBuilder::zeroStates(const GraphCut &graph, int64_t group) {
-  int64_t written = graph.stages[stage].statesGradient.function
-                        ? std::min(encoder.group, microBatches - group * encoder.group) *
-                              graph.stateType.getNumElements()
-                        : 0;
-  int64_t width = graph.stateGradientElement.getIntOrFloatBitWidth() / 8;
-  int64_t rest = elementsOfGroup(graph, encoder) - written;
-  if (rest > 0)
-    dist::ZeroOp::create(builder, module.getLoc(), event, ValueRange(),
-                         dist::InstanceAttr::get(builder.getContext(), graph.statesGradient, group,
-                                                 written * width),
-                         rest * width, dist::AddressAttr(), 0);
-}
-
-/// The block `name` of the optimizer for so many elements.
-FuncOp ProgramBuilder::sizedBlock(StringRef name, int64_t elements) {
-  auto block = module.lookupSymbol<FuncOp>(name);
-  int64_t old = cast<RankedTensorType>(block.getArgumentTypes()[0]).getDimSize(0);
-  if (old == elements)
-    return block;
-  std::string sized = (name + "." + Twine(elements)).str();
-  if (auto known = module.lookupSymbol<FuncOp>(sized))
-    return known;
-  OpBuilder::InsertionGuard guard(builder);
-  builder.setInsertionPointAfter(block);
-  auto copy = cast<FuncOp>(builder.clone(*block));
-  copy.setName(sized);
-  auto resize = [&](Value value) {
-    auto tensor = cast<RankedTensorType>(value.getType());
-    if (tensor.getRank() == 1 && tensor.getDimSize(0) == old)
-      value.setType(tensor.clone({elements}));
-  };
-  Block &body = copy.getBody().front();
-  llvm::for_each(body.getArguments(), resize);
-  for (Operation &op : body)
-    llvm::for_each(op.getResults(), resize);
-  copy.setFunctionType(
-      builder.getFunctionType(body.getArgumentTypes(), body.getTerminator()->getOperandTypes()));
-  return copy;
-}
-
-void ProgramBuilder::statistics(int stages) {
-  auto place = dist::AddressAttr::get(
-      builder.getContext(),
-      FlatSymbolRefAttr::get(builder.getContext(), arenaName("statistics", stage, stages > 1)), 0);
-  dist::StatisticsOp::create(builder, module.getLoc(), event, ValueRange(), place, 0);
-  SmallVector<StringRef> all;
-  for (const Axis &axis : axes)
-    if (axis.size > 1)
-      all.push_back(axis.name);
-  if (!all.empty())
-    collective(dist::CollectiveKind::AllReduce, "world", all, {}, {}, place, place, 2,
-               builder.getF64Type());
-}
-
-/// Gradients are sums: they start at zero.
-void ProgramBuilder::beginStep(const ParameterLayout &layout, int stages) {
-  if (layout.elements == 0)
-    return;
-  bool isWhole = layout.fsdp == Fsdp::None || layout.fsdp == Fsdp::Optimizer;
-  int64_t elements = isWhole ? layout.elements : layout.elements / layout.ranks;
-  auto gradients = dist::AddressAttr::get(
-      builder.getContext(),
-      FlatSymbolRefAttr::get(builder.getContext(), arenaName("gradients", stage, stages > 1)), 0);
-  dist::ZeroOp::create(builder, module.getLoc(), event, ValueRange(), dist::InstanceAttr(),
-                       elements * layout.gradientType.getIntOrFloatBitWidth() / 8, gradients, 0);
-}
-
-void ProgramBuilder::finishStep(const ParameterLayout &layout, int stages) {
-  auto address = [&](StringRef arena, int64_t elements, Type type) {
-    return dist::AddressAttr::get(
-        builder.getContext(),
-        FlatSymbolRefAttr::get(builder.getContext(), arenaName(arena, stage, stages > 1)),
-        elements * type.getIntOrFloatBitWidth() / 8);
-  };
-  const int64_t ranks = layout.ranks;
-  const StringRef gradients = layout.fsdp == Fsdp::Optimizer ? "gradient_shard" : "gradients";
-  Type type = layout.gradientType;
-
-  // Shards hold sums over dp; what is left to reduce is reduced on them.
-  for (const Segment &segment : layout.segments) {
-    SmallVector<Attribute> names;
-    for (const Unit &unit : segment.units)
-      for (StringRef parameter : unit.parameters)
-        names.push_back(FlatSymbolRefAttr::get(builder.getContext(), parameter));
-    ArrayAttr keys = builder.getArrayAttr(names);
-    auto shard = address(gradients, segment.begin / ranks, type);
-    SmallVector<StringRef> over = segment.reduced;
-    if (layout.fsdp == Fsdp::Optimizer)
-      collective(dist::CollectiveKind::ReduceScatter, "dp", {"dp"}, {}, {},
-                 address("gradients", segment.begin, type), shard, segment.elements / ranks, type,
-                 keys);
-    if (ranks > 1)
-      llvm::erase(over, "dp");
-    if (!over.empty())
-      collective(dist::CollectiveKind::AllReduce, llvm::join(over, ","), over, {}, {}, shard, shard,
-                 segment.elements / ranks, type, keys);
-  }
-  for (const Segment &segment : layout.segments) {
-    SmallVector<StringRef> once = segment.once;
-    if (ranks > 1)
-      llvm::erase(once, "dp");
-    FuncOp block = sizedBlock("gradient_norm", segment.elements / ranks);
-    dist::GradientNormOp::create(
-        builder, module.getLoc(), event, ValueRange(), block.getName(),
-        builder.getArrayAttr({address(gradients, segment.begin / ranks, type)}),
-        builder.getStrArrayAttr(once), 0);
-  }
-  statistics(stages);
-  if (!layout.elements)
-    return;
-  FuncOp update = sizedBlock("adamw", layout.elements / ranks);
-  dist::UpdateOp::create(builder, module.getLoc(), event, ValueRange(), update.getName(),
-                         ArrayAttr(), 0);
-  if (ranks == 1 || layout.fsdp == Fsdp::Parameters)
-    return;
-  const StringRef updated = layout.storageType != layout.masterType ? "weight_shard" : "masters";
-  for (const Segment &segment : layout.segments)
-    for (const Unit &unit : segment.units)
-      collective(dist::CollectiveKind::AllGather, "dp", {"dp"}, {}, {},
-                 address(updated, unit.begin / ranks, layout.storageType),
-                 address("parameters", unit.begin, layout.storageType), unit.elements / ranks,
-                 layout.storageType);
-}
 
 //===----------------------------------------------------------------------===//
 // The pass
@@ -594,9 +288,16 @@ LogicalResult BuildProgramPass::findSchedule() {
     whole.blocks[0].backwardInput += encoderTimes.backward() / encoder.ranks;
   }
   const int64_t dataRanks = sizeOfAxis(axes, "dp");
+  // Sharded weights are whole beside their shards where micro-batches follow each other.
+  bool keepsWeights = false;
+  for (const std::vector<plan::Action> &rank : schedule.ranks)
+    for (size_t i = 1; i < rank.size(); ++i)
+      keepsWeights |= rank[i].work == rank[i - 1].work && rank[i].stage == rank[i - 1].stage;
   for (plan::BlockCost &block : whole.blocks) {
     block.optimizerBytes /= fsdp == "none" ? 1 : dataRanks;
-    block.parameterBytes /= fsdp == "parameters" ? dataRanks : 1;
+    if (fsdp == "parameters")
+      block.parameterBytes = block.parameterBytes / dataRanks +
+                             (keepsWeights && dataRanks > 1 ? block.parameterBytes : 0);
   }
   whole.stages.resize(schedule.stages());
   std::vector<plan::InFlight> inFlight = plan::inFlight(schedule);
@@ -716,6 +417,128 @@ static SmallVector<StageParameter> parametersOf(ModuleOp module, ArrayRef<Axis> 
   return parameters;
 }
 
+/// Pieces that `stage` runs, of a graph.
+static SmallVector<FuncOp> functionsOf(const GraphCut &graph, const ChainCut &cut, int stage) {
+  SmallVector<FuncOp> functions;
+  auto note = [&](std::initializer_list<const Pieces *> lists) {
+    for (const Pieces *pieces : lists)
+      for (const Piece &piece : *pieces)
+        functions.push_back(piece.function);
+  };
+  for (auto [chunk, where] : llvm::zip(graph.chunks, cut.stageOfChunk))
+    if (where == stage)
+      note({&chunk.forward, &chunk.backward, &chunk.backwardWeight});
+  const Stage &own = graph.stages[stage];
+  note({&own.encode, &own.states, &own.statesGradient, &own.encodeBackward});
+  return functions;
+}
+
+void BuildProgramPass::buildStep(ProgramBuilder &programs, const GraphCut &graph, int stage) {
+  programs.begin("step");
+  programs.beginStep();
+  const Stage &own = graph.stages[stage];
+  // Consecutive micro-batches of a chunk are one span, also with work of the encoder
+  // between them.
+  int64_t spans = 0, spanOfText = 0;
+  std::optional<std::pair<plan::Work, int>> text;
+  for (const plan::Launch &launch : launches[stage]) {
+    const plan::Action &action = launch.action;
+    const int64_t number = action.microBatch;
+    if (launch.kind != plan::Launch::Compute) {
+      bool send = launch.kind == plan::Launch::Send;
+      bool ahead = action.work == plan::Work::Forward;
+      const Chunk &chunk = graph.chunks[action.stage];
+      programs.transfer(send, ahead ? "forward" : "backward", send ? stage : launch.peer,
+                        send ? launch.peer : stage, ahead ? chunk.forwardOut : chunk.backwardOut,
+                        action.stage, number);
+      continue;
+    }
+    const bool isText = action.stage >= 0;
+    if (isText && text != std::pair(action.work, action.stage)) {
+      text = std::pair(action.work, action.stage);
+      spanOfText = ++spans;
+    }
+    programs.setSpan(isText ? spanOfText : ++spans);
+    auto runOfGroup = [&](const Pieces &pieces) {
+      for (int64_t m = number * encoder.group;
+           m < std::min<int64_t>(microBatches, (number + 1) * encoder.group); ++m)
+        programs.run(pieces, m);
+    };
+    switch (action.work) {
+    case plan::Work::Forward: programs.run(graph.chunks[action.stage].forward, number); break;
+    case plan::Work::Backward:
+      programs.run(graph.chunks[action.stage].backward, number);
+      programs.run(graph.chunks[action.stage].backwardWeight, number);
+      break;
+    case plan::Work::BackwardInput:
+      programs.run(graph.chunks[action.stage].backward, number);
+      break;
+    case plan::Work::BackwardWeight:
+      programs.run(graph.chunks[action.stage].backwardWeight, number);
+      break;
+    case plan::Work::Encode:
+      programs.run(own.encode, number);
+      programs.gatherStates(graph, number);
+      break;
+    case plan::Work::States:
+      runOfGroup(own.states);
+      programs.keepStates(graph, number);
+      break;
+    case plan::Work::StatesGradient:
+      programs.restoreStates(graph, number);
+      programs.zeroStates(graph, number);
+      runOfGroup(own.statesGradient);
+      programs.reduceStates(graph, number);
+      break;
+    case plan::Work::EncodeBackward: programs.run(own.encodeBackward, number); break;
+    }
+  }
+  programs.finishStep();
+}
+
+/// Micro-batch after micro-batch.
+void BuildProgramPass::buildForward(ProgramBuilder &programs, const GraphCut &graph, int stage) {
+  programs.begin("forward");
+  for (int64_t m = 0; m < microBatches; ++m) {
+    programs.setSpan(m);
+    if (m % encoder.group == 0) {
+      programs.run(graph.stages[stage].encode, m / encoder.group);
+      programs.gatherStates(graph, m / encoder.group);
+    }
+    programs.run(graph.stages[stage].states, m);
+    for (auto [number, chunk] : llvm::enumerate(graph.chunks)) {
+      if (cut.stageOfChunk[number] != stage)
+        continue;
+      if (number > 0)
+        programs.transfer(false, "forward", cut.stageOfChunk[number - 1], stage,
+                          graph.chunks[number - 1].forwardOut, number - 1, m);
+      programs.run(chunk.forward, m);
+      if (number + 1 < graph.chunks.size())
+        programs.transfer(true, "forward", stage, cut.stageOfChunk[number + 1], chunk.forwardOut,
+                          number, m);
+    }
+  }
+  programs.statistics();
+}
+
+/// Erases blocks that the cut left without use.
+static void eraseUnused(ModuleOp module) {
+  llvm::StringSet<> applied;
+  for (auto function : module.getOps<FuncOp>())
+    for (auto apply : function.getOps<ApplyOp>())
+      applied.insert(apply.getBlock());
+  for (auto program : module.getOps<dist::ProgramOp>())
+    for (Operation &op : program.getBody().front()) {
+      if (auto norm = dyn_cast<dist::GradientNormOp>(op))
+        applied.insert(norm.getBlock());
+      if (auto update = dyn_cast<dist::UpdateOp>(op))
+        applied.insert(update.getBlock());
+    }
+  for (auto block : llvm::make_early_inc_range(module.getOps<FuncOp>()))
+    if (block->hasAttr(llama::kBlockAttr) && !applied.contains(block.getName()))
+      block.erase();
+}
+
 void BuildProgramPass::runOnOperation() {
   ModuleOp module = getOperation();
   if (failed(check()) || failed(findCosts()))
@@ -724,6 +547,13 @@ void BuildProgramPass::runOnOperation() {
   if (failed(findSchedule()))
     return signalPassFailure();
 
+  const Fsdp level = llvm::StringSwitch<Fsdp>(fsdp)
+                         .Case("optimizer", Fsdp::Optimizer)
+                         .Case("gradients", Fsdp::Gradients)
+                         .Case("parameters", Fsdp::Parameters)
+                         .Default(Fsdp::None);
+  cut.byApplication =
+      sizeOfAxis(axes, "dp") > 1 && (level == Fsdp::Gradients || level == Fsdp::Parameters);
   FailureOr<GraphCut> stepCut = cutGraph(step, "step", cut, encoder, axes);
   if (failed(stepCut))
     return signalPassFailure();
@@ -735,35 +565,16 @@ void BuildProgramPass::runOnOperation() {
   step.erase();
   forward.erase();
 
-  Fsdp level = llvm::StringSwitch<Fsdp>(fsdp)
-                   .Case("optimizer", Fsdp::Optimizer)
-                   .Case("gradients", Fsdp::Gradients)
-                   .Case("parameters", Fsdp::Parameters)
-                   .Default(Fsdp::None);
   Type gradientType;
   if (auto norm = module.lookupSymbol<FuncOp>("gradient_norm"))
     gradientType = cast<RankedTensorType>(norm.getArgumentTypes()[0]).getElementType();
 
   OpBuilder builder(module.getContext());
   SymbolTable symbols(module);
-  ProgramBuilder programs(builder, module, axes, encoder, microBatches);
   llvm::StringMap<int> stageOfParameter;
   for (int stage = 0; stage < cut.stages; ++stage) {
-    // Parameters.
-    SmallVector<FuncOp> functions;
-    auto note = [&](const Piece &piece) {
-      if (piece.function)
-        functions.push_back(piece.function);
-    };
-    for (const GraphCut *graph : {&*stepCut, &*forwardCut}) {
-      for (auto [chunk, where] : llvm::zip(graph->chunks, cut.stageOfChunk))
-        if (where == stage)
-          for (const Piece *piece : {&chunk.forward, &chunk.backward, &chunk.backwardWeight})
-            note(*piece);
-      const Stage &own = graph->stages[stage];
-      for (const Piece *piece : {&own.encode, &own.states, &own.statesGradient, &own.encodeBackward})
-        note(*piece);
-    }
+    SmallVector<FuncOp> functions = functionsOf(*stepCut, cut, stage);
+    llvm::append_range(functions, functionsOf(*forwardCut, cut, stage));
     builder.setInsertionPointToEnd(module.getBody());
     SmallVector<StageParameter> parameters =
         parametersOf(module, axes, encoder, functions, symbols);
@@ -781,105 +592,14 @@ void BuildProgramPass::runOnOperation() {
         builder, parameters, gradientType, stage, cut.stages, level, sizeOfAxis(axes, "dp"));
     if (failed(layout))
       return signalPassFailure();
-    shardGraphs(functions, *layout);
-    dist::ArenaOp::create(builder, module.getLoc(), arenaName("statistics", stage, cut.stages > 1), 16,
-                          stage);
-
-    // The step.
-    programs.begin("step", stage);
-    const GraphCut &graph = *stepCut;
-    programs.beginStep(*layout, cut.stages);
-    for (const plan::Launch &launch : launches[stage]) {
-      const plan::Action &action = launch.action;
-      int64_t number = action.microBatch;
-      auto ofGroup = [&](auto visit) {
-        for (int64_t m = number * encoder.group;
-             m < std::min<int64_t>(microBatches, (number + 1) * encoder.group); ++m)
-          visit(m);
-      };
-      if (launch.kind != plan::Launch::Compute) {
-        bool send = launch.kind == plan::Launch::Send;
-        bool ahead = action.work == plan::Work::Forward;
-        const Chunk &chunk = graph.chunks[action.stage];
-        programs.transfer(send, ahead ? "forward" : "backward", send ? stage : launch.peer,
-                          send ? launch.peer : stage, ahead ? chunk.forwardOut : chunk.backwardOut,
-                          action.stage, number);
-        continue;
-      }
-      switch (action.work) {
-      case plan::Work::Forward: programs.run(graph.chunks[action.stage].forward, number); break;
-      case plan::Work::Backward:
-        programs.run(graph.chunks[action.stage].backward, number);
-        programs.run(graph.chunks[action.stage].backwardWeight, number);
-        break;
-      case plan::Work::BackwardInput:
-        programs.run(graph.chunks[action.stage].backward, number);
-        break;
-      case plan::Work::BackwardWeight:
-        programs.run(graph.chunks[action.stage].backwardWeight, number);
-        break;
-      case plan::Work::Encode:
-        programs.run(graph.stages[stage].encode, number);
-        if (graph.states)
-          programs.gatherStates(graph, number);
-        break;
-      case plan::Work::States:
-        ofGroup([&](int64_t m) { programs.run(graph.stages[stage].states, m); });
-        break;
-      case plan::Work::StatesGradient:
-        if (graph.statesGradient)
-          programs.zeroStates(graph, number);
-        ofGroup([&](int64_t m) { programs.run(graph.stages[stage].statesGradient, m); });
-        if (graph.statesGradient)
-          programs.reduceStates(graph, number);
-        break;
-      case plan::Work::EncodeBackward:
-        programs.run(graph.stages[stage].encodeBackward, number);
-        break;
-      }
-    }
-    programs.finishStep(*layout, cut.stages);
-
-    // The forward program: micro-batch after micro-batch.
-    programs.begin("forward", stage);
-    const GraphCut &ahead = *forwardCut;
-    for (int64_t m = 0; m < microBatches; ++m) {
-      if (ahead.states) {
-        if (m % encoder.group == 0) {
-          programs.run(ahead.stages[stage].encode, m / encoder.group);
-          programs.gatherStates(ahead, m / encoder.group);
-        }
-        programs.run(ahead.stages[stage].states, m);
-      }
-      for (auto [number, chunk] : llvm::enumerate(ahead.chunks)) {
-        if (cut.stageOfChunk[number] != stage)
-          continue;
-        if (number > 0)
-          programs.transfer(false, "forward", cut.stageOfChunk[number - 1], stage,
-                            ahead.chunks[number - 1].forwardOut, number - 1, m);
-        programs.run(chunk.forward, m);
-        if (number + 1 < ahead.chunks.size())
-          programs.transfer(true, "forward", stage, cut.stageOfChunk[number + 1], chunk.forwardOut,
-                            number, m);
-      }
-    }
-    programs.statistics(cut.stages);
+    noteUnits(functions, *layout);
+    dist::ArenaOp::create(builder, module.getLoc(), arenaName("statistics", stage, cut.stages > 1),
+                          16, stage);
+    ProgramBuilder programs(builder, module, axes, encoder, microBatches, stage, cut.stages,
+                            *layout);
+    buildStep(programs, *stepCut, stage);
+    buildForward(programs, *forwardCut, stage);
   }
-
-  // Blocks that the cut left without use.
-  llvm::StringSet<> applied;
-  for (auto function : module.getOps<FuncOp>())
-    for (auto apply : function.getOps<ApplyOp>())
-      applied.insert(apply.getBlock());
-  for (auto program : module.getOps<dist::ProgramOp>())
-    for (Operation &op : program.getBody().front()) {
-      if (auto norm = dyn_cast<dist::GradientNormOp>(op))
-        applied.insert(norm.getBlock());
-      if (auto update = dyn_cast<dist::UpdateOp>(op))
-        applied.insert(update.getBlock());
-    }
-  for (auto block : llvm::make_early_inc_range(module.getOps<FuncOp>()))
-    if (block->hasAttr(llama::kBlockAttr) && !applied.contains(block.getName()))
-      block.erase();
+  eraseUnused(module);
   noteSeconds(module, machine);
 }

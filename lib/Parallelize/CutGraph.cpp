@@ -40,12 +40,19 @@ bool countsImages(StringRef input) {
 
 enum class Work { Forward, Backward, BackwardWeight, Encode, States, StatesGradient, EncodeBackward };
 
-/// A piece by its work and its chunk or stage (0 for the encoder).
-using PieceKey = std::pair<Work, int>;
+/// A piece by its work, its chunk or stage (0 for the encoder) and, if it is one
+/// application, that.
+struct PieceKey {
+  Work work;
+  int where;
+  int64_t application = -1;
+  auto operator<=>(const PieceKey &) const = default;
+};
 
 /// A piece while it is written down.
 struct Draft {
   FuncOp function;
+  size_t order = 0;                        // in which pieces are begun, and run
   IRMapping map;                           // values of the graph -> values here
   SmallVector<DictionaryAttr> attributes;  // of the arguments
   llvm::MapVector<Value, unsigned> crossing; // values of other pieces -> argument
@@ -76,6 +83,7 @@ private:
   LogicalResult place(Operation *op);
   Value resolve(Draft &draft, Value value);
   void clone(Draft &draft, Operation *op);
+  void keepArguments(ApplyOp apply);
   bool isStatesGradient(Operation *op);
   LogicalResult findStates();
   LogicalResult sumStatesGradients();
@@ -83,25 +91,30 @@ private:
   LogicalResult retypeEncoder();
   LogicalResult retype(FuncOp function, ArrayRef<Type> arguments);
   void finish(Draft &draft);
+  Pieces piecesOf(Work work, int where, int stage);
   Piece pieceOf(const PieceKey &key, int stage);
+  SmallVector<PieceKey> keysOf(Work work, int where) const;
   /// Whether a rank has only a part of a group's images.
   bool splitsImages() const { return !encoder.tokens && encoder.ranks > 1; }
   /// The type of `value` where it is made: that of a rank's share.
   Type typeOf(Value value) { return drafts.at(producer[value]).map.lookup(value).getType(); }
 
   int stageOf(const PieceKey &key) const {
-    switch (key.first) {
+    switch (key.work) {
     case Work::Forward:
     case Work::Backward:
-    case Work::BackwardWeight: return cut.stageOfChunk[key.second];
+    case Work::BackwardWeight: return cut.stageOfChunk[key.where];
     case Work::States:
-    case Work::StatesGradient: return key.second;
+    case Work::StatesGradient: return key.where;
     case Work::Encode:
     case Work::EncodeBackward: return 0;
     }
     return 0;
   }
-  static bool isOfChunk(const PieceKey &key) { return key.first <= Work::BackwardWeight; }
+  static bool isOfChunk(const PieceKey &key) { return key.work <= Work::BackwardWeight; }
+  static bool isOfEncoder(const PieceKey &key) {
+    return key.work == Work::Encode || key.work == Work::EncodeBackward;
+  }
   std::string nameOf(const PieceKey &key, int stage) const;
   Draft &draftOf(const PieceKey &key);
   StringAttr frameAttr(const Twine &name) { return builder.getStringAttr(name); }
@@ -206,19 +219,32 @@ LogicalResult Cutter::classify() {
 }
 
 PieceKey Cutter::keyOf(Operation *op) {
-  const Application &application = applications[applicationOf(op)];
+  const int64_t number = applicationOf(op);
+  const Application &application = applications[number];
+  const int64_t part = cut.byApplication ? number : -1;
   bool forward = isForward(op);
   if (application.part == kEncoderPart)
-    return PieceKey(forward ? Work::Encode : Work::EncodeBackward, 0);
+    return {forward ? Work::Encode : Work::EncodeBackward, 0, part};
   if (application.part == kKeyValuePart)
-    return PieceKey(forward ? Work::States : Work::StatesGradient,
-                    cut.stageOfChunk[application.chunk]);
+    return {forward ? Work::States : Work::StatesGradient, cut.stageOfChunk[application.chunk]};
   if (forward)
-    return PieceKey(Work::Forward, application.chunk);
+    return {Work::Forward, application.chunk, part};
   auto phase = op->getAttrOfType<StringAttr>(kPhaseAttr);
   bool weight = phase && phase.getValue() == kBackwardWeightPhase;
-  return PieceKey(weight && cut.splitBackward ? Work::BackwardWeight : Work::Backward,
-                  application.chunk);
+  return {weight && cut.splitBackward ? Work::BackwardWeight : Work::Backward, application.chunk,
+          part};
+}
+
+/// The pieces of a work, in the order in which they run.
+SmallVector<PieceKey> Cutter::keysOf(Work work, int where) const {
+  SmallVector<PieceKey> keys;
+  for (auto &[key, draft] : drafts)
+    if (key.work == work && key.where == where)
+      keys.push_back(key);
+  llvm::sort(keys, [&](const PieceKey &a, const PieceKey &b) {
+    return drafts.at(a).order < drafts.at(b).order;
+  });
+  return keys;
 }
 
 std::string Cutter::nameOf(const PieceKey &key, int stage) const {
@@ -228,10 +254,12 @@ std::string Cutter::nameOf(const PieceKey &key, int stage) const {
   if (cut.stages > 1)
     name = "stage" + std::to_string(stage) + ".";
   name += (prefix + ".").str();
-  name += key.first == Work::Backward && cut.splitBackward ? "backward_input"
-                                                           : names[int(key.first)].str();
+  name += key.work == Work::Backward && cut.splitBackward ? "backward_input"
+                                                          : names[int(key.work)].str();
   if (isOfChunk(key) && int(cut.stageOfChunk.size()) > cut.stages)
-    name += ".chunk" + std::to_string(key.second / cut.stages);
+    name += ".chunk" + std::to_string(key.where / cut.stages);
+  if (key.application >= 0)
+    name += "." + std::to_string(key.application);
   return name;
 }
 
@@ -245,6 +273,7 @@ Draft &Cutter::draftOf(const PieceKey &key) {
   if (isNew) {
     OpBuilder::InsertionGuard guard(builder);
     builder.setInsertionPoint(graph);
+    draft.order = drafts.size();
     draft.function = FuncOp::create(builder, graph.getLoc(), nameOf(key, stageOf(key)),
                                     builder.getFunctionType({}, {}));
     draft.function.addEntryBlock();
@@ -259,6 +288,33 @@ void Cutter::clone(Draft &draft, Operation *op) {
   OpBuilder b = OpBuilder::atBlockEnd(&draft.function.getBody().front());
   Operation *copy = b.clone(*op, draft.map);
   copy->removeAttr(kPhaseAttr);
+  if (auto apply = dyn_cast<ApplyOp>(copy))
+    keepArguments(apply);
+}
+
+/// Lets `apply` write beside what comes from another piece, not in its place.
+void Cutter::keepArguments(ApplyOp apply) {
+  auto block = symbols.lookup<FuncOp>(apply.getBlock());
+  SmallVector<unsigned> results;
+  for (unsigned r = 0; r < apply.getNumResults(); ++r) {
+    auto place = block.getResultAttrOfType<IntegerAttr>(r, kInPlaceAttr);
+    if (place && place.getInt() < int64_t(apply.getInputs().size()) &&
+        isa<BlockArgument>(apply.getInputs()[place.getInt()]))
+      results.push_back(r);
+  }
+  if (results.empty())
+    return;
+  std::string name = (apply.getBlock() + ".apart").str();
+  if (!symbols.lookup(name)) {
+    OpBuilder::InsertionGuard guard(builder);
+    builder.setInsertionPoint(graph);
+    block = block.clone();
+    block.setName(name);
+    for (unsigned r : results)
+      block.removeResultAttr(r, builder.getStringAttr(kInPlaceAttr));
+    symbols.insert(block, builder.getInsertionPoint());
+  }
+  apply.setBlock(name);
 }
 
 /// What stands for `value` of the graph in `draft`, which does not have it yet.
@@ -307,7 +363,7 @@ LogicalResult Cutter::place(Operation *op) {
   for (Value value : op->getResults()) {
     producer[value] = key;
     // A gradient of the image states: what a key/value side gives the encoder.
-    if (key.first != Work::StatesGradient)
+    if (key.work != Work::StatesGradient)
       continue;
     bool leaves = llvm::any_of(value.getUsers(), [&](Operation *user) {
       return applications[applicationOf(user)].part == kEncoderPart;
@@ -327,10 +383,10 @@ LogicalResult Cutter::place(Operation *op) {
 /// Finds the value that the encoder gives the key/value sides.
 LogicalResult Cutter::findStates() {
   for (auto &[key, draft] : drafts) {
-    if (key.first != Work::States && key.first != Work::StatesGradient)
+    if (key.work != Work::States && key.work != Work::StatesGradient)
       continue;
     for (auto [value, number] : draft.crossing) {
-      if (producer[value].first != Work::Encode)
+      if (producer[value].work != Work::Encode)
         continue;
       if (states && states != value)
         return graph.emitOpError("expects one value of image states");
@@ -362,7 +418,7 @@ LogicalResult Cutter::sumStatesGradients() {
     Value sum;
     OpBuilder b = OpBuilder::atBlockEnd(&draft.function.getBody().front());
     for (Value part : gradientParts) {
-      if (producer[part].second != stage)
+      if (producer[part].where != stage)
         continue;
       Value here = draft.map.lookup(part);
       if (!sum) {
@@ -427,14 +483,23 @@ LogicalResult Cutter::assignFrames() {
       addResult(drafts[from], value, result.encoded, 0);
       for (const PieceKey &key : keys)
         setArgument(drafts[key], value,
-                    key.first == Work::EncodeBackward ? result.encoded : result.states, 0);
+                    isOfEncoder(key)                       ? result.encoded
+                    : key.work == Work::StatesGradient ? result.restoredStates
+                                                           : result.states,
+                    0);
       continue;
     }
+    for (const PieceKey &key : keys)
+      if (key.work == from.work && key.where == from.where &&
+          drafts[key].order < drafts[from].order)
+        return graph.emitOpError("expects a value of application ")
+               << from.application << " to be read behind it, but application "
+               << key.application << " comes before";
     // Other chunks receive it.
     std::set<PieceKey> local;
     std::map<int, std::set<PieceKey>> remote;
     for (const PieceKey &key : keys)
-      (isOfChunk(from) && isOfChunk(key) && key.second != from.second ? remote[key.second] : local)
+      (isOfChunk(from) && isOfChunk(key) && key.where != from.where ? remote[key.where] : local)
           .insert(key);
     std::string name = nameOf(from, stageOf(from)) + ">" + describe(local, !remote.empty());
     int64_t &bytes = frameBytes[name];
@@ -445,15 +510,15 @@ LogicalResult Cutter::assignFrames() {
     for (const PieceKey &key : local)
       setArgument(drafts[key], value, frame, offset);
     for (auto &[chunk, there] : remote) {
-      int step = chunk - from.second;
-      bool forward = from.first == Work::Forward;
+      int step = chunk - from.where;
+      bool forward = from.work == Work::Forward;
       if (step != (forward ? 1 : -1))
         return graph.emitOpError("expects values to pass from chunk to next chunk, but one goes "
                                  "from chunk ")
-               << from.second << " to chunk " << chunk;
-      Chunk &sender = result.chunks[from.second];
+               << from.where << " to chunk " << chunk;
+      Chunk &sender = result.chunks[from.where];
       auto &list = forward ? sender.forwardOut : sender.backwardOut;
-      bool sameStage = cut.stageOfChunk[chunk] == cut.stageOfChunk[from.second];
+      bool sameStage = cut.stageOfChunk[chunk] == cut.stageOfChunk[from.where];
       StringAttr to = sameStage ? frame
                                 : frameAttr(name + "#" + std::to_string(list.size()) + ">" +
                                             describe(there, false));
@@ -493,7 +558,7 @@ LogicalResult Cutter::retype(FuncOp function, ArrayRef<Type> arguments) {
       // Others may apply it to what it was.
       bool elsewhere = false;
       for (auto &[key, draft] : drafts)
-        if (key.first != Work::Encode && key.first != Work::EncodeBackward)
+        if (!isOfEncoder(key))
           for (auto other : draft.function.getOps<ApplyOp>())
             elsewhere |= other.getBlock() == apply.getBlock();
       if (elsewhere) {
@@ -514,10 +579,8 @@ LogicalResult Cutter::retype(FuncOp function, ArrayRef<Type> arguments) {
 }
 
 LogicalResult Cutter::retypeEncoder() {
-  auto found = drafts.find({Work::Encode, 0});
-  if (found == drafts.end())
-    return success();
-  // Types of the inputs of a rank's images of a group.
+  // Types of what a piece reads: the inputs of a rank's images of a group, and values of
+  // pieces before it.
   auto typesOf = [&](Draft &draft) {
     SmallVector<Type> types(draft.function.getBody().getArgumentTypes());
     for (auto [index, type] : llvm::enumerate(types)) {
@@ -539,25 +602,48 @@ LogicalResult Cutter::retypeEncoder() {
       attributes.set(dist::kImagesAttr, builder.getArrayAttr(values));
       draft.attributes[index] = attributes.getDictionary(builder.getContext());
     }
+    for (auto [value, number] : draft.crossing)
+      types[number] = statesGradients.contains(value)
+                          ? Type(result.encodedType.clone(result.stateGradientElement))
+                          : typeOf(value);
     return types;
   };
-  Draft &encode = found->second;
-  if (failed(retype(encode.function, typesOf(encode))))
-    return failure();
-  if (states)
-    result.encodedType = cast<RankedTensorType>(encode.map.lookup(states).getType());
-  auto backward = drafts.find({Work::EncodeBackward, 0});
-  if (backward == drafts.end())
-    return success();
-  Draft &draft = backward->second;
-  SmallVector<Type> types = typesOf(draft);
-  for (auto [value, number] : draft.crossing) {
-    if (statesGradients.contains(value))
-      types[number] = result.encodedType.clone(result.stateGradientElement);
-    else
-      types[number] = encode.map.lookup(value).getType();
+  for (Work work : {Work::Encode, Work::EncodeBackward}) {
+    for (const PieceKey &key : keysOf(work, 0)) {
+      Draft &draft = drafts[key];
+      if (failed(retype(draft.function, typesOf(draft))))
+        return failure();
+      draft.function->setAttr(dist::kImageAxesAttr,
+                              builder.getStrArrayAttr(splitsImages() ? ArrayRef(encoder.axes)
+                                                                     : ArrayRef<StringRef>()));
+    }
+    if (states)
+      result.encodedType = cast<RankedTensorType>(typeOf(states));
   }
-  return retype(draft.function, types);
+  if (!states)
+    return success();
+  result.groupElements =
+      result.encodedType.getNumElements() * (splitsImages() ? encoder.ranks : 1);
+  result.restoredStates = result.states;
+  bool readAgain = llvm::any_of(drafts, [&](auto &entry) {
+    return entry.first.work == Work::StatesGradient && entry.second.crossing.contains(states);
+  });
+  if (!readAgain)
+    return success();
+  // Ranks that share a layer have the same states: between their uses each keeps a part.
+  int64_t parts = 1;
+  for (const Axis &axis : axes)
+    if ((axis.name == "tp" || axis.name == "tpr") && axis.size > 1) {
+      result.keptOver.push_back(axis.name);
+      parts *= axis.size;
+    }
+  if (result.groupElements % parts != 0)
+    result.keptOver.clear();
+  if (!result.keptOver.empty()) {
+    result.keptStates = frameAttr(prefix + ".kept_states");
+    result.restoredStates = frameAttr(prefix + ".restored_states");
+  }
+  return success();
 }
 
 //===----------------------------------------------------------------------===//
@@ -584,12 +670,16 @@ void Cutter::finish(Draft &draft) {
   collect(draft.resultAttributes, draft.writes);
 }
 
-/// The piece as `stage` has it.
+/// What `stage` runs for a work.
+Pieces Cutter::piecesOf(Work work, int where, int stage) {
+  Pieces pieces;
+  for (const PieceKey &key : keysOf(work, where))
+    pieces.push_back(pieceOf(key, stage));
+  return pieces;
+}
+
 Piece Cutter::pieceOf(const PieceKey &key, int stage) {
-  auto found = drafts.find(key);
-  if (found == drafts.end())
-    return {};
-  Draft &draft = found->second;
+  Draft &draft = drafts.at(key);
   Piece piece;
   piece.function = draft.function;
   if (stage != stageOf(key)) { // the encoder on another stage
@@ -600,11 +690,12 @@ Piece Cutter::pieceOf(const PieceKey &key, int stage) {
   }
   auto use = [&](Attribute frame) {
     FrameUse use = {cast<StringAttr>(frame)};
-    bool ofMicroBatch = key.first == Work::States || key.first == Work::StatesGradient;
-    if (ofMicroBatch && (frame == result.states || frame == result.statesGradient)) {
+    bool ofMicroBatch = key.work == Work::States || key.work == Work::StatesGradient;
+    if (ofMicroBatch && (frame == result.states || frame == result.restoredStates ||
+                         frame == result.statesGradient)) {
       use.byGroup = true;
-      Type element = frame == result.states ? result.stateType.getElementType()
-                                            : result.stateGradientElement;
+      Type element = frame == result.statesGradient ? result.stateGradientElement
+                                                    : result.stateType.getElementType();
       use.stride =
           result.stateType.getNumElements() * element.getIntOrFloatBitWidth() / 8;
     }
@@ -642,17 +733,17 @@ FailureOr<GraphCut> Cutter::run() {
     finish(draft);
   for (int chunk = 0, e = cut.stageOfChunk.size(); chunk < e; ++chunk) {
     int stage = cut.stageOfChunk[chunk];
-    result.chunks[chunk].forward = pieceOf({Work::Forward, chunk}, stage);
-    result.chunks[chunk].backward = pieceOf({Work::Backward, chunk}, stage);
-    result.chunks[chunk].backwardWeight = pieceOf({Work::BackwardWeight, chunk}, stage);
+    result.chunks[chunk].forward = piecesOf(Work::Forward, chunk, stage);
+    result.chunks[chunk].backward = piecesOf(Work::Backward, chunk, stage);
+    result.chunks[chunk].backwardWeight = piecesOf(Work::BackwardWeight, chunk, stage);
   }
   for (int stage = 0; stage < cut.stages; ++stage) {
-    result.stages[stage].states = pieceOf({Work::States, stage}, stage);
-    result.stages[stage].statesGradient = pieceOf({Work::StatesGradient, stage}, stage);
+    result.stages[stage].states = piecesOf(Work::States, stage, stage);
+    result.stages[stage].statesGradient = piecesOf(Work::StatesGradient, stage, stage);
     if (stage > 0 && encoder.firstStage)
       continue;
-    result.stages[stage].encode = pieceOf({Work::Encode, 0}, stage);
-    result.stages[stage].encodeBackward = pieceOf({Work::EncodeBackward, 0}, stage);
+    result.stages[stage].encode = piecesOf(Work::Encode, 0, stage);
+    result.stages[stage].encodeBackward = piecesOf(Work::EncodeBackward, 0, stage);
   }
   return std::move(result);
 }

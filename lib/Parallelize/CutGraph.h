@@ -44,6 +44,9 @@ struct ChainCut {
   SmallVector<int> stageOfChunk; ///< pipeline stage that holds it
   int stages = 1;
   bool splitBackward = false; ///< backward in two pieces (zero-bubble)
+  /// Each application of the text and of the encoder is a piece of its own: weights and
+  /// gradients are sharded, and come and go with it.
+  bool byApplication = false;
 };
 
 /// A use of a frame by a piece.
@@ -56,9 +59,12 @@ struct FrameUse {
 };
 
 struct Piece {
-  func::FuncOp function; ///< null: nothing to do
+  func::FuncOp function;
   SmallVector<FrameUse> reads, writes;
 };
+
+/// What one action runs, in order; empty: nothing to do.
+using Pieces = SmallVector<Piece, 1>;
 
 /// A value that one chunk sends the next (forward) or the one before (backward).
 struct Boundary {
@@ -69,13 +75,13 @@ struct Boundary {
 };
 
 struct Chunk {
-  Piece forward, backward, backwardWeight; ///< backward: only its input half if split
-  SmallVector<Boundary> forwardOut;        ///< to the next chunk
-  SmallVector<Boundary> backwardOut;       ///< to the chunk before
+  Pieces forward, backward, backwardWeight; ///< backward: only its input half if split
+  SmallVector<Boundary> forwardOut;         ///< to the next chunk
+  SmallVector<Boundary> backwardOut;        ///< to the chunk before
 };
 
 struct Stage {
-  Piece encode, states, statesGradient, encodeBackward;
+  Pieces encode, states, statesGradient, encodeBackward;
 };
 
 struct GraphCut {
@@ -84,12 +90,16 @@ struct GraphCut {
   // Image states, if there are any. Frames of a group; null if nothing needs them.
   StringAttr encoded;         ///< what a rank encoded
   StringAttr states;          ///< of all images of the group
+  StringAttr keptStates;      ///< a rank's part of them, for the gradient
+  StringAttr restoredStates;  ///< whole again; `states` if they are not split
   StringAttr statesGradient;  ///< a stage's part of their gradient
   StringAttr encodedGradient; ///< gradient of what a rank encoded
   RankedTensorType stateType; ///< of a micro-batch, [B, N, D]
   Type stateGradientElement;  ///< f32; null if they have no gradient
   SmallVector<StringRef> statePartial; ///< axes over which a stage's part is partial
   RankedTensorType encodedType; ///< what a rank encodes of a group
+  int64_t groupElements = 0;    ///< of the states of a group, padding included
+  SmallVector<StringRef> keptOver; ///< axes over which states are kept split
 };
 
 /// Numbers of the applications that are the chain of text blocks, in order: one for

@@ -10,6 +10,7 @@
 #include "llamac/Parallelize/Grid.h"
 
 #include "llvm/ADT/MapVector.h"
+#include "llvm/ADT/SetVector.h"
 #include "llvm/Support/MathExtras.h"
 
 using namespace mlir;
@@ -61,7 +62,7 @@ LogicalResult LayoutBuilder::collect(ArrayRef<StageParameter> parameters, Fsdp f
     int64_t application = byBlock ? parameter.application : -1;
     auto unit = llvm::find_if(units, [&](Unit &u) { return u.application == application; });
     if (unit == units.end()) {
-      units.push_back({application, op.getTensorType().getElementType(), {}, 0, 0, ""});
+      units.push_back({application, op.getTensorType().getElementType(), {}, 0, 0, {}});
       unit = units.end() - 1;
     }
     unit->parameters.push_back(op.getSymName());
@@ -131,12 +132,13 @@ void LayoutBuilder::declareUnit(Unit &unit, AddressAttr weights, AddressAttr gra
   for (StringRef name : unit.parameters)
     names.push_back(FlatSymbolRefAttr::get(builder.getContext(), name));
   // The first parameter names the unit.
-  unit.symbol = (unit.parameters.front() + ".unit").str();
+  std::string symbol = (unit.parameters.front() + ".unit").str();
   if (stages > 1)
-    unit.symbol = "stage" + std::to_string(stage) + "." + unit.symbol;
-  dist::UnitOp::create(builder, builder.getUnknownLoc(), unit.symbol, builder.getArrayAttr(names),
-                       unit.elements, unit.type, weights, gradient,
-                       gradient ? TypeAttr::get(layout.gradientType) : TypeAttr());
+    symbol = "stage" + std::to_string(stage) + "." + symbol;
+  unit.op = dist::UnitOp::create(builder, builder.getUnknownLoc(), symbol,
+                                 builder.getArrayAttr(names), unit.elements, unit.type, weights,
+                                 gradient,
+                                 gradient ? TypeAttr::get(layout.gradientType) : TypeAttr());
 }
 
 void LayoutBuilder::place() {
@@ -240,43 +242,32 @@ FailureOr<ParameterLayout> llamac::layOutParameters(OpBuilder &builder,
   return std::move(layout.layout);
 }
 
-void llamac::shardGraphs(ArrayRef<func::FuncOp> functions, const ParameterLayout &layout) {
-  if (layout.fsdp != Fsdp::Gradients && layout.fsdp != Fsdp::Parameters)
-    return;
-  llvm::StringMap<const Unit *> unitOf;
+void llamac::noteUnits(ArrayRef<func::FuncOp> functions, const ParameterLayout &layout) {
+  llvm::StringMap<dist::UnitOp> unitOf;
   auto note = [&](const Unit &unit) {
     for (StringRef name : unit.parameters)
-      unitOf[name] = &unit;
+      unitOf[name] = unit.op;
   };
   for (const Segment &segment : layout.segments)
     llvm::for_each(segment.units, note);
   llvm::for_each(layout.frozen, note);
 
   for (func::FuncOp function : functions) {
-    // First reader, and first and last application that adds, of every unit.
-    llvm::MapVector<const Unit *, Operation *> readers;
-    llvm::MapVector<const Unit *, std::pair<Operation *, Operation *>> adders;
-    SmallVector<llama::ApplyOp> applies(function.getOps<llama::ApplyOp>());
-    for (llama::ApplyOp apply : applies) {
+    llvm::SetVector<Attribute> weights, gradients;
+    auto add = [&](ArrayAttr names, llvm::SetVector<Attribute> &units) {
+      for (auto name : names.getAsRange<FlatSymbolRefAttr>())
+        if (dist::UnitOp unit = unitOf.lookup(name.getValue()))
+          units.insert(FlatSymbolRefAttr::get(unit.getSymNameAttr()));
+    };
+    for (auto apply : function.getOps<llama::ApplyOp>()) {
       if (layout.fsdp == Fsdp::Parameters)
-        for (auto name : apply.getParameters().getAsRange<FlatSymbolRefAttr>())
-          readers.insert({unitOf.lookup(name.getValue()), apply});
-      for (auto name : apply.getGradients().getAsRange<FlatSymbolRefAttr>()) {
-        auto [entry, isNew] =
-            adders.insert({unitOf.lookup(name.getValue()), {apply.getOperation(), apply}});
-        entry->second.second = apply;
-      }
+        add(apply.getParameters(), weights);
+      add(apply.getGradients(), gradients);
     }
-    OpBuilder b(function.getContext());
-    for (auto [unit, reader] : readers) {
-      b.setInsertionPoint(reader);
-      dist::GatherOp::create(b, reader->getLoc(), unit->symbol);
-    }
-    for (auto &[unit, range] : adders) {
-      b.setInsertionPoint(range.first);
-      dist::ClearOp::create(b, range.first->getLoc(), unit->symbol);
-      b.setInsertionPointAfter(range.second);
-      dist::ReduceOp::create(b, range.second->getLoc(), unit->symbol);
-    }
+    Builder builder(function.getContext());
+    for (auto &[name, units] : {std::pair(dist::kWeightsAttr, &weights),
+                                std::pair(dist::kGradientsAttr, &gradients)})
+      if (!units->empty())
+        function->setAttr(name, builder.getArrayAttr(units->getArrayRef()));
   }
 }

@@ -50,7 +50,7 @@ struct Unit {
   SmallVector<StringRef> parameters;
   int64_t begin = 0;    ///< first element among all trained ones, whole
   int64_t elements = 0; ///< whole, a multiple of kParameterPadding times the ranks
-  std::string symbol;   ///< of its dist.unit; empty: there is none
+  dist::UnitOp op;      ///< null: there is none
 };
 
 struct Segment {
@@ -75,10 +75,9 @@ FailureOr<ParameterLayout> layOutParameters(OpBuilder &builder, ArrayRef<StagePa
                                             Type gradientType, int stage, int stages, Fsdp fsdp,
                                             int64_t dataRanks);
 
-/// Lets the graph functions of a stage gather the weights, and reduce the gradients, that
-/// are sharded: weights right before the first application that reads them, gradients right
-/// after the last that adds to them.
-void shardGraphs(ArrayRef<func::FuncOp> functions, const ParameterLayout &layout);
+/// Notes at each graph function the units whose weights it reads gathered, and those to
+/// whose gradients it adds, in the order of their first use.
+void noteUnits(ArrayRef<func::FuncOp> functions, const ParameterLayout &layout);
 
 } // namespace mlir::llamac
 

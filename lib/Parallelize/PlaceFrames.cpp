@@ -107,13 +107,35 @@ static int64_t bytesOf(Type element, int64_t elements) {
   return elements * element.getIntOrFloatBitWidth() / 8;
 }
 
+/// Adds to `after` those of `others` that the queue of `entry`'s stream does not order
+/// already, the last of each stream.
+static void waitFor(std::vector<Entry> &entries, unsigned number, ArrayRef<unsigned> others) {
+  Entry &entry = entries[number];
+  for (unsigned other : others) {
+    if (other == number || entries[other].stream == entry.stream)
+      continue;
+    auto *same = llvm::find_if(entry.after, [&](unsigned known) {
+      return entries[known].stream == entries[other].stream;
+    });
+    if (same == entry.after.end())
+      entry.after.push_back(other);
+    else
+      *same = std::max(*same, other);
+  }
+}
+
 LogicalResult FramePlacer::read(dist::ProgramOp program, StageProgram &stage) {
   stage.program = program;
+  llvm::DenseMap<Value, unsigned> numberOf; // of the entry that is done
   for (Operation &op : program.getBody().front()) {
     Entry &entry = stage.entries.emplace_back();
     entry.op = &op;
     if (auto stream = op.getAttrOfType<IntegerAttr>("stream"))
       entry.stream = stream.getInt();
+    numberOf[op.getResult(0)] = stage.entries.size() - 1;
+    // It keeps what it awaits already.
+    for (Value event : op.getOperands())
+      waitFor(stage.entries, stage.entries.size() - 1, numberOf.lookup(event));
     if (auto run = dyn_cast<dist::RunOp>(op)) {
       auto function = symbols.lookup<FuncOp>(run.getGraph());
       if (!function)
@@ -166,23 +188,6 @@ LogicalResult FramePlacer::read(dist::ProgramOp program, StageProgram &stage) {
     }
   }
   return success();
-}
-
-/// Adds to `after` those of `others` that the queue of `entry`'s stream does not order
-/// already, the last of each stream.
-static void waitFor(std::vector<Entry> &entries, unsigned number, ArrayRef<unsigned> others) {
-  Entry &entry = entries[number];
-  for (unsigned other : others) {
-    if (other == number || entries[other].stream == entry.stream)
-      continue;
-    auto *same = llvm::find_if(entry.after, [&](unsigned known) {
-      return entries[known].stream == entries[other].stream;
-    });
-    if (same == entry.after.end())
-      entry.after.push_back(other);
-    else
-      *same = std::max(*same, other);
-  }
 }
 
 void FramePlacer::findHazards(StageProgram &stage) {
@@ -316,11 +321,12 @@ void FramePlacer::write(StageProgram &stage, StringRef arena) {
     } else if (auto zero = dyn_cast<dist::ZeroOp>(entry.op); zero && zero.getWrites()) {
       zero.setAddressAttr(addressOf(*zero.getWrites()));
     } else if (auto collective = dyn_cast<dist::CollectiveOp>(entry.op)) {
-      // A broadcast that only writes reads nothing; it has one address all the same.
-      if (auto instance = collective.getWrites()) {
+      if (auto instance = collective.getWrites())
         collective.setToAttr(addressOf(*instance));
-        collective.setFromAttr(addressOf(collective.getReads().value_or(*instance)));
-      }
+      if (auto instance = collective.getReads())
+        collective.setFromAttr(addressOf(*instance));
+      else if (!collective.getFrom()) // of a broadcast that only writes
+        collective.setFromAttr(collective.getToAttr());
     }
   }
 }

@@ -221,13 +221,18 @@ LogicalResult ItemReader::readCollective(dist::CollectiveOp op, const GraphItems
   call.toType = typeNumber(toType);
   call.axes = group.axes;
   // Which tensor it is, the same on all stages.
-  if (op.getGradients())
+  auto tagOf = [](dist::InstanceAttr instance) {
+    return llvm::hash_combine(withoutStages(instance.getFrame()), instance.getNumber());
+  };
+  if (op.getGradients() && op.getReads())
+    call.tag = tagOf(*op.getReads());
+  else if (op.getGradients())
     call.tag = llvm::hash_combine_range(
         llvm::map_range(*op.getGradients(), [](Attribute name) {
           return cast<FlatSymbolRefAttr>(name).getValue();
         }));
   else if (auto instance = op.getWrites())
-    call.tag = llvm::hash_combine(withoutStages(instance->getFrame()), instance->getNumber());
+    call.tag = tagOf(*instance);
   else
     call.tag = llvm::hash_combine(from->value, to->value, int(op.getMaximum()));
   item.call = call;
@@ -278,27 +283,6 @@ FailureOr<const GraphItems *> ItemReader::readGraph(Operation *user, StringRef n
     } else if (auto collective = dyn_cast<dist::CollectiveOp>(op)) {
       if (failed(readCollective(collective, &result, item)))
         return failure();
-      item.reduces = collective.getGradients() && collective.getAccumulate();
-    } else if (auto zero = dyn_cast<dist::ZeroOp>(op)) {
-      FailureOr<Use> one = use(zero, zero.getAddress().value_or(AddressAttr()), zero.getBytes(),
-                               Type(), false, true, &result);
-      if (failed(one))
-        return failure();
-      auto values = zero->getAttrOfType<DenseI64ArrayAttr>(dist::kValuesAttr);
-      if (values && values.size() == 1 && values[0] >= 0) {
-        // The gradient of a unit over one micro-batch; its sum over dp goes to the shards.
-        one->value = values[0];
-        plan::Gradient gradient{"", 0, 0, typeNumber(gradientType)};
-        gradient.count = zero.getBytes() / widthOf(gradientType);
-        for (auto [i, axis] : llvm::enumerate(axes))
-          if (axis.name == "dp" && axis.size > 1) {
-            gradient.partialAxes |= 1u << i;
-            gradient.count /= axis.size;
-          }
-        item.begins = gradient;
-      }
-      item.uses.push_back(*one);
-      item.what = locationOf(zero, "gradient of value " + Twine(one->value));
     } else {
       continue;
     }

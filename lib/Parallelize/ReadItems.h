@@ -45,9 +45,6 @@ struct Item {
   SmallVector<Use> uses;
   std::optional<plan::Call> call;
   std::string what;
-  /// A gradient of the run that this begins, `value`, or reduces, the first of `uses`.
-  std::optional<plan::Gradient> begins;
-  bool reduces = false;
 };
 
 struct GraphItems {

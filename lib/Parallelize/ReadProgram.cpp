@@ -72,7 +72,7 @@ private:
   std::map<std::pair<StringRef, int64_t>, int> instances; // frame, number -> name
   std::vector<Named> named;                               // arenas first
   llvm::DenseMap<int64_t, Named> graphValues;             // of the run
-  llvm::DenseMap<int64_t, int> graphGradients;            // of the run: value -> gradient
+  std::map<std::pair<StringRef, int64_t>, int> begun; // gradients by frame and number
   uint64_t values = 0;
   std::map<int, int> lastOfStream;
   llvm::DenseMap<Operation *, int> doneBy; // entry -> its last action
@@ -116,18 +116,6 @@ int ProgramReader::emit(const Item &item, const llvm::Twine &where, ArrayRef<Pla
   if (item.call) {
     action.calls.push_back(*item.call);
     action.calls[0].tag = llvm::hash_combine(item.call->tag, tag);
-    if (item.reduces) {
-      auto gradient = graphGradients.find(item.uses[0].value);
-      if (gradient != graphGradients.end())
-        action.calls[0].gradient = gradient->second;
-      else
-        faults.push_back({"R9", action.location + " reduces a gradient that was not begun"});
-    }
-  }
-  if (item.begins) {
-    graphGradients[item.uses[0].value] = cls->gradients.size();
-    cls->gradients.push_back(*item.begins);
-    cls->gradients.back().name = (where + item.what).str();
   }
   lastOfStream[item.stream] = number;
   for (bool write : {false, true})
@@ -227,7 +215,6 @@ LogicalResult ProgramReader::readEntry(Operation &op) {
       places.push_back({spaceOf(used[i]), used[i].getOffset(), at->space, at->begin});
     }
     graphValues.clear();
-    graphGradients.clear();
     const int64_t number = run.getMicroBatch();
     std::string where = (run.getGraph() + " " + Twine(number)).str();
     where = withoutStages(where);
@@ -304,9 +291,17 @@ LogicalResult ProgramReader::readEntry(Operation &op) {
     } else if (auto collective = dyn_cast<dist::CollectiveOp>(op)) {
       if (failed(items.readCollective(collective, nullptr, item)))
         return failure();
-      if (auto names = collective.getGradients(); names && item.call)
+      auto names = collective.getGradients();
+      if (auto instance = collective.getReads(); names && instance && item.call) {
+        auto gradient = begun.find({instance->getFrame().getValue(), instance->getNumber()});
+        if (gradient != begun.end())
+          item.call->gradient = gradient->second;
+        else
+          faults.push_back({"R9", item.what + " reduces a gradient that was not begun"});
+      } else if (names && item.call) {
         if (auto unit = units.find(*names); unit != units.end())
           item.call->gradient = unit->second;
+      }
       if (auto instance = collective.getReads())
         through(item.uses[0], *instance);
       if (auto instance = collective.getWrites())
@@ -320,6 +315,21 @@ LogicalResult ProgramReader::readEntry(Operation &op) {
         through(*one, *instance);
       item.uses.push_back(*one);
       item.what = locationOf(&op, "zero");
+      if (zero.getGradients() && zero.getWrites()) {
+        // The gradient of a unit over one run; its sum over dp goes to the shards.
+        InstanceAttr instance = *zero.getWrites();
+        StringRef frame = instance.getFrame().getValue();
+        item.what = locationOf(&op, frame + " " + Twine(instance.getNumber()));
+        plan::Gradient gradient{item.what, 0, 0, typeNumber(items.gradientType)};
+        gradient.count = zero.getBytes() / widthOf(items.gradientType);
+        for (auto [i, axis] : llvm::enumerate(items.axes))
+          if (axis.name == "dp" && axis.size > 1) {
+            gradient.partialAxes |= 1u << i;
+            gradient.count /= axis.size;
+          }
+        begun[{frame, instance.getNumber()}] = int(cls->gradients.size());
+        cls->gradients.push_back(gradient);
+      }
     } else if (auto norm = dyn_cast<dist::GradientNormOp>(op)) {
       if (failed(items.readCall(&op, norm.getBlock(), norm.getBuffers(), {}, nullptr, item)))
         return failure();
@@ -342,6 +352,19 @@ LogicalResult ProgramReader::readEntry(Operation &op) {
     for (int other : after)
       if (other != done)
         await(done, other);
+    if (isa<dist::GradientNormOp>(op)) {
+      // The statistics take the result at once: the next norm may be at the same place.
+      Item taken;
+      taken.stream = item.stream;
+      taken.what = item.what + ": result";
+      for (Use use : item.uses)
+        if (use.writes && use.type >= 0) {
+          use.reads = true;
+          use.writes = false;
+          taken.uses.push_back(use);
+        }
+      done = emit(taken, "", places, tag);
+    }
   }
   doneBy[&op] = done;
   return success();
@@ -367,36 +390,35 @@ LogicalResult ProgramReader::readGradients() {
     storage[op.getParameter()] = op;
     parametersAt[op.getAddress()].push_back(op.getParameter());
   }
-  // Parameters of the encoder, and the axes that split its images.
+  // Parameters of the encoder, and the axes that split its images. Their gathered weights
+  // are known by the shards that were gathered.
   llvm::StringMap<uint32_t> imageAxes;
   for (auto program : module.getOps<dist::ProgramOp>()) {
     if (int64_t(program.getStage()) != stage)
       continue;
+    llvm::DenseMap<StringAttr, AddressAttr> shardOf; // of the frame of whole weights
+    for (auto gather : program.getBody().getOps<dist::CollectiveOp>())
+      if (gather.getWrites() && gather.getFrom() && !gather.getReads())
+        shardOf[gather.getWrites()->getFrame()] = *gather.getFrom();
     llvm::StringSet<> seen;
     for (auto run : program.getBody().getOps<dist::RunOp>()) {
       auto graph = items.symbols.lookup<dist::GraphOp>(run.getGraph());
-      if (!graph || !seen.insert(run.getGraph()).second)
-        continue;
-      std::optional<uint32_t> split;
-      for (auto input : graph.getBody().getOps<dist::InputOp>())
-        if (auto images = input.getImages())
-          split = bitsOf(items.axes, ArrayAttr::get(module.getContext(),
-                                                    images->getValue().drop_front()));
-      if (!split)
+      auto split = graph ? graph->getAttrOfType<ArrayAttr>(dist::kImageAxesAttr) : ArrayAttr();
+      if (!split || !seen.insert(run.getGraph()).second)
         continue;
       auto note = [&](AddressAttr address) {
         for (StringRef name : parametersAt.lookup(address))
-          imageAxes[name] = *split;
+          imageAxes[name] = bitsOf(items.axes, split);
       };
       for (auto call : graph.getBody().getOps<dist::CallOp>())
         for (auto address : call.getBuffers().getAsRange<AddressAttr>())
           note(address);
-      for (auto gather : graph.getBody().getOps<dist::CollectiveOp>())
-        if (gather.getFrom())
-          note(*gather.getFrom());
+      for (auto instance : run.getReads().getAsRange<InstanceAttr>())
+        if (AddressAttr shard = shardOf.lookup(instance.getFrame()))
+          note(shard);
     }
   }
-  // What is sharded and has no sum of the step beside it is reduced over dp in the graphs.
+  // What is sharded and has no sum of the step beside it is reduced over dp after every run.
   auto isInShards = [&](StringRef name) {
     dist::StorageOp place = storage.lookup(name);
     return place && place.getShard() && !place.getGradientSum();
@@ -422,7 +444,7 @@ LogicalResult ProgramReader::readGradients() {
     if (int64_t(program.getStage()) != stage || program.getName() != "step")
       continue;
     for (auto op : program.getBody().getOps<dist::CollectiveOp>()) {
-      if (!op.getGradients() || op.getGradients()->empty() || !op.getFrom())
+      if (!op.getGradients() || op.getGradients()->empty() || !op.getFrom() || op.getReads())
         continue;
       auto [unit, isNew] = units.try_emplace(*op.getGradients(), int(cls->gradients.size()));
       std::string where = locationOf(op, "a " + stringifyCollectiveKind(op.getKind()));
@@ -513,6 +535,7 @@ LogicalResult ProgramReader::readStage(dist::ProgramOp source) {
   instances.clear();
   named.clear();
   units.clear();
+  begun.clear();
   lastOfStream.clear();
   doneBy.clear();
   named.resize(items.arenas.size());

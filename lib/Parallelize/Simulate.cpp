@@ -30,6 +30,7 @@ namespace {
 struct Cost {
   double seconds = 0;
   double communication = 0; ///< of these
+  bool meetsStages = false; ///< communicates with other stages
 };
 
 /// Time passes with every entry, so that launch order and time agree.
@@ -41,15 +42,13 @@ public:
       : module(module), machine(machine), symbols(module), axes(axesOf(module)) {}
 
   Cost of(Operation &entry, int64_t stage);
-  bool spansStages(dist::CollectiveOp op) const {
-    auto over = symbols.lookup<dist::CommunicatorOp>(op.getCommunicator()).getAxes();
-    return llvm::is_contained(over->getAsValueRange<StringAttr>(), "pp");
-  }
+  StringRef meetingOf(Operation *entry);
 
 private:
   double collective(dist::CollectiveOp op);
   double block(StringRef name);
   Cost graph(Operation *graph);
+  bool spansStages(Operation *collective) const;
   /// The first rank of a stage.
   int64_t rankOf(int64_t stage) const {
     int64_t stride = 1;
@@ -113,6 +112,18 @@ double Durations::collective(dist::CollectiveOp op) {
   return 2 * share / machine.memoryBandwidth;
 }
 
+/// Whether a collective, also before memory is planned, goes over several stages.
+bool Durations::spansStages(Operation *op) const {
+  if (auto planned = dyn_cast<dist::CollectiveOp>(op)) {
+    auto over = symbols.lookup<dist::CommunicatorOp>(planned.getCommunicator()).getAxes();
+    return llvm::is_contained(over->getAsValueRange<StringAttr>(), "pp");
+  }
+  auto over = op->getAttrOfType<DenseI16ArrayAttr>("grid_axes");
+  return over && llvm::any_of(over.asArrayRef(), [&](int16_t axis) {
+           return axes[axis].name == "pp" && axes[axis].size > 1;
+         });
+}
+
 Cost Durations::graph(Operation *graph) {
   auto [entry, isNew] = graphs.try_emplace(graph);
   if (!isNew)
@@ -125,8 +136,6 @@ Cost Durations::graph(Operation *graph) {
       seconds = block(apply.getBlock());
     } else if (auto call = dyn_cast<dist::CallOp>(op)) {
       seconds = block(call.getBlock());
-    } else if (auto zero = dyn_cast<dist::ZeroOp>(op)) {
-      seconds = zero.getBytes() / machine.memoryBandwidth;
     } else if (auto planned = dyn_cast<dist::CollectiveOp>(op)) {
       seconds = collective(planned);
       communicates = planned.getKind() != dist::CollectiveKind::Slice;
@@ -136,6 +145,7 @@ Cost Durations::graph(Operation *graph) {
     }
     cost.seconds += seconds;
     cost.communication += communicates ? seconds : 0;
+    cost.meetsStages |= communicates && spansStages(&op);
   }
   return graphs[graph] = cost;
 }
@@ -167,14 +177,16 @@ Cost Durations::of(Operation &op, int64_t stage) {
   return cost;
 }
 
-/// The communicator on which an entry meets other stages; empty: it does not.
-static StringRef meetingOf(Operation *op, const Durations &durations) {
+/// What an entry meets other stages on, a communicator or `run`: runs that communicate
+/// with them. Empty: it does not.
+StringRef Durations::meetingOf(Operation *op) {
+  if (auto run = dyn_cast<dist::RunOp>(op))
+    return graph(symbols.lookup(run.getGraph())).meetsStages ? run->getName().stripDialect() : "";
   if (auto send = dyn_cast<dist::SendOp>(op))
     return send.getCommunicator();
   if (auto receive = dyn_cast<dist::ReceiveOp>(op))
     return receive.getCommunicator();
-  if (auto collective = dyn_cast<dist::CollectiveOp>(op);
-      collective && durations.spansStages(collective))
+  if (auto collective = dyn_cast<dist::CollectiveOp>(op); collective && spansStages(collective))
     return collective.getCommunicator();
   return {};
 }
@@ -205,7 +217,7 @@ FailureOr<Simulation> llamac::simulate(ModuleOp module, StringRef name, const Ma
       queues[queue->second].entries.push_back(entries.size());
       // `begin` < 0: not yet; `end` holds the length till then.
       entries.push_back({&op, stream, -1, cost.seconds, cost.communication});
-      if (StringRef meeting = meetingOf(&op, durations);
+      if (StringRef meeting = durations.meetingOf(&op);
           !meeting.empty() && !llvm::is_contained(meetings[meeting], queue->second))
         meetings[meeting].push_back(queue->second);
     }
@@ -236,23 +248,26 @@ FailureOr<Simulation> llamac::simulate(ModuleOp module, StringRef name, const Ma
     for (Queue &queue : queues)
       while (std::optional<double> time = ready(queue)) {
         SmallVector<Queue *> together = {&queue};
-        if (StringRef meeting = meetingOf(headOf(queue)->op, durations); !meeting.empty()) {
+        if (StringRef meeting = durations.meetingOf(headOf(queue)->op); !meeting.empty()) {
           bool all = true;
           for (size_t other : meetings[meeting]) {
             if (&queues[other] == &queue)
               continue;
             std::optional<double> its = ready(queues[other]);
-            all &= its && meetingOf(headOf(queues[other])->op, durations) == meeting;
+            all &= its && durations.meetingOf(headOf(queues[other])->op) == meeting;
             time = std::max(*time, its.value_or(0));
             together.push_back(&queues[other]);
           }
           if (!all)
             break;
         }
+        double seconds = 0; // the longest of those that meet
+        for (Queue *one : together)
+          seconds = std::max(seconds, headOf(*one)->end);
         for (Queue *one : together) {
           SimulatedEntry &entry = *headOf(*one);
           entry.begin = *time;
-          entry.end = one->free = *time + entry.end;
+          entry.end = one->free = *time + seconds;
           result.seconds = std::max(result.seconds, entry.end);
           ++one->head;
         }

@@ -117,3 +117,25 @@ dist.program "step" {
   // expected-error@+1 {{expects argument 0 of 'adamw' to fit into @parameters, but got 'tensor<2048xf32>'}}
   %1 = dist.update @adamw
 }
+
+// -----
+
+// expected-error@+1 {{expects @u in dist.weights to name a dist.unit with weights}}
+func.func @step() attributes {dist.weights = [@u]} {
+  return
+}
+dist.program "step" {
+  %0 = dist.run @step micro_batch = 0
+}
+
+// -----
+
+dist.arena @parameters bytes = 64
+dist.unit @u parameters [] : 16 x f32 weights @parameters[0]
+// expected-error@+1 {{expects @u in dist.gradients to name a dist.unit with a gradient}}
+func.func @step() attributes {dist.gradients = [@u]} {
+  return
+}
+dist.program "step" {
+  %0 = dist.run @step micro_batch = 0
+}

@@ -143,3 +143,27 @@ func.func @forward(%x: tensor<8xf32> {llama.input = "x"}) -> (tensor<8xf32> {lla
 dist.program "forward" {
   %0 = dist.run @forward micro_batch = 0
 }
+
+// -----
+
+// Whole weights of a unit are read from its frame, at the parameter's place in the unit;
+// the run gives the frame after those of its arguments.
+// CHECK-LABEL: dist.graph @forward
+// CHECK-NEXT:    dist.frame "u weights" bytes = 128
+// CHECK-NEXT:    dist.input "x"
+// CHECK-NEXT:    dist.call @scale(@inputs[0], @"u weights"[64], @workspace[64], @workspace[0])
+llama.parameter @w : tensor<8xf32> {frozen, initializer = #llama.initializer<ones>}
+dist.arena @parameters bytes = 64
+dist.unit @u parameters [@w] : 32 x f32 weights @parameters[0]
+dist.storage @w at @parameters[0] {shard = array<i64: 16, 32>, shard_storage}
+func.func private @scale(tensor<8xf32>, tensor<8xf32>) -> tensor<8xf32> attributes {llama.block, llama.code = @scale.code::@scale}
+builtin.module @scale.code {
+  llvm.func @scale(!llvm.ptr) attributes {llama.scratch = 64 : i64}
+}
+func.func @forward(%x: tensor<8xf32> {llama.input = "x"}) -> (tensor<8xf32> {llama.output = "y"}) attributes {dist.weights = [@u]} {
+  %y = llama.apply @scale(%x) parameters [@w] : (tensor<8xf32>) -> tensor<8xf32>
+  return %y : tensor<8xf32>
+}
+dist.program "forward" {
+  %0 = dist.run @forward micro_batch = 0 reads [#dist.instance<"u weights", 0, 0>] at (@parameters[0])
+}

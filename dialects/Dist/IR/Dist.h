@@ -31,6 +31,19 @@ namespace mlir::dist {
 /// Attribute of a graph's arguments: `[group, axes...]` as in dist.input.
 inline constexpr llvm::StringLiteral kImagesAttr = "dist.images";
 
+/// Attribute of a graph of the image encoder: the axes that split the images, if any.
+inline constexpr llvm::StringLiteral kImageAxesAttr = "dist.image_axes";
+
+/// Attributes of a graph function: the units whose gathered weights it reads, and to whose
+/// gradients it adds. They lie in frames of their own (weightsFrame, gradientFrame).
+inline constexpr llvm::StringLiteral kWeightsAttr = "dist.weights";
+inline constexpr llvm::StringLiteral kGradientsAttr = "dist.gradients";
+
+/// The frame of a unit's whole weights.
+inline std::string weightsFrame(llvm::StringRef unit) { return (unit + " weights").str(); }
+/// The frame of a unit's whole gradient of one run.
+inline std::string gradientFrame(llvm::StringRef unit) { return (unit + " gradient").str(); }
+
 /// Attribute of a graph's arguments and results: `[frame, N]`, the value is number N of
 /// the frame. Every graph that has the frame has all its values.
 inline constexpr llvm::StringLiteral kFrameAttr = "dist.frame";

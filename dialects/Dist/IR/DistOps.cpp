@@ -374,32 +374,10 @@ LogicalResult UnitOp::verifySymbolUses(SymbolTableCollection &symbols) {
   return success();
 }
 
-/// `symbol` names a unit that has weights, or a gradient.
-static LogicalResult verifyUnit(Operation *op, SymbolTableCollection &symbols,
-                                FlatSymbolRefAttr symbol, bool gradient) {
-  auto unit = symbols.lookupNearestSymbolFrom<UnitOp>(op, symbol);
-  if (unit && (gradient ? bool(unit.getGradient()) : bool(unit.getWeights())))
-    return success();
-  return op->emitOpError("expects '") << symbol.getValue() << "' to name a dist.unit with "
-                                      << (gradient ? "a gradient" : "weights");
-}
-
-LogicalResult GatherOp::verifySymbolUses(SymbolTableCollection &symbols) {
-  return verifyUnit(*this, symbols, getUnitAttr(), false); // gather_c1
-}
-
-LogicalResult ClearOp::verifySymbolUses(SymbolTableCollection &symbols) {
-  return verifyUnit(*this, symbols, getUnitAttr(), true); // clear_c1
-}
-
-LogicalResult ReduceOp::verifySymbolUses(SymbolTableCollection &symbols) {
-  return verifyUnit(*this, symbols, getUnitAttr(), true); // reduce_c1
-}
-
 LogicalResult GraphOp::verify() {
   llvm::StringSet<> frames, inputs, outputs;
   for (Operation &op : getBody().front()) {
-    if (!isa<FrameOp, InputOp, CallOp, CollectiveOp, ZeroOp, OutputOp>(op)) // graph_c1
+    if (!isa<FrameOp, InputOp, CallOp, CollectiveOp, OutputOp>(op)) // graph_c1
       return op.emitOpError("does not belong in a graph");
     bool isNew = true;
     if (auto input = dyn_cast<InputOp>(op))

@@ -255,10 +255,13 @@ def CollectiveOp : Dist_Entry<"collective", (ins
 }
 
 def ZeroOp : Dist_Entry<"zero", (ins OptionalAttr<Dist_InstanceAttr>:$writes, Dist_Size:$bytes,
-                                 OptionalAttr<Dist_AddressAttr>:$address), "GraphOp"> {
+                                 OptionalAttr<Dist_AddressAttr>:$address,
+                                 OptionalAttr<Dist_SymbolArray>:$gradients)> {
   let summary = "Fill memory with zeros";
   let description = [{
     Of a frame instance, whose address is known once frames are placed, or of an arena.
+    `gradients` names the parameters whose gradients begin there; a `dist.collective` that
+    names the same has to reduce them.
 
     - (C1) it has `writes` or an `address`
     - (C2) `address`, if present, has room for `bytes` in its arena
@@ -271,7 +274,7 @@ def ZeroOp : Dist_Entry<"zero", (ins OptionalAttr<Dist_InstanceAttr>:$writes, Di
   }];
   let assemblyFormat = [{
     (`writes` $writes^)? `bytes` `=` $bytes (`at` custom<Address>($address)^)?
-    (`after` `(` $after^ `)`)? attr-dict
+    (`gradients` $gradients^)? (`after` `(` $after^ `)`)? attr-dict
   }];
 }
 
@@ -399,7 +402,9 @@ def UnitOp : Dist_UserOp<"unit", [Symbol]> {
   let description = [{
     The parameters lie one after another in a flat unit of `elements`; `dist.storage` says
     where each begins. Each of the ranks on dp has an equal part, its shard: of the
-    weights, if `weights` is their address, and of the gradient, if `gradient` is.
+    weights, if `weights` is their address, and of the gradient, if `gradient` is. A program
+    gathers whole weights into the frame "<unit> weights", and reduces what its runs wrote
+    into the frame "<unit> gradient".
 
     - (C1) each of `parameters` names a `llama.parameter`
     - (C2) `weights` or `gradient` is there, each within its arena
@@ -416,54 +421,6 @@ def UnitOp : Dist_UserOp<"unit", [Symbol]> {
     $sym_name `parameters` $parameters `:` $elements `x` $type
     (`weights` custom<Address>($weights)^)?
     (`gradient` custom<Address>($gradient)^ `:` $gradient_type)? attr-dict
-  }];
-}
-
-// What a graph function does with a unit, before memory is planned.
-class Dist_UnitAction<string mnemonic>
-    : Dist_UserOp<mnemonic, [HasParent<"::mlir::func::FuncOp">]> {
-  let arguments = (ins FlatSymbolRefAttr:$unit);
-  let assemblyFormat = "$unit attr-dict";
-}
-
-def GatherOp : Dist_UnitAction<"gather"> {
-  let summary = "Gather the weights of a unit";
-  let description = [{
-    The applications behind it read the parameters of the unit from what is gathered,
-    which is given up after the last of them.
-
-    - (C1) `unit` names a `dist.unit` with `weights`
-
-    Example:
-    ```mlir
-    dist.gather @"layer 0"
-    ```
-  }];
-}
-
-def ClearOp : Dist_UnitAction<"clear"> {
-  let summary = "Begin a gradient of a unit at zero";
-  let description = [{
-    The applications behind it, up to the `dist.reduce` of the unit, add to it.
-
-    - (C1) `unit` names a `dist.unit` with a `gradient`
-
-    Example:
-    ```mlir
-    dist.clear @"layer 0"
-    ```
-  }];
-}
-
-def ReduceOp : Dist_UnitAction<"reduce"> {
-  let summary = "Add the gradient of a unit, summed over dp, to the shards";
-  let description = [{
-    - (C1) `unit` names a `dist.unit` with a `gradient`
-
-    Example:
-    ```mlir
-    dist.reduce @"layer 0"
-    ```
   }];
 }
 

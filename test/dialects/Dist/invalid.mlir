@@ -349,34 +349,3 @@ dist.unit @u parameters [@w] : 16 x f32 weights @parameters[0]
 // unit_c2
 // expected-error@+1 {{expects the address of weights or of a gradient}}
 dist.unit @u parameters [] : 16 x f32
-
-// -----
-
-// gather_c1
-dist.arena @gradients bytes = 64
-dist.unit @u parameters [] : 16 x f32 gradient @gradients[0] : f32
-func.func @step() {
-  // expected-error@+1 {{expects 'u' to name a dist.unit with weights}}
-  dist.gather @u
-  return
-}
-
-// -----
-
-// clear_c1
-dist.arena @parameters bytes = 64
-dist.unit @u parameters [] : 16 x f32 weights @parameters[0]
-func.func @step() {
-  // expected-error@+1 {{expects 'u' to name a dist.unit with a gradient}}
-  dist.clear @u
-  return
-}
-
-// -----
-
-// reduce_c1
-func.func @step() {
-  // expected-error@+1 {{expects 'u' to name a dist.unit with a gradient}}
-  dist.reduce @u
-  return
-}

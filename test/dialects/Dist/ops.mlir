@@ -29,19 +29,9 @@ dist.arena @workspace bytes = 8192
 dist.storage @w at @parameters[0] master @parameters[0] gradient @gradients[0] moments @workspace[0], @workspace[4096]
 dist.storage @frozen at @parameters[4096]
 
-// Sharded weights and gradients, and what a graph function does with them.
+// Sharded weights and gradients.
 // CHECK:      dist.unit @u parameters [@w] : 1024 x f32 weights @parameters[0] gradient @gradients[0] : f32
-// CHECK-NEXT: func.func @sharded
-// CHECK-NEXT:   dist.gather @u
-// CHECK-NEXT:   dist.clear @u
-// CHECK-NEXT:   dist.reduce @u
 dist.unit @u parameters [@w] : 1024 x f32 weights @parameters[0] gradient @gradients[0] : f32
-func.func @sharded() {
-  dist.gather @u
-  dist.clear @u
-  dist.reduce @u
-  return
-}
 
 // CHECK-LABEL: dist.graph @step {
 // CHECK-NEXT:    dist.input "x" at @workspace[64] : tensor<8xf32>

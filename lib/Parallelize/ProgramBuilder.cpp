@@ -1,0 +1,365 @@
+//===- ProgramBuilder.cpp - The programs of one stage ---------------------===//
+//
+// Part of llamac, under the Apache License v2.0 with LLVM Exceptions.
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+//
+//===----------------------------------------------------------------------===//
+#include "ProgramBuilder.h"
+
+#include "llvm/ADT/StringExtras.h"
+
+using namespace mlir;
+using namespace mlir::llamac;
+using dist::CollectiveKind;
+using func::FuncOp;
+
+ProgramBuilder::ProgramBuilder(OpBuilder &builder, ModuleOp module, ArrayRef<Axis> axes,
+                               const EncoderPlacement &encoder, int64_t microBatches, int stage,
+                               int stages, const ParameterLayout &layout)
+    : builder(builder), module(module), axes(axes), encoder(encoder), microBatches(microBatches),
+      stage(stage), stages(stages), layout(layout),
+      event(dist::EventType::get(module.getContext())) {
+  auto note = [&](const Unit &unit) {
+    if (dist::UnitOp op = unit.op)
+      units[op.getSymName()] = op;
+  };
+  for (const Segment &segment : layout.segments)
+    llvm::for_each(segment.units, note);
+  llvm::for_each(layout.frozen, note);
+}
+
+void ProgramBuilder::begin(StringRef name) {
+  streams.clear();
+  runs.clear();
+  lastReduction = {};
+  held.clear();
+  reductions.clear();
+  builder.setInsertionPointToEnd(module.getBody());
+  auto program = dist::ProgramOp::create(builder, module.getLoc(), name, stage);
+  builder.createBlock(&program.getBody());
+}
+
+//===----------------------------------------------------------------------===//
+// Communication
+//===----------------------------------------------------------------------===//
+
+FlatSymbolRefAttr ProgramBuilder::communicator(StringRef name, ArrayRef<StringRef> over,
+                                               ArrayRef<int64_t> edge) {
+  if (!module.lookupSymbol(name)) {
+    OpBuilder::InsertionGuard guard(builder);
+    builder.setInsertionPointToStart(module.getBody());
+    dist::CommunicatorOp::create(builder, module.getLoc(), name,
+                                 over.empty() ? ArrayAttr() : builder.getStrArrayAttr(over),
+                                 edge.empty() ? DenseI64ArrayAttr()
+                                              : builder.getDenseI64ArrayAttr(edge));
+  }
+  return FlatSymbolRefAttr::get(builder.getContext(), name);
+}
+
+/// Streams of communicators that are not used beside compute: 1, 2, ...
+int64_t ProgramBuilder::streamOf(FlatSymbolRefAttr communicator) {
+  return streams.try_emplace(communicator.getValue(), int64_t(streams.size()) + 1).first->second;
+}
+
+dist::InstanceAttr ProgramBuilder::instance(const FrameUse &use, int64_t number) {
+  if (!use.byGroup)
+    return instance(use.frame, number);
+  return dist::InstanceAttr::get(builder.getContext(), use.frame, number / encoder.group,
+                                 number % encoder.group * use.stride);
+}
+
+void ProgramBuilder::transfer(bool send, StringRef direction, int from, int to,
+                              ArrayRef<Boundary> boundaries, int chunk, int64_t microBatch) {
+  for (auto [index, boundary] : llvm::enumerate(boundaries)) {
+    if (!boundary.to)
+      continue;
+    FlatSymbolRefAttr edge =
+        communicator((direction + " " + Twine(from) + " to " + Twine(to)).str(), {}, {from, to});
+    Type type = boundary.type.getElementType();
+    int64_t tag[] = {chunk, microBatch, int64_t(index)};
+    int64_t elements = boundary.type.getNumElements(), stream = streamOf(edge);
+    if (send)
+      dist::SendOp::create(builder, module.getLoc(), event, ValueRange(), edge.getValue(),
+                           dist::InstanceAttr::get(builder.getContext(), boundary.from, microBatch,
+                                                   boundary.offset),
+                           type, elements, tag, dist::AddressAttr(), stream);
+    else
+      dist::ReceiveOp::create(builder, module.getLoc(), event, ValueRange(), edge.getValue(),
+                              instance(boundary.to, microBatch), type, elements, tag,
+                              dist::AddressAttr(), stream);
+  }
+}
+
+dist::CollectiveOp ProgramBuilder::collective(CollectiveKind kind, StringRef name,
+                                              ArrayRef<StringRef> over, Side from, Side to,
+                                              int64_t elements, Type type, ArrayAttr gradients,
+                                              ValueRange after) {
+  FlatSymbolRefAttr group = communicator(name, over, {});
+  // What touches frames runs beside compute, on a stream of its own.
+  int64_t stream = from.instance || to.instance ? streamOf(group) : 0;
+  return dist::CollectiveOp::create(builder, module.getLoc(), event, after, kind, group.getValue(),
+                                    from.instance, to.instance, from.address, to.address, 1,
+                                    elements, type, TypeAttr(), false, false, gradients, stream);
+}
+
+dist::AddressAttr ProgramBuilder::address(StringRef arena, int64_t elements, Type type) {
+  return dist::AddressAttr::get(
+      builder.getContext(),
+      FlatSymbolRefAttr::get(builder.getContext(), arenaName(arena, stage, stages > 1)),
+      elements * type.getIntOrFloatBitWidth() / 8);
+}
+
+//===----------------------------------------------------------------------===//
+// Image states
+//===----------------------------------------------------------------------===//
+
+void ProgramBuilder::gatherStates(const GraphCut &graph, int64_t group) {
+  if (!graph.states)
+    return;
+  Type element = graph.stateType.getElementType();
+  if (graph.encoded != graph.states && (stage == 0 || !encoder.firstStage))
+    collective(CollectiveKind::AllGather, "states", encoder.axes,
+               instance(graph.encoded, group), instance(graph.states, group),
+               graph.encodedType.getNumElements(), element);
+  if (encoder.firstStage && sizeOfAxis(axes, "pp") > 1)
+    collective(CollectiveKind::Broadcast, "states to stages", {"pp"},
+               stage == 0 ? instance(graph.states, group) : dist::InstanceAttr(),
+               instance(graph.states, group), graph.groupElements, element);
+}
+
+void ProgramBuilder::keepStates(const GraphCut &graph, int64_t group) {
+  if (graph.keptOver.empty() || graph.stages[stage].statesGradient.empty())
+    return;
+  collective(CollectiveKind::Slice, "kept states", graph.keptOver, instance(graph.states, group),
+             instance(graph.keptStates, group), graph.groupElements / ranksOver(axes, builder.getStrArrayAttr(graph.keptOver)),
+             graph.stateType.getElementType());
+}
+
+void ProgramBuilder::restoreStates(const GraphCut &graph, int64_t group) {
+  if (graph.keptOver.empty() || graph.stages[stage].statesGradient.empty())
+    return;
+  collective(CollectiveKind::AllGather, "kept states", graph.keptOver,
+             instance(graph.keptStates, group), instance(graph.restoredStates, group),
+             graph.groupElements / ranksOver(axes, builder.getStrArrayAttr(graph.keptOver)), graph.stateType.getElementType(), {},
+             beforeLastRun());
+}
+
+void ProgramBuilder::reduceStates(const GraphCut &graph, int64_t group) {
+  if (!graph.statesGradient)
+    return;
+  Type element = graph.stateGradientElement;
+  const int64_t share = graph.encodedType.getNumElements(), whole = graph.groupElements;
+  const bool split = graph.encodedGradient != graph.statesGradient;
+  dist::InstanceAttr gradient = instance(graph.statesGradient, group);
+  dist::InstanceAttr part = instance(graph.encodedGradient, group);
+  auto reduce = [&](StringRef name, ArrayRef<StringRef> over, dist::InstanceAttr what,
+                    int64_t elements) {
+    if (!over.empty())
+      collective(CollectiveKind::AllReduce, name, over, what, what, elements, element);
+  };
+  SmallVector<StringRef> partial;
+  for (const Axis &axis : axes)
+    if (axis.size > 1 && (axis.name == "pp" || llvm::is_contained(graph.statePartial, axis.name)))
+      partial.push_back(axis.name);
+  if (!split)
+    return reduce("states_gradient", partial, gradient, whole);
+  if (encoder.firstStage) {
+    if (sizeOfAxis(axes, "pp") > 1)
+      reduce("states_gradient to stage 0", {"pp"}, gradient, whole);
+    llvm::erase(partial, "pp");
+    if (stage != 0)
+      return;
+  }
+  bool scatters = llvm::all_of(
+      encoder.axes, [&](StringRef axis) { return llvm::is_contained(partial, axis); });
+  if (!scatters)
+    reduce("states_gradient", partial, gradient, whole);
+  collective(scatters ? CollectiveKind::ReduceScatter : CollectiveKind::Slice,
+             "states_gradient to images", encoder.axes, gradient, part, share, element);
+  if (!scatters)
+    return;
+  llvm::erase_if(partial, [&](StringRef axis) { return llvm::is_contained(encoder.axes, axis); });
+  reduce("states_gradient of images", partial, part, share);
+}
+
+void ProgramBuilder::zeroStates(const GraphCut &graph, int64_t group) {
+  if (!graph.statesGradient)
+    return;
+  int64_t written = !graph.stages[stage].statesGradient.empty()
+                        ? std::min(encoder.group, microBatches - group * encoder.group) *
+                              graph.stateType.getNumElements()
+                        : 0;
+  int64_t width = graph.stateGradientElement.getIntOrFloatBitWidth() / 8;
+  int64_t rest = graph.groupElements - written;
+  if (rest > 0)
+    dist::ZeroOp::create(builder, module.getLoc(), event, ValueRange(),
+                         dist::InstanceAttr::get(builder.getContext(), graph.statesGradient, group,
+                                                 written * width),
+                         rest * width, dist::AddressAttr(), ArrayAttr(), 0);
+}
+
+//===----------------------------------------------------------------------===//
+// Runs
+//===----------------------------------------------------------------------===//
+
+/// The whole weights of a unit, gathered unless the span has them.
+dist::InstanceAttr ProgramBuilder::gatheredWeights(dist::UnitOp unit) {
+  StringAttr frame = builder.getStringAttr(dist::weightsFrame(unit.getSymName()));
+  auto [entry, isNew] = held.try_emplace(unit.getSymName(), Held{span, 0});
+  Held &last = entry->second;
+  if (!isNew && last.span == span)
+    return instance(frame, last.number);
+  if (!isNew)
+    last = {span, last.number + 1};
+  collective(CollectiveKind::AllGather, "weights of units", {"dp"}, unit.getWeightsAttr(),
+             instance(frame, last.number), unit.getElements() / layout.ranks, unit.getType(), {},
+             beforeLastRun());
+  return instance(frame, last.number);
+}
+
+void ProgramBuilder::runPiece(const Piece &piece, int64_t number) {
+  FuncOp function = piece.function;
+  auto instances = [&](ArrayRef<FrameUse> uses) {
+    return llvm::map_to_vector(
+        uses, [&](const FrameUse &use) -> Attribute { return instance(use, number); });
+  };
+  SmallVector<Attribute> reads = instances(piece.reads), writes = instances(piece.writes);
+  auto unitsOf = [&](StringRef attribute) {
+    auto list = function->getAttrOfType<ArrayAttr>(attribute);
+    return list ? list.getValue() : ArrayRef<Attribute>();
+  };
+  for (Attribute symbol : unitsOf(dist::kWeightsAttr))
+    reads.push_back(gatheredWeights(unitOf(symbol)));
+  SmallVector<std::pair<dist::UnitOp, dist::InstanceAttr>> gradients;
+  for (Attribute symbol : unitsOf(dist::kGradientsAttr)) {
+    dist::UnitOp unit = unitOf(symbol);
+    auto gradient = instance(builder.getStringAttr(dist::gradientFrame(unit.getSymName())),
+                             reductions[unit.getSymName()]++);
+    dist::ZeroOp::create(builder, function.getLoc(), event, ValueRange(), gradient,
+                         unit.getElements() * unit.getGradientType()->getIntOrFloatBitWidth() / 8,
+                         dist::AddressAttr(), unit.getParametersAttr(), 0);
+    gradients.push_back({unit, gradient});
+    writes.push_back(gradient);
+  }
+  auto run = dist::RunOp::create(builder, function.getLoc(), event, ValueRange(),
+                                 function.getName(), number, builder.getArrayAttr(reads),
+                                 builder.getArrayAttr(writes), ArrayAttr());
+  runs.push_back(run.getDone());
+  for (auto [unit, gradient] : gradients) {
+    auto reduce = collective(CollectiveKind::ReduceScatter, "gradients of units", {"dp"}, gradient,
+                             unit.getGradientAttr(), unit.getElements() / layout.ranks,
+                             *unit.getGradientType(), unit.getParametersAttr());
+    reduce.setAccumulate(true);
+    lastReduction = reduce.getDone();
+  }
+}
+
+void ProgramBuilder::run(const Pieces &pieces, int64_t number) {
+  for (const Piece &piece : pieces)
+    runPiece(piece, number);
+}
+
+//===----------------------------------------------------------------------===//
+// Beginning and end of a step
+//===----------------------------------------------------------------------===//
+
+/// The block `name` of the optimizer for so many elements.
+FuncOp ProgramBuilder::sizedBlock(StringRef name, int64_t elements) {
+  auto block = module.lookupSymbol<FuncOp>(name);
+  int64_t old = cast<RankedTensorType>(block.getArgumentTypes()[0]).getDimSize(0);
+  if (old == elements)
+    return block;
+  std::string sized = (name + "." + Twine(elements)).str();
+  if (auto known = module.lookupSymbol<FuncOp>(sized))
+    return known;
+  OpBuilder::InsertionGuard guard(builder);
+  builder.setInsertionPointAfter(block);
+  auto copy = cast<FuncOp>(builder.clone(*block));
+  copy.setName(sized);
+  auto resize = [&](Value value) {
+    auto tensor = cast<RankedTensorType>(value.getType());
+    if (tensor.getRank() == 1 && tensor.getDimSize(0) == old)
+      value.setType(tensor.clone({elements}));
+  };
+  Block &body = copy.getBody().front();
+  llvm::for_each(body.getArguments(), resize);
+  for (Operation &op : body)
+    llvm::for_each(op.getResults(), resize);
+  copy.setFunctionType(
+      builder.getFunctionType(body.getArgumentTypes(), body.getTerminator()->getOperandTypes()));
+  return copy;
+}
+
+void ProgramBuilder::statistics() {
+  dist::AddressAttr place = address("statistics", 0, builder.getF64Type());
+  dist::StatisticsOp::create(builder, module.getLoc(), event, ValueRange(), place, 0);
+  SmallVector<StringRef> all;
+  for (const Axis &axis : axes)
+    if (axis.size > 1)
+      all.push_back(axis.name);
+  if (!all.empty())
+    collective(CollectiveKind::AllReduce, "world", all, place, place, 2, builder.getF64Type());
+}
+
+void ProgramBuilder::beginStep() {
+  if (layout.elements == 0)
+    return;
+  bool isWhole = layout.fsdp == Fsdp::None || layout.fsdp == Fsdp::Optimizer;
+  int64_t elements = isWhole ? layout.elements : layout.elements / layout.ranks;
+  dist::ZeroOp::create(builder, module.getLoc(), event, ValueRange(), dist::InstanceAttr(),
+                       elements * layout.gradientType.getIntOrFloatBitWidth() / 8,
+                       address("gradients", 0, layout.gradientType), ArrayAttr(), 0);
+}
+
+void ProgramBuilder::finishStep() {
+  const int64_t ranks = layout.ranks;
+  const StringRef gradients = layout.fsdp == Fsdp::Optimizer ? "gradient_shard" : "gradients";
+  Type type = layout.gradientType;
+  ValueRange reduced = lastReduction ? ValueRange(lastReduction) : ValueRange();
+
+  // Shards hold sums over dp; what is left to reduce is reduced on them.
+  for (const Segment &segment : layout.segments) {
+    SmallVector<Attribute> names;
+    for (const Unit &unit : segment.units)
+      for (StringRef parameter : unit.parameters)
+        names.push_back(FlatSymbolRefAttr::get(builder.getContext(), parameter));
+    ArrayAttr keys = builder.getArrayAttr(names);
+    auto shard = address(gradients, segment.begin / ranks, type);
+    SmallVector<StringRef> over = segment.reduced;
+    if (layout.fsdp == Fsdp::Optimizer)
+      collective(CollectiveKind::ReduceScatter, "dp", {"dp"},
+                 address("gradients", segment.begin, type), shard, segment.elements / ranks, type,
+                 keys);
+    if (ranks > 1)
+      llvm::erase(over, "dp");
+    if (!over.empty())
+      collective(CollectiveKind::AllReduce, llvm::join(over, ","), over, shard, shard,
+                 segment.elements / ranks, type, keys, reduced);
+  }
+  for (const Segment &segment : layout.segments) {
+    SmallVector<StringRef> once = segment.once;
+    if (ranks > 1)
+      llvm::erase(once, "dp");
+    FuncOp block = sizedBlock("gradient_norm", segment.elements / ranks);
+    dist::GradientNormOp::create(
+        builder, module.getLoc(), event, reduced, block.getName(),
+        builder.getArrayAttr({address(gradients, segment.begin / ranks, type)}),
+        builder.getStrArrayAttr(once), 0);
+  }
+  statistics();
+  if (!layout.elements)
+    return;
+  FuncOp update = sizedBlock("adamw", layout.elements / ranks);
+  dist::UpdateOp::create(builder, module.getLoc(), event, ValueRange(), update.getName(),
+                         ArrayAttr(), 0);
+  if (ranks == 1 || layout.fsdp == Fsdp::Parameters)
+    return;
+  const StringRef updated = layout.storageType != layout.masterType ? "weight_shard" : "masters";
+  for (const Segment &segment : layout.segments)
+    for (const Unit &unit : segment.units)
+      collective(CollectiveKind::AllGather, "dp", {"dp"},
+                 address(updated, unit.begin / ranks, layout.storageType),
+                 address("parameters", unit.begin, layout.storageType), unit.elements / ranks,
+                 layout.storageType);
+}
+

@@ -1,0 +1,114 @@
+//===- ProgramBuilder.h - The programs of one stage -------------*- C++ -*-===//
+//
+// Part of llamac, under the Apache License v2.0 with LLVM Exceptions.
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+//
+//===----------------------------------------------------------------------===//
+//
+// Writes the entries of `dist.program`s: runs of pieces, transfers, collectives. Entries
+// are in the order in which a rank without overlap would do them; dist-place-frames finds
+// their times, and adds the waits for data. What is not a wait for data is added here:
+//
+//   - what is gathered ahead (weights, image states) waits for the run before the last,
+//     so that it travels during one run and takes no memory earlier
+//   - the end of the step waits for the last reduction of gradients
+//
+//===----------------------------------------------------------------------===//
+#ifndef LLAMAC_LIB_PARALLELIZE_PROGRAMBUILDER_H
+#define LLAMAC_LIB_PARALLELIZE_PROGRAMBUILDER_H
+
+#include "CutGraph.h"
+#include "ParameterLayout.h"
+
+namespace mlir::llamac {
+
+class ProgramBuilder {
+public:
+  ProgramBuilder(OpBuilder &builder, ModuleOp module, ArrayRef<Axis> axes,
+                 const EncoderPlacement &encoder, int64_t microBatches, int stage, int stages,
+                 const ParameterLayout &layout);
+
+  /// Begins the program `name`; entries are added to it from now on.
+  void begin(StringRef name);
+  /// Begins a span of runs: weights that one of them gathers are kept for those behind it.
+  /// A span may be gone on with after others.
+  void setSpan(int64_t number) { span = number; }
+  /// Runs `pieces` on micro-batch (encoder: group) `number`, with the weights that they
+  /// need gathered and the gradients that they add reduced.
+  void run(const Pieces &pieces, int64_t number);
+  /// The ends on this stage of what chunk `chunk` sends on.
+  void transfer(bool send, StringRef direction, int from, int to, ArrayRef<Boundary> boundaries,
+                int chunk, int64_t microBatch);
+  /// The image states of a group, from every rank's share to all ranks.
+  void gatherStates(const GraphCut &graph, int64_t group);
+  /// Keeps a rank's share of them until restoreStates, if they are split.
+  void keepStates(const GraphCut &graph, int64_t group);
+  void restoreStates(const GraphCut &graph, int64_t group);
+  /// Zeros where a stage adds nothing to the gradient of a group's states: everywhere if
+  /// it has no cross-attention layers, else behind the group's images.
+  void zeroStates(const GraphCut &graph, int64_t group);
+  /// The gradient of a group's states, from every stage's part to the ranks that encoded
+  /// the images.
+  void reduceStates(const GraphCut &graph, int64_t group);
+  /// Gradients are sums: they start at zero.
+  void beginStep();
+  /// Reduces what is left to reduce, and updates the parameters.
+  void finishStep();
+  /// Sums the loss, and the norm, over the grid.
+  void statistics();
+
+private:
+  /// An address or a frame instance.
+  struct Side {
+    dist::InstanceAttr instance;
+    dist::AddressAttr address;
+    Side(dist::InstanceAttr instance) : instance(instance) {}
+    Side(dist::AddressAttr address) : address(address) {}
+  };
+  dist::CollectiveOp collective(dist::CollectiveKind kind, StringRef name,
+                                ArrayRef<StringRef> over, Side from, Side to, int64_t elements,
+                                Type type, ArrayAttr gradients = {}, ValueRange after = {});
+  void runPiece(const Piece &piece, int64_t number);
+  dist::InstanceAttr gatheredWeights(dist::UnitOp unit);
+  dist::InstanceAttr instance(const FrameUse &use, int64_t number);
+  dist::InstanceAttr instance(StringAttr frame, int64_t number) {
+    return dist::InstanceAttr::get(builder.getContext(), frame, number, 0);
+  }
+  dist::AddressAttr address(StringRef arena, int64_t elements, Type type);
+  FlatSymbolRefAttr communicator(StringRef name, ArrayRef<StringRef> axes, ArrayRef<int64_t> edge);
+  int64_t streamOf(FlatSymbolRefAttr communicator);
+  func::FuncOp sizedBlock(StringRef name, int64_t elements);
+  /// What a gather that is ahead of its reader by one run waits for.
+  SmallVector<Value, 1> beforeLastRun() {
+    return runs.size() < 2 ? SmallVector<Value, 1>() : SmallVector<Value, 1>{runs[runs.size() - 2]};
+  }
+  /// The unit `symbol`, of this stage.
+  dist::UnitOp unitOf(Attribute symbol) {
+    return units.lookup(cast<FlatSymbolRefAttr>(symbol).getValue());
+  }
+
+  OpBuilder &builder;
+  ModuleOp module;
+  ArrayRef<Axis> axes;
+  const EncoderPlacement &encoder;
+  int64_t microBatches;
+  int stage, stages;
+  const ParameterLayout &layout;
+  Type event;
+  llvm::StringMap<dist::UnitOp> units;
+
+  // Of the program.
+  llvm::StringMap<int64_t> streams; // of its communicators
+  SmallVector<Value> runs;          // that they are done
+  Value lastReduction;              // of a unit's gradients
+  int64_t span = 0;
+  struct Held {
+    int64_t span, number;
+  };
+  llvm::StringMap<Held> held;          // unit -> its last instance of whole weights
+  llvm::StringMap<int64_t> reductions; // unit -> how many of its gradients were reduced
+};
+
+} // namespace mlir::llamac
+
+#endif // LLAMAC_LIB_PARALLELIZE_PROGRAMBUILDER_H
