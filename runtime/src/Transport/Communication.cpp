@@ -299,7 +299,8 @@ void Communication::store(const std::byte *from, std::byte *to,
                           int64_t count) const {
   LlrtType type = action.toType;
   if (!action.accumulate) {
-    std::memcpy(to, from, size_t(count * typeSize(type)));
+    // No elements have no address.
+    std::copy_n(from, size_t(count * typeSize(type)), to);
     return;
   }
   for (int64_t i = 0; i < count; ++i)
