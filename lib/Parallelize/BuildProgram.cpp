@@ -23,6 +23,7 @@
 #include "llamac/Parallelize/Plan/Partition.h"
 #include "llamac/Parallelize/Plan/Schedule.h"
 #include "llamac/Parallelize/Simulate.h"
+#include "llamac/Parallelize/StageReport.h"
 
 #include "llvm/ADT/StringExtras.h"
 #include "llvm/ADT/StringSet.h"
@@ -41,6 +42,9 @@ using llama::ApplyOp;
 
 namespace {
 
+/// Parts of the encoder's work on a group, each a piece of its own.
+constexpr int kMostEncoderParts = 8;
+
 struct BuildProgramPass : mlir::llamac::impl::BuildProgramPassBase<BuildProgramPass> {
   using BuildProgramPassBase::BuildProgramPassBase;
 
@@ -51,7 +55,9 @@ private:
   LogicalResult findCosts();
   LogicalResult findSchedule();
   void placeEncoderOnFirstStage();
+  void cutEncoder(const plan::Costs &costs);
   EncoderPlacement encoderPlacement();
+  void noteStages(const GraphCut &graph);
   void buildStep(ProgramBuilder &programs, const GraphCut &graph, int stage);
   void buildForward(ProgramBuilder &programs, const GraphCut &graph, int stage);
 
@@ -65,6 +71,7 @@ private:
   bool hasEncoder = false;
   plan::PartitionProblem problem; // blocks of the chain; stages are chunks
   plan::StageTimes encoderTimes;  // of one micro-batch, whole
+  std::vector<std::pair<int64_t, double>> encoderApplications; // seconds of each, in order
   int64_t boundaryBytes = 0;      // that a stage sends the next, per micro-batch
   int64_t stateBytes = 0;         // of the image states of a micro-batch
   SmallVector<plan::StageTimes> keyValueTimes; // of each link of the chain
@@ -175,6 +182,9 @@ LogicalResult BuildProgramPass::findCosts() {
     if (application.part == "encoder") {
       hasEncoder = true;
       add(encoderTimes);
+      encoderApplications.push_back({number, application.cost.forward +
+                                                 application.cost.backwardInput +
+                                                 application.cost.backwardWeight});
     } else if (!application.part.empty()) {
       add(keyValueTimes[readerOf.lookup(number)]);
     }
@@ -227,6 +237,31 @@ void BuildProgramPass::placeEncoderOnFirstStage() {
       for (int group = 0; group < schedule.groups(); ++group)
         with.push_back({plan::Work::EncodeBackward, -1, group});
     actions = std::move(with);
+  }
+}
+
+/// Cuts the encoder's work on a group into parts that fit between the actions of a stage:
+/// of half the shortest backward at most, but no more than kMostEncoderParts.
+void BuildProgramPass::cutEncoder(const plan::Costs &costs) {
+  if (schedule.encoderMeets)
+    return;
+  double least = std::numeric_limits<double>::infinity(), most = 0, total = 0;
+  for (const plan::StageTimes &times : costs.stages)
+    if (times.backward() > 0)
+      least = std::min(least, times.backward());
+  for (const plan::EncoderTimes &times : costs.encoder)
+    most = std::max(most, double(encoder.group) * std::max(times.encode, times.encodeBackward));
+  const int64_t wanted = least > 0 ? int64_t(std::ceil(std::min(2 * most / least, 1e6))) : 1;
+  cut.encoderParts = int(std::clamp<int64_t>(
+      wanted, 1, std::min<int64_t>(kMostEncoderParts, encoderApplications.size())));
+  schedule.encoderParts = cut.encoderParts;
+  for (auto [number, seconds] : encoderApplications)
+    total += seconds;
+  double before = 0;
+  for (auto [number, seconds] : encoderApplications) {
+    int part = total > 0 ? int(cut.encoderParts * (before + seconds / 2) / total) : 0;
+    cut.encoderPart[number] = std::min(part, cut.encoderParts - 1);
+    before += seconds;
   }
 }
 
@@ -352,6 +387,7 @@ LogicalResult BuildProgramPass::findSchedule() {
     } else {
       // Tokens that stages share are gathered in the encoder's layers.
       schedule.encoderMeets = encoder.tokens && llvm::is_contained(encoder.axes, "pp");
+      cutEncoder(costs);
       plan::Result<plan::EncoderSchedule> placed =
           plan::placeEncoder(schedule, costs, int(encoder.group));
       if (!placed)
@@ -429,7 +465,11 @@ static SmallVector<FuncOp> functionsOf(const GraphCut &graph, const ChainCut &cu
     if (where == stage)
       note({&chunk.forward, &chunk.backward, &chunk.backwardWeight});
   const Stage &own = graph.stages[stage];
-  note({&own.encode, &own.states, &own.statesGradient, &own.encodeBackward});
+  note({&own.states, &own.statesGradient});
+  for (const Pieces &pieces : own.encode)
+    note({&pieces});
+  for (const Pieces &pieces : own.encodeBackward)
+    note({&pieces});
   return functions;
 }
 
@@ -477,8 +517,10 @@ void BuildProgramPass::buildStep(ProgramBuilder &programs, const GraphCut &graph
       programs.run(graph.chunks[action.stage].backwardWeight, number);
       break;
     case plan::Work::Encode:
-      programs.run(own.encode, number);
-      programs.gatherStates(graph, number);
+      if (size_t(action.part) < own.encode.size())
+        programs.run(own.encode[action.part], number);
+      if (action.part + 1 == cut.encoderParts)
+        programs.gatherStates(graph, number);
       break;
     case plan::Work::States:
       runOfGroup(own.states);
@@ -490,7 +532,10 @@ void BuildProgramPass::buildStep(ProgramBuilder &programs, const GraphCut &graph
       runOfGroup(own.statesGradient);
       programs.reduceStates(graph, number);
       break;
-    case plan::Work::EncodeBackward: programs.run(own.encodeBackward, number); break;
+    case plan::Work::EncodeBackward:
+      if (size_t(action.part) < own.encodeBackward.size())
+        programs.run(own.encodeBackward[action.part], number);
+      break;
     }
   }
   programs.finishStep();
@@ -502,7 +547,8 @@ void BuildProgramPass::buildForward(ProgramBuilder &programs, const GraphCut &gr
   for (int64_t m = 0; m < microBatches; ++m) {
     programs.setSpan(m);
     if (m % encoder.group == 0) {
-      programs.run(graph.stages[stage].encode, m / encoder.group);
+      for (const Pieces &pieces : graph.stages[stage].encode)
+        programs.run(pieces, m / encoder.group);
       programs.gatherStates(graph, m / encoder.group);
     }
     programs.run(graph.stages[stage].states, m);
@@ -537,6 +583,33 @@ static void eraseUnused(ModuleOp module) {
   for (auto block : llvm::make_early_inc_range(module.getOps<FuncOp>()))
     if (block->hasAttr(llama::kBlockAttr) && !applied.contains(block.getName()))
       block.erase();
+}
+
+/// Writes down how the work was shared out (StageReport.h).
+void BuildProgramPass::noteStages(const GraphCut &graph) {
+  Builder builder(&getContext());
+  SmallVector<int64_t> blocks;
+  for (size_t chunk = 1; chunk < cut.begin.size(); ++chunk)
+    blocks.push_back(cut.begin[chunk] - cut.begin[chunk - 1]);
+  NamedAttrList facts;
+  facts.set("blocks", builder.getDenseI64ArrayAttr(blocks));
+  facts.set("slowest", builder.getF64FloatAttr(partition.largest));
+  facts.set("lower_bound", builder.getF64FloatAttr(partition.lowerBound));
+  if (graph.states && encoder.ranks > 1) {
+    int64_t padding = 0; // elements of the states
+    if (!encoder.tokens)
+      padding = graph.groupElements - encoder.group * graph.stateType.getNumElements();
+    const int64_t image = graph.encodedType.getNumElements() / graph.encodedType.getDimSize(0);
+    NamedAttrList of;
+    of.set("shard", builder.getStringAttr(encoder.tokens ? "tokens" : "images"));
+    of.set("axes", builder.getStrArrayAttr(encoder.axes));
+    of.set("ranks", builder.getI64IntegerAttr(encoder.ranks));
+    of.set("group", builder.getI64IntegerAttr(encoder.group));
+    of.set("parts", builder.getI64IntegerAttr(cut.encoderParts));
+    of.set("padding", builder.getI64IntegerAttr(padding / image));
+    facts.set("encoder", of.getDictionary(&getContext()));
+  }
+  getOperation()->setAttr(kStagesAttr, facts.getDictionary(&getContext()));
 }
 
 void BuildProgramPass::runOnOperation() {
@@ -602,4 +675,5 @@ void BuildProgramPass::runOnOperation() {
   }
   eraseUnused(module);
   noteSeconds(module, machine);
+  noteStages(*stepCut);
 }

@@ -40,7 +40,7 @@ bool countsImages(StringRef input) {
 
 enum class Work { Forward, Backward, BackwardWeight, Encode, States, StatesGradient, EncodeBackward };
 
-/// A piece by its work, its chunk or stage (0 for the encoder) and, if it is one
+/// A piece by its work, its chunk, stage or part of the encoder and, if it is one
 /// application, that.
 struct PieceKey {
   Work work;
@@ -80,6 +80,12 @@ public:
 private:
   LogicalResult classify();
   PieceKey keyOf(Operation *op);
+  /// The part of the encoder's work that `application` is in: forward ones in their order,
+  /// backward ones against it.
+  int encoderPart(int64_t application, bool forward) const {
+    int part = cut.encoderPart.lookup(application);
+    return forward ? part : cut.encoderParts - 1 - part;
+  }
   LogicalResult place(Operation *op);
   Value resolve(Draft &draft, Value value);
   void clone(Draft &draft, Operation *op);
@@ -224,7 +230,7 @@ PieceKey Cutter::keyOf(Operation *op) {
   const int64_t part = cut.byApplication ? number : -1;
   bool forward = isForward(op);
   if (application.part == kEncoderPart)
-    return {forward ? Work::Encode : Work::EncodeBackward, 0, part};
+    return {forward ? Work::Encode : Work::EncodeBackward, encoderPart(number, forward), part};
   if (application.part == kKeyValuePart)
     return {forward ? Work::States : Work::StatesGradient, cut.stageOfChunk[application.chunk]};
   if (forward)
@@ -258,6 +264,8 @@ std::string Cutter::nameOf(const PieceKey &key, int stage) const {
                                                           : names[int(key.work)].str();
   if (isOfChunk(key) && int(cut.stageOfChunk.size()) > cut.stages)
     name += ".chunk" + std::to_string(key.where / cut.stages);
+  if (isOfEncoder(key) && cut.encoderParts > 1)
+    name += ".part" + std::to_string(key.where);
   if (key.application >= 0)
     name += "." + std::to_string(key.application);
   return name;
@@ -490,7 +498,7 @@ LogicalResult Cutter::assignFrames() {
       continue;
     }
     for (const PieceKey &key : keys)
-      if (key.work == from.work && key.where == from.where &&
+      if (key.work == from.work && (key.where == from.where || isOfEncoder(key)) &&
           drafts[key].order < drafts[from].order)
         return graph.emitOpError("expects a value of application ")
                << from.application << " to be read behind it, but application "
@@ -609,14 +617,15 @@ LogicalResult Cutter::retypeEncoder() {
     return types;
   };
   for (Work work : {Work::Encode, Work::EncodeBackward}) {
-    for (const PieceKey &key : keysOf(work, 0)) {
-      Draft &draft = drafts[key];
-      if (failed(retype(draft.function, typesOf(draft))))
-        return failure();
-      draft.function->setAttr(dist::kImageAxesAttr,
-                              builder.getStrArrayAttr(splitsImages() ? ArrayRef(encoder.axes)
-                                                                     : ArrayRef<StringRef>()));
-    }
+    for (int part = 0; part < cut.encoderParts; ++part)
+      for (const PieceKey &key : keysOf(work, part)) {
+        Draft &draft = drafts[key];
+        if (failed(retype(draft.function, typesOf(draft))))
+          return failure();
+        draft.function->setAttr(dist::kImageAxesAttr,
+                                builder.getStrArrayAttr(splitsImages() ? ArrayRef(encoder.axes)
+                                                                       : ArrayRef<StringRef>()));
+      }
     if (states)
       result.encodedType = cast<RankedTensorType>(typeOf(states));
   }
@@ -742,8 +751,10 @@ FailureOr<GraphCut> Cutter::run() {
     result.stages[stage].statesGradient = piecesOf(Work::StatesGradient, stage, stage);
     if (stage > 0 && encoder.firstStage)
       continue;
-    result.stages[stage].encode = piecesOf(Work::Encode, 0, stage);
-    result.stages[stage].encodeBackward = piecesOf(Work::EncodeBackward, 0, stage);
+    for (int part = 0; part < cut.encoderParts; ++part) {
+      result.stages[stage].encode.push_back(piecesOf(Work::Encode, part, stage));
+      result.stages[stage].encodeBackward.push_back(piecesOf(Work::EncodeBackward, part, stage));
+    }
   }
   return std::move(result);
 }

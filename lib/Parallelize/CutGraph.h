@@ -44,6 +44,8 @@ struct ChainCut {
   SmallVector<int> stageOfChunk; ///< pipeline stage that holds it
   int stages = 1;
   bool splitBackward = false; ///< backward in two pieces (zero-bubble)
+  llvm::DenseMap<int64_t, int> encoderPart; ///< of an application of the encoder; 0: absent
+  int encoderParts = 1;
   /// Each application of the text and of the encoder is a piece of its own: weights and
   /// gradients are sharded, and come and go with it.
   bool byApplication = false;
@@ -81,7 +83,8 @@ struct Chunk {
 };
 
 struct Stage {
-  Pieces encode, states, statesGradient, encodeBackward;
+  Pieces states, statesGradient;
+  SmallVector<Pieces, 1> encode, encodeBackward; ///< in parts, in the order in which they run
 };
 
 struct GraphCut {

@@ -25,6 +25,7 @@
 #include "llamac/Parallelize/Certificate.h"
 #include "llamac/Parallelize/Grid.h"
 #include "llamac/Parallelize/Simulate.h"
+#include "llamac/Parallelize/StageReport.h"
 
 #include "mlir/IR/Verifier.h"
 #include "mlir/Parser/Parser.h"
@@ -454,7 +455,10 @@ static int run(Command &command, Mode mode) {
     if (failed(certify(module)))
       return kCheckFailed;
   }
+  if (isCompile && output != "-")
+    printStages(module, llvm::outs());
   if (mode == Mode::Check) {
+    printStages(module, llvm::outs());
     printCertificate(module, llvm::outs());
     if (command.precisionReport)
       printPrecisionReport(module, llvm::outs());

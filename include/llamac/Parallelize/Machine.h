@@ -17,6 +17,7 @@
 #include "mlir/IR/Types.h"
 #include "llvm/Support/Error.h"
 
+#include <algorithm>
 #include <cstdint>
 #include <string>
 #include <vector>
@@ -56,10 +57,18 @@ struct Machine {
   }
   /// Seconds of an all-gather or reduce-scatter of `ranks` GPUs, `stride` apart: each
   /// sends its part of `bytes` (of the whole tensor) to all others. An all-reduce is
-  /// one of both. Source: bus bandwidth as nccl-tests define it.
+  /// one of both. Source: bus bandwidth as nccl-tests define it. Between servers a ring
+  /// goes through the network cards of all members in a server: 8 with 400 Gb/s each
+  /// reach what the links inside do.
   double collectiveSeconds(int64_t ranks, int64_t stride, double bytes) const {
-    const plan::Link &link = ranks * stride <= gpusPerServer ? insideServer : betweenServers;
-    return ranks == 1 ? 0 : link.latency + bytes * (ranks - 1) / ranks / link.bytesPerSecond;
+    if (ranks == 1)
+      return 0;
+    const bool within = ranks * stride <= gpusPerServer;
+    const int64_t together = std::clamp<int64_t>(gpusPerServer / stride, 1, ranks);
+    const double rate = within ? insideServer.bytesPerSecond
+                               : std::min(insideServer.bytesPerSecond,
+                                          double(together) * betweenServers.bytesPerSecond);
+    return (within ? insideServer : betweenServers).latency + bytes * double(ranks - 1) / double(ranks) / rate;
   }
   /// Speed of a GPU. Servers past the end of the list have speed 1.
   double speed(int64_t gpu) const {

@@ -68,7 +68,7 @@ private:
     std::vector<Action> list; ///< text work with states and their gradients
     size_t next = 0;          ///< in list
     double free = 0;
-    int encode = 0, encodeBackward = 0; ///< next groups
+    int encode = 0, encodeBackward = 0; ///< next parts, of all groups
     bool waits = false;                 ///< for others, at the open meeting
   };
   struct Gathering {
@@ -138,11 +138,12 @@ private:
                                              : t.backwardWeight;
     }
     const EncoderTimes &t = costs.encoder[r];
-    return groupLength(a.microBatch) * (a.work == Work::Encode   ? t.encode
-                                        : a.work == Work::States ? t.states
-                                        : a.work == Work::StatesGradient
-                                            ? t.statesGradient
-                                            : t.encodeBackward);
+    double whole = groupLength(a.microBatch) *
+                   (a.work == Work::Encode           ? t.encode
+                    : a.work == Work::States         ? t.states
+                    : a.work == Work::StatesGradient ? t.statesGradient
+                                                     : t.encodeBackward);
+    return whole / out.partsOf(a.work);
   }
 
   Proposal propose(size_t r) const {
@@ -161,22 +162,28 @@ private:
                  ? 0.0
                  : firstStage[std::min(microBatch, out.microBatches - 1)];
     };
-    Proposal encode{kNever, {Work::Encode, -1, rank.encode}, false};
-    if (rank.encode < out.groups()) {
-      int first = rank.encode * out.groupSize;
+    const int parts = out.encoderParts;
+    Proposal encode{
+        kNever,
+        {Work::Encode, -1, rank.encode / parts, rank.encode % parts},
+        false};
+    if (rank.encode < out.groups() * parts) {
+      int first = rank.encode / parts * out.groupSize;
       double opened = begunAt(first - policy.ahead * out.groupSize);
       double due = begunAt(first - policy.lead);
       encode.begin = std::max(rank.free, std::min(opened, due));
       if (due <= main.begin && encode.begin <= main.begin)
         return encode;
     }
+    const int group = rank.encodeBackward / parts;
     Proposal backward{
-        kNever, {Work::EncodeBackward, -1, rank.encodeBackward}, false};
-    if (rank.encodeBackward < out.groups()) {
-      backward.begin =
-          std::max(rank.free,
-                   gathered(reduced[rank.encodeBackward], costs.reduceSeconds));
-      int late = rank.encodeBackward + policy.backlog;
+        kNever,
+        {Work::EncodeBackward, -1, group, rank.encodeBackward % parts},
+        false};
+    if (group < out.groups()) {
+      backward.begin = std::max(
+          rank.free, gathered(reduced[group], costs.reduceSeconds));
+      int late = group + policy.backlog;
       if (late < out.groups() &&
           gathered(reduced[late], costs.reduceSeconds) <= rank.free)
         return backward;
@@ -192,8 +199,7 @@ private:
   }
 
   void commit(size_t r, const Proposal &p) {
-    if (out.encoderMeets && (p.action.work == Work::Encode ||
-                             p.action.work == Work::EncodeBackward))
+    if (out.encoderMeets && comesInParts(p.action.work))
       meet(r, p);
     else
       run(r, p);
@@ -242,7 +248,8 @@ private:
       break;
     case Work::Encode:
       ++rank.encode;
-      join(encoded[a.microBatch]);
+      if (a.part + 1 == out.encoderParts)
+        join(encoded[a.microBatch]);
       break;
     case Work::StatesGradient:
       join(reduced[a.microBatch]);
@@ -280,6 +287,9 @@ std::optional<Error> checkInput(const Schedule &schedule, const Costs &costs,
                                 int groupSize, const EncoderPolicy &policy) {
   if (schedule.groupSize)
     return Error{"expected a schedule without encoder work"};
+  if (schedule.encoderParts < 1)
+    return Error{"expected at least one part of a group's encoder work, got " +
+                 std::to_string(schedule.encoderParts)};
   if (groupSize < 1 || groupSize > schedule.microBatches)
     return Error{"expected encoder groups of 1 to " +
                  std::to_string(schedule.microBatches) +
@@ -305,7 +315,9 @@ Result<EncoderSchedule> finish(Schedule schedule, const Costs &costs,
   for (const auto &list : result.schedule.ranks) {
     int encoded = 0, states = 0;
     for (const Action &a : list) {
-      encoded += (a.work == Work::Encode) - (a.work == Work::EncodeBackward);
+      encoded += (a.work == Work::Encode && a.part == 0) -
+                 (a.work == Work::EncodeBackward &&
+                  a.part + 1 == result.schedule.encoderParts);
       states += (a.work == Work::States) - (a.work == Work::StatesGradient);
       result.encodedInFlight = std::max(result.encodedInFlight, encoded);
       result.statesInFlight = std::max(result.statesInFlight, states);

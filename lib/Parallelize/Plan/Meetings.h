@@ -15,18 +15,19 @@ namespace mlir::llamac::plan {
 /// the lists. Needs every rank to have each of them once.
 class Meetings {
 public:
-  explicit Meetings(const Schedule &schedule) : groups(schedule.groups()) {
+  explicit Meetings(const Schedule &schedule)
+      : groups(schedule.groups()), parts(schedule.encoderParts) {
     if (!schedule.encoderMeets)
       return;
-    places.resize(schedule.ranks.size() * groups * 2);
+    places.resize(schedule.ranks.size() * groups * 2 * parts);
     for (size_t r = 0; r < schedule.ranks.size(); ++r)
       for (size_t i = 0; i < schedule.ranks[r].size(); ++i)
-        if (isKind(schedule.ranks[r][i].work))
+        if (comesInParts(schedule.ranks[r][i].work))
           places[place(r, schedule.ranks[r][i])] = i;
   }
 
   bool isMeeting(const Action &a) const {
-    return !places.empty() && isKind(a.work);
+    return !places.empty() && comesInParts(a.work);
   }
   /// Whether rank r, which has `done` actions behind it, has come to meeting
   /// `a`.
@@ -35,14 +36,13 @@ public:
   }
 
 private:
-  static bool isKind(Work work) {
-    return work == Work::Encode || work == Work::EncodeBackward;
-  }
   size_t place(size_t r, const Action &a) const {
-    return (r * groups + a.microBatch) * 2 + (a.work == Work::EncodeBackward);
+    size_t kind =
+        (r * groups + a.microBatch) * 2 + (a.work == Work::EncodeBackward);
+    return kind * parts + a.part;
   }
-  size_t groups;
-  std::vector<size_t> places; ///< [rank][group][encode, encode_backward]
+  size_t groups, parts;
+  std::vector<size_t> places; ///< [rank][group][encode, encode_backward][part]
 };
 
 } // namespace mlir::llamac::plan

@@ -17,6 +17,8 @@
 
 #include <algorithm>
 #include <charconv>
+#include <map>
+#include <tuple>
 
 namespace mlir::llamac::plan {
 
@@ -76,6 +78,7 @@ private:
     // group.
     std::vector<uint8_t> seen(size_t(stages) * schedule.microBatches);
     std::vector<uint8_t> seenGroup(size_t(ranks) * schedule.groups());
+    std::map<std::tuple<int, int, Work>, int> parts; // seen of a rank's group
     for (int r = 0; r < ranks; ++r)
       for (size_t i = 0; i < schedule.ranks[r].size(); ++i) {
         const Action &a = schedule.ranks[r][i];
@@ -90,6 +93,14 @@ private:
         if (!group && schedule.rankOfStage[a.stage] != r)
           return Error{at(r, i) + " is of a stage that belongs to rank " +
                        std::to_string(schedule.rankOfStage[a.stage])};
+        if (comesInParts(a.work)) {
+          int &next = parts[{r, a.microBatch, a.work}];
+          if (a.part != next)
+            return Error{at(r, i) + " is part " + std::to_string(a.part) +
+                         ", expected part " + std::to_string(next)};
+          if (++next < schedule.encoderParts)
+            continue; // seen when all parts are
+        }
         uint8_t bit = uint8_t(1u << unsigned(a.work));
         uint8_t &bits =
             group ? seenGroup[size_t(r) * schedule.groups() + a.microBatch]
@@ -155,12 +166,12 @@ private:
         return Action{Work::BackwardInput, a.stage, a.microBatch};
       return std::nullopt;
     case Work::Encode:
-      if (encoded[r] != g)
-        return Action{Work::Encode, -1, g - 1};
+      if (encoded[r] != g * schedule.encoderParts + a.part)
+        return Action{Work::Encode, -1, encoded[r] / schedule.encoderParts};
       return allCameTo(a) ? std::nullopt : std::optional(a);
     case Work::States:
       for (int other : encoded)
-        if (other <= g)
+        if (other < (g + 1) * schedule.encoderParts)
           return Action{Work::Encode, -1, g};
       return states[r] == g ? std::nullopt
                             : std::optional(Action{Work::States, -1, g - 1});
@@ -230,7 +241,8 @@ private:
   const Columns *columns;
   const std::string &name;
   std::vector<uint8_t> done;
-  std::vector<int> encoded, states, gradients; // groups finished, per rank
+  std::vector<int> encoded;           // parts finished, per rank
+  std::vector<int> states, gradients; // groups finished, per rank
   std::vector<size_t> head;                    // of the list of each rank
   std::optional<Meetings> meetings;
 };

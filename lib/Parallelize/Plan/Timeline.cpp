@@ -87,7 +87,7 @@ private:
   /// When the last rank is free for meeting `a`.
   double meetingBegin(const Action &a) {
     auto [known, isNew] =
-        meetingBegins.try_emplace({a.work, a.microBatch}, kUnknown);
+        meetingBegins.try_emplace({a.work, a.microBatch, a.part}, kUnknown);
     if (known->second != kUnknown)
       return known->second;
     double begin = 0;
@@ -135,10 +135,11 @@ private:
     const EncoderTimes &times = costs.encoder[r];
     int first = a.microBatch * schedule.groupSize;
     int size = std::min(schedule.groupSize, schedule.microBatches - first);
-    return size * (a.work == Work::Encode           ? times.encode
-                   : a.work == Work::States         ? times.states
-                   : a.work == Work::StatesGradient ? times.statesGradient
-                                                    : times.encodeBackward);
+    double whole = size * (a.work == Work::Encode           ? times.encode
+                           : a.work == Work::States         ? times.states
+                           : a.work == Work::StatesGradient ? times.statesGradient
+                                                            : times.encodeBackward);
+    return whole / schedule.partsOf(a.work);
   }
 
   void finish(const Action &a, double end) {
@@ -147,7 +148,8 @@ private:
       send(a, a.stage + 1, arrivedForward, end);
     } else if (a.work == Work::Backward || a.work == Work::BackwardInput) {
       send(a, a.stage - 1, arrivedBackward, end);
-    } else if (a.work == Work::Encode || a.work == Work::StatesGradient) {
+    } else if ((a.work == Work::Encode || a.work == Work::StatesGradient) &&
+               a.part + 1 == schedule.partsOf(a.work)) {
       Gathering &g =
           (a.work == Work::Encode ? encoded : gradients)[a.microBatch];
       ++g.ranks;
@@ -181,7 +183,7 @@ private:
   std::vector<Gathering> encoded, gradients; // per group
   std::map<std::tuple<int, int, bool>, double> links;
   Meetings meetings;
-  std::map<std::pair<Work, int>, double> meetingBegins;
+  std::map<std::tuple<Work, int, int>, double> meetingBegins; // and group, part
 };
 
 /// The letter of an action in pictures.

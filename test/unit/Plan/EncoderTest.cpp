@@ -131,12 +131,78 @@ TEST(Encoder, Balanced) {
   std::fputs(balanceTable(rows).c_str(), stdout);
 }
 
+// 1F1B whose encoder work comes in parts.
+Schedule inParts(int parts) {
+  Schedule text = *oneForwardOneBackward(4, 16);
+  text.encoderParts = parts;
+  return text;
+}
+
+// Parts fit into idle time that is too short for a group's whole work; there are as
+// many as asked for, in order, and together as long.
+TEST(Encoder, PartsFitIntoShorterIdleTimes) {
+  double whole = std::numeric_limits<double>::infinity();
+  for (int parts : {1, 2, 4}) {
+    Schedule text = inParts(parts);
+    Costs costs = equalCosts(text, {1, 1, 1}, {0.2, 0.05, 0.1, 0.6});
+    auto placed = placeEncoder(text, costs, 4);
+    ASSERT_TRUE(placed) << placed.error();
+    EXPECT_LT(placed->seconds, whole) << parts;
+    if (parts == 1)
+      whole = placed->seconds;
+    auto timeline = execute(placed->schedule, costs);
+    for (const auto &rank : timeline->ranks) {
+      std::map<Work, std::vector<int>> seen;
+      double seconds = 0;
+      for (const Span &span : rank)
+        if (comesInParts(span.action.work)) {
+          seen[span.action.work].push_back(span.action.microBatch * parts +
+                                           span.action.part);
+          seconds += span.end - span.begin;
+        }
+      EXPECT_NEAR(seconds, 16 * 0.8, 1e-9);
+      for (auto &[work, numbers] : seen) {
+        ASSERT_EQ(int(numbers.size()), 4 * parts);
+        for (int i = 0; i < 4 * parts; ++i)
+          EXPECT_EQ(numbers[i], i);
+      }
+    }
+  }
+}
+
+// States wait for the last part of all ranks; a part that is missing or out of order is
+// an error that says which.
+TEST(Encoder, PartsInOrder) {
+  Schedule text = inParts(2);
+  Costs costs = equalCosts(text, {1, 1, 1}, {0.2, 0.05, 0.1, 0.6});
+  Schedule placed = placeEncoder(text, costs, 4)->schedule;
+  auto &list = placed.ranks[2];
+  auto at = [&](int part) {
+    return std::find(list.begin(), list.end(),
+                     Action{Work::EncodeBackward, -1, 1, part});
+  };
+  Schedule good = placed;
+  std::swap(*at(0), *at(1));
+  EXPECT_THAT(validate(placed)->message, HasSubstr("part 1, expected part 0"));
+  placed = good;
+  list.erase(at(1));
+  EXPECT_THAT(validate(placed)->message, HasSubstr("'encode_backward1' is missing"));
+  placed = good;
+  auto states = std::find(list.begin(), list.end(), Action{Work::States, -1, 0});
+  auto encode = std::find(list.begin(), list.end(), Action{Work::Encode, -1, 0, 1});
+  ASSERT_LT(encode, states);
+  std::rotate(encode, encode + 1, states + 1);
+  EXPECT_THAT(validate(placed)->message, HasSubstr("can never start"));
+  text.encoderParts = 0;
+  EXPECT_THAT(placeEncoder(text, costs, 4).error(), HasSubstr("at least one part"));
+}
+
 // Each policy and every text schedule gives a possible order with all encoder
 // work, and compute time is conserved.
 TEST(Encoder, EveryPolicyIsPossible) {
   for (auto &text :
        {*oneForwardOneBackward(4, 10), *gpipe(3, 5), *interleaved(4, 8, 2, 4),
-        *zeroBubbleH1(4, 9), *oneForwardOneBackward(5, 3)})
+        *zeroBubbleH1(4, 9), *oneForwardOneBackward(5, 3), inParts(3)})
     for (int group : {1, 2, 3})
       for (const EncoderPolicy &policy : encoderPolicies(text, group)) {
         Costs costs = equalCosts(text, {1, 1, 1}, {0.3, 0.1, 0.2, 0.6});
@@ -157,7 +223,7 @@ TEST(Encoder, MeetsOnAllRanks) {
   for (Schedule text :
        {*oneForwardOneBackward(4, 10), *gpipe(3, 5), *interleaved(4, 8, 2, 4),
         *interleaved(2, 4, 3, 2), *zeroBubbleH1(4, 9),
-        *oneForwardOneBackward(5, 3)})
+        *oneForwardOneBackward(5, 3), inParts(2)})
     for (int group : {1, 2, 3})
       for (const EncoderPolicy &policy : encoderPolicies(text, group)) {
         Costs costs = equalCosts(text, {1, 1, 1}, {0.3, 0.1, 0.2, 0.6});
@@ -173,10 +239,12 @@ TEST(Encoder, MeetsOnAllRanks) {
         std::map<std::string, double> begins;
         for (const auto &rank : timeline->ranks)
           for (const Span &span : rank)
-            if (span.action.work == Work::Encode ||
-                span.action.work == Work::EncodeBackward) {
+            if (comesInParts(span.action.work)) {
               double begin =
-                  begins.try_emplace(toString(span.action), span.begin)
+                  begins
+                      .try_emplace(toString(span.action) +
+                                       std::to_string(span.action.part),
+                                   span.begin)
                       .first->second;
               EXPECT_EQ(span.begin, begin) << toString(span.action);
             }

@@ -49,7 +49,7 @@ struct EncoderSchedule {
 };
 
 /// Puts the encoder work of groups of `groupSize` micro-batches into
-/// `schedule`, which has none, by one policy: runs the schedule in time, and at
+/// `schedule`, which has none (but says in how many parts), by one policy: runs the schedule in time, and at
 /// each decision of a rank takes the encoder action that the policy forces,
 /// else one that fits before the rank's next action can start, else that
 /// action. states(g) stands before the rank's first forward of g,

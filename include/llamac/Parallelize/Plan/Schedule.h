@@ -41,6 +41,10 @@ enum class Work : uint8_t {
 /// True for the four kinds that concern a group of micro-batches and every
 /// rank.
 inline bool isEncoderWork(Work work) { return work >= Work::Encode; }
+/// Whether a schedule may have it in parts (Schedule::encoderParts).
+inline bool comesInParts(Work work) {
+  return work == Work::Encode || work == Work::EncodeBackward;
+}
 
 /// One action of one rank.
 struct Action {
@@ -48,6 +52,7 @@ struct Action {
   int stage;      ///< of the chain: chunk * ranks + rank when interleaved; -1:
                   ///< encoder work
   int microBatch; ///< for encoder work: the group
+  int part = 0;   ///< of encode and of encode_backward, in the order they run
   bool operator==(const Action &) const = default;
 };
 
@@ -60,10 +65,15 @@ struct Schedule {
   std::vector<int> rankOfStage;           ///< one entry per stage
   std::vector<std::vector<Action>> ranks; ///< launch order
   int groupSize = 0; ///< micro-batches of an encoder group; 0: no encoder work
+  /// encode(g), and encode_backward(g), are so many actions of equal length, one
+  /// after the other on each rank, with others between: they fit into shorter
+  /// idle times.
+  int encoderParts = 1;
   /// encode(g), and encode_backward(g), of all ranks begin together: there are
   /// collectives of all ranks in them (tokens split over the pipeline's ranks).
   bool encoderMeets = false;
   int stages() const { return int(rankOfStage.size()); }
+  int partsOf(Work work) const { return comesInParts(work) ? encoderParts : 1; }
   int groups() const {
     return groupSize ? (microBatches + groupSize - 1) / groupSize : 0;
   }
