@@ -533,7 +533,7 @@ LogicalResult Cutter::assignFrames() {
       for (const PieceKey &key : there)
         setArgument(drafts[key], value, to, sameStage ? offset : 0);
       list.push_back({frame, offset, sameStage ? StringAttr() : to,
-                      cast<RankedTensorType>(value.getType())});
+                      cast<RankedTensorType>(value.getType()), value.getLoc()});
     }
   }
   return success();

@@ -74,6 +74,7 @@ struct Boundary {
   int64_t offset = 0; ///< of the value in it, in bytes
   StringAttr to;      ///< frame of the receiver: the value alone; null: the same memory
   RankedTensorType type;
+  LocationAttr location; ///< of the op that makes the value
 };
 
 struct Chunk {

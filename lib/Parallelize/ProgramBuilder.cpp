@@ -79,12 +79,12 @@ void ProgramBuilder::transfer(bool send, StringRef direction, int from, int to,
     int64_t tag[] = {chunk, microBatch, int64_t(index)};
     int64_t elements = boundary.type.getNumElements(), stream = streamOf(edge);
     if (send)
-      dist::SendOp::create(builder, module.getLoc(), event, ValueRange(), edge.getValue(),
+      dist::SendOp::create(builder, boundary.location, event, ValueRange(), edge.getValue(),
                            dist::InstanceAttr::get(builder.getContext(), boundary.from, microBatch,
                                                    boundary.offset),
                            type, elements, tag, dist::AddressAttr(), stream);
     else
-      dist::ReceiveOp::create(builder, module.getLoc(), event, ValueRange(), edge.getValue(),
+      dist::ReceiveOp::create(builder, boundary.location, event, ValueRange(), edge.getValue(),
                               instance(boundary.to, microBatch), type, elements, tag,
                               dist::AddressAttr(), stream);
   }
