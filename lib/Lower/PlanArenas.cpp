@@ -75,7 +75,6 @@ private:
   LogicalResult planGraph(FuncOp graph, int64_t stage);
   LogicalResult planEntries(dist::ProgramOp program);
   void emitCollective(Operation *op, AddressAttr from, AddressAttr to, ArrayRef<int64_t> values);
-  std::string communicator(ArrayRef<Attribute> over);
   void declareArenas();
 
   std::string nameOf(StringRef arena, int64_t stage) const {
@@ -162,20 +161,6 @@ static ArrayAttr frameOf(ArrayAttr list, unsigned index) {
   return cast<DictionaryAttr>(list[index]).getAs<ArrayAttr>(dist::kFrameAttr);
 }
 
-/// The name of the communicator over these axes; it is declared if it is not there.
-std::string Planner::communicator(ArrayRef<Attribute> over) {
-  std::string name = llvm::join(
-      llvm::map_range(over, [](Attribute axis) { return cast<StringAttr>(axis).getValue(); }), ",");
-  if (!symbols.lookup(name)) {
-    OpBuilder::InsertionGuard guard(builder);
-    builder.setInsertionPointToStart(module.getBody());
-    symbols.insert(dist::CommunicatorOp::create(builder, module.getLoc(), name,
-                                                builder.getArrayAttr(over), DenseI64ArrayAttr()),
-                   module.getBody()->begin());
-  }
-  return name;
-}
-
 /// Adds the collective of `op` on addresses. Values are [outer][share] on a rank.
 void Planner::emitCollective(Operation *op, AddressAttr from, AddressAttr to,
                              ArrayRef<int64_t> values) {
@@ -208,7 +193,9 @@ void Planner::emitCollective(Operation *op, AddressAttr from, AddressAttr to,
   SmallVector<Attribute> over;
   for (int16_t axis : axes)
     over.push_back(names[axis]);
-  std::string name = communicator(over);
+  std::string name = llvm::join(
+      llvm::map_range(over, [](Attribute axis) { return cast<StringAttr>(axis).getValue(); }), ",");
+  name = dist::CommunicatorOp::declare(symbols, name, builder.getArrayAttr(over)).getSymName();
   auto product = [](ArrayRef<int64_t> sizes) {
     int64_t result = 1;
     for (int64_t size : sizes)

@@ -668,7 +668,7 @@ void BuildProgramPass::runOnOperation() {
     noteUnits(functions, *layout);
     dist::ArenaOp::create(builder, module.getLoc(), arenaName("statistics", stage, cut.stages > 1),
                           16, stage);
-    ProgramBuilder programs(builder, module, axes, encoder, microBatches, stage, cut.stages,
+    ProgramBuilder programs(builder, symbols, axes, encoder, microBatches, stage, cut.stages,
                             *layout);
     buildStep(programs, *stepCut, stage);
     buildForward(programs, *forwardCut, stage);

@@ -263,7 +263,8 @@ std::string Cutter::nameOf(const PieceKey &key, int stage) const {
   name += key.work == Work::Backward && cut.splitBackward ? "backward_input"
                                                           : names[int(key.work)].str();
   if (isOfChunk(key) && int(cut.stageOfChunk.size()) > cut.stages)
-    name += ".chunk" + std::to_string(key.where / cut.stages);
+    name += ".chunk" + std::to_string(llvm::count( // of the stage's chunks
+                           ArrayRef(cut.stageOfChunk).take_front(key.where), stage));
   if (isOfEncoder(key) && cut.encoderParts > 1)
     name += ".part" + std::to_string(key.where);
   if (key.application >= 0)

@@ -6,6 +6,8 @@
 //===----------------------------------------------------------------------===//
 #include "llamac/Parallelize/Grid.h"
 
+#include "dialects/Llama/IR/Llama.h"
+
 #include "mlir/Dialect/Shard/IR/ShardOps.h"
 #include "llvm/ADT/StringSwitch.h"
 
@@ -55,6 +57,15 @@ SmallVector<Axis> llamac::axesOf(ModuleOp module) {
     axes.push_back({name.getValue().str(), size});
   }
   return axes;
+}
+
+int64_t llamac::encoderTokens(ModuleOp module) {
+  int64_t tokens = 0;
+  module.walk([&](llama::AttentionOp attention) {
+    if (attention.getMask() == llama::Mask::Encoder)
+      tokens = cast<RankedTensorType>(attention.getKey().getType()).getDimSize(1);
+  });
+  return tokens;
 }
 
 int64_t llamac::sizeOfAxis(ArrayRef<Axis> axes, StringRef name) {

@@ -13,10 +13,10 @@ using namespace mlir::llamac;
 using dist::CollectiveKind;
 using func::FuncOp;
 
-ProgramBuilder::ProgramBuilder(OpBuilder &builder, ModuleOp module, ArrayRef<Axis> axes,
+ProgramBuilder::ProgramBuilder(OpBuilder &builder, SymbolTable &symbols, ArrayRef<Axis> axes,
                                const EncoderPlacement &encoder, int64_t microBatches, int stage,
                                int stages, const ParameterLayout &layout)
-    : builder(builder), module(module), axes(axes), encoder(encoder), microBatches(microBatches),
+    : builder(builder), symbols(symbols), module(cast<ModuleOp>(symbols.getOp())), axes(axes), encoder(encoder), microBatches(microBatches),
       stage(stage), stages(stages), layout(layout),
       event(dist::EventType::get(module.getContext())) {
   auto note = [&](const Unit &unit) {
@@ -43,24 +43,6 @@ void ProgramBuilder::begin(StringRef name) {
 // Communication
 //===----------------------------------------------------------------------===//
 
-FlatSymbolRefAttr ProgramBuilder::communicator(StringRef name, ArrayRef<StringRef> over,
-                                               ArrayRef<int64_t> edge) {
-  if (!module.lookupSymbol(name)) {
-    OpBuilder::InsertionGuard guard(builder);
-    builder.setInsertionPointToStart(module.getBody());
-    dist::CommunicatorOp::create(builder, module.getLoc(), name,
-                                 over.empty() ? ArrayAttr() : builder.getStrArrayAttr(over),
-                                 edge.empty() ? DenseI64ArrayAttr()
-                                              : builder.getDenseI64ArrayAttr(edge));
-  }
-  return FlatSymbolRefAttr::get(builder.getContext(), name);
-}
-
-/// Streams of communicators that are not used beside compute: 1, 2, ...
-int64_t ProgramBuilder::streamOf(FlatSymbolRefAttr communicator) {
-  return streams.try_emplace(communicator.getValue(), int64_t(streams.size()) + 1).first->second;
-}
-
 dist::InstanceAttr ProgramBuilder::instance(const FrameUse &use, int64_t number) {
   if (!use.byGroup)
     return instance(use.frame, number);
@@ -73,18 +55,19 @@ void ProgramBuilder::transfer(bool send, StringRef direction, int from, int to,
   for (auto [index, boundary] : llvm::enumerate(boundaries)) {
     if (!boundary.to)
       continue;
-    FlatSymbolRefAttr edge =
-        communicator((direction + " " + Twine(from) + " to " + Twine(to)).str(), {}, {from, to});
+    auto edge = dist::CommunicatorOp::declare(
+        symbols, (direction + " " + Twine(from) + " to " + Twine(to)).str(), ArrayAttr(),
+        builder.getDenseI64ArrayAttr({from, to}));
     Type type = boundary.type.getElementType();
     int64_t tag[] = {chunk, microBatch, int64_t(index)};
     int64_t elements = boundary.type.getNumElements(), stream = streamOf(edge);
     if (send)
-      dist::SendOp::create(builder, boundary.location, event, ValueRange(), edge.getValue(),
+      dist::SendOp::create(builder, boundary.location, event, ValueRange(), edge.getSymName(),
                            dist::InstanceAttr::get(builder.getContext(), boundary.from, microBatch,
                                                    boundary.offset),
                            type, elements, tag, dist::AddressAttr(), stream);
     else
-      dist::ReceiveOp::create(builder, boundary.location, event, ValueRange(), edge.getValue(),
+      dist::ReceiveOp::create(builder, boundary.location, event, ValueRange(), edge.getSymName(),
                               instance(boundary.to, microBatch), type, elements, tag,
                               dist::AddressAttr(), stream);
   }
@@ -94,10 +77,10 @@ dist::CollectiveOp ProgramBuilder::collective(CollectiveKind kind, StringRef nam
                                               ArrayRef<StringRef> over, Side from, Side to,
                                               int64_t elements, Type type, ArrayAttr gradients,
                                               ValueRange after) {
-  FlatSymbolRefAttr group = communicator(name, over, {});
+  auto group = dist::CommunicatorOp::declare(symbols, name, builder.getStrArrayAttr(over));
   // What touches frames runs beside compute, on a stream of its own.
   int64_t stream = from.instance || to.instance ? streamOf(group) : 0;
-  return dist::CollectiveOp::create(builder, module.getLoc(), event, after, kind, group.getValue(),
+  return dist::CollectiveOp::create(builder, module.getLoc(), event, after, kind, group.getSymName(),
                                     from.instance, to.instance, from.address, to.address, 1,
                                     elements, type, TypeAttr(), false, false, gradients, stream);
 }

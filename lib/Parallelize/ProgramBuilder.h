@@ -24,7 +24,7 @@ namespace mlir::llamac {
 
 class ProgramBuilder {
 public:
-  ProgramBuilder(OpBuilder &builder, ModuleOp module, ArrayRef<Axis> axes,
+  ProgramBuilder(OpBuilder &builder, SymbolTable &symbols, ArrayRef<Axis> axes,
                  const EncoderPlacement &encoder, int64_t microBatches, int stage, int stages,
                  const ParameterLayout &layout);
 
@@ -75,8 +75,11 @@ private:
     return dist::InstanceAttr::get(builder.getContext(), frame, number, 0);
   }
   dist::AddressAttr address(StringRef arena, int64_t elements, Type type);
-  FlatSymbolRefAttr communicator(StringRef name, ArrayRef<StringRef> axes, ArrayRef<int64_t> edge);
-  int64_t streamOf(FlatSymbolRefAttr communicator);
+  /// Streams of communicators that are not used beside compute: 1, 2, ...
+  int64_t streamOf(dist::CommunicatorOp communicator) {
+    return streams.try_emplace(communicator.getSymName(), int64_t(streams.size()) + 1)
+        .first->second;
+  }
   func::FuncOp sizedBlock(StringRef name, int64_t elements);
   /// What a gather that is ahead of its reader by one run waits for.
   SmallVector<Value, 1> beforeLastRun() {
@@ -88,6 +91,7 @@ private:
   }
 
   OpBuilder &builder;
+  SymbolTable &symbols;
   ModuleOp module;
   ArrayRef<Axis> axes;
   const EncoderPlacement &encoder;

@@ -142,15 +142,13 @@ std::string nearest(int64_t wanted, int64_t most, llvm::function_ref<bool(int64_
 
 // Sizes that the grid has to divide.
 LogicalResult ModelSharder::checkSizes() {
-  int64_t encoderTokens = 0;
+  const int64_t encoderTokens = llamac::encoderTokens(module);
   module.walk([&](AttentionOp attention) {
     auto heads = [](Value value) { return cast<RankedTensorType>(value.getType()).getDimSize(2); };
-    if (attention.getMask() == Mask::Encoder) {
-      encoderTokens = cast<RankedTensorType>(attention.getKey().getType()).getDimSize(1);
-    } else {
-      queryHeads = heads(attention.getQuery());
-      keyHeads = heads(attention.getKey());
-    }
+    if (attention.getMask() == Mask::Encoder)
+      return;
+    queryHeads = heads(attention.getQuery());
+    keyHeads = heads(attention.getKey());
   });
 
   // Why tp ranks cannot share the model; empty if they can.

@@ -47,8 +47,8 @@ void llamac::printStages(ModuleOp module, llvm::raw_ostream &os) {
     return;
   auto number = [&](StringRef name) { return encoder.getAs<IntegerAttr>(name).getInt(); };
   SmallVector<StringRef> axes(encoder.getAs<ArrayAttr>("axes").getAsValueRange<StringAttr>());
-  os << llvm::formatv("encoder: {0} over {1} ({2} ranks), groups of {3} micro-batches in {4} "
-                      "parts, {5} images of padding\n",
+  os << llvm::formatv("encoder: {0} over {1} ({2} ranks); micro-batches of a group: {3}, parts: "
+                      "{4}, images of padding: {5}\n",
                       encoder.getAs<StringAttr>("shard").getValue(), llvm::join(axes, ","),
                       number("ranks"), number("group"), number("parts"), number("padding"));
 }

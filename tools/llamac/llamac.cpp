@@ -254,9 +254,9 @@ static Error settlePrecision(Command &command) {
 }
 
 // The defaults of the encoder's options depend on each other: all axes that may split its
-// work; the fewest micro-batches that give each rank equally many images, or its tokens
-// split where a step has not so many.
-static Error settleEncoder(Command &command, const Grid &grid) {
+// work; the fewest micro-batches that give each rank equally many images, else tokens, else
+// all micro-batches of the step in one group, with images that are none.
+static Error settleEncoder(Command &command, const Grid &grid, ModuleOp module) {
   CompileOptions &options = command.options;
   Arguments &arguments = command.arguments;
   bool first = options.encoder == "first-stage";
@@ -287,7 +287,7 @@ static Error settleEncoder(Command &command, const Grid &grid) {
   int64_t group = ranks / std::gcd(ranks, images);
   if (group <= options.microBatches)
     options.encoderGroup = group;
-  else if (!arguments.given("encoder-shard"))
+  else if (!arguments.given("encoder-shard") && encoderTokens(module) % ranks == 0)
     options.encoderShard = "tokens";
   else
     options.encoderGroup = options.microBatches;
@@ -427,7 +427,7 @@ static int run(Command &command, Mode mode) {
     FailureOr<Grid> grid = parseGrid(command.options.grid, module.getLoc());
     if (failed(grid)) // what is wrong with it has been printed
       return kWrongInput;
-    if (Error error = settleEncoder(command, *grid))
+    if (Error error = settleEncoder(command, *grid, module))
       return report(std::move(error));
   }
   if (to > Step::Import)

@@ -207,6 +207,17 @@ LogicalResult CommunicatorOp::verify() {
   return names.empty() ? LogicalResult(fail()) : success();
 }
 
+CommunicatorOp CommunicatorOp::declare(SymbolTable &symbols, StringRef name, ArrayAttr axes,
+                                       DenseI64ArrayAttr edge) {
+  if (auto known = symbols.lookup<CommunicatorOp>(name))
+    return known;
+  Operation *module = symbols.getOp();
+  OpBuilder builder(module->getContext());
+  auto made = create(builder, module->getLoc(), name, axes, edge);
+  symbols.insert(made, module->getRegion(0).front().begin());
+  return made;
+}
+
 LogicalResult ProgramOp::verify() {
   for (Operation &op : getBody().front())
     if (!isa<RunOp, SendOp, ReceiveOp, CollectiveOp, ZeroOp, GradientNormOp, StatisticsOp,

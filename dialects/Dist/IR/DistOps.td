@@ -129,6 +129,11 @@ def CommunicatorOp : Dist_Op<"communicator", [Symbol]> {
                        OptionalAttr<DenseI64ArrayAttr>:$edge);
   let assemblyFormat = "$sym_name (`axes` $axes^)? (`edge` $edge^)? attr-dict";
   let hasVerifier = 1;
+  let extraClassDeclaration = [{
+    /// The communicator `name`, declared at the start of the module if it is not there.
+    static CommunicatorOp declare(::mlir::SymbolTable &symbols, ::llvm::StringRef name,
+                                  ::mlir::ArrayAttr axes, ::mlir::DenseI64ArrayAttr edge = {});
+  }];
 }
 
 def ProgramOp : Dist_Op<"program", [NoTerminator, NoRegionArguments]> {

@@ -49,6 +49,9 @@ struct Axis {
 /// or names are not known.
 SmallVector<Axis> axesOf(ModuleOp module);
 
+/// Tokens of an image in the encoder's attention; 0 if there is no encoder.
+int64_t encoderTokens(ModuleOp module);
+
 /// Ranks of `name` among `axes`; 1 if there is no such axis.
 int64_t sizeOfAxis(ArrayRef<Axis> axes, StringRef name);
 
