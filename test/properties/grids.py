@@ -10,7 +10,8 @@ A seed always gives the same draws. Drawn are: the grid (axes of 1 to 4 ranks, a
 placement of the encoder, micro-batches, recompute, what trains, a small model with as many layers as it likes, batches with
 padding, documents, missing images and none. The program is compiled in f64 and makes two steps, as does that of one rank on
 the same global batch. Equal at 1e-10, in the sense of run_case.py, must be: losses, gradient norms, every gradient of the
-first step, every master after the second.
+first step, every master after the second. With --precision=f32 both are compiled in f32, with the fast kernels, and must be equal
+at 1e-4; elements of masters whose update rounding decides are set apart, as run_case.py does.
 
 A draw that llamac refuses (exit status 2 and one line `llamac: error: ...`) is printed and counted, and the seed goes on to
 its next draw. Any other failure, of the compiler too, is one. Needs nothing but Python.
@@ -34,9 +35,10 @@ import tempfile
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent / "numerics"))
 
 from batch import NO_IMAGE, Sizes, batch_tensors, write_safetensors  # noqa: E402
-from run_case import Comparison, Tensor, fail, read_safetensors, root_mean_square  # noqa: E402
+from run_case import (Comparison, Tensor, compare_masters, fail, read_safetensors,  # noqa: E402
+                      root_mean_square)
 
-TOLERANCE = 1e-10
+TOLERANCES = {"f64": 1e-10, "f32": 1e-4}
 STEPS, RATE = 2, 1e-2
 COMPILE_LIMIT, RUN_LIMIT = 300, 120  # seconds; what takes longer hangs
 MOST_DRAWS = 30  # of a seed, until one is not refused
@@ -97,9 +99,10 @@ class Draw:
     def samples(self) -> int:
         return self.batch * self.micro_batches * self.grid["dp"]
 
-    def compile_command(self, llamac: str, config: pathlib.Path, executable: pathlib.Path, on_grid: bool) -> list[str]:
+    def compile_command(self, llamac: str, config: pathlib.Path, executable: pathlib.Path, on_grid: bool,
+                        precision: str = "f64") -> list[str]:
         micro_batches = self.micro_batches * (1 if on_grid else self.grid["dp"])
-        command = [llamac, "compile", str(config), "--precision=f64", f"--batch={self.batch}",
+        command = [llamac, "compile", str(config), f"--precision={precision}", f"--batch={self.batch}",
                    f"--micro-batches={micro_batches}", f"--text-length={self.text_length}", f"--images={self.images}",
                    *self.model_options]
         if on_grid:
@@ -253,20 +256,23 @@ class Steps:
         self.masters = read_safetensors(pathlib.Path(f"{folder / name}.updated"))
 
 
-def compare(got: Steps, want: Steps) -> Comparison:
-    comparison = Comparison()
+def compare(got: Steps, want: Steps, precision: str) -> Comparison:
+    comparison, tolerance = Comparison(), TOLERANCES[precision]
     if len(got.lines) != STEPS or len(want.lines) != STEPS:
         raise Failure(f"expected {STEPS} lines of JSON, got {len(got.lines)} and, of one rank, {len(want.lines)}")
     for step, (mine, wanted) in enumerate(zip(got.lines, want.lines)):
         for field in ("loss", "tokens", "gradient_norm"):
-            comparison.number(f"{field} of step {step}", mine.get(field), wanted[field], TOLERANCE * abs(wanted[field]))
+            comparison.number(f"{field} of step {step}", mine.get(field), wanted[field], tolerance * abs(wanted[field]))
     for kind, mine, wanted in (("gradient", got.gradients, want.gradients), ("master", got.masters, want.masters)):
         for key in mine.keys() - wanted.keys():
             comparison.failures.append(f"{kind} {key}: not expected, one rank has none")
+        if kind == "master" and precision == "f32":
+            compare_masters(comparison, {"steps": STEPS, "learning_rate": RATE}, mine, wanted, want.gradients, got.gradients)
+            continue
         rms = root_mean_square(list(wanted.values()))
         for key, tensor in wanted.items():
             if comparison.pair(f"{kind} {key}", mine.get(key), tensor):
-                limit = TOLERANCE * max(tensor.norm(), rms * math.sqrt(len(tensor.values)))
+                limit = tolerance * max(tensor.norm(), rms * math.sqrt(len(tensor.values)))
                 comparison.check(f"{kind} {key}", math.dist(mine[key].values, tensor.values), limit,
                                  f"; norm {tensor.norm():.3g}")
     return comparison
@@ -286,7 +292,7 @@ def run_seed(seed: int, arguments: argparse.Namespace, folder: pathlib.Path) -> 
         for _ in range(MOST_DRAWS):
             drawn = draw(random.Random(r.getrandbits(64)), arguments.most_ranks)
             config.write_text(json.dumps(drawn.config))
-            commands = [drawn.compile_command(arguments.llamac, config, folder / "grid", on_grid=True)]
+            commands = [drawn.compile_command(arguments.llamac, config, folder / "grid", True, arguments.precision)]
             result = execute(commands[0], COMPILE_LIMIT)
             if (message := refusal(result)) is None:
                 break
@@ -295,7 +301,7 @@ def run_seed(seed: int, arguments: argparse.Namespace, folder: pathlib.Path) -> 
         else:
             raise Failure(f"all of {MOST_DRAWS} draws were refused")
         expect_success(result)
-        commands.append(drawn.compile_command(arguments.llamac, config, folder / "one", on_grid=False))
+        commands.append(drawn.compile_command(arguments.llamac, config, folder / "one", False, arguments.precision))
         expect_success(execute(commands[1], COMPILE_LIMIT))
         model = expect_success(execute([arguments.llamac, "import", str(config), "-o", "-"], COMPILE_LIMIT))
         write_safetensors(folder / "weights.safetensors", draw_weights(r, model))
@@ -304,7 +310,7 @@ def run_seed(seed: int, arguments: argparse.Namespace, folder: pathlib.Path) -> 
         commands.append(want.command)
         got = Steps(folder / "grid", folder)
         commands.append(got.command)
-        comparison = compare(got, want)
+        comparison = compare(got, want, arguments.precision)
         failures = comparison.failures
     except Failure as failure:
         failures = [str(failure)]
@@ -323,6 +329,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--llamac", required=True, help="the compiler")
     parser.add_argument("--seeds", required=True, help="FIRST-LAST or one")
+    parser.add_argument("--precision", choices=TOLERANCES, default="f64", help="of both programs (f64)")
     parser.add_argument("--most-ranks", type=int, default=16, help="largest grid (16)")
     parser.add_argument("--keep", type=pathlib.Path, help="folder to leave everything in; default temporary")
     arguments = parser.parse_args()
