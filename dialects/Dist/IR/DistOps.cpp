@@ -103,12 +103,25 @@ void DistDialect::initialize() {
 // Checks that several ops share
 //===----------------------------------------------------------------------===//
 
+/// The frames of a graph, which come first: looking for more would take the time of its
+/// calls for each of their addresses.
+static SmallVector<FrameOp, 8> leadingFrames(GraphOp graph) {
+  SmallVector<FrameOp, 8> frames;
+  for (Operation &op : graph.getBody().front()) {
+    auto frame = dyn_cast<FrameOp>(op);
+    if (!frame)
+      break;
+    frames.push_back(frame);
+  }
+  return frames;
+}
+
 /// `address` names an arena, or a frame of the graph around `op`, that has `bytes` bytes
 /// from there on.
 static LogicalResult verifyAddress(Operation *op, SymbolTableCollection &symbols,
                                    AddressAttr address, int64_t bytes) {
   if (auto graph = dyn_cast_or_null<GraphOp>(op->getParentOp()))
-    for (auto frame : graph.getBody().getOps<FrameOp>()) {
+    for (FrameOp frame : leadingFrames(graph)) {
       if (frame.getName() != address.getArena().getValue())
         continue;
       int64_t size = frame.getBytes(), offset = address.getOffset();
@@ -241,7 +254,7 @@ LogicalResult RunOp::verifySymbolUses(SymbolTableCollection &symbols) {
     return success();
   size_t expected = getReads().size() + getWrites().size();
   auto planned = dyn_cast<GraphOp>(graph);
-  size_t declared = planned ? llvm::range_size(planned.getBody().getOps<FrameOp>()) : expected;
+  size_t declared = planned ? leadingFrames(planned).size() : expected;
   if (getFrames()->size() != expected || declared != expected) // run_c3
     return emitOpError("expects an address for each of ")
            << expected << " frame instances and " << declared << " frames of '" << getGraph()
@@ -395,8 +408,11 @@ LogicalResult GraphOp::verify() {
       isNew = inputs.insert(input.getName()).second;
     else if (auto output = dyn_cast<OutputOp>(op))
       isNew = outputs.insert(output.getName()).second;
-    else if (auto frame = dyn_cast<FrameOp>(op))
+    else if (auto frame = dyn_cast<FrameOp>(op)) {
+      if (auto *before = op.getPrevNode(); before && !isa<FrameOp>(before)) // graph_c3
+        return op.emitOpError("expects to come before what is no frame");
       isNew = frames.insert(frame.getName()).second;
+    }
     if (!isNew) // graph_c2
       return op.emitOpError("expects a name of its own");
   }

@@ -436,9 +436,10 @@ def GraphOp : Dist_Op<"graph", [Symbol, NoTerminator, NoRegionArguments]> {
     the calls and collectives in order, the places of the named inputs (filled before the
     calls) and outputs (to be read after the last call, before the next run).
 
-    - (C1) the body holds only `dist.frame`, `dist.input`, `dist.call`, `dist.collective`, `dist.zero`
-      and `dist.output`
+    - (C1) the body holds only `dist.frame`, `dist.input`, `dist.call`, `dist.collective` and
+      `dist.output`
     - (C2) no two frames have one name, nor two inputs, nor two outputs
+    - (C3) the frames come first
 
     Example:
     ```mlir

@@ -273,6 +273,16 @@ dist.graph @step {
 
 // -----
 
+// graph_c3
+dist.arena @inputs bytes = 64
+dist.graph @step {
+  dist.input "x" at @inputs[0] : tensor<1xf32>
+  // expected-error@+1 {{expects to come before what is no frame}}
+  dist.frame "kept" bytes = 64
+}
+
+// -----
+
 // input_c1
 dist.arena @inputs bytes = 64
 dist.graph @step {
