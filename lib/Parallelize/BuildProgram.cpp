@@ -58,6 +58,7 @@ private:
   void cutEncoder(const plan::Costs &costs);
   EncoderPlacement encoderPlacement();
   void noteStages(const GraphCut &graph);
+  LogicalResult tie(StageParameter &parameter, ArrayRef<int> stages);
   void buildStep(ProgramBuilder &programs, const GraphCut &graph, int stage);
   void buildForward(ProgramBuilder &programs, const GraphCut &graph, int stage);
 
@@ -425,7 +426,7 @@ static SmallVector<StageParameter> parametersOf(ModuleOp module, ArrayRef<Axis> 
   for (auto op : module.getOps<llama::ParameterOp>()) {
     if (!used.contains(op.getSymName()))
       continue;
-    StageParameter parameter{op, used.lookup(op.getSymName()), {}, {}};
+    StageParameter parameter{op, used.lookup(op.getSymName())};
     bool inEncoder = ofEncoder.contains(op.getSymName());
     llvm::StringSet<> partial, split;
     partial.insert("dp");
@@ -439,13 +440,13 @@ static SmallVector<StageParameter> parametersOf(ModuleOp module, ArrayRef<Axis> 
       for (auto list : dimensions.getAsRange<ArrayAttr>())
         for (auto axis : list.getAsRange<StringAttr>())
           split.insert(axis.getValue());
-    const bool onAllStages = inEncoder && !encoder.firstStage;
+    parameter.onAllStages = inEncoder && !encoder.firstStage;
     for (const Axis &axis : axes) {
       if (axis.size == 1)
         continue;
       if (partial.contains(axis.name))
         parameter.reduced.push_back(axis.name);
-      if (!split.contains(axis.name) && (axis.name != "pp" || onAllStages))
+      if (!split.contains(axis.name) && (axis.name != "pp" || parameter.onAllStages))
         parameter.once.push_back(axis.name);
     }
     parameters.push_back(std::move(parameter));
@@ -612,6 +613,20 @@ void BuildProgramPass::noteStages(const GraphCut &graph) {
   getOperation()->setAttr(kStagesAttr, facts.getDictionary(&getContext()));
 }
 
+/// Notes the stages that have a parameter, if there are two: both add to its gradient
+/// (embedding table and head that are tied).
+LogicalResult BuildProgramPass::tie(StageParameter &parameter, ArrayRef<int> stages) {
+  if (stages.size() < 2)
+    return success();
+  if (stages.size() > 2 || stages[0] != 0)
+    return optionError("schedule") << "expected a schedule that keeps the layers that share '"
+                                   << parameter.op.getSymName()
+                                   << "' on one stage, or on two of which one is the first";
+  parameter.tied = {stages[0], stages[1]};
+  parameter.once.insert(parameter.once.begin(), "pp");
+  return success();
+}
+
 void BuildProgramPass::runOnOperation() {
   ModuleOp module = getOperation();
   if (failed(check()) || failed(findCosts()))
@@ -644,23 +659,26 @@ void BuildProgramPass::runOnOperation() {
 
   OpBuilder builder(module.getContext());
   SymbolTable symbols(module);
-  llvm::StringMap<int> stageOfParameter;
+  std::vector<SmallVector<FuncOp>> functionsOfStage(cut.stages);
+  llvm::StringMap<SmallVector<int, 2>> stagesOf; // of parameters
   for (int stage = 0; stage < cut.stages; ++stage) {
-    SmallVector<FuncOp> functions = functionsOf(*stepCut, cut, stage);
+    SmallVector<FuncOp> &functions = functionsOfStage[stage];
+    functions = functionsOf(*stepCut, cut, stage);
     llvm::append_range(functions, functionsOf(*forwardCut, cut, stage));
+    for (FuncOp function : functions)
+      for (auto apply : function.getOps<ApplyOp>())
+        for (auto name : apply.getParameters().getAsRange<FlatSymbolRefAttr>())
+          if (auto &stages = stagesOf[name.getValue()]; stages.empty() || stages.back() != stage)
+            stages.push_back(stage);
+  }
+  for (int stage = 0; stage < cut.stages; ++stage) {
+    ArrayRef<FuncOp> functions = functionsOfStage[stage];
     builder.setInsertionPointToEnd(module.getBody());
     SmallVector<StageParameter> parameters =
         parametersOf(module, axes, encoder, functions, symbols);
-    for (StageParameter &parameter : parameters) {
-      bool ofEncoder = llvm::any_of(parameter.once, [](StringRef axis) { return axis == "pp"; });
-      auto [other, isNew] = stageOfParameter.try_emplace(parameter.op.getSymName(), stage);
-      if (isNew || ofEncoder)
-        continue;
-      optionError("grid") << "expected pp=1 where layers of several stages share a parameter ('"
-                          << parameter.op.getSymName() << "': tied embeddings), got pp="
-                          << cut.stages;
-      return signalPassFailure();
-    }
+    for (StageParameter &parameter : parameters)
+      if (!parameter.onAllStages && failed(tie(parameter, stagesOf[parameter.op.getSymName()])))
+        return signalPassFailure();
     FailureOr<ParameterLayout> layout = layOutParameters(
         builder, parameters, gradientType, stage, cut.stages, level, sizeOfAxis(axes, "dp"));
     if (failed(layout))

@@ -80,6 +80,16 @@ int64_t llamac::ranksOver(ArrayRef<Axis> axes, ArrayAttr names) {
   return ranks;
 }
 
+int64_t llamac::ranksOf(ArrayRef<Axis> axes, dist::CommunicatorOp communicator) {
+  return communicator.getEdge() ? 2 : ranksOver(axes, *communicator.getAxes());
+}
+
+SmallVector<StringRef> llamac::axesOf(dist::CommunicatorOp communicator) {
+  if (communicator.getEdge())
+    return {"pp"};
+  return SmallVector<StringRef>(communicator.getAxes()->getAsValueRange<StringAttr>());
+}
+
 std::string llamac::arenaName(StringRef name, int64_t stage, bool isPipeline) {
   return (isPipeline ? "stage" + Twine(stage) + "." + name : Twine(name)).str();
 }

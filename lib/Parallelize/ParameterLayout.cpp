@@ -90,10 +90,10 @@ LogicalResult LayoutBuilder::collect(ArrayRef<StageParameter> parameters, Fsdp f
       return op.emitOpError("expects one storage type of all trained parameters, ")
              << layout.storageType << ", but got " << element;
     auto segment = llvm::find_if(layout.segments, [&](const Segment &s) {
-      return s.reduced == parameter.reduced && s.once == parameter.once;
+      return s.reduced == parameter.reduced && s.once == parameter.once && s.tied == parameter.tied;
     });
     if (segment == layout.segments.end()) {
-      layout.segments.push_back({parameter.reduced, parameter.once, {}, 0, 0});
+      layout.segments.push_back({parameter.reduced, parameter.once, parameter.tied, {}, 0, 0});
       segment = layout.segments.end() - 1;
     }
     auto unit = unitOf(segment->units, parameter);

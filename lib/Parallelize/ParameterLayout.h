@@ -37,9 +37,12 @@ enum class Fsdp { None, Optimizer, Gradients, Parameters };
 /// A trained or frozen parameter of a stage.
 struct StageParameter {
   llama::ParameterOp op;
-  int64_t application = 0;        ///< the first that has it
-  SmallVector<StringRef> reduced; ///< axes over which its gradient is a partial sum, dp too
-  SmallVector<StringRef> once;    ///< axes over which all ranks have the same part of it
+  int64_t application = 0;           ///< the first that has it
+  SmallVector<StringRef> reduced{};  ///< axes over which its gradient is a partial sum, dp too
+  SmallVector<StringRef> once{};     ///< axes over which all ranks have the same part of it
+  bool onAllStages = false;          ///< a replicated encoder's
+  /// Two stages that have it and add to its gradient.
+  std::optional<std::pair<int, int>> tied{};
 };
 
 /// Parameters that are sharded together: those of a segment, or of an application in a
@@ -55,6 +58,7 @@ struct Unit {
 
 struct Segment {
   SmallVector<StringRef> reduced, once;
+  std::optional<std::pair<int, int>> tied;
   std::vector<Unit> units;
   int64_t begin = 0;    ///< first element, whole
   int64_t elements = 0; ///< whole, a multiple of kSegmentPadding times the ranks

@@ -83,7 +83,7 @@ private:
 
   /// Ranks of a communicator.
   int64_t members(dist::CollectiveOp op) {
-    return ranksOver(axes, *symbols.lookup<dist::CommunicatorOp>(op.getCommunicator()).getAxes());
+    return ranksOf(axes, symbols.lookup<dist::CommunicatorOp>(op.getCommunicator()));
   }
   void note(StageProgram &stage, InstanceAttr instance, int64_t bytes) {
     int64_t &known = frameBytes[{stage.program.getStage(), instance.getFrame()}];

@@ -318,6 +318,16 @@ void ProgramBuilder::finishStep() {
     if (!over.empty())
       collective(CollectiveKind::AllReduce, llvm::join(over, ","), over, shard, shard,
                  segment.elements / ranks, type, keys, reduced);
+    if (segment.tied) {
+      auto [first, second] = *segment.tied;
+      auto edge = dist::CommunicatorOp::declare(
+          symbols, ("stages " + Twine(first) + " and " + Twine(second)).str(), ArrayAttr(),
+          builder.getDenseI64ArrayAttr({first, second}));
+      dist::CollectiveOp::create(builder, module.getLoc(), event, reduced,
+                                 CollectiveKind::AllReduce, edge.getSymName(),
+                                 dist::InstanceAttr(), dist::InstanceAttr(), shard, shard, 1,
+                                 segment.elements / ranks, type, TypeAttr(), false, false, keys, 0);
+    }
   }
   for (const Segment &segment : layout.segments) {
     SmallVector<StringRef> once = segment.once;

@@ -148,6 +148,8 @@ int ItemReader::communicator(StringRef name) {
   int64_t ranks = 2, of = -1;
   if (auto edge = declared.getEdge()) {
     classes.assign(edge->begin(), edge->end());
+    for (auto [i, axis] : llvm::enumerate(axes))
+      bits |= axis.name == "pp" ? 1u << i : 0;
   } else {
     bits = bitsOf(axes, *declared.getAxes());
     ranks = 1;

@@ -226,8 +226,8 @@ void llamac::printPrecisionReport(ModuleOp module, llvm::raw_ostream &os) {
         op.getKind() != dist::CollectiveKind::ReduceScatter)
       return;
     auto group = symbols.lookup<dist::CommunicatorOp>(op.getCommunicator());
-    const int64_t ranks = ranksOver(axes, *group.getAxes());
-    SmallVector<StringRef> names(group.getAxes()->getAsValueRange<StringAttr>());
+    const int64_t ranks = ranksOf(axes, group);
+    SmallVector<StringRef> names = axesOf(group);
     Type result = op.getToType().value_or(op.getType());
     std::string text = op.getMaximum()      ? "maximum"
                        : op.getGradients() ? "gradients of parameters"

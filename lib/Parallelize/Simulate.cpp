@@ -91,11 +91,12 @@ double Durations::block(StringRef name) {
 }
 
 double Durations::collective(dist::CollectiveOp op) {
-  ArrayAttr over = *symbols.lookup<dist::CommunicatorOp>(op.getCommunicator()).getAxes();
-  const int64_t ranks = ranksOver(axes, over);
+  auto group = symbols.lookup<dist::CommunicatorOp>(op.getCommunicator());
+  const SmallVector<StringRef> over = axesOf(group);
+  const int64_t ranks = ranksOf(axes, group);
   int64_t stride = 1; // between neighbours: the innermost axis says
   for (const Axis &axis : llvm::reverse(axes)) {
-    if (llvm::is_contained(over.getAsValueRange<StringAttr>(), axis.name) && axis.size > 1)
+    if (llvm::is_contained(over, axis.name) && axis.size > 1)
       break;
     stride *= axis.size;
   }
@@ -115,8 +116,8 @@ double Durations::collective(dist::CollectiveOp op) {
 /// Whether a collective, also before memory is planned, goes over several stages.
 bool Durations::spansStages(Operation *op) const {
   if (auto planned = dyn_cast<dist::CollectiveOp>(op)) {
-    auto over = symbols.lookup<dist::CommunicatorOp>(planned.getCommunicator()).getAxes();
-    return llvm::is_contained(over->getAsValueRange<StringAttr>(), "pp");
+    return llvm::is_contained(
+        axesOf(symbols.lookup<dist::CommunicatorOp>(planned.getCommunicator())), "pp");
   }
   auto over = op->getAttrOfType<DenseI16ArrayAttr>("grid_axes");
   return over && llvm::any_of(over.asArrayRef(), [&](int16_t axis) {

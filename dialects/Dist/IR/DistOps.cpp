@@ -265,20 +265,12 @@ LogicalResult RunOp::verifySymbolUses(SymbolTableCollection &symbols) {
   return success();
 }
 
-/// `symbol` names a communicator, of axes or of an edge as asked for.
-static LogicalResult verifyCommunicator(Operation *op, SymbolTableCollection &symbols,
-                                        FlatSymbolRefAttr symbol, bool edge) {
-  auto communicator = symbols.lookupNearestSymbolFrom<CommunicatorOp>(op, symbol);
-  if (communicator && bool(communicator.getEdge()) == edge)
-    return success();
-  return op->emitOpError("expects '") << symbol.getValue() << "' to name a dist.communicator with "
-                                      << (edge ? "an edge" : "axes");
-}
-
 template <typename Op>
 static LogicalResult verifyTransfer(Op op, SymbolTableCollection &symbols) {
-  if (failed(verifyCommunicator(op, symbols, op.getCommunicatorAttr(), true))) // send_c1, receive_c1
-    return failure();
+  auto edge = symbols.lookupNearestSymbolFrom<CommunicatorOp>(op, op.getCommunicatorAttr());
+  if (!edge || !edge.getEdge()) // send_c1, receive_c1
+    return op.emitOpError("expects '")
+           << op.getCommunicator() << "' to name a dist.communicator with an edge";
   if (op.getTag().size() != 3) // send_c2, receive_c2
     return op.emitOpError("expects a tag of three numbers, but got ") << op.getTag().size();
   return op.getAddress() ? verifyAddress(op, symbols, *op.getAddress(), 0) : success();
@@ -293,8 +285,9 @@ LogicalResult ReceiveOp::verifySymbolUses(SymbolTableCollection &symbols) {
 }
 
 LogicalResult CollectiveOp::verifySymbolUses(SymbolTableCollection &symbols) {
-  if (failed(verifyCommunicator(*this, symbols, getCommunicatorAttr(), false))) // collective_c1
-    return failure();
+  if (!symbols.lookupNearestSymbolFrom<CommunicatorOp>(*this, getCommunicatorAttr()))
+    return emitOpError("expects '") // collective_c1
+           << getCommunicator() << "' to name a dist.communicator";
   if (getOuter() < 1 || getElements() < 1) // collective_c2
     return emitOpError("expects at least one element, but got ")
            << getOuter() << " x " << getElements();

@@ -115,7 +115,7 @@ def CommunicatorOp : Dist_Op<"communicator", [Symbol]> {
     With `axes`: for each value of the other coordinates, the ranks that differ only on
     these axes of the grid, in rank order. With `edge = [a, b]`: the two ranks of stages a
     and b whose other coordinates agree, the sender first. All of a communicator's calls
-    are on one stream.
+    are on one stream. Transfers go along an edge; a collective on it is of its two ranks.
 
     - (C1) it has either `axes`, at least one, all different, or an `edge` of two different stages
 
@@ -242,7 +242,7 @@ def CollectiveOp : Dist_Entry<"collective", (ins
     what is at `to`. `gradients` names the parameters whose gradients it reduces. Between
     graphs it reads and writes frame instances.
 
-    - (C1) `communicator` names a `dist.communicator` with axes
+    - (C1) `communicator` names a `dist.communicator`
     - (C2) `outer` and `elements` are at least 1
     - (C3) `from` and `to` lie within their arenas
 

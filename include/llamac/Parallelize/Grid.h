@@ -7,6 +7,8 @@
 #ifndef LLAMAC_PARALLELIZE_GRID_H
 #define LLAMAC_PARALLELIZE_GRID_H
 
+#include "dialects/Dist/IR/Dist.h"
+
 #include "mlir/IR/BuiltinOps.h"
 
 #include <string>
@@ -57,6 +59,12 @@ int64_t sizeOfAxis(ArrayRef<Axis> axes, StringRef name);
 
 /// Ranks that differ on the axes `names` alone.
 int64_t ranksOver(ArrayRef<Axis> axes, ArrayAttr names);
+
+/// Ranks of a group of a communicator: 2 at an edge.
+int64_t ranksOf(ArrayRef<Axis> axes, dist::CommunicatorOp communicator);
+
+/// The axes on which they differ: pp at an edge.
+SmallVector<StringRef> axesOf(dist::CommunicatorOp communicator);
 
 /// The symbol of an arena of a stage: `parameters`, or `stage1.parameters` where there are
 /// several stages.

@@ -95,9 +95,8 @@ dist.program "step" {
 // -----
 
 // collective_c1
-dist.communicator @forward edge [0, 1]
 dist.program "step" {
-  // expected-error@+1 {{expects 'forward' to name a dist.communicator with axes}}
+  // expected-error@+1 {{expects 'forward' to name a dist.communicator}}
   %0 = dist.collective all_reduce @forward : 1 x 8 x f32
 }
 
