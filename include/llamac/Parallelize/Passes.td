@@ -182,6 +182,11 @@ def BuildProgramPass : Pass<"dist-build-program", "mlir::ModuleOp"> {
       reductions of gradients, the norm, the update
     - `dist.program "forward"`: the forward pieces, micro-batch after micro-batch
 
+    With `fsdp=gradients` or `parameters` each application of the text and of the encoder
+    is a piece of its own: weights of its units (`dist.unit`) are gathered into frames
+    while the piece before it runs, gradients are reduced while the next one does.
+    `llama.stages` on the module says how blocks and the encoder's work were shared out.
+
     Before:
     ```mlir
     func.func @step(%x: tensor<2x8xf32> {llama.input = "x"}, %dy: tensor<1xf32> {llama.input = "loss_gradient"}) -> (tensor<1xf32> {llama.output = "loss"}) {
@@ -232,6 +237,7 @@ def PlaceFramesPass : Pass<"dist-place-frames", "mlir::ModuleOp"> {
     times found, gives every frame instance an address in the arena `@activations` for the
     time in which it lives, and lets entries wait (`after`) for entries of other streams:
     for the writers of what they read, and for the last users of the bytes they write.
+    What entries wait for already stays.
 
     Before:
     ```mlir
