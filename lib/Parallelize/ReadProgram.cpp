@@ -46,7 +46,12 @@ using Named = std::map<int64_t, std::pair<int64_t, uint64_t>>;
 class ProgramReader {
 public:
   ProgramReader(ModuleOp module, int64_t stages, std::vector<plan::Fault> &faults)
-      : module(module), items(module, stages, faults), faults(faults) {}
+      : module(module), items(module, stages, faults), faults(faults) {
+    for (auto unit : module.getOps<dist::UnitOp>()) {
+      weightsOf[dist::weightsFrame(unit.getSymName())] = unit;
+      gradientOf[dist::gradientFrame(unit.getSymName())] = unit;
+    }
+  }
 
   FailureOr<plan::Program> read(ArrayRef<dist::ProgramOp> programs);
 
@@ -55,6 +60,7 @@ private:
   LogicalResult readStage(dist::ProgramOp program);
   LogicalResult readEntry(Operation &op);
   LogicalResult readGradients();
+  void checkUnit(dist::CollectiveOp op, const Item &item);
 
   int emit(const Item &item, const llvm::Twine &where, ArrayRef<Place> places, uint64_t tag);
   void await(int action, int other);
@@ -64,6 +70,7 @@ private:
   ModuleOp module;
   ItemReader items;
   std::vector<plan::Fault> &faults;
+  llvm::StringMap<dist::UnitOp> weightsOf, gradientOf; // by the frame of what is whole
   plan::Program program;
 
   // Of the stage that is being read.
@@ -214,6 +221,13 @@ LogicalResult ProgramReader::readEntry(Operation &op) {
       // The graph's frames are in its own order.
       places.push_back({spaceOf(used[i]), used[i].getOffset(), at->space, at->begin});
     }
+    for (auto instance : run.getWrites().getAsRange<InstanceAttr>()) {
+      StringRef frame = instance.getFrame().getValue();
+      if (gradientOf.contains(frame) && !begun.count({frame, instance.getNumber()}))
+        faults.push_back({"R9", locationOf(&op, run.getGraph()) + " adds to '" + frame.str() + "' " +
+                                    std::to_string(instance.getNumber()) +
+                                    ", which is not begun as a gradient"});
+    }
     graphValues.clear();
     const int64_t number = run.getMicroBatch();
     std::string where = (run.getGraph() + " " + Twine(number)).str();
@@ -302,6 +316,7 @@ LogicalResult ProgramReader::readEntry(Operation &op) {
         if (auto unit = units.find(*names); unit != units.end())
           item.call->gradient = unit->second;
       }
+      checkUnit(collective, item);
       if (auto instance = collective.getReads())
         through(item.uses[0], *instance);
       if (auto instance = collective.getWrites())
@@ -373,6 +388,30 @@ LogicalResult ProgramReader::readEntry(Operation &op) {
 //===----------------------------------------------------------------------===//
 // Gradients
 //===----------------------------------------------------------------------===//
+
+/// Whole weights come from the shards of their unit; its gradient goes there.
+void ProgramReader::checkUnit(dist::CollectiveOp op, const Item &item) {
+  auto unitOf = [](auto &units, std::optional<InstanceAttr> instance) {
+    return instance ? units.lookup(instance->getFrame()) : dist::UnitOp();
+  };
+  const int64_t ranks = items.communicators[items.communicator(op.getCommunicator())].ranks;
+  const int64_t elements = int64_t(op.getOuter()) * op.getElements() * ranks;
+  auto isOf = [&](dist::UnitOp unit, std::optional<AddressAttr> shard,
+                  std::optional<AddressAttr> address) {
+    return shard == address && elements == int64_t(unit.getElements());
+  };
+  if (dist::UnitOp unit = unitOf(weightsOf, op.getWrites()))
+    if (op.getKind() != dist::CollectiveKind::AllGather ||
+        !isOf(unit, unit.getWeights(), op.getFrom()) || op.getType() != unit.getType())
+      faults.push_back({"R7", item.what + " does not gather the weights of '" +
+                                  unit.getSymName().str() + "' from their shards"});
+  if (dist::UnitOp unit = unitOf(gradientOf, op.getReads()))
+    if (op.getKind() != dist::CollectiveKind::ReduceScatter || !op.getAccumulate() ||
+        !isOf(unit, unit.getGradient(), op.getTo()) ||
+        op.getGradients() != unit.getParameters())
+      faults.push_back({"R9", item.what + " does not add the gradient of '" +
+                                  unit.getSymName().str() + "' to its shards"});
+}
 
 /// The gradients of the stage: one unit for each list of parameters that are reduced
 /// together. What the check needs to know of a unit is found from its parameters, not from
@@ -454,6 +493,7 @@ LogicalResult ProgramReader::readGradients() {
       const int64_t bytes = count * (scatters ? ranks : 1) * widthOf(op.getType());
       auto from = *op.getFrom();
       int64_t needed = count;
+      StringRef misplaced;
       for (auto name : op.getGradients()->getAsRange<FlatSymbolRefAttr>()) {
         auto parameter = items.symbols.lookup<llama::ParameterOp>(name.getAttr());
         dist::StorageOp place = storage.lookup(name.getValue());
@@ -488,9 +528,22 @@ LogicalResult ProgramReader::readGradients() {
         if (at.getArena() != from.getArena() || begin < from.getOffset() ||
             end > from.getOffset() + bytes)
           needed = std::max(needed + 1, (end - from.getOffset()) / widthOf(op.getType()));
+        // The sum goes to where the norm and the update read it.
+        if (auto shard = place.getShard(); !shard)
+          elements = parameter.getTensorType().getNumElements();
+        else
+          elements = (*shard)[1] / sizeOfAxis(items.axes, "dp");
+        const AddressAttr to = op.getTo().value_or(from), result = *place.getGradient();
+        const int64_t width = widthOf(op.getToType().value_or(op.getType()));
+        if (result.getArena() != to.getArena() || result.getOffset() < to.getOffset() ||
+            result.getOffset() + elements * width > to.getOffset() + count * width ||
+            (!scatters && to != from))
+          misplaced = name.getValue();
       }
       if (needed != count) // the check names both
         cls->gradients[unit->second].count = needed;
+      else if (!misplaced.empty())
+        fault("sum of the gradient of '" + misplaced + "' is not where it belongs: by " + where);
     }
   }
   for (auto parameter : module.getOps<llama::ParameterOp>()) {
