@@ -187,13 +187,24 @@ static bool isVector(Type type, int64_t size = -1) {
          isa<FloatType>(tensor.getElementType()) && (size < 0 || tensor.getDimSize(0) == size);
 }
 
+/// Whether executables know elements of this type.
+static bool isKnown(Type type) {
+  return type.isF32() || type.isBF16() || type.isF64() || type.isSignlessInteger(64);
+}
+
+static LogicalResult verifyElement(Operation *op, Type type) {
+  if (isKnown(type))
+    return success();
+  return op->emitOpError("expects elements of f32, bf16, f64 or i64, but got ") << type;
+}
+
 /// Bytes of a tensor of a type that executables know, 0 of any other type.
 static int64_t sizeOf(Type type) {
   auto tensor = dyn_cast<RankedTensorType>(type);
   if (!tensor || !tensor.hasStaticShape())
     return 0;
   Type element = tensor.getElementType();
-  if (!element.isF32() && !element.isBF16() && !element.isF64() && !element.isSignlessInteger(64))
+  if (!isKnown(element))
     return 0;
   return tensor.getNumElements() * (element.getIntOrFloatBitWidth() / 8);
 }
@@ -273,6 +284,8 @@ static LogicalResult verifyTransfer(Op op, SymbolTableCollection &symbols) {
            << op.getCommunicator() << "' to name a dist.communicator with an edge";
   if (op.getTag().size() != 3) // send_c2, receive_c2
     return op.emitOpError("expects a tag of three numbers, but got ") << op.getTag().size();
+  if (failed(verifyElement(op, op.getType()))) // send_c3, receive_c3
+    return failure();
   return op.getAddress() ? verifyAddress(op, symbols, *op.getAddress(), 0) : success();
 }
 
@@ -291,6 +304,9 @@ LogicalResult CollectiveOp::verifySymbolUses(SymbolTableCollection &symbols) {
   if (getOuter() < 1 || getElements() < 1) // collective_c2
     return emitOpError("expects at least one element, but got ")
            << getOuter() << " x " << getElements();
+  for (Type type : {getType(), getToType().value_or(getType())}) // collective_c4
+    if (failed(verifyElement(*this, type)))
+      return failure();
   int64_t bytes = getOuter() * getElements() * getType().getIntOrFloatBitWidth() / 8;
   for (auto address : {getFrom(), getTo()}) // collective_c3
     if (address && failed(verifyAddress(*this, symbols, *address,
@@ -387,6 +403,9 @@ LogicalResult UnitOp::verifySymbolUses(SymbolTableCollection &symbols) {
     return emitOpError("expects the address of weights or of a gradient");
   for (auto address : {getWeights(), getGradient()})
     if (address && failed(verifyAddress(*this, symbols, *address, 0))) // unit_c2
+      return failure();
+  for (Type type : {getType(), getGradientType().value_or(getType())}) // unit_c3
+    if (failed(verifyElement(*this, type)))
       return failure();
   return success();
 }

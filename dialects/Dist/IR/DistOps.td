@@ -204,6 +204,7 @@ def SendOp : Dist_Transfer<"send"> {
 
     - (C1) `communicator` names a `dist.communicator` with an edge
     - (C2) `tag` has three numbers
+    - (C3) `type` is f32, bf16, f64 or i64
 
     Example:
     ```mlir
@@ -217,6 +218,7 @@ def ReceiveOp : Dist_Transfer<"receive"> {
   let description = [{
     - (C1) `communicator` names a `dist.communicator` with an edge
     - (C2) `tag` has three numbers
+    - (C3) `type` is f32, bf16, f64 or i64
 
     Example:
     ```mlir
@@ -245,6 +247,7 @@ def CollectiveOp : Dist_Entry<"collective", (ins
     - (C1) `communicator` names a `dist.communicator`
     - (C2) `outer` and `elements` are at least 1
     - (C3) `from` and `to` lie within their arenas
+    - (C4) `type` and `to_type` are f32, bf16, f64 or i64
 
     Example:
     ```mlir
@@ -413,6 +416,7 @@ def UnitOp : Dist_UserOp<"unit", [Symbol]> {
 
     - (C1) each of `parameters` names a `llama.parameter`
     - (C2) `weights` or `gradient` is there, each within its arena
+    - (C3) `type` and `gradient_type` are f32, bf16, f64 or i64
 
     Example:
     ```mlir

@@ -77,6 +77,15 @@ dist.program "step" {
 
 // -----
 
+// send_c3
+dist.communicator @forward edge [0, 1]
+dist.program "step" {
+  // expected-error@+1 {{expects elements of f32, bf16, f64 or i64, but got 'none'}}
+  %0 = dist.send @forward <"h", 0, 0> : 8 x none tag [0, 0, 0]
+}
+
+// -----
+
 // receive_c1
 dist.program "step" {
   // expected-error@+1 {{expects 'forward' to name a dist.communicator with an edge}}
@@ -90,6 +99,15 @@ dist.communicator @forward edge [0, 1]
 dist.program "step" {
   // expected-error@+1 {{expects a tag of three numbers, but got 0}}
   %0 = dist.receive @forward <"h", 0, 0> : 8 x f32 tag []
+}
+
+// -----
+
+// receive_c3
+dist.communicator @forward edge [0, 1]
+dist.program "step" {
+  // expected-error@+1 {{expects elements of f32, bf16, f64 or i64, but got 'i8'}}
+  %0 = dist.receive @forward <"h", 0, 0> : 8 x i8 tag [0, 0, 0]
 }
 
 // -----
@@ -118,6 +136,24 @@ dist.arena @gradients bytes = 64
 dist.program "step" {
   // expected-error@+1 {{expects 128 bytes at @gradients[0], but the arena ends at 64}}
   %0 = dist.collective all_reduce @tp from @gradients[0] to @gradients[0] : 1 x 32 x f32
+}
+
+// -----
+
+// collective_c4
+dist.communicator @tp axes ["tp"]
+dist.program "step" {
+  // expected-error@+1 {{expects elements of f32, bf16, f64 or i64, but got 'none'}}
+  %0 = dist.collective all_reduce @tp : 1 x 8 x none
+}
+
+// -----
+
+// collective_c4
+dist.communicator @tp axes ["tp"]
+dist.program "step" {
+  // expected-error@+1 {{expects elements of f32, bf16, f64 or i64, but got 'index'}}
+  %0 = dist.collective all_reduce @tp : 1 x 8 x f32 to_type index
 }
 
 // -----
@@ -358,3 +394,17 @@ dist.unit @u parameters [@w] : 16 x f32 weights @parameters[0]
 // unit_c2
 // expected-error@+1 {{expects the address of weights or of a gradient}}
 dist.unit @u parameters [] : 16 x f32
+
+// -----
+
+// unit_c3
+dist.arena @parameters bytes = 64
+// expected-error@+1 {{expects elements of f32, bf16, f64 or i64, but got 'none'}}
+dist.unit @u parameters [] : 16 x none weights @parameters[0]
+
+// -----
+
+// unit_c3
+dist.arena @gradients bytes = 64
+// expected-error@+1 {{expects elements of f32, bf16, f64 or i64, but got '!dist.event'}}
+dist.unit @u parameters [] : 16 x f32 gradient @gradients[0] : !dist.event
