@@ -424,7 +424,7 @@ std::string llamac::traceJson(const Simulation &simulation) {
   return text;
 }
 
-plan::Timeline llamac::timelineOf(const Simulation &simulation) {
+FailureOr<plan::Timeline> llamac::timelineOf(const Simulation &simulation) {
   using plan::Work;
   auto workOf = [](StringRef piece) {
     return llvm::StringSwitch<std::optional<Work>>(piece)
@@ -450,6 +450,7 @@ plan::Timeline llamac::timelineOf(const Simulation &simulation) {
   std::map<Chunk, int> numbers;
   for (const auto &[begin, chunk] : passed)
     numbers.try_emplace(chunk, int(numbers.size()));
+  constexpr int64_t kMicroBatches = 65536; // as many as --micro-batches takes
 
   plan::Timeline timeline;
   timeline.seconds = simulation.seconds;
@@ -460,9 +461,14 @@ plan::Timeline llamac::timelineOf(const Simulation &simulation) {
       std::optional<Work> work = workOf(piece.name);
       if (!work)
         continue;
-      plan::Action action = {*work,
-                             plan::isEncoderWork(*work) ? -1 : numbers.at({stage, piece.chunk}),
-                             int(cast<dist::RunOp>(entry.op).getMicroBatch())};
+      const int64_t number = cast<dist::RunOp>(entry.op).getMicroBatch();
+      if (number >= kMicroBatches)
+        return entry.op->emitOpError("expects a micro-batch below ")
+               << kMicroBatches << ", got " << number;
+      int chunk = -1;
+      if (!plan::isEncoderWork(*work)) // one that has no forward (of an edited program) is last
+        chunk = numbers.try_emplace({stage, piece.chunk}, int(numbers.size())).first->second;
+      plan::Action action = {*work, chunk, int(number)};
       if (!spans.empty() && spans.back().action == action)
         spans.back().end = entry.end;
       else

@@ -351,15 +351,27 @@ static int simulateStep(const Command &command, ModuleOp module) {
   StringRef path = command.timeline;
   if (path.empty())
     return kDone;
+  std::string text;
+  if (path.ends_with(".json")) {
+    text = traceJson(*simulation);
+  } else {
+    FailureOr<plan::Timeline> timeline = timelineOf(*simulation);
+    if (failed(timeline)) // what is wrong with it has been printed
+      return kWrongInput;
+    if (path.ends_with(".csv")) {
+      plan::Schedule schedule = scheduleOf(*timeline);
+      if (std::optional<plan::Error> error = plan::validate(schedule))
+        return report("--timeline=" + path + ": the program is no schedule: " + error->message);
+      text = writeCsv(schedule);
+    } else {
+      text = path.ends_with(".svg") ? drawSvg(*timeline) : drawText(*timeline);
+    }
+  }
   std::string error;
   std::unique_ptr<llvm::ToolOutputFile> file = openOutputFile(path, &error);
   if (!file)
     return report(error);
-  plan::Timeline timeline = timelineOf(*simulation);
-  file->os() << (path.ends_with(".svg")   ? drawSvg(timeline)
-                 : path.ends_with(".txt") ? drawText(timeline)
-                 : path.ends_with(".csv") ? writeCsv(scheduleOf(timeline))
-                                          : traceJson(*simulation));
+  file->os() << text;
   file->keep();
   return kDone;
 }

@@ -64,7 +64,7 @@ std::string traceJson(const Simulation &simulation);
 /// What the stages run and when, to be drawn or to be written as a schedule: the runs of one
 /// action are one span. Encoder work has the number of its run: a group, or, of states and
 /// their gradients, a micro-batch.
-plan::Timeline timelineOf(const Simulation &simulation);
+FailureOr<plan::Timeline> timelineOf(const Simulation &simulation);
 
 } // namespace mlir::llamac
 

@@ -54,7 +54,7 @@ FailureOr<Outcome> simulated(StringRef schedule, int microBatches, int chunks) {
   FailureOr<Simulation> simulation = simulate(*module, "step", *findMachine(kMachine));
   if (failed(simulation))
     return failure();
-  return Outcome{timelineOf(*simulation), simulation->bubble() * simulation->seconds};
+  return Outcome{*timelineOf(*simulation), simulation->bubble() * simulation->seconds};
 }
 
 /// What a stage computes, and its times.
