@@ -262,10 +262,17 @@ void llamac::printPrecisionReport(ModuleOp module, llvm::raw_ostream &os) {
   if (!list)
     return;
   os << "\nreductions inside blocks: op, summed in, result, terms, how often\n";
-  for (auto row : list.getAsRange<DictionaryAttr>())
-    os << "  " << row.getAs<StringAttr>("op").getValue() << ": "
-       << textOf(row.getAs<TypeAttr>("type").getValue()) << " -> "
-       << textOf(row.getAs<TypeAttr>("result").getValue()) << ", "
-       << row.getAs<IntegerAttr>("length").getInt() << " terms, "
-       << row.getAs<IntegerAttr>("count").getInt() << " times\n";
+  for (Attribute entry : list) {
+    auto row = dyn_cast<DictionaryAttr>(entry);
+    auto op = row ? row.getAs<StringAttr>("op") : StringAttr();
+    auto type = row ? row.getAs<TypeAttr>("type") : TypeAttr();
+    auto result = row ? row.getAs<TypeAttr>("result") : TypeAttr();
+    auto length = row ? row.getAs<IntegerAttr>("length") : IntegerAttr();
+    auto count = row ? row.getAs<IntegerAttr>("count") : IntegerAttr();
+    if (!op || !type || !result || !length || !count)
+      continue; // of an edited file
+    os << "  " << op.getValue() << ": " << textOf(type.getValue()) << " -> "
+       << textOf(result.getValue()) << ", " << length.getInt() << " terms, " << count.getInt()
+       << " times\n";
+  }
 }

@@ -32,23 +32,30 @@ void llamac::printStages(ModuleOp module, llvm::raw_ostream &os) {
   auto facts = module->getAttrOfType<DictionaryAttr>(kStagesAttr);
   if (!facts)
     return;
-  auto seconds = [&](StringRef name) {
-    return facts.getAs<FloatAttr>(name).getValueAsDouble();
-  };
-  ArrayRef<int64_t> blocks = facts.getAs<DenseI64ArrayAttr>("blocks").asArrayRef();
-  if (blocks.size() > 1)
-    os << llvm::formatv("stages: {0} blocks of the chain in {1}; slowest {2:f3} ms of a "
-                        "micro-batch, lower bound {3:f3} ms, gap {4:f2} %\n",
-                        std::accumulate(blocks.begin(), blocks.end(), int64_t(0)), runsOf(blocks),
-                        seconds("slowest") * 1e3, seconds("lower_bound") * 1e3,
-                        (seconds("slowest") / seconds("lower_bound") - 1) * 100);
+  // What an edited file no longer says is not printed.
+  auto blocks = facts.getAs<DenseI64ArrayAttr>("blocks");
+  auto slowest = facts.getAs<FloatAttr>("slowest"), bound = facts.getAs<FloatAttr>("lower_bound");
+  if (blocks && blocks.size() > 1 && slowest && bound)
+    os << llvm::formatv(
+        "stages: {0} blocks of the chain in {1}; slowest {2:f3} ms of a micro-batch, lower bound "
+        "{3:f3} ms, gap {4:f2} %\n",
+        std::accumulate(blocks.asArrayRef().begin(), blocks.asArrayRef().end(), int64_t(0)),
+        runsOf(blocks), slowest.getValueAsDouble() * 1e3, bound.getValueAsDouble() * 1e3,
+        (slowest.getValueAsDouble() / bound.getValueAsDouble() - 1) * 100);
   auto encoder = facts.getAs<DictionaryAttr>("encoder");
   if (!encoder)
     return;
-  auto number = [&](StringRef name) { return encoder.getAs<IntegerAttr>(name).getInt(); };
-  SmallVector<StringRef> axes(encoder.getAs<ArrayAttr>("axes").getAsValueRange<StringAttr>());
+  auto shard = encoder.getAs<StringAttr>("shard");
+  auto list = encoder.getAs<ArrayAttr>("axes");
+  auto number = [&](StringRef name) { return encoder.getAs<IntegerAttr>(name); };
+  auto ranks = number("ranks"), group = number("group"), parts = number("parts"),
+       padding = number("padding");
+  if (!shard || !list || !llvm::all_of(list, llvm::IsaPred<StringAttr>) || !ranks || !group ||
+      !parts || !padding)
+    return;
+  SmallVector<StringRef> axes(list.getAsValueRange<StringAttr>());
   os << llvm::formatv("encoder: {0} over {1} ({2} ranks); micro-batches of a group: {3}, parts: "
                       "{4}, images of padding: {5}\n",
-                      encoder.getAs<StringAttr>("shard").getValue(), llvm::join(axes, ","),
-                      number("ranks"), number("group"), number("parts"), number("padding"));
+                      shard.getValue(), llvm::join(axes, ","), ranks.getInt(), group.getInt(),
+                      parts.getInt(), padding.getInt());
 }
