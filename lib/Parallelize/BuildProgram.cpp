@@ -292,7 +292,9 @@ LogicalResult BuildProgramPass::findSchedule() {
   } else {
     auto file = llvm::MemoryBuffer::getFile(name);
     if (!file)
-      return optionError("schedule") << name << ": " << file.getError().message();
+      return optionError("schedule")
+             << name << ": expected 1f1b, gpipe, interleaved, zero-bubble or a CSV file: "
+             << file.getError().message();
     made = plan::readCsv((*file)->getBuffer().str(), scheduleOption);
     if (made && (int(made->ranks.size()) != stages || made->microBatches != count))
       return optionError("schedule")

@@ -66,6 +66,22 @@ TEST(Machine, RatesAreThoseOfTheType) {
   EXPECT_EQ(machine->peakOf(b.getF64Type()), 67e12);
 }
 
+// A ring between servers goes through the cards of all its members in a server, but is not
+// faster than the links inside.
+TEST(Machine, RingsBetweenServersUseTheCardsOfTheirMembers) {
+  Machine machine;
+  machine.gpusPerServer = 8;
+  machine.insideServer = {1, 60};
+  machine.betweenServers = {10, 10};
+  EXPECT_EQ(machine.collectiveSeconds(1, 1, 960), 0);
+  EXPECT_EQ(machine.collectiveSeconds(8, 1, 960), 1 + 840 / 60.);    // inside
+  EXPECT_EQ(machine.collectiveSeconds(4, 2, 960), 1 + 720 / 60.);
+  EXPECT_EQ(machine.collectiveSeconds(16, 1, 960), 10 + 900 / 60.);  // 8 cards, 80
+  EXPECT_EQ(machine.collectiveSeconds(16, 2, 960), 10 + 900 / 40.);  // 4 cards
+  EXPECT_EQ(machine.collectiveSeconds(4, 8, 960), 10 + 720 / 10.);   // one
+  EXPECT_EQ(machine.collectiveSeconds(2, 64, 960), 10 + 480 / 10.);
+}
+
 // Two servers of two, the second one slower; all else is that of the preset.
 TEST(Machine, AFileSaysWhatDiffers) {
   MachineFile file(R"({"like": "h200-sxm", "gpus_per_server": 2, "peak": {"bf16": 5e14},
