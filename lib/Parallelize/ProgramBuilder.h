@@ -75,7 +75,7 @@ private:
     return dist::InstanceAttr::get(builder.getContext(), frame, number, 0);
   }
   dist::AddressAttr address(StringRef arena, int64_t elements, Type type);
-  /// Streams of communicators that are not used beside compute: 1, 2, ...
+  /// Streams of communicators that work beside compute, which is on stream 0: 1, 2, ...
   int64_t streamOf(dist::CommunicatorOp communicator) {
     return streams.try_emplace(communicator.getSymName(), int64_t(streams.size()) + 1)
         .first->second;

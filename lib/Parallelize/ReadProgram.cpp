@@ -494,6 +494,8 @@ LogicalResult ProgramReader::readGradients() {
       auto from = *op.getFrom();
       int64_t needed = count;
       StringRef misplaced;
+      bool sums = !op.getMaximum() && !op.getAccumulate() &&
+                  (scatters || op.getKind() == dist::CollectiveKind::AllReduce);
       for (auto name : op.getGradients()->getAsRange<FlatSymbolRefAttr>()) {
         auto parameter = items.symbols.lookup<llama::ParameterOp>(name.getAttr());
         dist::StorageOp place = storage.lookup(name.getValue());
@@ -516,6 +518,7 @@ LogicalResult ProgramReader::readGradients() {
             fault("gradient of '" + name.getValue() +
                   "' is reduced twice, in two pieces: again by " + where);
         }
+        sums &= !scatters || place.getGradientSum(); // of which each rank gets a part
         // All of it has to be reduced: the sum of this rank, or the shard of its unit.
         bool sum = place.getGradientSum().has_value() && scatters;
         AddressAttr at = sum ? *place.getGradientSum() : *place.getGradient();
@@ -540,6 +543,9 @@ LogicalResult ProgramReader::readGradients() {
             (!scatters && to != from))
           misplaced = name.getValue();
       }
+      if (!sums)
+        fault("gradient of '" + cast<FlatSymbolRefAttr>((*op.getGradients())[0]).getValue() +
+              "' is not summed by " + where);
       if (needed != count) // the check names both
         cls->gradients[unit->second].count = needed;
       else if (!misplaced.empty())
