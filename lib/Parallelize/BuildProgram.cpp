@@ -244,6 +244,8 @@ void BuildProgramPass::placeEncoderOnFirstStage() {
 /// Cuts the encoder's work on a group into parts that fit between the actions of a stage:
 /// of half the shortest backward at most, but no more than kMostEncoderParts.
 void BuildProgramPass::cutEncoder(const plan::Costs &costs) {
+  // Tokens that stages share are gathered in the encoder's layers.
+  schedule.encoderMeets = encoder.tokens && llvm::is_contained(encoder.axes, "pp");
   if (schedule.encoderMeets)
     return;
   double least = std::numeric_limits<double>::infinity(), most = 0, total = 0;
@@ -256,6 +258,7 @@ void BuildProgramPass::cutEncoder(const plan::Costs &costs) {
   cut.encoderParts = int(std::clamp<int64_t>(
       wanted, 1, std::min<int64_t>(kMostEncoderParts, encoderApplications.size())));
   schedule.encoderParts = cut.encoderParts;
+  schedule.splitsStates = true;
   for (auto [number, seconds] : encoderApplications)
     total += seconds;
   double before = 0;
@@ -388,8 +391,6 @@ LogicalResult BuildProgramPass::findSchedule() {
     if (encoder.firstStage || stages == 1) {
       placeEncoderOnFirstStage();
     } else {
-      // Tokens that stages share are gathered in the encoder's layers.
-      schedule.encoderMeets = encoder.tokens && llvm::is_contained(encoder.axes, "pp");
       cutEncoder(costs);
       plan::Result<plan::EncoderSchedule> placed =
           plan::placeEncoder(schedule, costs, int(encoder.group));
@@ -502,9 +503,10 @@ void BuildProgramPass::buildStep(ProgramBuilder &programs, const GraphCut &graph
       spanOfText = ++spans;
     }
     programs.setSpan(isText ? spanOfText : ++spans);
+    const bool isLastPart = action.part + 1 == schedule.partsOf(action.work);
     auto runOfGroup = [&](const Pieces &pieces) {
-      for (int64_t m = number * encoder.group;
-           m < std::min<int64_t>(microBatches, (number + 1) * encoder.group); ++m)
+      auto [begin, end] = schedule.microBatchesOf(action);
+      for (int64_t m = begin; m < end; ++m)
         programs.run(pieces, m);
     };
     switch (action.work) {
@@ -522,18 +524,24 @@ void BuildProgramPass::buildStep(ProgramBuilder &programs, const GraphCut &graph
     case plan::Work::Encode:
       if (size_t(action.part) < own.encode.size())
         programs.run(own.encode[action.part], number);
-      if (action.part + 1 == cut.encoderParts)
+      if (isLastPart)
         programs.gatherStates(graph, number);
       break;
     case plan::Work::States:
       runOfGroup(own.states);
-      programs.keepStates(graph, number);
+      if (isLastPart)
+        programs.keepStates(graph, number);
       break;
     case plan::Work::StatesGradient:
-      programs.restoreStates(graph, number);
-      programs.zeroStates(graph, number);
+      // A short group has all of it in the last part.
+      if (auto [begin, end] = schedule.microBatchesOf(action);
+          begin == number * encoder.group && begin < end) {
+        programs.restoreStates(graph, number);
+        programs.zeroStates(graph, number);
+      }
       runOfGroup(own.statesGradient);
-      programs.reduceStates(graph, number);
+      if (isLastPart)
+        programs.reduceStates(graph, number);
       break;
     case plan::Work::EncodeBackward:
       if (size_t(action.part) < own.encodeBackward.size())

@@ -40,7 +40,7 @@ public:
     size_t groups = out.groups();
     for (size_t r = 0; r < ranks.size(); ++r) {
       out.ranks[r].clear();
-      ranks[r].list = withStates(text.ranks[r]);
+      ranks[r].list = withStates(text.ranks[r], r);
     }
     size_t count = size_t(stages) * out.microBatches;
     forwardThere.assign(count, kNever), backwardThere.assign(count, kNever);
@@ -85,23 +85,50 @@ private:
     return size_t(stage) * out.microBatches + microBatch;
   }
 
-  /// states(g) before the first forward of g, states_gradient(g) after the last
-  /// backward.
-  std::vector<Action> withStates(const std::vector<Action> &list) const {
-    std::map<int, size_t> last; // group -> its last backward in the list
+  /// Each part of states(g) before the first forward of what it is for, or, if that is
+  /// not the group's first, behind the forward before it; each part of
+  /// states_gradient(g) after the last backward of what it is for. A rank whose backward
+  /// ends early enough does all of that behind it: before, it would hold up the others.
+  std::vector<Action> withStates(const std::vector<Action> &list, size_t r) const {
+    const int parts = out.partsOf(Work::States), count = out.groups() * parts;
+    auto partOf = [&](Work work, int number) {
+      return Action{work, -1, number / parts, number % parts};
+    };
+    // The last backward in the list of every part.
+    std::vector<size_t> last(count, 0);
     for (size_t i = 0; i < list.size(); ++i)
       if (list[i].work == Work::Backward || list[i].work == Work::BackwardInput)
-        last[list[i].microBatch / out.groupSize] = i;
+        for (int part = 0, group = list[i].microBatch / out.groupSize;
+             part < parts; ++part) {
+          auto [begin, end] = out.microBatchesOf(
+              {Work::StatesGradient, -1, group, part});
+          if (begin <= list[i].microBatch && list[i].microBatch < end)
+            last[group * parts + part] = i;
+        }
+    double early = 0; // than the first stage
+    for (size_t stage = 0; stage < r && stage < costs.stages.size(); ++stage)
+      early += costs.stages[stage].backward();
+    const bool hasTime =
+        early >= out.groupSize * costs.encoder[r].statesGradient;
+    for (int ends = parts - 1; ends < count; ends += parts)
+      if (hasTime || ends + 1 < count) // between groups nobody idles
+        std::fill(&last[ends + 1 - parts], &last[ends], last[ends]);
     // Groups go in order on every rank, because a collective is behind each.
     std::vector<Action> result;
     int begun = 0, ended = 0;
     for (size_t i = 0; i < list.size(); ++i) {
-      if (list[i].work == Work::Forward)
-        for (; begun <= list[i].microBatch / out.groupSize; ++begun)
-          result.push_back({Work::States, -1, begun});
+      const bool forward = list[i].work == Work::Forward;
+      const int m = list[i].microBatch;
+      while (forward && begun < count &&
+             (out.microBatchesOf(partOf(Work::States, begun)).first <= m ||
+              (begun > parts && begun % parts)))
+        result.push_back(partOf(Work::States, begun++));
       result.push_back(list[i]);
-      while (ended < out.groups() && last[ended] <= i)
-        result.push_back({Work::StatesGradient, -1, ended++});
+      // The rest of the first group behind its first forward.
+      if (forward && begun % parts)
+        result.push_back(partOf(Work::States, begun++));
+      while (ended < count && last[ended] <= i)
+        result.push_back(partOf(Work::StatesGradient, ended++));
     }
     return result;
   }
@@ -126,9 +153,6 @@ private:
     }
   }
 
-  int groupLength(int g) const {
-    return std::min(out.groupSize, out.microBatches - g * out.groupSize);
-  }
   double duration(size_t r, const Action &a) const {
     if (!isEncoderWork(a.work)) {
       const StageTimes &t = costs.stages[a.stage];
@@ -137,13 +161,7 @@ private:
              : a.work == Work::BackwardInput ? t.backwardInput
                                              : t.backwardWeight;
     }
-    const EncoderTimes &t = costs.encoder[r];
-    double whole = groupLength(a.microBatch) *
-                   (a.work == Work::Encode           ? t.encode
-                    : a.work == Work::States         ? t.states
-                    : a.work == Work::StatesGradient ? t.statesGradient
-                                                     : t.encodeBackward);
-    return whole / out.partsOf(a.work);
+    return encoderSeconds(out, costs.encoder[r], a);
   }
 
   Proposal propose(size_t r) const {
@@ -199,7 +217,7 @@ private:
   }
 
   void commit(size_t r, const Proposal &p) {
-    if (out.encoderMeets && comesInParts(p.action.work))
+    if (out.encoderMeets && mayMeet(p.action.work))
       meet(r, p);
     else
       run(r, p);
@@ -252,7 +270,8 @@ private:
         join(encoded[a.microBatch]);
       break;
     case Work::StatesGradient:
-      join(reduced[a.microBatch]);
+      if (a.part + 1 == out.partsOf(a.work))
+        join(reduced[a.microBatch]);
       break;
     case Work::EncodeBackward:
       ++rank.encodeBackward;
@@ -318,7 +337,9 @@ Result<EncoderSchedule> finish(Schedule schedule, const Costs &costs,
       encoded += (a.work == Work::Encode && a.part == 0) -
                  (a.work == Work::EncodeBackward &&
                   a.part + 1 == result.schedule.encoderParts);
-      states += (a.work == Work::States) - (a.work == Work::StatesGradient);
+      states += (a.work == Work::States && a.part == 0) -
+                (a.work == Work::StatesGradient &&
+                 a.part + 1 == result.schedule.partsOf(a.work));
       result.encodedInFlight = std::max(result.encodedInFlight, encoded);
       result.statesInFlight = std::max(result.statesInFlight, states);
     }

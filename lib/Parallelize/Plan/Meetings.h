@@ -22,12 +22,12 @@ public:
     places.resize(schedule.ranks.size() * groups * 2 * parts);
     for (size_t r = 0; r < schedule.ranks.size(); ++r)
       for (size_t i = 0; i < schedule.ranks[r].size(); ++i)
-        if (comesInParts(schedule.ranks[r][i].work))
+        if (mayMeet(schedule.ranks[r][i].work))
           places[place(r, schedule.ranks[r][i])] = i;
   }
 
   bool isMeeting(const Action &a) const {
-    return !places.empty() && comesInParts(a.work);
+    return !places.empty() && mayMeet(a.work);
   }
   /// Whether rank r, which has `done` actions behind it, has come to meeting
   /// `a`.

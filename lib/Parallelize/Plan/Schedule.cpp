@@ -93,12 +93,12 @@ private:
         if (!group && schedule.rankOfStage[a.stage] != r)
           return Error{at(r, i) + " is of a stage that belongs to rank " +
                        std::to_string(schedule.rankOfStage[a.stage])};
-        if (comesInParts(a.work)) {
+        if (group) {
           int &next = parts[{r, a.microBatch, a.work}];
           if (a.part != next)
             return Error{at(r, i) + " is part " + std::to_string(a.part) +
                          ", expected part " + std::to_string(next)};
-          if (++next < schedule.encoderParts)
+          if (++next < schedule.partsOf(a.work))
             continue; // seen when all parts are
         }
         uint8_t bit = uint8_t(1u << unsigned(a.work));
@@ -151,8 +151,13 @@ private:
     case Work::Forward:
       if (a.stage > 0 && !ran(a.stage - 1, 1))
         return Action{Work::Forward, a.stage - 1, a.microBatch};
-      if (schedule.groupSize && states[r] <= group)
-        return Action{Work::States, -1, group};
+      if (schedule.groupSize) {
+        int parts = schedule.partsOf(Work::States), part = parts - 1;
+        while (part > 0 && schedule.microBatchesOf({Work::States, -1, group, part}).first > g)
+          --part;
+        if (states[r] <= group * parts + part)
+          return Action{Work::States, -1, group, part};
+      }
       return std::nullopt;
     case Work::Backward:
     case Work::BackwardInput:
@@ -166,33 +171,37 @@ private:
         return Action{Work::BackwardInput, a.stage, a.microBatch};
       return std::nullopt;
     case Work::Encode:
-      if (encoded[r] != g * schedule.encoderParts + a.part)
-        return Action{Work::Encode, -1, encoded[r] / schedule.encoderParts};
+      if (auto before = inOrder(encoded[r], a))
+        return before;
       return allCameTo(a) ? std::nullopt : std::optional(a);
     case Work::States:
       for (int other : encoded)
         if (other < (g + 1) * schedule.encoderParts)
           return Action{Work::Encode, -1, g};
-      return states[r] == g ? std::nullopt
-                            : std::optional(Action{Work::States, -1, g - 1});
-    case Work::StatesGradient:
+      return inOrder(states[r], a);
+    case Work::StatesGradient: {
+      auto [begin, end] = schedule.microBatchesOf(a);
       for (int s = 0; s < schedule.stages(); ++s)
-        for (int m = g * schedule.groupSize;
-             schedule.rankOfStage[s] == r &&
-             m < std::min(schedule.microBatches, (g + 1) * schedule.groupSize);
-             ++m)
+        for (int m = begin; schedule.rankOfStage[s] == r && m < end; ++m)
           if (!(done[slot(s, m)] & (2 | 4)))
             return Action{Work::Backward, s, m};
-      return gradients[r] == g
-                 ? std::nullopt
-                 : std::optional(Action{Work::StatesGradient, -1, g - 1});
+      return inOrder(gradients[r], a);
+    }
     case Work::EncodeBackward:
       for (int other : gradients)
-        if (other <= g)
+        if (other < (g + 1) * schedule.partsOf(Work::StatesGradient))
           return Action{Work::StatesGradient, -1, g};
       return allCameTo(a) ? std::nullopt : std::optional(a);
     }
     return std::nullopt;
+  }
+
+  /// What comes before `a` in the order of its parts, of which `count` are done.
+  std::optional<Action> inOrder(int count, const Action &a) const {
+    int parts = schedule.partsOf(a.work);
+    if (count == a.microBatch * parts + a.part)
+      return std::nullopt;
+    return Action{a.work, -1, count / parts, count % parts};
   }
 
   bool allCameTo(const Action &a) const {
@@ -241,13 +250,23 @@ private:
   const Columns *columns;
   const std::string &name;
   std::vector<uint8_t> done;
-  std::vector<int> encoded;           // parts finished, per rank
-  std::vector<int> states, gradients; // groups finished, per rank
+  std::vector<int> encoded, states, gradients; // parts finished, per rank
   std::vector<size_t> head;                    // of the list of each rank
   std::optional<Meetings> meetings;
 };
 
 } // namespace
+
+std::pair<int, int> Schedule::microBatchesOf(const Action &action) const {
+  int begin = action.microBatch * groupSize;
+  int end = std::min(microBatches, begin + groupSize);
+  if (!splitsStates)
+    return {begin, end};
+  int middle = action.work == Work::States
+                   ? begin + 1
+                   : std::max(begin, end - kLateGradients);
+  return action.part == 0 ? std::pair(begin, middle) : std::pair(middle, end);
+}
 
 std::string toString(const Action &action) {
   static const char *const names[] = {"F",

@@ -133,13 +133,7 @@ private:
                                              : times.backwardWeight;
     }
     const EncoderTimes &times = costs.encoder[r];
-    int first = a.microBatch * schedule.groupSize;
-    int size = std::min(schedule.groupSize, schedule.microBatches - first);
-    double whole = size * (a.work == Work::Encode           ? times.encode
-                           : a.work == Work::States         ? times.states
-                           : a.work == Work::StatesGradient ? times.statesGradient
-                                                            : times.encodeBackward);
-    return whole / schedule.partsOf(a.work);
+    return encoderSeconds(schedule, times, a);
   }
 
   void finish(const Action &a, double end) {
@@ -196,6 +190,20 @@ std::string number(double value) {
 }
 
 } // namespace
+
+double encoderSeconds(const Schedule &schedule, const EncoderTimes &times,
+                      const Action &action) {
+  if (!mayMeet(action.work)) {
+    auto [begin, end] = schedule.microBatchesOf(action);
+    return (end - begin) * (action.work == Work::States ? times.states
+                                                        : times.statesGradient);
+  }
+  int first = action.microBatch * schedule.groupSize;
+  int size = std::min(schedule.groupSize, schedule.microBatches - first);
+  return size *
+         (action.work == Work::Encode ? times.encode : times.encodeBackward) /
+         schedule.encoderParts;
+}
 
 double Timeline::busy(size_t rank) const {
   double sum = 0;

@@ -135,6 +135,7 @@ TEST(Encoder, Balanced) {
 Schedule inParts(int parts) {
   Schedule text = *oneForwardOneBackward(4, 16);
   text.encoderParts = parts;
+  text.splitsStates = parts > 1;
   return text;
 }
 
@@ -155,7 +156,7 @@ TEST(Encoder, PartsFitIntoShorterIdleTimes) {
       std::map<Work, std::vector<int>> seen;
       double seconds = 0;
       for (const Span &span : rank)
-        if (comesInParts(span.action.work)) {
+        if (mayMeet(span.action.work)) {
           seen[span.action.work].push_back(span.action.microBatch * parts +
                                            span.action.part);
           seconds += span.end - span.begin;
@@ -195,6 +196,35 @@ TEST(Encoder, PartsInOrder) {
   EXPECT_THAT(validate(placed)->message, HasSubstr("can never start"));
   text.encoderParts = 0;
   EXPECT_THAT(placeEncoder(text, costs, 4).error(), HasSubstr("at least one part"));
+}
+
+// The first forward of a group waits for its own states alone, the last backwards are not
+// the last to be followed by gradients of all states; together it is the same work.
+TEST(Encoder, StatesInParts) {
+  Schedule text = inParts(1);
+  Costs costs = equalCosts(text, {1, 1, 1}, {0.01, 0.2, 0.25, 0.02});
+  double whole = placeEncoder(text, costs, 8)->seconds;
+  text.splitsStates = true;
+  auto placed = placeEncoder(text, costs, 8);
+  ASSERT_TRUE(placed) << placed.error();
+  EXPECT_LT(placed->seconds, whole);
+  auto timeline = execute(placed->schedule, costs);
+  EXPECT_NEAR(timeline->busy(0), 16 * (3 + 0.48), 1e-9);
+  const auto &list = placed->schedule.ranks[0];
+  auto at = [&](Action action) {
+    return std::find(list.begin(), list.end(), action) - list.begin();
+  };
+  EXPECT_LT(at({Work::States, -1, 0, 0}), at({Work::Forward, 0, 0}));
+  EXPECT_LT(at({Work::Forward, 0, 0}), at({Work::States, -1, 0, 1}));
+  EXPECT_LT(at({Work::States, -1, 0, 1}), at({Work::Forward, 0, 1}));
+  const int late = 16 - Schedule::kLateGradients;
+  EXPECT_LT(at({Work::Backward, 0, late - 1}), at({Work::StatesGradient, -1, 1, 0}));
+  EXPECT_LT(at({Work::StatesGradient, -1, 1, 0}), at({Work::Backward, 0, late}));
+  EXPECT_LT(at({Work::Backward, 0, 15}), at({Work::StatesGradient, -1, 1, 1}));
+  // A forward before its states is refused.
+  Schedule wrong = placed->schedule;
+  std::swap(wrong.ranks[0][at({Work::States, -1, 0, 1})], wrong.ranks[0][at({Work::Forward, 0, 1})]);
+  EXPECT_THAT(validate(wrong)->message, HasSubstr("can never start"));
 }
 
 // Each policy and every text schedule gives a possible order with all encoder
@@ -239,7 +269,7 @@ TEST(Encoder, MeetsOnAllRanks) {
         std::map<std::string, double> begins;
         for (const auto &rank : timeline->ranks)
           for (const Span &span : rank)
-            if (comesInParts(span.action.work)) {
+            if (mayMeet(span.action.work)) {
               double begin =
                   begins
                       .try_emplace(toString(span.action) +

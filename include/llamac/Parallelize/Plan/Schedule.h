@@ -23,6 +23,7 @@
 #include <optional>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 namespace mlir::llamac::plan {
@@ -41,8 +42,8 @@ enum class Work : uint8_t {
 /// True for the four kinds that concern a group of micro-batches and every
 /// rank.
 inline bool isEncoderWork(Work work) { return work >= Work::Encode; }
-/// Whether a schedule may have it in parts (Schedule::encoderParts).
-inline bool comesInParts(Work work) {
+/// Whether all ranks may begin it together (Schedule::encoderMeets).
+inline bool mayMeet(Work work) {
   return work == Work::Encode || work == Work::EncodeBackward;
 }
 
@@ -52,7 +53,7 @@ struct Action {
   int stage;      ///< of the chain: chunk * ranks + rank when interleaved; -1:
                   ///< encoder work
   int microBatch; ///< for encoder work: the group
-  int part = 0;   ///< of encode and of encode_backward, in the order they run
+  int part = 0;   ///< of encoder work, in the order they run (Schedule::partsOf)
   bool operator==(const Action &) const = default;
 };
 
@@ -73,7 +74,20 @@ struct Schedule {
   /// collectives of all ranks in them (tokens split over the pipeline's ranks).
   bool encoderMeets = false;
   int stages() const { return int(rankOfStage.size()); }
-  int partsOf(Work work) const { return comesInParts(work) ? encoderParts : 1; }
+  /// states(g) is one action, or two: the group's first micro-batch, so that its
+  /// forward need not wait for the others, and the rest behind that forward.
+  /// states_gradient(g) is one, or two: all but the last kLateGradients micro-batches
+  /// before the backwards of these, and these.
+  bool splitsStates = false;
+  static constexpr int kLateGradients = 2;
+
+  int partsOf(Work work) const {
+    return !isEncoderWork(work) ? 1
+           : mayMeet(work)      ? encoderParts
+                                : 1 + splitsStates;
+  }
+  /// The micro-batches [first, second) of a part of states(g) or states_gradient(g).
+  std::pair<int, int> microBatchesOf(const Action &action) const;
   int groups() const {
     return groupSize ? (microBatches + groupSize - 1) / groupSize : 0;
   }

@@ -31,6 +31,10 @@ struct EncoderTimes {
   double encode = 0, states = 0, statesGradient = 0, encodeBackward = 0;
 };
 
+/// Seconds of an action of encoder work on a rank with these times.
+double encoderSeconds(const Schedule &schedule, const EncoderTimes &times,
+                      const Action &action);
+
 /// A transfer of n bytes holds the link for n / bytesPerSecond and arrives
 /// latency later.
 struct Link {
