@@ -480,7 +480,13 @@ LogicalResult Cutter::assignFrames() {
     return text;
   };
 
-  std::map<std::string, int64_t> frameBytes;
+  struct Frame {
+    std::string name;
+    StringAttr attribute;
+    int64_t bytes = 0;
+  };
+  // By producer, consumers, and whether others receive it.
+  std::map<std::tuple<PieceKey, std::set<PieceKey>, bool>, Frame> frames;
   for (auto &[value, keys] : consumers) {
     if (statesGradients.contains(value)) { // the encoder's backward reads it, reduced
       for (const PieceKey &key : keys)
@@ -510,9 +516,12 @@ LogicalResult Cutter::assignFrames() {
     for (const PieceKey &key : keys)
       (isOfChunk(from) && isOfChunk(key) && key.where != from.where ? remote[key.where] : local)
           .insert(key);
-    std::string name = nameOf(from, stageOf(from)) + ">" + describe(local, !remote.empty());
-    int64_t &bytes = frameBytes[name];
-    StringAttr frame = frameAttr(name);
+    auto [entry, isNew] = frames.try_emplace({from, local, !remote.empty()});
+    auto &[name, frame, bytes] = entry->second;
+    if (isNew) {
+      name = nameOf(from, stageOf(from)) + ">" + describe(local, !remote.empty());
+      frame = frameAttr(name);
+    }
     int64_t offset = bytes;
     bytes += alignedBytes(typeOf(value));
     addResult(drafts[from], value, frame, offset);

@@ -30,7 +30,8 @@ class Usage(typing.NamedTuple):
 
 def run(command):
     start = time.monotonic()
-    pid = os.spawnv(os.P_NOWAIT, command[0], command)
+    silent = [(os.POSIX_SPAWN_OPEN, 1, os.devnull, os.O_WRONLY, 0)]
+    pid = os.posix_spawn(command[0], command, os.environ, file_actions=silent)
     _, status, usage = os.wait4(pid, 0)
     if status:
         sys.exit(f"{pathlib.Path(sys.argv[0]).name}: {' '.join(command)} failed")
