@@ -80,7 +80,16 @@ dist::CollectiveOp ProgramBuilder::collective(CollectiveKind kind, StringRef nam
   auto group = dist::CommunicatorOp::declare(symbols, name, builder.getStrArrayAttr(over));
   // What touches frames runs beside compute, on a stream of its own.
   int64_t stream = from.instance || to.instance ? streamOf(group) : 0;
-  return dist::CollectiveOp::create(builder, module.getLoc(), event, after, kind, group.getSymName(),
+  // Messages name what travels; of gradients they name the parameters.
+  Location location = module.getLoc();
+  if (!gradients) {
+    StringAttr what = to.instance ? to.instance.getFrame()
+                                  : builder.getStringAttr(kind == CollectiveKind::AllGather
+                                                              ? "updated weights"
+                                                              : "loss and gradient norm");
+    location = FusedLoc::get(builder.getContext(), {location}, what);
+  }
+  return dist::CollectiveOp::create(builder, location, event, after, kind, group.getSymName(),
                                     from.instance, to.instance, from.address, to.address, 1,
                                     elements, type, TypeAttr(), false, false, gradients, stream);
 }
