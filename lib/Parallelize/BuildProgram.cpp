@@ -633,7 +633,11 @@ LogicalResult BuildProgramPass::tie(StageParameter &parameter, ArrayRef<int> sta
                                    << parameter.op.getSymName()
                                    << "' on one stage, or on two of which one is the first";
   parameter.tied = {stages[0], stages[1]};
-  parameter.once.insert(parameter.once.begin(), "pp");
+  SmallVector<StringRef> once;
+  for (const Axis &axis : axes) // in their order
+    if (axis.name == "pp" || llvm::is_contained(parameter.once, axis.name))
+      once.push_back(axis.name);
+  parameter.once = once;
   return success();
 }
 
