@@ -1,0 +1,16 @@
+//===- Printer.h - A module to PTX text --------------------------------------===//
+#ifndef SOFTWARE_GPU_PTX_PRINTER_H
+#define SOFTWARE_GPU_PTX_PRINTER_H
+
+#include "Ptx/Ast.h"
+
+namespace sgpu::ptx {
+
+/// PTX text that parses back to a module equal to `module`.
+std::string print(const Module &module);
+/// One instruction of `function` as text without guard's newline: for messages and listings.
+std::string print(const Module &module, const Function &function, const Instruction &instruction);
+
+} // namespace sgpu::ptx
+
+#endif // SOFTWARE_GPU_PTX_PRINTER_H
