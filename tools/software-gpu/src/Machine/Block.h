@@ -1,0 +1,125 @@
+//===- Block.h - Blocks and clusters while they run ----------------*- C++ -*-===//
+// Part of llamac, under the Apache License v2.0 with LLVM Exceptions.
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+//===----------------------------------------------------------------------===//
+#ifndef SGPU_MACHINE_BLOCK_H
+#define SGPU_MACHINE_BLOCK_H
+
+#include "Machine/Machine.h"
+#include "Machine/Pending.h"
+#include "Memory/DeviceMemory.h"
+
+#include <deque>
+#include <memory>
+#include <unordered_map>
+#include <vector>
+
+namespace sgpu {
+
+class Cluster;
+class Warp;
+struct Launch; // Launch.h: what all blocks of a launch share
+
+/// Addresses. A shared address has the offset in its low 24 bits. Above: 0 is the block's own
+/// memory, r + 1 that of rank r of the cluster (what mapa makes). The low 32 bits of a generic
+/// address into shared memory are its shared address, as on NVIDIA's machines.
+namespace window {
+constexpr uint64_t shared = uint64_t(1) << 56; ///< generic addresses of shared memory
+constexpr uint64_t local = uint64_t(2) << 56;
+constexpr uint64_t param = uint64_t(3) << 56;
+constexpr uint64_t mask = uint64_t(0xff) << 56;
+constexpr unsigned rankShift = 24;
+constexpr uint32_t sharedStart = 1024; ///< the first KiB of shared memory belongs to the system
+} // namespace window
+
+/// Shared memory of one block. Offsets from 0; [0, window::sharedStart) does not exist.
+struct SharedMemory {
+  explicit SharedMemory(uint32_t end) : end(end), bytes(end), state(end), races(end, false) {}
+  uint32_t end; ///< first offset that does not exist
+  std::vector<uint8_t> bytes;
+  std::vector<uint8_t> state; ///< ByteState
+  RaceShadow races;
+  std::unordered_map<uint32_t, Knowledge> released; ///< by address: what strong writes published
+  /// Like DeviceMemory::setState. The caller has checked the range.
+  void setState(uint32_t offset, uint32_t bytes, ByteState state);
+  uint64_t poisonSeed = 0;
+};
+
+/// Who accesses memory: a thread, or an asynchronous operation in its name.
+struct Actor {
+  Warp *warp = nullptr;
+  unsigned lane = 0;
+  const Instruction *instruction = nullptr;
+  const AgentClock *clock = nullptr;
+  Scope scope = Scope::Weak;
+  Proxy proxy = Proxy::Generic;
+  const char *what = "";    ///< "ld", "cp.async.bulk": goes into messages
+};
+
+/// One of the 16 barriers of a block (bar.sync a, b).
+struct NamedBarrier {
+  uint32_t expected = 0;    ///< threads; 0: nobody has come
+  uint32_t arrived = 0;     ///< threads that have come (whole warps count 32)
+  uint64_t phase = 0;       ///< completed so far
+  Knowledge knowledge;      ///< of those that came
+  uint32_t population = 0;  ///< bar.red: of the predicates that came
+  bool all = true, any = false;
+  uint32_t resultPopulation = 0; ///< of the phase completed last
+  bool resultAll = false, resultAny = false;
+};
+
+/// A block that runs.
+class Block {
+public:
+  Block(Launch &launch, Cluster &cluster, Dim3 index, uint32_t rank);
+  ~Block();
+
+  Launch &launch;
+  Cluster &cluster;
+  const Dim3 index;     ///< %ctaid
+  const uint64_t linear; ///< x fastest
+  const uint32_t rank;  ///< %cluster_ctarank
+  SharedMemory shared;
+  std::vector<std::unique_ptr<Warp>> warps;
+  std::vector<NamedBarrier> barriers;
+  unsigned live = 0;    ///< threads that have not exited
+  Random random;
+  /// State of src/Machine/Async, made by it when first needed.
+  std::shared_ptr<void> async;
+
+  /// Says that something happened that a waiting group may wait for (an arrival, a completion, a
+  /// store). Waiting groups run their instruction again.
+  void notify();
+
+  // Checked access to memory for `actor`. The address is in `space` (Generic, Global, Shared incl.
+  // other ranks of the cluster, Local, Param, Const). Bytes come (and go) in one piece; alignment
+  // to `alignment` is checked (1: none). A fault is reported; a refused read gives poison, a
+  // refused write does nothing, and both return false.
+  bool read(const Actor &actor, Space space, uint64_t address, uint32_t bytes, void *to,
+            uint32_t alignment, bool checkWritten = true);
+  bool write(const Actor &actor, Space space, uint64_t address, uint32_t bytes, const void *from,
+             uint32_t alignment);
+  /// Only the checks (exists, alignment), as for an instruction that starts an asynchronous access.
+  bool check(const Actor &actor, Space space, uint64_t address, uint64_t bytes, uint32_t alignment,
+             bool write);
+  /// The block and offset that a shared address means; null (reported) if there is none.
+  Block *sharedTarget(const Actor &actor, uint32_t address, uint32_t &offset);
+};
+
+/// Blocks that run together. Without clusters: one block.
+class Cluster {
+public:
+  Cluster(Launch &launch, uint64_t linear);
+  ~Cluster();
+  Launch &launch;
+  const uint64_t linear;
+  std::vector<std::unique_ptr<Block>> blocks; ///< by rank
+  PendingQueue pending;
+  Random random;
+  uint64_t happenings = 0; ///< raised by Block::notify
+  bool dead = false;       ///< killed (trap, deadlock): runs no more
+};
+
+} // namespace sgpu
+
+#endif

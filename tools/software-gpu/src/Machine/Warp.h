@@ -1,0 +1,130 @@
+//===- Warp.h - 32 threads that run together or apart --------------*- C++ -*-===//
+// Part of llamac, under the Apache License v2.0 with LLVM Exceptions.
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+//===----------------------------------------------------------------------===//
+#ifndef SGPU_MACHINE_WARP_H
+#define SGPU_MACHINE_WARP_H
+
+#include "Machine/Block.h"
+#include "Machine/Instruction.h"
+
+#include <bit>
+#include <memory>
+#include <span>
+#include <string>
+#include <vector>
+
+namespace sgpu {
+
+struct Function; // Module.h: decoded code of an entry or a device function
+
+/// One activation of a function, shared by the lanes that run it together or apart.
+struct Frame {
+  const Function *function = nullptr;
+  std::shared_ptr<Frame> caller;
+  uint32_t returnTo = 0;               ///< index in the caller's code
+  const Instruction *call = nullptr;   ///< that made it; null in the entry
+  std::vector<uint32_t> rows;          ///< 32 words for each row
+  std::vector<uint32_t> predicates;
+  std::vector<uint32_t> defined;       ///< lanes, by Function::definedIndex
+  std::vector<uint32_t> held, heldForWrite; ///< lanes that asynchronous operations own; empty: none
+  std::vector<uint8_t> params;         ///< .param variables of the function: lane-major
+  uint32_t localBase = 0;              ///< of its .local variables, in every lane's local memory
+  uint32_t localTop = 0;
+};
+
+/// Lanes of a warp that are at the same place.
+struct Group {
+  uint32_t lanes = 0;
+  uint32_t pc = 0;
+  std::shared_ptr<Frame> frame;
+  enum State : uint8_t {
+    Runnable,
+    Waiting,   ///< a handler returned Step::Wait; runs again when Cluster::happenings has changed
+    AtBarrier, ///< in a barrier of the block or the cluster; woken by it
+    Parked,    ///< at the place where a split meets again, the others have not arrived
+  } state = Runnable;
+  uint64_t since = 0;        ///< Waiting: value of happenings
+  const char *reason = "";   ///< for the message of a deadlock
+  uint32_t arrived = 0;      ///< `.sync` instructions: lanes named that have come
+  std::vector<uint32_t> splits; ///< ids of the splits that it is in, inner last
+};
+
+class Warp {
+public:
+  Warp(Block &block, unsigned index);
+
+  Block &block;
+  const unsigned index;        ///< in the block
+  const uint64_t id;           ///< in the launch, for AgentId
+  uint32_t exists = 0;         ///< lanes that were started
+  uint32_t exited = 0;
+
+  // Of the group that runs now:
+  Group *group = nullptr;
+  Frame *frame = nullptr;
+  uint32_t active = 0;         ///< lanes that run the instruction: in the group, guard true
+  const uint32_t *bases[3] = {}; ///< rows of registers, constants, special registers
+
+  std::vector<AgentClock> clocks; ///< of the 32 threads
+  /// State of src/Machine/Async of this warp (groups of cp.async, of wgmma), made when needed.
+  std::shared_ptr<void> async;
+  Random random;
+
+  const uint32_t *u32(Operand op) const { return bases[op.base] + op.row * 32; }
+  uint32_t *u32(Operand op) { return const_cast<uint32_t *>(bases[op.base]) + op.row * 32; }
+  const uint64_t *u64(Operand op) const { return reinterpret_cast<const uint64_t *>(u32(op)); }
+  uint64_t *u64(Operand op) { return reinterpret_cast<uint64_t *>(u32(op)); }
+  /// The value of one lane, zero-extended (bytes 4 and 8).
+  uint64_t value(Operand op, unsigned lane) const {
+    return op.bytes == 8 ? u64(op)[lane] : u32(op)[lane];
+  }
+  /// Mask of lanes; a constant predicate is all or none.
+  uint32_t predicate(Operand op) const {
+    return frame->predicates[op.row] ^ (op.negated ? ~0u : 0u);
+  }
+  /// Sets the active lanes of a predicate.
+  void setPredicate(Operand op, uint32_t lanes) {
+    uint32_t &p = frame->predicates[op.row];
+    p = (p & ~active) | (lanes & active);
+  }
+  uint64_t address(const AddressOperand &a, unsigned lane) const {
+    return (a.base ? value(a.base, lane) : 0) + uint64_t(a.offset);
+  }
+
+  /// For `.sync` instructions with a mask of lanes: gathers them. Returns true when all lanes of
+  /// `members` that have not exited are in the running group, at this instruction; `active` is then
+  /// all of them. False: the handler returns Step::Wait. A lane that names a mask without itself
+  /// is reported.
+  bool gather(const Instruction &in, uint32_t members);
+  /// For `.aligned` instructions: reports if not all lanes of the warp run it together; true if so.
+  bool aligned(const Instruction &in);
+
+  // Checked access of the thread `lane`, see Block::read. `counted` requests are told to the
+  // counters as a whole with countGlobal and countShared.
+  Actor actor(unsigned lane, const Instruction &in, Scope scope = Scope::Weak);
+  /// One request of the active lanes for `bytes` each at addresses[lane]: sectors, bank conflicts.
+  void countGlobal(const Instruction &in, const uint64_t *addresses, uint32_t lanes, unsigned bytes);
+  void countShared(const Instruction &in, const uint64_t *addresses, uint32_t lanes, unsigned bytes);
+  void countTensor(const Instruction &in, uint64_t multiplyAdds);
+
+  /// Registers that an asynchronous operation owns from now on, for the active lanes. Touching them
+  /// is reported as InFlight with `by`; forWrite: only writing them is. Their values become poison
+  /// unless forWrite. `defined`: indices as in Instruction::writes.
+  void hold(std::span<const uint32_t> defined, uint32_t lanes, bool forWrite, const Place &by);
+  void unhold(Frame &frame, std::span<const uint32_t> defined, uint32_t lanes);
+
+  Place place(unsigned lane, const Instruction &in) const;
+  /// Reports a fault of a lane at an instruction (if the check is on).
+  void report(Check check, unsigned lane, const Instruction &in, std::string message);
+};
+
+/// Runs `body(lane)` for each lane of a mask.
+template <typename Body> inline void forLanes(uint32_t lanes, Body body) {
+  for (; lanes; lanes &= lanes - 1)
+    body(unsigned(std::countr_zero(lanes)));
+}
+
+} // namespace sgpu
+
+#endif
