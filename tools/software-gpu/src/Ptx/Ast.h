@@ -112,8 +112,8 @@ struct Symbol {
   bool operator==(const Symbol &) const = default;
 };
 
-/// One place of an initialiser that holds an address. The bytes there are zero in
-/// Variable::initializer.
+/// One place of an initialiser that holds an address. The bytes there are zero (or beyond the end)
+/// in Variable::initializer.
 struct Relocation {
   uint64_t offset = 0;  ///< Bytes from the start of the variable.
   uint8_t bytes = 8;    ///< Size of the place: 1, 2, 4 or 8.
@@ -140,7 +140,8 @@ struct Variable {
   /// Extents of an array, outermost first; empty for a scalar. The first is 0 for `x[]` (extern
   /// dynamic shared memory, or an array that takes its size from its initialiser: then it is set).
   std::vector<uint64_t> extents;
-  /// Empty without an initialiser (.global and .const start as zero then), else `byteSize()` bytes.
+  /// The first bytes; the rest of the variable, or all of it where this is empty, starts as zero
+  /// (.global and .const; other spaces start undefined). Never ends with a zero byte.
   std::vector<uint8_t> initializer;
   std::vector<Relocation> relocations; ///< In order of offset.
   /// Parameters of entries: `.ptr .space .align N`: what the pointer promises.
@@ -209,9 +210,9 @@ struct Operand {
   bool operator==(const Operand &) const = default;
 };
 
-/// The bits that an Immediate operand has when an instruction reads it as `type`: integers are
-/// truncated; an F64 literal is rounded to nearest f32, f16 or bf16 where `type` asks for one; an
-/// integer literal read as a float type keeps its bits only for bit types, else it is converted.
+/// The bits that an Immediate operand has when an instruction reads it as `type`: an integer is cut
+/// to the width of `type` (for F32 and F64 it is converted); 0f and 0d literals keep their bits in
+/// types of the same width and are converted, rounding to nearest even, to F16, BF16, F32 and F64.
 uint64_t immediateAs(const Operand &operand, Type type);
 
 /// `@%p` or `@!%p` in front of an instruction.
