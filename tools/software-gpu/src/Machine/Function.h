@@ -1,0 +1,68 @@
+//===- Function.h - A function as decoded code ---------------------*- C++ -*-===//
+// Part of llamac, under the Apache License v2.0 with LLVM Exceptions.
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+//===----------------------------------------------------------------------===//
+#ifndef SGPU_MACHINE_FUNCTION_H
+#define SGPU_MACHINE_FUNCTION_H
+
+#include "Machine/Instruction.h"
+#include "Machine/Machine.h"
+#include "Ptx/Ast.h"
+
+#include <deque>
+#include <memory>
+#include <string>
+#include <vector>
+
+namespace sgpu {
+
+/// Rows of the special registers, which every warp has filled when it starts (32-bit, but Gridid).
+namespace special {
+enum Row : uint32_t {
+  TidX, TidY, TidZ, NtidX, NtidY, NtidZ, CtaidX, CtaidY, CtaidZ, NctaidX, NctaidY, NctaidZ,
+  Laneid, Warpid, Nwarpid, Smid, Nsmid, Gridid, GrididHigh,
+  ClusteridX, ClusteridY, ClusteridZ, NclusteridX, NclusteridY, NclusteridZ,
+  ClusterCtaidX, ClusterCtaidY, ClusterCtaidZ, ClusterNctaidX, ClusterNctaidY, ClusterNctaidZ,
+  ClusterCtarank, ClusterNctarank, LanemaskEq, LanemaskLe, LanemaskLt, LanemaskGe, LanemaskGt,
+  TotalSmemSize, DynamicSmemSize, ReservedBegin, ReservedEnd, ReservedCap, Zero, ZeroHigh, Rows
+};
+} // namespace special
+
+/// An entry or device function, decoded.
+struct Function {
+  const ptx::Module *module = nullptr;
+  const ptx::Function *ast = nullptr;
+  std::string name;
+  std::vector<Instruction> code;       ///< ends with an implicit exit or return
+  uint32_t rows = 0;                   ///< of registers
+  uint32_t numPredicates = 0;
+  std::vector<uint32_t> registerRow;   ///< by index of ast->registers: row, or number of predicate
+  std::vector<uint32_t> constants;     ///< 32 words for each constant row
+  uint32_t paramBytes = 0;             ///< of the frame: own parameters, results, .param variables
+  uint32_t localBytes = 0, localAlignment = 16;
+  /// Hidden registers: rows of 8-byte lanes that get localBase + offset when a frame is made.
+  struct LocalAddress {
+    uint32_t row;
+    uint32_t offset;
+  };
+  std::vector<LocalAddress> localAddresses;
+  uint32_t carry = 0;                  ///< hidden predicate: the condition code CC.CF
+
+  /// Index into Frame::defined, held: rows first, then predicates.
+  uint32_t definedIndex(Operand op) const {
+    return op.base == Operand::Predicate ? rows + op.row : op.row;
+  }
+  uint32_t numDefined() const { return rows + numPredicates; }
+  /// What a source line is called, "file:line"; empty if not known.
+  std::string source(const Instruction &in) const;
+  std::string text(const Instruction &in) const; ///< the instruction as PTX
+
+  // Owners of what instructions point to.
+  std::deque<std::vector<Operand>> operandLists;
+  std::deque<std::vector<uint32_t>> indexLists;
+  std::vector<std::shared_ptr<void>> extras;
+};
+
+} // namespace sgpu
+
+#endif
