@@ -1,4 +1,7 @@
 //===- Ast.cpp - Names, sizes and equality of a PTX module ------------------===//
+// Part of llamac, under the Apache License v2.0 with LLVM Exceptions.
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+//===----------------------------------------------------------------------===//
 #include "Ptx/Ast.h"
 
 #include <algorithm>

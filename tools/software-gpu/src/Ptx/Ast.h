@@ -1,4 +1,6 @@
 //===- Ast.h - A PTX module as plain data -----------------------------------===//
+// Part of llamac, under the Apache License v2.0 with LLVM Exceptions.
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 //
 // What the parser makes of PTX text and what the machine decodes. Plain data: no pointers into the
 // text, names are resolved to indices, nested scopes are flattened (a register, variable or label of
@@ -9,8 +11,8 @@
 // SpecialRegisters.def. Source of the language: PTX ISA 9.0.
 //
 //===----------------------------------------------------------------------===//
-#ifndef SOFTWARE_GPU_PTX_AST_H
-#define SOFTWARE_GPU_PTX_AST_H
+#ifndef SGPU_PTX_AST_H
+#define SGPU_PTX_AST_H
 
 #include <array>
 #include <cstdint>
@@ -383,4 +385,4 @@ struct Module {
 
 } // namespace sgpu::ptx
 
-#endif // SOFTWARE_GPU_PTX_AST_H
+#endif // SGPU_PTX_AST_H

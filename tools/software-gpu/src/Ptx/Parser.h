@@ -1,6 +1,9 @@
 //===- Parser.h - PTX text to a module ---------------------------------------===//
-#ifndef SOFTWARE_GPU_PTX_PARSER_H
-#define SOFTWARE_GPU_PTX_PARSER_H
+// Part of llamac, under the Apache License v2.0 with LLVM Exceptions.
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+//===----------------------------------------------------------------------===//
+#ifndef SGPU_PTX_PARSER_H
+#define SGPU_PTX_PARSER_H
 
 #include "Ptx/Ast.h"
 
@@ -23,4 +26,4 @@ std::optional<Module> parse(std::string_view text, std::vector<Diagnostic> &diag
 
 } // namespace sgpu::ptx
 
-#endif // SOFTWARE_GPU_PTX_PARSER_H
+#endif // SGPU_PTX_PARSER_H

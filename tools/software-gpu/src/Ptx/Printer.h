@@ -1,6 +1,9 @@
 //===- Printer.h - A module to PTX text --------------------------------------===//
-#ifndef SOFTWARE_GPU_PTX_PRINTER_H
-#define SOFTWARE_GPU_PTX_PRINTER_H
+// Part of llamac, under the Apache License v2.0 with LLVM Exceptions.
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+//===----------------------------------------------------------------------===//
+#ifndef SGPU_PTX_PRINTER_H
+#define SGPU_PTX_PRINTER_H
 
 #include "Ptx/Ast.h"
 
@@ -13,4 +16,4 @@ std::string print(const Module &module, const Function &function, const Instruct
 
 } // namespace sgpu::ptx
 
-#endif // SOFTWARE_GPU_PTX_PRINTER_H
+#endif // SGPU_PTX_PRINTER_H
