@@ -88,7 +88,13 @@ void JsonReader::wrongValue(StringRef field, const Twine &expected, const json::
   wrong(field, expected, show(got));
 }
 
+bool JsonReader::has(StringRef field) const {
+  asked.insert(field);
+  return object.get(field);
+}
+
 const json::Value *JsonReader::get(StringRef field) const {
+  asked.insert(field);
   const json::Value *value = object.get(field);
   return value && value->kind() != json::Value::Null ? value : nullptr;
 }
@@ -96,11 +102,11 @@ const json::Value *JsonReader::get(StringRef field) const {
 int64_t JsonReader::integer(StringRef field, std::optional<int64_t> absent, int64_t least,
                             int64_t most) {
   const json::Value *value = get(field);
-  if (!value && absent)
+  if (!has(field) && absent)
     return *absent;
   std::string expected = formatv("an integer from {0} to {1}", least, most);
   if (!value)
-    wrong(field, expected, "nothing");
+    wrong(field, expected, has(field) ? "null" : "nothing");
   else if (auto number = value->getAsInteger(); number && *number >= least && *number <= most)
     return *number;
   else
@@ -110,11 +116,11 @@ int64_t JsonReader::integer(StringRef field, std::optional<int64_t> absent, int6
 
 double JsonReader::number(StringRef field, std::optional<double> absent, bool positive) {
   const json::Value *value = get(field);
-  if (!value && absent)
+  if (!has(field) && absent)
     return *absent;
   StringRef expected = positive ? "a number above 0" : "a number of at least 0";
   if (!value)
-    wrong(field, expected, "nothing");
+    wrong(field, expected, has(field) ? "null" : "nothing");
   else if (auto number = value->getAsNumber();
            number && std::isfinite(*number) && (positive ? *number > 0 : *number >= 0))
     return *number;
@@ -125,21 +131,27 @@ double JsonReader::number(StringRef field, std::optional<double> absent, bool po
 
 std::string JsonReader::text(StringRef field, StringRef absent) {
   const json::Value *value = get(field);
-  if (!value)
+  if (!has(field))
     return absent.str();
-  if (auto string = value->getAsString())
+  if (!value)
+    wrong(field, "a string", "null");
+  else if (auto string = value->getAsString())
     return string->str();
-  wrongValue(field, "a string", *value);
+  else
+    wrongValue(field, "a string", *value);
   return absent.str();
 }
 
 bool JsonReader::boolean(StringRef field, bool absent) {
   const json::Value *value = get(field);
-  if (!value)
+  if (!has(field))
     return absent;
-  if (auto boolean = value->getAsBoolean())
+  if (!value)
+    wrong(field, "true or false", "null");
+  else if (auto boolean = value->getAsBoolean())
     return *boolean;
-  wrongValue(field, "true or false", *value);
+  else
+    wrongValue(field, "true or false", *value);
   return absent;
 }
 
@@ -194,6 +206,15 @@ void JsonReader::only(StringRef field, const json::Value &wanted) {
   const json::Value *value = get(field);
   if (value && *value != wanted)
     wrongValue(field, Twine(show(wanted)) + " (nothing else is supported)", *value);
+}
+
+std::vector<std::string> JsonReader::unread() const {
+  std::vector<std::string> result;
+  for (const auto &entry : object)
+    if (StringRef name = entry.first; !asked.contains(name))
+      result.push_back(name.str());
+  llvm::sort(result); // an object keeps no order
+  return result;
 }
 
 void JsonReader::onlyFields(ArrayRef<StringRef> fields) {

@@ -78,9 +78,11 @@ struct Command {
   void addImportOptions() {
     arguments.integer("tile-size", tileSize, 1, 1 << 14, "pixels of an image tile's side (config)");
     arguments.choice("feature-taps", featureTaps, {"input", "output"},
-                     "side of an encoder layer that its tap reads (input)");
+                     "side of an encoder layer that its tap reads (that of the config's "
+                     "transformers_version; input)");
     arguments.choice("row-mask", rowMask, {"both", "ffn"},
-                     "branches of a cross-attention layer that skip rows without image (both)");
+                     "branches of a cross-attention layer that skip rows without image (that of "
+                     "the config's transformers_version; both)");
     arguments.flag("statistics", statistics, "print sizes and operations; -o is optional then");
     arguments.flag("timing", timing, "print where compile time goes");
     arguments.integer("batch", options.batch, 1, kMostSamples, "samples of a micro-batch (1)");
@@ -133,21 +135,19 @@ static Expected<OwningOpRef<ModuleOp>> loadModule(Command &command, MLIRContext 
     return module;
   }
 
-  std::optional<int64_t> tileSize;
+  ModelOverrides overrides;
   if (command.arguments.given("tile-size"))
-    tileSize = command.tileSize;
-  Expected<ModelConfig> config = findModelConfig(model, tileSize);
+    overrides.tileSize = command.tileSize;
+  if (command.arguments.given("feature-taps"))
+    overrides.featureTaps =
+        command.featureTaps == "input" ? FeatureTaps::Input : FeatureTaps::Output;
+  if (command.arguments.given("row-mask"))
+    overrides.rowMask = command.rowMask == "both" ? RowMask::Both : RowMask::FeedForward;
+  Expected<ModelConfig> config = findModelConfig(model, overrides);
   if (!config)
     return config.takeError();
-  if (!config->vision) {
-    for (StringRef name : {"feature-taps", "row-mask"})
-      if (command.arguments.given(name))
-        return commandError("--" + name + ": expected a vision model, got " + model);
-  } else {
-    config->vision->featureTaps =
-        command.featureTaps == "input" ? FeatureTaps::Input : FeatureTaps::Output;
-    config->vision->rowMask = command.rowMask == "both" ? RowMask::Both : RowMask::FeedForward;
-  }
+  for (const std::string &note : config->notes)
+    llvm::errs() << "llamac: note: " << note << "\n";
   OwningOpRef<ModuleOp> module = buildModel(*config, &context);
   if (failed(verify(*module)))
     return commandError(model + ": the model graph is not valid, which is a fault of llamac");

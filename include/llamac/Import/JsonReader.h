@@ -20,6 +20,7 @@
 
 #include "llvm/ADT/SmallVector.h"
 #include "llvm/ADT/StringRef.h"
+#include "llvm/ADT/StringSet.h"
 #include "llvm/ADT/Twine.h"
 #include "llvm/Support/Error.h"
 #include "llvm/Support/JSON.h"
@@ -27,6 +28,7 @@
 #include <cstdint>
 #include <optional>
 #include <string>
+#include <vector>
 
 namespace mlir::llamac {
 
@@ -52,6 +54,9 @@ public:
 
   /// The field's value; null if it is absent or null.
   const llvm::json::Value *get(llvm::StringRef field) const;
+  /// Whether the field is there, with a value or as `null`.
+  bool has(llvm::StringRef field) const;
+  // One value; `null` is wrong where a value is expected.
   int64_t integer(llvm::StringRef field, std::optional<int64_t> absent, int64_t least = 1,
                   int64_t most = kMaxSize);
   /// A finite number; `positive`: above 0, otherwise at least 0.
@@ -69,6 +74,10 @@ public:
   void only(llvm::StringRef field, const llvm::json::Value &wanted);
   /// The object has no other fields than these.
   void onlyFields(llvm::ArrayRef<llvm::StringRef> fields);
+  /// Fields of the object that none of the above has looked up, in order of names.
+  std::vector<std::string> unread() const;
+  /// The field's name from the root of the file: "text_config.hidden_size".
+  std::string nameOf(llvm::StringRef field) const { return path + field.str(); }
 
   bool failed() const { return !error.empty(); }
 
@@ -77,6 +86,7 @@ private:
   std::string path; // of the object, with a dot at its end, or empty
   const llvm::json::Object &object;
   std::string &error;
+  mutable llvm::StringSet<> asked; // fields that were looked up
 };
 
 } // namespace mlir::llamac

@@ -23,11 +23,13 @@
 
 #include <cstdint>
 #include <optional>
+#include <string>
+#include <vector>
 
 namespace mlir::llamac {
 
-/// Rotary positions: base frequencies `theta^(-2 i / head size)`, and how Llama
-/// 3.1 stretches the slow ones (`rope_type` "llama3").
+/// Rotary positions: base frequencies `theta^(-2 i / head size)`, all of them divided by
+/// `divisor` (`rope_type` "linear"), or the slow ones stretched as in Llama 3.1 ("llama3").
 struct RopeConfig {
   struct Scaling {
     double factor;              ///< slow frequencies are divided by it
@@ -36,7 +38,8 @@ struct RopeConfig {
     int64_t originalLength;     ///< tokens, of the context before stretching
   };
   double theta;
-  std::optional<Scaling> scaling;
+  std::optional<Scaling> scaling = std::nullopt;
+  double divisor = 1;
 
   /// The angle per position of each channel pair, `headSize / 2` of them.
   /// Source: meta-llama/llama-models, models/llama3/model.py, apply_scaling.
@@ -95,7 +98,21 @@ struct VisionConfig {
 struct ModelConfig {
   TextConfig text;
   std::optional<VisionConfig> vision; ///< none: text-only `llama`
+  /// What the reader decided and a user should know, a line each: fields that disagree, fields
+  /// that nothing reads, what `transformers_version` chose.
+  std::vector<std::string> notes;
 };
+
+/// What a command line says of a model, in place of its config.json.
+struct ModelOverrides {
+  std::optional<int64_t> tileSize; ///< pixels
+  std::optional<FeatureTaps> featureTaps;
+  std::optional<RowMask> rowMask;
+};
+
+/// The values of --feature-taps and --row-mask.
+llvm::StringRef nameOf(FeatureTaps taps);
+llvm::StringRef nameOf(RowMask mask);
 
 /// Names that stand for a model without a file.
 llvm::ArrayRef<llvm::StringRef> builtinModelNames();
@@ -103,16 +120,22 @@ llvm::ArrayRef<llvm::StringRef> builtinModelNames();
 /// The built-in model of that name, none if there is none.
 std::optional<ModelConfig> builtinModel(llvm::StringRef name);
 
-/// Reads a config.json of model type `mllama` or `llama`. Errors are one line,
+/// Reads a config.json of model type `mllama` or `llama` as transformers 5.23 does. A field that
+/// changes the computation and cannot be followed is an error. Errors are one line,
 /// `FILE: field 'x': expected ..., got ...` or `FILE:LINE:COLUMN: ...`.
-llvm::Expected<ModelConfig> readModelConfig(llvm::StringRef path);
+///
+/// Where versions of transformers differ, `transformers_version` decides unless `overrides` does;
+/// without it taps are Input and the row mask is Both.
+/// Source: huggingface/transformers, the files named above and modeling_rope_utils.py.
+llvm::Expected<ModelConfig> readModelConfig(llvm::StringRef path,
+                                            const ModelOverrides &overrides = {});
 
-/// The model that a command line names: a built-in name, a config.json, or a
-/// HuggingFace directory. `tileSize` (pixels) replaces the configured one; it is
-/// an error if the patch size does not divide it, or if the directory holds
-/// weights, whose position tables are of the configured size.
+/// The model that a command line names: a built-in name, a config.json, or a HuggingFace
+/// directory. `overrides.tileSize` is an error if the patch size does not divide it, or if the
+/// directory holds weights, whose position tables are of the configured size; all of them are
+/// errors for a text model.
 llvm::Expected<ModelConfig> findModelConfig(llvm::StringRef model,
-                                            std::optional<int64_t> tileSize);
+                                            const ModelOverrides &overrides = {});
 
 } // namespace mlir::llamac
 

@@ -50,7 +50,7 @@ MLIRContext &context() {
 
 /// The device program of the small model.
 OwningOpRef<ModuleOp> compile(const Case &c) {
-  auto config = findModelConfig(LLRT_TEST_DATA_DIR "/small.json", std::nullopt);
+  auto config = findModelConfig(LLRT_TEST_DATA_DIR "/small.json");
   if (!config) {
     ADD_FAILURE() << llvm::toString(config.takeError());
     return {};
