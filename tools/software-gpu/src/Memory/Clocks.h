@@ -20,9 +20,9 @@ namespace sgpu {
 /// increasing times in the order of issue.
 enum class AgentKind : uint8_t { Thread, AsyncCopy, Bulk, Wgmma };
 
-/// Names an agent within one launch: warp (over the whole grid), kind, lane.
+/// Names an agent within one launch: warp (over the whole grid), kind, lane. 40 bits.
 struct AgentId {
-  uint64_t value = ~uint64_t(0);
+  uint64_t value = (uint64_t(1) << 40) - 1;
   AgentId() = default;
   AgentId(uint64_t warp, AgentKind kind, unsigned lane)
       : value(warp << 7 | uint64_t(kind) << 5 | lane) {}
@@ -38,34 +38,53 @@ struct Epoch {
   AgentId agent;
   uint32_t time = 0;
 };
+/// Times stop here: more than 16 million synchronisations of one thread.
+constexpr uint32_t lastTime = (1u << 24) - 1;
 
 /// For each agent the latest time known. Immutable once shared.
 class VectorClock {
 public:
-  uint32_t of(AgentId agent) const;
+  uint32_t of(AgentId agent) const {
+    const uint32_t *times = row(agent.group());
+    return times ? times[agent.lane()] : 0;
+  }
+  /// The times of the 32 lanes of a group; null if all are 0.
+  const uint32_t *row(uint64_t group) const;
   /// Raises the time of `agent` to at least `time`.
   void raise(AgentId agent, uint32_t time);
   void join(const VectorClock &other);
+  /// Whether it knows all that `other` knows.
+  bool covers(const VectorClock &other) const;
 
 private:
   struct Entry {
     uint64_t group;
     uint32_t times[32];
   };
-  Entry &entry(uint64_t group);
   std::vector<Entry> entries; // sorted by group
 };
 using ClockRef = std::shared_ptr<const VectorClock>; ///< null: knows nothing
 
-/// The least clock that knows what both know; shares where it can.
-ClockRef join(const ClockRef &a, const ClockRef &b);
+/// `into` then knows what both knew; shares where it can.
+void join(ClockRef &into, const ClockRef &other);
+/// `into` knows that `agent` has come to `time`.
+void raise(ClockRef &into, AgentId agent, uint32_t time);
 
-/// What a synchronisation object (barrier, mbarrier, released word) or a point in time knows.
+/// What a barrier, an mbarrier or a point in time knows.
 struct Knowledge {
-  ClockRef all;    ///< happened before, for accesses of the same proxy
-  ClockRef proxy;  ///< of these, what fence.proxy.async has made visible across the proxies
-  ClockRef fenced; ///< of these, what fences have published at gpu scope
+  ClockRef all;       ///< happened before, for accesses of the same proxy
+  ClockRef proxy;     ///< of these, what fence.proxy.async has made visible across the proxies
+  ClockRef fenced;    ///< of these, what fences of scope cluster, gpu or sys have published
+  ClockRef fencedCta; ///< the same with fences of scope cta
   void join(const Knowledge &other);
+};
+
+/// What a strong write has published at its address, for those that read it.
+struct Released {
+  ClockRef any;     ///< to everybody
+  ClockRef cta;     ///< to threads of block `ctaId` only
+  ClockRef proxy;
+  uint64_t ctaId = 0;
 };
 
 /// The clock of one agent.
@@ -86,14 +105,27 @@ struct AgentClock {
   }
   /// All that happened before now, this agent included.
   Knowledge snapshot() const;
-  /// snapshot(), joined into `object`; later accesses are not covered.
+  /// snapshot() is joined into `object`; later accesses of this agent are not covered.
   void release(Knowledge &object);
   void acquire(const Knowledge &object) { known.join(object); }
   /// fence.proxy.async: everything known now (own accesses included) is visible across proxies.
   void proxyFence();
-  /// fence.acq_rel / fence.sc / membar.
-  void fence();
+  /// Fences, scope cta (`cta`) or wider.
+  void fence(bool cta);
+  /// What a strong write publishes. `releases`: the write has release semantics of its own.
+  /// A read-modify-write adds to what is there (`keep`). `cta`: scope of the write.
+  void publish(Released &at, bool releases, bool keep, bool cta, uint64_t ctaId);
+  /// A strong read of what was published.
+  void observe(const Released &at, bool acquires, bool cta, uint64_t ctaId);
+  void tick() { time += time < lastTime; }
 };
+
+/// The same for lanes of a warp together, `clocks` being those of its 32 threads: much cheaper than
+/// one by one, since lanes mostly know the same.
+void release(AgentClock *clocks, uint32_t lanes, Knowledge &object);
+void acquire(AgentClock *clocks, uint32_t lanes, const Knowledge &object);
+void proxyFence(AgentClock *clocks, uint32_t lanes);
+void fence(AgentClock *clocks, uint32_t lanes, bool cta);
 
 } // namespace sgpu
 

@@ -7,9 +7,11 @@
 
 #include "Memory/Clocks.h"
 
+#include <atomic>
 #include <cstdint>
 #include <functional>
-#include <mutex>
+#include <memory>
+#include <string>
 #include <unordered_map>
 #include <vector>
 
@@ -19,23 +21,26 @@ enum class Scope : uint8_t { Weak, Cta, Cluster, Gpu, Sys }; ///< Weak: an ordin
 enum class Proxy : uint8_t { Generic, Async };
 
 /// Work of a device on its memory: a kernel launch, a copy, a library call. Ids increase; 0 is no
-/// work. `ordered(earlier)`: whether work `earlier` is complete before this one starts, by stream
-/// order, events or synchronisation of the host. Empty: always.
+/// work: always ordered.
 struct Work {
   uint32_t id = 0;
+  /// Whether work `earlier` is complete before this one starts, by stream order, events or
+  /// synchronisation of the host. Empty: always.
   std::function<bool(uint32_t earlier)> ordered;
+  /// What work `id` was, for messages: "launch of kernel k in stream 2".
+  std::function<std::string(uint32_t id)> name;
 };
 
-/// One access of one agent, as the race check sees it.
+/// One access of one agent (or of lanes of a warp that know the same), as the race check sees it.
 struct Access {
   const AgentClock *agent = nullptr; ///< null: work of the host or of a library, as a whole
+  uint32_t lanes = 0;                ///< of the agent's group; 0: only the agent's
   const Work *work = nullptr;        ///< null in memory that no other work sees (shared memory)
-  uint32_t site = 0;                 ///< who asks for it, for messages: index of a PTX line or call
+  uint32_t site = 0;                 ///< line of the PTX text, at most 2^24 - 1
   Scope scope = Scope::Weak;
   Proxy proxy = Proxy::Generic;
   bool write = false;
-  bool read = true;                  ///< both: an atomic operation
-  uint32_t cta = 0, cluster = 0;     ///< of the agent, for scopes
+  uint32_t warpsPerCta = 1, ctasPerCluster = 1; ///< to know from a warp its block, for scopes
 };
 
 /// The other side of a race.
@@ -49,7 +54,7 @@ struct Conflict {
 };
 
 /// Shadow of a range of bytes, in cells of 4 bytes that split into bytes where accesses are smaller.
-/// Memory comes from the system when touched. Thread-safe if made so.
+/// Memory comes from the system when touched.
 class RaceShadow {
 public:
   RaceShadow(uint64_t bytes, bool threadSafe);
@@ -58,8 +63,8 @@ public:
   RaceShadow &operator=(const RaceShadow &) = delete;
 
   /// Records an access to [offset, offset + bytes). Returns true and fills `conflict` if it is in
-  /// conflict with an earlier one. `sameValue`: a write leaves the bytes as they are, which does
-  /// not conflict with other writes.
+  /// conflict with an earlier one. `sameValue`: a write leaves the bytes as they are, which is not
+  /// in conflict with other writes.
   bool access(uint64_t offset, uint64_t bytes, const Access &access, bool sameValue,
               Conflict &conflict);
   /// Forgets all accesses to the range (allocation made or freed, mbarrier invalidated).
@@ -68,13 +73,22 @@ public:
 private:
   struct Cell;
   struct Reader;
-  bool accessCell(Cell &cell, const Access &access, bool sameValue, Conflict &conflict);
-  uint64_t bytes;
+  struct Stripe {
+    std::atomic_flag busy = ATOMIC_FLAG_INIT;
+    std::unordered_map<const Cell *, std::vector<Reader>> readers; // more than the one in the cell
+  };
+  static constexpr unsigned numStripes = 256;
+  static constexpr unsigned stripeShift = 12; // bytes of one stripe side by side
+  bool accessCell(Stripe &stripe, Cell &cell, const Access &access, bool sameValue,
+                  Conflict &conflict);
+  void split(Stripe &stripe, uint64_t cell);
+  static bool conflicts(const Reader &earlier, const Access &now, bool strongAllowed);
+
+  uint64_t bytes, mapped = 0;
+  bool threadSafe;
   Cell *cells = nullptr;     // one for 4 bytes
   Cell *byteCells = nullptr; // one for each byte
-  struct Lock;
-  std::vector<Lock> locks;
-  std::unordered_map<Cell *, std::vector<Reader>> readers[64];
+  std::unique_ptr<Stripe[]> stripes;
 };
 
 } // namespace sgpu

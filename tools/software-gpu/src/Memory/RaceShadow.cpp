@@ -1,0 +1,288 @@
+//===- RaceShadow.cpp -------------------------------------------------------===//
+// Part of llamac, under the Apache License v2.0 with LLVM Exceptions.
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+//
+// A cell holds the last write and the last read that nothing later covers. A read that comes before
+// the present one in every order is dropped (who is in conflict with it is in conflict with the
+// present one too); other reads go into a list beside the cell.
+//===----------------------------------------------------------------------===//
+#include "Memory/RaceShadow.h"
+
+#include <algorithm>
+#include <bit>
+#include <new>
+#include <sys/mman.h>
+
+using namespace sgpu;
+
+namespace {
+// Of a site word: 24 bits of site, 3 of scope, one of proxy, one "split".
+constexpr uint32_t siteMask = (1u << 24) - 1;
+constexpr unsigned scopeShift = 24;
+constexpr uint32_t asyncBit = 1u << 27;
+constexpr uint32_t splitBit = 1u << 28; // in writerSite: the byte cells hold what is known
+constexpr uint32_t hostBit = 1u << 29;  // no agent
+} // namespace
+
+/// One or more lanes of a group at one time.
+struct RaceShadow::Reader {
+  uint64_t group;
+  uint32_t time;
+  uint32_t lanes;
+  uint32_t work;
+  uint32_t site; // with flags
+};
+
+struct RaceShadow::Cell {
+  uint64_t writer;      // AgentId << 24 | time; 0: none
+  uint64_t reader;      // group << 24 | time; 0: none
+  uint32_t readerLanes;
+  uint32_t writerWork, readerWork;
+  uint32_t writerSite, readerSite;
+  uint32_t more;        // readers in the list
+};
+
+RaceShadow::RaceShadow(uint64_t bytes, bool threadSafe)
+    : bytes(bytes), threadSafe(threadSafe), stripes(new Stripe[threadSafe ? numStripes : 1]) {
+  mapped = (bytes + 3) / 4 * sizeof(Cell);
+  if (!bytes)
+    return;
+  auto map = [](uint64_t size) {
+    void *p = mmap(nullptr, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE,
+                   -1, 0);
+    if (p == MAP_FAILED)
+      throw std::bad_alloc();
+    return static_cast<Cell *>(p);
+  };
+  cells = map(mapped);
+  byteCells = map(4 * mapped);
+}
+
+RaceShadow::~RaceShadow() {
+  if (cells)
+    munmap(cells, mapped);
+  if (byteCells)
+    munmap(byteCells, 4 * mapped);
+}
+
+/// Whether two accesses by different agents are in conflict although nothing orders them: not if both
+/// are strong and each one's scope takes in the other's block. Warps lie in order of blocks.
+static bool strongTogether(uint64_t warp, uint32_t flags, const Access &now) {
+  auto takesIn = [&](unsigned scope, uint64_t a, uint64_t b) {
+    switch (Scope(scope)) {
+    case Scope::Weak: return false;
+    case Scope::Cta: return a == b;
+    case Scope::Cluster: return a / now.ctasPerCluster == b / now.ctasPerCluster;
+    case Scope::Gpu:
+    case Scope::Sys: return true;
+    }
+    return false;
+  };
+  if (!now.agent || flags & hostBit)
+    return false;
+  uint64_t mine = now.agent->id.warp() / now.warpsPerCta, other = warp / now.warpsPerCta;
+  return takesIn(flags >> scopeShift & 7, other, mine) && takesIn(unsigned(now.scope), mine, other);
+}
+
+/// Whether earlier lanes are in conflict with the present access, if one of the two is a write.
+bool RaceShadow::conflicts(const Reader &earlier, const Access &now, bool strongAllowed) {
+  uint32_t work = now.work ? now.work->id : 0;
+  if (earlier.work != work) {
+    return now.work && earlier.work && now.work->ordered && !now.work->ordered(earlier.work);
+  }
+  if (earlier.site & hostBit || !now.agent)
+    return false; // one after the other within one work of the host
+  uint32_t others = earlier.lanes;
+  if (earlier.group == now.agent->id.group())
+    others &= ~(1u << now.agent->id.lane());
+  if (!others)
+    return false;
+  const uint32_t *times =
+      now.agent->known.all ? now.agent->known.all->row(earlier.group) : nullptr;
+  for (; others; others &= others - 1)
+    if (!times || times[std::countr_zero(others)] < earlier.time)
+      return !(strongAllowed && strongTogether(earlier.group >> 2, earlier.site, now));
+  return false;
+}
+
+bool RaceShadow::accessCell(Stripe &stripe, Cell &cell, const Access &now, bool sameValue,
+                            Conflict &conflict) {
+  uint32_t work = now.work ? now.work->id : 0;
+  bool found = false;
+  if (cell.writer) {
+    AgentId id;
+    id.value = cell.writer >> 24;
+    Epoch epoch{id, uint32_t(cell.writer & lastTime)};
+    Reader writer{id.group(), epoch.time, 1u << id.lane(), cell.writerWork, cell.writerSite};
+    // Lanes of one access to the same bytes: a write of different values was found by the caller.
+    bool together = now.agent && work == cell.writerWork && now.agent->id.group() == id.group() &&
+                    now.lanes >> id.lane() & 1;
+    if (!together && !(now.write && sameValue) && conflicts(writer, now, true)) {
+      conflict = {epoch, cell.writerWork, cell.writerSite & siteMask, true, false, 0};
+      found = true;
+    } else if (now.proxy == Proxy::Async && !(cell.writerSite & (asyncBit | hostBit)) && !now.write &&
+               now.agent && cell.writerWork == work && !now.agent->afterProxyFence(epoch)) {
+      conflict = {epoch, cell.writerWork, cell.writerSite & siteMask, true, true, 0};
+      found = true;
+    }
+  }
+  uint32_t flags = (now.site & siteMask) | uint32_t(now.scope) << scopeShift |
+                   (now.proxy == Proxy::Async ? asyncBit : 0) | (now.agent ? 0 : hostBit);
+  AgentId me = now.agent ? now.agent->id : AgentId();
+  uint32_t time = now.agent ? std::min(now.agent->time, lastTime) : 1;
+  if (now.write) {
+    auto check = [&](const Reader &r) {
+      if (found || !conflicts(r, now, true))
+        return;
+      uint32_t others = r.lanes;
+      if (now.agent && r.group == me.group() && r.work == work)
+        others &= ~(1u << me.lane());
+      AgentId id;
+      id.value = r.group << 5 | unsigned(std::countr_zero(others ? others : r.lanes));
+      conflict = {{id, r.time}, r.work, r.site & siteMask, false, false, 0};
+      found = true;
+    };
+    if (cell.reader)
+      check({cell.reader >> 24, uint32_t(cell.reader & lastTime), cell.readerLanes, cell.readerWork,
+             cell.readerSite});
+    if (cell.more) {
+      auto it = stripe.readers.find(&cell);
+      if (it != stripe.readers.end()) {
+        for (const Reader &r : it->second)
+          check(r);
+        stripe.readers.erase(it);
+      }
+      cell.more = 0;
+    }
+    cell.reader = 0;
+    cell.writer = me.value << 24 | time;
+    cell.writerWork = work;
+    cell.writerSite = flags;
+    return found;
+  }
+  Reader mine{me.group(), time, now.lanes ? now.lanes : 1u << me.lane(), work, flags};
+  auto alike = [&](const Reader &r) {
+    return r.group == mine.group && r.time == mine.time && r.work == mine.work &&
+           (r.site & ~siteMask) == (mine.site & ~siteMask);
+  };
+  // Whether the earlier reader says nothing that the present one does not say.
+  auto covered = [&](const Reader &r) {
+    if (r.group == mine.group && r.work == mine.work && !(r.lanes & ~mine.lanes))
+      return true;
+    return !conflicts(r, now, false);
+  };
+  if (cell.reader) {
+    Reader old{cell.reader >> 24, uint32_t(cell.reader & lastTime), cell.readerLanes,
+               cell.readerWork, cell.readerSite};
+    if (alike(old)) {
+      cell.readerLanes |= mine.lanes;
+      return found;
+    }
+    if (!covered(old)) {
+      auto &list = stripe.readers[&cell];
+      if (list.size() >= 8)
+        std::erase_if(list, covered);
+      auto it = std::find_if(list.begin(), list.end(), [&](const Reader &r) {
+        return r.group == old.group && r.time == old.time && r.work == old.work &&
+               (r.site & ~siteMask) == (old.site & ~siteMask);
+      });
+      if (it != list.end())
+        it->lanes |= old.lanes;
+      else
+        list.push_back(old);
+      cell.more = 1;
+    }
+  }
+  cell.reader = mine.group << 24 | mine.time;
+  cell.readerLanes = mine.lanes;
+  cell.readerWork = work;
+  cell.readerSite = flags;
+  return found;
+}
+
+/// From here on the bytes of the cell are looked after one by one.
+void RaceShadow::split(Stripe &stripe, uint64_t index) {
+  Cell &cell = cells[index];
+  bool more = cell.more && stripe.readers.contains(&cell);
+  for (unsigned i = 0; i < 4; ++i) {
+    Cell &byte = byteCells[index * 4 + i];
+    byte = cell;
+    if (more) {
+      std::vector<Reader> readers = stripe.readers[&cell];
+      stripe.readers[&byte] = std::move(readers);
+    }
+  }
+  if (more)
+    stripe.readers.erase(&cell);
+  cell = Cell();
+  cell.writerSite = splitBit;
+}
+
+bool RaceShadow::access(uint64_t offset, uint64_t size, const Access &now, bool sameValue,
+                        Conflict &conflict) {
+  bool found = false;
+  uint64_t at = offset, end = std::min(offset + size, bytes);
+  while (at < end) {
+    uint64_t part = threadSafe ? std::min(end, ((at >> stripeShift) + 1) << stripeShift) : end;
+    Stripe &stripe = stripes[threadSafe ? (at >> stripeShift) % numStripes : 0];
+    if (threadSafe)
+      while (stripe.busy.test_and_set(std::memory_order_acquire)) {
+      }
+    auto one = [&](Cell &cell, uint64_t where) {
+      Conflict c;
+      if (accessCell(stripe, cell, now, sameValue, c) && !found) {
+        found = true;
+        conflict = c;
+        conflict.offset = where;
+      }
+    };
+    while (at < part) {
+      uint64_t index = at / 4, next = std::min(part, (index + 1) * 4);
+      Cell &cell = cells[index];
+      bool whole = at % 4 == 0 && next - at == 4;
+      if (!(cell.writerSite & splitBit)) {
+        if (whole) {
+          one(cell, at);
+          at = next;
+          continue;
+        }
+        split(stripe, index);
+      }
+      for (; at < next; ++at)
+        one(byteCells[at], at);
+    }
+    if (threadSafe)
+      stripe.busy.clear(std::memory_order_release);
+  }
+  return found;
+}
+
+void RaceShadow::forget(uint64_t offset, uint64_t size) {
+  uint64_t end = std::min(offset + size, bytes);
+  auto clear = [&](uint64_t first, uint64_t last) { // cells
+    for (uint64_t i = first; i < last; ++i) {
+      cells[i] = Cell();
+      for (unsigned b = 0; b < 4; ++b)
+        byteCells[i * 4 + b] = Cell();
+    }
+  };
+  uint64_t first = offset / 4, last = (end + 3) / 4;
+  // Whole pages go back to the system, which hands out zeros later.
+  constexpr uint64_t page = 4096, perPage = page / 8; // cells between common page borders
+  static_assert(sizeof(Cell) % 8 == 0);
+  uint64_t a = (first + perPage - 1) / perPage * perPage, b = last / perPage * perPage;
+  if (a < b) {
+    clear(first, a);
+    clear(b, last);
+    madvise(cells + a, (b - a) * sizeof(Cell), MADV_DONTNEED);
+    madvise(byteCells + a * 4, (b - a) * 4 * sizeof(Cell), MADV_DONTNEED);
+  } else {
+    clear(first, last);
+  }
+  for (unsigned s = 0; s < (threadSafe ? numStripes : 1); ++s)
+    std::erase_if(stripes[s].readers, [&](const auto &entry) {
+      const Cell *c = entry.first;
+      return (c >= cells + first && c < cells + last) ||
+             (c >= byteCells + first * 4 && c < byteCells + last * 4);
+    });
+}
