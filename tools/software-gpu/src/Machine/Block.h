@@ -58,8 +58,10 @@ struct Actor {
 
 /// One of the 16 barriers of a block (bar.sync a, b).
 struct NamedBarrier {
-  uint32_t expected = 0;    ///< threads; 0: nobody has come
-  uint32_t arrived = 0;     ///< threads that have come (whole warps count 32)
+  uint32_t expected = 0;    ///< threads, a multiple of 32; 0: all warps of the block
+  uint32_t arrived = 0;     ///< threads that have come: 32 for a warp, whose live lanes all came
+  std::vector<uint32_t> lanes; ///< that have come, by warp
+  const Instruction *first = nullptr; ///< of those that came: for messages
   uint64_t phase = 0;       ///< completed so far
   Knowledge knowledge;      ///< of those that came
   uint32_t population = 0;  ///< bar.red: of the predicates that came
@@ -90,6 +92,8 @@ public:
   /// Says that something happened that a waiting group may wait for (an arrival, a completion, a
   /// store). Waiting groups run their instruction again.
   void notify();
+  /// Makes the groups that wait in barrier `barrier` runnable.
+  void wake(unsigned barrier);
 
   // Checked access to memory for `actor`. The address is in `space` (Generic, Global, Shared incl.
   // other ranks of the cluster, Local, Param, Const). Bytes come (and go) in one piece; alignment

@@ -53,7 +53,8 @@ struct AddressOperand {
 struct Instruction {
   Handler execute = nullptr;
   Operand guard;               ///< a predicate, or None
-  bool uniform = false;        ///< .sync.aligned and the like: must be run by whole warps
+  bool splits = false;         ///< control flow and barriers: if the guard is true for some lanes
+                               ///< only, these become a group of their own first
   bool propagates = false;     ///< handler looks after defined lanes of its operands itself
   bool touchesHeld = false;    ///< may touch registers that asynchronous operations hold (wgmma)
   uint8_t count = 1;           ///< elements of a vector access
@@ -63,7 +64,7 @@ struct Instruction {
   uint32_t line = 0;           ///< of the PTX text
   uint32_t index = 0;          ///< in the function's code
   uint32_t target = 0;         ///< of a branch
-  uint32_t reconverge = ~0u;   ///< of a branch: index where its paths meet again
+  uint32_t meet = ~0u;         ///< of a branch: index where its paths meet again; ~0: nowhere
   void *function = nullptr;    ///< a pure function of src/Scalar
   AddressOperand address;
   std::span<const Operand> operands; ///< flattened, vectors too; owned by the function

@@ -33,6 +33,15 @@ struct Frame {
   uint32_t localTop = 0;
 };
 
+/// A branch at which lanes of a group went different ways, until they meet again. Lanes that come
+/// there park; when all are there they go on together. A split ends early when its lanes cannot
+/// wait for each other (some spin on what a parked one would do).
+struct Split {
+  uint32_t pc = 0;             ///< where they meet
+  std::shared_ptr<Frame> frame;
+  uint32_t members = 0;        ///< lanes that are still expected to come, parked ones included
+};
+
 /// Lanes of a warp that are at the same place.
 struct Group {
   uint32_t lanes = 0;
@@ -41,13 +50,12 @@ struct Group {
   enum State : uint8_t {
     Runnable,
     Waiting,   ///< a handler returned Step::Wait; runs again when Cluster::happenings has changed
-    AtBarrier, ///< in a barrier of the block or the cluster; woken by it
-    Parked,    ///< at the place where a split meets again, the others have not arrived
+    AtBarrier, ///< in a barrier of the block or the cluster; woken by it (Block::wake)
+    Parked,    ///< at the place where its inner split meets
   } state = Runnable;
   uint64_t since = 0;        ///< Waiting: value of happenings
-  const char *reason = "";   ///< for the message of a deadlock
-  uint32_t arrived = 0;      ///< `.sync` instructions: lanes named that have come
-  std::vector<uint32_t> splits; ///< ids of the splits that it is in, inner last
+  uint64_t token = 0;        ///< barriers: phase that it waits for, plus 1; 0: has not arrived
+  std::vector<std::shared_ptr<Split>> splits; ///< that it is in, inner last
 };
 
 class Warp {
@@ -59,6 +67,12 @@ public:
   const uint64_t id;           ///< in the launch, for AgentId
   uint32_t exists = 0;         ///< lanes that were started
   uint32_t exited = 0;
+
+  std::vector<std::unique_ptr<Group>> groups; ///< of lanes that have not exited
+  std::vector<uint32_t> specials;             ///< rows of special registers
+  std::vector<uint8_t> local, localState;     ///< local memory, lane-major
+  uint32_t localStride = 0;                   ///< bytes of one lane there
+  uint64_t quiet = 0; ///< instructions since a group parked: parked ones are freed after a while
 
   // Of the group that runs now:
   Group *group = nullptr;
@@ -92,13 +106,33 @@ public:
     return (a.base ? value(a.base, lane) : 0) + uint64_t(a.offset);
   }
 
-  /// For `.sync` instructions with a mask of lanes: gathers them. Returns true when all lanes of
-  /// `members` that have not exited are in the running group, at this instruction; `active` is then
-  /// all of them. False: the handler returns Step::Wait. A lane that names a mask without itself
-  /// is reported.
+  /// For `.sync` instructions with a mask of lanes: gathers them. True when all lanes of `members`
+  /// that have not exited are in the running group, at this instruction; `active` then has all of
+  /// them. False: the handler returns Step::Wait. If members never come, the deadlock is reported.
   bool gather(const Instruction &in, uint32_t members);
-  /// For `.aligned` instructions: reports if not all lanes of the warp run it together; true if so.
-  bool aligned(const Instruction &in);
+  /// The same for `.aligned` instructions: all lanes of the warp that have not exited.
+  bool gatherAll(const Instruction &in) { return gather(in, exists & ~exited); }
+  /// For `.sync` instructions whose mask is an operand: runs body() once for every set of active
+  /// lanes with the same mask, with `active` set to it, all gathered. Returns what the handler returns.
+  template <typename Body> Step forMasks(const Instruction &in, Operand mask, Body body);
+
+  /// False, and reported, if an active lane is not in the mask that it names.
+  bool namesItself(const Instruction &in, uint32_t mask);
+
+  // Control flow of the running group.
+  /// Lanes `taken` (some of the group, perhaps all) go to `target`, the others to the next instruction.
+  void branch(const Instruction &in, uint32_t taken, uint32_t target);
+  /// Takes lanes (some of the group, not all) out of the running group into one of their own, at `pc`. They meet
+  /// again at `meet` (~0: nowhere).
+  Group &splitOff(uint32_t lanes, uint32_t pc, uint32_t meet);
+  /// Ends the active lanes; to be followed by Step::Jump.
+  void exitLanes(const Instruction &in);
+  /// Lanes leave the splits from `from` on in a group's list (they will not come there).
+  void leaveSplits(Group &g, size_t from);
+  void enter(Group &g); ///< makes `g` the running group
+  std::shared_ptr<Frame> makeFrame(const Function &function, uint32_t lanes,
+                                   const std::shared_ptr<Frame> &caller);
+  void growLocal(uint32_t bytes);
 
   // Checked access of the thread `lane`, see Block::read. `counted` requests are told to the
   // counters as a whole with countGlobal and countShared.
@@ -118,6 +152,24 @@ public:
   /// Reports a fault of a lane at an instruction (if the check is on).
   void report(Check check, unsigned lane, const Instruction &in, std::string message);
 };
+
+template <typename Body> Step Warp::forMasks(const Instruction &in, Operand mask, Body body) {
+  const uint32_t *masks = u32(mask);
+  uint32_t all = active, same = 0, first = masks[std::countr_zero(all)];
+  for (uint32_t rest = all; rest; rest &= rest - 1)
+    if (masks[std::countr_zero(rest)] == first)
+      same |= rest & -rest;
+  if (same != all) { // each mask is a group of its own
+    splitOff(same, group->pc, in.index + 1);
+    return Step::Jump;
+  }
+  if (!namesItself(in, first))
+    return Step::Next;
+  if (!gather(in, first))
+    return Step::Wait;
+  body();
+  return Step::Next;
+}
 
 /// Runs `body(lane)` for each lane of a mask.
 template <typename Body> inline void forLanes(uint32_t lanes, Body body) {

@@ -33,13 +33,30 @@ struct Allocation {
   bool keep = false;       ///< belongs to the process (module variables): not a leak
 };
 
+/// A fault found by an access, before anybody has said where it happened.
+struct Fault {
+  Check check;
+  std::string message;
+  uint64_t address = 0;
+  const Conflict *conflict = nullptr; ///< with Race, Proxy, Stream
+};
+
+/// Gets the faults of an access.
+class FaultSink {
+public:
+  virtual void fault(const Fault &fault) = 0;
+
+protected:
+  ~FaultSink() = default;
+};
+
 /// Memory of one device. Addresses lie in a range that the process cannot touch: a host that
 /// dereferences one crashes, as on a real machine. The bytes lie elsewhere (`host`).
 ///
-/// Every access, of kernels, copies and library calls alike, goes through `read` and `write`, which
-/// check bounds, redzones, freed memory, bytes never written and, with an Access, races. A check
-/// that fails is reported at `place` (asked only then); the access then skips the bytes that do not
-/// exist. All functions are thread-safe.
+/// Every access, of kernels, copies and library calls alike, goes through `read`, `write`, `atomic`
+/// and `check`, which check bounds, redzones, freed memory, bytes never written and races. A check
+/// that fails is told to a sink, or reported at `place` (asked only then). An access that is not
+/// whole in one live allocation does nothing (a read gives poison). All functions are thread-safe.
 class DeviceMemory {
 public:
   using PlaceOf = std::function<Place()>;
@@ -69,12 +86,20 @@ public:
   void reportLeaks();
 
   /// Whether the address lies in the range of this device (allocated or not).
-  bool owns(uint64_t address) const { return address - base < capacity; }
+  bool owns(uint64_t address) const;
+
+  // The same functions with a sink, for callers that know more than a place.
+  bool read(uint64_t address, uint64_t bytes, void *to, const Access &access, FaultSink &sink,
+            bool checkWritten = true);
+  bool write(uint64_t address, uint64_t bytes, const void *from, const Access &access,
+             FaultSink &sink);
+  bool check(uint64_t address, uint64_t bytes, const Access &access, FaultSink &sink,
+             bool checkWritten = true);
 
   /// Reads `bytes` at `address` into `to`. Bytes that were never written come as poison and are
-  /// reported if `checkInitialized`. Returns whether all of the bytes exist (bytes that do not: poison).
+  /// reported if `checkWritten`. Returns whether all of the bytes exist (bytes that do not: poison).
   bool read(uint64_t address, uint64_t bytes, void *to, const Access &access, const PlaceOf &place,
-            bool checkInitialized = true);
+            bool checkWritten = true);
   /// Writes `bytes` from `from`; from null: the bytes become undefined (poison).
   bool write(uint64_t address, uint64_t bytes, const void *from, const Access &access,
              const PlaceOf &place);
@@ -82,20 +107,24 @@ public:
   /// reported here but where they are used. Device to device, both of this device.
   bool copy(uint64_t to, uint64_t from, uint64_t bytes, const Access &readAccess,
             const Access &writeAccess, const PlaceOf &place);
-  /// An atomic operation: `update` gets the old bytes and changes them in place; runs under a lock
-  /// of the address. bytes <= 16.
-  bool atomic(uint64_t address, unsigned bytes, const std::function<void(void *)> &update,
-              const Access &access, const PlaceOf &place);
+  /// An atomic operation: `update(bytes, context)` changes the bytes in place, alone on its
+  /// address. bytes <= 16, address aligned to them.
+  bool atomic(uint64_t address, unsigned bytes, void (*update)(void *bytes, void *context),
+              void *context, const Access &access, FaultSink &sink);
   /// Only the checks of a range, for work that touches the bytes itself through `host` (BLAS, NCCL):
   /// bounds, freed, races and, for reads, written. Returns whether the range exists.
   bool check(uint64_t address, uint64_t bytes, const Access &access, const PlaceOf &place);
-  /// After a check: says what the bytes are. Undefined and InFlight put poison into them.
+  /// After a check: says what the bytes are. InFlight puts poison into them; Undefined ones read as
+  /// poison through `read`.
   void setState(uint64_t address, uint64_t bytes, ByteState state);
   /// Whether all of the bytes were written.
   bool written(uint64_t address, uint64_t bytes) const;
 
   /// Where the bytes are. Null unless all of [address, address + bytes) is in one live allocation.
   void *host(uint64_t address, uint64_t bytes) const;
+
+  /// Bits of a byte that nobody wrote.
+  uint8_t poison(uint64_t address) const;
 
   /// "allocation #3 of 1024 bytes, made by X, byte 16", "4 bytes past ...", for messages.
   std::string describe(uint64_t address) const;

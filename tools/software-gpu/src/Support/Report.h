@@ -43,13 +43,13 @@ struct Place {
 ///     other: kernel k (PTX line 10, ...), block ..., thread ...
 ///     seed 1
 struct Report {
-  Check check;
-  std::string message; ///< lower case, no full stop: rule, wanted and found value
-  Place place;
+  Check check = Check::Argument;
+  std::string message{}; ///< lower case, no full stop: rule, wanted and found value
+  Place place{};
   bool hasAddress = false;
   uint64_t address = 0;
-  std::string memory;       ///< what lies at the address: "shared memory of the block, byte 16", "allocation #3 ..."
-  std::vector<Place> others; ///< the other side(s): of a race, of an operation in flight, who waits for what
+  std::string memory{};     ///< what lies at the address: "shared memory of the block, byte 16", "allocation #3 ..."
+  std::vector<Place> others{}; ///< the other side(s): of a race, of an operation in flight, who waits for what
 };
 
 /// Collects the faults of a process (or of one test). Thread-safe.
