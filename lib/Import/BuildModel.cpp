@@ -84,6 +84,7 @@ private:
   /// Inputs of @model, by name.
   func::FuncOp addModel();
   Value encodeImages();
+  DictionaryAttr computation();
   void describe();
 
   // Ops, with the types of this form.
@@ -529,6 +530,31 @@ Value ModelBuilder::encodeImages() {
   return apply("vision_output", inputs, "")[0];
 }
 
+// What is computed with the weights and cannot be read off their shapes.
+DictionaryAttr ModelBuilder::computation() {
+  auto integer = [&](int64_t value) { return builder.getI64IntegerAttr(value); };
+  auto number = [&](double value) { return builder.getF64FloatAttr(value); };
+  NamedAttrList result;
+  result.set("heads", integer(text.heads));
+  result.set("epsilon", number(text.epsilon));
+  result.set("rope_theta", number(text.rope.theta));
+  result.set("rope_divisor", number(text.rope.divisor));
+  if (auto &scaling = text.rope.scaling)
+    result.set("rope_llama3",
+               builder.getF64ArrayAttr({scaling->factor, scaling->lowFrequencyFactor,
+                                        scaling->highFrequencyFactor,
+                                        static_cast<double>(scaling->originalLength)}));
+  if (config.vision) {
+    const VisionConfig &vision = *config.vision;
+    result.set("feature_taps", builder.getStringAttr(nameOf(vision.featureTaps)));
+    result.set("row_mask", builder.getStringAttr(nameOf(vision.rowMask)));
+    result.set("tapped_layers", builder.getI64ArrayAttr(vision.taps));
+    result.set("encoder_heads", integer(vision.heads));
+    result.set("encoder_epsilon", number(vision.epsilon));
+  }
+  return result.getDictionary(builder.getContext());
+}
+
 // What the executable needs to know of the model (llrt/Program.h, "model").
 void ModelBuilder::describe() {
   auto integer = [&](int64_t value) { return builder.getI64IntegerAttr(value); };
@@ -541,6 +567,7 @@ void ModelBuilder::describe() {
   // Without a padding token any token will do: padded rows are masked.
   model.set("pad_token", integer(text.padToken.value_or(text.beginToken)));
   model.set("initializer_range", builder.getF64FloatAttr(text.initializerRange));
+  model.set("computation", computation());
   if (config.vision) {
     model.set("image_token", integer(config.vision->imageToken));
     model.set("tile_size", integer(config.vision->tileSize));

@@ -109,6 +109,7 @@ void Checkpoints::save(const Ranks &ranks, const Weights &weights,
                                  {"step", state.step},
                                  {"place", state.place.toJson()},
                                  {"options", state.options},
+                                 {"computation", ranks.program().model.computation},
                                  {"program", ranks.program().model.hash}};
   std::ofstream file(unfinished / "state.json");
   file << json.dump(2) << "\n";

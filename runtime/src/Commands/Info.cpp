@@ -39,7 +39,12 @@ static int info(const Program &program, const Arguments &) {
   if (program.images > 0)
     out << ", tiles of " << program.model.tileSize << " pixels, up to "
         << program.model.tiles << " per image";
-  out << "\n\noptions\n";
+  out << "\n\ncomputation\n";
+  for (const auto &[name, value] : program.model.computation.items())
+    out << "  " << name << " = "
+        << (value.is_string() ? value.get<std::string>() : value.dump())
+        << "\n";
+  out << "\noptions\n";
   for (const auto &[name, value] : program.options.items())
     out << "  " << name << " = "
         << (value.is_string() ? value.get<std::string>() : value.dump())

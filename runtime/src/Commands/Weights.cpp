@@ -172,7 +172,33 @@ static std::string firstFew(const std::vector<std::string> &names) {
   return text;
 }
 
+// In the metadata of files that hold weights: `Program::Model::computation`.
+static constexpr const char *computationKey = "llamac.computation";
+
+// Weights that were trained by another computation are not those of this one.
+static void checkComputation(const Program &program, const SafeTensors &files) {
+  auto found = files.metadata().find(computationKey);
+  if (found == files.metadata().end())
+    return;
+  std::string where = files.path() + ": metadata '" + computationKey + "'";
+  const nlohmann::json trained = parseJson(found->second, where);
+  if (!trained.is_object())
+    fail(where, ": expected an object, got ", trained.dump());
+  const nlohmann::json &here = program.model.computation;
+  for (const auto *either : {&here, &trained})
+    for (const auto &[name, ignored] : either->items()) {
+      nlohmann::json want = here.value(name, nlohmann::json());
+      nlohmann::json got = trained.value(name, nlohmann::json());
+      if (want != got)
+        fail(files.path(), ": these weights were trained with ", name, " = ",
+             got.dump(), ", this program computes ", name, " = ", want.dump(),
+             ": compile it from the config and the options that they were "
+             "trained with");
+    }
+}
+
 void Weights::load(Ranks &ranks, const SafeTensors &files) {
+  checkComputation(program, files);
   std::vector<std::string> missing, unexpected, misshapen;
   std::map<std::string, std::string> found; // common key -> key in the files
   for (const auto &[key, view] : files.tensors()) {
@@ -316,5 +342,11 @@ void Weights::write(const std::string &path, const Ranks &ranks,
     };
     list.push_back({tensor.key, dtypeOf(type), tensor.shape, nullptr, fill});
   }
-  writeSafeTensors(path, list);
+  writeSafeTensors(path, list, metadata());
+}
+
+std::map<std::string, std::string> Weights::metadata() const {
+  if (program.model.computation.empty())
+    return {};
+  return {{computationKey, program.model.computation.dump()}};
 }

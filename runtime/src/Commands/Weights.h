@@ -56,12 +56,18 @@ public:
   // from the file's own value, and takes over the file's keys. Throws Error,
   // with the first few names, if tensors are missing, unexpected, or of another
   // shape. A file may hold `rotary_emb.inv_freq` tensors, and `lm_head.weight`
-  // for a program whose head is its embedding; they are not read.
+  // for a program whose head is its embedding; they are not read. Throws Error
+  // if the files say that they were trained by another computation
+  // (`Program::Model::computation`).
   void load(Ranks &ranks, const SafeTensors &files);
 
   // Draws storage and masters: normal ones from N(0, initializer_range), gates
   // `gate`. An element depends only on `seed`, its key and its index there.
   void initialize(Ranks &ranks, uint64_t seed, double gate) const;
+
+  // What files of weights say beside the tensors: the computation that they are
+  // trained by. `load` checks it.
+  std::map<std::string, std::string> metadata() const;
 
   // Writes the file `path`, whole tensors; within `atRoot`.
   void write(const std::string &path, const Ranks &ranks, Kind kind) const;

@@ -252,6 +252,8 @@ private:
     m.padToken = model.integer("pad_token", 0);
     m.endTokens = model.integers("end_tokens");
     m.initializerRange = model.number("initializer_range");
+    if (model.has("computation"))
+      m.computation = model.members("computation");
     bool images = program.images > 0;
     m.imageToken = images ? model.integer("image_token", 0) : -1;
     m.tileSize = images ? model.integer("tile_size", 1) : 0;

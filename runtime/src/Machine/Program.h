@@ -203,6 +203,9 @@ struct Program {
     std::vector<int64_t> endTokens;
     int64_t tileSize, tiles; // pixels of a tile's side; tiles per image
     double initializerRange;
+    // Names and values: what is computed with the weights and cannot be read off
+    // their shapes. Weights that were trained here carry it.
+    nlohmann::json computation = nlohmann::json::object();
   } model;
 
   double forwardOperations, stepOperations;

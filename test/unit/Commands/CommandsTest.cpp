@@ -108,6 +108,9 @@ TEST(Info, ListsMemoryAndParameters) {
     total += arena["bytes"].get<int64_t>();
   EXPECT_NE(outcome.out.find(std::to_string(total) + "  total\n"),
             std::string::npos);
+  EXPECT_NE(outcome.out.find("computation\n  feature_taps = input\n  row_mask "
+                             "= both\n\noptions\n"),
+            std::string::npos);
   EXPECT_NE(outcome.out.find("  lm_head.weight [1012, 4] f32\n"),
             std::string::npos);
   EXPECT_NE(outcome.out.find(std::string(embeddingKey) +

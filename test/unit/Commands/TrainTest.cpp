@@ -190,6 +190,34 @@ TEST(Train, RefusesOtherCheckpoints) {
   EXPECT_EQ(run(program, files.words(2, "c")).status, 2);
 }
 
+// Weights say by which computation they were trained; another one neither goes
+// on with them nor measures them. Weights from elsewhere say nothing.
+TEST(Train, RefusesWeightsOfAnotherComputation) {
+  Training files;
+  TinyProgram program(1, 1), other(1, 1);
+  ASSERT_EQ(run(program, files.words(1, "c")).status, 0);
+  std::string path = files / "c/step-00000001";
+  json state = json::parse(readAll(path + "/state.json"));
+  EXPECT_EQ(state["computation"], program.content["model"]["computation"]);
+  EXPECT_EQ(run(program, files.words(2, "c")).status, 0);
+  other.content["model"]["computation"]["feature_taps"] = "output";
+  std::vector<std::string> evaluate = {"evaluate", "--data=" + (files / "data"),
+                                       "--weights=" + path};
+  EXPECT_EQ(run(program, evaluate).status, 0);
+  for (const auto &words : {files.words(3, "c"), evaluate}) {
+    Outcome refused = run(other, words);
+    EXPECT_EQ(refused.status, 2);
+    EXPECT_NE(refused.err.find(": these weights were trained with feature_taps "
+                               "= \"input\", this program computes "
+                               "feature_taps = \"output\": compile it"),
+              std::string::npos)
+        << refused.err;
+  }
+  writeTensors(files / "foreign.safetensors", tinyWeights());
+  evaluate.back() = "--weights=" + (files / "foreign.safetensors");
+  EXPECT_EQ(run(other, evaluate).status, 0);
+}
+
 // Only the newest --keep checkpoints stay.
 TEST(Train, KeepsTheNewest) {
   Training files;
