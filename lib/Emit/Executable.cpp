@@ -218,8 +218,16 @@ LogicalResult llamac::emitExecutable(ModuleOp program, const EmitOptions &option
       auto function = cast<LLVM::LLVMFuncOp>(symbols.lookupSymbolIn(*copy, block.code));
       function.setSymName((kBlockPrefix + function.getSymName()).str());
     }
-  auto lower = program->getAttrOfType<DictionaryAttr>("llama.options").getAs<StringAttr>("lower");
-  bool fast = !lower || lower.getValue() != "reference";
+  auto asked = program->getAttrOfType<DictionaryAttr>("llama.options");
+  auto isAsked = [&](StringRef option, StringRef value) {
+    auto given = asked.getAs<StringAttr>(option);
+    return given && given.getValue() == value;
+  };
+  bool fast = !isAsked("lower", "reference");
+  if (isAsked("precision", "bf16") && !cpu->hasBFloat16)
+    emitRemark(loc, "option '--precision=bf16': ")
+        << cpu->name
+        << " has no bf16 instructions: every value is converted in several; f32 is faster";
   FailureOr<std::vector<ObjectFile>> objects = compileObjects(*copy, *cpu, fast);
   if (failed(objects))
     return failure();

@@ -10,8 +10,9 @@
 //
 // - the processor and 512-bit vectors, as function attributes;
 // - for loops that touch bf16 a width of 16 (LLVM's cost model takes 4);
-// - on processors without bf16 conversion, bf16 in memory as 16-bit integers and
-//   conversions in integer arithmetic (LLVM would call a library per element).
+// - on processors without bf16 conversion, 16-bit integers for every bf16 value and
+//   conversions in integer arithmetic (LLVM would call a library per element);
+// - on processors without fused multiply-add, two instructions (LLVM would call libm).
 //
 //===----------------------------------------------------------------------===//
 #include "lib/Emit/Object.h"
@@ -20,20 +21,24 @@
 #include "mlir/Target/LLVMIR/Dialect/Builtin/BuiltinToLLVMIRTranslation.h"
 #include "mlir/Target/LLVMIR/Dialect/LLVMIR/LLVMToLLVMIRTranslation.h"
 #include "mlir/Target/LLVMIR/Export.h"
+#include "llvm/ADT/PostOrderIterator.h"
 #include "llvm/Analysis/LoopInfo.h"
 #include "llvm/Analysis/ScalarEvolution.h"
 #include "llvm/IR/IRBuilder.h"
 #include "llvm/IR/InstIterator.h"
+#include "llvm/IR/IntrinsicInst.h"
 #include "llvm/IR/LegacyPassManager.h"
 #include "llvm/IR/Module.h"
 #include "llvm/IR/PassManager.h"
 #include "llvm/MC/MCSubtargetInfo.h"
 #include "llvm/MC/TargetRegistry.h"
 #include "llvm/Passes/PassBuilder.h"
+#include "llvm/Support/Error.h"
 #include "llvm/Support/TargetSelect.h"
 #include "llvm/Support/ThreadPool.h"
 #include "llvm/Target/TargetMachine.h"
 #include "llvm/TargetParser/Host.h"
+#include "llvm/Transforms/Utils/BasicBlockUtils.h"
 #include "llvm/Transforms/Utils/LoopUtils.h"
 
 #include <mutex>
@@ -85,6 +90,7 @@ FailureOr<CpuTarget> llamac::resolveCpu(Location loc, StringRef name) {
   machine = targetMachine(cpu, error);
   cpu.hasBFloat16 = machine->getMCSubtargetInfo()->checkFeatures("+avx512bf16") &&
                     machine->getMCSubtargetInfo()->checkFeatures("+avx512vl");
+  cpu.hasFma = machine->getMCSubtargetInfo()->checkFeatures("+fma");
   return cpu;
 }
 
@@ -94,73 +100,186 @@ FailureOr<CpuTarget> llamac::resolveCpu(Location loc, StringRef name) {
 
 // `bits` of a bf16 number as f32.
 static llvm::Value *widen(llvm::IRBuilder<> &b, llvm::Value *bits) {
-  llvm::Value *wide = b.CreateShl(b.CreateZExt(bits, b.getInt32Ty()), 16);
-  return b.CreateBitCast(wide, b.getFloatTy());
+  llvm::Type *type = bits->getType();
+  llvm::Value *wide = b.CreateShl(b.CreateZExt(bits, type->getWithNewType(b.getInt32Ty())), 16);
+  return b.CreateBitCast(wide, type->getWithNewType(b.getFloatTy()));
 }
 
 // The bits of an f32 number rounded to bf16, to nearest even; NaN stays NaN.
 static llvm::Value *narrow(llvm::IRBuilder<> &b, llvm::Value *number) {
-  llvm::Value *bits = b.CreateBitCast(number, b.getInt32Ty());
+  llvm::Type *type = number->getType();
+  llvm::Value *bits = b.CreateBitCast(number, type->getWithNewType(b.getInt32Ty()));
   llvm::Value *odd = b.CreateAnd(b.CreateLShr(bits, 16), 1);
-  llvm::Value *rounded = b.CreateAdd(bits, b.CreateAdd(odd, b.getInt32(0x7fff)));
+  llvm::Value *bias = llvm::ConstantInt::get(bits->getType(), 0x7fff);
+  llvm::Value *rounded = b.CreateAdd(bits, b.CreateAdd(odd, bias));
   llvm::Value *quiet = b.CreateOr(bits, 0x00400000);
   llvm::Value *isNaN = b.CreateFCmpUNO(number, number);
-  return b.CreateTrunc(b.CreateLShr(b.CreateSelect(isNaN, quiet, rounded), 16), b.getInt16Ty());
+  return b.CreateTrunc(b.CreateLShr(b.CreateSelect(isNaN, quiet, rounded), 16),
+                       type->getWithNewType(b.getInt16Ty()));
 }
 
-// Replaces bf16 conversions by integer arithmetic, and bf16 loads and stores that
-// feed or take them by 16-bit integer ones.
-static void expandBFloat16(llvm::Function &function) {
-  // Arithmetic in bf16: in f32, rounded (exact enough: f32 has more than twice the digits).
-  for (llvm::Instruction &instruction : llvm::make_early_inc_range(llvm::instructions(function))) {
-    if (!instruction.getType()->isBFloatTy() ||
-        !(llvm::isa<llvm::BinaryOperator>(instruction) || llvm::isa<llvm::UnaryOperator>(instruction)))
-      continue;
-    llvm::IRBuilder<> b(&instruction);
-    llvm::Instruction *wide = instruction.clone();
-    for (llvm::Use &operand : wide->operands())
-      operand.set(b.CreateFPExt(operand.get(), b.getFloatTy()));
-    wide->mutateType(b.getFloatTy());
-    b.Insert(wide);
-    instruction.replaceAllUsesWith(b.CreateFPTrunc(wide, b.getBFloatTy()));
-    instruction.eraseFromParent();
-  }
-  llvm::SmallVector<llvm::Instruction *> dead;
-  for (llvm::Instruction &instruction : llvm::make_early_inc_range(llvm::instructions(function))) {
-    llvm::IRBuilder<> b(&instruction);
-    if (auto *extension = llvm::dyn_cast<llvm::FPExtInst>(&instruction)) {
-      llvm::Value *source = extension->getOperand(0);
-      if (!source->getType()->isBFloatTy() || !extension->getType()->isFloatTy())
-        continue;
-      llvm::Value *bits;
-      if (auto *load = llvm::dyn_cast<llvm::LoadInst>(source)) {
-        llvm::IRBuilder<> atLoad(load);
-        bits = atLoad.CreateAlignedLoad(b.getInt16Ty(), load->getPointerOperand(), load->getAlign());
-        dead.push_back(load);
-      } else {
-        bits = b.CreateBitCast(source, b.getInt16Ty());
+namespace {
+// Rewrites a function so that no value of it has the type bfloat: each becomes its
+// 16 bits. Conversions are integer arithmetic, operations work in f32 (exact enough:
+// f32 has more than twice the digits) and round. What only moves bf16 (loads, stores,
+// selects, phis) moves integers; left as bfloat it would be vectorized, and code
+// generation would call a library for each element.
+class BFloat16Expansion {
+public:
+  explicit BFloat16Expansion(llvm::Function &function) : function(function) {}
+
+  // Fails, naming the instruction, if something of type bfloat is left.
+  llvm::Error run() {
+    llvm::EliminateUnreachableBlocks(function); // what is left has an order
+    for (llvm::BasicBlock *block : llvm::ReversePostOrderTraversal<llvm::Function *>(&function))
+      for (llvm::Instruction &instruction : llvm::make_early_inc_range(*block))
+        rewrite(instruction);
+    for (auto [old, integer] : phis)
+      for (auto [value, block] : llvm::zip_equal(old->incoming_values(), old->blocks()))
+        integer->addIncoming(bits(value), block);
+    for (llvm::Instruction *instruction : dead)
+      instruction->replaceAllUsesWith(llvm::PoisonValue::get(instruction->getType()));
+    for (llvm::Instruction *instruction : dead)
+      instruction->eraseFromParent();
+    for (llvm::Instruction &instruction : llvm::instructions(function))
+      if (isBFloat(&instruction) || llvm::any_of(instruction.operands(), [](llvm::Use &use) {
+            return isBFloat(use.get());
+          })) {
+        std::string text;
+        llvm::raw_string_ostream(text) << instruction;
+        return llvm::createStringError("expected an instruction that can be made without bf16, got" +
+                                       text);
       }
-      extension->replaceAllUsesWith(widen(b, bits));
-      extension->eraseFromParent();
-    } else if (auto *truncation = llvm::dyn_cast<llvm::FPTruncInst>(&instruction)) {
-      if (!truncation->getType()->isBFloatTy() || !truncation->getOperand(0)->getType()->isFloatTy())
-        continue;
-      llvm::Value *bits = narrow(b, truncation->getOperand(0));
-      for (llvm::User *user : llvm::make_early_inc_range(truncation->users()))
-        if (auto *store = llvm::dyn_cast<llvm::StoreInst>(user)) {
-          llvm::IRBuilder<> atStore(store);
-          atStore.CreateAlignedStore(bits, store->getPointerOperand(), store->getAlign());
-          dead.push_back(store);
-        }
-      if (!truncation->use_empty())
-        truncation->replaceAllUsesWith(b.CreateBitCast(bits, b.getBFloatTy()));
-      dead.push_back(truncation);
+    return llvm::Error::success();
+  }
+
+private:
+  llvm::Function &function;
+  llvm::DenseMap<llvm::Value *, llvm::Value *> integers; // of rewritten instructions
+  llvm::SmallVector<std::pair<llvm::PHINode *, llvm::PHINode *>> phis;
+  llvm::SmallVector<llvm::Instruction *> dead;
+
+  static bool isBFloat(llvm::Value *value) {
+    return value->getType()->getScalarType()->isBFloatTy();
+  }
+
+  static llvm::Type *integerType(llvm::Type *type) {
+    return type->getWithNewType(llvm::Type::getInt16Ty(type->getContext()));
+  }
+
+  static llvm::Type *floatType(llvm::Type *type) {
+    return type->getWithNewType(llvm::Type::getFloatTy(type->getContext()));
+  }
+
+  // The integer that holds `value`; `value` itself if it is not of type bfloat.
+  llvm::Value *bits(llvm::Value *value) {
+    if (!isBFloat(value))
+      return value;
+    if (auto *constant = llvm::dyn_cast<llvm::Constant>(value))
+      return llvm::ConstantExpr::getBitCast(constant, integerType(constant->getType()));
+    auto found = integers.find(value);
+    return found == integers.end() ? value : found->second; // run() tells what is left
+  }
+
+  llvm::Value *wide(llvm::IRBuilder<> &b, llvm::Value *value) {
+    return isBFloat(value) && bits(value) != value ? widen(b, bits(value)) : value;
+  }
+
+  void replace(llvm::Instruction &old, llvm::Value *integer) {
+    integers[&old] = integer;
+    dead.push_back(&old);
+  }
+
+  void rewrite(llvm::Instruction &old) {
+    bool takes = llvm::any_of(old.operands(), [](llvm::Use &use) { return isBFloat(use.get()); });
+    if (!takes && !isBFloat(&old))
+      return;
+    llvm::IRBuilder<> b(&old);
+    llvm::Type *type = old.getType();
+    if (auto *phi = llvm::dyn_cast<llvm::PHINode>(&old)) {
+      llvm::PHINode *integer = b.CreatePHI(integerType(type), phi->getNumIncomingValues());
+      phis.push_back({phi, integer});
+      replace(old, integer);
+    } else if (auto *load = llvm::dyn_cast<llvm::LoadInst>(&old)) {
+      replace(old, b.CreateAlignedLoad(integerType(type), load->getPointerOperand(),
+                                       load->getAlign(), load->isVolatile()));
+    } else if (auto *store = llvm::dyn_cast<llvm::StoreInst>(&old)) {
+      b.CreateAlignedStore(bits(store->getValueOperand()), store->getPointerOperand(),
+                           store->getAlign(), store->isVolatile());
+      dead.push_back(&old);
+    } else if (auto *select = llvm::dyn_cast<llvm::SelectInst>(&old)) {
+      replace(old, b.CreateSelect(select->getCondition(), bits(select->getTrueValue()),
+                                  bits(select->getFalseValue())));
+    } else if (llvm::isa<llvm::FreezeInst>(old)) {
+      replace(old, b.CreateFreeze(bits(old.getOperand(0))));
+    } else if (llvm::isa<llvm::BitCastInst>(old)) {
+      if (isBFloat(&old))
+        replace(old, b.CreateBitCast(bits(old.getOperand(0)), integerType(type)));
+      else
+        old.setOperand(0, bits(old.getOperand(0)));
+    } else if (llvm::isa<llvm::FPTruncInst>(old)) {
+      // From f64 in two roundings, as PyTorch does.
+      llvm::Value *number = old.getOperand(0);
+      replace(old, narrow(b, b.CreateFPTrunc(number, floatType(number->getType()))));
+    } else if (llvm::isa<llvm::FPExtInst>(old)) {
+      old.replaceAllUsesWith(b.CreateFPExt(wide(b, old.getOperand(0)), type));
+      dead.push_back(&old);
+    } else if (old.getOpcode() == llvm::Instruction::FNeg) {
+      replace(old, b.CreateXor(bits(old.getOperand(0)),
+                               llvm::ConstantInt::get(integerType(type), 0x8000)));
+    } else {
+      rewriteOperation(b, old);
     }
   }
-  for (llvm::Instruction *instruction : dead)
-    if (llvm::isa<llvm::StoreInst>(instruction) || instruction->use_empty())
-      if (instruction->getParent())
-        instruction->eraseFromParent();
+
+  // Arithmetic, comparisons, conversions from and to integers, intrinsics: the same
+  // on f32. Anything else stays, and run() tells.
+  void rewriteOperation(llvm::IRBuilder<> &b, llvm::Instruction &old) {
+    llvm::Type *type = isBFloat(&old) ? floatType(old.getType()) : old.getType();
+    llvm::SmallVector<llvm::Value *> operands;
+    llvm::Value *result = nullptr;
+    auto *intrinsic = llvm::dyn_cast<llvm::IntrinsicInst>(&old);
+    if (!intrinsic && !llvm::isa<llvm::BinaryOperator, llvm::FCmpInst, llvm::CastInst>(old))
+      return;
+    for (llvm::Value *operand : intrinsic ? llvm::SmallVector<llvm::Value *>(intrinsic->args())
+                                          : llvm::SmallVector<llvm::Value *>(old.operands()))
+      operands.push_back(wide(b, operand));
+    if (intrinsic) {
+      result = b.CreateIntrinsic(type, intrinsic->getIntrinsicID(), operands);
+    } else if (auto *compare = llvm::dyn_cast<llvm::FCmpInst>(&old)) {
+      result = b.CreateFCmp(compare->getPredicate(), operands[0], operands[1]);
+    } else if (auto *cast = llvm::dyn_cast<llvm::CastInst>(&old)) {
+      result = b.CreateCast(cast->getOpcode(), operands[0], type);
+    } else {
+      result = b.CreateBinOp(llvm::cast<llvm::BinaryOperator>(old).getOpcode(), operands[0],
+                             operands[1]);
+    }
+    if (auto *operation = llvm::dyn_cast<llvm::Instruction>(result);
+        operation && llvm::isa<llvm::FPMathOperator>(old) &&
+        llvm::isa<llvm::FPMathOperator>(operation))
+      operation->copyFastMathFlags(&old);
+    if (isBFloat(&old)) {
+      replace(old, narrow(b, result));
+    } else {
+      old.replaceAllUsesWith(result);
+      dead.push_back(&old);
+    }
+  }
+};
+} // namespace
+
+// Lets fused multiply-adds round twice. They come from polynomials, which do not need
+// the one rounding; a processor without the instruction would call libm for each.
+static void relaxFma(llvm::Function &function) {
+  for (llvm::Instruction &instruction : llvm::make_early_inc_range(llvm::instructions(function)))
+    if (auto *fma = llvm::dyn_cast<llvm::IntrinsicInst>(&instruction);
+        fma && fma->getIntrinsicID() == llvm::Intrinsic::fma) {
+      llvm::IRBuilder<> b(fma);
+      llvm::SmallVector<llvm::Value *> operands(fma->args());
+      fma->replaceAllUsesWith(
+          b.CreateIntrinsic(fma->getType(), llvm::Intrinsic::fmuladd, operands, fma));
+      fma->eraseFromParent();
+    }
 }
 
 // Gives innermost loops that touch bf16 a vector width: 16, or 8 where the number
@@ -227,10 +346,15 @@ FailureOr<ObjectFile> llamac::compileObject(ModuleOp module, const CpuTarget &cp
     function.addFnAttr("target-features", cpu.features);
     function.addFnAttr("prefer-vector-width", "512");
     function.addFnAttr(llvm::Attribute::NoUnwind);
-    if (!cpu.hasBFloat16)
-      expandBFloat16(function);
-    else if (fast)
+    if (fast && !cpu.hasFma)
+      relaxFma(function);
+    if (!cpu.hasBFloat16) {
+      if (llvm::Error left = BFloat16Expansion(function).run())
+        return module.emitError("cannot compile for ")
+               << cpu.name << ": " << llvm::toString(std::move(left));
+    } else if (fast) {
       widenLoops(function, functions);
+    }
   }
   passes.buildPerModuleDefaultPipeline(llvm::OptimizationLevel::O2).run(*code, modules);
 

@@ -20,6 +20,7 @@ struct CpuTarget {
   std::string name;     ///< as `-mcpu` takes it; never `native`
   std::string features; ///< as `-mattr` takes it, may be empty
   bool hasBFloat16;     ///< whether it converts f32 to bf16 by an instruction
+  bool hasFma;          ///< whether it multiplies and adds in one instruction
 };
 
 /// The target for `--cpu=NAME`: `native` (this machine) or a name that LLVM knows

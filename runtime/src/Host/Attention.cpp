@@ -276,8 +276,7 @@ static MatmulPlan *tileProduct(int64_t m, int64_t n, int64_t k, int64_t aRow,
                      .bColumn = bColumn,
                      .cRow = n,
                      .accumulate = accumulate,
-                     .bias = false,
-                     .threads = 1});
+                     .bias = false});
 }
 
 // Runs task(0) .. task(count - 1) on the rank's threads, each as soon as a

@@ -5,9 +5,10 @@
 //
 //===----------------------------------------------------------------------===//
 //
-// f32 and bf16 go to oneDNN, which uses the rank's threads by itself. bf16 on a
-// CPU without bf16 products is widened to f32 first. f64 goes to OpenBLAS on
-// one thread, called for blocks of rows inside our own parallel loop.
+// f32 and bf16 go to oneDNN, f64 to OpenBLAS; bf16 on a CPU without bf16 products
+// is widened to f32 first. Neither library promises the same bits for any number
+// of threads (oneDNN on AVX2 has others for 3 than for 1). So the products are cut
+// here, by their sizes alone, and each part is computed by one thread.
 //
 //===----------------------------------------------------------------------===//
 #include "OneDnn.h"
@@ -99,23 +100,80 @@ static void gemmF64(const LlrtGemm &gemm, const double *a, const double *b,
 // f32 and bf16
 //===----------------------------------------------------------------------===//
 
-static void gemmOneDnn(const LlrtGemm &g, int64_t type, int64_t resultType,
-                       const void *a, const void *b, const void *bias,
-                       void *c) {
-  Matmul matmul = {.type = type,
-                   .resultType = resultType,
-                   .m = g.m,
-                   .n = g.n,
-                   .k = g.k,
-                   .aRow = g.transpose_a ? 1 : g.k,
-                   .aColumn = g.transpose_a ? g.m : 1,
-                   .bRow = g.transpose_b ? 1 : g.n,
-                   .bColumn = g.transpose_b ? g.k : 1,
-                   .cRow = g.n,
-                   .accumulate = g.accumulate != 0,
-                   .bias = bias != nullptr,
-                   .threads = llrt_threads()};
-  findMatmul(matmul)->run(a, b, c, bias);
+// How C is cut into tiles that one thread each computes: by its sizes alone, so that
+// the number of threads does not change a bit of the result.
+struct Tiles {
+  int64_t rows, columns; // of a tile; the last ones may be smaller
+  int64_t down, across;  // numbers of tiles
+};
+
+// Strips of rows first, since all that a strip repeats is packing B; columns where
+// strips alone are few. A part worth less than 4 million operations is not worth a
+// thread. Below about 384 x 1024 oneDNN on AVX2 no longer packs its operands, which
+// for a transposed A costs more than half of the speed (docs/performance.md).
+static Tiles cut(const LlrtGemm &g) {
+  constexpr int64_t leastOperations = 4'000'000, mostStrips = 8, mostTiles = 32,
+                    leastColumns = 1024;
+  double operations = 2.0 * g.m * g.n * g.k;
+  int64_t parts = std::clamp<double>(operations / leastOperations, 1, mostTiles);
+  int64_t leastRows = g.m < 768 ? 128 : 384;
+  // `size` in at most `parts` pieces of at least `least`, multiples of 64.
+  auto divide = [](int64_t size, int64_t parts, int64_t least) {
+    parts = std::clamp<int64_t>(size / least, 1, parts);
+    int64_t piece = (size + parts - 1) / parts;
+    return std::min((piece + 63) / 64 * 64, size);
+  };
+  Tiles tiles;
+  tiles.rows = divide(g.m, std::min(parts, mostStrips), leastRows);
+  tiles.down = (g.m + tiles.rows - 1) / tiles.rows;
+  tiles.columns = divide(g.n, std::max<int64_t>(parts / tiles.down, 1), leastColumns);
+  tiles.across = (g.n + tiles.columns - 1) / tiles.columns;
+  return tiles;
+}
+
+static void gemmOneDnn(const LlrtGemm &g, int64_t type, int64_t resultType, const void *a,
+                       const void *b, const void *bias, void *c) {
+  struct Operands {
+    const LlrtGemm &gemm;
+    int64_t type, resultType;
+    const char *a, *b, *bias;
+    char *c;
+    Tiles tiles;
+  } operands{g,
+             type,
+             resultType,
+             static_cast<const char *>(a),
+             static_cast<const char *>(b),
+             static_cast<const char *>(bias),
+             static_cast<char *>(c),
+             cut(g)};
+  void *args[] = {&operands};
+  auto body = [](void **args, int64_t lo, int64_t hi) {
+    auto &[g, type, resultType, a, b, bias, c, tiles] = *static_cast<Operands *>(args[0]);
+    auto bytes = [](int64_t type, int64_t elements) {
+      return elements * (type == LLRT_BF16 ? 2 : 4);
+    };
+    for (int64_t tile = lo; tile != hi; ++tile) {
+      int64_t row = tile / tiles.across * tiles.rows, column = tile % tiles.across * tiles.columns;
+      Matmul matmul = {.type = type,
+                       .resultType = resultType,
+                       .m = std::min(tiles.rows, g.m - row),
+                       .n = std::min(tiles.columns, g.n - column),
+                       .k = g.k,
+                       .aRow = g.transpose_a ? 1 : g.k,
+                       .aColumn = g.transpose_a ? g.m : 1,
+                       .bRow = g.transpose_b ? 1 : g.n,
+                       .bColumn = g.transpose_b ? g.k : 1,
+                       .cRow = g.n,
+                       .accumulate = g.accumulate != 0,
+                       .bias = bias != nullptr};
+      findMatmul(matmul)->run(a + bytes(type, row * matmul.aRow),
+                              b + bytes(type, column * matmul.bColumn),
+                              c + bytes(resultType, row * g.n + column),
+                              bias ? bias + bytes(type, column) : nullptr);
+    }
+  };
+  llrt_parallel_for(body, args, operands.tiles.down * operands.tiles.across, 1);
 }
 
 // Elements worth a thread of their own when a matrix is widened.

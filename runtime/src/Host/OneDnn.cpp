@@ -165,9 +165,9 @@ static dnnl_memory_desc_t matrix(int64_t type, int64_t rows, int64_t columns,
 
 // oneDNN reads OpenMP's count for the calling thread, most implementations when
 // a primitive is made, some (f32 below AVX-512) again at each run.
-static void useThreads(int64_t threads) {
-  if (omp_get_max_threads() != threads)
-    omp_set_num_threads(threads);
+static void useOneThread() {
+  if (omp_get_max_threads() != 1)
+    omp_set_num_threads(1);
 }
 
 MatmulPlan *llrt::findMatmul(const Matmul &matmul) {
@@ -201,7 +201,7 @@ MatmulPlan *llrt::findMatmul(const Matmul &matmul) {
                                                 dnnl_scratchpad_mode_user),
         "dnnl_primitive_attr_set_scratchpad_mode");
 
-  useThreads(d.threads);
+  useOneThread();
   dnnl_primitive_desc_t compiled;
   check(dnnl.primitive_desc_create(&compiled, &description, attributes,
                                    dnnl.engine, nullptr),
@@ -219,7 +219,6 @@ MatmulPlan *llrt::findMatmul(const Matmul &matmul) {
   };
   const dnnl_memory_desc_t *scratchpad =
       dnnl.primitive_desc_query_md(compiled, dnnl_query_scratchpad_md, 0);
-  plan.threads = d.threads;
   plan.primitive = primitive;
   plan.a = memory(&a);
   plan.b = memory(&b);
@@ -238,7 +237,7 @@ void MatmulPlan::run(const void *aData, const void *bData, void *cData,
                      const void *biasData) const {
   const Library &dnnl = library();
   ThreadState &state = threadState();
-  useThreads(threads);
+  useOneThread();
   dnnl_exec_arg_t arguments[5];
   int count = 0;
   auto pass = [&](int name, void *memory, const void *data) {

@@ -39,12 +39,12 @@ struct Matmul {
   int64_t bRow, bColumn; // strides of B
   int64_t cRow;          // stride of C
   bool accumulate, bias;
-  int64_t threads; // 1 for products inside a parallel loop
 
   auto operator<=>(const Matmul &) const = default;
 };
 
-// A compiled product. It belongs to the thread that asked for it.
+// A compiled product. It belongs to the thread that asked for it and runs on that
+// thread alone: how work is shared among threads is decided by the caller.
 class MatmulPlan {
 public:
   // `bias` is read only if the description says so. Ends the process with a
@@ -57,7 +57,7 @@ private:
   void *primitive = nullptr;                        // dnnl_primitive_t
   void *a = nullptr, *b = nullptr, *bias = nullptr; // dnnl_memory_t
   void *c = nullptr, *scratchpad = nullptr;
-  int64_t scratchpadBytes = 0, threads = 1;
+  int64_t scratchpadBytes = 0;
 };
 
 // The calling thread's plan for `matmul`, compiled when first asked for (0.1 to

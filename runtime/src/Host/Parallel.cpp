@@ -22,7 +22,7 @@ extern "C" int omp_get_num_threads(void);
 extern "C" int omp_get_thread_num(void);
 
 // At first OpenMP's default: OMP_NUM_THREADS or the number of cores. Kept here,
-// as OneDnn.cpp sets OpenMP's own count for each product.
+// as OneDnn.cpp sets OpenMP's own count to one.
 static thread_local int64_t threadCount = omp_get_max_threads();
 
 void llrt_set_threads(int64_t count) {

@@ -49,7 +49,7 @@ static double relativeError(const Array &got, const Array &want) {
 }
 
 static void expectFastIsReference(const std::string &text, const std::string &type,
-                                  double tolerance, const std::string &cpu = "native") {
+                                  double tolerance, const std::string &cpu = "") {
   SCOPED_TRACE(type);
   CompiledBlock reference(withType(text, type), true), fast(withType(text, type), false, cpu);
   auto arguments = drawArguments(fast, 1);
@@ -147,29 +147,38 @@ TEST(Blocks, HeadAndLoss) {
   expectFastIsReference(kHead, "bf16", 0.01);
 }
 
-// Rows are summed by one thread each, columns too.
+// Rows are summed by one thread each, columns too; products are cut by their sizes.
 TEST(Blocks, SameBitsForAnyNumberOfThreads) {
-  for (const char *text : {kSelfLayer, kGradients, kHead}) {
-    CompiledBlock block(withType(text, "f32"), false);
-    auto arguments = drawArguments(block, 2);
-    llrt_set_threads(1);
-    auto one = block(arguments);
-    llrt_set_threads(3);
-    auto three = block(arguments);
-    llrt_set_threads(1);
-    for (size_t i = 0; i < one.size(); ++i)
-      EXPECT_EQ(one[i].values, three[i].values) << "result " << i;
-  }
+  for (const char *type : {"f32", "bf16", "f64"})
+    for (const char *text : {kSelfLayer, kGradients, kHead}) {
+      SCOPED_TRACE(type);
+      CompiledBlock block(withType(text, type), false);
+      auto arguments = drawArguments(block, 2);
+      llrt_set_threads(1);
+      auto one = block(arguments);
+      for (int threads : {2, 3, 7}) {
+        llrt_set_threads(threads);
+        auto several = block(arguments);
+        for (size_t i = 0; i < one.size(); ++i)
+          EXPECT_EQ(one[i].values, several[i].values) << "result " << i << ", threads " << threads;
+      }
+      llrt_set_threads(1);
+    }
 }
 
+// A processor that has the instructions runs the code that others get without them.
 TEST(Blocks, ProcessorsWithoutBFloat16Round) {
-  expectFastIsReference(kSelfLayer, "bf16", 0.02, "x86-64-v3");
-  expectFastIsReference(kHead, "bf16", 0.01, "x86-64-v3");
+  for (const char *cpu : {"x86-64-v2", "x86-64-v3"}) {
+    expectFastIsReference(kSelfLayer, "bf16", 0.02, cpu);
+    expectFastIsReference(kHead, "bf16", 0.01, cpu);
+  }
 }
 
 // An executable needs no C library function for the fast code's sake.
 TEST(Blocks, NeedOnlyTheRuntime) {
-  for (const char *text : {kSelfLayer, kGradients, kHead})
-    EXPECT_THAT(CompiledBlock(withType(text, "bf16"), false).undefinedSymbols(),
-                Each(AnyOf(testing::StartsWith("llrt_"), Eq("memcpy"), Eq("memset"))));
+  for (const char *cpu : {"x86-64-v2", "haswell", "skylake-avx512", "cooperlake"})
+    for (const char *text : {kSelfLayer, kGradients, kHead})
+      EXPECT_THAT(CompiledBlock(withType(text, "bf16"), false, cpu).undefinedSymbols(),
+                  Each(AnyOf(testing::StartsWith("llrt_"), Eq("memcpy"), Eq("memset"))))
+          << cpu;
 }

@@ -132,7 +132,7 @@ struct CompiledBlock::State {
   BlockFunction function = nullptr;
 };
 
-CompiledBlock::CompiledBlock(const std::string &text, bool reference, const std::string &cpuName)
+CompiledBlock::CompiledBlock(const std::string &text, bool reference, std::string cpuName)
     : state(std::make_unique<State>()) {
   OwningOpRef<ModuleOp> module = parseSourceString<ModuleOp>(text, &context());
   if (!module)
@@ -163,6 +163,10 @@ CompiledBlock::CompiledBlock(const std::string &text, bool reference, const std:
   auto lowered = code.lookupSymbol<LLVM::LLVMFuncOp>(name);
   state->scratch = lowered->getAttrOfType<IntegerAttr>(llamac::kScratchAttr).getInt();
 
+  if (cpuName.empty()) {
+    const char *level = std::getenv("LLAMAC_TEST_CPU");
+    cpuName = level ? level : "native";
+  }
   FailureOr<llamac::CpuTarget> cpu = llamac::resolveCpu(module->getLoc(), cpuName);
   if (failed(cpu))
     fail("no such processor");

@@ -30,8 +30,9 @@ struct Array {
 class CompiledBlock {
 public:
   /// `text`: a module with one block. Ends the test process with the diagnostics
-  /// if any step fails.
-  CompiledBlock(const std::string &text, bool reference, const std::string &cpu = "native");
+  /// if any step fails. `cpu` as for `llamac --cpu`; without, the environment's
+  /// LLAMAC_TEST_CPU or this machine's (test/processors/run.py).
+  CompiledBlock(const std::string &text, bool reference, std::string cpu = "");
   ~CompiledBlock();
 
   /// The arguments by type, without values.

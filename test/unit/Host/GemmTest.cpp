@@ -86,6 +86,31 @@ TEST_P(Gemm, RepeatedCallsUseTheirOwnOperands) {
 
 INSTANTIATE_TEST_SUITE_P(Threads, Gemm, testing::Values(1, 2));
 
+// Sizes on both sides of those at which a product is cut by rows and by columns.
+TEST(GemmThreads, TheirNumberChangesNoBit) {
+  std::mt19937 generator(5);
+  const std::tuple<int, int, int> sizes[] = {
+      {300, 160, 144}, {37, 2100, 300}, {700, 64, 1500}, {1000, 2100, 70}, {1, 4000, 900}};
+  for (const Types &t : types)
+    for (auto [m, n, k] : sizes)
+      for (int variant = 0; variant != 4; ++variant) {
+        LlrtGemm g{t.type, t.resultType, m, n, k, variant & 1, variant >> 1 & 1, 1};
+        SCOPED_TRACE(testing::Message() << "type " << t.type << " to " << t.resultType << ", " << m
+                                        << " x " << n << " x " << k << ", variant " << variant);
+        Array a = draw(generator, g.type, m * k), b = draw(generator, g.type, k * n);
+        Array bias = draw(generator, g.type, n), start = draw(generator, g.result_type, m * n);
+        auto product = [&](int64_t threads) {
+          llrt_set_threads(threads);
+          Array c = start;
+          llrt_gemm(&g, a.data(), b.data(), bias.data(), c.data());
+          return c.doubles();
+        };
+        Doubles one = product(1);
+        for (int64_t threads : {2, 3, 7})
+          EXPECT_TRUE(product(threads) == one) << "1 and " << threads << " threads differ";
+      }
+}
+
 // Ranks that are threads multiply at the same time, each with its own plans.
 TEST(GemmRanks, ThreadsOfOneProcessDoNotDisturbEachOther) {
   auto rank = [](int seed) {

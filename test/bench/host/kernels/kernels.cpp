@@ -15,6 +15,7 @@
 //
 //===----------------------------------------------------------------------===//
 #include "llrt/Kernels.h"
+#include "runtime/src/Host/OneDnn.h"
 
 #include <algorithm>
 #include <cmath>
@@ -75,14 +76,40 @@ static double gemmRate(const LlrtGemm &g) {
   return 2e-9 * g.m * g.n * g.k / time;
 }
 
+// GFLOP/s of one oneDNN product of the whole size on this thread: what cutting it
+// into tiles that do not depend on the number of threads costs.
+static double wholeRate(const LlrtGemm &g) {
+  auto a = numbers(g.type, g.m * g.k), b = numbers(g.type, g.k * g.n);
+  auto c = numbers(g.result_type, g.m * g.n);
+  llrt::MatmulPlan *plan = llrt::findMatmul({.type = g.type,
+                                             .resultType = g.result_type,
+                                             .m = g.m,
+                                             .n = g.n,
+                                             .k = g.k,
+                                             .aRow = g.transpose_a ? 1 : g.k,
+                                             .aColumn = g.transpose_a ? g.m : 1,
+                                             .bRow = g.transpose_b ? 1 : g.n,
+                                             .bColumn = g.transpose_b ? g.k : 1,
+                                             .cRow = g.n,
+                                             .accumulate = g.accumulate != 0,
+                                             .bias = false});
+  return 2e-9 * g.m * g.n * g.k / measure([&] { plan->run(a.data(), b.data(), c.data()); });
+}
+
 static void gemm(int64_t type, int64_t resultType, int64_t m, int64_t n,
                  int64_t k, int64_t transposeA, int64_t transposeB,
                  int64_t accumulate) {
   LlrtGemm g = {type, resultType, m, n, k, transposeA, transposeB, accumulate};
-  printf("gemm %-4s -> %-4s %5ld x %5ld x %5ld %s%s%s  %7.1f GFLOP/s\n",
+  double rate = gemmRate(g);
+  printf("gemm %-4s -> %-4s %5ld x %5ld x %5ld %s%s%s  %7.1f GFLOP/s",
          name(type), name(resultType), long(m), long(n), long(k),
          transposeA ? "A^T " : "A ", transposeB ? "B^T" : "B",
-         accumulate ? " +=" : "   ", gemmRate(g));
+         accumulate ? " +=" : "   ", rate);
+  // On several threads oneDNN's own are not used; f64 and, on a CPU without its
+  // instructions, bf16 have no such product.
+  if (llrt_threads() == 1 && (type == LLRT_F32 || (type == LLRT_BF16 && llrt::hasBf16Matmul())))
+    printf("  %3.0f %% of one product", 100 * rate / wholeRate(g));
+  printf("\n");
 }
 
 struct Shape {
