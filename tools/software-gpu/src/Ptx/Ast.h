@@ -239,7 +239,8 @@ struct Shape {
 };
 
 /// An instruction. The suffixes stand as written, in order; the other fields repeat what decoders ask
-/// for most. The operands stand as written, with these exceptions: `call` always has three or four:
+/// for most. The operands stand as written, with two exceptions. `{%r1}` of a scalar ld or st is the
+/// register. `call` always has three or four operands:
 /// List of results (perhaps empty), target (Symbol or Register), List of arguments, and, for an
 /// indirect call, the Symbol of its prototype or targets.
 struct Instruction {
