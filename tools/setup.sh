@@ -10,9 +10,9 @@ packages=(
   # MLIR and LLVM 22, the compiler that builds us, the build system
   libmlir-22-dev mlir-22-tools llvm-22-dev llvm-22-tools clang-22 lld-22
   cmake ninja-build ccache pkg-config python3
-  # what an executable uses: matrix products, then JSON, tokenizer, images
+  # what an executable uses: matrix products, then JSON, tokenizer, images, checksums
   libdnnl-dev libopenblas0-openmp nlohmann-json3-dev libpcre2-dev libpng-dev
-  libjpeg62-turbo-dev zlib1g-dev
+  libjpeg62-turbo-dev zlib1g-dev libxxhash-dev
   # ranks as processes
   libopenmpi-dev openmpi-bin
   # tests and the demonstration's data

@@ -573,6 +573,7 @@ void ModelBuilder::describe() {
     model.set("tile_size", integer(config.vision->tileSize));
     model.set("tiles", integer(config.vision->tiles));
   }
+  model.set("config", builder.getStringAttr(writeModelConfig(config)));
   module->setAttr("llama.model", model.getDictionary(builder.getContext()));
 }
 

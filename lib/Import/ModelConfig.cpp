@@ -28,6 +28,7 @@
 #include "llvm/Support/FileSystem.h"
 #include "llvm/Support/FormatVariadic.h"
 #include "llvm/Support/MathExtras.h"
+#include "llvm/Support/MemoryBuffer.h"
 #include "llvm/Support/Path.h"
 
 #include <cmath>
@@ -486,6 +487,8 @@ Expected<ModelConfig> mlir::llamac::readModelConfig(StringRef path,
   if (reader.failed())
     return inputError(error);
   config.notes = std::move(notes.lines);
+  if (auto buffer = MemoryBuffer::getFile(path))
+    config.file = (*buffer)->getBuffer().str();
   return config;
 }
 

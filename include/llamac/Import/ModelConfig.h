@@ -101,6 +101,7 @@ struct ModelConfig {
   /// What the reader decided and a user should know, a line each: fields that disagree, fields
   /// that nothing reads, what `transformers_version` chose.
   std::vector<std::string> notes;
+  std::string file; ///< content of the config.json that was read; else empty
 };
 
 /// What a command line says of a model, in place of its config.json.
@@ -129,6 +130,10 @@ std::optional<ModelConfig> builtinModel(llvm::StringRef name);
 /// Source: huggingface/transformers, the files named above and modeling_rope_utils.py.
 llvm::Expected<ModelConfig> readModelConfig(llvm::StringRef path,
                                             const ModelOverrides &overrides = {});
+
+/// The config.json of a model, in one line, as transformers reads it: the file that
+/// was read, of a built-in model all fields. Does not know of another tile size.
+std::string writeModelConfig(const ModelConfig &config);
 
 /// The model that a command line names: a built-in name, a config.json, or a HuggingFace
 /// directory. `overrides.tileSize` is an error if the patch size does not divide it, or if the

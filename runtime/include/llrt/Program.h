@@ -24,9 +24,10 @@
 //               "image_token": 512, "begin_token": 500, "end_tokens": [501],
 //               "pad_token": 504, "tile_size": 42, "tiles": 4,
 //               "initializer_range": 0.02, "hash": "sha or fnv of the program",
-//               "computation": {"feature_taps": "input", ...}},  what is computed with
+//               "computation": {"feature_taps": "input", ...},   what is computed with
 //                                                 the weights beside their shapes: names
 //                                                 and values; checkpoints carry it too
+//               "config": "the text of its config.json; absent: not known"},
 //     "operations": {"forward": N, "step": N},    floating-point operations of all
 //                                                 micro-batches of one call
 //     "certificate": {"programs": {"step": {"actions": N, "communicators": N,

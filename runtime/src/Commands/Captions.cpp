@@ -18,15 +18,17 @@ using namespace llrt;
 std::vector<Option> llrt::preprocessingOptions(const std::string &folder) {
   return {
       {"tokenizer", "FILE", "",
-       "The tokenizer.model; if not given, that of " + folder + "."},
+       "tokenizer.json or tokenizer.model; if not given, that of " + folder +
+           "."},
       {"preprocessor", "FILE", "",
-       "The preprocessor_config.json, for a model that reads images; if not "
-       "given, that of " +
+       "preprocessor_config.json or processor_config.json, for a model that "
+       "reads images; if not given, that of " +
            folder + "."}};
 }
 
 std::vector<Option> llrt::captionOptions() {
-  std::vector<Option> options = preprocessingOptions("the folder of the data");
+  std::vector<Option> options = preprocessingOptions(
+      "the folder of the data, or else of the weights");
   options.insert(options.begin(),
                  {"data", "DIR|FILES", "",
                   "WebDataset: a folder of .tar files, or files separated by "
@@ -35,14 +37,89 @@ std::vector<Option> llrt::captionOptions() {
   return options;
 }
 
-Preprocessing::Preprocessing(const Program &program, const Arguments &arguments,
-                             const std::string &folder) {
-  auto path = [&](const char *option, const char *file) {
-    return arguments.find(option).value_or(std::filesystem::path(folder) /
-                                           file);
+namespace {
+namespace fs = std::filesystem;
+
+// Files that describe one thing, and how they are chosen.
+struct Choice {
+  const char *option;
+  std::vector<const char *> names;  // the first that is there is read
+  std::vector<const char *> beside; // what else describes it, in its folder
+  bool (*accept)(const fs::path &);
+};
+
+// Without `image_processor`, as transformers 4 wrote it, it says nothing.
+bool hasImageProcessor(const fs::path &path) {
+  return path.filename() != "processor_config.json" ||
+         parseJson(MappedFile(path).text(), path).contains("image_processor");
+}
+
+const Choice tokenizerChoice = {
+    "tokenizer",
+    {"tokenizer.json", "tokenizer.model", "original/tokenizer.model"},
+    {"tokenizer_config.json", "special_tokens_map.json", "added_tokens.json",
+     "chat_template.json", "chat_template.jinja"},
+    [](const fs::path &) { return true; }};
+const Choice preprocessorChoice = {
+    "preprocessor",
+    {"processor_config.json", "preprocessor_config.json"},
+    {},
+    hasImageProcessor};
+
+// The file of `choice`. `files` gets it and what lies beside it.
+std::string choose(const Choice &choice, const Arguments &arguments,
+                   const std::vector<std::string> &folders,
+                   std::map<std::string, std::string> &files) {
+  auto take = [&](const fs::path &path, const std::string &name) {
+    if (fs::exists(path) && !files.contains(name))
+      files[name] = MappedFile(path).text();
   };
+  auto takeBeside = [&](const fs::path &folder) {
+    for (const char *name : choice.beside)
+      take(folder / name, name);
+  };
+  if (auto given = arguments.find(choice.option);
+      given && !fs::is_directory(*given)) {
+    // It gets the name by which it will be found again.
+    bool isJson = given->ends_with(".json");
+    std::string name = choice.names[isJson ? 0 : 1];
+    if (isJson && choice.accept == hasImageProcessor &&
+        !parseJson(MappedFile(*given).text(), *given)
+             .contains("image_processor"))
+      name = choice.names[1];
+    take(*given, name);
+    takeBeside(fs::path(*given).parent_path());
+    return *given;
+  } else {
+    std::vector<std::string> places = folders;
+    if (given)
+      places = {*given};
+    std::string list;
+    for (const fs::path folder : places) {
+      for (const char *name : choice.names)
+        if (fs::exists(folder / name) && choice.accept(folder / name)) {
+          for (const char *other : choice.names)
+            take(folder / other, fs::path(other).filename());
+          takeBeside(folder);
+          return folder / name;
+        }
+      list += (list.empty() ? "" : " or ") + folder.string();
+    }
+    std::string names;
+    for (const char *name : choice.names)
+      names += (names.empty() ? "" : " or ") + std::string(name);
+    fail("option '--", choice.option, "': expected ", names, " in ", list,
+         ", or the name of a file");
+  }
+}
+
+} // namespace
+
+Preprocessing::Preprocessing(const Program &program, const Arguments &arguments,
+                             const std::vector<std::string> &folders) {
   const Program::Model &model = program.model;
-  tokenizer = std::make_unique<Tokenizer>(path("tokenizer", "tokenizer.model"));
+  tokenizer = std::make_unique<Tokenizer>(
+      choose(tokenizerChoice, arguments, folders, files));
   auto check = [&](const char *token, int64_t want) {
     if (int64_t got = tokenizer->specialToken(token); got != want)
       fail(tokenizer->path(), ": token '", token, "': expected id ", want,
@@ -52,7 +129,7 @@ Preprocessing::Preprocessing(const Program &program, const Arguments &arguments,
   if (program.images == 0)
     return;
   check("<|image|>", model.imageToken);
-  std::string file = path("preprocessor", "preprocessor_config.json");
+  std::string file = choose(preprocessorChoice, arguments, folders, files);
   pipeline = std::make_unique<ImagePipeline>(file);
   if (pipeline->tileSize() != model.tileSize)
     fail(file, ": field 'size': expected the program's tile size ",
@@ -65,9 +142,19 @@ static std::string folderOf(const std::vector<std::string> &files) {
   return folder.empty() ? "." : folder.string();
 }
 
-Captions::Captions(const Program &program, const Arguments &arguments)
+// The places of tokenizer and preprocessor.
+static std::vector<std::string> folders(const std::vector<std::string> &files,
+                                        const std::string &model) {
+  std::vector<std::string> list = {folderOf(files)};
+  if (!model.empty())
+    list.push_back(model);
+  return list;
+}
+
+Captions::Captions(const Program &program, const Arguments &arguments,
+                   const std::string &model)
     : program(program), files(expandShards(arguments.text("data"))),
-      preprocessing(program, arguments, folderOf(files)) {}
+      preprocessing(program, arguments, folders(files, model)) {}
 
 ModelInputs Captions::makeInputs(std::vector<Sample> samples) const {
   size_t real = samples.size();

@@ -11,6 +11,7 @@
 #include "src/Data/Batch.h"
 #include "src/Machine/Program.h"
 
+#include <map>
 #include <memory>
 
 namespace llrt {
@@ -20,13 +21,16 @@ namespace llrt {
 struct Preprocessing {
   std::unique_ptr<const Tokenizer> tokenizer;
   std::unique_ptr<const ImagePipeline> pipeline; // null: a text model
+  // All files that describe them, by the names that a HuggingFace folder has
+  // for them.
+  std::map<std::string, std::string> files;
 
   // Reads the files of --tokenizer and --preprocessor; where they are not
-  // given, `tokenizer.model` and `preprocessor_config.json` of `folder`. Throws
-  // Error if ids of special tokens or the tile size are not those of the
-  // program.
+  // given, those of the first of `folders` that has one (see Tokenizer.h,
+  // ImagePipeline.h). Throws Error if ids of special tokens or the tile size
+  // are not those of the program.
   Preprocessing(const Program &program, const Arguments &arguments,
-                const std::string &folder);
+                const std::vector<std::string> &folders);
 };
 
 // `folder`: where, in words, the files are looked for otherwise.
@@ -35,10 +39,14 @@ std::vector<Option> preprocessingOptions(const std::string &folder);
 // Captions with images, made into what the program reads.
 class Captions {
 public:
-  // Reads --data, --tokenizer and --preprocessor.
-  Captions(const Program &program, const Arguments &arguments);
+  // Reads --data, --tokenizer and --preprocessor. `model`: a folder in which
+  // tokenizer and preprocessor are looked for if that of the data has none; may
+  // be empty.
+  Captions(const Program &program, const Arguments &arguments,
+           const std::string &model);
 
   const std::vector<std::string> &shards() const { return files; }
+  const Preprocessing &tools() const { return preprocessing; }
 
   // A batch of `samples`, filled up with ignored samples to as many as a
   // forward takes. `samples` is not empty. May be called on any thread.

@@ -10,48 +10,12 @@
 #include "src/Commands/Commands.h"
 #include "src/Data/Error.h"
 
-#include <algorithm>
-#include <cerrno>
-#include <cstring>
-#include <fcntl.h>
 #include <filesystem>
-#include <fstream>
-#include <unistd.h>
 
 using namespace llrt;
 namespace fs = std::filesystem;
 
 static constexpr const char *Unfinished = ".tmp";
-
-// The complete checkpoints of `folder`, oldest first.
-static std::vector<fs::path> completeOnes(const std::string &folder) {
-  std::vector<fs::path> found;
-  for (const fs::directory_entry &entry : fs::directory_iterator(folder)) {
-    std::string name = entry.path().filename();
-    bool digits = name.starts_with("step-") && name.size() > 5 &&
-                  name.find_first_not_of("0123456789", 5) == name.npos;
-    if (digits && entry.is_directory())
-      found.push_back(entry.path());
-  }
-  std::sort(found.begin(), found.end(),
-            [](const fs::path &a, const fs::path &b) {
-              return std::stoll(a.filename().string().substr(5)) <
-                     std::stoll(b.filename().string().substr(5));
-            });
-  return found;
-}
-
-// Waits until a file, or the entries of a folder, are on the disk.
-static void syncToDisk(const fs::path &path) {
-  int file = open(path.c_str(), O_RDONLY | O_CLOEXEC);
-  bool done = file >= 0 && fsync(file) == 0;
-  int cause = errno;
-  if (file >= 0)
-    close(file);
-  if (!done)
-    throw Failure(path.string() +
-                  ": cannot be written: " + std::strerror(cause));
-}
 
 // The tensors that an update of a parameter reads and writes.
 static constexpr std::pair<const char *, Held> optimizerParts[] = {
@@ -66,8 +30,8 @@ static std::vector<int64_t> rowsShape(const Parameter &p) {
   return shape;
 }
 
-Checkpoints::Checkpoints(std::string path, int64_t keep)
-    : folder(std::move(path)), keep(keep) {
+Checkpoints::Checkpoints(std::string path, int64_t keep, int64_t shardBytes)
+    : folder(std::move(path)), keep(keep), shardBytes(shardBytes) {
   std::error_code cause;
   fs::create_directories(folder, cause);
   if (!fs::is_directory(folder))
@@ -76,12 +40,13 @@ Checkpoints::Checkpoints(std::string path, int64_t keep)
 }
 
 std::optional<std::string> Checkpoints::newest() const {
-  std::vector<fs::path> found = completeOnes(folder);
-  return found.empty() ? std::nullopt : std::optional(found.back().string());
+  std::vector<std::string> found = completeCheckpoints(folder);
+  return found.empty() ? std::nullopt : std::optional(found.back());
 }
 
-void Checkpoints::save(const Ranks &ranks, const Weights &weights,
-                       const TrainingState &state) const try {
+void Checkpoints::save(
+    const Ranks &ranks, const Weights &weights, const TrainingState &state,
+    const std::map<std::string, std::string> &files) const try {
   std::string digits = std::to_string(state.step);
   fs::path path =
       fs::path(folder) /
@@ -91,8 +56,15 @@ void Checkpoints::save(const Ranks &ranks, const Weights &weights,
   fs::remove_all(unfinished);
   fs::create_directory(unfinished);
 
-  weights.write(unfinished / "model.safetensors", ranks,
-                Weights::Kind::Storage);
+  Checksums sums;
+  auto write = [&](const std::string &name, const std::string &text) {
+    writeFile(unfinished / name, text);
+    sums.add(name, text);
+  };
+  for (const auto &[name, text] : files)
+    write(name, text);
+  writeModel(unfinished, weights.whole(ranks, Weights::Kind::Storage),
+             weights.metadata(), shardBytes, sums);
   std::vector<TensorToWrite> tensors;
   LlrtType type = ranks.program().masterType();
   for (const Weights::Placed &placed : weights.parameters()) {
@@ -104,29 +76,24 @@ void Checkpoints::save(const Ranks &ranks, const Weights &weights,
                              readWhole(ranks, placed, held, type, to);
                            }});
   }
-  writeSafeTensors(unfinished / "optimizer.safetensors", tensors);
+  sums.add("optimizer.safetensors",
+           writeSafeTensors(unfinished / "optimizer.safetensors", tensors));
   nlohmann::ordered_json json = {{"version", 1},
                                  {"step", state.step},
                                  {"place", state.place.toJson()},
                                  {"options", state.options},
                                  {"computation", ranks.program().model.computation},
                                  {"program", ranks.program().model.hash}};
-  std::ofstream file(unfinished / "state.json");
-  file << json.dump(2) << "\n";
-  file.close();
-  if (!file)
-    throw Failure((unfinished / "state.json").string() + ": cannot be written");
-  syncToDisk(unfinished / "state.json");
+  write("state.json", json.dump(2) + "\n");
+  writeFile(unfinished / "checksums.json", sums.text());
   syncToDisk(unfinished);
   fs::rename(unfinished, path);
   syncToDisk(folder);
 
-  std::vector<fs::path> complete = completeOnes(folder);
-  for (size_t i = 0; i + keep < complete.size(); ++i) {
+  std::vector<std::string> complete = completeCheckpoints(folder);
+  for (size_t i = 0; i + keep < complete.size(); ++i)
     // Half-removed, it must not look complete.
-    fs::path removed = complete[i].string() + Unfinished;
-    fs::rename(complete[i], removed);
-  }
+    fs::rename(complete[i], complete[i] + Unfinished);
   for (const fs::directory_entry &entry : fs::directory_iterator(folder))
     if (std::string name = entry.path().filename();
         name.starts_with("step-") && name.ends_with(Unfinished))
@@ -168,10 +135,10 @@ static void loadOptimizer(const std::string &file, Ranks &ranks,
   });
 }
 
-TrainingState llrt::loadCheckpoint(const std::string &path, Ranks &ranks,
+TrainingState llrt::loadCheckpoint(const ModelFolder &checkpoint, Ranks &ranks,
                                    Weights &weights,
                                    const nlohmann::ordered_json &options) {
-  std::string file = path + "/state.json";
+  std::string file = checkpoint.folder() + "/state.json";
   nlohmann::json json = parseJson(MappedFile(file).text(), file);
   auto field = [&](const char *name) {
     if (!json.is_object() || !json.contains(name))
@@ -199,7 +166,7 @@ TrainingState llrt::loadCheckpoint(const std::string &path, Ranks &ranks,
              ", as this run has it, got ", got.dump());
     }
   state.options = options;
-  weights.load(ranks, SafeTensors(path + "/model.safetensors"));
-  loadOptimizer(path + "/optimizer.safetensors", ranks, weights);
+  checkpoint.load(ranks, weights);
+  loadOptimizer(checkpoint.folder() + "/optimizer.safetensors", ranks, weights);
   return state;
 }

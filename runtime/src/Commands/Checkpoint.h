@@ -6,11 +6,13 @@
 //===----------------------------------------------------------------------===//
 //
 //   DIR/step-00000100/model.safetensors      all weights, HuggingFace keys, the
-//                                            type that blocks read
+//                                            type that blocks read; or shards
+//                     config.json, ...       see ModelFolder.h
 //                     optimizer.safetensors  master.P, moment1.P, moment2.P of
-//                     each
-//                                            trainable parameter P, f32 (f64)
+//                                            each trainable parameter P, f32
+//                                            (f64)
 //                     state.json             step, place in the data, options
+//                     checksums.json         of all other files
 //
 // All tensors are whole: a checkpoint does not depend on the grid.
 //
@@ -22,8 +24,8 @@
 #ifndef LLRT_COMMANDS_CHECKPOINT_H
 #define LLRT_COMMANDS_CHECKPOINT_H
 
+#include "src/Commands/ModelFolder.h"
 #include "src/Commands/Samples.h"
-#include "src/Commands/Weights.h"
 
 namespace llrt {
 
@@ -39,27 +41,27 @@ struct TrainingState {
 class Checkpoints {
 public:
   // `folder` is made if it is not there. `keep`: complete checkpoints that
-  // stay.
-  Checkpoints(std::string folder, int64_t keep);
+  // stay. `shardBytes`: of weights in a file.
+  Checkpoints(std::string folder, int64_t keep, int64_t shardBytes);
 
   // The newest complete checkpoint; none if there is none.
   std::optional<std::string> newest() const;
 
-  // Writes the checkpoint of `state` and removes the oldest ones, and what
-  // interrupted runs left. Throws Failure if it cannot be written. Within
-  // `atRoot`.
+  // Writes the checkpoint of `state`, with `files` beside the weights, and
+  // removes the oldest ones, and what interrupted runs left. Throws Failure if
+  // it cannot be written. Within `atRoot`.
   void save(const Ranks &ranks, const Weights &weights,
-            const TrainingState &state) const;
+            const TrainingState &state,
+            const std::map<std::string, std::string> &files) const;
 
 private:
   std::string folder;
-  int64_t keep;
+  int64_t keep, shardBytes;
 };
 
-// Fills all ranks from the checkpoint `path` and returns where it was. Throws
-// Error if a file of it is missing or broken, or if the options in it are not
-// `options`.
-TrainingState loadCheckpoint(const std::string &path, Ranks &ranks,
+// Fills all ranks from `checkpoint` and returns where it was. Throws Error if a
+// file of it is missing or broken, or if the options in it are not `options`.
+TrainingState loadCheckpoint(const ModelFolder &checkpoint, Ranks &ranks,
                              Weights &weights,
                              const nlohmann::ordered_json &options);
 

@@ -7,6 +7,7 @@
 
 #include "src/Commands/Captions.h"
 #include "src/Commands/Commands.h"
+#include "src/Commands/ModelFolder.h"
 #include "src/Commands/Steps.h"
 #include "src/Commands/Weights.h"
 
@@ -18,7 +19,7 @@ static std::vector<Option> evaluateOptions(const Program &program) {
   std::vector<Option> options = captionOptions();
   options.push_back(
       {"weights", "PATH", "",
-       "Weights: a safetensors file, an index, or a HuggingFace folder.",
+       weightsHelp,
        Option::Need::Required});
   for (Option &option : rankOptions(program))
     options.push_back(std::move(option));
@@ -26,10 +27,11 @@ static std::vector<Option> evaluateOptions(const Program &program) {
 }
 
 static int evaluate(const Program &program, const Arguments &arguments) {
-  Captions captions(program, arguments);
+  ModelFolder model(arguments.text("weights"));
+  Captions captions(program, arguments, model.folder());
   Ranks ranks(program, arguments);
   Weights weights(program);
-  weights.load(ranks, SafeTensors(arguments.text("weights")));
+  model.load(ranks, weights);
   ranks.meet();
 
   WebDataset dataset(captions.shards());

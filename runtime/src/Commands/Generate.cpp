@@ -15,13 +15,13 @@
 
 #include "src/Commands/Captions.h"
 #include "src/Commands/Commands.h"
+#include "src/Commands/ModelFolder.h"
 #include "src/Commands/Steps.h"
 #include "src/Commands/Weights.h"
 #include "src/Data/Error.h"
 
 #include <algorithm>
 #include <cstring>
-#include <filesystem>
 #include <iostream>
 #include <sstream>
 
@@ -30,7 +30,7 @@ using namespace llrt;
 static std::vector<Option> generateOptions(const Program &program) {
   std::vector<Option> options = {
       {"weights", "PATH", "",
-       "Weights: a safetensors file, an index, or a HuggingFace folder.",
+       weightsHelp,
        Option::Need::Required},
       {"prompt", "TEXT", "",
        "What the text begins with; nothing if not given."},
@@ -52,9 +52,10 @@ namespace {
 
 class Generator {
 public:
-  Generator(Ranks &ranks, const Preprocessing &preprocessing, int64_t maxTokens)
+  Generator(Ranks &ranks, const Preprocessing &preprocessing,
+            std::vector<int64_t> endTokens, int64_t maxTokens)
       : ranks(ranks), program(ranks.program()), preprocessing(preprocessing),
-        maxTokens(maxTokens) {
+        endTokens(std::move(endTokens)), maxTokens(maxTokens) {
     requireLogits(program);
   }
 
@@ -76,6 +77,7 @@ private:
   Ranks &ranks;
   const Program &program;
   const Preprocessing &preprocessing;
+  std::vector<int64_t> endTokens;
   int64_t maxTokens;
 };
 
@@ -195,8 +197,8 @@ Generator::generate(const std::string &prompt,
       if (ended[b])
         continue;
       int64_t token = tokens[b];
-      ended[b] = std::find(model.endTokens.begin(), model.endTokens.end(),
-                           token) != model.endTokens.end();
+      ended[b] = std::find(endTokens.begin(), endTokens.end(), token) !=
+                 endTokens.end();
       if (!ended[b])
         added[b].push_back(token);
       inputs.inputIds[b * program.textLength + position] = token;
@@ -237,16 +239,14 @@ static int generate(const Program &program, const Arguments &arguments) {
   if (list)
     paths = readLines(*list);
 
-  std::string weightsPath = arguments.text("weights");
-  std::filesystem::path folder = weightsPath;
-  if (!std::filesystem::is_directory(folder))
-    folder = folder.has_parent_path() ? folder.parent_path() : ".";
-  Preprocessing preprocessing(program, arguments, folder);
+  ModelFolder model(arguments.text("weights"));
+  Preprocessing preprocessing(program, arguments, {model.folder()});
   Ranks ranks(program, arguments);
   Weights weights(program);
-  weights.load(ranks, SafeTensors(weightsPath));
+  model.load(ranks, weights);
   ranks.meet();
-  Generator generator(ranks, preprocessing, maxTokens);
+  Generator generator(ranks, preprocessing,
+                      endTokens(program, model, preprocessing), maxTokens);
 
   if (!list) {
     std::string continuation = generator.generate(prompt, {images})[0];

@@ -11,6 +11,7 @@
 //===----------------------------------------------------------------------===//
 
 #include "src/Commands/Commands.h"
+#include "src/Commands/ModelFolder.h"
 #include "src/Commands/Steps.h"
 #include "src/Commands/Weights.h"
 #include "src/Data/Error.h"
@@ -29,7 +30,7 @@ using namespace llrt;
 static std::vector<Option> stepOptions(const Program &program) {
   std::vector<Option> options = {
       {"weights", "PATH", "",
-       "Weights: a safetensors file, an index, or a HuggingFace folder.",
+       weightsHelp,
        Option::Need::Required},
       {"batch", "FILE", "", "The global batch: a safetensors file.",
        Option::Need::Required},
@@ -107,7 +108,7 @@ static int step(const Program &program, const Arguments &arguments) {
 
   Ranks ranks(program, arguments);
   Weights weights(program);
-  weights.load(ranks, SafeTensors(arguments.text("weights")));
+  ModelFolder(arguments.text("weights")).load(ranks, weights);
   ranks.meet();
 
   if (auto file = arguments.find("logits"))

@@ -39,9 +39,9 @@ static std::vector<Option> trainOptions(const Program &program) {
            {"steps", "N", "", "Updates of the whole training.",
             Option::Need::Required},
            {"weights", "PATH", "",
-            "Weights to begin with: a safetensors file, an index, or a "
-            "HuggingFace "
-            "folder; drawn at random if not given."},
+            "Weights to begin with: a safetensors file, an index, a "
+            "HuggingFace folder, or a folder of checkpoints; drawn at random if "
+            "not given."},
            {"gate-init", "X", "0", "Drawn weights: value of the gates."},
            {"seed", "N", "0", "Of drawn weights and of the order of samples."},
            {"shuffle", "N", "1000",
@@ -52,6 +52,8 @@ static std::vector<Option> trainOptions(const Program &program) {
             "Steps from one checkpoint to the next; there is always one at the "
             "end."},
            {"keep", "N", "2", "Checkpoints that are kept, the newest."},
+           {"shard-size", "GB", "5",
+            "Weights above so many gigabytes are written as several files."},
            {"metrics", "FILE", "", "Write a line of JSON for each step."},
            {"trace", "FILE", "",
             "Write what each rank did in the first " +
@@ -135,21 +137,29 @@ static int train(const Program &program, const Arguments &arguments) {
   int64_t shuffle = arguments.integer("shuffle", 1);
   uint64_t seed = arguments.integer("seed", 0);
   double gate = arguments.number("gate-init", -INFINITY);
-  Captions captions(program, arguments);
+  double shardSize = arguments.number("shard-size", 0);
+  std::optional<Checkpoints> checkpoints;
+  if (auto folder = arguments.find("checkpoint"))
+    checkpoints.emplace(*folder, keep, int64_t(shardSize * 1e9));
+  // What there is to begin with: a checkpoint, given weights, or nothing.
+  std::optional<ModelFolder> model;
+  std::optional<std::string> newest;
+  if (checkpoints && (newest = checkpoints->newest()))
+    model.emplace(*newest, /*all=*/true);
+  else if (auto path = arguments.find("weights"))
+    model.emplace(*path);
+  Captions captions(program, arguments, model ? model->folder() : "");
 
   Ranks ranks(program, arguments);
   Weights weights(program);
   TrainingState state;
   state.options = options(optimizer, seed, shuffle, captions.shards());
-  std::optional<Checkpoints> checkpoints;
-  if (auto folder = arguments.find("checkpoint"))
-    checkpoints.emplace(*folder, keep);
-  if (auto path = checkpoints ? checkpoints->newest() : std::nullopt) {
-    state = loadCheckpoint(*path, ranks, weights, state.options);
+  if (newest) {
+    state = loadCheckpoint(*model, ranks, weights, state.options);
     if (ranks.isRoot())
-      std::cerr << "going on from " << *path << "\n";
-  } else if (auto path = arguments.find("weights")) {
-    weights.load(ranks, SafeTensors(*path));
+      std::cerr << "going on from " << *newest << "\n";
+  } else if (model) {
+    model->load(ranks, weights);
   } else {
     weights.initialize(ranks, seed, gate);
   }
@@ -168,9 +178,12 @@ static int train(const Program &program, const Arguments &arguments) {
   std::optional<Tracing> tracing;
   if (auto file = arguments.find("trace"))
     tracing.emplace(ranks, *file);
+  std::map<std::string, std::string> files;
+  if (checkpoints)
+    files = modelFiles(program, captions.tools(), model ? &*model : nullptr);
   auto save = [&] {
     ranks.atRoot([&] {
-      checkpoints->save(ranks, weights, state);
+      checkpoints->save(ranks, weights, state, files);
       return std::string();
     });
   };

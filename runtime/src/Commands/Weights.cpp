@@ -315,8 +315,8 @@ void Weights::initialize(Ranks &ranks, uint64_t seed, double gate) const {
   });
 }
 
-void Weights::write(const std::string &path, const Ranks &ranks,
-                    Kind kind) const {
+std::vector<TensorToWrite> Weights::whole(const Ranks &ranks,
+                                          Kind kind) const {
   std::vector<TensorToWrite> list;
   for (const auto &[common, tensor] : tensors) {
     if (kind != Kind::Storage &&
@@ -325,7 +325,7 @@ void Weights::write(const std::string &path, const Ranks &ranks,
       continue;
     LlrtType type = kind == Kind::Storage ? tensor.parts[0].parameter->type
                                           : program.masterType();
-    auto fill = [&, type, kind, parts = &tensor.parts](std::byte *to) {
+    auto fill = [&ranks, type, kind, parts = &tensor.parts](std::byte *to) {
       for (const Placed &placed : *parts) {
         const Parameter &p = *placed.parameter;
         std::byte *rows = to + p.rowBegin * p.rowElements() * typeSize(type);
@@ -342,7 +342,7 @@ void Weights::write(const std::string &path, const Ranks &ranks,
     };
     list.push_back({tensor.key, dtypeOf(type), tensor.shape, nullptr, fill});
   }
-  writeSafeTensors(path, list, metadata());
+  return list;
 }
 
 std::map<std::string, std::string> Weights::metadata() const {

@@ -68,9 +68,13 @@ public:
   // What files of weights say beside the tensors: the computation that they are
   // trained by. `load` checks it.
   std::map<std::string, std::string> metadata() const;
+  // Whole tensors, to be written within `atRoot`.
+  std::vector<TensorToWrite> whole(const Ranks &ranks, Kind kind) const;
 
   // Writes the file `path`, whole tensors; within `atRoot`.
-  void write(const std::string &path, const Ranks &ranks, Kind kind) const;
+  void write(const std::string &path, const Ranks &ranks, Kind kind) const {
+    writeSafeTensors(path, whole(ranks, kind), metadata());
+  }
 
   // A parameter, in the first stage that has it.
   struct Placed {

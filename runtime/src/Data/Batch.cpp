@@ -173,8 +173,8 @@ Batch makeCaptionBatch(const std::vector<Sample> &samples,
          ", the tile size of the program, got ",
          pipeline ? pipeline->tileSize() : 0);
   int64_t beginId = tokenizer.specialToken("<|begin_of_text|>");
-  int64_t endId = tokenizer.specialToken("<|end_of_text|>");
-  int64_t imageId = tokenizer.specialToken("<|image|>");
+  int64_t endId = tokenizer.specialToken(captionEnd);
+  int64_t imageId = M > 0 ? tokenizer.specialToken("<|image|>") : -1;
   // Only `<|image|>` may lie behind the vocabulary: it has an embedding, no
   // label.
   if (endId >= vocabulary || padId < 0 || padId >= vocabulary ||

@@ -60,6 +60,9 @@ struct Batch {
 //   each (the first one for id 0).
 Batch readBatch(const std::string &path, const BatchShape &shape);
 
+// The special token that ends a caption.
+constexpr const char *captionEnd = "<|end_of_text|>";
+
 // Makes a batch of shape.samples samples, each a caption (field `txt`, or
 // `json` with a string `caption` or `text`) and at most one image (`png`,
 // `jpg`, `jpeg`):

@@ -10,6 +10,7 @@
 
 #include <cerrno>
 #include <cstring>
+#include <fstream>
 #include <set>
 #include <utility>
 #include <vector>
@@ -50,6 +51,25 @@ MappedFile::MappedFile(MappedFile &&other) noexcept
 MappedFile::~MappedFile() {
   if (!contents.empty())
     munmap(const_cast<std::byte *>(contents.data()), contents.size());
+}
+
+void writeFile(const std::string &path, std::string_view text) {
+  std::ofstream file(path, std::ios::binary);
+  file << text;
+  file.close();
+  if (!file)
+    fail(path, ": cannot be written: ", std::strerror(errno));
+  syncToDisk(path);
+}
+
+void syncToDisk(const std::string &path) {
+  int file = open(path.c_str(), O_RDONLY | O_CLOEXEC);
+  bool done = file >= 0 && fsync(file) == 0;
+  int cause = errno;
+  if (file >= 0)
+    close(file);
+  if (!done)
+    fail(path, ": cannot be written: ", std::strerror(cause));
 }
 
 nlohmann::json parseJson(std::string_view text, const std::string &where) {

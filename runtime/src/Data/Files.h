@@ -38,6 +38,13 @@ private:
   std::span<const std::byte> contents;
 };
 
+// Writes the file `path` anew; returns when it is on the disk. Throws Error.
+void writeFile(const std::string &path, std::string_view text);
+
+// Waits until a file, or the entries of a folder, are on the disk. Throws
+// Error.
+void syncToDisk(const std::string &path);
+
 // Parses JSON strictly: no duplicate keys, at most 16 levels deep. `where`
 // opens the message of the Error that bad text throws.
 nlohmann::json parseJson(std::string_view text, const std::string &where);

@@ -12,6 +12,7 @@
 #include <bit>
 #include <cerrno>
 #include <cmath>
+#include <cstdio>
 #include <cstring>
 #include <filesystem>
 #include <iterator>
@@ -356,9 +357,9 @@ float floatFromHalf(uint16_t bits) {
   return bits >> 15 ? -size : size;
 }
 
-void writeSafeTensors(const std::string &path,
-                      const std::vector<TensorToWrite> &tensors,
-                      std::map<std::string, std::string> metadata) {
+FileChecksums writeSafeTensors(const std::string &path,
+                               const std::vector<TensorToWrite> &tensors,
+                               std::map<std::string, std::string> metadata) {
   std::vector<const TensorToWrite *> order;
   for (const TensorToWrite &tensor : tensors)
     order.push_back(&tensor);
@@ -413,7 +414,10 @@ void writeSafeTensors(const std::string &path,
       size -= size_t(done);
     }
   };
-  put(&headerBytes, sizeof(headerBytes));
+  FileChecksums sums;
+  head.insert(0, reinterpret_cast<const char *>(&headerBytes),
+              sizeof(headerBytes));
+  sums.header = checksumOf(std::as_bytes(std::span(head)));
   put(head.data(), head.size());
   std::vector<std::byte> filled;
   for (size_t i = 0; i < order.size(); ++i) {
@@ -429,6 +433,8 @@ void writeSafeTensors(const std::string &path,
       }
       data = filled.data();
     }
+    sums.tensors[order[i]->name] =
+        checksumOf({static_cast<const std::byte *>(data), sizes[i]});
     put(data, sizes[i]);
   }
   check(fchmod(descriptor, 0644) == 0 && fsync(descriptor) == 0);
@@ -443,6 +449,42 @@ void writeSafeTensors(const std::string &path,
     fsync(folderDescriptor);
     close(folderDescriptor);
   }
+  return sums;
+}
+
+void writeModel(const std::string &folder,
+                const std::vector<TensorToWrite> &tensors,
+                const std::map<std::string, std::string> &metadata,
+                int64_t shardBytes, Checksums &sums) {
+  std::vector<std::vector<TensorToWrite>> shards(1);
+  int64_t total = 0, size = 0; // of all, of the last shard
+  for (const TensorToWrite &tensor : tensors) {
+    int64_t bytes = int64_t(byteCount(tensor.dtype, tensor.shape).value_or(0));
+    if (size > 0 && size + bytes > shardBytes) {
+      shards.emplace_back();
+      size = 0;
+    }
+    shards.back().push_back(tensor);
+    size += bytes;
+    total += bytes;
+  }
+  std::filesystem::path to = folder;
+  if (shards.size() == 1)
+    return sums.add("model.safetensors",
+                    writeSafeTensors(to / "model.safetensors", shards[0], metadata));
+  json map = json::object();
+  for (size_t i = 0; i < shards.size(); ++i) {
+    char name[64];
+    std::snprintf(name, sizeof(name), "model-%05zu-of-%05zu.safetensors", i + 1,
+                  shards.size());
+    sums.add(name, writeSafeTensors(to / name, shards[i], metadata));
+    for (const TensorToWrite &tensor : shards[i])
+      map[tensor.name] = name;
+  }
+  json index = {{"metadata", {{"total_size", total}}}, {"weight_map", map}};
+  std::string text = index.dump(2) + "\n";
+  writeFile(to / "model.safetensors.index.json", text);
+  sums.add("model.safetensors.index.json", text);
 }
 
 } // namespace llrt

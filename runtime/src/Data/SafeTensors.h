@@ -13,6 +13,7 @@
 #ifndef LLRT_DATA_SAFETENSORS_H
 #define LLRT_DATA_SAFETENSORS_H
 
+#include "src/Data/Checksums.h"
 #include "src/Data/Files.h"
 
 #include <cstdint>
@@ -127,11 +128,21 @@ struct TensorToWrite {
 // the name `path` once it is safely on the disk, so that a crash leaves the old
 // file. Tensors are laid out by falling element size, then name: every one is
 // aligned. `metadata` gets {"format": "pt"}, which transformers asks for, if it
-// has none. Throws Error if it cannot be written, or if two tensors have one
-// name.
-void writeSafeTensors(const std::string &path,
-                      const std::vector<TensorToWrite> &tensors,
-                      std::map<std::string, std::string> metadata = {});
+// has none. Returns the checksums of what was to be written. Throws Error if it
+// cannot be written, or if two tensors have one name.
+FileChecksums writeSafeTensors(const std::string &path,
+                               const std::vector<TensorToWrite> &tensors,
+                               std::map<std::string, std::string> metadata = {});
+
+// Writes the weights of a HuggingFace folder: FOLDER/model.safetensors, or, if
+// the elements take more than `shardBytes`, shards of at most so many (a larger
+// tensor has a shard of its own), model-00001-of-00002.safetensors, and
+// model.safetensors.index.json. All get `metadata`. Adds what was written to
+// `sums`.
+void writeModel(const std::string &folder,
+                const std::vector<TensorToWrite> &tensors,
+                const std::map<std::string, std::string> &metadata,
+                int64_t shardBytes, Checksums &sums);
 
 } // namespace llrt
 

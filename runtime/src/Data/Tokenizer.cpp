@@ -11,7 +11,6 @@
 
 #include <algorithm>
 #include <charconv>
-#include <optional>
 #include <queue>
 #include <tuple>
 
@@ -205,11 +204,16 @@ Tokenizer::Tokenizer(const std::string &path, SpecialLayout layout)
     specialIds.emplace(specials[k], baseTokens() + int64_t(k));
 }
 
-int64_t Tokenizer::specialToken(std::string_view name) const {
+std::optional<int64_t>
+Tokenizer::findSpecialToken(std::string_view name) const {
   auto found = specialIds.find(name);
-  if (found == specialIds.end())
-    fail(filePath, ": no special token '", name, "'");
-  return found->second;
+  return found == specialIds.end() ? std::nullopt : std::optional(found->second);
+}
+
+int64_t Tokenizer::specialToken(std::string_view name) const {
+  if (std::optional<int64_t> id = findSpecialToken(name))
+    return *id;
+  fail(filePath, ": no special token '", name, "'");
 }
 
 std::string Tokenizer::decode(const std::vector<int64_t> &ids) const {

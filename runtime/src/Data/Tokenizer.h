@@ -16,6 +16,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <unordered_map>
@@ -53,7 +54,9 @@ public:
   // character. Throws Error on an id that has no token.
   std::string decode(const std::vector<int64_t> &ids) const;
 
-  // The id of a special token, such as `<|begin_of_text|>`; Error if unknown.
+  // The id of a special token, such as `<|begin_of_text|>`; none if unknown.
+  std::optional<int64_t> findSpecialToken(std::string_view name) const;
+  // The same; Error if unknown.
   int64_t specialToken(std::string_view name) const;
 
   int64_t baseTokens() const { return int64_t(tokens.size()); } // N

@@ -254,6 +254,11 @@ private:
     m.initializerRange = model.number("initializer_range");
     if (model.has("computation"))
       m.computation = model.members("computation");
+    if (model.has("config")) {
+      m.config = model.text("config");
+      if (!json::accept(m.config))
+        wrong("model.config", "the text of a JSON file", m.config);
+    }
     bool images = program.images > 0;
     m.imageToken = images ? model.integer("image_token", 0) : -1;
     m.tileSize = images ? model.integer("tile_size", 1) : 0;

@@ -206,6 +206,7 @@ struct Program {
     // Names and values: what is computed with the weights and cannot be read off
     // their shapes. Weights that were trained here carry it.
     nlohmann::json computation = nlohmann::json::object();
+    std::string config; // the text of a config.json; empty: not known
   } model;
 
   double forwardOperations, stepOperations;

@@ -12,6 +12,8 @@
 #include <algorithm>
 #include <cmath>
 #include <csignal>
+#include <random>
+#include <set>
 #include <thread>
 
 using namespace llrt;
@@ -252,6 +254,191 @@ TEST(Train, CheckpointsAreWeights) {
     losses.push_back(json::parse(outcome.out)["loss"]);
   }
   EXPECT_LT(losses[1], losses[0]);
+}
+
+// What transformers looks for: config, generation config, weights under their
+// name, tokenizer and preprocessor as they were read.
+TEST(Train, ChecksumsAndFilesOfAFolder) {
+  Training files(true);
+  TinyProgram program(1, 1, 1);
+  ASSERT_EQ(run(program, files.words(1, "c")).status, 0);
+  fs::path path = files / "c/step-00000001";
+  std::set<std::string> names;
+  for (const auto &entry : fs::directory_iterator(path))
+    names.insert(entry.path().filename());
+  EXPECT_EQ(names, (std::set<std::string>{
+                       "checksums.json", "config.json", "generation_config.json",
+                       "model.safetensors", "optimizer.safetensors",
+                       "preprocessor_config.json", "state.json",
+                       "tokenizer.model"}));
+  for (const char *name : {"tokenizer.model", "preprocessor_config.json"})
+    EXPECT_EQ(readAll(path / name), readAll(files / "data/" + name));
+  // The type of the weights, wherever the config names one; the tile size of
+  // the program; 8.0 stays a number that is no integer.
+  EXPECT_EQ(json::parse(readAll(path / "config.json")),
+            json::parse(R"({"model_type": "mllama", "torch_dtype": "float32",
+                            "architectures": ["MllamaForConditionalGeneration"],
+                            "text_config": {"factor": 8.0, "dtype": "float32"},
+                            "vision_config": {"image_size": 14}})"));
+  EXPECT_NE(readAll(path / "config.json").find("8.0"), std::string::npos);
+  EXPECT_EQ(json::parse(readAll(path / "generation_config.json")),
+            (json{{"bos_token_id", beginToken}, {"eos_token_id", {endToken}}}));
+  json sums = json::parse(readAll(path / "checksums.json"));
+  EXPECT_EQ(sums["algorithm"], "xxh3-64");
+  names.erase("checksums.json");
+  for (const auto &[name, sum] : sums["files"].items())
+    EXPECT_EQ(names.erase(name), 1u) << name;
+  EXPECT_EQ(names.size(), 0u);
+  EXPECT_EQ(sums["files"]["model.safetensors"]["tensors"].size(), 4u);
+}
+
+// A generation_config.json beside the weights is carried over; the token that
+// captions end with is added to what it stops at.
+TEST(Train, CarriesFilesOfTheWeightsOver) {
+  Training files;
+  fs::create_directory(files / "w");
+  writeTensors(files / "w/model.safetensors", tinyWeights());
+  files.write("w/generation_config.json",
+              R"({"temperature": 0.6, "eos_token_id": 7, "do_sample": true})");
+  // Neither is there beside the data.
+  fs::rename(files / "data/tokenizer.model", files / "w/tokenizer.model");
+  files.write("w/tokenizer_config.json", "{}");
+  TinyProgram program(1, 1);
+  Outcome outcome =
+      run(program, files.words(1, "c", {"--weights=" + (files / "w")}));
+  ASSERT_EQ(outcome.status, 0) << outcome.err;
+  fs::remove_all(files / "w"); // what follows needs it no more
+  for (int64_t step : {1, 2}) {
+    ASSERT_EQ(run(program, files.words(step, "c")).status, 0);
+    std::string path = files / "c/step-0000000" + std::to_string(step) + "/";
+    EXPECT_EQ(readAll(path + "tokenizer_config.json"), "{}");
+    EXPECT_EQ(json::parse(readAll(path + "generation_config.json")),
+              (json{{"temperature", 0.6},
+                    {"eos_token_id", {7, endToken}},
+                    {"do_sample", true}}));
+  }
+}
+
+// Weights above --shard-size are several files with an index.
+TEST(Train, WritesShards) {
+  Training files;
+  TinyProgram program(1, 1);
+  ASSERT_EQ(run(program, files.words(2, "one")).status, 0);
+  std::vector<std::string> small = {"--shard-size=1e-5"}; // 10,000 bytes
+  ASSERT_EQ(run(program, files.words(2, "c", small)).status, 0);
+  std::string path = files / "c/step-00000002";
+  EXPECT_FALSE(fs::exists(path + "/model.safetensors"));
+  json index = json::parse(readAll(path + "/model.safetensors.index.json"));
+  EXPECT_EQ(index["metadata"]["total_size"],
+            4 * ((V + X) * D + D + 1 + V * D));
+  std::set<std::string> shards;
+  for (const auto &[name, file] : index["weight_map"].items())
+    shards.insert(file);
+  EXPECT_EQ(shards, (std::set<std::string>{"model-00001-of-00003.safetensors",
+                                           "model-00002-of-00003.safetensors",
+                                           "model-00003-of-00003.safetensors"}));
+  EXPECT_EQ(readTensors(path),
+            readTensors(files / "one/step-00000002/model.safetensors"));
+  ASSERT_EQ(run(program, files.words(3, "c")).status, 0);
+  ASSERT_EQ(run(program, files.words(3, "one")).status, 0);
+  EXPECT_EQ(files.checkpoint("c", 3), files.checkpoint("one", 3));
+}
+
+// One bit of any file of a checkpoint: the run ends with the name of the file
+// and, of an element, of the tensor, and with the checkpoint before it.
+TEST(Train, NoticesEveryFlippedBit) {
+  Training files(true);
+  TinyProgram program(1, 1, 1);
+  ASSERT_EQ(run(program, files.words(2, "c", {"--checkpoint-every=1",
+                                              "--shard-size=1e-5"}))
+                .status,
+            0);
+  std::string path = files / "c/step-00000002", before = files / "c/step-00000001";
+  std::mt19937 draw(3);
+  for (const auto &entry : fs::directory_iterator(path)) {
+    std::string file = entry.path(), good = readAll(file);
+    std::vector<size_t> places = {0, good.size() - 1};
+    for (int i = 0; i < 4; ++i)
+      places.push_back(draw() % good.size());
+    if (entry.path().extension() == ".safetensors")
+      places.push_back(20); // within the header
+    for (size_t place : places) {
+      std::string bad = good;
+      bad[place] = char(bad[place] ^ 1 << draw() % 8);
+      std::ofstream(file, std::ios::binary) << bad;
+      Outcome outcome = run(program, files.words(3, "c"));
+      EXPECT_EQ(outcome.status, 2) << file << " byte " << place;
+      // A broken checksums.json may blame the file of the sum that is broken.
+      if (entry.path().filename() != "checksums.json")
+        EXPECT_NE(outcome.err.find(file + ": "), std::string::npos)
+            << outcome.err;
+      EXPECT_NE(outcome.err.find("; the checkpoint before it is " + before),
+                std::string::npos)
+          << outcome.err;
+    }
+    std::ofstream(file, std::ios::binary) << good;
+  }
+  // An element: its tensor is named, whatever reads it.
+  std::string file = path + "/model-00003-of-00003.safetensors",
+              good = readAll(file), bad = good;
+  bad.back() = char(bad.back() ^ 1);
+  std::ofstream(file, std::ios::binary) << bad;
+  for (const std::string &command : {"evaluate", "generate"}) {
+    std::vector<std::string> words = {command, "--weights=" + (files / "c")};
+    if (command == "evaluate")
+      words.push_back("--data=" + (files / "data"));
+    Outcome outcome = run(program, words);
+    EXPECT_EQ(outcome.status, 2);
+    EXPECT_NE(outcome.err.find(file + ": tensor 'model.vision_model.gate': "
+                                      "expected the checksum "),
+              std::string::npos)
+        << outcome.err;
+  }
+  std::ofstream(file, std::ios::binary) << good;
+  // Missing, and cut off.
+  fs::resize_file(path + "/optimizer.safetensors", 1000);
+  EXPECT_EQ(run(program, files.words(3, "c")).status, 2);
+  fs::remove(path + "/optimizer.safetensors");
+  Outcome missing = run(program, files.words(3, "c"));
+  EXPECT_EQ(missing.status, 2);
+  EXPECT_NE(missing.err.find("optimizer.safetensors: cannot open"),
+            std::string::npos);
+  // The checkpoint before it is taken, as the message says.
+  fs::rename(path, files / "away");
+  Outcome outcome = run(program, files.words(3, "c"));
+  EXPECT_EQ(outcome.status, 0) << outcome.err;
+  EXPECT_TRUE(outcome.err.starts_with("going on from " + before));
+}
+
+// The folder of a run stands for its newest checkpoint, with tokenizer and
+// preprocessor, for every command that reads weights.
+TEST(Train, FolderOfARunIsItsNewestCheckpoint) {
+  Training files(true);
+  TinyProgram program(1, 1, 1);
+  ASSERT_EQ(run(program, files.words(3, "c", {"--checkpoint-every=1"})).status,
+            0);
+  fs::create_directory(files / "c/step-00000009.tmp");
+  fs::create_directory(files / "only");
+  for (const char *shard : {"0.tar", "1.tar"})
+    fs::copy_file(files / "data/" + shard, files / "only/" + shard);
+  writePng(files / "i.png", R, 40);
+  for (std::string command : {"evaluate", "generate"}) {
+    std::vector<std::string> outs;
+    for (std::string weights : {"c", "c/step-00000003", "c/step-00000003/"}) {
+      std::vector<std::string> words = {command,
+                                        "--weights=" + (files / weights)};
+      words.push_back(command == "evaluate" ? "--data=" + (files / "only")
+                                            : "--image=" + (files / "i.png"));
+      Outcome outcome = run(program, words);
+      ASSERT_EQ(outcome.status, 0) << outcome.err;
+      outs.push_back(outcome.out);
+    }
+    EXPECT_EQ(outs[0], outs[1]);
+    EXPECT_EQ(outs[0], outs[2]);
+  }
+  Outcome other = run(program, {"evaluate", "--data=" + (files / "only"),
+                                "--weights=" + (files / "only")});
+  EXPECT_EQ(other.status, 2);
 }
 
 // A broken image ends the run with its name, from the thread that reads ahead.
