@@ -19,14 +19,15 @@ namespace sgpu {
 class Cluster;
 class Warp;
 struct Launch; // Launch.h: what all blocks of a launch share
+struct Worker;
 
 /// Addresses. A shared address has the offset in its low 24 bits. Above: 0 is the block's own
 /// memory, r + 1 that of rank r of the cluster (what mapa makes). The low 32 bits of a generic
 /// address into shared memory are its shared address, as on NVIDIA's machines.
 namespace window {
-constexpr uint64_t shared = uint64_t(1) << 56; ///< generic addresses of shared memory
-constexpr uint64_t local = uint64_t(2) << 56;
-constexpr uint64_t param = uint64_t(3) << 56;
+[[maybe_unused]] constexpr uint64_t shared = uint64_t(1) << 56; ///< generic addresses of shared memory
+[[maybe_unused]] constexpr uint64_t local = uint64_t(2) << 56;
+[[maybe_unused]] constexpr uint64_t param = uint64_t(3) << 56;
 constexpr uint64_t mask = uint64_t(0xff) << 56;
 constexpr unsigned rankShift = 24;
 constexpr uint32_t sharedStart = 1024; ///< the first KiB of shared memory belongs to the system
@@ -39,7 +40,7 @@ struct SharedMemory {
   std::vector<uint8_t> bytes;
   std::vector<uint8_t> state; ///< ByteState
   RaceShadow races;
-  std::unordered_map<uint32_t, Knowledge> released; ///< by address: what strong writes published
+  std::unordered_map<uint32_t, Released> released; ///< by address: what strong writes published
   /// Like DeviceMemory::setState. The caller has checked the range.
   void setState(uint32_t offset, uint32_t bytes, ByteState state);
   uint64_t poisonSeed = 0;
@@ -51,23 +52,27 @@ struct Actor {
   unsigned lane = 0;
   const Instruction *instruction = nullptr;
   const AgentClock *clock = nullptr;
+  uint32_t lanes = 0;       ///< lanes of the warp that do the same at the same address; 0: one
   Scope scope = Scope::Weak;
   Proxy proxy = Proxy::Generic;
   const char *what = "";    ///< "ld", "cp.async.bulk": goes into messages
 };
 
-/// One of the 16 barriers of a block (bar.sync a, b).
+/// One of the 16 barriers of a block (bar.sync a, b), or that of a cluster.
 struct NamedBarrier {
-  uint32_t expected = 0;    ///< threads, a multiple of 32; 0: all warps of the block
-  uint32_t arrived = 0;     ///< threads that have come: 32 for a warp, whose live lanes all came
-  std::vector<uint32_t> lanes; ///< that have come, by warp
-  const Instruction *first = nullptr; ///< of those that came: for messages
-  uint64_t phase = 0;       ///< completed so far
-  Knowledge knowledge;      ///< of those that came
-  uint32_t population = 0;  ///< bar.red: of the predicates that came
+  uint32_t expected = 0;       ///< threads, a multiple of 32; 0: all that have not exited
+  uint64_t phase = 0;          ///< completed so far
+  std::vector<uint32_t> lanes; ///< that have come, by warp; empty: none
+  uint32_t extra = 0;          ///< threads of warps that have come more than once
+  Knowledge coming, done;      ///< of those that come; of the phase completed last
+  uint32_t population = 0;     ///< bar.red: of the predicates that came
   bool all = true, any = false;
-  uint32_t resultPopulation = 0; ///< of the phase completed last
-  bool resultAll = false, resultAny = false;
+  uint32_t donePopulation = 0; ///< of the phase completed last
+  bool doneAll = false, doneAny = false;
+  Warp *firstWarp = nullptr;   ///< who came first, for messages
+  uint32_t firstLane = 0;
+  const Instruction *first = nullptr;
+  uint32_t firstInEntry = 0;   ///< index of that instruction, or of the call around it, in the entry
 };
 
 /// A block that runs.
@@ -79,12 +84,13 @@ public:
   Launch &launch;
   Cluster &cluster;
   const Dim3 index;     ///< %ctaid
-  const uint64_t linear; ///< x fastest
+  const uint64_t linear; ///< blocks of a cluster side by side, else x fastest
   const uint32_t rank;  ///< %cluster_ctarank
   SharedMemory shared;
   std::vector<std::unique_ptr<Warp>> warps;
   std::vector<NamedBarrier> barriers;
   unsigned live = 0;    ///< threads that have not exited
+  bool started = false; ///< the constructor is done
   Random random;
   /// State of src/Machine/Async, made by it when first needed.
   std::shared_ptr<void> async;
@@ -94,6 +100,9 @@ public:
   void notify();
   /// Makes the groups that wait in barrier `barrier` runnable.
   void wake(unsigned barrier);
+
+  /// Says that threads have exited: barriers may be complete without them.
+  void threadsExited();
 
   // Checked access to memory for `actor`. The address is in `space` (Generic, Global, Shared incl.
   // other ranks of the cluster, Local, Param, Const). Bytes come (and go) in one piece; alignment
@@ -113,14 +122,18 @@ public:
 /// Blocks that run together. Without clusters: one block.
 class Cluster {
 public:
-  Cluster(Launch &launch, uint64_t linear);
+  Cluster(Worker &worker, uint64_t linear);
   ~Cluster();
+  Worker &worker;
   Launch &launch;
   const uint64_t linear;
   std::vector<std::unique_ptr<Block>> blocks; ///< by rank
   PendingQueue pending;
   Random random;
   uint64_t happenings = 0; ///< raised by Block::notify
+  NamedBarrier barrier;    ///< barrier.cluster
+  uint64_t executed = 0;   ///< instructions of warps
+  uint64_t clock = 0;      ///< reads of %clock and its like, so that time goes on
   bool dead = false;       ///< killed (trap, deadlock): runs no more
 };
 

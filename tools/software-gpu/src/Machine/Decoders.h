@@ -19,6 +19,7 @@
 #include "Machine/Function.h"
 
 #include <initializer_list>
+#include <optional>
 #include <utility>
 
 namespace sgpu {
@@ -34,6 +35,9 @@ public:
   /// `type`, special register, address of a variable in its own space, predicate (also immediate
   /// true and false). `type` matters only to immediates.
   Operand source(const ptx::Operand &op, ptx::Type type);
+  /// The same for a value that is only moved: it may be undefined, then so is the result. For
+  /// instructions with in.propagates.
+  Operand moved(const ptx::Operand &op, ptx::Type type);
   /// A register or predicate; a sink `_` gives a register that nobody reads. Recorded as written.
   Operand destination(const ptx::Operand &op);
   /// Each element of a vector `{a, b}` (or the one operand) as source or destination.
@@ -41,6 +45,8 @@ public:
   std::vector<Operand> destinations(const ptx::Operand &op);
   /// The address part `[base + offset]`; its base register is recorded as read.
   AddressOperand address(const ptx::Operand &op);
+  /// The address in .param space of a parameter, result or .param variable; nothing for others.
+  std::optional<uint64_t> paramAddress(const ptx::Operand &op) const;
   /// Sets in.operands.
   void operands(std::vector<Operand> list);
   /// A structure of the decoder's own, kept with the function: in.extra.
@@ -58,6 +64,8 @@ public:
   [[noreturn]] void fail(const std::string &message) const;
   /// fails with "needs sm_90" if the chip is older.
   void needs(int capability) const;
+  /// Bits of a register as declared (8, 16, 32, 64, 128), of a sink 64.
+  unsigned registerBits(const ptx::Operand &op) const;
   /// The integer of an immediate operand; fails if it is none.
   int64_t immediate(const ptx::Operand &op) const;
 

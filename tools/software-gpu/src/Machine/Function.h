@@ -33,12 +33,14 @@ struct Function {
   const ptx::Module *module = nullptr;
   const ptx::Function *ast = nullptr;
   std::string name;
+  uint32_t ordinal = 0;                ///< index in Program::functions
   std::vector<Instruction> code;       ///< ends with an implicit exit or return
   uint32_t rows = 0;                   ///< of registers
   uint32_t numPredicates = 0;
   std::vector<uint32_t> registerRow;   ///< by index of ast->registers: row, or number of predicate
   std::vector<uint32_t> constants;     ///< 32 words for each constant row
   uint32_t paramBytes = 0;             ///< of the frame: own parameters, results, .param variables
+  std::vector<uint32_t> parameterOffsets, resultOffsets; ///< of formals in .param, in the frame
   uint32_t localBytes = 0, localAlignment = 16;
   /// Hidden registers: rows of 8-byte lanes that get localBase + offset when a frame is made.
   struct LocalAddress {
@@ -47,6 +49,13 @@ struct Function {
   };
   std::vector<LocalAddress> localAddresses;
   uint32_t carry = 0;                  ///< hidden predicate: the condition code CC.CF
+  uint32_t always = 0;                 ///< hidden predicate: true
+
+  // Basic blocks, for where paths meet: the block of each instruction, and of each block its first
+  // instruction and immediate post-dominator (~0: the end of the function).
+  std::vector<uint32_t> blockOf, blockStart, postDominator;
+  /// Whether every path from instruction `b` to the end goes through the block of `a`.
+  bool postDominates(uint32_t a, uint32_t b) const;
 
   /// Index into Frame::defined, held: rows first, then predicates.
   uint32_t definedIndex(Operand op) const {
@@ -56,6 +65,8 @@ struct Function {
   /// What a source line is called, "file:line"; empty if not known.
   std::string source(const Instruction &in) const;
   std::string text(const Instruction &in) const; ///< the instruction as PTX
+
+    uint32_t registersUsed() const; ///< most 32-bit registers that are live at one place
 
   // Owners of what instructions point to.
   std::deque<std::vector<Operand>> operandLists;

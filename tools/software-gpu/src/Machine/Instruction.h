@@ -55,7 +55,8 @@ struct Instruction {
   Operand guard;               ///< a predicate, or None
   bool splits = false;         ///< control flow and barriers: if the guard is true for some lanes
                                ///< only, these become a group of their own first
-  bool propagates = false;     ///< handler looks after defined lanes of its operands itself
+  bool propagates = false;     ///< handler says itself which lanes of its results are defined
+  bool gathers = false;        ///< `.sync`: waits for lanes of the warp (Warp::gather)
   bool touchesHeld = false;    ///< may touch registers that asynchronous operations hold (wgmma)
   uint8_t count = 1;           ///< elements of a vector access
   uint8_t bytes = 4;           ///< bytes of one element
@@ -69,8 +70,10 @@ struct Instruction {
   AddressOperand address;
   std::span<const Operand> operands; ///< flattened, vectors too; owned by the function
   /// Register rows and predicates (see Function::definedIndex) read and written, for the checks of
-  /// undefined registers. Filled by DecodeContext::source and destination.
+  /// undefined registers. Filled by DecodeContext::source and destination. The first `checked` of
+  /// the reads must be defined; the others are only moved (DecodeContext::moved).
   std::span<const uint32_t> reads, writes;
+  uint32_t checked = 0;
   const void *extra = nullptr; ///< owned by the function
 };
 

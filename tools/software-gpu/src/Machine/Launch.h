@@ -21,7 +21,12 @@ struct Program {
   std::vector<std::unique_ptr<Function>> functions; ///< by index in ptx::Module::functions; null: not reached
   Function *entry = nullptr;
   uint32_t sharedEnd = 0;     ///< static variables end here (offset)
-  uint32_t dynamicAlignment = 16;
+  uint32_t dynamicStart = 0;  ///< offset of .extern .shared arrays
+  struct SharedVariable {
+    std::string name;
+    uint32_t offset, bytes;
+  };
+  std::vector<SharedVariable> sharedVariables;
   bool communicates = false;  ///< has strong accesses or atomics on global memory: blocks may depend
                               ///< on each other, so they run on one host thread, in an order of the seed
 };
@@ -39,12 +44,11 @@ struct Launch {
   std::string kernel;
   Dim3 cluster;             ///< blocks in each direction, at least 1
   unsigned warpsPerBlock = 1;
-  uint32_t dynamicStart = 0, sharedEnd = 0;
+  uint32_t sharedEnd = 0;
   Random random;
-  std::atomic<uint64_t> events{0};  ///< stores, atomics, barriers: signs of life
   std::atomic<bool> stop{false};    ///< a fault that ends the launch
-  std::atomic<uint64_t> barriers{0};
   std::mutex mutex;                 ///< of what follows
+  bool checkRaces = true;
   bool faulted = false;
   Check fault = Check::Trap;
   Counters counters;
@@ -61,6 +65,17 @@ struct Launch {
   /// Notes a fault that a real device would stop at.
   void fail(Check check);
 };
+
+/// What one host thread keeps while it runs blocks of a launch.
+struct Worker {
+  Launch &launch;
+  std::vector<std::vector<Counts>> counts; ///< by function, instruction
+  uint64_t events = 0;                     ///< stores, atomics, barriers: signs of life
+  uint64_t barriers = 0;
+};
+
+/// The index of a block from its number (Block::linear).
+Dim3 blockIndex(const Launch &launch, uint64_t linear);
 
 } // namespace sgpu
 

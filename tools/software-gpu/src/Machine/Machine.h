@@ -101,8 +101,9 @@ public:
   /// Runs a kernel to its end. One launch at a time per device.
   LaunchResult run(const std::string &kernel, const LaunchConfig &config);
 
+  struct Impl; ///< Module.h
+
 private:
-  struct Impl;
   std::unique_ptr<Impl> impl;
   Module();
 };

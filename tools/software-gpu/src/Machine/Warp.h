@@ -6,9 +6,11 @@
 #define SGPU_MACHINE_WARP_H
 
 #include "Machine/Block.h"
+#include "Machine/Counters.h"
 #include "Machine/Instruction.h"
 
 #include <bit>
+#include <map>
 #include <memory>
 #include <span>
 #include <string>
@@ -28,6 +30,7 @@ struct Frame {
   std::vector<uint32_t> predicates;
   std::vector<uint32_t> defined;       ///< lanes, by Function::definedIndex
   std::vector<uint32_t> held, heldForWrite; ///< lanes that asynchronous operations own; empty: none
+  std::map<uint32_t, Place> holders;   ///< who owns a held register, by Function::definedIndex
   std::vector<uint8_t> params;         ///< .param variables of the function: lane-major
   uint32_t localBase = 0;              ///< of its .local variables, in every lane's local memory
   uint32_t localTop = 0;
@@ -55,6 +58,7 @@ struct Group {
   } state = Runnable;
   uint64_t since = 0;        ///< Waiting: value of happenings
   uint64_t token = 0;        ///< barriers: phase that it waits for, plus 1; 0: has not arrived
+  unsigned barrier = 0;      ///< AtBarrier: 0 to 15; 16: that of the cluster
   std::vector<std::shared_ptr<Split>> splits; ///< that it is in, inner last
 };
 
@@ -72,6 +76,9 @@ public:
   std::vector<uint32_t> specials;             ///< rows of special registers
   std::vector<uint8_t> local, localState;     ///< local memory, lane-major
   uint32_t localStride = 0;                   ///< bytes of one lane there
+  std::vector<uint64_t> clusterPhase; ///< by lane: phase of the cluster's barrier it arrived for, plus 1
+  std::vector<uint32_t> exitedAt; ///< by lane: index of the instruction in the entry
+  std::vector<Counts> *counts = nullptr; ///< of the running function
   uint64_t quiet = 0; ///< instructions since a group parked: parked ones are freed after a while
 
   // Of the group that runs now:

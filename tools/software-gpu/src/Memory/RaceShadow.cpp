@@ -114,10 +114,7 @@ bool RaceShadow::accessCell(Stripe &stripe, Cell &cell, const Access &now, bool 
     id.value = cell.writer >> 24;
     Epoch epoch{id, uint32_t(cell.writer & lastTime)};
     Reader writer{id.group(), epoch.time, 1u << id.lane(), cell.writerWork, cell.writerSite};
-    // Lanes of one access to the same bytes: a write of different values was found by the caller.
-    bool together = now.agent && work == cell.writerWork && now.agent->id.group() == id.group() &&
-                    now.lanes >> id.lane() & 1;
-    if (!together && !(now.write && sameValue) && conflicts(writer, now, true)) {
+    if (!(now.write && sameValue) && conflicts(writer, now, true)) {
       conflict = {epoch, cell.writerWork, cell.writerSite & siteMask, true, false, 0};
       found = true;
     } else if (now.proxy == Proxy::Async && !(cell.writerSite & (asyncBit | hostBit)) && !now.write &&
