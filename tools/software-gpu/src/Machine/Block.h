@@ -115,6 +115,9 @@ public:
   /// Only the checks (exists, alignment), as for an instruction that starts an asynchronous access.
   bool check(const Actor &actor, Space space, uint64_t address, uint64_t bytes, uint32_t alignment,
              bool write);
+  /// An atomic read-modify-write on global or shared memory, see DeviceMemory::atomic.
+  bool atomic(const Actor &actor, Space space, uint64_t address, uint32_t bytes,
+              void (*update)(void *bytes, void *context), void *context);
   /// The block and offset that a shared address means; null (reported) if there is none.
   Block *sharedTarget(const Actor &actor, uint32_t address, uint32_t &offset);
 };

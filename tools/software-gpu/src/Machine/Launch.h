@@ -47,19 +47,19 @@ struct Launch {
   uint32_t sharedEnd = 0;
   Random random;
   std::atomic<bool> stop{false};    ///< a fault that ends the launch
-  std::mutex mutex;                 ///< of what follows
+  std::mutex mutex{};               ///< of what follows
   bool checkRaces = true;
   bool faulted = false;
   Check fault = Check::Trap;
-  Counters counters;
-  std::vector<std::string> output;  ///< of vprintf
+  Counters counters{};
+  std::vector<std::string> output{};  ///< of vprintf
 
   /// What strong writes published, by address of global memory.
   struct Published {
     std::mutex mutex;
     std::unordered_map<uint64_t, Released> at;
   };
-  std::array<Published, 64> published;
+  std::array<Published, 64> published{};
   Published &publishedAt(uint64_t address) { return published[address / 16 % 64]; }
 
   /// Notes a fault that a real device would stop at.

@@ -100,7 +100,7 @@ std::shared_ptr<Frame> Warp::makeFrame(const Function &function, uint32_t lanes,
   }
   f->predicates.resize(function.numPredicates);
   for (uint32_t &p : f->predicates)
-    p = uint32_t(x ^= x << 13, x ^= x >> 7, x ^= x << 17);
+    p = uint32_t(random.next());
   f->predicates[function.always] = ~0u;
   f->defined.resize(function.numDefined());
   f->params.resize(size_t(function.paramBytes) * 32);
