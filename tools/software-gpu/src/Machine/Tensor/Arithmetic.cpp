@@ -339,6 +339,33 @@ void multiplyAddInteger(int m, int n, int k, const int32_t *a, const int32_t *b,
     }
 }
 
+float valueOf(TensorType type, uint32_t bits) { return decode(type, bits).value; }
+
+uint32_t roundedTo(TensorType type, double value) {
+  if (type == TensorType::F32)
+    return std::bit_cast<uint32_t>(static_cast<float>(value));
+  bool f16 = type == TensorType::F16;
+  int kept = f16 ? 10 : 7, minimum = f16 ? -14 : -126, maximum = f16 ? 15 : 127;
+  uint32_t sign = std::signbit(value) ? 0x8000 : 0, infinity = f16 ? 0x7c00 : 0x7f80;
+  if (std::isnan(value))
+    return 0x7fff;
+  if (std::isinf(value))
+    return sign | infinity;
+  double magnitude = std::fabs(value);
+  if (magnitude == 0)
+    return sign;
+  int e = std::max(std::ilogb(magnitude), minimum);
+  // nearbyint rounds to even in the default mode.
+  double significand = std::nearbyint(std::ldexp(magnitude, kept - e));
+  if (significand >= std::ldexp(2, kept))
+    significand /= 2, ++e;
+  if (e > maximum)
+    return sign | infinity;
+  uint32_t bits = static_cast<uint32_t>(significand);
+  uint32_t field = bits >> kept ? static_cast<uint32_t>(e - minimum + 1) : 0;
+  return sign | field << kept | (bits & ((1u << kept) - 1));
+}
+
 int32_t integerOf(TensorType type, uint32_t bits) {
   switch (type) {
   case TensorType::S8:

@@ -67,6 +67,11 @@ uint32_t sumOfProducts(const SumRule &rule, const Multiplicand &a, int m, const 
 void multiplyAddInteger(int m, int n, int k, const int32_t *a, const int32_t *b, int32_t *acc,
                         bool saturate);
 
+// The value of F16, BF16, TF32, E4M3, E5M2 or F32 bits, exactly; and the nearest F16, BF16 or F32 (ties
+// to even) of a value that has at most 53 bits. NaN is all ones but the sign.
+float valueOf(TensorType type, uint32_t bits);
+uint32_t roundedTo(TensorType type, double value);
+
 // Sign- or zero-extends raw bits of S8, U8, S4, U4.
 int32_t integerOf(TensorType type, uint32_t bits);
 
