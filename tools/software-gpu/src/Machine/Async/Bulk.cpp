@@ -156,7 +156,7 @@ void BulkCopy::writeGlobal(const Actor &who, uint64_t address, uint64_t size,
   }
   unsigned step = reduction.bytes();
   for (uint64_t i = 0; i < size; i += step)
-    issuer->atomic(who, Space::Global, address + i, step, [&](void *bytes) {
+    atomicAt(who, Space::Global, nullptr, address + i, step, [&](void *bytes) {
       uint64_t old = 0, value = 0;
       std::memcpy(&old, bytes, step);
       std::memcpy(&value, values + i, step);
@@ -171,7 +171,7 @@ void BulkCopy::writeShared(const Actor &who) {
   if (reduces) {
     unsigned step = reduction.bytes();
     for (uint64_t i = 0; i < bytes; i += step)
-      block.atomic(who, Space::Shared, to + i, step, [&](void *place) {
+      atomicAt(who, Space::Shared, &block, to + i, step, [&](void *place) {
         uint64_t old = 0, value = 0;
         std::memcpy(&old, place, step);
         std::memcpy(&value, data.data() + i, step);

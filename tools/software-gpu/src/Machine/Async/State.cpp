@@ -33,7 +33,31 @@ void tellCompletion(Knowledge &to, AgentId agent, uint32_t time) {
 
 DeviceMemory &memoryOf(Block &block) { return block.launch.memory; }
 
-void countBarrier(Block &block) { block.launch.countBarrier(block); }
+void countBarrier(Block &block) { ++block.cluster.worker.barriers; }
+
+void atomicAt(const Actor &actor, Space space, Block *memory, uint64_t address, unsigned bytes,
+              const std::function<void(void *)> &update) {
+  Block &block = actor.warp->block;
+  if (space == Space::Shared) {
+    uint64_t value = 0;
+    memory->read(actor, space, address, bytes, &value, bytes);
+    update(&value);
+    memory->write(actor, space, address, bytes, &value, bytes);
+    return;
+  }
+  Launch &launch = block.launch;
+  Access access;
+  access.agent = actor.clock;
+  access.work = &launch.config.work;
+  access.site = actor.instruction->line;
+  access.scope = actor.scope;
+  access.proxy = actor.proxy;
+  access.write = true;
+  access.warpsPerCta = launch.warpsPerBlock;
+  access.ctasPerCluster = uint32_t(launch.cluster.count());
+  launch.memory.atomic(address, bytes, update, access,
+                       [&] { return actor.warp->place(actor.lane, *actor.instruction); });
+}
 
 void reportAt(Block &block, Check check, const Place &place, std::string message) {
   Report r{check, std::move(message), place, false, 0, {}, {}};
@@ -62,9 +86,7 @@ Block *sharedTarget(const Actor &actor, Space space, uint64_t address, uint32_t 
 }
 
 Step waitFor(Warp &warp, std::string reason) {
-  WarpAsync &async = asyncOf(warp);
-  async.reason = std::move(reason);
-  warp.group->reason = async.reason.c_str();
+  asyncOf(warp).reason = std::move(reason);
   return Step::Wait;
 }
 
@@ -73,7 +95,8 @@ class TaskPending : public Pending {
 public:
   Pending **handle = nullptr;
   std::function<void()> run;
-  std::function<bool()> outlives;
+  std::function<bool()> outlives, isReady;
+  bool ready() const override { return !isReady || isReady(); }
   void complete() override {
     *handle = nullptr;
     run();
@@ -83,12 +106,14 @@ public:
 } // namespace
 
 void Task::start(Cluster &cluster, const Place &place, std::vector<Pending::Range> writes,
-                 std::function<void()> run, std::function<bool()> outlives) {
+                 std::function<void()> run, std::function<bool()> outlives,
+                 std::function<bool()> ready) {
   auto work = std::make_unique<TaskPending>();
   work->place = place;
   work->writes = std::move(writes);
   work->run = std::move(run);
   work->outlives = std::move(outlives);
+  work->isReady = std::move(ready);
   work->handle = &pending;
   started = true;
   pending = work.get();

@@ -21,16 +21,20 @@ class CopyBatch;  // Copy.cpp: one cp.async of a warp
 class BulkCopy;   // Bulk.h: one bulk copy of a thread
 class WgmmaOp;    // Wgmma.cpp: one wgmma.mma_async of a warpgroup
 
+/// Accumulator registers of one warp that wgmma operations own.
+struct Accumulator;
+
 /// Four warps that run wgmma together. Operations are numbered in the order of issue, which is the
 /// same in all four.
 struct Warpgroup {
-  std::deque<std::shared_ptr<WgmmaOp>> ops; ///< issued by some warp, not complete; oldest first
-  uint64_t first = 0;                       ///< number of ops.front()
+  std::deque<std::shared_ptr<WgmmaOp>> ops; ///< not complete; oldest first
+  std::array<uint64_t, 4> issued{};         ///< operations that each warp has issued
+  uint64_t completed = 0;                   ///< number of ops.front()
 };
 
 /// Of a block.
 struct BlockAsync {
-  std::map<uint32_t, MBarrier> mbarriers; ///< by offset in shared memory
+  std::map<uint32_t, MBarrier> mbarriers;      ///< by offset in shared memory
   std::map<uint32_t, std::string> invalidated; ///< offset: who invalidated it
   std::vector<Warpgroup> warpgroups;
   std::vector<uint32_t> registers; ///< of each warp, registers per thread (setmaxnreg)
@@ -54,15 +58,15 @@ struct WarpAsync {
   CopyLane copies[32];
   BulkLane bulk[32];
   std::array<uint32_t, 32> copyTime{}, bulkTime{}; ///< of the agents AsyncCopy and Bulk
-  // wgmma
-  uint64_t issued = 0;                  ///< operations of this warp so far
-  uint64_t committed = 0;               ///< operations before the last commit_group
+  // wgmma, of this warp
   std::deque<uint64_t> groupEnds;       ///< committed groups: number of the operation after the last
-  uint64_t waited = 0;                  ///< operations before this one have been waited for
+  uint64_t committed = 0, waited = 0;   ///< operations before these are in groups, have been waited for
   std::map<uint64_t, std::shared_ptr<WgmmaOp>> mine; ///< issued and not waited for
-  std::vector<uint32_t> fenced;         ///< registers of wgmma at the last wgmma.fence
-  bool anyFence = false;
-  std::string reason;                   ///< what a waiting group waits for (Group::reason)
+  std::vector<std::shared_ptr<Accumulator>> accumulators; ///< that registers are held for
+  std::map<uint32_t, uint32_t> heldSources; ///< operations that read a register (row)
+  std::vector<uint32_t> fenced, fencedDefined; ///< rows and defined lanes at the last wgmma.fence
+  const Frame *fencedFrame = nullptr;   ///< null: there was none
+  std::string reason;                   ///< what a waiting group waits for, for the message of a deadlock
 };
 
 BlockAsync &asyncOf(Block &block);
@@ -77,6 +81,10 @@ void tellCompletion(Knowledge &to, AgentId agent, uint32_t time);
 DeviceMemory &memoryOf(Block &block);
 /// One more barrier or phase for the counters.
 void countBarrier(Block &block);
+/// One atomic operation at gpu scope on `bytes` (at most 8) of global memory, or of the shared memory of
+/// `actor`'s own or another block of the cluster.
+void atomicAt(const Actor &actor, Space space, Block *memory, uint64_t address, unsigned bytes,
+              const std::function<void(void *)> &update);
 
 /// A fault of an operation that has no running instruction any more.
 void reportAt(Block &block, Check check, const Place &place, std::string message);
@@ -94,9 +102,10 @@ Step waitFor(Warp &warp, std::string reason);
 /// has completed.
 class Task {
 public:
-  /// Puts it into the queue. `outlives`: see Pending::mayOutlive.
+  /// Puts it into the queue. `outlives`, `ready`: see Pending::mayOutlive, ready.
   void start(Cluster &cluster, const Place &place, std::vector<Pending::Range> writes,
-             std::function<void()> run, std::function<bool()> outlives = {});
+             std::function<void()> run, std::function<bool()> outlives = {},
+             std::function<bool()> ready = {});
   bool done() const { return started && !pending; }
   /// Completes it now, if it has not.
   void finish(Cluster &cluster);
