@@ -62,6 +62,8 @@ private:
   void readGlobal(const Actor &actor, uint64_t address, uint64_t size, uint64_t at);
   void writeGlobal(const Actor &actor, uint64_t address, uint64_t size, const uint8_t *from);
   void writeShared(const Actor &actor);
+  void reduce(Block &block, const Actor &actor, Space space, uint64_t address, uint64_t size,
+              const uint8_t *values);
 };
 
 namespace {
@@ -147,6 +149,27 @@ void BulkCopy::readSource() {
           });
 }
 
+void BulkCopy::reduce(Block &block, const Actor &who, Space space, uint64_t address, uint64_t size,
+                      const uint8_t *values) {
+  struct Context {
+    const Reduction &reduction;
+    const uint8_t *value;
+  } context{reduction, values};
+  unsigned step = reduction.bytes();
+  for (uint64_t i = 0; i < size; i += step, context.value += step)
+    block.atomic(
+        who, space, address + i, step,
+        [](void *place, void *c) {
+          auto &[reduction, from] = *static_cast<Context *>(c);
+          uint64_t old = 0, value = 0;
+          std::memcpy(&old, place, reduction.bytes());
+          std::memcpy(&value, from, reduction.bytes());
+          old = reduction.apply(old, value);
+          std::memcpy(place, &old, reduction.bytes());
+        },
+        &context);
+}
+
 void BulkCopy::writeGlobal(const Actor &who, uint64_t address, uint64_t size,
                            const uint8_t *values) {
   if (!reduces) {
@@ -154,30 +177,14 @@ void BulkCopy::writeGlobal(const Actor &who, uint64_t address, uint64_t size,
     issuer->write(who, Space::Global, address, uint32_t(size), values, 1);
     return;
   }
-  unsigned step = reduction.bytes();
-  for (uint64_t i = 0; i < size; i += step)
-    atomicAt(who, Space::Global, nullptr, address + i, step, [&](void *bytes) {
-      uint64_t old = 0, value = 0;
-      std::memcpy(&old, bytes, step);
-      std::memcpy(&value, values + i, step);
-      uint64_t result = reduction.apply(old, value);
-      std::memcpy(bytes, &result, step);
-    });
+  reduce(*issuer, who, Space::Global, address, size, values);
 }
 
 void BulkCopy::writeShared(const Actor &who) {
   uint32_t swizzleBytes = tensor ? map.swizzleBytes() : 0;
   Block &block = *toShared;
   if (reduces) {
-    unsigned step = reduction.bytes();
-    for (uint64_t i = 0; i < bytes; i += step)
-      atomicAt(who, Space::Shared, &block, to + i, step, [&](void *place) {
-        uint64_t old = 0, value = 0;
-        std::memcpy(&old, place, step);
-        std::memcpy(&value, data.data() + i, step);
-        uint64_t result = reduction.apply(old, value);
-        std::memcpy(place, &result, step);
-      });
+    reduce(block, who, Space::Shared, to, bytes, data.data());
     return;
   }
   // The swizzle mostly permutes within the tile; then one write does.

@@ -169,6 +169,7 @@ void decodeSetmaxnreg(DecodeContext &c) {
     c.fail("expects a multiple of 8 from 24 to 256");
   c.in.mode[0] = inc;
   c.in.bytes = uint8_t(n / 8);
+  c.in.gathers = true;
   c.in.execute = runSetmaxnreg;
 }
 

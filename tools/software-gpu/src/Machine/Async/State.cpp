@@ -35,30 +35,6 @@ DeviceMemory &memoryOf(Block &block) { return block.launch.memory; }
 
 void countBarrier(Block &block) { ++block.cluster.worker.barriers; }
 
-void atomicAt(const Actor &actor, Space space, Block *memory, uint64_t address, unsigned bytes,
-              const std::function<void(void *)> &update) {
-  Block &block = actor.warp->block;
-  if (space == Space::Shared) {
-    uint64_t value = 0;
-    memory->read(actor, space, address, bytes, &value, bytes);
-    update(&value);
-    memory->write(actor, space, address, bytes, &value, bytes);
-    return;
-  }
-  Launch &launch = block.launch;
-  Access access;
-  access.agent = actor.clock;
-  access.work = &launch.config.work;
-  access.site = actor.instruction->line;
-  access.scope = actor.scope;
-  access.proxy = actor.proxy;
-  access.write = true;
-  access.warpsPerCta = launch.warpsPerBlock;
-  access.ctasPerCluster = uint32_t(launch.cluster.count());
-  launch.memory.atomic(address, bytes, update, access,
-                       [&] { return actor.warp->place(actor.lane, *actor.instruction); });
-}
-
 void reportAt(Block &block, Check check, const Place &place, std::string message) {
   Report r{check, std::move(message), place, false, 0, {}, {}};
   block.launch.reporter.add(std::move(r));

@@ -81,11 +81,6 @@ void tellCompletion(Knowledge &to, AgentId agent, uint32_t time);
 DeviceMemory &memoryOf(Block &block);
 /// One more barrier or phase for the counters.
 void countBarrier(Block &block);
-/// One atomic operation at gpu scope on `bytes` (at most 8) of global memory, or of the shared memory of
-/// `actor`'s own or another block of the cluster.
-void atomicAt(const Actor &actor, Space space, Block *memory, uint64_t address, unsigned bytes,
-              const std::function<void(void *)> &update);
-
 /// A fault of an operation that has no running instruction any more.
 void reportAt(Block &block, Check check, const Place &place, std::string message);
 void reportAt(Block &block, Check check, const Place &place, std::string message, Block &memory,

@@ -82,6 +82,7 @@ Step runMove(Warp &warp, const Instruction &in) {
 void checkAligned(DecodeContext &c) {
   if (!c.ast.has(Modifier::Sync) || !c.ast.has(Modifier::Aligned))
     c.fail("expects .sync.aligned");
+  c.in.gathers = true;
 }
 
 void decodeMatrix(DecodeContext &c) {

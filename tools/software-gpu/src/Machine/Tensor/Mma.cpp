@@ -213,6 +213,7 @@ Step runMma(Warp &warp, const Instruction &in) {
 void checkAligned(DecodeContext &c) {
   if (!c.ast.has(Modifier::Sync) || !c.ast.has(Modifier::Aligned))
     c.fail("expects .sync.aligned");
+  c.in.gathers = true;
 }
 
 /// Fills a fragment and checks the number of registers.

@@ -427,6 +427,7 @@ void checkForm(DecodeContext &c) {
   c.needs(90);
   if (!c.ast.has(Modifier::Sync) || !c.ast.has(Modifier::Aligned))
     c.fail("expects .sync.aligned");
+  c.in.gathers = true;
 }
 
 void decodeWgmma(DecodeContext &c) {

@@ -61,7 +61,7 @@ uint32_t readBits(const std::string &file, size_t &at, T type) {
 // Every product of the golden files, bit by bit, by the fast path and by the definition.
 TEST_P(Tensor, EqualsGoldenBits) {
   Golden g = GetParam();
-  std::ifstream in(std::string(SGPU_TEST_DATA) + "/" + g.name + ".bin", std::ios::binary);
+  std::ifstream in(std::string(SGPU_TEST_DIR) + "/Machine/Tensor/data/" + g.name + ".bin", std::ios::binary);
   ASSERT_TRUE(in) << g.name;
   std::string file((std::istreambuf_iterator<char>(in)), {});
   SumRule rule = sumRuleFor(g.unit, g.sm, g.a, g.d);
