@@ -83,7 +83,10 @@ Actor BulkCopy::actor(AgentClock &clock, uint32_t time) const {
   clock.id = AgentId(warp->id, AgentKind::Bulk, lane);
   clock.time = time;
   clock.known = known;
-  return {warp, lane, in, &clock, Scope::Weak, genericProxy ? Proxy::Generic : Proxy::Async, what};
+  Actor a;
+  a.warp = warp, a.lane = lane, a.instruction = in, a.clock = &clock, a.what = what;
+  a.proxy = genericProxy ? Proxy::Generic : Proxy::Async;
+  return a;
 }
 
 void BulkCopy::readGlobal(const Actor &actor, uint64_t address, uint64_t size, uint64_t at) {

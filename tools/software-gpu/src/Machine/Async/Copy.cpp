@@ -44,7 +44,9 @@ void CopyBatch::complete(uint32_t which) {
     clock.id = AgentId(warp->id, AgentKind::AsyncCopy, l);
     clock.time = lane.time;
     clock.known = known;
-    Actor actor{warp, l, in, &clock, Scope::Weak, Proxy::Generic, "cp.async"};
+    Actor actor;
+    actor.warp = warp, actor.lane = l, actor.instruction = in, actor.clock = &clock;
+    actor.what = "cp.async";
     uint8_t data[16] = {};
     block.shared.setState(lane.to, bytes, ByteState::Undefined); // no longer in flight
     if (lane.read)

@@ -90,7 +90,9 @@ void WgmmaOp::readMatrix(uint64_t bits, bool mnMajor, int lines, TensorType type
   clock.id = agent();
   clock.time = time();
   clock.known = known;
-  Actor actor{&firstWarp(), 0, in, &clock, Scope::Weak, Proxy::Async, "wgmma.mma_async"};
+  Actor actor;
+  actor.warp = &firstWarp(), actor.instruction = in, actor.clock = &clock;
+  actor.proxy = Proxy::Async, actor.what = "wgmma.mma_async";
   int elementBytes = bitsOf(type) / 8, per = 16 / elementBytes, k = form->shape.k;
   int outer = mnMajor ? k : lines, pieces = (mnMajor ? lines : k) / per;
   for (int line = 0; line < outer; ++line)

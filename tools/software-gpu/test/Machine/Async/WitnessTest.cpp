@@ -68,18 +68,18 @@ std::vector<double> product(const std::vector<uint16_t> &a, const std::vector<ui
   return c;
 }
 
-struct Run {
+struct Replay {
   uint64_t seed;
   Completion completion;
 };
-const Run runs[] = {{1, Completion::Late}, {2, Completion::Late}, {3, Completion::Early}, {4, Completion::Random}};
+const Replay runs[] = {{1, Completion::Late}, {2, Completion::Late}, {3, Completion::Early}, {4, Completion::Random}};
 
 /// Runs `body` for several seeds; it returns the bytes of the result, which must be the same each time,
 /// and there must be no report.
 void same(const std::string &file, int chip, const std::function<std::vector<uint8_t>(Gpu &)> &body) {
   std::string text = readFile("ptx/witnesses/" + file);
   std::vector<uint8_t> first;
-  for (const Run &r : runs) {
+  for (const Replay &r : runs) {
     Gpu gpu(text, r.seed, r.completion, chip);
     std::vector<uint8_t> result = body(gpu);
     ASSERT_EQ(gpu.reporter.total(), 0u) << "seed " << r.seed << "\n" << gpu.faults();
@@ -216,7 +216,7 @@ TEST(Witness90, DistributedSharedMemory) {
 TEST(Witness90, VectorReductions) {
   // Sums of small integers: exact in every order.
   std::string text = readFile("ptx/witnesses/nvcc/k90.sm90a.ptx");
-  for (const Run &r : runs) {
+  for (const Replay &r : runs) {
     Gpu gpu(text, r.seed, r.completion);
     constexpr int blocks = 3;
     std::vector<float> x(blocks * 128 * 4);
@@ -254,7 +254,7 @@ TEST(Witness90, BulkCopies) {
 
 TEST(Witness90, BadKernels) {
   std::string text = readFile("ptx/witnesses/nvcc/k90.sm90a.ptx");
-  for (const Run &r : runs) {
+  for (const Replay &r : runs) {
     Gpu gpu(text, r.seed, r.completion);
     auto a = drawBf16(64 * 64, 1), b = drawBf16(64 * 64, 2);
     gpu.run("bad_wgmma_nofence", {}, {gpu.upload(a), gpu.upload(b), gpu.allocate(64 * 64 * 4)});
