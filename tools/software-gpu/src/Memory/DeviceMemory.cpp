@@ -34,6 +34,13 @@ struct View {
   }
 };
 
+/// Different for every change of every device of the process, so that no thread takes a view of one
+/// for a view of another.
+uint64_t newGeneration() {
+  static std::atomic<uint64_t> last{0};
+  return ++last;
+}
+
 uint8_t *reserve(uint64_t bytes, int protection, void *hint = nullptr) {
   void *p = mmap(hint, bytes, protection,
                  MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | (hint ? MAP_FIXED_NOREPLACE : 0), -1,
@@ -58,7 +65,7 @@ struct DeviceMemory::Impl {
   mutable std::shared_mutex mutex;
   std::map<uint64_t, Piece> pieces; // by start; host memory too
   std::deque<uint64_t> quarantine;  // starts, oldest first
-  std::atomic<uint64_t> generation{1};
+  std::atomic<uint64_t> generation{newGeneration()};
   uint64_t nextId = 1, next = 0, end = 0, used = 0;
   uint8_t *data = nullptr;  // of address `base`
   uint8_t *state = nullptr;
@@ -206,7 +213,7 @@ uint64_t DeviceMemory::allocate(uint64_t bytes, std::string madeBy, uint64_t ali
   piece.end = end;
   m.pieces.emplace(start, std::move(piece));
   m.used += bytes;
-  ++m.generation;
+  m.generation = newGeneration();
   return address;
 }
 
@@ -228,7 +235,7 @@ void DeviceMemory::addHost(void *pointer, uint64_t bytes, std::string madeBy) {
   if (m.checkRaces)
     piece.hostRaces = std::make_unique<RaceShadow>(bytes, true);
   m.pieces.insert_or_assign(piece.start, std::move(piece));
-  ++m.generation;
+  m.generation = newGeneration();
 }
 
 bool DeviceMemory::free(uint64_t address, std::string freedBy) {
@@ -244,7 +251,7 @@ bool DeviceMemory::free(uint64_t address, std::string freedBy) {
     return false;
   if (a.host) {
     m.pieces.erase(it);
-    ++m.generation;
+    m.generation = newGeneration();
     return true;
   }
   auto freed = std::make_shared<Allocation>(a);
@@ -252,7 +259,7 @@ bool DeviceMemory::free(uint64_t address, std::string freedBy) {
   piece.allocation = std::move(freed);
   m.used -= a.bytes;
   m.quarantine.push_back(piece.start);
-  ++m.generation;
+  m.generation = newGeneration();
   uint64_t offset = address - base, bytes = piece.allocation->bytes;
   // Whole pages go back to the system; state 0 is Undefined.
   std::memset(m.state + offset, 0, std::min<uint64_t>(bytes, 8192));
@@ -279,7 +286,7 @@ void DeviceMemory::setReadOnly(uint64_t address, bool readOnly) {
   std::unique_lock lock(impl->mutex);
   if (const Impl::Piece *piece = impl->around(address))
     piece->allocation->readOnly = readOnly;
-  ++impl->generation;
+  impl->generation = newGeneration();
 }
 
 void DeviceMemory::setKeep(uint64_t address) {
