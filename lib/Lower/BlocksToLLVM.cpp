@@ -99,13 +99,15 @@ public:
     Scratch scratch = planScratch(block);
     std::string name = block.getSymName().str();
     block.setSymName(name + ".buffers");
-    auto type = LLVM::LLVMFunctionType::get(LLVM::LLVMVoidType::get(builder.getContext()), pointer);
+    auto type = LLVM::LLVMFunctionType::get(LLVM::LLVMVoidType::get(builder.getContext()),
+                                            {pointer, pointer});
     auto function = LLVM::LLVMFuncOp::create(builder, loc, name, type);
     function->setAttr(kScratchAttr, builder.getI64IntegerAttr(scratch.bytes));
     Block *entry = function.addEntryBlock(builder);
     builder.setInsertionPointToStart(entry);
 
-    Value buffers = entry->getArgument(0);
+    stream = entry->getArgument(0);
+    Value buffers = entry->getArgument(1);
     auto loadBuffer = [&](unsigned index) -> Value {
       Value slot = LLVM::GEPOp::create(builder, loc, pointer, pointer, buffers,
                                        ArrayRef<LLVM::GEPArg>{int32_t(index)});
@@ -143,6 +145,7 @@ private:
   OpBuilder builder;
   Location loc;
   Type pointer;
+  Value stream;
   llvm::DenseMap<Value, Value> pointers;
   llvm::StringMap<unsigned> descriptors;
 
@@ -215,11 +218,30 @@ private:
                                        ArrayRef<LLVM::GEPArg>{int32_t(index)});
       LLVM::StoreOp::create(builder, loc, buffer, slot);
     }
-    Type i64 = builder.getI64Type();
-    Value body = LLVM::AddressOfOp::create(builder, loc, loopBody(loop));
-    LLVM::CallOp::create(builder, loc,
-                         routine("llrt_parallel_for", {pointer, pointer, i64, i64}),
-                         ValueRange{body, array, constant(high), constant(grain.getInt())});
+    LLVM::CallOp::create(builder, loc, routine("llrt_launch", {pointer, pointer, pointer}),
+                         ValueRange{stream, kernel(loop, high, grain.getInt()), array});
+  }
+
+  // Address of the constant LlrtKernel of `loop` over `rows` rows.
+  Value kernel(LLVM::LLVMFuncOp loop, int64_t rows, int64_t grain) {
+    std::string name = (loop.getSymName() + ".kernel." + Twine(rows) + "." + Twine(grain)).str();
+    if (!module.lookupSymbol(name)) {
+      LLVM::LLVMFuncOp body = loopBody(loop);
+      OpBuilder::InsertionGuard guard(builder);
+      builder.setInsertionPointAfter(body);
+      Type i64 = builder.getI64Type();
+      auto type = LLVM::LLVMStructType::getLiteral(builder.getContext(), {pointer, i64, i64});
+      auto global = LLVM::GlobalOp::create(builder, loc, type, /*isConstant=*/true,
+                                           LLVM::Linkage::Internal, name, Attribute());
+      builder.createBlock(&global.getInitializerRegion());
+      Value value = LLVM::UndefOp::create(builder, loc, type);
+      Value members[] = {LLVM::AddressOfOp::create(builder, loc, body), constant(rows),
+                         constant(grain)};
+      for (auto [index, member] : llvm::enumerate(members))
+        value = LLVM::InsertValueOp::create(builder, loc, value, member, int64_t(index));
+      LLVM::ReturnOp::create(builder, loc, value);
+    }
+    return LLVM::AddressOfOp::create(builder, loc, pointer, name);
   }
 
   // Address of a constant structure of 64-bit integers and, last, doubles.
@@ -261,25 +283,26 @@ private:
         null = LLVM::ZeroOp::create(builder, loc, pointer);
       return null;
     };
-    SmallVector<Value> operands;
+    SmallVector<Value> operands{stream};
     auto inputs = op.getInputs();
     std::string name;
     if (op.getKernel() == llama::Kernel::Gemm) {
       name = "llrt_gemm";
-      operands = {descriptor({runtimeType(inputs[0]), runtimeType(op.getOutputs()[0]), sizes[0],
-                              sizes[1], sizes[2], op.getTransposeA(), op.getTransposeB(),
-                              op.getAccumulate()}),
-                  orNull(inputs[0]), orNull(inputs[1]),
-                  orNull(inputs.size() == 3 ? inputs[2] : Value()), orNull(op.getOutputs()[0])};
+      operands.append({descriptor({runtimeType(inputs[0]), runtimeType(op.getOutputs()[0]),
+                                   sizes[0], sizes[1], sizes[2], op.getTransposeA(),
+                                   op.getTransposeB(), op.getAccumulate()}),
+                       orNull(inputs[0]), orNull(inputs[1]),
+                       orNull(inputs.size() == 3 ? inputs[2] : Value()),
+                       orNull(op.getOutputs()[0])});
     } else {
       bool forward = op.getKernel() == llama::Kernel::AttentionForward;
       auto integer = [](IntegerAttr value) { return value ? value.getInt() : 0; };
       name = forward ? "llrt_attention_forward" : "llrt_attention_backward";
-      operands = {descriptor({runtimeType(inputs[0]), sizes[0], sizes[1], sizes[2], sizes[3],
+      operands.push_back(descriptor({runtimeType(inputs[0]), sizes[0], sizes[1], sizes[2], sizes[3],
                               sizes[4], sizes[5], int64_t(*op.getMask()), sizes[6],
                               integer(op.getTileCountAttr()), integer(op.getTileStrideAttr()),
                               integer(op.getTileTokensAttr())},
-                             *op.getScale())};
+                             *op.getScale()));
       unsigned firstMask = forward ? 3 : 6, qkv = forward ? 3 : 4;
       auto mask = [&](unsigned i) {
         return orNull(firstMask + i < inputs.size() ? inputs[firstMask + i] : Value());

@@ -2,21 +2,26 @@
 // RUN: llama-opt %s -split-input-file -llama-blocks-to-llvm=polynomials=true | FileCheck %s --check-prefix=POLYNOMIALS
 
 // The block takes its buffers from memory; a loop with a grain goes through
-// llrt_parallel_for, by a function that takes the buffers from memory again.
-// CHECK: llvm.func @llrt_parallel_for(!llvm.ptr, !llvm.ptr, i64, i64)
+// llrt_launch, by a function that takes the buffers from memory again.
+// CHECK: llvm.func @llrt_launch(!llvm.ptr, !llvm.ptr, !llvm.ptr)
 // CHECK-LABEL: llvm.func internal @f.loop0(
 // CHECK-SAME:      %{{.*}}: !llvm.ptr {llvm.noalias}, %{{.*}}: !llvm.ptr {llvm.noalias}, %{{.*}}: i64, %{{.*}}: i64)
 // CHECK-LABEL: llvm.func internal @f.loop0.body(
 // CHECK-SAME:      %[[ARGS:[a-z0-9]+]]: !llvm.ptr, %[[LO:[a-z0-9]+]]: i64, %[[HI:[a-z0-9]+]]: i64)
 // CHECK:         %[[M:.*]] = llvm.load %[[ARGS]]
 // CHECK:         llvm.call @f.loop0(%[[M]], %{{.*}}, %[[LO]], %[[HI]])
-// CHECK-LABEL: llvm.func @f(
-// CHECK-SAME:      %[[BUFFERS:[a-z0-9]+]]: !llvm.ptr) attributes {llama.scratch = 0 : i64} {
+// CHECK-LABEL: llvm.mlir.global internal constant @f.loop0.kernel.65536.5462() {{.*}}: !llvm.struct<(ptr, i64, i64)> {
 // CHECK-DAG:     %[[N:.*]] = llvm.mlir.constant(65536 : i64)
 // CHECK-DAG:     %[[GRAIN:.*]] = llvm.mlir.constant(5462 : i64)
 // CHECK-DAG:     %[[BODY:.*]] = llvm.mlir.addressof @f.loop0.body
+// CHECK:         llvm.insertvalue %[[BODY]], %{{.*}}[0]
+// CHECK-NEXT:    llvm.insertvalue %[[N]], %{{.*}}[1]
+// CHECK-NEXT:    llvm.insertvalue %[[GRAIN]], %{{.*}}[2]
+// CHECK-LABEL: llvm.func @f(
+// CHECK-SAME:      %[[STREAM:[a-z0-9]+]]: !llvm.ptr, %[[BUFFERS:[a-z0-9]+]]: !llvm.ptr) attributes {llama.scratch = 0 : i64} {
+// CHECK:         %[[KERNEL:.*]] = llvm.mlir.addressof @f.loop0.kernel.65536.5462
 // CHECK:         llvm.load %[[BUFFERS]]
-// CHECK:         llvm.call @llrt_parallel_for(%[[BODY]], %{{.*}}, %[[N]], %[[GRAIN]])
+// CHECK:         llvm.call @llrt_launch(%[[STREAM]], %[[KERNEL]], %{{.*}})
 func.func private @f.loop0(%m: memref<65536xf32> {llvm.noalias}, %n: memref<65536xf32> {llvm.noalias}, %lo: index, %hi: index) {
   affine.for %i = %lo to %hi {
     %x = affine.load %m[%i] : memref<65536xf32>
@@ -42,13 +47,13 @@ func.func @f(%m: memref<65536xf32>, %n: memref<65536xf32>) attributes {llama.blo
 // CHECK-SAME:      attributes {llama.scratch = 128 : i64} {
 // CHECK-DAG:     %[[FIRST:.*]] = llvm.mlir.addressof @descriptor0
 // CHECK-DAG:     %[[LAST:.*]] = llvm.mlir.addressof @descriptor1
-// CHECK:         %[[SLOT:.*]] = llvm.getelementptr %arg0[2]
+// CHECK:         %[[SLOT:.*]] = llvm.getelementptr %arg1[2]
 // CHECK-NEXT:    %[[A:.*]] = llvm.load %[[SLOT]]
 // CHECK-NEXT:    %[[B:.*]] = llvm.getelementptr %[[A]][64]
-// CHECK-NEXT:    llvm.call @llrt_gemm(%[[FIRST]], %{{.*}}, %{{.*}}, %{{.*}}, %[[A]])
-// CHECK-NEXT:    llvm.call @llrt_gemm(%[[FIRST]], %[[A]], %[[A]], %{{.*}}, %[[B]])
-// CHECK-NEXT:    llvm.call @llrt_gemm(%[[FIRST]], %[[B]], %[[B]], %{{.*}}, %[[A]])
-// CHECK-NEXT:    llvm.call @llrt_gemm(%[[LAST]], %[[A]], %[[A]],
+// CHECK-NEXT:    llvm.call @llrt_gemm(%arg0, %[[FIRST]], %{{.*}}, %{{.*}}, %{{.*}}, %[[A]])
+// CHECK-NEXT:    llvm.call @llrt_gemm(%arg0, %[[FIRST]], %[[A]], %[[A]], %{{.*}}, %[[B]])
+// CHECK-NEXT:    llvm.call @llrt_gemm(%arg0, %[[FIRST]], %[[B]], %[[B]], %{{.*}}, %[[A]])
+// CHECK-NEXT:    llvm.call @llrt_gemm(%arg0, %[[LAST]], %[[A]], %[[A]],
 func.func @temporaries(%x: memref<4x4xf32>, %y: memref<4x4xf32>) attributes {llama.block} {
   %a = memref.alloc() : memref<4x4xf32>
   %b = memref.alloc() : memref<4x4xf32>

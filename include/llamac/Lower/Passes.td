@@ -276,9 +276,9 @@ def BlocksToLLVMPass : Pass<"llama-blocks-to-llvm", "mlir::ModuleOp"> {
   let description = [{
     Works on the module of one block. Temporaries get offsets in one scratch
     buffer, shared where lifetimes allow (`llama.scratch` is its size in bytes).
-    The block becomes `void NAME(void **buffers)`, buffers in order: arguments,
-    results that are not in place, scratch. Calls with `llama.grain` go through
-    llrt_parallel_for, llama.kernel becomes a call of the routine with a constant
+    The block becomes `void NAME(LlrtStream *, void **buffers)`, buffers in order:
+    arguments, results that are not in place, scratch. Calls with `llama.grain` go through
+    llrt_launch, llama.kernel becomes a call of the routine with a constant
     descriptor (runtime/include/llrt/Kernels.h), everything else is inlined IR of
     private functions whose pointers do not alias.
 
@@ -293,10 +293,10 @@ def BlocksToLLVMPass : Pass<"llama-blocks-to-llvm", "mlir::ModuleOp"> {
     ```
     After:
     ```mlir
-    llvm.func @f(%buffers: !llvm.ptr) attributes {llama.scratch = 0 : i64} {
+    llvm.func @f(%stream: !llvm.ptr, %buffers: !llvm.ptr) attributes {llama.scratch = 0 : i64} {
       %m = llvm.load %buffers : !llvm.ptr -> !llvm.ptr
       ...
-      llvm.call @llrt_parallel_for(%body, %args, %n, %grain) : (!llvm.ptr, !llvm.ptr, i64, i64) -> ()
+      llvm.call @llrt_launch(%stream, %kernel, %args) : (!llvm.ptr, !llvm.ptr, !llvm.ptr) -> ()
       llvm.return
     }
     ```

@@ -7,9 +7,9 @@
 //
 // The functions that the code of a compiled block calls: parallel loops, matrix
 // products and attention. Every call site passes a constant description; all
-// memory is the caller's. The functions run on the calling rank's threads and
-// return when the work is done. They are called only with descriptions that the
-// compiler made, so they report no errors: a fault (no oneDNN for f32 or bf16,
+// memory is the caller's. Each takes the stream that the block was given; on the
+// host the work is done when the call returns. They are called only with
+// descriptions that the compiler made, so they report no errors: a fault (no oneDNN for f32 or bf16,
 // no OpenBLAS for f64) prints one message and ends the process with status 1;
 // `llrt_host_library_error` lets `main` find out before any work is done.
 //
@@ -28,31 +28,34 @@ extern "C" {
 // Element types; the numbers are part of the interface with compiled code.
 enum LlrtType : int64_t { LLRT_F32 = 0, LLRT_BF16 = 1, LLRT_F64 = 2, LLRT_I64 = 3 };
 
-// Sets the number of threads that the calling thread's kernels use from now on
-// (at least 1; at first OpenMP's default). Per calling thread: ranks that are
-// threads share the cores. The kernels set libgomp's count of the thread as well.
-void llrt_set_threads(int64_t count);
-int64_t llrt_threads(void);
+// A queue of work of one rank on its device: what is launched on it runs in order.
+// Blocks get one and hand it on; they know nothing else of it.
+typedef struct LlrtStream LlrtStream;
 
 // A generated loop: does the rows [lo, hi) of a kernel whose buffers are `args`.
 typedef void (*LlrtLoopBody)(void **args, int64_t lo, int64_t hi);
 
-// Splits [0, n) into one contiguous part per thread, runs `body` on each part.
-// `grain` is the least number of rows worth a thread of its own (at least 1).
-void llrt_parallel_for(LlrtLoopBody body, void **args, int64_t n, int64_t grain);
+// The kernel of a loop over `n` rows.
+struct LlrtKernel {
+  LlrtLoopBody body;
+  int64_t n, grain; // grain: the least number of rows worth a thread of its own, at least 1
+};
+
+// Runs `kernel` on the buffers `args`, which need not outlive the call.
+void llrt_launch(LlrtStream *stream, const struct LlrtKernel *kernel, void **args);
 
 // C[m, n] = op(A)[m, k] * op(B)[k, n] (+ C if `accumulate`) (+ bias[n] if `bias`
 // is not null). All matrices are dense, row-major. `transpose_a`: A is stored
 // [k, m]. `transpose_b`: B is stored [n, k], the layout of a checkpoint's linear
 // weight. A and B have `type`, C has `result_type`, bias has `type`.
 // Types: (f32, f32), (bf16, bf16), (bf16, f32), (f64, f64). Sums are in f32 (f64
-// for f64). k is at least 1. A thread's first call with a description compiles it
+// for f64), the same bits for any number of threads. k is at least 1. A thread's first call with a description compiles it
 // and grows its scratch memory; later calls only run it. Source: oneDNN matmul
 // primitive (f32, bf16); OpenBLAS dgemm (f64).
 struct LlrtGemm {
   int64_t type, result_type, m, n, k, transpose_a, transpose_b, accumulate;
 };
-void llrt_gemm(const struct LlrtGemm *gemm, const void *a, const void *b,
+void llrt_gemm(LlrtStream *stream, const struct LlrtGemm *gemm, const void *a, const void *b,
                const void *bias, void *c);
 
 // Which keys a query sees.
@@ -89,16 +92,16 @@ struct LlrtAttention {
 // the same keys, f32, so -inf for a query that sees none: the mark by which the
 // backward knows it. q, out [B, S, H, D]; k, v [B, T, K, D]; lse [B, S, H]. Scores
 // exist only one tile at a time. The same bits for any number of threads. Source: FlashAttention-2, algorithm 1 (arXiv 2307.08691).
-void llrt_attention_forward(const struct LlrtAttention *attention, const void *q,
-                            const void *k, const void *v, const int64_t *mask0,
+void llrt_attention_forward(LlrtStream *stream, const struct LlrtAttention *attention,
+                            const void *q, const void *k, const void *v, const int64_t *mask0,
                             const int64_t *mask1, const int64_t *mask2,
                             const int64_t *mask3, void *out, float *lse);
 
 // Gradients of the above for the cotangent d_out [B, S, H, D]: d_q like q, d_k
 // and d_v like k (summed over the query heads that share them), all overwritten.
 // The same bits for any number of threads. Source: algorithm 2 of the same paper.
-void llrt_attention_backward(const struct LlrtAttention *attention, const void *d_out,
-                             const void *q, const void *k, const void *v,
+void llrt_attention_backward(LlrtStream *stream, const struct LlrtAttention *attention,
+                             const void *d_out, const void *q, const void *k, const void *v,
                              const int64_t *mask0, const int64_t *mask1,
                              const int64_t *mask2, const int64_t *mask3,
                              const void *out, const float *lse, void *d_q, void *d_k,

@@ -8,8 +8,9 @@
 // The compiler emits one object file with the native code of the blocks and one
 // `llrt_program`. The runtime library holds `main`.
 //
-// A block is a function of buffer addresses: first its arguments in order, then
-// its results, last its scratch memory. Blocks keep no state.
+// A block is a function of a stream, to which it gives its work (Kernels.h), and of
+// buffer addresses: first its arguments in order, then its results, last its scratch
+// memory. Blocks keep no state.
 //
 // `text` is the program as JSON; the arenas, addresses and actions in it are the
 // ones that the compiler planned. An address is `[arena, byte offset]`, the arena
@@ -147,13 +148,15 @@
 #ifndef LLRT_PROGRAM_H
 #define LLRT_PROGRAM_H
 
+#include "llrt/Kernels.h"
+
 #include <stdint.h>
 
 #ifdef __cplusplus
 extern "C" {
 #endif
 
-typedef void (*LlrtBlock)(void **buffers);
+typedef void (*LlrtBlock)(LlrtStream *stream, void **buffers);
 
 struct LlrtProgram {
   const char *text;               // JSON, `text_bytes` long

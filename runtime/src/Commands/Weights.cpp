@@ -245,7 +245,7 @@ void Weights::load(Ranks &ranks, const SafeTensors &files) {
   });
 }
 
-// Draws elements of one parameter; a body of llrt_parallel_for.
+// Draws elements of one parameter; a body of parallelFor.
 namespace {
 struct Draw {
   const Parameter &parameter;
@@ -309,7 +309,7 @@ void Weights::initialize(Ranks &ranks, uint64_t seed, double gate) const {
                        draw.to = buffer + at * typeSize(type);
                        draw.whole = whole;
                        void *args[] = {&draw};
-                       llrt_parallel_for(drawElements, args, count, 4096);
+                       parallelFor(rank.stream(), drawElements, args, count, 4096);
                      });
       }
   });

@@ -29,7 +29,7 @@
 #include "OneDnn.h"
 #include "Rows.h"
 #include "Scratch.h"
-#include "llrt/Kernels.h"
+#include "Stream.h"
 
 #include <algorithm>
 #include <atomic>
@@ -281,7 +281,7 @@ static MatmulPlan *tileProduct(int64_t m, int64_t n, int64_t k, int64_t aRow,
 
 // Runs task(0) .. task(count - 1) on the rank's threads, each as soon as a
 // thread is free: tasks under a mask differ much in length.
-template <class Task> static void runTasks(int64_t count, const Task &task) {
+template <class Task> static void runTasks(LlrtStream *stream, int64_t count, const Task &task) {
   std::atomic<int64_t> next{0};
   void *args[] = {const_cast<Task *>(&task), &next, &count};
   auto body = [](void **args, int64_t, int64_t) {
@@ -289,7 +289,7 @@ template <class Task> static void runTasks(int64_t count, const Task &task) {
     for (int64_t i; (i = next++) < *static_cast<int64_t *>(args[2]);)
       (*static_cast<const Task *>(args[0]))(i);
   };
-  llrt_parallel_for(body, args, std::min(count, llrt_threads()), 1);
+  parallelFor(stream, body, args, std::min(count, stream->threads), 1);
 }
 
 static thread_local Scratch taskScratch;
@@ -385,7 +385,7 @@ static void forwardTile(const Call<Store, Tile> &call, int64_t b, int64_t kv,
 }
 
 template <class Store, class Tile>
-static void forward(const LlrtAttention &at, Mask mask, const void *q,
+static void forward(LlrtStream *stream, const LlrtAttention &at, Mask mask, const void *q,
                     const void *k, const void *v, void *out, float *lse) {
   const int64_t G = at.heads / at.kv_heads;
   const Call<Store, Tile> call = {
@@ -398,7 +398,7 @@ static void forward(const LlrtAttention &at, Mask mask, const void *q,
           Tiles::divide(at.queries, std::max<int64_t>(1, forwardRows / G), 1),
       .keyTiles = Tiles::divide(at.keys, forwardKeys, keyStep)};
   const int64_t perHead = call.queryTiles.count();
-  runTasks(at.batch * at.kv_heads * perHead, [&](int64_t task) {
+  runTasks(stream, at.batch * at.kv_heads * perHead, [&](int64_t task) {
     // The last tiles of a causal mask have most to do: they start first.
     forwardTile(call, task / perHead / at.kv_heads,
                 task / perHead % at.kv_heads, perHead - 1 - task % perHead,
@@ -406,18 +406,18 @@ static void forward(const LlrtAttention &at, Mask mask, const void *q,
   });
 }
 
-void llrt_attention_forward(const LlrtAttention *attention, const void *q,
+void llrt_attention_forward(LlrtStream *stream, const LlrtAttention *attention, const void *q,
                             const void *k, const void *v, const int64_t *mask0,
                             const int64_t *mask1, const int64_t *mask2,
                             const int64_t *mask3, void *out, float *lse) {
   const LlrtAttention &at = *attention;
   Mask mask = maskOf(at, mask0, mask1, mask2, mask3);
   if (at.type == LLRT_F32)
-    forward<float, float>(at, mask, q, k, v, out, lse);
+    forward<float, float>(stream, at, mask, q, k, v, out, lse);
   else if (hasBf16Matmul())
-    forward<Bf16, Bf16>(at, mask, q, k, v, out, lse);
+    forward<Bf16, Bf16>(stream, at, mask, q, k, v, out, lse);
   else
-    forward<Bf16, float>(at, mask, q, k, v, out, lse);
+    forward<Bf16, float>(stream, at, mask, q, k, v, out, lse);
 }
 
 //===----------------------------------------------------------------------===//
@@ -554,7 +554,7 @@ static void backwardTask(const Call<Store, Tile> &call,
 }
 
 template <class Store, class Tile>
-static void backward(const LlrtAttention &at, Mask mask, const void *dOut,
+static void backward(LlrtStream *stream, const LlrtAttention &at, Mask mask, const void *dOut,
                      const void *q, const void *k, const void *v,
                      const void *out, const float *lse, void *dQ, void *dK,
                      void *dV) {
@@ -576,28 +576,28 @@ static void backward(const LlrtAttention &at, Mask mask, const void *dOut,
                                  static_cast<Store *>(dV)};
   const int64_t queryTiles = call.queryTiles.count();
   const int64_t keyTiles = call.keyTiles.count();
-  const int64_t groups = at.batch * at.kv_heads, threads = llrt_threads();
+  const int64_t groups = at.batch * at.kv_heads, threads = stream->threads;
 
   // One task per example and key and value head costs 5 products per pair of
   // tiles. Tasks per tile, first for queries, then for keys, cost 3 + 4, but
   // keep all threads busy. Both add up the same numbers in the same order.
   const int64_t rounds = (groups + threads - 1) / threads;
   if (5 * rounds * threads <= 7 * groups) {
-    runTasks(groups, [&](int64_t task) {
+    runTasks(stream, groups, [&](int64_t task) {
       backwardTask(call, grad,
                    {task / at.kv_heads, task % at.kv_heads, 0, queryTiles, 0,
                     keyTiles, true, true});
     });
     return;
   }
-  runTasks(groups * queryTiles, [&](int64_t task) {
+  runTasks(stream, groups * queryTiles, [&](int64_t task) {
     int64_t group = task / queryTiles,
             tile = queryTiles - 1 - task % queryTiles;
     backwardTask(call, grad,
                  {group / at.kv_heads, group % at.kv_heads, tile, tile + 1, 0,
                   keyTiles, true, false});
   });
-  runTasks(groups * keyTiles, [&](int64_t task) {
+  runTasks(stream, groups * keyTiles, [&](int64_t task) {
     int64_t group = task / keyTiles, tile = task % keyTiles;
     backwardTask(call, grad,
                  {group / at.kv_heads, group % at.kv_heads, 0, queryTiles, tile,
@@ -605,7 +605,7 @@ static void backward(const LlrtAttention &at, Mask mask, const void *dOut,
   });
 }
 
-void llrt_attention_backward(const LlrtAttention *attention, const void *d_out,
+void llrt_attention_backward(LlrtStream *stream, const LlrtAttention *attention, const void *d_out,
                              const void *q, const void *k, const void *v,
                              const int64_t *mask0, const int64_t *mask1,
                              const int64_t *mask2, const int64_t *mask3,
@@ -614,9 +614,9 @@ void llrt_attention_backward(const LlrtAttention *attention, const void *d_out,
   const LlrtAttention &at = *attention;
   Mask mask = maskOf(at, mask0, mask1, mask2, mask3);
   if (at.type == LLRT_F32)
-    backward<float, float>(at, mask, d_out, q, k, v, out, lse, d_q, d_k, d_v);
+    backward<float, float>(stream, at, mask, d_out, q, k, v, out, lse, d_q, d_k, d_v);
   else if (hasBf16Matmul())
-    backward<Bf16, Bf16>(at, mask, d_out, q, k, v, out, lse, d_q, d_k, d_v);
+    backward<Bf16, Bf16>(stream, at, mask, d_out, q, k, v, out, lse, d_q, d_k, d_v);
   else
-    backward<Bf16, float>(at, mask, d_out, q, k, v, out, lse, d_q, d_k, d_v);
+    backward<Bf16, float>(stream, at, mask, d_out, q, k, v, out, lse, d_q, d_k, d_v);
 }

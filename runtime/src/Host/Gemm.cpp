@@ -14,7 +14,7 @@
 #include "OneDnn.h"
 #include "Rows.h"
 #include "Scratch.h"
-#include "llrt/Kernels.h"
+#include "Stream.h"
 
 #include <algorithm>
 #include <dlfcn.h>
@@ -63,7 +63,7 @@ static const OpenBlas &openBlas() {
 // threads does not change a bit of the result.
 static constexpr int64_t f64Rows = 64;
 
-static void gemmF64(const LlrtGemm &gemm, const double *a, const double *b,
+static void gemmF64(LlrtStream *stream, const LlrtGemm &gemm, const double *a, const double *b,
                     const double *bias, double *c) {
   if (!openBlas().error.empty())
     fail("llrt_gemm", openBlas().error.c_str());
@@ -93,7 +93,7 @@ static void gemmF64(const LlrtGemm &gemm, const double *a, const double *b,
           g.accumulate || bias ? 1 : 0, cRows, g.n);
     }
   };
-  llrt_parallel_for(body, args, (gemm.m + f64Rows - 1) / f64Rows, 1);
+  parallelFor(stream, body, args, (gemm.m + f64Rows - 1) / f64Rows, 1);
 }
 
 //===----------------------------------------------------------------------===//
@@ -131,7 +131,7 @@ static Tiles cut(const LlrtGemm &g) {
   return tiles;
 }
 
-static void gemmOneDnn(const LlrtGemm &g, int64_t type, int64_t resultType, const void *a,
+static void gemmOneDnn(LlrtStream *stream, const LlrtGemm &g, int64_t type, int64_t resultType, const void *a,
                        const void *b, const void *bias, void *c) {
   struct Operands {
     const LlrtGemm &gemm;
@@ -173,33 +173,33 @@ static void gemmOneDnn(const LlrtGemm &g, int64_t type, int64_t resultType, cons
                               bias ? bias + bytes(type, column) : nullptr);
     }
   };
-  llrt_parallel_for(body, args, operands.tiles.down * operands.tiles.across, 1);
+  parallelFor(stream, body, args, operands.tiles.down * operands.tiles.across, 1);
 }
 
 // Elements worth a thread of their own when a matrix is widened.
 static constexpr int64_t convertGrain = 16384;
 
-static void widen(const void *from, float *to, int64_t count) {
+static void widen(LlrtStream *stream, const void *from, float *to, int64_t count) {
   void *args[] = {const_cast<void *>(from), to};
   auto body = [](void **args, int64_t lo, int64_t hi) {
     typedRows<Bf16, float>().load(static_cast<const Bf16 *>(args[0]) + lo,
                                   static_cast<float *>(args[1]) + lo, hi - lo);
   };
-  llrt_parallel_for(body, args, count, convertGrain);
+  parallelFor(stream, body, args, count, convertGrain);
 }
 
-static void narrow(float *from, void *to, int64_t count) {
+static void narrow(LlrtStream *stream, float *from, void *to, int64_t count) {
   void *args[] = {from, to};
   auto body = [](void **args, int64_t lo, int64_t hi) {
     typedRows<Bf16, float>().store(static_cast<const float *>(args[0]) + lo,
                                    1.f, static_cast<Bf16 *>(args[1]) + lo,
                                    hi - lo);
   };
-  llrt_parallel_for(body, args, count, convertGrain);
+  parallelFor(stream, body, args, count, convertGrain);
 }
 
 // bf16 in memory, f32 in the product.
-static void gemmWidened(const LlrtGemm &g, const void *a, const void *b,
+static void gemmWidened(LlrtStream *stream, const LlrtGemm &g, const void *a, const void *b,
                         const void *bias, void *c) {
   static thread_local Scratch scratch;
   bool wideResult = g.result_type == LLRT_F32;
@@ -215,32 +215,32 @@ static void gemmWidened(const LlrtGemm &g, const void *a, const void *b,
   carver = Carver(scratch.reserve(carver.bytes()));
   carve();
 
-  widen(a, wideA, g.m * g.k);
-  widen(b, wideB, g.k * g.n);
+  widen(stream, a, wideA, g.m * g.k);
+  widen(stream, b, wideB, g.k * g.n);
   if (bias)
-    widen(bias, wideBias, g.n);
+    widen(stream, bias, wideBias, g.n);
   if (wideResult)
     wideC = static_cast<float *>(c);
   else if (g.accumulate)
-    widen(c, wideC, g.m * g.n);
-  gemmOneDnn(g, LLRT_F32, LLRT_F32, wideA, wideB, bias ? wideBias : nullptr,
+    widen(stream, c, wideC, g.m * g.n);
+  gemmOneDnn(stream, g, LLRT_F32, LLRT_F32, wideA, wideB, bias ? wideBias : nullptr,
              wideC);
   if (!wideResult)
-    narrow(wideC, c, g.m * g.n);
+    narrow(stream, wideC, c, g.m * g.n);
 }
 
-void llrt_gemm(const LlrtGemm *gemm, const void *a, const void *b,
+void llrt_gemm(LlrtStream *stream, const LlrtGemm *gemm, const void *a, const void *b,
                const void *bias, void *c) {
   const LlrtGemm &g = *gemm;
   if (g.m == 0 || g.n == 0)
     return;
   if (g.type == LLRT_F64)
-    gemmF64(g, static_cast<const double *>(a), static_cast<const double *>(b),
+    gemmF64(stream, g, static_cast<const double *>(a), static_cast<const double *>(b),
             static_cast<const double *>(bias), static_cast<double *>(c));
   else if (g.type == LLRT_BF16 && !hasBf16Matmul())
-    gemmWidened(g, a, b, bias, c);
+    gemmWidened(stream, g, a, b, bias, c);
   else
-    gemmOneDnn(g, g.type, g.result_type, a, b, bias, c);
+    gemmOneDnn(stream, g, g.type, g.result_type, a, b, bias, c);
 }
 
 const char *llrt_host_library_error(int64_t type) {

@@ -10,32 +10,21 @@
 // points, because clang's -fopenmp would bring another OpenMP runtime.
 //
 //===----------------------------------------------------------------------===//
-#include "llrt/Kernels.h"
+#include "Stream.h"
 
 #include <algorithm>
 
 // libgomp: runs fn(data) on `threads` threads, this one included, and waits.
 extern "C" void GOMP_parallel(void (*fn)(void *), void *data, unsigned threads,
                               unsigned flags);
-extern "C" int omp_get_max_threads(void);
 extern "C" int omp_get_num_threads(void);
 extern "C" int omp_get_thread_num(void);
 
-// At first OpenMP's default: OMP_NUM_THREADS or the number of cores. Kept here,
-// as OneDnn.cpp sets OpenMP's own count to one.
-static thread_local int64_t threadCount = omp_get_max_threads();
-
-void llrt_set_threads(int64_t count) {
-  threadCount = std::max<int64_t>(count, 1);
-}
-
-int64_t llrt_threads(void) { return threadCount; }
-
 namespace {
 struct Loop {
-  LlrtLoopBody body;
+  const LlrtKernel &kernel;
   void **args;
-  int64_t n, parts;
+  int64_t parts;
 };
 } // namespace
 
@@ -45,21 +34,21 @@ static void runParts(void *data) {
   auto &loop = *static_cast<Loop *>(data);
   // Part p is [start(p), start(p + 1)); the first n % parts have one row more.
   auto start = [&](int64_t part) {
-    return part * (loop.n / loop.parts) + std::min(part, loop.n % loop.parts);
+    int64_t n = loop.kernel.n;
+    return part * (n / loop.parts) + std::min(part, n % loop.parts);
   };
   for (int64_t part = omp_get_thread_num(); part < loop.parts;
        part += omp_get_num_threads())
-    loop.body(loop.args, start(part), start(part + 1));
+    loop.kernel.body(loop.args, start(part), start(part + 1));
 }
 
-void llrt_parallel_for(LlrtLoopBody body, void **args, int64_t n,
-                       int64_t grain) {
-  if (n <= 0)
+void llrt_launch(LlrtStream *stream, const LlrtKernel *kernel, void **args) {
+  if (kernel->n <= 0)
     return;
-  int64_t parts =
-      std::clamp<int64_t>(n / std::max<int64_t>(grain, 1), 1, llrt_threads());
+  int64_t parts = std::clamp<int64_t>(kernel->n / std::max<int64_t>(kernel->grain, 1), 1,
+                                      stream->threads);
   if (parts == 1)
-    return body(args, 0, n);
-  Loop loop{body, args, n, parts};
+    return kernel->body(args, 0, kernel->n);
+  Loop loop{*kernel, args, parts};
   GOMP_parallel(runParts, &loop, parts, 0);
 }

@@ -21,8 +21,7 @@ using Kind = Action::Kind;
 Rank::Rank(const Program &program, int64_t number, int64_t threads,
            Transport &transport, std::chrono::duration<double> timeout)
     : compiled(program), rank(number), arenas(stage()), transport(transport),
-      timeout(timeout) {
-  llrt_set_threads(threads);
+      timeout(timeout), hostStream{threads} {
   for (const Communicator &communicator : program.communicators)
     members.push_back(communicator.members(program.grid, rank));
 }
@@ -195,17 +194,18 @@ void Rank::Interpreter::call(const Task &task, const Call &call) {
   for (Address address : call.buffers)
     buffers.push_back(at(address, task.run));
   Clock::time_point begin = Clock::now();
-  call.block(buffers.data());
+  call.block(&rank.hostStream, buffers.data());
   if (rank.trace && task.action->kind != Kind::Call)
     rank.trace->add(
         {task.action, task.entry, -1, -1, &call, begin, Clock::now()});
 }
 
 // Split over the threads: gradients are as many bytes as all parameters.
-static void zero(void *data, int64_t bytes) {
+static void zero(LlrtStream *stream, void *data, int64_t bytes) {
   constexpr int64_t Chunk = int64_t(1) << 20;
   void *args[] = {data, &bytes};
-  llrt_parallel_for(
+  parallelFor(
+      stream,
       [](void **args, int64_t lo, int64_t hi) {
         int64_t end = std::min(hi * Chunk, *static_cast<int64_t *>(args[1]));
         std::memset(static_cast<char *>(args[0]) + lo * Chunk, 0,
@@ -227,7 +227,7 @@ void Rank::Interpreter::compute(const Task &task) {
                      at(action.to, task.run));
   }
   case Kind::Zero:
-    return zero(at(action.to, task.run), action.bytes);
+    return zero(&rank.hostStream, at(action.to, task.run), action.bytes);
   case Kind::Copy:
     std::memmove(at(action.to, task.run), at(action.from, task.run),
                  size_t(action.bytes));

@@ -21,6 +21,7 @@
 #ifndef LLRT_MACHINE_RANK_H
 #define LLRT_MACHINE_RANK_H
 
+#include "src/Host/Stream.h"
 #include "src/Machine/Arenas.h"
 #include "src/Machine/Trace.h"
 #include "src/Transport/Transport.h"
@@ -53,9 +54,8 @@ struct Sums {
   double squares; // of all elements of the gradient
 };
 
-// Owns the arenas of one rank and runs its programs. Make it on the thread that
-// runs it: the number of kernel threads belongs to that thread. Ranks share
-// nothing but the (constant) program.
+// Owns the arenas of one rank and runs its programs. Ranks share nothing but the
+// (constant) program.
 class Rank {
 public:
   // Rank `number` of the grid. `program` and `transport` must outlive the rank.
@@ -87,6 +87,9 @@ public:
   // What the statistics of program `name` came to, after `run`.
   Sums sums(const std::string &name) const;
 
+  // Where the rank's own loops run.
+  LlrtStream *stream() { return &hostStream; }
+
   // Null: no trace. It must outlive the runs.
   void setTrace(Trace *value) { trace = value; }
 
@@ -98,6 +101,7 @@ private:
   Arenas arenas;
   Transport &transport;
   std::chrono::duration<double> timeout;
+  LlrtStream hostStream;
   std::vector<std::vector<int64_t>> members; // of each communicator
   double lossSum = 0; // of this rank's runs since `run` began
   Trace *trace = nullptr;

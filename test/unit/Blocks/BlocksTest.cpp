@@ -154,15 +154,12 @@ TEST(Blocks, SameBitsForAnyNumberOfThreads) {
       SCOPED_TRACE(type);
       CompiledBlock block(withType(text, type), false);
       auto arguments = drawArguments(block, 2);
-      llrt_set_threads(1);
       auto one = block(arguments);
       for (int threads : {2, 3, 7}) {
-        llrt_set_threads(threads);
-        auto several = block(arguments);
+        auto several = block(arguments, threads);
         for (size_t i = 0; i < one.size(); ++i)
           EXPECT_EQ(one[i].values, several[i].values) << "result " << i << ", threads " << threads;
       }
-      llrt_set_threads(1);
     }
 }
 

@@ -129,7 +129,7 @@ struct CompiledBlock::State {
   std::string lowered;
   SmallVector<char, 0> object;
   std::unique_ptr<llvm::orc::LLJIT> jit;
-  BlockFunction function = nullptr;
+  LlrtBlock function = nullptr;
 };
 
 CompiledBlock::CompiledBlock(const std::string &text, bool reference, std::string cpuName)
@@ -183,7 +183,8 @@ CompiledBlock::~CompiledBlock() = default;
 const std::vector<Array> &CompiledBlock::arguments() const { return state->arguments; }
 const std::string &CompiledBlock::lowered() const { return state->lowered; }
 
-std::vector<Array> CompiledBlock::operator()(const std::vector<Array> &arguments) const {
+std::vector<Array> CompiledBlock::operator()(const std::vector<Array> &arguments,
+                                             int64_t threads) const {
   std::vector<Buffer> buffers;
   for (const Array &array : arguments) {
     buffers.emplace_back(array.elements * bytesPerElement(array.type));
@@ -199,7 +200,8 @@ std::vector<Array> CompiledBlock::operator()(const std::vector<Array> &arguments
   std::vector<void *> pointers;
   for (Buffer &buffer : buffers)
     pointers.push_back(buffer.data);
-  state->function(pointers.data());
+  LlrtStream stream{threads};
+  state->function(&stream, pointers.data());
 
   for (size_t i = 0; i < buffers.size(); ++i)
     if (!buffers[i].guardsHold())

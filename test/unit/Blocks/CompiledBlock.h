@@ -37,9 +37,9 @@ public:
 
   /// The arguments by type, without values.
   const std::vector<Array> &arguments() const;
-  /// Runs the block; returns its results, in the order of the function type. Ends
+  /// Runs the block on `threads` threads; returns its results, in the order of the function type. Ends
   /// the process if the block writes outside of its buffers or to a read-only one.
-  std::vector<Array> operator()(const std::vector<Array> &arguments) const;
+  std::vector<Array> operator()(const std::vector<Array> &arguments, int64_t threads = 1) const;
   /// The lowered module, printed.
   const std::string &lowered() const;
   /// Names of undefined symbols of the object file.

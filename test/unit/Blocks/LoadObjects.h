@@ -8,7 +8,8 @@
 #define LLAMAC_TEST_BLOCKS_LOADOBJECTS_H
 
 #include "lib/Emit/Object.h"
-#include "llrt/Kernels.h"
+#include "llrt/Program.h"
+#include "runtime/src/Host/Stream.h"
 
 #include "llvm/ExecutionEngine/Orc/LLJIT.h"
 #include "llvm/Support/TargetSelect.h"
@@ -28,7 +29,7 @@ loadObjects(llvm::ArrayRef<mlir::llamac::ObjectFile> objects) {
     runtime[jit->mangleAndIntern(symbol)] = {llvm::orc::ExecutorAddr::fromPtr(address),
                                              llvm::JITSymbolFlags::Exported};
   };
-  define("llrt_parallel_for", &llrt_parallel_for);
+  define("llrt_launch", &llrt_launch);
   define("llrt_gemm", &llrt_gemm);
   define("llrt_attention_forward", &llrt_attention_forward);
   define("llrt_attention_backward", &llrt_attention_backward);
@@ -40,9 +41,8 @@ loadObjects(llvm::ArrayRef<mlir::llamac::ObjectFile> objects) {
 }
 
 /// A block's code.
-using BlockFunction = void (*)(void **);
-inline BlockFunction findBlock(llvm::orc::LLJIT &jit, llvm::StringRef name) {
-  return llvm::ExitOnError("loading blocks: ")(jit.lookup(name)).toPtr<BlockFunction>();
+inline LlrtBlock findBlock(llvm::orc::LLJIT &jit, llvm::StringRef name) {
+  return llvm::ExitOnError("loading blocks: ")(jit.lookup(name)).toPtr<LlrtBlock>();
 }
 
 } // namespace llamac_test

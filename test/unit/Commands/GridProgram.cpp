@@ -55,7 +55,7 @@ template <typename Type> Type *as(void *buffer) {
 }
 
 // ids [T], tp, E [v, D] -> x [T, D], partial over tp
-void embed(void **buffers) {
+void embed(LlrtStream *, void **buffers) {
   const int64_t *ids = as<int64_t>(buffers[0]);
   int64_t first = *as<int64_t>(buffers[1]) * v;
   const double *table = as<double>(buffers[2]);
@@ -68,7 +68,7 @@ void embed(void **buffers) {
 }
 
 // x, norm, A [D, d], tp -> y [T, D], z [T, D] partial over tp
-void mix(void **buffers) {
+void mix(LlrtStream *, void **buffers) {
   const double *x = as<double>(buffers[0]), *norm = as<double>(buffers[1]);
   const double *a = as<double>(buffers[2]);
   int64_t first = *as<int64_t>(buffers[3]) * d;
@@ -85,7 +85,7 @@ void mix(void **buffers) {
 }
 
 // z, W [v, D] -> logits [T, v], largest [T]
-void head(void **buffers) {
+void head(LlrtStream *, void **buffers) {
   const double *z = as<double>(buffers[0]), *w = as<double>(buffers[1]);
   double *logits = as<double>(buffers[2]), *largest = as<double>(buffers[3]);
   for (int64_t t = 0; t < T; ++t) {
@@ -100,7 +100,7 @@ void head(void **buffers) {
 }
 
 // logits, largest, labels, tp -> sums [2, T]: of exponentials, of the label
-void sums(void **buffers) {
+void sums(LlrtStream *, void **buffers) {
   const double *logits = as<double>(buffers[0]);
   const double *largest = as<double>(buffers[1]);
   const int64_t *labels = as<int64_t>(buffers[2]);
@@ -116,7 +116,7 @@ void sums(void **buffers) {
 }
 
 // largest, sums, labels -> loss [1]
-void loss(void **buffers) {
+void loss(LlrtStream *, void **buffers) {
   const double *largest = as<double>(buffers[0]), *sum = as<double>(buffers[1]);
   const int64_t *labels = as<int64_t>(buffers[2]);
   double &loss = *as<double>(buffers[3]) = 0;
@@ -126,7 +126,7 @@ void loss(void **buffers) {
 }
 
 // logits, largest, sums, labels, tp, loss_gradient, z, W -> dW +=, dz partial
-void headBackward(void **buffers) {
+void headBackward(LlrtStream *, void **buffers) {
   const double *logits = as<double>(buffers[0]);
   const double *largest = as<double>(buffers[1]), *sum = as<double>(buffers[2]);
   const int64_t *labels = as<int64_t>(buffers[3]);
@@ -148,7 +148,7 @@ void headBackward(void **buffers) {
 }
 
 // dz, y, A, tp -> dA +=, dy [T, d]
-void mixBackward(void **buffers) {
+void mixBackward(LlrtStream *, void **buffers) {
   const double *dz = as<double>(buffers[0]), *y = as<double>(buffers[1]);
   const double *a = as<double>(buffers[2]);
   int64_t first = *as<int64_t>(buffers[3]) * d;
@@ -164,7 +164,7 @@ void mixBackward(void **buffers) {
 }
 
 // dy [T, D], x, norm, ids, tp -> dnorm +=, dE +=
-void embedBackward(void **buffers) {
+void embedBackward(LlrtStream *, void **buffers) {
   const double *dy = as<double>(buffers[0]), *x = as<double>(buffers[1]);
   const double *norm = as<double>(buffers[2]);
   const int64_t *ids = as<int64_t>(buffers[3]);
@@ -179,21 +179,21 @@ void embedBackward(void **buffers) {
 }
 
 // the number of the rank ->
-void hang(void **buffers) {
+void hang(LlrtStream *, void **buffers) {
   if (*as<int64_t>(buffers[0]) == hangingRank)
     for (;;)
       pause();
 }
 
 // gradient -> sum of squares [1]
-template <int P> void squares(void **buffers) {
+template <int P> void squares(LlrtStream *, void **buffers) {
   double &sum = *as<double>(buffers[1]) = 0;
   for (int64_t i = 0; i < counts[P]; ++i)
     sum += as<double>(buffers[0])[i] * as<double>(buffers[0])[i];
 }
 
 // hyperparameters, master, gradient, moments -> weights
-template <int P> void adamw(void **buffers) {
+template <int P> void adamw(LlrtStream *, void **buffers) {
   const double *h = as<double>(buffers[0]), *g = as<double>(buffers[2]);
   double *master = as<double>(buffers[1]), *m = as<double>(buffers[3]);
   double *n = as<double>(buffers[4]), *weights = as<double>(buffers[5]);

@@ -41,7 +41,7 @@ enum {
 
 template <typename T> T *as(void *buffer) { return static_cast<T *>(buffer); }
 
-template <int64_t B, int64_t M, bool Backward> void model(void **buffers) {
+template <int64_t B, int64_t M, bool Backward> void model(LlrtStream *, void **buffers) {
   auto *ids = as<int64_t>(buffers[Ids]), *labels = as<int64_t>(buffers[Labels]);
   auto *begin = as<int64_t>(buffers[Begin]), *end = as<int64_t>(buffers[End]);
   auto *norm = as<float>(buffers[Norm]), *head = as<float>(buffers[Head]);
@@ -89,13 +89,13 @@ template <int64_t B, int64_t M, bool Backward> void model(void **buffers) {
   *as<float>(buffers[Loss]) = loss;
 }
 
-void waitBlock(void **) {
+void waitBlock(LlrtStream *, void **) {
   std::this_thread::sleep_for(std::chrono::milliseconds(5));
 }
 
 constexpr int64_t sizes[] = {X * D, D, 1, V *D}; // of the trainable parameters
 
-void gradientNorm(void **buffers) { // four gradients, the sum of squares
+void gradientNorm(LlrtStream *, void **buffers) { // four gradients, the sum of squares
   double sum = 0;
   for (int p = 0; p < 4; ++p)
     for (int64_t i = 0; i < sizes[p]; ++i)
@@ -103,7 +103,7 @@ void gradientNorm(void **buffers) { // four gradients, the sum of squares
   *as<float>(buffers[4]) = float(sum);
 }
 
-void adamw(void **buffers) { // hyperparameters; five buffers of each parameter
+void adamw(LlrtStream *, void **buffers) { // hyperparameters; five buffers of each parameter
   const float *h = as<float>(buffers[0]);
   for (int p = 0; p < 4; ++p)
     for (int64_t i = 0; i < sizes[p]; ++i) {

@@ -9,6 +9,7 @@
 //
 //===----------------------------------------------------------------------===//
 #include "Values.h"
+#include "src/Host/Stream.h"
 
 #include <functional>
 
@@ -262,16 +263,17 @@ Inputs drawInputs(const Problem &p) {
           draw(generator, p.at.type, p.queryCount())};
 }
 
-Result runKernels(const Problem &p, const Inputs &in) {
+Result runKernels(const Problem &p, const Inputs &in, int64_t threads = 1) {
+  LlrtStream stream{threads};
   const int64_t type = p.at.type;
   Result r = {Array(type, p.queryCount()), Array(LLRT_F32, p.rowCount()),
               Array(type, p.queryCount()), Array(type, p.keyCount()),
               Array(type, p.keyCount())};
   auto *lse = static_cast<float *>(r.lse.data());
-  llrt_attention_forward(&p.at, in.q.data(), in.k.data(), in.v.data(),
+  llrt_attention_forward(&stream, &p.at, in.q.data(), in.k.data(), in.v.data(),
                          p.mask0.data(), p.mask1.data(), p.mask2.data(),
                          p.mask3.data(), r.out.data(), lse);
-  llrt_attention_backward(&p.at, in.dOut.data(), in.q.data(), in.k.data(),
+  llrt_attention_backward(&stream, &p.at, in.dOut.data(), in.q.data(), in.k.data(),
                           in.v.data(), p.mask0.data(), p.mask1.data(),
                           p.mask2.data(), p.mask3.data(), r.out.data(), lse,
                           r.dQ.data(), r.dK.data(), r.dV.data());
@@ -287,9 +289,7 @@ void check(const Problem &p) {
                << ", H " << at.heads << ", K " << at.kv_heads << ", D "
                << at.head_size);
   Inputs in = drawInputs(p);
-  llrt_set_threads(2);
-  Result found = runKernels(p, in);
-  llrt_set_threads(1);
+  Result found = runKernels(p, in, 2);
   EXPECT_TRUE(runKernels(p, in) == found) << "1 and 2 threads differ";
 
   Doubles q = in.q.doubles(), k = in.k.doubles(), v = in.v.doubles();

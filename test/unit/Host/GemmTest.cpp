@@ -5,6 +5,7 @@
 //
 //===----------------------------------------------------------------------===//
 #include "Values.h"
+#include "src/Host/Stream.h"
 
 #include <thread>
 #include <tuple>
@@ -37,7 +38,7 @@ Doubles reference(const LlrtGemm &g, const Array &a, const Array &b,
   return result;
 }
 
-void checkGemm(std::mt19937 &generator, const LlrtGemm &g, bool withBias,
+void checkGemm(LlrtStream stream, std::mt19937 &generator, const LlrtGemm &g, bool withBias,
                double tolerance) {
   SCOPED_TRACE(testing::Message()
                << "type " << g.type << " to " << g.result_type << ", " << g.m
@@ -51,14 +52,12 @@ void checkGemm(std::mt19937 &generator, const LlrtGemm &g, bool withBias,
   Array c = g.accumulate ? draw(generator, g.result_type, g.m * g.n)
                          : Array(g.result_type, g.m * g.n);
   Doubles wanted = reference(g, a, b, withBias ? &bias : nullptr, c);
-  llrt_gemm(&g, a.data(), b.data(), withBias ? bias.data() : nullptr, c.data());
+  llrt_gemm(&stream, &g, a.data(), b.data(), withBias ? bias.data() : nullptr, c.data());
   expectClose(c.doubles(), wanted, tolerance, "C");
 }
 
-class Gemm : public testing::TestWithParam<int> {
-protected:
-  void SetUp() override { llrt_set_threads(GetParam()); }
-};
+// The parameter is the number of threads.
+class Gemm : public testing::TestWithParam<int> {};
 
 // All types, transposes, accumulation and bias, at sizes small, odd and large
 // enough to be shared among threads.
@@ -70,7 +69,7 @@ TEST_P(Gemm, EveryVariantMatchesPlainLoops) {
   for (const Types &t : types)
     for (auto [m, n, k] : sizes)
       for (int variant = 0; variant != 16; ++variant)
-        checkGemm(generator,
+        checkGemm({GetParam()}, generator,
                   {t.type, t.resultType, m, n, k, variant & 1, variant >> 1 & 1,
                    variant >> 2 & 1},
                   variant >> 3 & 1, t.tolerance);
@@ -80,7 +79,7 @@ TEST_P(Gemm, EveryVariantMatchesPlainLoops) {
 TEST_P(Gemm, RepeatedCallsUseTheirOwnOperands) {
   std::mt19937 generator(2);
   for (int call = 0; call != 3; ++call)
-    checkGemm(generator, {LLRT_F32, LLRT_F32, 24, 40, 56, 0, 1, 0}, false,
+    checkGemm({GetParam()}, generator, {LLRT_F32, LLRT_F32, 24, 40, 56, 0, 1, 0}, false,
               1e-5);
 }
 
@@ -100,9 +99,9 @@ TEST(GemmThreads, TheirNumberChangesNoBit) {
         Array a = draw(generator, g.type, m * k), b = draw(generator, g.type, k * n);
         Array bias = draw(generator, g.type, n), start = draw(generator, g.result_type, m * n);
         auto product = [&](int64_t threads) {
-          llrt_set_threads(threads);
+          LlrtStream stream{threads};
           Array c = start;
-          llrt_gemm(&g, a.data(), b.data(), bias.data(), c.data());
+          llrt_gemm(&stream, &g, a.data(), b.data(), bias.data(), c.data());
           return c.doubles();
         };
         Doubles one = product(1);
@@ -114,11 +113,10 @@ TEST(GemmThreads, TheirNumberChangesNoBit) {
 // Ranks that are threads multiply at the same time, each with its own plans.
 TEST(GemmRanks, ThreadsOfOneProcessDoNotDisturbEachOther) {
   auto rank = [](int seed) {
-    llrt_set_threads(1);
     std::mt19937 generator(seed);
     for (int call = 0; call != 20; ++call)
       for (const Types &t : types)
-        checkGemm(generator, {t.type, t.resultType, 33, 48, 20, 0, 1, 1}, true,
+        checkGemm({}, generator, {t.type, t.resultType, 33, 48, 20, 0, 1, 1}, true,
                   t.tolerance);
   };
   std::thread first(rank, 3), second(rank, 4);

@@ -4,7 +4,7 @@
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 //
 //===----------------------------------------------------------------------===//
-#include "llrt/Kernels.h"
+#include "src/Host/Stream.h"
 
 #include <algorithm>
 #include <atomic>
@@ -30,28 +30,28 @@ void visit(void **args, int64_t lo, int64_t hi) {
 // Every index is visited once, whatever the sizes.
 TEST(ParallelFor, CoversEveryIndexOnce) {
   for (int64_t threads : {1, 2, 3, 7}) {
-    llrt_set_threads(threads);
+    LlrtStream stream{threads};
     for (int64_t n : {0, 1, 2, 5, 64, 1001})
       for (int64_t grain : {1, 3, 1000}) {
         Record record(n);
         void *args[] = {&record};
-        llrt_parallel_for(visit, args, n, grain);
+        llrt::parallelFor(&stream, visit, args, n, grain);
         for (auto &count : record.visits)
           EXPECT_EQ(count, 1);
         EXPECT_EQ(record.parts,
                   n ? std::clamp<int64_t>(n / grain, 1, threads) : 0);
       }
   }
-  llrt_set_threads(2);
 }
 
 // The parts of a loop run on threads of their own.
-TEST(ParallelFor, UsesTheThreadsThatWereSet) {
-  llrt_set_threads(2);
+TEST(ParallelFor, UsesTheThreadsOfTheStream) {
+  LlrtStream stream{2};
   std::atomic<int> arrived{0};
   void *args[] = {&arrived};
   // Each part waits for the other one: this ends only if both run at once.
-  llrt_parallel_for(
+  llrt::parallelFor(
+      &stream,
       [](void **args, int64_t, int64_t) {
         auto &arrived = *static_cast<std::atomic<int> *>(args[0]);
         for (++arrived; arrived != 2;)
@@ -59,23 +59,6 @@ TEST(ParallelFor, UsesTheThreadsThatWereSet) {
       },
       args, 2, 1);
   EXPECT_EQ(arrived, 2);
-}
-
-// Ranks that are threads of one process have counts of their own.
-TEST(ParallelFor, CountBelongsToTheCallingThread) {
-  llrt_set_threads(2);
-  std::thread([] {
-    llrt_set_threads(1);
-    EXPECT_EQ(llrt_threads(), 1);
-    Record record(10);
-    void *args[] = {&record};
-    llrt_parallel_for(visit, args, 10, 1);
-    EXPECT_EQ(record.parts, 1);
-  }).join();
-  EXPECT_EQ(llrt_threads(), 2);
-  llrt_set_threads(0);
-  EXPECT_EQ(llrt_threads(), 1);
-  llrt_set_threads(2);
 }
 
 } // namespace

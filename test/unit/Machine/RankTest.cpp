@@ -21,7 +21,7 @@ namespace {
 Address place(int64_t element) { return {0, element * 4}; }
 
 // Buffers: a counter, and where to note its value.
-void note(void **buffers) {
+void note(LlrtStream *, void **buffers) {
   float &count = *static_cast<float *>(buffers[0]);
   *static_cast<float *>(buffers[1]) = ++count;
 }
@@ -98,7 +98,7 @@ TEST(Rank, RunsAndTheirItems) {
   EXPECT_EQ(order, (std::vector<int>{3, 1, 2}));
 }
 
-void addOne(void **buffers) { *static_cast<float *>(buffers[0]) += 1; }
+void addOne(LlrtStream *, void **buffers) { *static_cast<float *>(buffers[0]) += 1; }
 
 // A graph runs on the memory that each run gives it.
 TEST(Rank, Frames) {
@@ -131,7 +131,7 @@ TEST(Rank, Frames) {
 }
 
 // buffers: to, from
-void mix(void **buffers) {
+void mix(LlrtStream *, void **buffers) {
   float *to = static_cast<float *>(buffers[0]);
   const float *from = static_cast<const float *>(buffers[1]);
   for (int i = 0; i < 4; ++i)
@@ -184,9 +184,9 @@ TEST(Rank, RandomProgramsInAnyOrder) {
             std::mt19937 delays(seed * 100 + uint32_t(rank));
             for (Action &action : own)
               if (action.kind == Kind::Call && delays() % 4 == 0)
-                action.calls[0].block = [](void **buffers) {
+                action.calls[0].block = [](LlrtStream *stream, void **buffers) {
                   std::this_thread::sleep_for(std::chrono::microseconds(200));
-                  mix(buffers);
+                  mix(stream, buffers);
                 };
             return own;
           },

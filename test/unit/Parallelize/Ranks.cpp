@@ -222,7 +222,7 @@ std::vector<Tensor> Ranks::collective(Operation *op, const std::vector<Tensor> &
 //===----------------------------------------------------------------------===//
 
 struct CompiledBlock {
-  BlockFunction function = nullptr;
+  LlrtBlock function = nullptr;
   int64_t scratch = 0;
   std::vector<Type> arguments, results;
   std::vector<int64_t> inPlace; // per result: the argument, or -1
@@ -324,7 +324,8 @@ void Ranks::call(StringRef block, const std::vector<Tensor *> &arguments,
   std::vector<void *> pointers;
   for (auto &buffer : buffers)
     pointers.push_back(buffer.data());
-  entry.function(pointers.data());
+  LlrtStream stream;
+  entry.function(&stream, pointers.data());
   for (auto [type, place] : llvm::zip_equal(entry.results, places))
     results.push_back(decode(buffers[place], type));
 }

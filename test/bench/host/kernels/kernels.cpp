@@ -14,8 +14,8 @@
 // forward two products, backward five, 2 D operations per pair and product.
 //
 //===----------------------------------------------------------------------===//
-#include "llrt/Kernels.h"
 #include "runtime/src/Host/OneDnn.h"
+#include "runtime/src/Host/Stream.h"
 
 #include <algorithm>
 #include <cmath>
@@ -26,9 +26,11 @@
 #include <numeric>
 #include <vector>
 
+static LlrtStream stream;
+
 static double now() {
   timespec time;
-  clock_gettime(llrt_threads() == 1 ? CLOCK_THREAD_CPUTIME_ID : CLOCK_MONOTONIC,
+  clock_gettime(stream.threads == 1 ? CLOCK_THREAD_CPUTIME_ID : CLOCK_MONOTONIC,
                 &time);
   return time.tv_sec + 1e-9 * time.tv_nsec;
 }
@@ -72,7 +74,7 @@ static double gemmRate(const LlrtGemm &g) {
   auto a = numbers(g.type, g.m * g.k), b = numbers(g.type, g.k * g.n);
   auto c = numbers(g.result_type, g.m * g.n);
   double time =
-      measure([&] { llrt_gemm(&g, a.data(), b.data(), nullptr, c.data()); });
+      measure([&] { llrt_gemm(&stream, &g, a.data(), b.data(), nullptr, c.data()); });
   return 2e-9 * g.m * g.n * g.k / time;
 }
 
@@ -107,7 +109,7 @@ static void gemm(int64_t type, int64_t resultType, int64_t m, int64_t n,
          accumulate ? " +=" : "   ", rate);
   // On several threads oneDNN's own are not used; f64 and, on a CPU without its
   // instructions, bf16 have no such product.
-  if (llrt_threads() == 1 && (type == LLRT_F32 || (type == LLRT_BF16 && llrt::hasBf16Matmul())))
+  if (stream.threads == 1 && (type == LLRT_F32 || (type == LLRT_BF16 && llrt::hasBf16Matmul())))
     printf("  %3.0f %% of one product", 100 * rate / wholeRate(g));
   printf("\n");
 }
@@ -159,12 +161,12 @@ static void attention(int64_t type, const Shape &s) {
   LlrtGemm reference = {type, type, 256, 1024, 1024, 0, 0, 0};
   double peak = gemmRate(reference);
   double forward = measure([&] {
-    llrt_attention_forward(&at, q.data(), k.data(), v.data(), mask0.data(),
+    llrt_attention_forward(&stream, &at, q.data(), k.data(), v.data(), mask0.data(),
                            mask1.data(), mask2.data(), mask3.data(), out.data(),
                            lse.data());
   });
   double backward = measure([&] {
-    llrt_attention_backward(&at, dOut.data(), q.data(), k.data(), v.data(),
+    llrt_attention_backward(&stream, &at, dOut.data(), q.data(), k.data(), v.data(),
                             mask0.data(), mask1.data(), mask2.data(),
                             mask3.data(), out.data(), lse.data(), dQ.data(),
                             dK.data(), dV.data());
@@ -179,8 +181,8 @@ static void attention(int64_t type, const Shape &s) {
 }
 
 int main(int argc, char **argv) {
-  llrt_set_threads(argc > 1 ? atoi(argv[1]) : 1);
-  printf("%ld threads\n", long(llrt_threads()));
+  stream.threads = argc > 1 ? std::max(atoi(argv[1]), 1) : 1;
+  printf("%ld threads\n", long(stream.threads));
   for (int64_t type : {LLRT_F32, LLRT_BF16}) {
     gemm(type, type, 2048, 2048, 2048, 0, 1, 0);
     gemm(type, LLRT_F32, 2048, 2048, 2048, 1, 0, 1);
