@@ -11,21 +11,46 @@ using namespace sgpu::ptx;
 
 namespace {
 
-/// What a fragment operand must be.
-struct Fragment {
-  unsigned count; ///< registers
-  unsigned bits;  ///< of each: 32 or 64
-  Type type;      ///< F32 and F64 fragments may lie in registers of that type
-};
-
-Fragment fragment(unsigned elements, unsigned threads, Type type) {
+MatrixFragment fragment(unsigned elements, unsigned threads, Type type) {
   if (type == Type::F64)
     return {elements / threads, 64, type};
   unsigned bits = elements * bitsOf(type) / threads;
   return {std::max(1u, bits / 32), 32, type};
 }
 
-std::string checkFragment(const Function &function, const Operand &operand, Fragment want,
+bool isSparse(const Instruction &in) {
+  return in.has(Modifier::Sp) || in.has(Modifier::SpOrderedMetadata);
+}
+
+/// D, A, B, C of mma.
+MatrixFragment mmaFragment(const Instruction &in, size_t operand) {
+  unsigned m = in.shape.m, n = in.shape.n, k = in.shape.k;
+  Type type = in.type(operand);
+  // m8n8k4 of f16 is four products, each of 8 threads.
+  if (m == 8 && n == 8 && k == 4 && in.type(1) == Type::F16)
+    return operand == 1 || operand == 2 ? MatrixFragment{2, 32, type}
+                                        : MatrixFragment{type == Type::F32 ? 8u : 4u, 32, type};
+  if (operand == 1)
+    return fragment(m * k / (isSparse(in) ? 2 : 1), 32, type);
+  return fragment(operand == 2 ? k * n : m * n, 32, type);
+}
+
+MatrixFragment wmmaFragment(Shape shape, char matrix, Type type) {
+  if (matrix == 'c' || matrix == 'd')
+    return fragment(unsigned(shape.m) * shape.n, 32, type);
+  if (type == Type::F16)
+    return {8, 32, type}; // every element is held twice
+  return fragment(unsigned(matrix == 'a' ? shape.m : shape.n) * shape.k, 32, type);
+}
+
+/// Types of D, A, B, C of wmma.mma; the short form of f16 names D and C only.
+Type wmmaType(const Instruction &in, size_t operand) {
+  if (in.types.size() == 4)
+    return in.type(operand);
+  return operand == 0 ? in.type(0) : operand == 3 ? in.type(1) : Type::F16;
+}
+
+std::string checkFragment(const Function &function, const Operand &operand, MatrixFragment want,
                           const char *name) {
   std::string expected = std::to_string(want.count) + " register" + (want.count == 1 ? "" : "s") +
                          " of " + std::to_string(want.bits) + " bits";
@@ -50,105 +75,13 @@ std::string checkFragment(const Function &function, const Operand &operand, Frag
   return good ? "" : std::string("expects ") + expected + " for " + name;
 }
 
-std::string checkMma(const Function &function, const Instruction &in) {
-  unsigned m = in.shape.m, n = in.shape.n, k = in.shape.k;
-  Type d = in.type(0), a = in.type(1), b = in.type(2), c = in.type(3);
-  bool sparse = in.has(Modifier::Sp) || in.has(Modifier::SpOrderedMetadata);
-  if (d != c && !(m == 8 && k == 4))
-    return "expects the same type for D and C";
-  if ((a == Type::BF16 || a == Type::TF32) && a != b)
-    return "expects the same type for A and B";
-  if (bitsOf(a) != bitsOf(b))
-    return "expects types of the same width for A and B";
-  if (a == Type::TF32 && k == (sparse ? 32u : 16u))
-    return "expects .k4 or .k8 (.sp: .k8 or .k16) for .tf32";
-  bool quadPairs = m == 8 && n == 8 && k == 4 && a == Type::F16; // 8 threads for each of 4 products
-  Fragment fragments[4] = {fragment(m * n, 32, d), fragment(m * k / (sparse ? 2 : 1), 32, a),
-                           fragment(k * n, 32, b), fragment(m * n, 32, c)};
-  if (quadPairs) {
-    fragments[0] = {d == Type::F32 ? 8u : 4u, 32, d};
-    fragments[1] = fragments[2] = {2, 32, Type::F16};
-    fragments[3] = {c == Type::F32 ? 8u : 4u, 32, c};
-  }
-  static const char *names[] = {"D", "A", "B", "C"};
-  for (unsigned i = 0; i < 4; ++i)
-    if (std::string error = checkFragment(function, in.operands[i], fragments[i], names[i]);
-        !error.empty())
-      return error;
-  return "";
-}
-
-Fragment wmmaFragment(Shape shape, char matrix, Type type) {
-  if (matrix == 'c' || matrix == 'd')
-    return fragment(unsigned(shape.m) * shape.n, 32, type);
-  if (type == Type::F16)
-    return {8, 32, type}; // every element is held twice
-  unsigned outer = matrix == 'a' ? shape.m : shape.n;
-  return fragment(outer * shape.k, 32, type);
-}
-
-std::string checkWmma(const Function &function, const Instruction &in) {
-  if (in.opcode == Opcode::WmmaMma) {
-    size_t last = in.types.size() - 1;
-    Type a = in.types.size() == 4 ? in.type(1) : Type::F16;
-    Type b = in.types.size() == 4 ? in.type(2) : Type::F16;
-    if (a != b && bitsOf(a) >= 16)
-      return "expects the same type for A and B";
-    Fragment fragments[4] = {
-        wmmaFragment(in.shape, 'd', in.type(0)), wmmaFragment(in.shape, 'a', a),
-        wmmaFragment(in.shape, 'b', b), wmmaFragment(in.shape, 'c', in.type(last))};
-    static const char *names[] = {"D", "A", "B", "C"};
-    for (unsigned i = 0; i < 4; ++i)
-      if (std::string error = checkFragment(function, in.operands[i], fragments[i], names[i]);
-          !error.empty())
-        return error;
-    return "";
-  }
-  char matrix = in.has(Modifier::A) ? 'a' : in.has(Modifier::B) ? 'b' : 'c';
-  Type type = in.type();
-  Shape shape = in.shape;
-  if (matrix == 'c') {
-    bool good = shape.k == 4     ? type == Type::F64
-                : shape.k == 8   ? type == Type::F32
-                : shape.k == 16  ? type != Type::F64
-                                 : type == Type::S32;
-    if (!good)
-      return "expects the accumulator type of this shape";
-  }
-  return checkFragment(function, in.operands[in.opcode == Opcode::WmmaLoad ? 0 : 1],
-                       wmmaFragment(shape, matrix, type), "the fragment");
-}
-
-std::string checkWgmma(const Function &function, const Instruction &in) {
-  Type d = in.type(0), a = in.type(1);
-  unsigned n = in.shape.n;
-  if (d == Type::S32 && n > 32 && n % 16)
-    return "expects an N of 8, 16, 24, 32 or a multiple of 16 for .s32";
-  if (a == Type::TF32 ? in.type(2) != Type::TF32 : false)
-    return "expects the same type for A and B";
-  if (std::string error =
-          checkFragment(function, in.operands[0], fragment(64 * n, 128, d), "D");
-      !error.empty())
-    return error;
-  const Operand &matrixA = in.operands[1];
-  bool inRegisters = matrixA.kind == Operand::Vector;
-  if (inRegisters) {
-    if (std::string error = checkFragment(function, matrixA, {4, 32, a}, "A"); !error.empty())
-      return error;
-  } else if (std::string error = checkFragment(function, matrixA, {1, 64, Type::B64},
-                                               "the descriptor of A");
-             !error.empty()) {
-    return error;
-  }
-  if (bitsOf(a) == 16) {
-    size_t before = in.opcode == Opcode::WgmmaMmaAsyncSp ? 6 : 4;
-    size_t want = before + (inRegisters ? 3 : 4);
-    if (in.operands.size() != want)
-      return std::string("expects ") + (inRegisters ? "3" : "4") +
-             " constants after scale-d: imm-scale-a, imm-scale-b, " +
-             (inRegisters ? "imm-trans-b" : "imm-trans-a, imm-trans-b");
-  }
+std::string checkWgmmaConstants(const Instruction &in) {
   size_t first = in.opcode == Opcode::WgmmaMmaAsyncSp ? 6 : 4;
+  bool inRegisters = in.operands[1].kind == Operand::Vector;
+  if (bitsOf(in.type(1)) == 16 && in.operands.size() != first + (inRegisters ? 3 : 4))
+    return std::string("expects ") + (inRegisters ? "3" : "4") +
+           " constants after scale-d: imm-scale-a, imm-scale-b, " +
+           (inRegisters ? "imm-trans-b" : "imm-trans-a, imm-trans-b");
   for (size_t i = first; i < in.operands.size(); ++i) {
     int64_t value = int64_t(in.operands[i].bits);
     if (i < first + 2 ? value != 1 && value != -1 : value != 0 && value != 1)
@@ -160,23 +93,99 @@ std::string checkWgmma(const Function &function, const Instruction &in) {
 
 } // namespace
 
-std::string sgpu::ptx::checkMatrix(const Function &function, const Instruction &in) {
+std::string sgpu::ptx::checkMatrixTypes(const Instruction &in) {
+  unsigned k = in.shape.k;
   switch (in.opcode) {
-  case Opcode::Mma:
-    return checkMma(function, in);
-  case Opcode::WmmaLoad:
-  case Opcode::WmmaStore:
+  case Opcode::Mma: {
+    Type d = in.type(0), a = in.type(1), b = in.type(2), c = in.type(3);
+    if (d != c && !(in.shape.m == 8 && k == 4))
+      return "expects the same type for D and C";
+    if ((a == Type::BF16 || a == Type::TF32) && a != b)
+      return "expects the same type for A and B";
+    if (bitsOf(a) != bitsOf(b))
+      return "expects types of the same width for A and B";
+    if (a == Type::TF32 && k == (isSparse(in) ? 32u : 16u) && !isSparse(in))
+      return "expects .k4 or .k8 for .tf32";
+    return "";
+  }
   case Opcode::WmmaMma:
-    return checkWmma(function, in);
+    return wmmaType(in, 1) != wmmaType(in, 2) && bitsOf(wmmaType(in, 1)) >= 8
+               ? "expects the same type for A and B"
+               : "";
+  case Opcode::WmmaLoad:
+  case Opcode::WmmaStore: {
+    if (in.has(Modifier::A) || in.has(Modifier::B))
+      return "";
+    bool good = k == 4    ? in.type() == Type::F64
+                : k == 8  ? in.type() == Type::F32
+                : k == 16 ? in.type() != Type::F64
+                          : in.type() == Type::S32;
+    return good ? "" : "expects the accumulator type of this shape";
+  }
   case Opcode::WgmmaMmaAsync:
   case Opcode::WgmmaMmaAsyncSp:
-    return checkWgmma(function, in);
-  case Opcode::Ldmatrix:
-  case Opcode::Stmatrix: {
-    unsigned count = in.has(Modifier::X4) ? 4 : in.has(Modifier::X2) ? 2 : 1;
-    return checkFragment(function, in.operands[in.opcode == Opcode::Ldmatrix ? 0 : 1],
-                         {count, 32, Type::B32}, "the matrices");
+    if (in.type(0) == Type::S32 && in.shape.n > 32 && in.shape.n % 16)
+      return "expects an N of 8, 16, 24, 32 or a multiple of 16 for .s32";
+    return "";
+  default:
+    return "";
   }
+}
+
+MatrixFragment sgpu::ptx::matrixFragment(const Instruction &in, size_t operand) {
+  switch (in.opcode) {
+  case Opcode::Mma:
+    return mmaFragment(in, operand);
+  case Opcode::WmmaMma:
+    return wmmaFragment(in.shape, "dabc"[operand], wmmaType(in, operand));
+  case Opcode::WmmaLoad:
+  case Opcode::WmmaStore:
+    return wmmaFragment(in.shape, in.has(Modifier::A) ? 'a' : in.has(Modifier::B) ? 'b' : 'c',
+                        in.type());
+  case Opcode::WgmmaMmaAsync:
+  case Opcode::WgmmaMmaAsyncSp:
+    if (operand == 0)
+      return fragment(64u * in.shape.n, 128, in.type(0));
+    return {4, 32, in.type(1)}; // or a descriptor
+  case Opcode::Ldmatrix:
+  case Opcode::Stmatrix:
+    return {in.has(Modifier::X4) ? 4u : in.has(Modifier::X2) ? 2u : 1u, 32, Type::B32};
+  default:
+    return {};
+  }
+}
+
+std::string sgpu::ptx::checkMatrix(const Function &function, const Instruction &in) {
+  std::string error = checkMatrixTypes(in);
+  if (!error.empty())
+    return error;
+  auto check = [&](size_t operand, MatrixFragment want, const char *name) {
+    if (error.empty())
+      error = checkFragment(function, in.operands[operand], want, name);
+  };
+  static const char *const names[] = {"D", "A", "B", "C"};
+  switch (in.opcode) {
+  case Opcode::Mma:
+  case Opcode::WmmaMma:
+    for (size_t i = 0; i < 4; ++i)
+      check(i, matrixFragment(in, i), names[i]);
+    return error;
+  case Opcode::WgmmaMmaAsync:
+  case Opcode::WgmmaMmaAsyncSp:
+    check(0, matrixFragment(in, 0), "D");
+    if (in.operands[1].kind == Operand::Vector)
+      check(1, matrixFragment(in, 1), "A");
+    else
+      check(1, {1, 64, Type::B64}, "the descriptor of A");
+    return error.empty() ? checkWgmmaConstants(in) : error;
+  case Opcode::WmmaLoad:
+  case Opcode::Ldmatrix:
+    check(0, matrixFragment(in, 0), "the fragment");
+    return error;
+  case Opcode::WmmaStore:
+  case Opcode::Stmatrix:
+    check(1, matrixFragment(in, 1), "the fragment");
+    return error;
   default:
     return "";
   }

@@ -91,8 +91,17 @@ bool suffixesFit(const Form &form, const Instruction &instruction);
 /// The type of an operand place for an instruction; Type::None if it has none.
 Type operandType(const OperandPattern &pattern, const Instruction &instruction);
 
-/// Checks what the table cannot say: number and width of registers of matrix instructions, shapes.
-/// Returns an empty string, or what is wrong.
+/// The registers that a thread gives for an operand of a matrix instruction.
+struct MatrixFragment {
+  unsigned count = 0, bits = 0; ///< of each
+  Type type = Type::None;       ///< of the elements
+};
+/// Of operand `operand` of mma (D, A, B, C), wmma, wgmma (D; A if in registers), ldmatrix, stmatrix.
+MatrixFragment matrixFragment(const Instruction &instruction, size_t operand);
+
+/// Checks what the table cannot say of matrix instructions: which types go together, and (checkMatrix)
+/// number and width of the registers. Returns an empty string, or what is wrong.
+std::string checkMatrixTypes(const Instruction &instruction);
 std::string checkMatrix(const Function &function, const Instruction &instruction);
 
 } // namespace sgpu::ptx

@@ -2073,10 +2073,21 @@ std::string Parser::checkOperand(const OperandPattern &pattern, const Operand &o
                                              : value(operand, true, destination);
     if (operand.kind != Operand::Vector || operand.elements.size() != in.vector)
       return "expected a vector of " + std::to_string(in.vector);
-    for (const Operand &element : operand.elements)
+    unsigned width = 0;
+    for (const Operand &element : operand.elements) {
       if (std::string error = value(element, true, destination); !error.empty())
         return error;
-    return "";
+      if (element.kind != Operand::Register)
+        continue;
+      unsigned bits = bitsOf(function->registers[element.index].type);
+      if (width && bits != width)
+        return "expected registers of one width";
+      width = bits;
+    }
+    // Wider ones are forms of their own, of later chips.
+    return in.vector * bitsOf(type) > 128 && module.sm < 100
+               ? "expected a vector of at most 128 bits"
+               : "";
   }
   case K::MovDestination:
   case K::Movable: {

@@ -53,7 +53,7 @@ double log2Of(double x) {
 double tanhOf(double x) {
   double magnitude = std::fabs(x);
   if (magnitude < 1e-4)
-    return x - x * x * x / 3;
+    return x * (1 - x * x / 3);
   if (magnitude > 20)
     return std::copysign(1.0, x);
   double e = exp2Of(-2 * magnitude * 1.44269504088896340736);
