@@ -12,7 +12,7 @@ packages=(
   cmake ninja-build ccache pkg-config python3
   # what an executable uses: matrix products, then JSON, tokenizer, images, checksums
   libdnnl-dev libopenblas0-openmp nlohmann-json3-dev libpcre2-dev libpng-dev
-  libjpeg62-turbo-dev zlib1g-dev libxxhash-dev
+  libjpeg62-turbo-dev libwebp-dev libgif-dev libtiff-dev zlib1g-dev libxxhash-dev
   # ranks as processes
   libopenmpi-dev openmpi-bin
   # tests and the demonstration's data

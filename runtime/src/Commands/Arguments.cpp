@@ -60,7 +60,8 @@ Arguments::Arguments(std::vector<Option> known, std::span<char *const> given)
       fail("unknown option '--", name, "', the nearest is '--",
            nearest(name, names), "'");
     }
-    if (equals == word.npos || equals + 1 == word.size())
+    if (equals == word.npos ||
+        (equals + 1 == word.size() && !found->mayBeEmpty))
       fail("option '--", name, "': expected --", name, "=", found->value,
            ", got '", word, "'");
     std::vector<std::string> &list = values[name];

@@ -26,6 +26,7 @@ struct Option {
   std::string preset; // the value if the option is not given; empty: none
   std::string help;
   Need need = Need::Optional; // Repeated: optional, may be given several times
+  bool mayBeEmpty = false;    // `--name=` gives the empty text
 };
 
 // The options that were given, checked against those that there are. Every

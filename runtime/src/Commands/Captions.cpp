@@ -12,6 +12,7 @@
 
 #include <algorithm>
 #include <filesystem>
+#include <sstream>
 
 using namespace llrt;
 
@@ -34,6 +35,16 @@ std::vector<Option> llrt::captionOptions() {
                   "WebDataset: a folder of .tar files, or files separated by "
                   "commas; {000..012} stands for a range.",
                   Option::Need::Required});
+  for (Option &option : std::vector<Option>{
+           {"image-fields", "A,B,...", "",
+            "The fields of a sample that are its images, in order; if not "
+            "given, all that look like images, ordered by name."},
+           {"on-bad-sample", "stop|skip", "stop",
+            "What to do about a sample that cannot be read."},
+           {"bad-sample-limit", "X", "0.1",
+            "With skip: end when more than this share of the samples of an "
+            "epoch is bad (and more than 10)."}})
+    options.push_back(std::move(option));
   return options;
 }
 
@@ -151,19 +162,100 @@ static std::vector<std::string> folders(const std::vector<std::string> &files,
   return list;
 }
 
+static std::vector<std::string> splitAtCommas(const std::string &text) {
+  std::vector<std::string> words;
+  std::istringstream stream(text);
+  for (std::string word; std::getline(stream, word, ',');) {
+    for (char &c : word) // as the fields of samples
+      c = c >= 'A' && c <= 'Z' ? char(c + 'a' - 'A') : c;
+    words.push_back(word);
+  }
+  return words;
+}
+
 Captions::Captions(const Program &program, const Arguments &arguments,
                    const std::string &model)
     : program(program), files(expandShards(arguments.text("data"))),
-      preprocessing(program, arguments, folders(files, model)) {}
+      preprocessing(program, arguments, folders(files, model)),
+      imageFields(splitAtCommas(arguments.find("image-fields").value_or(""))),
+      skips(arguments.choice("on-bad-sample", {"stop", "skip"}) == "skip"),
+      limit(arguments.number("bad-sample-limit", 0)) {}
 
-ModelInputs Captions::makeInputs(std::vector<Sample> samples) const {
-  size_t real = samples.size();
-  samples.resize(roundUpSamples(program, real), samples.back());
-  BatchShape shape = batchShape(program, samples.size());
-  Batch batch = makeCaptionBatch(samples, *preprocessing.tokenizer,
-                                 preprocessing.pipeline.get(), shape,
-                                 program.model.padToken);
-  std::fill(batch.labels.begin() + real * program.textLength,
-            batch.labels.end(), ignoredLabel);
-  return makeModelInputs(std::move(batch), "data");
+std::optional<Captions::Loaded>
+Captions::load(const std::function<std::optional<Sample>()> &next) {
+  constexpr int64_t alwaysSkipped = 10; // in an epoch
+  CaptionBatch batch({*preprocessing.tokenizer, preprocessing.pipeline.get(),
+                      batchShape(program, program.globalBatch()),
+                      program.model.padToken, imageFields});
+  Loaded loaded;
+  while (batch.size() < program.globalBatch()) {
+    std::optional<Sample> sample = next();
+    if (!sample)
+      break;
+    ++epochRead;
+    try {
+      CaptionBatch::Added added = batch.add(*sample);
+      ++counts.samples;
+      counts.images += added.images;
+      counts.imagesPassed += added.imagesPassed;
+      counts.cut += added.cut;
+      counts.replaced += added.replaced;
+      for (const std::string &field : added.otherFields)
+        ++counts.otherFields[field];
+    } catch (const Error &error) {
+      if (!skips)
+        fail(error.what(), " (--on-bad-sample=skip goes on without it)");
+      ++counts.skipped;
+      ++epochBad;
+      bool tooMany = double(epochBad) > limit * double(epochRead);
+      if ((tooMany && epochBad > alwaysSkipped) ||
+          (counts.samples == 0 && counts.skipped > alwaysSkipped))
+        fail("option '--bad-sample-limit': expected at most ", limit,
+             " of the samples to be bad, got ", epochBad, " of ", epochRead,
+             "; the last one: ", error.what());
+      loaded.skipped.push_back(error.what());
+    }
+  }
+  if (batch.size() == 0 && loaded.skipped.empty())
+    return std::nullopt;
+  loaded.inputs = makeModelInputs(
+      batch.take(roundUpSamples(program, batch.size())), "data");
+  loaded.counts = counts;
+  return loaded;
+}
+
+static std::string counted(int64_t count, const char *one, const char *many) {
+  return std::to_string(count) + " " + (count == 1 ? one : many);
+}
+
+std::string DataCounts::notes(const Program &program) const {
+  std::string lines;
+  if (cut)
+    lines += counted(cut, "caption", "captions") + " cut at " +
+             std::to_string(program.textLength) + " tokens\n";
+  if (skipped)
+    lines += counted(skipped, "bad sample", "bad samples") + " skipped\n";
+  if (replaced)
+    lines += counted(replaced, "caption", "captions") +
+             " with bytes that are not UTF-8, read as U+FFFD\n";
+  if (imagesPassed)
+    lines += counted(imagesPassed, "image", "images") +
+             " passed over: the program was compiled for text alone\n";
+  if (program.images > 0 && images == 0 && samples > 0)
+    lines += "no sample has an image, though the program reads images\n";
+  std::string fields;
+  for (const auto &[field, times] : otherFields)
+    fields += (fields.empty() ? "" : ", ") + field + " (" +
+              std::to_string(times) + ")";
+  if (!fields.empty())
+    lines += "fields that nothing was read of: " + fields + "\n";
+  if (!withoutField.empty())
+    lines += "members without a field were passed over, first " + withoutField +
+             "\n";
+  return lines;
+}
+
+std::string DataCounts::text(const Program &program) const {
+  return "read " + counted(samples, "sample", "samples") + ", " +
+         counted(images, "image", "images") + "\n" + notes(program);
 }

@@ -135,9 +135,24 @@ static void loadOptimizer(const std::string &file, Ranks &ranks,
   });
 }
 
+// Says how the shards of a run differ from those of the one before: the first
+// difference.
+static std::string differentShard(const nlohmann::json &now,
+                                  const nlohmann::json &before) {
+  size_t count = std::min(now.size(), before.size()), i = 0;
+  while (i < count && now[i] == before[i])
+    ++i;
+  auto one = [&](const nlohmann::json &list) {
+    return i < list.size() ? list[i].dump() : std::string("none");
+  };
+  return "expected shard " + std::to_string(i) + " (name, bytes) to be " +
+         one(now) + ", as this run has it, got " + one(before);
+}
+
 TrainingState llrt::loadCheckpoint(const ModelFolder &checkpoint, Ranks &ranks,
                                    Weights &weights,
-                                   const nlohmann::ordered_json &options) {
+                                   const nlohmann::ordered_json &options,
+                                   bool otherData) {
   std::string file = checkpoint.folder() + "/state.json";
   nlohmann::json json = parseJson(MappedFile(file).text(), file);
   auto field = [&](const char *name) {
@@ -161,11 +176,15 @@ TrainingState llrt::loadCheckpoint(const ModelFolder &checkpoint, Ranks &ranks,
     for (const auto &[name, value] : either->items()) {
       nlohmann::json want = wanted.value(name, nlohmann::json());
       nlohmann::json got = saved.value(name, nlohmann::json());
-      if (want != got)
-        fail(file, ": field '", name, "': expected ", want.dump(),
-             ", as this run has it, got ", got.dump());
+      if (want == got || (otherData && name == "data"))
+        continue;
+      if (name == "data")
+        fail(file, ": field 'data': ", differentShard(want, got),
+             "; --changed-data=accept goes on with the shards as they are");
+      fail(file, ": field '", name, "': expected ", want.dump(),
+           ", as this run has it, got ", got.dump());
     }
-  state.options = options;
+  state.options = saved;
   checkpoint.load(ranks, weights);
   loadOptimizer(checkpoint.folder() + "/optimizer.safetensors", ranks, weights);
   return state;

@@ -34,7 +34,7 @@ struct TrainingState {
   int64_t step = 0; // steps done
   Samples::Place place;
   // What the next run must have in common with this one: a flat list of option
-  // names and values.
+  // names and values. `data`: name and size of each shard.
   nlohmann::ordered_json options;
 };
 
@@ -59,11 +59,13 @@ private:
   int64_t keep, shardBytes;
 };
 
-// Fills all ranks from `checkpoint` and returns where it was. Throws Error if a
-// file of it is missing or broken, or if the options in it are not `options`.
+// Fills all ranks from `checkpoint` and returns where it was, with the options
+// that it was written with. Throws Error if a file of it is missing or broken,
+// or if those options are not `options`; `otherData`: shards may differ.
 TrainingState loadCheckpoint(const ModelFolder &checkpoint, Ranks &ranks,
                              Weights &weights,
-                             const nlohmann::ordered_json &options);
+                             const nlohmann::ordered_json &options,
+                             bool otherData);
 
 } // namespace llrt
 #endif // LLRT_COMMANDS_CHECKPOINT_H

@@ -10,7 +10,10 @@
 #include "src/Commands/ModelFolder.h"
 #include "src/Commands/Steps.h"
 #include "src/Commands/Weights.h"
+#include "src/Data/Error.h"
+#include "src/Data/Utf8.h"
 
+#include <cmath>
 #include <iostream>
 
 using namespace llrt;
@@ -36,28 +39,39 @@ static int evaluate(const Program &program, const Arguments &arguments) {
 
   WebDataset dataset(captions.shards());
   double sum = 0;
-  int64_t tokens = 0, count = 0;
-  for (bool more = true; more;) {
-    std::vector<Sample> samples;
-    while (int64_t(samples.size()) < program.globalBatch()) {
-      std::optional<Sample> sample = dataset.next();
-      if (!(more = sample.has_value()))
-        break;
-      samples.push_back(std::move(*sample));
-    }
-    if (samples.empty())
-      break;
-    count += samples.size();
-    ModelInputs inputs = captions.makeInputs(std::move(samples));
-    sum += runForward(ranks, inputs);
-    tokens += inputs.validTokens;
+  int64_t tokens = 0;
+  DataCounts counts;
+  auto say = [&](const std::string &lines) {
+    if (ranks.isRoot())
+      std::cerr << replaceInvalidUtf8(lines);
+  };
+  while (auto loaded = captions.load([&] { return dataset.next(); })) {
+    for (const std::string &why : loaded->skipped)
+      say("skipped: " + why + "\n");
+    if (loaded->inputs.validTokens > 0)
+      sum += runForward(ranks, loaded->inputs);
+    tokens += loaded->inputs.validTokens;
+    counts = loaded->counts;
   }
-  std::cout << nlohmann::ordered_json{{"loss",
-                                       tokens ? sum / double(tokens) : 0},
+  counts.withoutField = dataset.firstWithoutField();
+  say(counts.notes(program));
+  if (counts.samples == 0)
+    throw Failure("option '--data': expected at least one sample that can be "
+                  "read, got none");
+  double loss = tokens ? sum / double(tokens) : 0;
+  std::cout << nlohmann::ordered_json{{"loss", loss},
                                       {"tokens", tokens},
-                                      {"samples", count}}
+                                      {"samples", counts.samples},
+                                      {"images", counts.images},
+                                      {"cut", counts.cut},
+                                      {"skipped", counts.skipped}}
                    .dump()
-            << "\n";
+            << std::endl;
+  if (tokens == 0)
+    throw Failure("expected at least one token to predict, got none: each "
+                  "caption is cut off by the text length of the program");
+  if (!std::isfinite(loss))
+    throw Failure("expected a finite loss, got " + std::to_string(loss));
   return 0;
 }
 

@@ -19,8 +19,10 @@
 #include "src/Commands/Steps.h"
 #include "src/Commands/Weights.h"
 #include "src/Data/Error.h"
+#include "src/Data/Utf8.h"
 
 #include <algorithm>
+#include <cmath>
 #include <cstring>
 #include <iostream>
 #include <sstream>
@@ -32,12 +34,14 @@ static std::vector<Option> generateOptions(const Program &program) {
       {"weights", "PATH", "",
        weightsHelp,
        Option::Need::Required},
-      {"prompt", "TEXT", "",
-       "What the text begins with; nothing if not given."},
-      {"image", "FILE", "", "A PNG or JPEG that the text is about.",
+      {"prompt", "TEXT", "", "What the text begins with; nothing if not given.",
+       Option::Need::Optional, /*mayBeEmpty=*/true},
+      {"image", "FILE", "",
+       "A PNG, JPEG, WebP, GIF, TIFF or BMP that the text is about.",
        Option::Need::Repeated},
       {"images-list", "FILE", "",
-       "Instead of --image: a file with a path in each line. Continues the "
+       "Instead of --image: a file with a path in each line, - for the "
+       "standard input. Continues the "
        "prompt "
        "for each image alone and prints path, tab, text."},
       {"max-tokens", "N", "64", "The most tokens that are added."}};
@@ -86,9 +90,7 @@ private:
 ModelInputs Generator::makeInputs(
     const std::vector<int64_t> &ids,
     const std::vector<std::vector<std::string>> &images) const {
-  int64_t S = program.textLength, M = program.images,
-          R = program.model.tileSize;
-  int64_t B = size();
+  int64_t S = program.textLength, B = size();
   Batch batch;
   batch.shape = batchShape(program, B);
   batch.inputIds.assign(B * S, program.model.padToken);
@@ -96,33 +98,11 @@ ModelInputs Generator::makeInputs(
   batch.attentionMask.assign(B * S, 1);
   for (int64_t b = 0; b < B; ++b)
     std::copy(ids.begin(), ids.end(), batch.inputIds.begin() + b * S);
-  if (!images[0].empty()) {
-    int64_t pixels = maxTiles * 3 * R * R; // of one image
-    batch.pixelValues.resize(B * M * pixels);
-    batch.aspectRatioIds.resize(B * M);
-    batch.aspectRatioMask.resize(B * M * maxTiles);
-    batch.crossAttentionMask.resize(B * S * M * maxTiles);
-    for (int64_t image = 0; image < B * M; ++image)
-      batch.aspectRatioMask[image * maxTiles] = 1; // of missing images too
-  }
   for (size_t b = 0; b < images.size(); ++b)
-    for (size_t m = 0; m < images[b].size(); ++m) {
-      const std::string &path = images[b][m];
-      ImageTiles tiles = preprocessing.pipeline->process(
-          decodeImage(MappedFile(path).text(), path));
-      int64_t image = b * M + m;
-      std::copy(tiles.pixels.begin(), tiles.pixels.end(),
-                batch.pixelValues.begin() + image * tiles.pixels.size());
-      batch.aspectRatioIds[image] = tiles.aspectRatioId;
-      std::fill_n(batch.aspectRatioMask.begin() + image * maxTiles, tiles.tiles,
-                  1);
-      // Markers stand beside each other, at 1, 2, ...: the text after the last
-      // one sees all images, a marker its own and those before it.
-      for (int64_t s = 1 + m; s < S; ++s)
-        std::fill_n(batch.crossAttentionMask.begin() +
-                        ((b * S + s) * M + m) * maxTiles,
-                    tiles.tiles, 1);
-    }
+    for (size_t m = 0; m < images[b].size(); ++m)
+      putImage(batch, int64_t(b), int64_t(m),
+               preprocessing.pipeline->process(
+                   decodeImage(MappedFile(images[b][m]).text(), images[b][m])));
   return makeModelInputs(std::move(batch), "prompt");
 }
 
@@ -144,6 +124,9 @@ std::vector<int64_t> Generator::likeliest(const ModelInputs &inputs,
       row.resize(values.elements());
       convert(values, LLRT_F64, row.data(), "logits");
       auto largest = std::max_element(row.begin(), row.end());
+      for (auto logit = row.begin(); logit != row.end(); ++logit)
+        if (std::isnan(*logit))
+          largest = logit;
       found[logits.owner()].push_back(
           {sample, begin + (largest - row.begin()), *largest});
     });
@@ -161,6 +144,10 @@ std::vector<int64_t> Generator::likeliest(const ModelInputs &inputs,
         Candidate candidate;
         std::memcpy(&candidate, text.data() + at, sizeof(Candidate));
         std::optional<Candidate> &other = best[candidate.sample];
+        if (std::isnan(candidate.logit))
+          throw Failure("expected logits that are numbers, got nan at token " +
+                        std::to_string(position) + " of sample " +
+                        std::to_string(candidate.sample));
         if (!other || candidate.logit > other->logit ||
             (candidate.logit == other->logit && candidate.token < other->token))
           other = candidate;
@@ -213,14 +200,28 @@ Generator::generate(const std::string &prompt,
   return texts;
 }
 
-// The paths in `file`, one per line.
-static std::vector<std::string> readLines(const std::string &file) {
+// The bytes of `file`; `-` is the standard input.
+static std::string readList(const std::string &file) {
+  if (file != "-")
+    return std::string(MappedFile(file).text());
+  std::ostringstream text;
+  text << std::cin.rdbuf();
+  return text.str();
+}
+
+// The paths in a list, one per line. A byte order mark and the carriage returns
+// of Windows are no part of them.
+static std::vector<std::string> linesOf(const std::string &list) {
   std::vector<std::string> lines;
-  MappedFile mapped(file);
-  std::istringstream text{std::string(mapped.text())};
-  for (std::string line; std::getline(text, line);)
+  std::istringstream text(list);
+  for (std::string line; std::getline(text, line);) {
+    if (lines.empty() && line.starts_with("\xEF\xBB\xBF"))
+      line.erase(0, 3);
+    if (line.ends_with('\r'))
+      line.pop_back();
     if (!line.empty())
       lines.push_back(line);
+  }
   return lines;
 }
 
@@ -235,9 +236,6 @@ static int generate(const Program &program, const Arguments &arguments) {
   if (int64_t count = list ? 1 : images.size(); count > program.images)
     fail("option '--image': expected at most ", program.images,
          " images, as the program was compiled, got ", count);
-  std::vector<std::string> paths;
-  if (list)
-    paths = readLines(*list);
 
   ModelFolder model(arguments.text("weights"));
   Preprocessing preprocessing(program, arguments, {model.folder()});
@@ -247,10 +245,16 @@ static int generate(const Program &program, const Arguments &arguments) {
   ranks.meet();
   Generator generator(ranks, preprocessing,
                       endTokens(program, model, preprocessing), maxTokens);
+  std::vector<std::string> paths;
+  if (list) // of the processes, one has the standard input
+    paths = linesOf(ranks.atRoot([&] { return readList(*list); }));
+  if (list && paths.empty())
+    fail("option '--images-list': expected paths of images in ", *list,
+         ", got none");
 
   if (!list) {
     std::string continuation = generator.generate(prompt, {images})[0];
-    std::cout << prompt << continuation << "\n";
+    std::cout << replaceInvalidUtf8(prompt) << continuation << "\n";
     return 0;
   }
   for (size_t first = 0; first < paths.size(); first += generator.size()) {

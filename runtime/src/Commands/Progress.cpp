@@ -9,6 +9,7 @@
 
 #include "src/Commands/Commands.h"
 #include "src/Data/Error.h"
+#include "src/Data/Utf8.h"
 
 #include <cstdio>
 #include <filesystem>
@@ -46,6 +47,11 @@ Progress::Progress(const Program &program, std::optional<std::string> metrics,
 Progress::~Progress() {
   if (terminal && lastLine != Clock::time_point())
     std::fputs("\n", stderr);
+}
+
+void Progress::print(const std::string &lines) {
+  std::fprintf(stderr, "%s%s", terminal ? "\r\033[K" : "",
+               replaceInvalidUtf8(lines).c_str());
 }
 
 void Progress::add(int64_t step, const StepResult &result,

@@ -26,6 +26,9 @@ public:
            int64_t done, int64_t steps);
   ~Progress();
 
+  // Prints `lines`, each with its end, above the line about the training.
+  void print(const std::string &lines);
+
   // Step `step` is done. Throws Failure if the file cannot be written.
   void add(int64_t step, const StepResult &result, double learningRate);
 

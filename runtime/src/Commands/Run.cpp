@@ -9,6 +9,7 @@
 
 #include "src/Commands/Ranks.h"
 #include "src/Data/Error.h"
+#include "src/Data/Utf8.h"
 
 #include <csignal>
 #include <filesystem>
@@ -95,7 +96,8 @@ class NoOutput : public std::streambuf {
 
 // What to do about an error: rank 0 says it. If all processes have the same one
 // (a wrong option), the launcher has ended the others before they speak.
-static void report(const std::string &name, const char *what) {
+static void report(const std::string &name, const std::string &message) {
+  std::string what = replaceInvalidUtf8(message);
   if (int64_t process = Launch::process(); process > 0) {
     std::signal(SIGTERM, SIG_DFL);
     std::this_thread::sleep_for(std::chrono::seconds(2));

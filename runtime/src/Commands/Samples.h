@@ -50,6 +50,11 @@ public:
   Place place() const { return here; }
   void seek(Place place);
 
+  // As that of the dataset.
+  const std::string &firstWithoutField() const {
+    return dataset.firstWithoutField();
+  }
+
 private:
   void readWindow();
 

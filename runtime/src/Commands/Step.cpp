@@ -121,9 +121,9 @@ static int step(const Program &program, const Arguments &arguments) {
     if (tracing)
       tracing->setStep(number);
     auto begin = Trace::Clock::now();
-    std::function<void()> writeGradients;
+    std::function<void(const StepResult &)> writeGradients;
     if (auto file = arguments.find("gradients"); file && number == 1)
-      writeGradients = [&, file] {
+      writeGradients = [&, file](const StepResult &) {
         ranks.atRoot([&] {
           weights.write(*file, ranks, Weights::Kind::Gradients);
           return std::string();

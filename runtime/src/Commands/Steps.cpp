@@ -36,15 +36,16 @@ int64_t llrt::roundUpSamples(const Program &program, int64_t samples) {
 
 void llrt::requireFinite(int64_t step, const StepResult &result) {
   if (!std::isfinite(result.loss) || !std::isfinite(result.gradientNorm))
-    throw Failure("step " + std::to_string(step) +
-                  ": expected finite numbers, got loss " +
-                  std::to_string(result.loss) + ", gradient norm " +
-                  std::to_string(result.gradientNorm));
+    throw NotFinite("step " + std::to_string(step) +
+                    ": expected finite numbers, got loss " +
+                    std::to_string(result.loss) + ", gradient norm " +
+                    std::to_string(result.gradientNorm));
 }
 
-StepResult llrt::runStep(Ranks &ranks, const ModelInputs &inputs,
-                         const Optimizer &optimizer, int64_t step,
-                         const std::function<void()> &gradientsReady) {
+StepResult
+llrt::runStep(Ranks &ranks, const ModelInputs &inputs,
+              const Optimizer &optimizer, int64_t step,
+              const std::function<void(const StepResult &)> &gradientsReady) {
   const Program &program = ranks.program();
   int64_t tokens = inputs.validTokens;
   double lossGradient = tokens ? 1.0 / double(tokens) : 0;
@@ -59,7 +60,7 @@ StepResult llrt::runStep(Ranks &ranks, const ModelInputs &inputs,
   StepResult result = {tokens ? sums.loss / double(tokens) : 0, tokens,
                        std::sqrt(sums.squares)};
   if (gradientsReady)
-    gradientsReady();
+    gradientsReady(result);
   Events events;
   events.hyperparameters = [&] {
     return optimizer.hyperparameters(step, result.gradientNorm);

@@ -27,15 +27,21 @@ struct StepResult {
   double gradientNorm; // before clipping
 };
 
-// Throws Failure if the loss or the norm of the gradient is not finite.
+// The loss or the norm of the gradient of a step is not finite.
+struct NotFinite : Failure {
+  using Failure::Failure;
+};
+
+// Throws NotFinite if the loss or the norm of the gradient is not.
 void requireFinite(int64_t step, const StepResult &result);
 
 // One step on the global batch `inputs`: forward, backward, update. `step`
 // counts from 1. `gradientsReady` (may be empty) is called between backward and
-// update.
-StepResult runStep(Ranks &ranks, const ModelInputs &inputs,
-                   const Optimizer &optimizer, int64_t step,
-                   const std::function<void()> &gradientsReady = {});
+// update; if it throws, weights and optimizer are those of before the step.
+StepResult
+runStep(Ranks &ranks, const ModelInputs &inputs, const Optimizer &optimizer,
+        int64_t step,
+        const std::function<void(const StepResult &)> &gradientsReady = {});
 
 // A rank's part of the logits of one micro-batch.
 class Logits {

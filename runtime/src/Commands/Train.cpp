@@ -18,6 +18,7 @@
 #include "src/Commands/Progress.h"
 #include "src/Commands/Steps.h"
 #include "src/Data/Error.h"
+#include "src/Data/Utf8.h"
 
 #include <cmath>
 #include <csignal>
@@ -48,6 +49,8 @@ static std::vector<Option> trainOptions(const Program &program) {
             "Samples that are shuffled among themselves; 1: keep the order."},
            {"checkpoint", "DIR", "",
             "Save checkpoints here; go on from the newest one that is here."},
+           {"changed-data", "stop|accept", "stop",
+            "What to do if the shards are not those of the checkpoint."},
            {"checkpoint-every", "N", "1000",
             "Steps from one checkpoint to the next; there is always one at the "
             "end."},
@@ -84,19 +87,23 @@ namespace {
 class BatchReader {
 public:
   struct Loaded {
-    ModelInputs inputs;
+    Captions::Loaded batch;
     Samples::Place after; // where the next batch begins
   };
 
   // Text is read when it is asked for: that takes no time worth a thread.
-  BatchReader(const Program &program, const Captions &captions,
-              Samples &samples)
+  BatchReader(const Program &program, Captions &captions, Samples &samples)
       : policy(program.images > 0 ? std::launch::async : std::launch::deferred),
         read([&] {
-          std::vector<Sample> batch;
-          for (int64_t i = 0; i < program.globalBatch(); ++i)
-            batch.push_back(samples.next());
-          return Loaded{captions.makeInputs(std::move(batch)), samples.place()};
+          auto loaded = captions.load([&]() -> std::optional<Sample> {
+            int64_t epoch = samples.place().epoch;
+            Sample sample = samples.next();
+            if (samples.place().epoch != epoch)
+              captions.beginEpoch();
+            return sample;
+          });
+          loaded->counts.withoutField = samples.firstWithoutField();
+          return Loaded{std::move(*loaded), samples.place()};
         }) {
     pending = std::async(policy, read);
   }
@@ -124,9 +131,67 @@ static nlohmann::ordered_json options(const Optimizer &optimizer, uint64_t seed,
   result["shuffle"] = shuffle;
   result["data"] = nlohmann::json::array();
   for (const std::string &shard : shards) // they may move, all together
-    result["data"].push_back({std::filesystem::path(shard).filename().string(),
-                              std::filesystem::file_size(shard)});
+    result["data"].push_back(
+        {replaceInvalidUtf8(std::filesystem::path(shard).filename().string()),
+         std::filesystem::file_size(shard)});
   return result;
+}
+
+// Where to go on at `place` of the shards `before` in those of now, `names` in
+// `shards`: at the same sample of the shard of that name, at the end of it if
+// it has become too short, in the next epoch if it is gone. `say` is told what
+// has changed.
+static Samples::Place
+carryOver(Samples::Place place, const nlohmann::json &before,
+          const nlohmann::json &now, const std::vector<std::string> &shards,
+          const std::function<void(const std::string &)> &say) {
+  auto indexOf = [](const nlohmann::json &list, const nlohmann::json &name) {
+    size_t i = 0;
+    while (i < list.size() && list[i][0] != name)
+      ++i;
+    return i;
+  };
+  for (const nlohmann::json &shard : before) {
+    size_t i = indexOf(now, shard[0]);
+    if (i == now.size())
+      say("shard " + shard[0].get<std::string>() + " is gone");
+    else if (now[i][1] != shard[1])
+      say("shard " + shard[0].get<std::string>() + " has changed: " +
+          shard[1].dump() + " bytes before, " + now[i][1].dump() + " now");
+  }
+  for (const nlohmann::json &shard : now)
+    if (indexOf(before, shard[0]) == before.size())
+      say("shard " + shard[0].get<std::string>() + " is new");
+
+  size_t shard = size_t(place.windowStart.shard);
+  size_t here =
+      shard < before.size() ? indexOf(now, before[shard][0]) : now.size();
+  if (here == now.size()) {
+    say("going on with the next epoch");
+    return {place.epoch + 1, {}, 0, 0};
+  }
+  place.windowStart.shard = int64_t(here);
+  try {
+    WebDataset(shards).seek(place.windowStart);
+  } catch (const Error &) { // too short now
+    place.windowStart = {int64_t(here) + 1, 0};
+    place.index = 0;
+  }
+  return place;
+}
+
+// What ended a training, with what the user has of it.
+[[noreturn]] static void endWith(std::exception_ptr failure,
+                                 const std::string &kept) {
+  try {
+    std::rethrow_exception(failure);
+  } catch (const PeerFailure &) { // another process says it
+    throw;
+  } catch (const Error &error) {
+    throw Error(error.what() + kept);
+  } catch (const std::exception &error) {
+    throw Failure(error.what() + kept);
+  }
 }
 
 static int train(const Program &program, const Arguments &arguments) {
@@ -138,6 +203,8 @@ static int train(const Program &program, const Arguments &arguments) {
   uint64_t seed = arguments.integer("seed", 0);
   double gate = arguments.number("gate-init", -INFINITY);
   double shardSize = arguments.number("shard-size", 0);
+  bool acceptsData =
+      arguments.choice("changed-data", {"stop", "accept"}) == "accept";
   std::optional<Checkpoints> checkpoints;
   if (auto folder = arguments.find("checkpoint"))
     checkpoints.emplace(*folder, keep, int64_t(shardSize * 1e9));
@@ -154,10 +221,20 @@ static int train(const Program &program, const Arguments &arguments) {
   Weights weights(program);
   TrainingState state;
   state.options = options(optimizer, seed, shuffle, captions.shards());
-  if (newest) {
-    state = loadCheckpoint(*model, ranks, weights, state.options);
+  auto say = [&](const std::string &line) {
     if (ranks.isRoot())
-      std::cerr << "going on from " << *newest << "\n";
+      std::cerr << replaceInvalidUtf8(line) + "\n";
+  };
+  if (!checkpoints)
+    say("nothing of this training will be kept: --checkpoint=DIR is not given");
+  if (newest) {
+    nlohmann::ordered_json now = state.options;
+    state = loadCheckpoint(*model, ranks, weights, now, acceptsData);
+    say("going on from " + *newest);
+    if (state.options["data"] != now["data"])
+      state.place = carryOver(state.place, state.options["data"], now["data"],
+                              captions.shards(), say);
+    state.options = now;
   } else if (model) {
     model->load(ranks, weights);
   } else {
@@ -192,37 +269,98 @@ static int train(const Program &program, const Arguments &arguments) {
     catchSignals();
   int64_t firstTraced = state.step + 1, saved = state.step;
   BatchReader reader(program, captions, samples);
-  // A signal that has reached rank 0 counts for all.
-  auto stopped = [&] {
-    return ranks.atRoot([] { return std::string(signalled ? "stop" : ""); }) !=
-           "";
+  // What ends the training early. After it the state is that of the last step,
+  // so that it can be saved.
+  std::exception_ptr failure;
+  auto attempt = [&](const auto &work) {
+    try {
+      work();
+    } catch (...) {
+      failure = std::current_exception();
+    }
+    return !failure;
   };
+  // A signal or a failure that has reached rank 0 alone counts for all.
+  std::string stop;
+  auto stopped = [&] {
+    stop = ranks.atRoot([&] {
+      return std::string(failure ? "failure" : signalled ? "signal" : "");
+    });
+    return stop != "";
+  };
+  DataCounts counts;
+  bool saidNoImage = false;
+  constexpr int64_t enoughSamples = 1000; // to wonder that none has an image
   while (state.step < steps && !stopped()) {
     int64_t number = state.step + 1;
     if (tracing)
       tracing->setStep(number);
     if (tracing && number == firstTraced + TracedSteps)
       tracing->pause();
-    auto [inputs, after] = reader.next();
-    StepResult result = runStep(ranks, inputs, optimizer, number);
-    requireFinite(number, result);
+    BatchReader::Loaded loaded;
+    // All processes read the same data, and fail together.
+    if (!attempt([&] { loaded = reader.next(); }))
+      break;
+    counts = loaded.batch.counts;
+    StepResult result;
+    try {
+      result = runStep(
+          ranks, loaded.batch.inputs, optimizer, number,
+          [&](const StepResult &result) { requireFinite(number, result); });
+    } catch (const NotFinite &) { // before the update, in all processes
+      failure = std::current_exception();
+      break;
+    }
     state.step = number;
-    state.place = after;
+    state.place = loaded.after;
     if (progress)
-      progress->add(number, result, optimizer.rate(number));
+      attempt([&] {
+        for (const std::string &why : loaded.batch.skipped)
+          progress->print("skipped: " + why + "\n");
+        if (!saidNoImage && program.images > 0 && counts.images == 0 &&
+            counts.samples >= enoughSamples) {
+          saidNoImage = true;
+          progress->print("none of the first " +
+                          std::to_string(counts.samples) +
+                          " samples has an image\n");
+        }
+        progress->add(number, result, optimizer.rate(number));
+      });
     if (checkpoints && number % every == 0) {
       save();
       saved = number;
     }
   }
-  if (checkpoints && saved != state.step)
-    save();
-  if (tracing)
+  std::string kept = checkpoints ? "" : "; nothing of the training is kept";
+  if (checkpoints && saved != state.step) {
+    try {
+      save();
+      saved = state.step;
+    } catch (const std::exception &error) {
+      if (!failure)
+        throw;
+      kept = std::string("; ") + error.what();
+    }
+  }
+  if (checkpoints && saved > 0 && saved == state.step)
+    kept = "; the checkpoint of step " + std::to_string(saved) +
+           " holds what was done";
+  if (tracing && !failure)
     tracing->write();
+  if (progress) {
+    progress->print(counts.text(program));
+    if (!checkpoints)
+      progress->print("nothing of this training is kept\n");
+  }
+  if (failure)
+    endWith(failure, kept);
+  if (stop == "failure")
+    throw PeerFailure(1);
   if (state.step < steps)
-    throw Failure("stopped by a signal after step " +
-                  std::to_string(state.step) + " of " + std::to_string(steps) +
-                  (checkpoints ? "; the same command goes on from there" : ""));
+    throw Failure(
+        "stopped by a signal after step " + std::to_string(state.step) +
+        " of " + std::to_string(steps) +
+        (checkpoints ? "; the same command goes on from there" : kept));
   return 0;
 }
 

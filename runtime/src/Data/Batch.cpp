@@ -7,7 +7,9 @@
 #include "src/Data/Batch.h"
 
 #include "src/Data/Error.h"
+#include "src/Data/JsonTexts.h"
 #include "src/Data/SafeTensors.h"
+#include "src/Data/Utf8.h"
 
 #include <algorithm>
 #include <cmath>
@@ -77,20 +79,96 @@ private:
   const SafeTensors &file;
 };
 
-// The caption of a sample.
-std::string captionOf(const Sample &sample, const std::string &where) {
-  auto text = sample.fields.find("txt");
-  if (text != sample.fields.end())
-    return text->second;
-  auto description = sample.fields.find("json");
-  if (description == sample.fields.end())
-    fail(where, ": expected a field 'txt' or 'json'");
-  nlohmann::json object =
-      parseJson(description->second, where + ": field 'json'");
+// The last part of a field's name: `png` of `image.0.png` and of `png`.
+std::string_view extensionOf(std::string_view field) {
+  return field.substr(field.rfind('.') + 1); // npos + 1 is 0
+}
+
+// The field `extension`, else the only one that ends with it; null if there is
+// none. Throws Error if there are several.
+const std::string *findField(const Sample &sample, const std::string &extension,
+                             const std::string &where) {
+  if (auto found = sample.fields.find(extension); found != sample.fields.end())
+    return &found->first;
+  const std::string *only = nullptr;
+  for (const auto &[field, bytes] : sample.fields) {
+    if (extensionOf(field) != extension)
+      continue;
+    if (only)
+      fail(where, ": expected one caption, got fields '", *only, "' and '",
+           field, "'; call the right one '", extension, "'");
+    only = &field;
+  }
+  return only;
+}
+
+struct Caption {
+  std::string text;
+  const std::string *field;
+};
+
+Caption captionOf(const Sample &sample, const std::string &where) {
+  if (const std::string *field = findField(sample, "txt", where))
+    return {sample.fields.at(*field), field};
+  const std::string *field = findField(sample, "json", where);
+  if (!field) {
+    std::string names;
+    for (const auto &[name, bytes] : sample.fields)
+      names += (names.empty() ? "'" : ", '") + name + "'";
+    fail(where, ": expected a field 'txt' or 'json', got ", names);
+  }
+  std::string whereField = where + ": field '" + *field + "'";
+  auto texts = readJsonTexts(sample.fields.at(*field), whereField);
   for (const char *key : {"caption", "text"})
-    if (object.is_object() && object.contains(key) && object[key].is_string())
-      return object[key].get<std::string>();
-  fail(where, ": field 'json': expected a string 'caption' or 'text'");
+    if (auto found = texts.find(key); found != texts.end())
+      return {std::move(found->second), field};
+  fail(whereField, ": expected a string 'caption' or 'text'");
+}
+
+// Whether `field` is named as images are. Not all of these can be read, but
+// none is passed over.
+bool hasImageName(std::string_view field) {
+  static const std::set<std::string_view> extensions = {
+      "apng", "arw",  "avif", "bmp", "cr2",  "cur",  "dds",  "dib", "dng",
+      "eps",  "exr",  "gif",  "hdr", "heic", "heif", "ico",  "j2k", "jfi",
+      "jfif", "jif",  "jp2",  "jpe", "jpeg", "jpf",  "jpg",  "jpx", "jxl",
+      "nef",  "orf",  "pam",  "pbm", "pcx",  "pgm",  "png",  "pnm", "ppm",
+      "psd",  "qoi",  "ras",  "rw2", "sgi",  "svg",  "svgz", "tga", "tif",
+      "tiff", "webp", "xbm",  "xpm"};
+  return extensions.contains(extensionOf(field));
+}
+
+// The name of an image's field without its extension.
+std::string_view stemOf(std::string_view field) {
+  if (!hasImageName(field))
+    return field;
+  size_t dot = field.rfind('.');
+  return dot == field.npos ? "" : field.substr(0, dot);
+}
+
+// Whether `a` comes before `b`: numbers by value, the rest by bytes.
+bool comesBefore(std::string_view a, std::string_view b) {
+  auto number = [](std::string_view &text) {
+    size_t zeros = std::min(text.find_first_not_of('0'), text.size());
+    size_t end = std::min(text.find_first_not_of("0123456789"), text.size());
+    std::string_view digits = text.substr(zeros, end - std::min(zeros, end));
+    text.remove_prefix(end);
+    return digits;
+  };
+  auto isDigit = [](char c) { return c >= '0' && c <= '9'; };
+  while (!a.empty() && !b.empty()) {
+    if (isDigit(a[0]) && isDigit(b[0])) {
+      std::string_view x = number(a), y = number(b);
+      if (x != y)
+        return x.size() != y.size() ? x.size() < y.size() : x < y;
+      continue;
+    }
+    if (a[0] != b[0])
+      return uint8_t(a[0]) < uint8_t(b[0]);
+    a.remove_prefix(1);
+    b.remove_prefix(1);
+  }
+  return a.size() < b.size();
 }
 
 } // namespace
@@ -154,27 +232,42 @@ Batch readBatch(const std::string &path, const BatchShape &shape) {
   return batch;
 }
 
-Batch makeCaptionBatch(const std::vector<Sample> &samples,
-                       const Tokenizer &tokenizer,
-                       const ImagePipeline *pipeline, const BatchShape &shape) {
-  return makeCaptionBatch(samples, tokenizer, pipeline, shape,
-                          tokenizer.specialToken("<|finetune_right_pad_id|>"));
+void putImage(Batch &batch, int64_t b, int64_t m, const ImageTiles &tiles) {
+  int64_t B = batch.shape.samples, S = batch.shape.textLength,
+          M = batch.shape.images, R = batch.shape.tileSize;
+  int64_t imageFloats = maxTiles * 3 * R * R;
+  if (batch.pixelValues.empty()) { // the first image of the batch
+    batch.pixelValues.resize(size_t(B * M * imageFloats));
+    batch.aspectRatioIds.resize(size_t(B * M));
+    batch.aspectRatioMask.resize(size_t(B * M * maxTiles));
+    for (size_t i = 0; i < batch.aspectRatioMask.size(); i += maxTiles)
+      batch.aspectRatioMask[i] = 1; // of missing images too
+    batch.crossAttentionMask.resize(size_t(B * S * M * maxTiles));
+  }
+  int64_t image = b * M + m;
+  std::copy(tiles.pixels.begin(), tiles.pixels.end(),
+            batch.pixelValues.begin() + image * imageFloats);
+  batch.aspectRatioIds[size_t(image)] = tiles.aspectRatioId;
+  std::fill_n(&batch.aspectRatioMask[size_t(image * maxTiles)], tiles.tiles, 1);
+  for (int64_t s = 1 + m; s < S; ++s)
+    std::fill_n(
+        &batch.crossAttentionMask[size_t(((b * S + s) * M + m) * maxTiles)],
+        tiles.tiles, 1);
 }
 
-Batch makeCaptionBatch(const std::vector<Sample> &samples,
-                       const Tokenizer &tokenizer,
-                       const ImagePipeline *pipeline, const BatchShape &shape,
-                       int64_t padId) {
+CaptionBatch::CaptionBatch(Settings given)
+    : settings(std::move(given)),
+      beginId(settings.tokenizer.specialToken("<|begin_of_text|>")),
+      endId(settings.tokenizer.specialToken(captionEnd)),
+      imageId(settings.shape.images > 0
+                  ? settings.tokenizer.specialToken("<|image|>")
+                  : -1) {
+  const auto &[tokenizer, pipeline, shape, padId, imageFields] = settings;
   const auto &[B, S, M, R, vocabulary, extraRows] = shape;
-  if (int64_t(samples.size()) != B)
-    fail("batch: expected ", B, " samples, got ", samples.size());
   if (M > 0 && (!pipeline || pipeline->tileSize() != R))
     fail("preprocessor_config.json: field 'size': expected ", R,
          ", the tile size of the program, got ",
          pipeline ? pipeline->tileSize() : 0);
-  int64_t beginId = tokenizer.specialToken("<|begin_of_text|>");
-  int64_t endId = tokenizer.specialToken(captionEnd);
-  int64_t imageId = M > 0 ? tokenizer.specialToken("<|image|>") : -1;
   // Only `<|image|>` may lie behind the vocabulary: it has an embedding, no
   // label.
   if (endId >= vocabulary || padId < 0 || padId >= vocabulary ||
@@ -184,66 +277,101 @@ Batch makeCaptionBatch(const std::vector<Sample> &samples,
          vocabulary, " (and ", extraRows, " extra rows), got ",
          tokenizer.baseTokens(), " base tokens, end ", endId, ", padding ",
          padId, ", image ", imageId);
-
-  Batch batch;
   batch.shape = shape;
   batch.inputIds.assign(size_t(B * S), padId);
   batch.labels.assign(size_t(B * S), ignoredLabel);
   batch.attentionMask.assign(size_t(B * S), 0);
-  size_t imageFloats = size_t(maxTiles * 3 * R * R); // of one image
-  for (int64_t b = 0; b < B; ++b) {
-    const Sample &sample = samples[size_t(b)];
-    std::string where = sample.shard + ": sample '" + sample.key + "'";
-    const std::string *imageBytes = nullptr;
-    std::string imageWhere;
-    for (const char *field : {"png", "jpg", "jpeg"}) {
-      auto found = sample.fields.find(field);
-      if (M == 0 || found == sample.fields.end())
-        continue;
-      if (imageBytes)
-        fail(where, ": expected at most one image, got another in field '",
-             field, "'");
-      imageBytes = &found->second;
-      imageWhere = where + ": field '" + field + "'";
-    }
+}
 
-    std::vector<int64_t> ids = {beginId};
-    if (imageBytes)
-      ids.push_back(imageId);
-    size_t start = ids.size();
-    std::vector<int64_t> caption = tokenizer.encode(captionOf(sample, where));
-    ids.insert(ids.end(), caption.begin(), caption.end());
-    ids.push_back(endId);
-    ids.resize(std::min(ids.size(), size_t(S)));
-    size_t row = size_t(b * S);
-    for (size_t s = 0; s < ids.size(); ++s) {
-      batch.inputIds[row + s] = ids[s];
-      batch.attentionMask[row + s] = 1;
-      if (s >= start)
-        batch.labels[row + s] = ids[s];
-    }
+// The fields of the images of `sample`, in order.
+std::vector<std::string> CaptionBatch::imagesOf(const Sample &sample) const {
+  std::vector<std::string> images;
+  for (const std::string &field : settings.imageFields)
+    if (sample.fields.contains(field))
+      images.push_back(field);
+  if (!settings.imageFields.empty())
+    return images;
+  for (const auto &[field, bytes] : sample.fields)
+    if (hasImageName(field) ||
+        (extensionOf(field) != "txt" && extensionOf(field) != "json" &&
+         beginsLikeImage(bytes)))
+      images.push_back(field);
+  std::sort(images.begin(), images.end(),
+            [](const std::string &a, const std::string &b) {
+              std::string_view x = stemOf(a), y = stemOf(b);
+              return comesBefore(x, y) || (!comesBefore(y, x) && a < b);
+            });
+  return images;
+}
 
-    if (!imageBytes)
-      continue;
-    if (batch.pixelValues.empty()) { // the first image of the batch
-      batch.pixelValues.resize(size_t(B * M) * imageFloats);
-      batch.aspectRatioIds.resize(size_t(B * M));
-      batch.aspectRatioMask.resize(size_t(B * M * maxTiles));
-      for (size_t i = 0; i < batch.aspectRatioMask.size(); i += maxTiles)
-        batch.aspectRatioMask[i] = 1; // of missing images too
-      batch.crossAttentionMask.resize(size_t(B * S * M * maxTiles));
-    }
-    size_t image = size_t(b * M); // the first image of the sample
-    ImageTiles tiles = pipeline->process(decodeImage(*imageBytes, imageWhere));
-    std::copy(tiles.pixels.begin(), tiles.pixels.end(),
-              batch.pixelValues.begin() + int64_t(image * imageFloats));
-    batch.aspectRatioIds[image] = tiles.aspectRatioId;
-    std::fill_n(&batch.aspectRatioMask[image * maxTiles], tiles.tiles, 1);
-    for (size_t s = start - 1; s < size_t(S); ++s)
-      std::fill_n(&batch.crossAttentionMask[(row + s) * size_t(M * maxTiles)],
-                  tiles.tiles, 1);
+CaptionBatch::Added CaptionBatch::add(const Sample &sample) {
+  int64_t S = settings.shape.textLength, M = settings.shape.images;
+  std::string where = sample.shard + ": sample '" + sample.key + "'";
+  if (!sample.fault.empty())
+    throw Error(sample.fault);
+  if (added == settings.shape.samples)
+    fail("batch: expected at most ", added, " samples");
+  Added result;
+  std::vector<std::string> images = imagesOf(sample);
+  Caption caption = captionOf(sample, where);
+  for (const auto &[field, bytes] : sample.fields)
+    if (field != *caption.field &&
+        std::find(images.begin(), images.end(), field) == images.end())
+      result.otherFields.push_back(field);
+  if (M == 0) {
+    result.imagesPassed = int64_t(images.size());
+    images.clear();
   }
-  return batch;
+  if (int64_t(images.size()) > M) {
+    std::string names;
+    for (const std::string &field : images)
+      names += (names.empty() ? "'" : ", '") + field + "'";
+    fail(where, ": expected at most ", M, " images, got fields ", names,
+         "; name those to read with --image-fields, or compile with --images=",
+         images.size());
+  }
+  std::vector<ImageTiles> tiles;
+  for (const std::string &field : images)
+    tiles.push_back(settings.pipeline->process(decodeImage(
+        sample.fields.at(field), where + ": field '" + field + "'")));
+
+  std::vector<int64_t> ids = {beginId};
+  ids.insert(ids.end(), images.size(), imageId);
+  size_t start = ids.size();
+  std::string text = replaceInvalidUtf8(caption.text);
+  result.replaced = text != caption.text;
+  std::vector<int64_t> words = settings.tokenizer.encode(text);
+  ids.insert(ids.end(), words.begin(), words.end());
+  ids.push_back(endId);
+  result.cut = int64_t(ids.size()) > S;
+  ids.resize(std::min(ids.size(), size_t(S)));
+  size_t row = size_t(added * S);
+  for (size_t s = 0; s < ids.size(); ++s) {
+    batch.inputIds[row + s] = ids[s];
+    batch.attentionMask[row + s] = 1;
+    if (s >= start)
+      batch.labels[row + s] = ids[s];
+  }
+  for (size_t m = 0; m < tiles.size(); ++m)
+    putImage(batch, added, int64_t(m), tiles[m]);
+  result.images = int64_t(images.size());
+  ++added;
+  return result;
+}
+
+Batch CaptionBatch::take(int64_t samples) {
+  int64_t B = std::exchange(batch.shape.samples, samples);
+  auto cut = [&](auto &array) {
+    array.resize(array.size() / size_t(B) * size_t(samples));
+  };
+  cut(batch.inputIds);
+  cut(batch.labels);
+  cut(batch.attentionMask);
+  cut(batch.pixelValues);
+  cut(batch.aspectRatioIds);
+  cut(batch.aspectRatioMask);
+  cut(batch.crossAttentionMask);
+  return std::move(batch);
 }
 
 ModelInputs makeModelInputs(Batch batch, const std::string &name) {

@@ -63,23 +63,63 @@ Batch readBatch(const std::string &path, const BatchShape &shape);
 // The special token that ends a caption.
 constexpr const char *captionEnd = "<|end_of_text|>";
 
-// Makes a batch of shape.samples samples, each a caption (field `txt`, or
-// `json` with a string `caption` or `text`) and at most one image (`png`,
-// `jpg`, `jpeg`):
-//   <|begin_of_text|> <|image|> caption <|end_of_text|>
-// without the marker if there is no image. Labels stand on caption and end. Cut
-// at the end, or filled up with `padId`, to S tokens. Every position from the
-// marker on, padding too, sees the image, as HuggingFace's processor has it.
-// `pipeline` may be null if shape.images is 0; images are then passed over.
-// Throws Error naming shard, sample and field.
-Batch makeCaptionBatch(const std::vector<Sample> &samples,
-                       const Tokenizer &tokenizer,
-                       const ImagePipeline *pipeline, const BatchShape &shape,
-                       int64_t padId);
-// The same with `<|finetune_right_pad_id|>`.
-Batch makeCaptionBatch(const std::vector<Sample> &samples,
-                       const Tokenizer &tokenizer,
-                       const ImagePipeline *pipeline, const BatchShape &shape);
+// Lays the image m of sample b into `batch`, whose arrays of images are made if
+// this is the first one. Markers stand beside each other, at 1, 2, ...: the
+// text after the last one sees all images, a marker its own and those before
+// it; padding is text here, as in HuggingFace's processor.
+void putImage(Batch &batch, int64_t b, int64_t m, const ImageTiles &tiles);
+
+// A batch of captions in the making. A sample is a caption and at most
+// shape.images images:
+//   <|begin_of_text|> <|image|>... caption <|end_of_text|>
+// without markers if there is no image. Labels stand on caption and end. Cut at
+// the end, or filled up with `padId`, to S tokens.
+//
+// The caption is field `txt`, else the one field `NAME.txt`, else the string
+// `caption` (else `text`) of `json`, else of the one `NAME.json`. Its images
+// are `imageFields`, in that order; if that is empty, all fields whose last
+// part is an extension of images (png, jpeg, heic, ...) or whose bytes begin
+// like an image, ordered by name, numbers in it by value. A text model
+// (shape.images is 0) passes images over.
+class CaptionBatch {
+public:
+  struct Settings {
+    const Tokenizer &tokenizer;
+    const ImagePipeline *pipeline; // may be null if shape.images is 0
+    BatchShape shape;              // samples: the most that are added
+    int64_t padId;
+    std::vector<std::string> imageFields;
+  };
+  // What became of a sample.
+  struct Added {
+    int64_t images = 0;       // that the model reads
+    int64_t imagesPassed = 0; // that it does not, being a text model
+    bool cut = false;         // the caption, as it is too long
+    bool replaced = false;    // bytes of it that are not UTF-8, by U+FFFD
+    std::vector<std::string> otherFields; // that nothing was read of
+  };
+
+  // Throws Error if ids of the tokenizer or the tile size are not those of
+  // the shape.
+  explicit CaptionBatch(Settings settings);
+
+  // Adds `sample`. Throws Error naming shard, sample and field if it cannot be
+  // read or has more images than the shape; then nothing is added.
+  Added add(const Sample &sample);
+
+  int64_t size() const { return added; }
+
+  // The batch, of `samples` samples: those that were added, then empty ones.
+  Batch take(int64_t samples);
+
+private:
+  std::vector<std::string> imagesOf(const Sample &sample) const;
+
+  Settings settings;
+  int64_t beginId, endId, imageId;
+  int64_t added = 0;
+  Batch batch;
+};
 
 // What compiled code reads. Rows of different samples do not depend on each
 // other, so that a micro-batch is a range of rows.

@@ -1,4 +1,4 @@
-//===- Image.cpp - Decode PNG and JPEG, resize ---------------------------===//
+//===- Image.cpp - Decode images, resize ----------------------------------===//
 //
 // Part of llamac, under the Apache License v2.0 with LLVM Exceptions.
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
@@ -6,199 +6,16 @@
 //===----------------------------------------------------------------------===//
 #include "src/Data/Image.h"
 
+#include "src/Data/Decode.h"
 #include "src/Data/Error.h"
 
 #include <algorithm>
 #include <cmath>
-#include <csetjmp>
-#include <cstdio>
-#include <cstring>
-
-#include <jpeglib.h> // wants cstdio before it
-//
-#include <jerror.h> // wants jpeglib.h before it
-#include <png.h>
+#include <utility>
 
 namespace llrt {
 
 namespace {
-
-constexpr int64_t maxPixels = 178'956'970; // PIL's bound against bombs
-constexpr char pngSignature[] = "\x89PNG\r\n\x1a\n";
-constexpr char jpegSignature[] = "\xff\xd8\xff";
-
-// a * b / 255, rounded to nearest.
-int multiply255(int a, int b) { return (a * b + 127) / 255; }
-
-// libpng and libjpeg report a fault by a jump. Between setjmp and the jump only
-// plain functions of theirs run: no object with a destructor is made in there.
-struct PngState {
-  std::string_view rest;
-  char message[200] = "";
-};
-
-void readPngBytes(png_structp png, png_bytep to, size_t size) {
-  auto &state = *static_cast<PngState *>(png_get_io_ptr(png));
-  if (size > state.rest.size())
-    png_error(png, "the file is cut short");
-  std::memcpy(to, state.rest.data(), size);
-  state.rest.remove_prefix(size);
-}
-
-[[noreturn]] void onPngError(png_structp png, png_const_charp message) {
-  auto &state = *static_cast<PngState *>(png_get_error_ptr(png));
-  std::snprintf(state.message, sizeof(state.message), "%s", message);
-  png_longjmp(png, 1);
-}
-
-// Reads the header and asks for 8-bit RGBA rows. False after a fault.
-bool startPng(png_structp png, png_infop info) {
-  if (setjmp(png_jmpbuf(png)))
-    return false;
-  png_read_info(png, info);
-  png_set_expand(png); // palette, few bits and transparent colour to 8 bits
-  png_set_strip_16(png);
-  png_set_gray_to_rgb(png);
-  png_set_add_alpha(png, 255, PNG_FILLER_AFTER);
-  png_set_interlace_handling(png);
-  png_read_update_info(png, info);
-  return true;
-}
-
-bool readPngRows(png_structp png, png_bytepp rows) {
-  if (setjmp(png_jmpbuf(png)))
-    return false;
-  png_read_image(png, rows);
-  png_read_end(png, nullptr);
-  return true;
-}
-
-Image decodePng(std::string_view bytes, const std::string &name) {
-  struct Reader {
-    PngState state;
-    png_structp png;
-    png_infop info;
-    ~Reader() { png_destroy_read_struct(&png, &info, nullptr); }
-  } reader;
-  reader.state.rest = bytes;
-  reader.png =
-      png_create_read_struct(PNG_LIBPNG_VER_STRING, &reader.state, onPngError,
-                             [](png_structp, png_const_charp) {});
-  reader.info = reader.png ? png_create_info_struct(reader.png) : nullptr;
-  if (!reader.info)
-    fail(name, ": out of memory while decoding");
-  png_set_read_fn(reader.png, &reader.state, readPngBytes);
-  png_set_user_limits(reader.png, maxPixels, maxPixels);
-  if (!startPng(reader.png, reader.info))
-    fail(name, ": broken PNG: ", reader.state.message);
-
-  Image image;
-  image.width = png_get_image_width(reader.png, reader.info);
-  image.height = png_get_image_height(reader.png, reader.info);
-  if (image.width * image.height > maxPixels)
-    fail(name, ": expected at most ", maxPixels, " pixels, got ", image.width,
-         " x ", image.height);
-  size_t rowBytes = size_t(image.width) * 4;
-  if (png_get_rowbytes(reader.png, reader.info) != rowBytes)
-    fail(name, ": broken PNG: unknown pixel format");
-  std::vector<uint8_t> rgba(rowBytes * size_t(image.height));
-  std::vector<png_bytep> rows;
-  for (int64_t y = 0; y < image.height; ++y)
-    rows.push_back(rgba.data() + size_t(y) * rowBytes);
-  if (!readPngRows(reader.png, rows.data()))
-    fail(name, ": broken PNG: ", reader.state.message);
-
-  image.pixels.reserve(rgba.size() / 4 * 3);
-  for (size_t at = 0; at < rgba.size(); at += 4) {
-    int alpha = rgba[at + 3];
-    for (size_t channel = 0; channel < 3; ++channel) // over white
-      image.pixels.push_back(uint8_t(
-          (rgba[at + channel] * alpha + 255 * (255 - alpha) + 127) / 255));
-  }
-  return image;
-}
-
-struct JpegState {
-  jpeg_error_mgr manager; // first: libjpeg hands it back
-  jmp_buf jump;
-  char message[JMSG_LENGTH_MAX];
-};
-
-[[noreturn]] void onJpegError(j_common_ptr jpeg) {
-  auto *state = reinterpret_cast<JpegState *>(jpeg->err);
-  jpeg->err->format_message(jpeg, state->message);
-  longjmp(state->jump, 1);
-}
-
-// libjpeg warns of a missing end and goes on with gray; that is an error here,
-// as in PIL. Its other warnings (stray bytes, odd headers) are passed over.
-void onJpegMessage(j_common_ptr jpeg, int level) {
-  if (level < 0 && jpeg->err->msg_code == JWRN_JPEG_EOF)
-    onJpegError(jpeg);
-}
-
-bool startJpeg(jpeg_decompress_struct &jpeg, JpegState &state,
-               std::string_view bytes) {
-  if (setjmp(state.jump))
-    return false;
-  jpeg_create_decompress(&jpeg);
-  jpeg_mem_src(&jpeg, reinterpret_cast<const unsigned char *>(bytes.data()),
-               bytes.size());
-  jpeg_read_header(&jpeg, TRUE);
-  bool fourInks =
-      jpeg.jpeg_color_space == JCS_CMYK || jpeg.jpeg_color_space == JCS_YCCK;
-  jpeg.out_color_space = fourInks ? JCS_CMYK : JCS_RGB;
-  jpeg_calc_output_dimensions(&jpeg);
-  return true;
-}
-
-bool readJpegRows(jpeg_decompress_struct &jpeg, JpegState &state, uint8_t *to) {
-  if (setjmp(state.jump))
-    return false;
-  jpeg_start_decompress(&jpeg);
-  size_t rowBytes = size_t(jpeg.output_width) * size_t(jpeg.output_components);
-  while (jpeg.output_scanline < jpeg.output_height) {
-    JSAMPROW row = to + rowBytes * jpeg.output_scanline;
-    jpeg_read_scanlines(&jpeg, &row, 1);
-  }
-  jpeg_finish_decompress(&jpeg);
-  return true;
-}
-
-Image decodeJpeg(std::string_view bytes, const std::string &name) {
-  struct Reader {
-    jpeg_decompress_struct jpeg = {};
-    JpegState state = {};
-    ~Reader() { jpeg_destroy_decompress(&jpeg); }
-  } reader;
-  reader.jpeg.err = jpeg_std_error(&reader.state.manager);
-  reader.state.manager.error_exit = onJpegError;
-  reader.state.manager.emit_message = onJpegMessage;
-  if (!startJpeg(reader.jpeg, reader.state, bytes))
-    fail(name, ": broken JPEG: ", reader.state.message);
-
-  Image image;
-  image.width = reader.jpeg.output_width;
-  image.height = reader.jpeg.output_height;
-  if (image.width * image.height > maxPixels)
-    fail(name, ": expected at most ", maxPixels, " pixels, got ", image.width,
-         " x ", image.height);
-  size_t channels = reader.jpeg.out_color_space == JCS_CMYK ? 4 : 3;
-  image.pixels.resize(size_t(image.width * image.height) * channels);
-  if (!readJpegRows(reader.jpeg, reader.state, image.pixels.data()))
-    fail(name, ": broken JPEG: ", reader.state.message);
-  if (channels == 4) { // stored inverted, as Adobe does and PIL assumes
-    std::vector<uint8_t> inks;
-    inks.swap(image.pixels);
-    for (size_t at = 0; at < inks.size(); at += 4) {
-      int white = inks[at + 3];
-      for (size_t ink = 0; ink < 3; ++ink)
-        image.pixels.push_back(
-            uint8_t(white - multiply255(255 - inks[at + ink], white)));
-    }
-  }
-  return image;
-}
 
 // The inputs that make one output, and their weights in units of 2^-22.
 struct Taps {
@@ -285,14 +102,127 @@ Image resizeHeight(const Image &image, int64_t height) {
   return result;
 }
 
+// The image that `orientation` turns `image` into.
+// Source: EXIF 2.3, tag Orientation.
+Image turn(Image image, int orientation) {
+  if (orientation == 1)
+    return image;
+  Image result = image;
+  bool swaps = orientation >= 5;
+  if (swaps)
+    std::swap(result.width, result.height);
+  uint8_t *to = result.pixels.data();
+  int64_t right = image.width - 1, bottom = image.height - 1;
+  for (int64_t y = 0; y < result.height; ++y)
+    for (int64_t x = 0; x < result.width; ++x) {
+      int64_t fromX = swaps ? y : x, fromY = swaps ? x : y;
+      if (orientation == 2 || orientation == 3 || orientation == 7 ||
+          orientation == 8)
+        fromX = right - fromX;
+      if (orientation == 3 || orientation == 4 || orientation == 6 ||
+          orientation == 7)
+        fromY = bottom - fromY;
+      const uint8_t *from =
+          &image.pixels[size_t(fromY * image.width + fromX) * 3];
+      to = std::copy_n(from, 3, to);
+    }
+  return result;
+}
+
+enum class Format { Png, Jpeg, Webp, Gif, Tiff, Bmp, Other, None };
+
+// What `bytes` begins like. `name`: of a format that is not read.
+Format formatOf(std::string_view bytes, const char *&name) {
+  auto begins = [&](std::string_view mark) { return bytes.starts_with(mark); };
+  if (begins("\x89PNG\r\n\x1a\n"))
+    return Format::Png;
+  if (begins("\xff\xd8\xff"))
+    return Format::Jpeg;
+  if (begins("RIFF") && bytes.substr(0, 12).ends_with("WEBP"))
+    return Format::Webp;
+  if (begins("GIF87a") || begins("GIF89a"))
+    return Format::Gif;
+  for (std::string_view mark : {"II*\0", "MM\0*", "II+\0", "MM\0+"})
+    if (bytes.substr(0, 4) == std::string_view(mark.data(), 4))
+      return Format::Tiff;
+  if (begins("BM"))
+    return Format::Bmp;
+  std::string_view brand = bytes.substr(0, 12);
+  if (brand.size() == 12 && brand.substr(4, 4) == "ftyp") {
+    brand.remove_prefix(8);
+    if (brand == "avif" || brand == "avis") {
+      name = "AVIF";
+      return Format::Other;
+    }
+    for (std::string_view heif :
+         {"heic", "heix", "hevc", "heim", "heis", "mif1", "msf1"})
+      if (brand == heif) {
+        name = "HEIF";
+        return Format::Other;
+      }
+  }
+  constexpr std::pair<std::string_view, const char *> others[] = {
+      {{"\0\0\0\x0cjP  ", 8}, "JPEG 2000"},
+      {"\xff\x4f\xff\x51", "JPEG 2000"},
+      {{"\0\0\0\x0cJXL ", 8}, "JPEG XL"},
+      {"8BPS", "Photoshop"},
+      {"qoif", "QOI"},
+      {"v/1\x01", "OpenEXR"}};
+  for (auto [mark, what] : others)
+    if (begins(mark)) {
+      name = what;
+      return Format::Other;
+    }
+  return Format::None;
+}
+
 } // namespace
 
+Image makeImage(int64_t width, int64_t height, const std::string &name) {
+  constexpr int64_t most = 178'956'970; // PIL's bound against bombs
+  if (width < 1 || height < 1 || width > most || height > most ||
+      width * height > most)
+    fail(name, ": expected 1 to ", most, " pixels, got ", width, " x ", height);
+  return {width, height, std::vector<uint8_t>(size_t(width * height * 3))};
+}
+
+bool beginsLikeImage(std::string_view bytes) {
+  const char *other = nullptr;
+  Format format = formatOf(bytes, other);
+  return format != Format::None && format != Format::Bmp;
+}
+
 Image decodeImage(std::string_view bytes, const std::string &name) {
-  if (bytes.starts_with(pngSignature))
-    return decodePng(bytes, name);
-  if (bytes.starts_with(jpegSignature))
-    return decodeJpeg(bytes, name);
-  fail(name, ": expected a PNG or JPEG image");
+  const char *other = nullptr;
+  Decoded decoded;
+  switch (formatOf(bytes, other)) {
+  case Format::Png:
+    decoded = decodePng(bytes, name);
+    break;
+  case Format::Jpeg:
+    decoded = decodeJpeg(bytes, name);
+    break;
+  case Format::Webp:
+    decoded = decodeWebp(bytes, name);
+    break;
+  case Format::Gif:
+    decoded = decodeGif(bytes, name);
+    break;
+  case Format::Tiff:
+    decoded = decodeTiff(bytes, name);
+    break;
+  case Format::Bmp:
+    decoded = decodeBmp(bytes, name);
+    break;
+  case Format::Other:
+  case Format::None:
+    fail(name, ": expected a PNG, JPEG, WebP, GIF, TIFF or BMP image, got ",
+         other           ? other
+         : bytes.empty() ? "nothing"
+                         : "something else",
+         other ? "; convert it" : "");
+  }
+  return turn(std::move(decoded.image), decoded.orientation);
 }
 
 Image resizeBilinear(const Image &image, int64_t width, int64_t height) {

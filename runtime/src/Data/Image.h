@@ -1,4 +1,4 @@
-//===- Image.h - Decode PNG and JPEG, resize --------------------*- C++ -*-===//
+//===- Image.h - Decode images, resize --------------------------*- C++ -*-===//
 //
 // Part of llamac, under the Apache License v2.0 with LLVM Exceptions.
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
@@ -20,14 +20,19 @@ struct Image {
   std::vector<uint8_t> pixels;
 };
 
-// Decodes a whole PNG (every bit depth and colour type) or JPEG (gray, YCbCr,
-// RGB, CMYK, YCCK) to RGB, with the values that PIL's convert("RGB") gives: no
-// gamma or profile is applied, no EXIF rotation. Transparent images are laid
-// over white, as HuggingFace's convert_to_rgb does. 16-bit samples keep their
-// high byte (PIL clips those of 16-bit gray instead). Throws Error, opening
-// with `name`, if `bytes` is neither, is broken or cut short, or has more than
-// 178,956,970 pixels (the limit of PIL). Re-entrant.
+// Decodes a whole PNG, JPEG, WebP, GIF, TIFF or BMP, known by its content, to
+// RGB, with the values that PIL 13 and transformers give: of several pictures
+// in a file the first; turned upright as its EXIF (else XMP) orientation says,
+// as ImageOps.exif_transpose does; transparent images over white, as
+// convert_to_rgb lays them; no gamma or profile applied. Samples of 16 bits: of
+// gray they are clamped to 255, of colours the high byte stays, both as PIL's.
+// Throws Error, opening with `name`, if `bytes` is something else, is broken or
+// cut short, or has more than 178,956,970 pixels (PIL's limit). Re-entrant.
 Image decodeImage(std::string_view bytes, const std::string &name);
+
+// Whether `bytes` begins as images do, also those that decodeImage does not
+// read. (A BMP's two letters say too little; it is known by its name.)
+bool beginsLikeImage(std::string_view bytes);
 
 // `image` in a new size (each side at least 1), bit for bit as Image.resize of
 // Pillow 13 with BILINEAR: a triangle filter, as wide as the reduction.

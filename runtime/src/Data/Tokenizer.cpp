@@ -8,6 +8,7 @@
 
 #include "src/Data/Error.h"
 #include "src/Data/Files.h"
+#include "src/Data/Utf8.h"
 
 #include <algorithm>
 #include <charconv>
@@ -91,35 +92,6 @@ std::optional<std::string> decodeBase64(std::string_view text) {
   return bytes;
 }
 
-// What starts a text: a character or the longest start of one.
-struct Utf8Part {
-  size_t bytes;
-  bool whole; // a character
-  uint32_t character;
-};
-
-// Source: The Unicode Standard, table 3-7 (well-formed UTF-8).
-Utf8Part readUtf8(std::string_view text) {
-  uint8_t first = uint8_t(text[0]);
-  if (first < 0x80)
-    return {1, true, first};
-  size_t length = first >= 0xF0 ? 4 : first >= 0xE0 ? 3 : 2;
-  if (first < 0xC2 || first > 0xF4)
-    return {1, false, 0};
-  uint32_t character = first & (0xFF >> (length + 1));
-  for (size_t i = 1; i < length; ++i) {
-    uint8_t low = 0x80, high = 0xBF;
-    if (i == 1) { // no overlong forms, no surrogates, nothing past U+10FFFF
-      low = first == 0xE0 ? 0xA0 : first == 0xF0 ? 0x90 : low;
-      high = first == 0xED ? 0x9F : first == 0xF4 ? 0x8F : high;
-    }
-    if (i >= text.size() || uint8_t(text[i]) < low || uint8_t(text[i]) > high)
-      return {i, false, 0};
-    character = character << 6 | (uint8_t(text[i]) & 0x3F);
-  }
-  return {length, true, character};
-}
-
 // Python's str.isspace, which decides Meta's cuts (not the split pattern).
 bool isPythonSpace(uint32_t c) {
   return (c >= 0x09 && c <= 0x0D) || (c >= 0x1C && c <= 0x20) || c == 0x85 ||
@@ -129,17 +101,6 @@ bool isPythonSpace(uint32_t c) {
 }
 
 } // namespace
-
-std::string replaceInvalidUtf8(std::string_view bytes) {
-  std::string text;
-  text.reserve(bytes.size());
-  while (!bytes.empty()) {
-    Utf8Part part = readUtf8(bytes);
-    text += part.whole ? bytes.substr(0, part.bytes) : "\xEF\xBF\xBD";
-    bytes.remove_prefix(part.bytes);
-  }
-  return text;
-}
 
 struct Tokenizer::Pattern {
   pcre2_code *code;

@@ -80,10 +80,6 @@ private:
   std::unique_ptr<Pattern> pattern;
 };
 
-// `bytes` with every part that is not UTF-8 replaced by U+FFFD, one for each
-// longest start of a character, as Unicode recommends and Python does.
-std::string replaceInvalidUtf8(std::string_view bytes);
-
 } // namespace llrt
 
 #endif // LLRT_DATA_TOKENIZER_H

@@ -15,7 +15,7 @@
 #ifndef LLRT_DATA_WEBDATASET_H
 #define LLRT_DATA_WEBDATASET_H
 
-#include "src/Data/Files.h"
+#include "src/Data/Tar.h"
 
 #include <compare>
 #include <cstdint>
@@ -29,6 +29,9 @@ namespace llrt {
 struct Sample {
   std::string shard, key;
   std::map<std::string, std::string> fields; // bytes of each
+  // Why it cannot be used: a field that appears twice, a link that leads
+  // nowhere, a broken sparse map. Empty: nothing is wrong so far.
+  std::string fault;
 };
 
 // A place between two samples: the next one is sample `sample` of shard
@@ -38,16 +41,19 @@ struct DataPosition {
   auto operator<=>(const DataPosition &) const = default;
 };
 
-// The shards that `--data` names: a folder (its *.tar files, sorted), or a list
-// of files separated by commas, in which `{000..012}` stands for each number of
-// the range, with the zeros of its first bound, and `{a,b}` for each word.
-// Throws Error if there is none, or if one is no regular file.
+// The shards that `--data` names: a folder (its *.tar files, sorted; hidden
+// ones are not among them), or a list of files separated by commas, in which
+// `{000..012}` stands for each number of the range, with the zeros of its first
+// bound, and `{a,b}` for each word. Throws Error if there is none, if one is no
+// regular file, or if a folder holds a packed one.
 std::vector<std::string> expandShards(const std::string &data);
 
-// Reads samples one after the other. Reads ustar files with GNU long names and
-// pax paths; members that are no regular files, and those named `__x__` or with
-// a name that starts with a dot or holds none, are passed over. Throws Error
-// naming shard and member on a broken file, a repeated field, a sparse member.
+// Reads samples one after the other. Links are followed within their archive;
+// files without a text beside them that links lead to belong to the samples of
+// the links and are none of their own.
+// Members that are neither files nor links, and those named `__x__` or with a
+// name that starts with a dot, are passed over. Throws Error naming shard and
+// byte on a broken archive; what is wrong with one sample is its `fault`.
 class WebDataset {
 public:
   explicit WebDataset(std::vector<std::string> shards);
@@ -64,20 +70,25 @@ public:
   // if there is no such place.
   void seek(DataPosition position);
 
+  // The first member, with its shard, that was passed over as its name has no
+  // dot and so no field; empty if there was none.
+  const std::string &firstWithoutField() const { return nameWithoutField; }
+
 private:
   struct Member {
-    std::string name, key, field;
-    std::string_view bytes;
+    TarMember file;
+    std::string key, field;
   };
   bool advance(Sample *sample);
   std::optional<Member> nextMember();
-  [[noreturn]] void fault(const std::string &what) const;
+  void fillPending();
 
   std::vector<std::string> shards;
   DataPosition place;
-  std::optional<MappedFile> file; // of shard place.shard, if it is open
-  size_t offset = 0;              // in it, of the next header
-  std::optional<Member> pending;  // the first member of the next sample
+  std::optional<TarFile> tar;  // shard place.shard, if it is open
+  std::vector<Member> pending; // the members of the next sample
+  std::optional<Member> ahead; // the first one behind them
+  std::string nameWithoutField;
 };
 
 } // namespace llrt

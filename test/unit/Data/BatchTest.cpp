@@ -191,12 +191,16 @@ struct Captions {
     return {reinterpret_cast<const char *>(view.data), view.bytes};
   }
   Batch make(std::vector<std::map<std::string, std::string>> fields) {
-    std::vector<Sample> samples;
+    shape.samples = int64_t(fields.size());
+    CaptionBatch batch({tokenizer, &pipeline, shape, pad, imageFields});
+    added.clear();
     for (auto &sample : fields)
-      samples.push_back({"a.tar", std::to_string(samples.size()), sample});
-    shape.samples = int64_t(samples.size());
-    return makeCaptionBatch(samples, tokenizer, &pipeline, shape);
+      added.push_back(
+          batch.add({"a.tar", std::to_string(batch.size()), sample, ""}));
+    return batch.take(batch.size());
   }
+  std::vector<std::string> imageFields;
+  std::vector<CaptionBatch::Added> added; // by `make`
 };
 
 // A short caption is padded, a long one cut; the special text in it stays text.
@@ -292,6 +296,84 @@ TEST(Batch, CaptionBatchIsAValidFile) {
   EXPECT_TRUE(captions.make({{{"txt", "a"}}}).pixelValues.empty());
 }
 
+// The images of a sample, whatever their fields are called, in the order of
+// their names; every text row sees both, the first marker only its own.
+TEST(Batch, SeveralImagesInOrder) {
+  Captions captions;
+  std::string wide = captions.image("png_rgb_42x84"),
+              tall = captions.image("png_rgb_90x30");
+  using Fields = std::map<std::string, std::string>;
+  for (auto [first, second] : {std::pair{"0.png", "1.png"},
+                               {"2.jpg", "10.jpg"},
+                               {"jpg", "1.jpg"},
+                               {"image.9.jpeg", "image.10.jpe"},
+                               {"img0.webp", "img1.jfif"},
+                               {"a", "b"},
+                               {"jpg", "png"}}) {
+    SCOPED_TRACE(first);
+    for (bool turned : {false, true}) {
+      Batch batch = captions.make({Fields{{"txt", "flag"},
+                                          {first, turned ? tall : wide},
+                                          {second, turned ? wide : tall}}});
+      EXPECT_EQ(batch.aspectRatioIds, turned ? (Ints{7, 2}) : (Ints{2, 7}));
+      EXPECT_EQ(batch.inputIds[1], captions.n + 256);
+      EXPECT_EQ(batch.inputIds[2], captions.n + 256);
+      ModelInputs inputs = makeModelInputs(batch, "batch");
+      EXPECT_EQ(inputs.imageEnd, (Ints{0, 1, 2, 2, 2, 2, 2, 2}));
+      EXPECT_EQ(captions.added[0].images, 2);
+    }
+  }
+  // Named fields count alone, in their order.
+  captions.imageFields = {"seg.png", "jpg"};
+  Batch batch = captions.make({Fields{
+      {"txt", "x"}, {"jpg", wide}, {"seg.png", tall}, {"depth.png", "?"}}});
+  EXPECT_EQ(batch.aspectRatioIds, (Ints{7, 2}));
+  EXPECT_EQ(captions.added[0].otherFields,
+            std::vector<std::string>{"depth.png"});
+}
+
+// What was not read of a sample is told.
+TEST(Batch, TellsWhatBecameOfSamples) {
+  Captions captions;
+  captions.make({{{"a.txt", "flag flag flag flag flag flag flag"},
+                  {"json", "{}"},
+                  {"cls", "3"}},
+                 {{"txt", "\xff"}}});
+  EXPECT_TRUE(captions.added[0].cut);
+  EXPECT_EQ(captions.added[0].otherFields,
+            (std::vector<std::string>{"cls", "json"}));
+  EXPECT_FALSE(captions.added[0].replaced);
+  EXPECT_TRUE(captions.added[1].replaced);
+  captions.shape.images = 0; // a text model
+  captions.make({{{"txt", "a"}, {"png", "not looked at"}}});
+  EXPECT_EQ(captions.added[0].imagesPassed, 1);
+}
+
+// A sample that cannot be read leaves the batch as it was.
+TEST(Batch, BadSampleLeavesNothing) {
+  Captions captions;
+  captions.shape.samples = 2;
+  CaptionBatch batch({captions.tokenizer,
+                      &captions.pipeline,
+                      captions.shape,
+                      captions.pad,
+                      {}});
+  std::string png = captions.image("png_rgba");
+  EXPECT_ERROR(
+      batch.add({"a.tar",
+                 "1",
+                 {{"txt", "a"}, {"1.png", png}, {"2.png", png.substr(0, 50)}},
+                 ""}),
+      "a.tar: sample '1': field '2.png': broken PNG");
+  EXPECT_ERROR(batch.add({"a.tar", "1", {{"txt", "a"}}, "a fault"}), "a fault");
+  batch.add({"a.tar", "2", {{"txt", "b"}}, ""});
+  batch.add({"a.tar", "3", {{"txt", "c"}}, ""});
+  Batch got = batch.take(2);
+  EXPECT_EQ(got.inputIds,
+            captions.make({{{"txt", "b"}}, {{"txt", "c"}}}).inputIds);
+  EXPECT_TRUE(got.pixelValues.empty());
+}
+
 TEST(Batch, RefusesBrokenSamples) {
   Captions captions;
   std::string png = captions.image("png_rgba");
@@ -299,13 +381,25 @@ TEST(Batch, RefusesBrokenSamples) {
                "a.tar: sample '0': expected a field 'txt' or 'json'");
   EXPECT_ERROR(captions.make({{{"json", "{"}}}), "sample '0': field 'json'");
   EXPECT_ERROR(captions.make({{{"json", "[1]"}}}),
+               "field 'json': expected JSON: an object at byte 0");
+  EXPECT_ERROR(captions.make({{{"json", R"({"caption":null})"}}}),
                "expected a string 'caption'");
   EXPECT_ERROR(captions.make({{{"json", R"({"text":1})"}}}),
                "expected a string");
-  EXPECT_ERROR(captions.make({{{"txt", "a"}, {"png", png}, {"jpg", png}}}),
-               "expected at most one image, got another in field 'jpg'");
+  EXPECT_ERROR(
+      captions.make(
+          {{{"txt", "a"}, {"png", png}, {"jpg", png}, {"2.webp", png}}}),
+      "expected at most 2 images, got fields 'jpg', 'png', '2.webp'; name "
+      "those to read with --image-fields, or compile with --images=3");
   EXPECT_ERROR(captions.make({{{"txt", "a"}, {"png", "x"}}}),
-               "a.tar: sample '0': field 'png': expected a PNG or JPEG image");
+               "a.tar: sample '0': field 'png': expected a PNG, JPEG, WebP, "
+               "GIF, TIFF or BMP image, got something else");
+  // What is named as an image and cannot be read is no text.
+  EXPECT_ERROR(captions.make({{{"txt", "a"}, {"heic", "xxxxftypheic"}}}),
+               "field 'heic': expected a PNG, JPEG, WebP, GIF, TIFF or BMP "
+               "image, got HEIF; convert it");
+  EXPECT_ERROR(captions.make({{{"a.txt", "a"}, {"b.txt", "b"}}}),
+               "expected one caption, got fields 'a.txt' and 'b.txt'");
   captions.shape.tileSize = 56;
   EXPECT_ERROR(captions.make({{{"txt", "a"}}}), "field 'size': expected 56");
   captions.shape.tileSize = 42;

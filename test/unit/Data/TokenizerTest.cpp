@@ -8,6 +8,7 @@
 
 #include "TestFiles.h"
 #include "src/Data/Files.h"
+#include "src/Data/Utf8.h"
 
 #include <chrono>
 
