@@ -87,6 +87,7 @@ TEST(BadData, EndsBehindACheckpointOrIsSkipped) {
   EXPECT_EQ(skipped.status, 0) << skipped.err;
   EXPECT_TRUE(contains(skipped.err, "skipped: " + where)) << skipped.err;
   EXPECT_TRUE(contains(skipped.err, "read 12 samples, 12 images\n"
+                                    "12 captions cut at 8 tokens\n"
                                     "1 bad sample skipped\n"))
       << skipped.err;
   Outcome whole =
@@ -205,7 +206,7 @@ TEST(BadData, EvaluateTells) {
   EXPECT_EQ(line["samples"], 12);
   EXPECT_EQ(line["images"], 12);
   EXPECT_EQ(line["skipped"], 1);
-  EXPECT_EQ(line["cut"], 0);
+  EXPECT_EQ(line["cut"], 12);
   outcome = run(text, files.evaluate());
   EXPECT_EQ(outcome.status, 0) << outcome.err;
   EXPECT_TRUE(contains(outcome.err, "13 images passed over: the program was "
