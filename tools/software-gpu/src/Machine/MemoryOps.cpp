@@ -259,8 +259,14 @@ uint32_t dropOverwritten(Warp &w, const Instruction &in, const uint64_t *address
   if (rising || in.space == Space::Local || in.space == Space::Param)
     return lanes;
   uint32_t keep = lanes;
+  if (in.space == Space::Generic) // local memory is every thread's own
+    forLanes(lanes, [&](unsigned lane) {
+      uint64_t where = addresses[lane] & window::mask;
+      if (where == window::local || where == window::param)
+        lanes &= ~(1u << lane);
+    });
   forLanes(lanes, [&](unsigned a) {
-    forLanes(keep & ~((2u << a) - 1u), [&](unsigned b) {
+    forLanes(lanes & keep & ~((2u << a) - 1u), [&](unsigned b) {
       if (addresses[a] != addresses[b] || !(keep >> a & 1))
         return;
       if (std::memcmp(data[a], data[b], bytes) && !isStrong(in)) {
