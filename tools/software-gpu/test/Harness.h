@@ -16,7 +16,7 @@
 #include <string>
 #include <vector>
 
-namespace sgpu::test {
+namespace sgpu::machinetest {
 
 inline std::string readFile(const std::string &path) {
   std::ifstream in(path, std::ios::binary);
@@ -142,6 +142,6 @@ inline std::vector<float> numbers(size_t count, uint64_t seed) {
   return v;
 }
 
-} // namespace sgpu::test
+} // namespace sgpu::machinetest
 
 #endif

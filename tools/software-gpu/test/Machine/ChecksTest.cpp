@@ -13,7 +13,7 @@
 #include <map>
 
 using namespace sgpu;
-using namespace sgpu::test;
+using namespace sgpu::machinetest;
 
 namespace {
 std::vector<std::string> cases() {

@@ -2,7 +2,7 @@
 // Part of llamac, under the Apache License v2.0 with LLVM Exceptions.
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 //
-// test/ptx/witness: PTX of Triton, nvcc, clang and numba (README.md there). Results are computed here
+// test/ptx/witnesses: PTX of Triton, nvcc, clang and numba (README.md there). Results are computed here
 // in f64 and compared at the tolerance of the types; the bits must be the same for every seed.
 //===----------------------------------------------------------------------===//
 #include "Harness.h"
@@ -11,7 +11,7 @@
 #include <numeric>
 
 using namespace sgpu;
-using namespace sgpu::test;
+using namespace sgpu::machinetest;
 
 namespace {
 constexpr uint64_t seeds[] = {1, 2, 3};
@@ -29,7 +29,7 @@ TEST(Witness, TritonVadd) {
   for (auto [file, chip] : {std::pair("vadd_f32.sm80.ptx", 80), std::pair("vadd_f32.sm90.ptx", 90)})
     for (size_t n : {1, 1000, 1024, 1025, 5000})
       for (uint64_t seed : seeds) {
-        Gpu gpu(ptxFile(std::string("witness/") + file), options(seed, chip));
+        Gpu gpu(ptxFile(std::string("witnesses/triton/") + file), options(seed, chip));
         auto x = numbers(n, 1), y = numbers(n, 2);
         uint64_t px = gpu.upload(x), py = gpu.upload(y), po = gpu.allocate<float>(n);
         uint64_t scratch = 0;
@@ -48,7 +48,7 @@ TEST(Witness, TritonRmsnorm) {
     for (int cols : {16, 512, 1008, 2048}) {
       std::vector<uint16_t> first;
       for (uint64_t seed : seeds) {
-        Gpu gpu(ptxFile(std::string("witness/") + file), options(seed, chip));
+        Gpu gpu(ptxFile(std::string("witnesses/triton/") + file), options(seed, chip));
         std::string name = gpu.module->kernels().at(0);
         const int rows = 5;
         auto fx = numbers(size_t(rows * cols), 3), fw = numbers(size_t(cols), 4);
@@ -88,7 +88,7 @@ TEST(Witness, TritonRmsnorm) {
 TEST(Witness, ClangSaxpy) {
   for (int n : {1, 255, 256, 1000})
     for (uint64_t seed : seeds) {
-      Gpu gpu(ptxFile("witness/c80.sm80.ptx"), options(seed, 80));
+      Gpu gpu(ptxFile("witnesses/other/c80.sm80.ptx"), options(seed, 80));
       auto x = numbers(size_t(n), 1), y = numbers(size_t(n), 2);
       uint64_t px = gpu.upload(x), py = gpu.upload(y);
       gpu.run("saxpy", {uint32_t(n + 255) / 256, 1, 1}, {256, 1, 1}, 2.5f, px, py, n);
@@ -102,7 +102,7 @@ TEST(Witness, ClangSaxpy) {
 TEST(Witness, ClangBlockSum) {
   for (int n : {1, 256, 1000, 4096})
     for (uint64_t seed : seeds) {
-      Gpu gpu(ptxFile("witness/c80.sm80.ptx"), options(seed, 80));
+      Gpu gpu(ptxFile("witnesses/other/c80.sm80.ptx"), options(seed, 80));
       std::vector<float> x(size_t(n), 0);
       std::iota(x.begin(), x.end(), 1.0f); // sums are exact: any order gives the same bits
       uint64_t px = gpu.upload(x), po = gpu.upload(std::vector<float>{0});
@@ -114,7 +114,7 @@ TEST(Witness, ClangBlockSum) {
 
 TEST(Witness, ClangWarpScan) {
   for (uint64_t seed : seeds) {
-    Gpu gpu(ptxFile("witness/c80.sm80.ptx"), options(seed, 80));
+    Gpu gpu(ptxFile("witnesses/other/c80.sm80.ptx"), options(seed, 80));
     std::vector<int> x(128);
     std::iota(x.begin(), x.end(), 3);
     uint64_t px = gpu.upload(x), py = gpu.allocate<int>(128);
@@ -131,7 +131,7 @@ TEST(Witness, ClangWarpScan) {
 TEST(Witness, NvccCooperativeGroupsReduce) {
   for (int n : {1, 31, 1000, 5000})
     for (uint64_t seed : seeds) {
-      Gpu gpu(ptxFile("witness/k80.sm80.ptx"), options(seed, 80));
+      Gpu gpu(ptxFile("witnesses/nvcc/k80.sm80.ptx"), options(seed, 80));
       std::vector<float> x;
       double sum = 0;
       float positive = 0;
@@ -157,7 +157,7 @@ TEST(Witness, NvccMath) {
   const int n = 200;
   std::vector<float> first;
   for (uint64_t seed : seeds) {
-    Gpu gpu(ptxFile("witness/k80.sm80.ptx"), options(seed, 80));
+    Gpu gpu(ptxFile("witnesses/nvcc/k80.sm80.ptx"), options(seed, 80));
     std::vector<float> x = numbers(n, 6);
     for (float &f : x)
       f = f * 5 + (f >= 0 ? 0.01f : -0.01f);
@@ -202,7 +202,7 @@ TEST(Witness, NumbaSaxpyAndBlocksum) {
     uint64_t meminfo = 0, parent = 0, items, itemsize, data, shape, stride;
   };
   for (uint64_t seed : seeds) {
-    Gpu gpu(ptxFile("witness/blocksum.sm90.ptx"), options(seed, 90));
+    Gpu gpu(ptxFile("witnesses/other/blocksum.sm90.ptx"), options(seed, 90));
     std::string name = gpu.module->kernels().at(0);
     const size_t n = 1000;
     std::vector<float> x(n);
@@ -234,7 +234,7 @@ std::vector<float> runBad(Gpu &gpu, const std::string &kernel, uint32_t block) {
 
 TEST(Faults, Race) {
   for (uint64_t seed : seeds) {
-    Gpu gpu(ptxFile("witness/k80.sm80.ptx"), options(seed, 80));
+    Gpu gpu(ptxFile("witnesses/nvcc/k80.sm80.ptx"), options(seed, 80));
     runBad(gpu, "bad_race", 256);
     EXPECT_GT(gpu.reporter.count(Check::Race), 0u);
     // Words that are read before they are written are not written yet, which is said too.
@@ -246,7 +246,7 @@ TEST(Faults, Race) {
 
 TEST(Faults, Uninitialized) {
   for (uint64_t seed : seeds) {
-    Gpu gpu(ptxFile("witness/k80.sm80.ptx"), options(seed, 80));
+    Gpu gpu(ptxFile("witnesses/nvcc/k80.sm80.ptx"), options(seed, 80));
     runBad(gpu, "bad_uninit", 256);
     EXPECT_TRUE(gpu.only(Check::Uninitialized));
     EXPECT_EQ(gpu.reporter.reports()[0].place.thread.x, 255u);
@@ -255,7 +255,7 @@ TEST(Faults, Uninitialized) {
 
 TEST(Faults, OutOfBounds) {
   for (uint64_t seed : seeds) {
-    Gpu gpu(ptxFile("witness/k80.sm80.ptx"), options(seed, 80));
+    Gpu gpu(ptxFile("witnesses/nvcc/k80.sm80.ptx"), options(seed, 80));
     runBad(gpu, "bad_oob", 256);
     EXPECT_TRUE(gpu.only(Check::OutOfBounds));
     EXPECT_EQ(gpu.reporter.reports()[0].place.thread.x, 255u);
@@ -265,7 +265,7 @@ TEST(Faults, OutOfBounds) {
 
 TEST(Faults, DivergentBarrier) {
   for (uint64_t seed : seeds) {
-    Gpu gpu(ptxFile("witness/k80.sm80.ptx"), options(seed, 80));
+    Gpu gpu(ptxFile("witnesses/nvcc/k80.sm80.ptx"), options(seed, 80));
     runBad(gpu, "bad_divbar", 256);
     EXPECT_TRUE(gpu.only(Check::Barrier));
   }
@@ -273,7 +273,7 @@ TEST(Faults, DivergentBarrier) {
 
 TEST(Faults, BankConflictIsNoFault) {
   for (uint64_t seed : seeds) {
-    Gpu gpu(ptxFile("witness/k80.sm80.ptx"), options(seed, 80));
+    Gpu gpu(ptxFile("witnesses/nvcc/k80.sm80.ptx"), options(seed, 80));
     auto y = runBad(gpu, "bad_bank", 1024);
     EXPECT_TRUE(gpu.clean());
     for (size_t i = 0; i < y.size(); ++i)
