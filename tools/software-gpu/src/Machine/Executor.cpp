@@ -23,7 +23,7 @@ namespace {
 constexpr unsigned leastSlice = 32, sliceSpread = 224; ///< instructions of a warp in one turn
 constexpr uint64_t parkedPatience = 20000;  ///< instructions of a warp until parked lanes are freed
 constexpr uint64_t spinPatience = 20000;    ///< of a cluster without a sign of life: one completion
-constexpr uint64_t deadPatience = uint64_t(1) << 27; ///< the same until it counts as a deadlock
+constexpr uint64_t deadPatience = uint64_t(1) << 26; ///< the same until it counts as a deadlock
 constexpr uint64_t clusterTurn = 20000;     ///< of a cluster until the next one has its turn
 } // namespace
 

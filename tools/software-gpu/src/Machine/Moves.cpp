@@ -115,7 +115,6 @@ static Step runUnpack(Warp &w, const Instruction &in) {
 
 /// Clocks: instructions of the cluster, so that they are the same on every run; 1 GHz.
 static Step runClock(Warp &w, const Instruction &in) {
-  ++w.block.cluster.worker.events; // who waits for time is alive
   uint64_t now = ++w.block.cluster.clock + w.block.cluster.executed;
   Operand d = in.operands[0];
   if (in.mode[0]) // the high half
