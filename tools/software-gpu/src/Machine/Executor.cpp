@@ -22,7 +22,7 @@ using namespace sgpu;
 namespace {
 constexpr unsigned leastSlice = 32, sliceSpread = 224; ///< instructions of a warp in one turn
 constexpr uint64_t parkedPatience = 20000;  ///< instructions of a warp until parked lanes are freed
-constexpr uint64_t spinPatience = 20000;    ///< of a cluster without a sign of life: one completion
+constexpr uint64_t spinPatience = 2000;     ///< of a cluster without a sign of life: some completions
 constexpr uint64_t deadPatience = uint64_t(1) << 26; ///< the same until it counts as a deadlock
 constexpr uint64_t clusterTurn = 20000;     ///< of a cluster until the next one has its turn
 } // namespace
@@ -381,6 +381,17 @@ bool finished(const Cluster &c) {
   return true;
 }
 
+/// Completes some of the pending work: one, or of much a part that is up to the seed. False if there
+/// is none that can complete.
+bool completeSome(Cluster &c) {
+  uint32_t count = 1 + c.random.below(uint32_t(c.pending.size() / 2 + 1));
+  bool any = false;
+  while (count-- && c.pending.completeOne(c.random))
+    any = true;
+  c.happenings += any;
+  return any;
+}
+
 /// Runs a cluster for about `budget` instructions. True when it has ended.
 bool runCluster(Cluster &c, uint64_t budget, uint64_t &lastEvents, uint64_t &quiet) {
   Launch &launch = c.launch;
@@ -416,10 +427,8 @@ bool runCluster(Cluster &c, uint64_t budget, uint64_t &lastEvents, uint64_t &qui
       quiet += round;
     }
     if (!round) {
-      if (c.pending.completeOne(c.random)) {
-        ++c.happenings;
+      if (completeSome(c))
         continue;
-      }
       bool freed = false;
       for (Warp *w : order)
         freed |= freeParked(*w);
@@ -432,10 +441,8 @@ bool runCluster(Cluster &c, uint64_t budget, uint64_t &lastEvents, uint64_t &qui
       c.dead = true;
       return true;
     }
-    if (quiet > spinPatience && !c.pending.empty() && quiet % spinPatience < round) {
-      c.pending.completeOne(c.random);
-      ++c.happenings;
-    }
+    if (quiet > spinPatience && completeSome(c))
+      quiet = 0;
     if (quiet > deadPatience) {
       reportDeadlock(c, true);
       launch.fail(Check::Deadlock);
