@@ -103,6 +103,7 @@ std::shared_ptr<Frame> Warp::makeFrame(const Function &function, uint32_t lanes,
     p = uint32_t(random.next());
   f->predicates[function.always] = ~0u;
   f->defined.resize(function.numDefined());
+  f->defined[function.rows + function.always] = ~0u;
   f->params.resize(size_t(function.paramBytes) * 32);
   if (function.localBytes) {
     uint32_t start = caller ? caller->localTop : 0, a = function.localAlignment;
