@@ -272,7 +272,10 @@ bool Warp::gather(const Instruction &in, uint32_t members) {
 Place Warp::place(unsigned lane, const Instruction &in) const {
   Place p;
   p.kernel = block.launch.kernel;
-  const Function *f = frame ? frame->function : block.launch.program.entry;
+  const Function *f = block.launch.program.entry; // an instruction may outlive its frame
+  for (const auto &function : block.launch.program.functions)
+    if (function && &in >= function->code.data() && &in < function->code.data() + function->code.size())
+      f = function.get();
   p.line = int(in.line);
   p.text = f->text(in);
   p.source = f->source(in);
