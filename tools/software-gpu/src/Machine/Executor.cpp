@@ -339,7 +339,8 @@ void reportDeadlock(Cluster &c, bool spinning) {
           waiting += unsigned(std::popcount(g->lanes));
           atBarrier = true;
         }
-        gathering |= g->state == Group::Waiting && in.gathers;
+        gathering |= g->state == Group::Waiting && in.gathers &&
+                     g->lanes != (w->exists & ~w->exited);
         Place p = w->place(unsigned(std::countr_zero(g->lanes)), in);
         char lanes[32];
         std::snprintf(lanes, sizeof lanes, ", lanes 0x%08x", g->lanes);
@@ -412,11 +413,14 @@ bool runCluster(Cluster &c, uint64_t budget, uint64_t &lastEvents, uint64_t &qui
     uint64_t round = 0;
     for (Warp *w : order) {
       round += runWarp(*w, leastSlice + c.random.below(sliceSpread));
-      if (launch.options.completion == Completion::Early)
+      if (c.pending.empty())
+        continue;
+      if (launch.options.completion == Completion::Early) {
         c.pending.completeAll(c.random);
-      else if (launch.options.completion == Completion::Random && !c.pending.empty() &&
-               c.random.below(4) == 0)
-        c.pending.completeOne(c.random);
+        ++c.happenings;
+      } else if (launch.options.completion == Completion::Random && c.random.below(4) == 0) {
+        completeSome(c);
+      }
     }
     used += round;
     c.executed += round;
