@@ -376,6 +376,8 @@ constexpr Row rows[] = {
     {O::CpAsyncBulk, "shared::cluster shared::cta mbarrier::complete_tx::bytes", "m m a:b32 m", 80,
      90},
     {O::CpAsyncBulk, "global shared::cta bulk_group L2::cache_hint?", "m m a:b32 a:b64?", 80, 90},
+    {O::CpAsyncBulk, "global shared::cta bulk_group L2::cache_hint? cp_mask",
+     "m m a:b32 a:b64? a:b16", 86, 100},
     {O::CpReduceAsyncBulk, "shared::cluster shared::cta mbarrier::complete_tx::bytes "
                            "and|or|xor b32|s32|u32|s64|u64", "m m a:b32 m", 80, 90},
     {O::CpReduceAsyncBulk, "shared::cluster shared::cta mbarrier::complete_tx::bytes "
@@ -397,6 +399,9 @@ constexpr Row rows[] = {
                            "L2::cache_hint?", "m t m v? a:b64?", 86, 90},
     {O::CpAsyncBulkTensor, "$dim global shared::cta tile|im2col_no_offs|tile::scatter4? bulk_group "
                            "L2::cache_hint?", "t m a:b64?", 80, 90},
+    {O::CpAsyncBulkTensor, "$dim shared::cluster|shared::cta global $load? "
+                           "mbarrier::complete_tx::bytes multicast::cluster? cta_group::1|"
+                           "cta_group::2 L2::cache_hint?", "m t m v? a:b16? a:b64?", 86, 100, true},
     {O::CpReduceAsyncBulkTensor, "$dim global shared::cta $redop tile|im2col_no_offs? bulk_group "
                                  "L2::cache_hint?", "t m a:b64?", 80, 90},
     {O::CpAsyncBulkPrefetchTensor, "$dim L2 global $load? L2::cache_hint?", "t v? a:b64?", 80, 90},
@@ -436,7 +441,6 @@ constexpr Row rows[] = {
     {O::BarrierCluster, "wait acquire? aligned?", "", 78, 90},
     {O::Membar, "cta|gl|sys", ""},
     {O::MembarProxy, "alias", "", 75, 70},
-    {O::MembarProxy, "async|async.global|async.shared::cta|async.shared::cluster", "", 80, 90},
     {O::Fence, "sc|acq_rel $scope", "", 60, 70},
     {O::Fence, "acquire|release $scope", "", 86, 70},
     {O::Fence, "acquire sync_restrict::shared::cluster cluster", "", 86, 90},
@@ -527,6 +531,11 @@ constexpr Row rows[] = {
              "u8|s8|u4|s4 s32", "x x x x a:b32 i", 71, 80},
     {O::Mma, "sp|sp::ordered_metadata sync aligned m16n8k128 row col satfinite? s32 u4|s4 u4|s4 s32",
      "x x x x a:b32 i", 71, 80},
+    {O::Mma, "sync aligned m16n8k32 row col kind::f8f6f4 f16|f32 e4m3|e5m2|e3m2|e2m3|e2m1 "
+             "e4m3|e5m2|e3m2|e2m3|e2m1 f16|f32", "x x x x", 87, 120, true},
+    {O::Mma, "sync aligned m16n8k32|m16n8k64 row col kind::mxf8f6f4|kind::mxf4|kind::mxf4nvf4 "
+             "block_scale f32 e4m3|e5m2|e3m2|e2m3|e2m1 e4m3|e5m2|e3m2|e2m3|e2m1 f32 ue8m0|ue4m3",
+     "x x x x a:b32 v a:b32 v", 87, 120, true},
     {O::WmmaLoad, "a|b sync aligned row|col m16n16k16|m8n32k16|m32n8k16 global|shared|shared::cta? "
                   "f16", "x m a:b32?", 60, 70},
     {O::WmmaLoad, "a|b sync aligned row|col m16n16k16|m8n32k16|m32n8k16 global|shared|shared::cta? "
@@ -547,8 +556,6 @@ constexpr Row rows[] = {
                    "m8n8k128 global|shared|shared::cta? f16|f32|s32|f64", "m x a:b32?", 60, 70},
     {O::WmmaMma, "sync aligned row|col row|col m16n16k16|m8n32k16|m32n8k16 satfinite? f16|f32 "
                  "f16|f32", "x x x x", 60, 70},
-    {O::WmmaMma, "sync aligned row|col row|col m16n16k16|m8n32k16|m32n8k16 satfinite? f16|f32 f16 "
-                 "f16 f16|f32", "x x x x", 60, 70},
     {O::WmmaMma, "sync aligned row|col row|col m16n16k16|m8n32k16|m32n8k16 satfinite? s32 u8|s8 "
                  "u8|s8 s32", "x x x x", 63, 72},
     {O::WmmaMma, "sync aligned row|col row|col m16n16k16|m8n32k16|m32n8k16 f32 bf16 bf16 f32",

@@ -2117,8 +2117,6 @@ std::string Parser::checkOperand(const OperandPattern &pattern, const Operand &o
     if (destination)
       return value(operand, false, true);
     if (operand.kind == Operand::Symbol) {
-      if (operand.symbol.kind == Symbol::None)
-        return "'" + std::string(pending[operand.symbol.index].name) + "' is not declared";
       if (operand.symbol.kind > Symbol::Function)
         return "expected a variable or a function";
       return bitsOf(type) >= 32 && kindOf(type) != TypeKind::Float
@@ -2283,9 +2281,7 @@ bool Parser::checkInstruction(Instruction &in, const Token &start) {
     if (!suffixesFit(form, in))
       continue;
     anySuffixes = true;
-    std::string error = operandMismatch(form, in);
-    if (error.empty() && in.opcode == Opcode::Call)
-      error = checkCall(in);
+    std::string error = in.opcode == Opcode::Call ? checkCall(in) : operandMismatch(form, in);
     if (error.empty())
       error = checkMatrix(*function, in);
     if (!error.empty()) {
@@ -2376,6 +2372,10 @@ bool Parser::parseInstruction() {
       Operand operand;
       if (!parseOperand(operand))
         return false;
+      if (operand.kind == Operand::Symbol && operand.symbol.kind == Symbol::None &&
+          in.opcode != Opcode::Bra && in.opcode != Opcode::BrxIdx)
+        return errorAt(pending.back().token,
+                       "'" + std::string(pending.back().name) + "' is not declared");
       in.operands.push_back(std::move(operand));
     } while (accept(','));
   }

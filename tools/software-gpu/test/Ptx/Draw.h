@@ -42,7 +42,7 @@ public:
       Suffix suffix = suffixOf(pattern.choices[below(pattern.choices.size())]);
       addSuffix(in, suffix, pattern, text);
     }
-    if (!checkMatrixTypes(in).empty() || !together(form, in))
+    if (!checkMatrixTypes(in).empty() || !together(in))
       return "";
     const char *separator = " ";
     for (size_t i = 0; i < form.operands.size(); ++i) {
@@ -84,10 +84,8 @@ private:
   }
 
   /// What the ISA asks for beyond the table; the parser takes more.
-  bool together(const Form &form, const Instruction &in) {
-    (void)form;
-    if ((in.opcode == Opcode::Ld || in.opcode == Opcode::St || in.opcode == Opcode::Ldu) &&
-        in.vector > 1 && in.vector * bitsOf(in.type()) > 128)
+  bool together(const Instruction &in) {
+    if (in.vector > 1 && in.vector * bitsOf(in.type()) > 128)
       return false;
     return true;
   }

@@ -558,8 +558,7 @@ void decodeSpaces(DecodeContext &c, BulkExtra &x) {
   x.multicast = c.ast.has(Modifier::MulticastCluster);
   if (x.multicast && (!x.remote || x.fromShared))
     c.fail(".multicast::cluster needs .shared::cluster.global");
-  for (Modifier m : {Modifier::CpMask, Modifier::CtaGroup1, Modifier::CtaGroup2,
-                     Modifier::MulticastClusterAll, Modifier::IgnoreOob})
+  for (Modifier m : {Modifier::CpMask, Modifier::CtaGroup1, Modifier::CtaGroup2})
     if (c.ast.has(m))
       c.fail("." + std::string(ptx::nameOf(m)) + " needs sm_100");
 }
