@@ -22,12 +22,13 @@ namespace {
 enum Compression { Raw = 0, Rle8 = 1, Rle4 = 2, BitFields = 3 };
 
 // The indices of a picture packed by run lengths, its lowest row first; what is
-// missing is 0.
-std::vector<uint8_t> unpackRle(std::string_view bytes, int64_t width,
-                               int64_t height, bool isFour) {
+// left out is 0. Nothing if it is cut short.
+std::optional<std::vector<uint8_t>>
+unpackRle(std::string_view bytes, int64_t width, int64_t height, bool isFour) {
   size_t size = size_t(width * height);
   std::vector<uint8_t> data;
   int64_t x = 0;
+  bool ended = false;
   auto byte = [&](size_t at) { return uint8_t(bytes[at]); };
   auto half = [&](uint8_t pair, int64_t i) {
     return uint8_t(i % 2 == 0 ? pair >> 4 : pair & 15);
@@ -44,7 +45,8 @@ std::vector<uint8_t> unpackRle(std::string_view bytes, int64_t width,
       while (data.size() % size_t(width) != 0)
         data.push_back(0);
       x = 0;
-    } else if (value == 1) { // the end
+    } else if (value == 1) {
+      ended = true;
       break;
     } else if (value == 2) { // a step to the right and up
       if (at + 2 > bytes.size())
@@ -65,6 +67,8 @@ std::vector<uint8_t> unpackRle(std::string_view bytes, int64_t width,
       at += length + length % 2;
     }
   }
+  if (data.size() < size && !ended)
+    return std::nullopt;
   data.resize(size);
   return data;
 }
@@ -141,14 +145,15 @@ Decoded decodeBmp(std::string_view bytes, const std::string &name) {
     fail(name, ": broken BMP: cut short");
 
   Image image = makeImage(width, height, name);
-  std::vector<uint8_t> indices;
+  std::optional<std::vector<uint8_t>> indices;
   if (isPacked)
     indices = unpackRle(bytes.substr(pixelsAt), width, height, packing == Rle4);
   size_t rowBytes = (size_t(width) * bits + 31) / 32 * 4;
-  if (!isPacked && rowBytes * size_t(height) > bytes.size() - pixelsAt &&
-      // PIL does without the padding of the last row.
-      rowBytes * size_t(height - 1) + (size_t(width) * bits + 7) / 8 >
-          bytes.size() - pixelsAt)
+  bool isCut = isPacked && !indices;
+  if (!isPacked) // PIL does without the padding of the last row
+    isCut = rowBytes * size_t(height - 1) + (size_t(width) * bits + 7) / 8 >
+            bytes.size() - pixelsAt;
+  if (isCut)
     fail(name, ": broken BMP: cut short");
   uint8_t *to = image.pixels.data();
   for (int64_t y = 0; y < height; ++y) {
@@ -157,7 +162,7 @@ Decoded decodeBmp(std::string_view bytes, const std::string &name) {
       if (hasPalette) {
         size_t bit = x * bits;
         uint32_t index = isPacked
-                             ? indices[row * size_t(width) + x]
+                             ? (*indices)[row * size_t(width) + x]
                              : number(pixelsAt + row * rowBytes + bit / 8, 1) >>
                                        (8 - bits - bit % 8) &
                                    ((1u << bits) - 1);

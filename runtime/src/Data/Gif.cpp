@@ -18,6 +18,10 @@ Decoded decodeGif(std::string_view bytes, const std::string &name) {
   int cause = 0;
   auto read = [](GifFileType *gif, GifByteType *to, int size) {
     auto &rest = *static_cast<std::string_view *>(gif->UserData);
+    if (rest.empty() && size == 1) { // a missing end of the picture's blocks
+      *to = 0;
+      return 1;
+    }
     size_t count = std::min(size_t(size), rest.size());
     std::memcpy(to, rest.data(), count);
     rest.remove_prefix(count);

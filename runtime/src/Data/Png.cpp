@@ -11,6 +11,7 @@
 #include <cstring>
 
 #include <png.h>
+#include <zlib.h>
 
 namespace llrt {
 
@@ -35,6 +36,44 @@ void readPngBytes(png_structp png, png_bytep to, size_t size) {
   auto &state = *static_cast<PngState *>(png_get_error_ptr(png));
   std::snprintf(state.message, sizeof(state.message), "%s", message);
   png_longjmp(png, 1);
+}
+
+// What is left of a file that ends within its last IDAT chunk, as a whole file:
+// the pixels may be there, with only its checksum missing. Nothing of any other
+// file.
+std::optional<std::string> endCutChunk(std::string_view bytes) {
+  auto number = [&](size_t at) {
+    uint32_t value = 0;
+    for (size_t i = 0; i < 4; ++i)
+      value = value << 8 | uint8_t(bytes[at + i]);
+    return value;
+  };
+  auto text = [](uint32_t value) {
+    std::string four;
+    for (int shift : {24, 16, 8, 0})
+      four += char(value >> shift);
+    return four;
+  };
+  size_t at = 8; // behind the signature
+  while (bytes.size() - at >= 8) {
+    size_t length = number(at), left = bytes.size() - at - 8;
+    if (left >= length + 4) {
+      at += length + 12;
+      continue;
+    }
+    if (bytes.substr(at + 4, 4) != "IDAT")
+      return std::nullopt;
+    length = std::min(length, left);
+    std::string_view chunk = bytes.substr(at + 4, length + 4);
+    std::string whole(bytes.substr(0, at));
+    whole += text(uint32_t(length));
+    whole += chunk;
+    whole += text(uint32_t(crc32(
+        0, reinterpret_cast<const Bytef *>(chunk.data()), uInt(chunk.size()))));
+    whole += std::string_view("\0\0\0\0IEND\xae\x42\x60\x82", 12);
+    return whole;
+  }
+  return std::nullopt;
 }
 
 // Reads the header and asks for rows of whole bytes: gray of few bits spread
@@ -129,7 +168,8 @@ Decoded decodePng(std::string_view bytes, const std::string &name) {
     int depth = 0; // bits of a sample, in the file
     ~Reader() { png_destroy_read_struct(&png, &info, nullptr); }
   } reader;
-  reader.state.rest = bytes;
+  std::optional<std::string> whole = endCutChunk(bytes);
+  reader.state.rest = whole ? std::string_view(*whole) : bytes;
   reader.png =
       png_create_read_struct(PNG_LIBPNG_VER_STRING, &reader.state, onPngError,
                              [](png_structp, png_const_charp) {});

@@ -181,7 +181,9 @@ for bits in [1, 2, 4]:
     for clear in [0, 1]:
         add(f"png_gray_{bits}_transparent_{clear}", png(12, 9, bits, 0, rows, (b"tRNS", struct.pack(">H", clear))))
     add(f"png_short_palette_{bits}", png(12, 9, bits, 3, rows, (b"PLTE", colours[:3 * max(1, 2**bits - 1)])))
-add("png_noiend", encode(small, "PNG")[:-12])
+for cut in [12, 14, 16]:  # IEND, and the checksum of the last IDAT chunk
+    add(f"png_cut_{cut}", encode(small, "PNG")[:-cut])
+add("gif_cut_2", encode(palette, "GIF")[:-2])
 
 
 path = os.path.join(HERE, "formats_golden.safetensors")
