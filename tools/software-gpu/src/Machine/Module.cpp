@@ -229,7 +229,7 @@ LaunchResult Module::run(const std::string &kernel, const LaunchConfig &config) 
                 .cluster = cluster,
                 .warpsPerBlock = unsigned((config.block.count() + 31) / 32),
                 .sharedEnd = sharedEnd,
-                .random = Random(mix(config.seed ^ impl->options.seed)).split(config.work.id)};
+                .random = Random(mix(config.seed) ^ impl->options.seed).split(config.work.id)};
   launch.checkRaces = impl->reporter.enabled(Check::Race) || impl->reporter.enabled(Check::Proxy);
   execute(launch);
   result.counters = std::move(launch.counters);
