@@ -12,6 +12,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <iostream>
 #include <set>
 
 using namespace llrt;
@@ -197,13 +198,56 @@ static void checkComputation(const Program &program, const SafeTensors &files) {
     }
 }
 
+std::string llrt::withoutWrappers(const std::string &key,
+                                  std::vector<std::string> &removed) {
+  // DistributedDataParallel and DeepSpeed, PEFT: before the name of a model.
+  static constexpr const char *outer[] = {"module.", "base_model.model."};
+  // torch.compile, FSDP, activation checkpointing: around any module.
+  static constexpr const char *inner[] = {
+      "_orig_mod.", "_fsdp_wrapped_module.", "_checkpoint_wrapped_module."};
+  std::string name = key;
+  for (bool again = true; again;) {
+    again = false;
+    auto erase = [&](const char *wrapper, size_t at) {
+      name.erase(at, std::strlen(wrapper));
+      if (std::find(removed.begin(), removed.end(), wrapper) == removed.end())
+        removed.push_back(wrapper);
+      again = true;
+    };
+    for (const char *wrapper : outer)
+      if (name.starts_with(wrapper))
+        erase(wrapper, 0);
+    for (const char *wrapper : inner)
+      if (size_t at = name.find(wrapper);
+          at != name.npos && (at == 0 || name[at - 1] == '.'))
+        erase(wrapper, at);
+  }
+  return name;
+}
+
+// Throws Error if `key` is of an adapter of PEFT: its weights are not those of
+// the model.
+static void refuseAdapter(const std::string &key, const std::string &path) {
+  for (const char *part : {".lora_", ".base_layer.", ".modules_to_save.",
+                           ".original_module.", "prompt_encoder."})
+    if (("." + key).find(part) != key.npos)
+      fail(path, ": tensor '", key,
+           "': expected the weights of a model, got those of a LoRA adapter or "
+           "of a model with one; join them first (PEFT: merge_and_unload)");
+}
+
 void Weights::load(Ranks &ranks, const SafeTensors &files) {
   checkComputation(program, files);
   std::vector<std::string> missing, unexpected, misshapen;
   std::map<std::string, std::string> found; // common key -> key in the files
+  std::vector<std::string> wrappers;
+  size_t wrapped = 0; // tensors
   for (const auto &[key, view] : files.tensors()) {
-    std::string common = commonKey(key);
-    bool unused = key.ends_with("rotary_emb.inv_freq") ||
+    refuseAdapter(key, files.path());
+    std::string plain = withoutWrappers(key, wrappers);
+    wrapped += plain != key;
+    std::string common = commonKey(plain);
+    bool unused = plain.ends_with("rotary_emb.inv_freq") ||
                   (common == "lm_head.weight" && !tensors.count(common));
     if (!unused &&
         (!tensors.count(common) || !found.emplace(common, key).second))
@@ -231,11 +275,18 @@ void Weights::load(Ranks &ranks, const SafeTensors &files) {
     fail(files.path(), ": expected the ", tensors.size(),
          " tensors of this program, got: ", faults);
 
+  if (wrapped > 0 && ranks.isRoot()) {
+    std::cerr << files.path() << ": read without what wrappers left in the keys "
+              << "of " << wrapped << " tensors:";
+    for (const std::string &wrapper : wrappers)
+      std::cerr << " '" << wrapper << "'";
+    std::cerr << "\n";
+  }
   for (auto &[common, tensor] : tensors)
-    tensor.key = found[common];
+    tensor.key = withoutWrappers(found[common], wrappers);
   ranks.each([&](Rank &rank) {
     for (const Parameter &p : rank.stage().parameters) {
-      const std::string &key = tensors.at(commonKey(p.checkpointKey)).key;
+      const std::string &key = found.at(commonKey(p.checkpointKey));
       std::string where = files.path() + ": tensor '" + key + "'";
       TensorView rows = rowsOf(files.at(key), p);
       takePart(rank, p, Held::Storage, rows, where);

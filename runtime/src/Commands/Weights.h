@@ -13,8 +13,9 @@
 //                model.multi_modal_projector.*  lm_head.weight
 //   text models  model.*  lm_head.weight
 //
-// All of them are read. Whatever is written has the keys of the file that was
-// read, or the program's own if none was.
+// All of them are read, also with the prefixes of wrappers (withoutWrappers).
+// Whatever is written has the keys of the file that was read, without them, or
+// the program's own if none was.
 //
 //===----------------------------------------------------------------------===//
 #ifndef LLRT_COMMANDS_WEIGHTS_H
@@ -29,6 +30,14 @@ namespace llrt {
 // The key that all families have in common: `text.*`, `vision_model.*`,
 // `multi_modal_projector.*`, `lm_head.weight`; other keys stay as they are.
 std::string commonKey(const std::string &key);
+
+// `key` without what the wrappers of PyTorch and PEFT leave in the keys of a
+// model that is saved within them, in any nesting: `module.` and
+// `base_model.model.` at its start; `_orig_mod.`, `_fsdp_wrapped_module.` and
+// `_checkpoint_wrapped_module.` anywhere. Adds those that it had to `removed`,
+// each once.
+std::string withoutWrappers(const std::string &key,
+                            std::vector<std::string> &removed);
 
 // The type of files that holds `type`.
 DType dtypeOf(LlrtType type);

@@ -47,8 +47,14 @@ void expectValue(const json &config, const char *key, const json &expected,
 
 } // namespace
 
-ImagePipeline::ImagePipeline(const std::string &path) {
-  json config = parseJson(MappedFile(path).text(), path);
+ImagePipeline::ImagePipeline(const std::string &file) {
+  json config = parseJson(MappedFile(file).text(), file);
+  std::string path = file;
+  if (config.is_object() && config.contains("image_processor")) {
+    path += ": field 'image_processor'";
+    json inner = config["image_processor"];
+    config = std::move(inner);
+  }
   if (!config.is_object())
     fail(path, ": expected a JSON object, got ", config.type_name());
   json type =

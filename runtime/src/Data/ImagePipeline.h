@@ -56,11 +56,12 @@ struct ImageTiles {
 // All functions are const and may run on several threads at once.
 class ImagePipeline {
 public:
-  // Reads a preprocessor_config.json. Needs `size` (square), `image_mean` and
+  // Reads a preprocessor_config.json, or a processor_config.json of transformers
+  // 5, which has the same in its field `image_processor`. Needs `size` (square), `image_mean` and
   // `image_std`; do_resize, do_pad, do_rescale, do_normalize and do_convert_rgb
   // must be true, resample 2 (bilinear) and max_image_tiles 4 where given. Keys
   // that do not concern pixels are passed over. Throws Error naming the field.
-  explicit ImagePipeline(const std::string &path);
+  explicit ImagePipeline(const std::string &file);
 
   int64_t tileSize() const { return side; } // R, pixels
 

@@ -183,7 +183,11 @@ SafeTensors::SafeTensors(const std::string &path) : openedPath(path) {
       views = openFile(single);
     else
       fail(path, ": expected model.safetensors.index.json or model.safetensors "
-                 "in this folder");
+                 "in this folder",
+           fs::exists(fs::path(path) / "adapter_model.safetensors", ignored)
+               ? ", got an adapter; join it with its model first (PEFT: "
+                 "merge_and_unload)"
+               : "");
   } else if (path.ends_with(".json")) {
     openIndex(path);
   } else {

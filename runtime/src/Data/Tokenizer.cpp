@@ -12,6 +12,7 @@
 
 #include <algorithm>
 #include <charconv>
+#include <filesystem>
 #include <queue>
 #include <tuple>
 
@@ -21,6 +22,8 @@
 namespace llrt {
 
 namespace {
+
+using nlohmann::json;
 
 // `\s` is written out: PCRE2 counts U+180E as space, Unicode and tiktoken do
 // not.
@@ -41,7 +44,6 @@ constexpr char splitPattern[] = "(?i:'s|'t|'re|'ve|'m|'ll|'d)"
 constexpr int64_t maxBlockCharacters = 400'000;
 constexpr int64_t maxRunCharacters = 25'000;
 
-constexpr size_t maxSpecialBytes = 64; // longer than any special token
 constexpr int64_t specialCount = 256;  // without HuggingFace's `<|image|>`
 
 std::vector<std::string> specialNames(SpecialLayout layout) {
@@ -122,8 +124,42 @@ struct Tokenizer::Pattern {
 Tokenizer::~Tokenizer() = default;
 
 Tokenizer::Tokenizer(const std::string &path, SpecialLayout layout)
-    : filePath(path), specials(specialNames(layout)),
-      pattern(std::make_unique<Pattern>()) {
+    : filePath(path), pattern(std::make_unique<Pattern>()) {
+  if (path.ends_with(".json"))
+    readJson();
+  else
+    readModel(layout);
+}
+
+void Tokenizer::addToken(int64_t id, const std::string &text, bool special) {
+  auto [place, isNew] = added.emplace(id, Added{text, special});
+  std::string where = filePath + ": added token '" + text + "'";
+  if (!isNew)
+    fail(where, ": id ", id, " is that of '", place->second.text, "'");
+  if (text.empty() || !addedIds.emplace(place->second.text, id).second)
+    fail(where, ": expected a new text");
+  allSpecial &= special;
+  auto at = std::lower_bound(addedSizes.begin(), addedSizes.end(), text.size(),
+                             std::greater<>());
+  if (at == addedSizes.end() || *at != text.size())
+    addedSizes.insert(at, text.size());
+}
+
+// Makes `ranks`. `place(id)`: what a message says of where a token stands.
+void Tokenizer::indexTokens(const std::function<std::string(size_t)> &place) {
+  ranks.reserve(tokens.size());
+  for (size_t id = 0; id < tokens.size(); ++id)
+    if (auto [other, isNew] = ranks.emplace(tokens[id], id); !isNew)
+      fail(filePath, ": ", place(id), ": expected a new token, got that of ",
+           place(size_t(other->second)));
+  for (int byte = 0; byte < 256; ++byte)
+    if (!ranks.contains(std::string(1, char(byte))))
+      fail(filePath, ": expected a token for each of the 256 bytes, byte ",
+           byte, " has none");
+}
+
+void Tokenizer::readModel(SpecialLayout layout) {
+  const std::string &path = filePath;
   MappedFile file(path);
   std::string_view text = file.text();
   std::vector<int64_t> lines; // of each token
@@ -151,24 +187,45 @@ Tokenizer::Tokenizer(const std::string &path, SpecialLayout layout)
     tokens.push_back(std::move(*token));
     lines.push_back(line);
   }
-  ranks.reserve(tokens.size());
-  for (size_t rank = 0; rank < tokens.size(); ++rank)
-    if (auto [place, isNew] = ranks.emplace(tokens[rank], rank); !isNew)
-      fail(path, ": line ", lines[rank],
-           ": expected a new token, got that of line ",
-           lines[size_t(place->second)]);
-  for (int byte = 0; byte < 256; ++byte)
-    if (!ranks.contains(std::string(1, char(byte))))
-      fail(path, ": expected a token for each of the 256 bytes, byte ", byte,
-           " has none");
-  for (size_t k = 0; k < specials.size(); ++k)
-    specialIds.emplace(specials[k], baseTokens() + int64_t(k));
+  indexTokens([&](size_t rank) {
+    return "line " + std::to_string(lines[rank]);
+  });
+
+  // In a HuggingFace folder the file itself lies in `original`.
+  namespace fs = std::filesystem;
+  fs::path folder = fs::path(path).parent_path();
+  if (folder.filename() == "original")
+    folder = folder.parent_path();
+  std::string config = folder / "tokenizer_config.json";
+  json list;
+  if (fs::exists(config)) {
+    json object = parseJson(MappedFile(config).text(), config);
+    list = object.is_object() ? object.value("added_tokens_decoder", json())
+                              : json();
+  }
+  if (!list.is_object() || list.empty()) {
+    for (const std::string &name : specialNames(layout))
+      addToken(baseTokens() + int64_t(added.size()), name, true);
+    return;
+  }
+  for (const auto &[key, entry] : list.items()) {
+    std::string where =
+        config + ": field 'added_tokens_decoder': entry '" + key + "'";
+    int64_t id = -1;
+    auto [stop, error] = std::from_chars(key.data(), key.data() + key.size(), id);
+    if (error != std::errc() || stop != key.data() + key.size() || id < 0 ||
+        !entry.is_object() || !entry.value("content", json()).is_string())
+      fail(where, ": expected an id with an object that has 'content'");
+    if (id < baseTokens()) // one of the file
+      continue;
+    addToken(id, entry["content"], entry.value("special", json(true)) == true);
+  }
 }
 
 std::optional<int64_t>
 Tokenizer::findSpecialToken(std::string_view name) const {
-  auto found = specialIds.find(name);
-  return found == specialIds.end() ? std::nullopt : std::optional(found->second);
+  auto found = addedIds.find(name);
+  return found == addedIds.end() ? std::nullopt : std::optional(found->second);
 }
 
 int64_t Tokenizer::specialToken(std::string_view name) const {
@@ -180,12 +237,16 @@ int64_t Tokenizer::specialToken(std::string_view name) const {
 std::string Tokenizer::decode(const std::vector<int64_t> &ids) const {
   std::string text;
   for (int64_t id : ids) {
-    if (id < 0 || id >= idCount())
+    auto found = added.find(id);
+    if (found == added.end() && (id < 0 || id >= baseTokens()))
       fail(filePath, ": token id: expected 0 to ", idCount() - 1, ", got ", id);
-    text += id < baseTokens() ? tokens[size_t(id)]
-                              : specials[size_t(id - baseTokens())];
+    text += found != added.end() ? found->second.text : tokens[size_t(id)];
   }
   return text;
+}
+
+int64_t Tokenizer::idCount() const {
+  return std::max(baseTokens(), added.empty() ? 0 : added.rbegin()->first + 1);
 }
 
 // Cuts the text as Meta's tokenizer does and encodes each part by itself.
@@ -220,20 +281,24 @@ std::vector<int64_t> Tokenizer::encode(std::string_view bytes,
 void Tokenizer::encodeBlock(std::string_view block, bool allowSpecial,
                             std::vector<int64_t> &ids) const {
   size_t start = 0;
-  for (size_t at = 0;
-       allowSpecial && (at = block.find("<|", at)) != block.npos;) {
-    std::string_view window = block.substr(at, maxSpecialBytes);
-    size_t end = window.find("|>");
-    auto special = specialIds.end();
-    if (end != window.npos)
-      special = specialIds.find(window.substr(0, end + 2));
-    if (special == specialIds.end()) {
+  for (size_t at = 0; (allowSpecial || !allSpecial) && at < block.size();) {
+    // The longest added token that begins here.
+    auto found = addedIds.end();
+    for (size_t size : addedSizes) {
+      if (size <= block.size() - at)
+        found = addedIds.find(block.substr(at, size));
+      if (found != addedIds.end() &&
+          (allowSpecial || !added.at(found->second).special))
+        break;
+      found = addedIds.end();
+    }
+    if (found == addedIds.end()) {
       ++at;
       continue;
     }
     encodeOrdinary(block.substr(start, at - start), ids);
-    ids.push_back(special->second);
-    at = start = at + end + 2;
+    ids.push_back(found->second);
+    at = start = at + found->first.size();
   }
   encodeOrdinary(block.substr(start), ids);
 }
@@ -261,50 +326,66 @@ void Tokenizer::encodeOrdinary(std::string_view text,
   }
 }
 
-// Joins the neighbours whose bytes together are the token of lowest rank, the
-// leftmost such pair first, until no pair is a token. Pairs wait in a heap; one
-// that an earlier join has taken apart is passed over: O(n log n).
+int64_t Tokenizer::priority(int64_t left, int64_t right,
+                            std::string_view together) const {
+  if (merges) {
+    auto found = merges->find(uint64_t(left) << 32 | uint64_t(right));
+    return found == merges->end() ? -1 : found->second;
+  }
+  auto found = ranks.find(together);
+  return found == ranks.end() ? -1 : found->second;
+}
+
+// Joins the neighbours of lowest priority, the leftmost such pair first, until
+// none join. Pairs wait in a heap; one that an earlier join has taken apart is
+// passed over: O(n log n).
 void Tokenizer::mergePiece(std::string_view piece,
                            std::vector<int64_t> &ids) const {
-  if (auto found = ranks.find(piece); found != ranks.end()) {
+  if (auto found = ranks.find(piece); wholePieces && found != ranks.end()) {
     ids.push_back(found->second);
     return;
   }
-  // The parts of the piece: [at, end[at]) starts at byte `at`; end[at] is 0
-  // where no part starts. start[e] is where the part that ends at e starts.
+  // The parts of the piece: [at, end[at]) starts at byte `at` and is the token
+  // id[at]; end[at] is 0 where no part starts. start[e] is where the part that
+  // ends at e starts.
   size_t size = piece.size();
   std::vector<size_t> end(size), start(size + 1);
+  std::vector<int64_t> id(size);
   for (size_t at = 0; at < size; ++at) {
     end[at] = at + 1;
     start[at + 1] = at;
+    id[at] = ranks.at(piece.substr(at, 1));
   }
-  using Pair = std::tuple<int64_t, size_t, size_t>; // rank, begin, end
+  using Pair = std::tuple<int64_t, size_t, size_t, size_t>;
+  // priority, begin, middle, end
   std::priority_queue<Pair, std::vector<Pair>, std::greater<>> pairs;
   auto propose = [&](size_t left) { // the part at `left` and the next one
-    if (end[left] == size)
+    size_t middle = end[left];
+    if (middle == size)
       return;
-    size_t stop = end[end[left]];
-    auto found = ranks.find(piece.substr(left, stop - left));
-    if (found != ranks.end())
-      pairs.emplace(found->second, left, stop);
+    size_t stop = end[middle];
+    int64_t order =
+        priority(id[left], id[middle], piece.substr(left, stop - left));
+    if (order >= 0)
+      pairs.emplace(order, left, middle, stop);
   };
   for (size_t at = 0; at < size; ++at)
     propose(at);
   while (!pairs.empty()) {
-    auto [rank, left, stop] = pairs.top();
+    auto [order, left, middle, stop] = pairs.top();
     pairs.pop();
-    size_t middle = end[left];
-    if (middle == 0 || middle >= stop || end[middle] != stop)
+    if (end[left] != middle || end[middle] != stop)
       continue;
     end[middle] = 0;
     end[left] = stop;
     start[stop] = left;
+    id[left] = ranks.at(piece.substr(left, stop - left));
     propose(left);
     if (left != 0)
       propose(start[left]);
   }
   for (size_t at = 0; at < size; at = end[at])
-    ids.push_back(ranks.at(piece.substr(at, end[at] - at)));
+    ids.push_back(id[at]);
 }
 
 } // namespace llrt

@@ -8,6 +8,7 @@
 #include "RunCommand.h"
 
 #include "src/Commands/Samples.h"
+#include "src/Data/Tokenizer.h"
 
 #include <algorithm>
 #include <cmath>
@@ -27,6 +28,13 @@ std::vector<std::string> join(std::vector<std::string> a,
                               const std::vector<std::string> &b) {
   a.insert(a.end(), b.begin(), b.end());
   return a;
+}
+
+// The id of a byte in the tokenizer of the tests.
+int64_t idOfByte(char c) {
+  return Tokenizer(std::string(LLRT_TEST_DATA_DIR) +
+                   "/../Data/tokenizer_small.model")
+      .encode(std::string(1, c))[0];
 }
 
 // A dataset of six samples and folders for checkpoints.
@@ -408,6 +416,115 @@ TEST(Train, NoticesEveryFlippedBit) {
   Outcome outcome = run(program, files.words(3, "c"));
   EXPECT_EQ(outcome.status, 0) << outcome.err;
   EXPECT_TRUE(outcome.err.starts_with("going on from " + before));
+}
+
+// Tokenizer and preprocessor in every form in which a folder has them; the
+// weights' folder is searched after that of the data.
+TEST(Evaluate, FindsTokenizerAndPreprocessor) {
+  Training files(true);
+  TinyProgram program(1, 1, 1);
+  fs::path hf = files / "hf";
+  fs::create_directories(hf / "original");
+  writeTensors(hf / "model.safetensors", tinyWeights());
+  auto evaluate = [&](std::vector<std::string> more = {}) {
+    return run(program, join({"evaluate", "--data=" + (files / "data"),
+                              "--weights=" + hf.string()},
+                             more));
+  };
+  Outcome want = evaluate();
+  ASSERT_EQ(want.status, 0) << want.err;
+  fs::rename(files / "data/tokenizer.model", files / "t");
+  fs::rename(files / "data/preprocessor_config.json", files / "p");
+  Outcome none = evaluate();
+  EXPECT_EQ(none.status, 2);
+  EXPECT_EQ(none.err, "tiny: error: option '--tokenizer': expected "
+                      "tokenizer.json or tokenizer.model or "
+                      "original/tokenizer.model in " +
+                          (files / "data") + " or " + hf.string() +
+                          ", or the name of a file\n");
+  std::string processor =
+      "{\"image_processor\": " + readAll(files / "p") + "}";
+  std::string json = std::string(LLRT_TEST_DATA_DIR) +
+                     "/../Data/tokenizer_small.json";
+  for (fs::path folder : {hf, fs::path(files / "data")})
+    for (const char *tokenizer :
+         {"tokenizer.json", "tokenizer.model", "original/tokenizer.model"})
+      for (const char *images :
+           {"processor_config.json", "preprocessor_config.json"}) {
+        fs::create_directories((folder / tokenizer).parent_path());
+        bool isJson = tokenizer == std::string("tokenizer.json");
+        bool isNested = images == std::string("processor_config.json");
+        fs::copy_file(isJson ? json : files / "t", folder / tokenizer);
+        // Of transformers 4, without what is asked for: passed over.
+        std::ofstream(folder / "processor_config.json")
+            << "{\"processor_class\": \"MllamaProcessor\"}";
+        std::ofstream(folder / images)
+            << (isNested ? processor : readAll(files / "p"));
+        Outcome got = evaluate();
+        EXPECT_EQ(got.out, want.out) << got.err;
+        std::string named = folder / images;
+        EXPECT_EQ(evaluate({"--preprocessor=" + named,
+                            "--tokenizer=" + (folder / tokenizer).string()})
+                      .out,
+                  want.out);
+        for (std::string file : {tokenizer, images, "processor_config.json"})
+          fs::remove(folder / file);
+      }
+}
+
+// Generation stops at the end tokens of the config, at those of
+// generation_config.json, and at the one that captions end with.
+TEST(Generate, StopsAtEveryEndToken) {
+  Training files;
+  TinyProgram program(1, 1);
+  program.content["model"]["end_tokens"] = {idOfByte('c')};
+  fs::path hf = files / "hf";
+  fs::create_directories(hf);
+  fs::copy_file(files / "data/tokenizer.model", hf / "tokenizer.model");
+  // Hidden states are points on a circle: after `a` comes `b`, then `next`.
+  auto generate = [&](int64_t next) {
+    std::map<std::string, FloatTensor> weights = tinyWeights();
+    for (auto &[name, tensor] : weights)
+      std::fill(tensor.values.begin(), tensor.values.end(), 0.f);
+    auto point = [&](const char *name, int64_t row, int64_t id) {
+      double angle = 2 * M_PI * double(id) / double(V);
+      weights[name].values[row * D] = float(std::cos(angle));
+      weights[name].values[row * D + 1] = float(std::sin(angle));
+    };
+    std::fill_n(weights["model.language_model.norm.weight"].values.begin(), D,
+                1.f);
+    for (int64_t id = 0; id < V; ++id)
+      point("model.language_model.embed_tokens.weight", id, id);
+    point("lm_head.weight", idOfByte('b'), idOfByte('a'));
+    point("lm_head.weight", next, idOfByte('b'));
+    writeTensors(hf / "model.safetensors", weights);
+    return run(program, {"generate", "--prompt=a", "--max-tokens=2",
+                         "--weights=" + hf.string()});
+  };
+  EXPECT_EQ(generate(idOfByte('x')).out, "abx\n");
+  EXPECT_EQ(generate(idOfByte('c')).out, "ab\n");
+  EXPECT_EQ(generate(endToken).out, "ab\n");
+  for (std::string ids : {"ID", "[5, ID]"}) {
+    ids.replace(ids.find("ID"), 2, std::to_string(idOfByte('x')));
+    std::ofstream(hf / "generation_config.json")
+        << "{\"eos_token_id\": " << ids << "}";
+    EXPECT_EQ(generate(idOfByte('x')).out, "ab\n");
+    EXPECT_EQ(generate(idOfByte('c')).out, "ab\n");
+    EXPECT_EQ(generate(endToken).out, "ab\n");
+  }
+  for (const char *text : {"{}", "{\"eos_token_id\": null}"}) {
+    std::ofstream(hf / "generation_config.json") << text;
+    EXPECT_EQ(generate(idOfByte('x')).out, "abx\n");
+  }
+  std::ofstream(hf / "generation_config.json")
+      << "{\"eos_token_id\": [\"</s>\"]}";
+  Outcome bad = generate(endToken);
+  EXPECT_EQ(bad.status, 2);
+  EXPECT_NE(bad.err.find("generation_config.json: field 'eos_token_id': "
+                         "expected a token id or a list of them, got "
+                         "[\"</s>\"]"),
+            std::string::npos)
+      << bad.err;
 }
 
 // The folder of a run stands for its newest checkpoint, with tokenizer and

@@ -13,6 +13,7 @@
 
 using namespace llrt;
 using namespace llrt::test;
+namespace fs = std::filesystem;
 
 namespace {
 
@@ -84,6 +85,76 @@ TEST(Weights, KeepTheKeysOfTheFile) {
   writeTensors(folder / "want.safetensors", released);
   EXPECT_EQ(readTensors(folder / "out.safetensors"),
             readTensors(folder / "want.safetensors"));
+}
+
+// What wrappers leave in keys is removed, whatever their nesting, and told;
+// what is written has none of it.
+TEST(Weights, KeysOfWrappers) {
+  std::vector<std::string> removed;
+  for (auto [key, plain] :
+       {std::pair("module.model.norm.weight", "model.norm.weight"),
+        std::pair("_orig_mod.module._orig_mod.lm_head.weight",
+                  "lm_head.weight"),
+        std::pair("base_model.model.model.layers.0.x", "model.layers.0.x"),
+        std::pair("module.base_model.model._orig_mod.vision_model.y",
+                  "vision_model.y"),
+        std::pair("model.layers.3._orig_mod.mlp._fsdp_wrapped_module.z",
+                  "model.layers.3.mlp.z"),
+        std::pair("model.submodule.x", "model.submodule.x"),
+        std::pair("my_orig_mod.x", "my_orig_mod.x")})
+    EXPECT_EQ(withoutWrappers(key, removed), plain);
+  EXPECT_EQ(removed, (std::vector<std::string>{"module.", "_orig_mod.",
+                                               "base_model.model.",
+                                               "_fsdp_wrapped_module."}));
+
+  Folder folder;
+  for (std::string prefix :
+       {"module.", "_orig_mod.", "base_model.model.", "module._orig_mod."}) {
+    std::map<std::string, FloatTensor> file;
+    for (const auto &[key, tensor] : tinyWeights())
+      file[prefix + key] = tensor;
+    writeTensors(folder / "in.safetensors", file);
+    Loaded loaded;
+    testing::internal::CaptureStderr();
+    loaded.weights.load(loaded.ranks, SafeTensors(folder / "in.safetensors"));
+    std::string told = testing::internal::GetCapturedStderr();
+    EXPECT_NE(told.find("in.safetensors: read without what wrappers left in "
+                        "the keys of 4 tensors: '"),
+              std::string::npos)
+        << told;
+    loaded.weights.write(folder / "out.safetensors", loaded.ranks,
+                         Weights::Kind::Storage);
+    writeTensors(folder / "want.safetensors", tinyWeights());
+    EXPECT_EQ(readTensors(folder / "out.safetensors"),
+              readTensors(folder / "want.safetensors"));
+    // Twice the same tensor is not decided.
+    file["lm_head.weight"] = tinyWeights()["lm_head.weight"];
+    writeTensors(folder / "in.safetensors", file);
+    Loaded twice;
+    EXPECT_ERROR(
+        twice.weights.load(twice.ranks, SafeTensors(folder / "in.safetensors")),
+        "1 unexpected '");
+  }
+}
+
+// An adapter is no model: it is refused by name.
+TEST(Weights, RefusesAdapters) {
+  Folder folder;
+  for (std::string key :
+       {"base_model.model.lm_head.lora_A.weight",
+        "base_model.model.lm_head.base_layer.weight",
+        "base_model.model.lm_head.modules_to_save.default.weight"}) {
+    std::map<std::string, FloatTensor> file = tinyWeights();
+    file[key] = {{1}, {1}};
+    writeTensors(folder / "in.safetensors", file);
+    Loaded loaded;
+    EXPECT_ERROR(loaded.weights.load(loaded.ranks,
+                                     SafeTensors(folder / "in.safetensors")),
+                 "tensor '" + key + "': expected the weights of a model, got "
+                 "those of a LoRA adapter");
+  }
+  fs::rename(folder / "in.safetensors", folder / "adapter_model.safetensors");
+  EXPECT_ERROR(SafeTensors files(folder / ""), "got an adapter");
 }
 
 // The frozen rows of a tensor with trainable rows are zeros among gradients and

@@ -255,6 +255,18 @@ TEST(ImagePipeline, RefusesBrokenConfigs) {
          "field 'image_std': expected three numbers greater");
   expect("{\"image_processor_type\":\"CLIPImageProcessor\"}",
          "field 'image_processor_type'");
+  // As transformers 5 writes a processor_config.json.
+  auto nested = [](const std::string &text) {
+    return "{\"image_processor\":" + text +
+           ",\"processor_class\":\"MllamaProcessor\"}";
+  };
+  EXPECT_EQ(
+      ImagePipeline(folder.write("p.json", nested(configText(42)))).tileSize(),
+      42);
+  expect(nested(configText(56, ",\"resample\":3")),
+         "p.json: field 'image_processor': field 'resample': expected 2, got 3");
+  expect(nested("3"),
+         "field 'image_processor': expected a JSON object, got number");
 }
 
 // An image of the wanted size stays as it is; one colour stays one colour.

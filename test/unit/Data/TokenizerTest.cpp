@@ -11,6 +11,7 @@
 #include "src/Data/Utf8.h"
 
 #include <chrono>
+#include <tuple>
 
 using namespace llrt;
 using namespace llrt::test;
@@ -71,6 +72,119 @@ TEST(Tokenizer, SpecialTokens) {
   EXPECT_ERROR(hf.decode({n + 257}),
                "expected 0 to " + std::to_string(n + 256));
   EXPECT_ERROR(hf.decode({-1}), "got -1");
+}
+
+// A tokenizer.json gives the ids of huggingface/tokenizers, that of Llama 3's
+// form those of the tokenizer.model, too (make_tokenizer_json.py).
+TEST(Tokenizer, JsonEqualsHuggingFaceAndTheModel) {
+  auto read = [](const std::string &name) {
+    return parseJson(MappedFile(golden(name)).text(), name);
+  };
+  nlohmann::json cases = read("tokenizer_golden.json")["cases"],
+                 ids = read("tokenizer_json_golden.json");
+  Tokenizer model(golden("tokenizer_small.model"));
+  for (const char *name : {"small", "trained"}) {
+    Tokenizer tokenizer(golden("tokenizer_" + std::string(name) + ".json"));
+    for (size_t i = 0; i < cases.size(); ++i) {
+      std::string text = cases[i]["text"];
+      std::vector<int64_t> got = tokenizer.encode(text);
+      EXPECT_EQ(got, ids[name][i].get<std::vector<int64_t>>()) << text;
+      EXPECT_EQ(tokenizer.decode(got), text);
+      if (name == std::string("small")) {
+        EXPECT_EQ(got, model.encode(text));
+        EXPECT_EQ(tokenizer.encode(text, true), model.encode(text, true));
+      }
+    }
+  }
+  Tokenizer json(golden("tokenizer_small.json"));
+  EXPECT_EQ(json.baseTokens(), model.baseTokens());
+  EXPECT_EQ(json.idCount(), model.idCount());
+  for (int64_t id = 0; id < model.idCount(); ++id)
+    EXPECT_EQ(json.decode({id}), model.decode({id}));
+  for (const char *name : {"<|begin_of_text|>", "<|eot_id|>", "<|image|>"})
+    EXPECT_EQ(json.specialToken(name), model.specialToken(name));
+}
+
+// Every other kind of tokenizer.json is refused by the name of the field.
+TEST(Tokenizer, RefusesOtherJson) {
+  Folder folder;
+  nlohmann::json good = nlohmann::json::parse(readAll(golden("tokenizer_small.json")));
+  auto refusal = [&](const std::string &pointer, const nlohmann::json &value) {
+    nlohmann::json bad = good;
+    bad[nlohmann::json::json_pointer(pointer)] = value;
+    std::string path = folder.write("tokenizer.json", bad.dump());
+    return errorOf([&] { Tokenizer tokenizer(path); });
+  };
+  using nlohmann::json;
+  for (auto [pointer, value, part] : std::vector<
+           std::tuple<std::string, json, std::string>>{
+           {"/model/type", "WordPiece",
+            "field 'model.type': expected \"BPE\", as Llama 3 has it, got "
+            "\"WordPiece\""},
+           {"/model/type", "Unigram", "got \"Unigram\""},
+           {"/model/dropout", 0.1, "'model.dropout'"},
+           {"/model/byte_fallback", true, "'model.byte_fallback'"},
+           {"/model/end_of_word_suffix", "</w>", "'model.end_of_word_suffix'"},
+           {"/normalizer", {{"type", "NFC"}},
+            "field 'normalizer': expected nothing, as Llama 3 has it, got "
+            "{\"type\":\"NFC\"}"},
+           {"/pre_tokenizer/type", "ByteLevel", "'pre_tokenizer.type'"},
+           {"/pre_tokenizer/pretokenizers/0/pattern/Regex", "\\p{N}",
+            "field 'pre_tokenizer.pretokenizers[0].pattern.Regex'"},
+           {"/pre_tokenizer/pretokenizers/0/behavior", "Removed", "behavior"},
+           {"/pre_tokenizer/pretokenizers/1/use_regex", true, "use_regex"},
+           {"/pre_tokenizer/pretokenizers/1/add_prefix_space", true,
+            "add_prefix_space"},
+           {"/pre_tokenizer/pretokenizers/1/type", "Metaspace",
+            "pretokenizers[1].type"},
+           {"/decoder", {{"type", "Sequence"}}, "'decoder.type'"},
+           {"/added_tokens/3/lstrip", true, "'added_tokens[3].lstrip'"},
+           {"/added_tokens/3/id", -1, "'added_tokens[3].id'"},
+           {"/added_tokens/3/id", 757, "id 757 is that of '<|end_of_text|>'"},
+           {"/added_tokens/3/content", "<|end_of_text|>", "a new text"},
+           {"/model/vocab/a", 100000, "token 'a': expected one of the ids 0"},
+           {"/model/vocab/new word", 756, "token 'new word': expected the "
+                                          "characters of a byte-level"},
+           {"/model/merges/7", "nothing here",
+            "field 'model.merges[7]': expected two tokens"},
+           {"/model/merges/7", 3, "field 'model.merges[7]'"},
+           {"/model", 3, "field 'model': expected an object"}}) {
+    std::string message = refusal(pointer, value);
+    EXPECT_NE(message.find(part), std::string::npos) << message;
+  }
+  folder.write("tokenizer.json", "[]");
+  EXPECT_ERROR(Tokenizer tokenizer(folder / "tokenizer.json"),
+               "tokenizer.json: expected an object, got []");
+}
+
+// Beside a tokenizer.model, tokenizer_config.json says which special tokens
+// there are.
+TEST(Tokenizer, SpecialTokensOfTheConfig) {
+  Folder folder;
+  std::filesystem::create_directory(folder / "original");
+  for (std::string name : {"tokenizer.model", "original/tokenizer.model"}) {
+    folder.write(name, readAll(golden("tokenizer_small.model")));
+    folder.write("tokenizer_config.json", "{}");
+    EXPECT_EQ(Tokenizer(folder / name).specialToken("<|image|>"), 756 + 256);
+    folder.write("tokenizer_config.json",
+                 R"({"added_tokens_decoder": {
+                      "756": {"content": "<|begin_of_text|>", "special": true},
+                      "760": {"content": "<|image|>", "special": true},
+                      "800": {"content": "dog", "special": false}}})");
+    Tokenizer tokenizer(folder / name);
+    EXPECT_EQ(tokenizer.specialToken("<|image|>"), 760);
+    EXPECT_EQ(tokenizer.findSpecialToken("<|eot_id|>"), std::nullopt);
+    EXPECT_EQ(tokenizer.idCount(), 801);
+    EXPECT_EQ(tokenizer.encode("dog"), std::vector<int64_t>{800});
+    EXPECT_EQ(tokenizer.encode("<|image|>", true), std::vector<int64_t>{760});
+    EXPECT_NE(tokenizer.encode("<|image|>"), std::vector<int64_t>{760});
+    EXPECT_ERROR(tokenizer.decode({770}), "got 770");
+    folder.write("tokenizer_config.json",
+                 R"({"added_tokens_decoder": {"x": {"content": "y"}}})");
+    EXPECT_ERROR(Tokenizer bad(folder / name),
+                 "tokenizer_config.json: field 'added_tokens_decoder': entry "
+                 "'x': expected an id");
+  }
 }
 
 // Without cuts, 60,000 times `x` would be one piece; cuts come after 25,000.
