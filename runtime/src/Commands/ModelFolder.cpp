@@ -11,6 +11,7 @@
 
 #include <algorithm>
 #include <filesystem>
+#include <iostream>
 
 using namespace llrt;
 namespace fs = std::filesystem;
@@ -75,14 +76,17 @@ static void offeringAnother(const std::string &folder, Read read) {
 
 ModelFolder::ModelFolder(const std::string &path, bool all)
     : weightsPath(path), all(all) {
-  fs::path given = fs::path(path).lexically_normal();
-  if (!fs::is_directory(given)) {
-    directory = given.has_parent_path() ? given.parent_path().string() : ".";
+  if (!fs::is_directory(path)) {
+    directory = fs::path(path).parent_path();
+    if (directory.empty())
+      directory = ".";
+    given = directory;
   } else {
-    if (std::vector<std::string> found = completeCheckpoints(given);
-        !found.empty() && !holdsWeights(given))
+    if (std::vector<std::string> found = completeCheckpoints(path);
+        !found.empty() && !holdsWeights(path))
       weightsPath = found.back();
     directory = weightsPath;
+    given = path;
   }
   offeringAnother(directory, [&] {
     checksums = Checksums::read(directory);
@@ -100,8 +104,14 @@ bool ModelFolder::wanted(const std::string &file) const {
 }
 
 void ModelFolder::verify(Ranks &ranks) const {
-  if (!checksums)
+  if (ranks.isRoot() && fs::path(directory) != fs::path(given))
+    std::cerr << "weights of " << directory << "\n";
+  if (!checksums) {
+    if (all && ranks.isRoot())
+      std::cerr << directory << ": not compared with checksums: it has no "
+                << "checksums.json\n";
     return;
+  }
   offeringAnother(directory, [&] {
     ranks.each([&](Rank &rank) {
       checksums->verify(
@@ -185,8 +195,7 @@ static void setType(Json &config, const char *type, bool always) {
     config["dtype"] = type;
 }
 
-static std::string configText(const Program &program) {
-  Json config = Json::parse(program.model.config);
+static std::string configText(const Program &program, Json config) {
   if (!config.contains("architectures"))
     config["architectures"] =
         Json::array({config.value("model_type", "") == "mllama"
@@ -205,12 +214,17 @@ std::map<std::string, std::string>
 llrt::modelFiles(const Program &program, const Preprocessing &preprocessing,
                  const ModelFolder *model) {
   std::map<std::string, std::string> files = preprocessing.files;
-  if (!program.model.config.empty())
-    files["config.json"] = configText(program);
+  fs::path folder = model ? model->folder() : "";
+  if (std::string config = folder / "config.json";
+      !program.model.config.empty())
+    files["config.json"] =
+        configText(program, Json::parse(program.model.config));
+  else if (model && fs::exists(config))
+    files["config.json"] = configText(program, readObject(config));
 
   Json generation = Json::object();
   std::vector<int64_t> ends;
-  fs::path path = fs::path(model ? model->folder() : "") / generationFile;
+  fs::path path = folder / generationFile;
   if (model && fs::exists(path)) {
     generation = readObject(path);
     ends = model->endTokens();

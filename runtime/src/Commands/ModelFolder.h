@@ -43,8 +43,8 @@ public:
   // The file or folder of the weights.
   const std::string &weights() const { return weightsPath; }
 
-  // Compares all tensors with checksums.json, each rank some of them. Throws
-  // Error.
+  // Compares all tensors with checksums.json, each rank some of them; says which
+  // checkpoint of a folder was taken, and what cannot be compared. Throws Error.
   void verify(Ranks &ranks) const;
 
   // Verifies, then loads the weights into all ranks.
@@ -56,6 +56,7 @@ public:
 private:
   bool wanted(const std::string &file) const;
 
+  std::string given; // the folder that was named
   std::string weightsPath, directory;
   bool all;
   std::optional<Checksums> checksums;
@@ -67,7 +68,7 @@ std::vector<int64_t> endTokens(const Program &program, const ModelFolder &model,
                                const Preprocessing &preprocessing);
 
 // The files of a HuggingFace folder beside its weights, by name: config.json of
-// the program, generation_config.json, tokenizer and processor from where they
+// the program, or if that has none of `model`; generation_config.json, tokenizer and processor from where they
 // were read. `model`: what training began with; null: drawn weights.
 std::map<std::string, std::string>
 modelFiles(const Program &program, const Preprocessing &preprocessing,

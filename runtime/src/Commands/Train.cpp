@@ -25,6 +25,7 @@
 #include <filesystem>
 #include <future>
 #include <iostream>
+#include <unistd.h>
 
 using namespace llrt;
 
@@ -71,11 +72,20 @@ static std::vector<Option> trainOptions(const Program &program) {
 // The one variable of the process: a signal handler can reach nothing else.
 static volatile std::sig_atomic_t signalled = 0;
 
-// From here on the first SIGINT or SIGTERM only sets `signalled`; the second
-// one ends the process.
-static void catchSignals() {
+// From here on the first SIGINT or SIGTERM only sets `signalled`, which the
+// process of rank 0 tells; the second one ends the process.
+static void catchSignals(bool isRoot) {
   struct sigaction action = {};
   action.sa_handler = [](int) { signalled = 1; };
+  if (isRoot)
+    action.sa_handler = [](int) {
+      static constexpr char text[] =
+          "\nsignal: this step is finished, then training ends; another signal "
+          "ends it at once\n";
+      signalled = 1;
+      [[maybe_unused]] ssize_t told =
+          write(STDERR_FILENO, text, sizeof(text) - 1);
+    };
   action.sa_flags = SA_RESETHAND | SA_RESTART;
   sigaction(SIGINT, &action, nullptr);
   sigaction(SIGTERM, &action, nullptr);
@@ -258,6 +268,9 @@ static int train(const Program &program, const Arguments &arguments) {
   std::map<std::string, std::string> files;
   if (checkpoints)
     files = modelFiles(program, captions.tools(), model ? &*model : nullptr);
+  if (checkpoints && !files.contains("config.json"))
+    say("checkpoints will have no config.json: this program was compiled from a "
+        "module without one (llama.model, config)");
   auto save = [&] {
     ranks.atRoot([&] {
       checkpoints->save(ranks, weights, state, files);
@@ -265,8 +278,7 @@ static int train(const Program &program, const Arguments &arguments) {
     });
   };
 
-  if (!ranks.hasProcesses()) // a launcher gives its processes no time to stop
-    catchSignals();
+  catchSignals(ranks.isRoot());
   int64_t firstTraced = state.step + 1, saved = state.step;
   BatchReader reader(program, captions, samples);
   // What ends the training early. After it the state is that of the last step,
