@@ -16,9 +16,17 @@ namespace mlir::llamac {
 using namespace mlir;
 using namespace mlir::llamac;
 
+/// For each result the argument whose place it takes, or -1.
+static SmallVector<int64_t> placesOfResults(func::FuncOp block) {
+  return llvm::map_to_vector(llvm::seq(block.getNumResults()), [&](unsigned r) {
+    auto place = block.getResultAttrOfType<IntegerAttr>(r, llama::kInPlaceAttr);
+    return place ? place.getInt() : int64_t(-1);
+  });
+}
+
 // Whether two blocks compute the same, names and locations aside.
 static bool sameCode(func::FuncOp a, func::FuncOp b) {
-  if (a.getFunctionType() != b.getFunctionType() || a.getResAttrsAttr() != b.getResAttrsAttr())
+  if (a.getFunctionType() != b.getFunctionType() || placesOfResults(a) != placesOfResults(b))
     return false;
   return OperationEquivalence::isRegionEquivalentTo(&a.getBody(), &b.getBody(),
                                                     OperationEquivalence::IgnoreLocations);
@@ -62,6 +70,9 @@ struct IsolateBlocksPass : llamac::impl::IsolateBlocksPassBase<IsolateBlocksPass
         OpBuilder builder(block->getContext());
         builder.setInsertionPointAfter(block);
         auto code = ModuleOp::create(builder, block.getLoc(), (name.getValue() + ".code").str());
+        code->setAttr(kSignatureAttr,
+                      builder.getArrayAttr({TypeAttr::get(block.getFunctionType()),
+                                            builder.getDenseI64ArrayAttr(placesOfResults(block))}));
         builder.setInsertionPointToStart(code.getBody());
         originals.push_back(cast<func::FuncOp>(builder.clone(*block)));
         originals.back().setPublic();

@@ -74,7 +74,10 @@ private:
   LogicalResult planInputs(FuncOp graph, int64_t stage);
   LogicalResult planGraph(FuncOp graph, int64_t stage);
   LogicalResult planEntries(dist::ProgramOp program);
-  void emitCollective(Operation *op, AddressAttr from, AddressAttr to, ArrayRef<int64_t> values);
+  void emitCollective(Operation *op, AddressAttr from, AddressAttr to, ArrayRef<Attribute> operands);
+  dist::OperandAttr operand(dist::OperandKind kind, Attribute what = {}) {
+    return dist::OperandAttr::get(module.getContext(), kind, what);
+  }
   void declareArenas();
 
   std::string nameOf(StringRef arena, int64_t stage) const {
@@ -163,7 +166,7 @@ static ArrayAttr frameOf(ArrayAttr list, unsigned index) {
 
 /// Adds the collective of `op` on addresses. Values are [outer][share] on a rank.
 void Planner::emitCollective(Operation *op, AddressAttr from, AddressAttr to,
-                             ArrayRef<int64_t> values) {
+                             ArrayRef<Attribute> operands) {
   auto names = module->getAttrOfType<ArrayAttr>(kAxesAttr);
   auto shapeOf = [](Value value) { return cast<RankedTensorType>(value.getType()).getShape(); };
   ArrayRef<int16_t> axes;
@@ -209,7 +212,27 @@ void Planner::emitCollective(Operation *op, AddressAttr from, AddressAttr to,
       dist::InstanceAttr(), dist::InstanceAttr(), from, to, product(share.take_front(dimension)),
       product(share.drop_front(dimension)), type,
       toType == type ? TypeAttr() : TypeAttr::get(toType), maximum, false, ArrayAttr(), 0);
-  collective->setAttr(dist::kValuesAttr, builder.getDenseI64ArrayAttr(values));
+  collective->setAttr(dist::kOperandsAttr, builder.getArrayAttr(operands));
+  if (Attribute application = op->getAttr(llama::kApplicationAttr))
+    collective->setAttr(llama::kApplicationAttr, application);
+  auto placed = op->getAttrOfType<ArrayAttr>(dist::kPlacedAttr);
+  if (!placed || placed.size() != 2)
+    return;
+  // The encoder's values have other sizes than when this was noted: those of its images.
+  SmallVector<Attribute> types;
+  for (auto [value, attribute] :
+       llvm::zip(SmallVector<Value>{op->getOperand(0), op->getResult(0)},
+                 placed.getAsRange<TypeAttr>())) {
+    auto local = cast<RankedTensorType>(value.getType());
+    auto known = cast<RankedTensorType>(attribute.getValue());
+    SmallVector<int64_t> shape(local.getShape());
+    if (auto placement = dyn_cast_or_null<dist::PlacementAttr>(known.getEncoding()))
+      for (auto [size, over] : llvm::zip(shape, placement.getSplit().getAsRange<ArrayAttr>()))
+        size *= ranksOver(axesOf(module), over);
+    types.push_back(TypeAttr::get(
+        RankedTensorType::get(shape, local.getElementType(), known.getEncoding())));
+  }
+  collective->setAttr(dist::kPlacedAttr, builder.getArrayAttr(types));
 }
 
 LogicalResult Planner::planGraph(FuncOp graph, int64_t stage) {
@@ -292,6 +315,15 @@ LogicalResult Planner::planGraph(FuncOp graph, int64_t stage) {
 
   // 2. Places: in frames, else in the workspace, together with the blocks' scratch.
   DenseMap<int64_t, AddressAttr> frameOfEntry;
+  DenseMap<int64_t, Attribute> crossingOfEntry, crossingOfArgument; // names
+  auto crossing = [&](ArrayAttr list, unsigned index) -> Attribute {
+    auto attributes = cast<DictionaryAttr>(list[index]);
+    if (Attribute name = attributes.get(dist::kCrossingAttr))
+      return name;
+    auto frame = attributes.getAs<ArrayAttr>(dist::kFrameAttr); // of a graph made by hand
+    return builder.getStringAttr(cast<StringAttr>(frame[0]).getValue() + " " +
+                                 Twine(cast<IntegerAttr>(frame[1]).getInt()));
+  };
   llvm::MapVector<StringAttr, int64_t> frames; // bytes
   auto note = [&](ArrayAttr frame, Type type) -> AddressAttr {
     auto name = cast<StringAttr>(frame[0]);
@@ -304,8 +336,10 @@ LogicalResult Planner::planGraph(FuncOp graph, int64_t stage) {
   DenseMap<int64_t, AddressAttr> argumentPlace;
   ArrayAttr argumentAttrs = graph.getAllArgAttrs(), resultAttrs = graph.getAllResultAttrs();
   for (BlockArgument argument : body.getArguments())
-    if (ArrayAttr frame = frameOf(argumentAttrs, argument.getArgNumber()))
+    if (ArrayAttr frame = frameOf(argumentAttrs, argument.getArgNumber())) {
       argumentPlace[argument.getArgNumber()] = note(frame, argument.getType());
+      crossingOfArgument[argument.getArgNumber()] = crossing(argumentAttrs, argument.getArgNumber());
+    }
   // Whole weights and gradients of units: the frame of each parameter.
   DenseMap<StringAttr, StringAttr> weightsOf, gradientOf;
   auto noteUnits = [&](bool gradients, DenseMap<StringAttr, StringAttr> &frameOfParameter) {
@@ -337,8 +371,10 @@ LogicalResult Planner::planGraph(FuncOp graph, int64_t stage) {
       return graph.emitOpError("expects result ")
              << output.getOperandNumber() << " to be made by the graph";
     planned[entry].end = end;
-    if (frame)
+    if (frame) {
       frameOfEntry[entry] = note(frame, output.get().getType());
+      crossingOfEntry[entry] = crossing(resultAttrs, output.getOperandNumber());
+    }
   }
   if (failed(noteUnits(true, gradientOf)))
     return failure();
@@ -374,8 +410,20 @@ LogicalResult Planner::planGraph(FuncOp graph, int64_t stage) {
       return frame;
     return address("workspace", workspace[placeOfEntry[entry]].offset, stage);
   };
-  // The number of a value, for the check of the program; -1 for arguments.
-  auto numberOf = [&](Value value) { return std::max<int64_t>(-1, entryOf.lookup(value)); };
+  // What a value is, for the check of the program.
+  using Kind = dist::OperandKind;
+  auto nameOf = [&](Value value) -> Attribute {
+    int64_t entry = entryOf.lookup(value);
+    if (entry < 0) {
+      if (Attribute name = crossingOfArgument.lookup(-1 - entry))
+        return operand(Kind::Crossing, name);
+      return operand(Kind::Input,
+                     graph.getArgAttrOfType<StringAttr>(-1 - entry, llama::kInputAttr));
+    }
+    if (Attribute name = crossingOfEntry.lookup(entry))
+      return operand(Kind::Crossing, name);
+    return operand(Kind::Value, builder.getI64IntegerAttr(entry));
+  };
   builder.setInsertionPoint(graph);
   auto result = dist::GraphOp::create(builder, graph.getLoc(), graph.getSymNameAttr());
   if (Attribute imageAxes = graph->getAttr(dist::kImageAxesAttr))
@@ -396,15 +444,15 @@ LogicalResult Planner::planGraph(FuncOp graph, int64_t stage) {
     auto apply = dyn_cast<ApplyOp>(op);
     if (!apply) {
       emitCollective(op, placeOf(op->getOperand(0)), placeOf(op->getResult(0)),
-                     {numberOf(op->getOperand(0)), numberOf(op->getResult(0))});
+                     {nameOf(op->getOperand(0)), nameOf(op->getResult(0))});
       continue;
     }
     auto block = symbols.lookup<FuncOp>(apply.getBlock());
     SmallVector<Attribute> buffers;
-    SmallVector<int64_t> values;
+    SmallVector<Attribute> operands;
     for (Value input : apply.getInputs()) {
       buffers.push_back(placeOf(input));
-      values.push_back(numberOf(input));
+      operands.push_back(nameOf(input));
     }
     for (bool gradient : {false, true})
       for (auto parameter : (gradient ? apply.getGradients() : apply.getParameters())
@@ -427,18 +475,20 @@ LogicalResult Planner::planGraph(FuncOp graph, int64_t stage) {
                                 (*place.getShard())[0] * type.getIntOrFloatBitWidth() / 8);
         }
         buffers.push_back(*where);
+        operands.push_back(operand(gradient ? Kind::Gradient : Kind::Weights, parameter));
       }
-    values.resize(buffers.size(), -1); // parameters
     for (unsigned r = 0; r < apply.getNumResults(); ++r)
       if (!placeOfResult(block, r)) {
         buffers.push_back(placeOf(apply.getResult(r)));
-        values.push_back(numberOf(apply.getResult(r)));
+        operands.push_back(nameOf(apply.getResult(r)));
       }
     buffers.push_back(address("workspace", workspace[firstScratch + i].offset, stage));
-    values.push_back(-1);
+    operands.push_back(operand(Kind::Scratch));
     auto call = dist::CallOp::create(builder, apply.getLoc(), apply.getBlockAttr(),
                                      builder.getArrayAttr(buffers));
-    call->setAttr(dist::kValuesAttr, builder.getDenseI64ArrayAttr(values));
+    call->setAttr(dist::kOperandsAttr, builder.getArrayAttr(operands));
+    if (Attribute application = apply->getAttr(llama::kApplicationAttr))
+      call->setAttr(llama::kApplicationAttr, application);
   }
   for (OpOperand &output : body.getTerminator()->getOpOperands()) {
     unsigned i = output.getOperandNumber();
@@ -453,7 +503,7 @@ LogicalResult Planner::planGraph(FuncOp graph, int64_t stage) {
                                         TypeAttr::get(output.get().getType()),
                                         graph.getResultAttrOfType<ArrayAttr>(i, kSplitAttr),
                                         graph.getResultAttrOfType<ArrayAttr>(i, kPartialAttr));
-    place->setAttr(dist::kValuesAttr, builder.getDenseI64ArrayAttr({numberOf(output.get())}));
+    place->setAttr(dist::kOperandsAttr, builder.getArrayAttr({nameOf(output.get())}));
   }
   return success();
 }

@@ -31,7 +31,11 @@ LogicalResult llamac::certify(ModuleOp module) {
 
   std::map<std::pair<int64_t, int>, int64_t> peaks; // stage, arena -> end of what is used
   NamedAttrList programs;
-  bool holds = true;
+  std::vector<plan::Fault> ofModule;
+  checkStorage(module, ofModule);
+  for (const plan::Fault &fault : ofModule)
+    emitError(UnknownLoc::get(module.getContext())) << "rule " << fault.rule << ": " << fault.message;
+  bool holds = ofModule.empty();
   for (StringRef name : names) {
     std::vector<plan::Fault> faults;
     FailureOr<plan::Program> program = readProgram(module, name, faults);

@@ -124,11 +124,16 @@ private:
   std::string nameOf(const PieceKey &key, int stage) const;
   Draft &draftOf(const PieceKey &key);
   StringAttr frameAttr(const Twine &name) { return builder.getStringAttr(name); }
-  /// Attributes of an argument or result that lies in a frame.
-  DictionaryAttr inFrame(StringAttr frame, int64_t offset) {
-    return builder.getDictionaryAttr(builder.getNamedAttr(
-        dist::kFrameAttr, builder.getArrayAttr({frame, builder.getI64IntegerAttr(offset)})));
+  /// Attributes of an argument or result that lies in a frame; `name` is that of the value.
+  DictionaryAttr inFrame(StringAttr frame, int64_t offset, StringAttr name) {
+    return builder.getDictionaryAttr(
+        {builder.getNamedAttr(dist::kCrossingAttr, name),
+         builder.getNamedAttr(dist::kFrameAttr,
+                              builder.getArrayAttr({frame, builder.getI64IntegerAttr(offset)}))});
   }
+  /// The name of a value of the graph: its application, phase, and number among the results
+  /// of these.
+  void nameValues();
 
   FuncOp graph;
   ModuleOp module;
@@ -141,6 +146,7 @@ private:
 
   std::map<int64_t, Application> applications; // by number
   std::map<PieceKey, Draft> drafts;
+  llvm::DenseMap<Value, StringAttr> names;     // of the results of all ops
   llvm::DenseMap<Value, PieceKey> producer;    // of a value that a piece makes
   llvm::SetVector<Value> statesGradients;      // of the image states: parts, and their sums
   SmallVector<Value> gradientParts;            // those that key/value sides make, in order
@@ -196,6 +202,18 @@ SmallVector<int64_t> llamac::findChain(FuncOp graph) {
     if (application.part.empty() && !application.shared)
       chain.push_back(number);
   return chain;
+}
+
+void Cutter::nameValues() {
+  std::map<std::pair<int64_t, StringRef>, int64_t> count;
+  for (Operation &op : graph.getBody().front().without_terminator())
+    for (Value value : op.getResults()) {
+      auto attribute = op.getAttrOfType<StringAttr>(kPhaseAttr);
+      StringRef phase = attribute ? attribute.getValue() : "";
+      int64_t number = count[{applicationOf(&op), phase}]++;
+      names[value] =
+          builder.getStringAttr(Twine(applicationOf(&op)) + "." + phase + "." + Twine(number));
+    }
 }
 
 LogicalResult Cutter::classify() {
@@ -447,7 +465,8 @@ LogicalResult Cutter::sumStatesGradients() {
     // Stands for the first part in the list of results.
     draft.results.push_back(gradientParts[0]);
     draft.map.map(gradientParts[0], sum);
-    draft.resultAttributes.push_back(inFrame(result.statesGradient, 0));
+    draft.resultAttributes.push_back(inFrame(
+        result.statesGradient, 0, builder.getStringAttr(dist::kStatesGradientCrossing)));
   }
   return success();
 }
@@ -464,12 +483,18 @@ LogicalResult Cutter::assignFrames() {
         if (draft.crossing.contains(value))
           consumers[value].insert(key);
 
+  auto nameOfValue = [&](Value value) {
+    return statesGradients.contains(value)
+               ? builder.getStringAttr(dist::kStatesGradientCrossing)
+           : value == states ? builder.getStringAttr(dist::kStatesCrossing)
+                             : names.lookup(value);
+  };
   auto setArgument = [&](Draft &draft, Value value, StringAttr frame, int64_t offset) {
-    draft.attributes[draft.crossing.lookup(value)] = inFrame(frame, offset);
+    draft.attributes[draft.crossing.lookup(value)] = inFrame(frame, offset, nameOfValue(value));
   };
   auto addResult = [&](Draft &draft, Value value, StringAttr frame, int64_t offset) {
     draft.results.push_back(value);
-    draft.resultAttributes.push_back(inFrame(frame, offset));
+    draft.resultAttributes.push_back(inFrame(frame, offset, nameOfValue(value)));
   };
   auto describe = [&](const std::set<PieceKey> &keys, bool sent) {
     std::string text;
@@ -543,7 +568,8 @@ LogicalResult Cutter::assignFrames() {
       for (const PieceKey &key : there)
         setArgument(drafts[key], value, to, sameStage ? offset : 0);
       list.push_back({frame, offset, sameStage ? StringAttr() : to,
-                      cast<RankedTensorType>(value.getType()), value.getLoc()});
+                      cast<RankedTensorType>(value.getType()), value.getLoc(),
+                      nameOfValue(value)});
     }
   }
   return success();
@@ -728,6 +754,7 @@ Piece Cutter::pieceOf(const PieceKey &key, int stage) {
 FailureOr<GraphCut> Cutter::run() {
   if (failed(classify()))
     return failure();
+  nameValues();
   for (Operation &op : graph.getBody().front().without_terminator()) {
     if (!isa<ApplyOp, shard::AllGatherOp, shard::AllReduceOp, shard::ReduceScatterOp,
              shard::AllSliceOp>(op))

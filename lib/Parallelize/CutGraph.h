@@ -75,6 +75,7 @@ struct Boundary {
   StringAttr to;      ///< frame of the receiver: the value alone; null: the same memory
   RankedTensorType type;
   LocationAttr location; ///< of the op that makes the value
+  StringAttr name;       ///< of the value (dist.crossing)
 };
 
 struct Chunk {

@@ -199,6 +199,20 @@ Value Localizer::collectives(ConvertOp convert) {
     return type.clone(shape);
   };
 
+  // Every op keeps the attributes of `convert`, and says from which placement to which it goes.
+  auto wholeType = cast<RankedTensorType>(convert.getType()).dropEncoding();
+  Placement current = from;
+  auto made = [&](Value result, ArrayRef<int16_t> over, OnAxis on) {
+    Placement before = current;
+    for (int16_t axis : over)
+      current[axis] = on;
+    Operation *op = result.getDefiningOp();
+    op->setDiscardableAttrs(convert->getDiscardableAttrDictionary());
+    op->setAttr(kPlacedAttr, b.getTypeArrayAttr({withPlacement(wholeType, before, axes),
+                                                 withPlacement(wholeType, current, axes)}));
+    return result;
+  };
+
   // Splits are undone from the inside and made from the outside; what nests outside of
   // the first difference stays.
   unsigned rank = cast<RankedTensorType>(value.getType()).getRank();
@@ -211,9 +225,10 @@ Value Localizer::collectives(ConvertOp convert) {
     ArrayRef<int16_t> undo = ArrayRef(before).drop_front(same);
     make[dimension].assign(after.begin() + same, after.end());
     if (!undo.empty())
-      value = shard::AllGatherOp::create(b, loc, resized(dimension, undo, true), grid,
-                                         b.getDenseI16ArrayAttr(undo), value,
-                                         b.getIndexAttr(dimension));
+      value = made(shard::AllGatherOp::create(b, loc, resized(dimension, undo, true), grid,
+                                              b.getDenseI16ArrayAttr(undo), value,
+                                              b.getIndexAttr(dimension)),
+                   undo, {});
   }
   for (unsigned dimension = 0; dimension < rank; ++dimension) {
     ArrayRef<int16_t> rest = make[dimension];
@@ -224,14 +239,16 @@ Value Localizer::collectives(ConvertOp convert) {
       rest = rest.drop_front(part.size());
       Type type = resized(dimension, part, false);
       auto over = b.getDenseI16ArrayAttr(part);
+      Value result;
       if (first.isPartial())
-        value = shard::ReduceScatterOp::create(
+        result = shard::ReduceScatterOp::create(
             b, loc, type, grid, over, value,
             shard::ReductionKindAttr::get(b.getContext(), kindOf(first)),
             b.getIndexAttr(dimension));
       else
-        value =
+        result =
             shard::AllSliceOp::create(b, loc, type, grid, over, value, b.getIndexAttr(dimension));
+      value = made(result, part, {OnAxis::Split, dimension});
     }
   }
   SmallVector<int16_t> summed;
@@ -242,16 +259,15 @@ Value Localizer::collectives(ConvertOp convert) {
       kind = kindOf(before);
     }
   if (!summed.empty())
-    value =
+    value = made(
         shard::AllReduceOp::create(b, loc, value.getType(), grid, b.getDenseI16ArrayAttr(summed),
-                                   value, shard::ReductionKindAttr::get(b.getContext(), kind));
+                                   value, shard::ReductionKindAttr::get(b.getContext(), kind)),
+        summed, {});
   return value;
 }
 
 void Localizer::replace(ConvertOp convert) {
   Value value = collectives(convert);
-  if (value.getDefiningOp())
-    value.getDefiningOp()->setDiscardableAttrs(convert->getDiscardableAttrDictionary());
   whole[value] = convert.getType();
   convert.replaceAllUsesWith(value);
   convert.erase();
@@ -289,6 +305,30 @@ LogicalResult Localizer::localizeBlock(func::FuncOp block) {
     return failure();
   block.setFunctionType(FunctionType::get(block.getContext(), body.getArgumentTypes(),
                                           body.getTerminator()->getOperandTypes()));
+  // How its arguments and results lie, for those who call it.
+  auto placement = [&](Value value) {
+    Type type = whole.lookup(value);
+    return type && isPlaced(type)
+               ? cast<PlacementAttr>(cast<RankedTensorType>(type).getEncoding())
+               : PlacementAttr();
+  };
+  for (BlockArgument argument : body.getArguments())
+    if (PlacementAttr placed = placement(argument))
+      block.setArgAttr(argument.getArgNumber(), kPlacementAttr, placed);
+  for (OpOperand &result : body.getTerminator()->getOpOperands())
+    if (PlacementAttr placed = placement(result.get()))
+      block.setResultAttr(result.getOperandNumber(), kPlacementAttr, placed);
+  // And its values, for the cut at the collectives.
+  for (Operation &op : body.without_terminator()) {
+    if (llvm::none_of(op.getResults(), [&](Value value) { return bool(placement(value)); }))
+      continue;
+    SmallVector<Attribute> placements;
+    for (Value value : op.getResults()) {
+      PlacementAttr placed = placement(value);
+      placements.push_back(placed ? Attribute(placed) : UnitAttr::get(block.getContext()));
+    }
+    op.setAttr(kPlacementAttr, ArrayAttr::get(block.getContext(), placements));
+  }
   for (auto &[name, value] : coordinates)
     added[block.getName()].push_back(name);
   return success();

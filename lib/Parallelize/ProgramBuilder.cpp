@@ -61,15 +61,17 @@ void ProgramBuilder::transfer(bool send, StringRef direction, int from, int to,
     Type type = boundary.type.getElementType();
     int64_t tag[] = {chunk, microBatch, int64_t(index)};
     int64_t elements = boundary.type.getNumElements(), stream = streamOf(edge);
+    Operation *end;
     if (send)
-      dist::SendOp::create(builder, boundary.location, event, ValueRange(), edge.getSymName(),
-                           dist::InstanceAttr::get(builder.getContext(), boundary.from, microBatch,
-                                                   boundary.offset),
-                           type, elements, tag, dist::AddressAttr(), stream);
+      end = dist::SendOp::create(
+          builder, boundary.location, event, ValueRange(), edge.getSymName(),
+          dist::InstanceAttr::get(builder.getContext(), boundary.from, microBatch, boundary.offset),
+          type, elements, tag, dist::AddressAttr(), stream);
     else
-      dist::ReceiveOp::create(builder, boundary.location, event, ValueRange(), edge.getSymName(),
-                              instance(boundary.to, microBatch), type, elements, tag,
-                              dist::AddressAttr(), stream);
+      end = dist::ReceiveOp::create(builder, boundary.location, event, ValueRange(),
+                                    edge.getSymName(), instance(boundary.to, microBatch), type,
+                                    elements, tag, dist::AddressAttr(), stream);
+    end->setAttr(dist::kCrossingAttr, boundary.name);
   }
 }
 
@@ -105,35 +107,55 @@ dist::AddressAttr ProgramBuilder::address(StringRef arena, int64_t elements, Typ
 // Image states
 //===----------------------------------------------------------------------===//
 
+void ProgramBuilder::place(dist::CollectiveOp op, StringRef crossing, int64_t elements,
+                           const Flat &before, const Flat &after) {
+  auto type = [&](const Flat &flat) {
+    auto whole = RankedTensorType::get({elements}, op.getType());
+    if (flat.split.empty() && flat.partial.empty())
+      return whole;
+    return whole.cloneWithEncoding(dist::PlacementAttr::get(
+        builder.getContext(), builder.getArrayAttr({builder.getStrArrayAttr(flat.split)}),
+        builder.getStrArrayAttr(flat.partial), false));
+  };
+  op->setAttr(dist::kCrossingAttr, builder.getStringAttr(crossing));
+  op->setAttr(dist::kPlacedAttr, builder.getTypeArrayAttr({type(before), type(after)}));
+}
+
 void ProgramBuilder::gatherStates(const GraphCut &graph, int64_t group) {
   if (!graph.states)
     return;
   Type element = graph.stateType.getElementType();
   if (graph.encoded != graph.states && (stage == 0 || !encoder.firstStage))
-    collective(CollectiveKind::AllGather, "states", encoder.axes,
-               instance(graph.encoded, group), instance(graph.states, group),
-               graph.encodedType.getNumElements(), element);
+    place(collective(CollectiveKind::AllGather, "states", encoder.axes,
+                     instance(graph.encoded, group), instance(graph.states, group),
+                     graph.encodedType.getNumElements(), element),
+          dist::kStatesCrossing, graph.groupElements, {encoder.axes, {}}, {});
   if (encoder.firstStage && sizeOfAxis(axes, "pp") > 1)
-    collective(CollectiveKind::Broadcast, "states to stages", {"pp"},
-               stage == 0 ? instance(graph.states, group) : dist::InstanceAttr(),
-               instance(graph.states, group), graph.groupElements, element);
+    place(collective(CollectiveKind::Broadcast, "states to stages", {"pp"},
+                     stage == 0 ? instance(graph.states, group) : dist::InstanceAttr(),
+                     instance(graph.states, group), graph.groupElements, element),
+          dist::kStatesCrossing, graph.groupElements, {}, {});
 }
 
 void ProgramBuilder::keepStates(const GraphCut &graph, int64_t group) {
   if (graph.keptOver.empty() || graph.stages[stage].statesGradient.empty())
     return;
-  collective(CollectiveKind::Slice, "kept states", graph.keptOver, instance(graph.states, group),
-             instance(graph.keptStates, group), graph.groupElements / ranksOver(axes, builder.getStrArrayAttr(graph.keptOver)),
-             graph.stateType.getElementType());
+  int64_t parts = ranksOver(axes, builder.getStrArrayAttr(graph.keptOver));
+  place(collective(CollectiveKind::Slice, "kept states", graph.keptOver,
+                   instance(graph.states, group), instance(graph.keptStates, group),
+                   graph.groupElements / parts, graph.stateType.getElementType()),
+        dist::kStatesCrossing, graph.groupElements, {}, {graph.keptOver, {}});
 }
 
 void ProgramBuilder::restoreStates(const GraphCut &graph, int64_t group) {
   if (graph.keptOver.empty() || graph.stages[stage].statesGradient.empty())
     return;
-  collective(CollectiveKind::AllGather, "kept states", graph.keptOver,
-             instance(graph.keptStates, group), instance(graph.restoredStates, group),
-             graph.groupElements / ranksOver(axes, builder.getStrArrayAttr(graph.keptOver)), graph.stateType.getElementType(), {},
-             beforeLastRun());
+  int64_t parts = ranksOver(axes, builder.getStrArrayAttr(graph.keptOver));
+  place(collective(CollectiveKind::AllGather, "kept states", graph.keptOver,
+                   instance(graph.keptStates, group), instance(graph.restoredStates, group),
+                   graph.groupElements / parts, graph.stateType.getElementType(), {},
+                   beforeLastRun()),
+        dist::kStatesCrossing, graph.groupElements, {graph.keptOver, {}}, {});
 }
 
 void ProgramBuilder::reduceStates(const GraphCut &graph, int64_t group) {
@@ -144,34 +166,41 @@ void ProgramBuilder::reduceStates(const GraphCut &graph, int64_t group) {
   const bool split = graph.encodedGradient != graph.statesGradient;
   dist::InstanceAttr gradient = instance(graph.statesGradient, group);
   dist::InstanceAttr part = instance(graph.encodedGradient, group);
-  auto reduce = [&](StringRef name, ArrayRef<StringRef> over, dist::InstanceAttr what,
-                    int64_t elements) {
-    if (!over.empty())
-      collective(CollectiveKind::AllReduce, name, over, what, what, elements, element);
-  };
-  SmallVector<StringRef> partial;
+  Flat now; // how the gradient lies
   for (const Axis &axis : axes)
     if (axis.size > 1 && (axis.name == "pp" || llvm::is_contained(graph.statePartial, axis.name)))
-      partial.push_back(axis.name);
+      now.partial.push_back(axis.name);
+  auto step = [&](CollectiveKind kind, StringRef name, ArrayRef<StringRef> over,
+                  dist::InstanceAttr from, dist::InstanceAttr to, int64_t elements) {
+    Flat before = now;
+    if (kind != CollectiveKind::AllReduce)
+      now.split.assign(over.begin(), over.end());
+    if (kind != CollectiveKind::Slice)
+      llvm::erase_if(now.partial, [&](StringRef axis) { return llvm::is_contained(over, axis); });
+    place(collective(kind, name, over, from, to, elements, element),
+          dist::kStatesGradientCrossing, whole, before, now);
+  };
+  auto reduce = [&](StringRef name, SmallVector<StringRef> over, dist::InstanceAttr what,
+                    int64_t elements) {
+    if (!over.empty())
+      step(CollectiveKind::AllReduce, name, over, what, what, elements);
+  };
   if (!split)
-    return reduce("states_gradient", partial, gradient, whole);
+    return reduce("states_gradient", now.partial, gradient, whole);
   if (encoder.firstStage) {
     if (sizeOfAxis(axes, "pp") > 1)
       reduce("states_gradient to stage 0", {"pp"}, gradient, whole);
-    llvm::erase(partial, "pp");
     if (stage != 0)
       return;
   }
   bool scatters = llvm::all_of(
-      encoder.axes, [&](StringRef axis) { return llvm::is_contained(partial, axis); });
+      encoder.axes, [&](StringRef axis) { return llvm::is_contained(now.partial, axis); });
   if (!scatters)
-    reduce("states_gradient", partial, gradient, whole);
-  collective(scatters ? CollectiveKind::ReduceScatter : CollectiveKind::Slice,
-             "states_gradient to images", encoder.axes, gradient, part, share, element);
-  if (!scatters)
-    return;
-  llvm::erase_if(partial, [&](StringRef axis) { return llvm::is_contained(encoder.axes, axis); });
-  reduce("states_gradient of images", partial, part, share);
+    reduce("states_gradient", now.partial, gradient, whole);
+  step(scatters ? CollectiveKind::ReduceScatter : CollectiveKind::Slice,
+       "states_gradient to images", encoder.axes, gradient, part, share);
+  if (scatters)
+    reduce("states_gradient of images", now.partial, part, share);
 }
 
 void ProgramBuilder::zeroStates(const GraphCut &graph, int64_t group) {
@@ -187,7 +216,8 @@ void ProgramBuilder::zeroStates(const GraphCut &graph, int64_t group) {
     dist::ZeroOp::create(builder, module.getLoc(), event, ValueRange(),
                          dist::InstanceAttr::get(builder.getContext(), graph.statesGradient, group,
                                                  written * width),
-                         rest * width, dist::AddressAttr(), ArrayAttr(), 0);
+                         rest * width, dist::AddressAttr(), ArrayAttr(), 0)
+        ->setAttr(dist::kCrossingAttr, builder.getStringAttr(dist::kStatesGradientCrossing));
 }
 
 //===----------------------------------------------------------------------===//

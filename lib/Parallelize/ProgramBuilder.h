@@ -68,6 +68,13 @@ private:
   dist::CollectiveOp collective(dist::CollectiveKind kind, StringRef name,
                                 ArrayRef<StringRef> over, Side from, Side to, int64_t elements,
                                 Type type, ArrayAttr gradients = {}, ValueRange after = {});
+  /// How the flat elements of a group's image states, or of their gradient, lie.
+  struct Flat {
+    SmallVector<StringRef> split, partial;
+  };
+  /// Says of `op` between which placements of a value of so many elements it goes.
+  void place(dist::CollectiveOp op, StringRef crossing, int64_t elements, const Flat &before,
+             const Flat &after);
   void runPiece(const Piece &piece, int64_t number);
   dist::InstanceAttr gatheredWeights(dist::UnitOp unit);
   dist::InstanceAttr instance(const FrameUse &use, int64_t number);

@@ -6,9 +6,12 @@
 //===----------------------------------------------------------------------===//
 #include "ReadItems.h"
 
-#include "dialects/Llama/IR/Llama.h"
+#include "Placement.h"
+
 #include "llamac/Lower/Passes.h"
 #include "llamac/Parallelize/Locations.h"
+
+#include "llvm/ADT/StringExtras.h"
 
 #include "mlir/Dialect/LLVMIR/LLVMDialect.h"
 
@@ -47,6 +50,17 @@ uint32_t llamac::bitsOf(ArrayRef<Axis> axes, ArrayAttr names) {
   return bits;
 }
 
+uint32_t llamac::gradientAxes(ArrayRef<Axis> axes, llama::ParameterOp parameter,
+                              std::optional<uint32_t> image, unsigned stages) {
+  uint32_t bits = image.value_or(0);
+  if (auto partial = parameter.getPartial())
+    bits |= bitsOf(axes, *partial);
+  for (auto [i, axis] : llvm::enumerate(axes))
+    if (axis.size > 1 && (axis.name == "dp" || (axis.name == "pp" && !image && stages > 1)))
+      bits |= 1u << i;
+  return bits;
+}
+
 ItemReader::ItemReader(ModuleOp module, int64_t stages, std::vector<plan::Fault> &faults)
     : symbols(module), axes(axesOf(module)), stages(stages), module(module), faults(faults) {
   auto options = module->getAttrOfType<DictionaryAttr>("llama.options");
@@ -67,6 +81,306 @@ void ItemReader::begin(int64_t number) {
   for (auto arena : module.getOps<dist::ArenaOp>())
     if (int64_t(arena.getStage()) == stage)
       arenas.insert({arena.getSymName(), int(arenas.size())});
+  storage.clear();
+  weightsUnit.clear();
+  gradientUnit.clear();
+  for (auto op : module.getOps<dist::StorageOp>())
+    if (arenas.contains(op.getAddress().getArena().getValue()))
+      if (!storage.try_emplace(op.getParameter(), op).second)
+        fault("R7", "'" + op.getParameter() + "' has two places on stage " + Twine(stage));
+  for (auto unit : module.getOps<dist::UnitOp>()) {
+    auto address = unit.getWeights() ? unit.getWeights() : unit.getGradient();
+    if (address && arenas.contains(address->getArena().getValue()))
+      for (auto name : unit.getParameters().getAsRange<FlatSymbolRefAttr>()) {
+        if (unit.getWeights())
+          weightsUnit[name.getValue()] = unit;
+        if (unit.getGradient())
+          gradientUnit[name.getValue()] = unit;
+      }
+  }
+}
+
+uint64_t ItemReader::content(const Twine &name) {
+  std::string text = name.str();
+  uint64_t number = llvm::hash_value(StringRef(text)) | 1;
+  names.try_emplace(number, std::move(text));
+  return number;
+}
+
+uint64_t ItemReader::factorOf(uint32_t bits) const {
+  uint64_t factor = 1;
+  for (auto [i, axis] : llvm::enumerate(axes))
+    if (bits >> i & 1)
+      factor *= uint64_t(llvm::hash_value(StringRef(axis.name))) | 1;
+  return factor;
+}
+
+AddressAttr ItemReader::placeOf(StringRef parameter, bool gradient) {
+  dist::StorageOp place = storage.lookup(parameter);
+  if (!place)
+    return {};
+  dist::UnitOp unit = (gradient ? gradientUnit : weightsUnit).lookup(parameter);
+  if (unit && place.getShard()) {
+    Type type = gradient ? unit.getGradientType().value_or(unit.getType()) : unit.getType();
+    std::string frame = gradient ? dist::gradientFrame(unit.getSymName())
+                                 : dist::weightsFrame(unit.getSymName());
+    return AddressAttr::get(module.getContext(),
+                            FlatSymbolRefAttr::get(module.getContext(), frame),
+                            (*place.getShard())[0] * widthOf(type));
+  }
+  if (!gradient)
+    return place.getAddress();
+  return place.getGradientSum() ? *place.getGradientSum()
+                                : place.getGradient().value_or(AddressAttr());
+}
+
+/// "tensor<1x8xf32>, whole": how a value lies, for messages.
+static std::string textOf(const Lying &lying) {
+  std::string text;
+  llvm::raw_string_ostream os(text);
+  os << lying.type << ", ";
+  if (lying.placement)
+    os << "placed " << lying.placement;
+  else
+    os << "whole";
+  return text;
+}
+
+static Attribute encodingOf(Type type) { return cast<RankedTensorType>(type).getEncoding(); }
+
+/// A placement, null if all is whole.
+static Attribute placementOrNull(MLIRContext *context, ArrayAttr split, ArrayAttr partial,
+                                 bool isMaximum) {
+  bool isWhole = partial.empty();
+  for (auto names : split.getAsRange<ArrayAttr>())
+    isWhole &= names.empty();
+  return isWhole ? Attribute()
+                 : Attribute(dist::PlacementAttr::get(context, split, partial, isMaximum));
+}
+
+/// The same for what is only known by attributes of graphs: `split` of so many dimensions.
+static Attribute graphPlacement(MLIRContext *context, size_t rank, std::optional<ArrayAttr> split,
+                             std::optional<ArrayAttr> partial) {
+  Builder b(context);
+  SmallVector<Attribute> none(rank, b.getArrayAttr({}));
+  return placementOrNull(context, split.value_or(b.getArrayAttr(none)),
+                         partial.value_or(b.getArrayAttr({})), false);
+}
+
+/// How the image states of a group, or their gradient, lie as one dimension: split over the
+/// axes of the images, then those of `placement`. A stage's part of the gradient is also
+/// partial over the stages.
+static Attribute flat(MLIRContext *context, Attribute placement, ArrayAttr imageAxes,
+                      ArrayRef<Axis> axes, bool partOfStage) {
+  Builder b(context);
+  auto placed = dyn_cast_or_null<dist::PlacementAttr>(placement);
+  SmallVector<Attribute> split, partial;
+  if (imageAxes)
+    llvm::append_range(split, imageAxes);
+  if (placed)
+    for (auto names : placed.getSplit().getAsRange<ArrayAttr>())
+      llvm::append_range(split, names);
+  for (const Axis &axis : axes)
+    if ((placed && llvm::is_contained(placed.getPartial(), b.getStringAttr(axis.name))) ||
+        (partOfStage && axis.name == "pp" && axis.size > 1))
+      partial.push_back(b.getStringAttr(axis.name));
+  return placementOrNull(context, b.getArrayAttr({b.getArrayAttr(split)}), b.getArrayAttr(partial),
+                         placed && placed.getIsMaximum());
+}
+
+static bool isStates(StringRef crossing) {
+  return crossing == dist::kStatesCrossing || crossing == dist::kStatesGradientCrossing;
+}
+
+/// The name of a value between graphs; that of image states says how they lie.
+static std::string crossingName(StringRef crossing, Attribute placement) {
+  std::string text = crossing.str();
+  if (!isStates(crossing))
+    return text;
+  llvm::raw_string_ostream os(text);
+  if (placement)
+    os << " " << placement;
+  return text;
+}
+
+/// What an operand of a graph has to be: notes it in `use`, and says (with false) if the
+/// address or the type is not that of what it names.
+bool ItemReader::readOperand(Operation *op, Attribute attribute, AddressAttr address, Lying lying,
+                             bool isResult, GraphItems &graph, Use &use) {
+  using Kind = dist::OperandKind;
+  auto operand = dyn_cast_or_null<dist::OperandAttr>(attribute);
+  std::string where = locationOf(op, op->getName().getStringRef());
+  if (auto call = dyn_cast<dist::CallOp>(op))
+    where = locationOf(op, call.getBlock());
+  auto wrong = [&](const Twine &message) {
+    fault("R7", where + ": " + message);
+    return false;
+  };
+  auto at = [&](AddressAttr one) {
+    std::string text;
+    llvm::raw_string_ostream(text) << one.getArena() << "[" << one.getOffset() << "]";
+    return text;
+  };
+  if (!operand)
+    return wrong("nothing says what is at " + at(address));
+  auto known = [&](auto &map, auto key, const Twine &what) {
+    auto [entry, isNew] = map.try_emplace(key, lying);
+    Lying &first = entry->second;
+    if (!isNew && !(first == lying))
+      return wrong(what + " is " + textOf(lying) + ", but elsewhere " + textOf(first));
+    return true;
+  };
+  switch (operand.getKind()) {
+  case Kind::Value: {
+    auto number = dyn_cast_or_null<IntegerAttr>(operand.getWhat());
+    if (!number || number.getInt() < 0 || use.space < 0)
+      return wrong("a value of the graph is not in the workspace: " + at(address));
+    use.value = number.getInt();
+    return known(graph.values, number.getInt(), "value " + Twine(number.getInt()));
+  }
+  case Kind::Input: {
+    auto name = dyn_cast_or_null<StringAttr>(operand.getWhat());
+    auto input = name ? graph.named.find(name.getValue()) : graph.named.end();
+    if (input == graph.named.end() || isResult)
+      return wrong("names an input that the graph does not have");
+    if (input->second.first != address)
+      return wrong("input '" + name.getValue() + "' is at " + at(input->second.first) + ", not at " +
+                   at(address));
+    if (!(input->second.second == lying))
+      return wrong("input '" + name.getValue() + "' is " + textOf(input->second.second) +
+                   ", but expected " + textOf(lying));
+    return true;
+  }
+  case Kind::Crossing: {
+    auto name = dyn_cast_or_null<StringAttr>(operand.getWhat());
+    if (!name || use.space >= 0)
+      return wrong("a value of another graph is not in a frame: " + at(address));
+    StringRef crossing = name.getValue();
+    if (isStates(crossing)) {
+      graph.groupFrames.insert(-1 - use.space);
+      bool part = crossing == dist::kStatesGradientCrossing && !graph.imageAxes;
+      use.content = content(crossingName(
+          crossing, flat(module.getContext(), lying.placement, graph.imageAxes, axes, part)));
+      return true;
+    }
+    use.content = content(crossing);
+    return known(crossings, crossing, "value '" + crossing + "'");
+  }
+  case Kind::Weights:
+  case Kind::Gradient: {
+    const bool gradient = operand.getKind() == Kind::Gradient;
+    auto name = dyn_cast_or_null<FlatSymbolRefAttr>(operand.getWhat());
+    auto parameter = name ? symbols.lookup<llama::ParameterOp>(name.getValue())
+                          : llama::ParameterOp();
+    if (!parameter || isResult || gradient != use.writes)
+      return wrong("names a parameter that is not there");
+    AddressAttr place = placeOf(name.getValue(), gradient);
+    StringRef what = gradient ? "gradient of '" : "weights of '";
+    if (place != address)
+      return wrong(what + name.getValue() + "' " +
+                   (place ? "are at " + at(place) : "are nowhere on the stage") + ", not at " +
+                   at(address));
+    std::optional<ArrayAttr> partial;
+    if (gradient)
+      partial = parameter.getPartial();
+    auto tensor = parameter.getTensorType();
+    Lying want{tensor, graphPlacement(module.getContext(), tensor.getRank(), parameter.getSplit(), partial)};
+    if (gradient)
+      want.type = tensor.clone(gradientType);
+    if (!(want == lying))
+      return wrong(what + name.getValue() + "' are " + textOf(want) + ", but expected " +
+                   textOf(lying));
+    auto application = op->getAttrOfType<IntegerAttr>(llama::kApplicationAttr);
+    if (!application)
+      return wrong("expects the application that it belongs to (llama.application)");
+    if (!gradient) {
+      graph.weights.insert({application.getInt(), name.getValue()});
+      return true;
+    }
+    auto [number, isNew] = parameterNumber.try_emplace(name.getValue(), int(parameters.size()));
+    if (isNew)
+      parameters.push_back(number->first());
+    use.gradient = number->second;
+    use.application = application.getInt();
+    return true;
+  }
+  case Kind::Scratch:
+    return wrong("has memory for itself where the block has an operand");
+  }
+  return false;
+}
+
+/// A collective between placements: kind, group and sizes follow from them.
+void ItemReader::checkPlaced(dist::CollectiveOp op, ArrayAttr placed, const Twine &what) {
+  using Kind = dist::CollectiveKind;
+  using dist::OnAxis;
+  auto wrong = [&](const Twine &message) { fault("R1", what + " " + message); };
+  SmallVector<RankedTensorType> types;
+  if (placed)
+    for (auto type : placed.getAsRange<TypeAttr>())
+      types.push_back(dyn_cast<RankedTensorType>(type.getValue()));
+  if (types.size() != 2 || !types[0] || !types[1] || types[0].getShape() != types[1].getShape())
+    return wrong("does not say how its value lies before and after");
+  RankedTensorType local[2] = {localType(types[0], axes), localType(types[1], axes)};
+  if (!local[0] || !local[1])
+    return wrong("has a value that its axes do not divide");
+  Placement before = placementOf(types[0], axes), after = placementOf(types[1], axes);
+  std::optional<Kind> kind;
+  SmallVector<StringRef> over;
+  unsigned dimension = 0;
+  bool maximum = false, single = true;
+  size_t innermost = 0, first = axes.size(); // axis that stays split; first that changes
+  for (auto [i, axis] : llvm::enumerate(axes)) {
+    OnAxis b = before[i], a = after[i];
+    if (b == a)
+      continue;
+    Kind one = b.kind == OnAxis::Split  ? Kind::AllGather
+               : b.isPartial()          ? a.kind == OnAxis::Split ? Kind::ReduceScatter : Kind::AllReduce
+                                        : Kind::Slice;
+    bool legal = b.kind == OnAxis::Split  ? a.kind == OnAxis::Whole
+                 : b.isPartial()          ? !a.isPartial()
+                                          : a.kind == OnAxis::Split;
+    unsigned d = b.kind == OnAxis::Split ? b.dimension : a.kind == OnAxis::Split ? a.dimension : 0;
+    bool max = b.kind == OnAxis::Maximum;
+    single &= legal && (!kind || (*kind == one && dimension == d && maximum == max));
+    kind = one, dimension = d, maximum = max;
+    first = std::min(first, i);
+    over.push_back(axis.name);
+  }
+  for (auto [i, b] : llvm::enumerate(before))
+    if (b == after[i] && b.kind == OnAxis::Split && b.dimension == dimension)
+      innermost = i + 1;
+  auto group = symbols.lookup<dist::CommunicatorOp>(op.getCommunicator());
+  SmallVector<StringRef> got;
+  if (group.getAxes())
+    got = axesOf(group);
+  if (!kind) {
+    // The same on all of a group: from the stage that has it.
+    if (op.getKind() != Kind::Broadcast || got != SmallVector<StringRef>{"pp"} ||
+        int64_t(op.getOuter() * op.getElements()) != local[1].getNumElements())
+      wrong("changes nothing about where its value lies");
+    return;
+  }
+  bool moves = *kind == Kind::AllGather || *kind == Kind::ReduceScatter || *kind == Kind::Slice;
+  if (!single || (moves && innermost > first))
+    return wrong("cannot be one collective: its placements differ in more than one way");
+  RankedTensorType share = local[*kind == Kind::AllGather ? 0 : 1];
+  int64_t outer = 1;
+  if (moves)
+    for (int64_t size : share.getShape().take_front(dimension))
+      outer *= size;
+  if (op.getKind() != *kind || op.getMaximum() != maximum || op.getAccumulate())
+    return wrong("has to be " + stringifyCollectiveKind(*kind) + (maximum ? ", maximum" : "") +
+                 " to go from one of its placements to the other");
+  if (got != over)
+    return wrong("has to be over the axes " + llvm::join(over, ", "));
+  if (int64_t(op.getOuter()) != outer || int64_t(op.getOuter() * op.getElements()) != share.getNumElements())
+    return wrong("has to move " + Twine(outer) + " x " + Twine(share.getNumElements() / outer) +
+                 " elements");
+  if (op.getType() != local[0].getElementType() ||
+      op.getToType().value_or(op.getType()) != local[1].getElementType())
+    wrong("has to be from " + llvm::Twine(kTypes[std::max(0, typeNumber(local[0].getElementType()))].name) +
+          " to " + kTypes[std::max(0, typeNumber(local[1].getElementType()))].name);
 }
 
 FailureOr<Use> ItemReader::use(Operation *op, AddressAttr address, int64_t bytes, Type type,
@@ -95,8 +409,8 @@ FailureOr<Use> ItemReader::use(Operation *op, AddressAttr address, int64_t bytes
 }
 
 LogicalResult ItemReader::readCall(Operation *op, StringRef name,
-                                      std::optional<ArrayAttr> buffers, DenseI64ArrayAttr values,
-                                      const GraphItems *graph, Item &item) {
+                                   std::optional<ArrayAttr> buffers, GraphItems *graph,
+                                   Item &item) {
   auto block = symbols.lookup<FuncOp>(name);
   if (!block)
     return op->emitOpError("expects a block with a type, got '") << name << "'";
@@ -109,17 +423,38 @@ LogicalResult ItemReader::readCall(Operation *op, StringRef name,
     if (!size)
       return op->emitOpError("expects a lowered block, but '") << name << "' has no code";
     bytes->second = size.getInt();
+    // The code was made for buffers of these types.
+    SmallVector<int64_t> places;
+    for (unsigned r = 0; r < block.getNumResults(); ++r) {
+      auto place = block.getResultAttrOfType<IntegerAttr>(r, llama::kInPlaceAttr);
+      places.push_back(place ? place.getInt() : -1);
+    }
+    Builder b(op->getContext());
+    auto signature = function->getParentOp()->getAttrOfType<ArrayAttr>(kSignatureAttr);
+    if (signature != b.getArrayAttr({TypeAttr::get(block.getFunctionType()),
+                                     b.getDenseI64ArrayAttr(places)}))
+      fault("R7", "block '" + name + "' is declared with other buffers than its code has");
   }
   item.what = locationOf(op, name);
   SmallVector<Type> types(block.getArgumentTypes());
+  SmallVector<Attribute> placements;
+  for (unsigned i = 0; i < block.getNumArguments(); ++i)
+    placements.push_back(block.getArgAttr(i, dist::kPlacementAttr));
   SmallVector<bool> written(types.size(), false);
   for (unsigned r = 0; r < block.getNumResults(); ++r) {
     if (auto place = block.getResultAttrOfType<IntegerAttr>(r, llama::kInPlaceAttr);
         place && uint64_t(place.getInt()) < block.getNumArguments())
       written[place.getInt()] = true;
-    else
+    else {
       types.push_back(block.getResultTypes()[r]);
+      placements.push_back(block.getResultAttr(r, dist::kPlacementAttr));
+    }
   }
+  auto operands = op->getAttrOfType<ArrayAttr>(dist::kOperandsAttr);
+  if (graph && (!operands || operands.size() != types.size() + 1))
+    fault("R7", item.what + " does not say what its operands are");
+  else if (graph && operands[types.size()] != dist::OperandAttr::get(op->getContext(), dist::OperandKind::Scratch, {}))
+    fault("R7", item.what + " does not say that its last operand is memory for itself");
   if (!buffers || buffers->size() != types.size() + 1)
     return op->emitOpError("expects ") << types.size() + 1 << " buffers";
   for (auto [i, attribute] : llvm::enumerate(*buffers)) {
@@ -134,8 +469,9 @@ LogicalResult ItemReader::readCall(Operation *op, StringRef name,
                              !isArgument || written[i], graph);
     if (failed(one))
       return failure();
-    if (values && i < size_t(values.size()) && one->space >= 0)
-      one->value = values[i];
+    if (graph && !isScratch && operands && i < operands.size())
+      readOperand(op, operands[i], cast<AddressAttr>(attribute), {tensor, placements[i]},
+                  !isArgument, *graph, *one);
     item.uses.push_back(*one);
   }
   return success();
@@ -176,8 +512,7 @@ int ItemReader::communicator(StringRef name) {
   return entry->second;
 }
 
-LogicalResult ItemReader::readCollective(dist::CollectiveOp op, const GraphItems *graph,
-                                            Item &item) {
+LogicalResult ItemReader::readCollective(dist::CollectiveOp op, GraphItems *graph, Item &item) {
   using Kind = dist::CollectiveKind;
   if (!op.getFrom() || !op.getTo())
     return op.emitOpError("expects planned memory (llama-plan-arenas)");
@@ -198,12 +533,30 @@ LogicalResult ItemReader::readCollective(dist::CollectiveOp op, const GraphItems
                           op.getAccumulate(), true, graph);
   if (failed(from) || failed(to))
     return failure();
-  if (auto values = op->getAttrOfType<DenseI64ArrayAttr>(dist::kValuesAttr);
-      values && values.size() == 2) {
-    if (from->space >= 0)
-      from->value = values[0];
-    if (to->space >= 0)
-      to->value = values[1];
+  auto placed = op->getAttrOfType<ArrayAttr>(dist::kPlacedAttr);
+  if (graph || placed)
+    checkPlaced(op, placed, item.what);
+  if (graph) {
+    auto operands = op->getAttrOfType<ArrayAttr>(dist::kOperandsAttr);
+    if (!operands || operands.size() != 2 || !placed || placed.size() != 2) {
+      fault("R7", item.what + " does not say what its operands are");
+    } else {
+      for (auto [i, one] : llvm::enumerate(SmallVector<Use *>{&*from, &*to})) {
+        auto type = dyn_cast<TypeAttr>(placed[i]);
+        auto whole = type ? dyn_cast<RankedTensorType>(type.getValue()) : RankedTensorType();
+        if (whole)
+          if (RankedTensorType local = localType(whole, axes))
+            readOperand(op, operands[i], i ? *op.getTo() : *op.getFrom(),
+                        {local, encodingOf(whole)}, i == 1, *graph, *one);
+      }
+    }
+  } else if (auto crossing = op->getAttrOfType<StringAttr>(dist::kCrossingAttr);
+             crossing && placed && placed.size() == 2) {
+    for (auto [one, attribute] : llvm::zip(SmallVector<Use *>{&*from, &*to}, placed.getAsRange<TypeAttr>()))
+      if (auto type = dyn_cast<RankedTensorType>(attribute.getValue()))
+        one->content = content(crossingName(crossing.getValue(), encodingOf(type)));
+  } else if (kind == Kind::AllReduce || kind == Kind::ReduceScatter) {
+    item.factor = op.getMaximum() ? 0 : factorOf(group.axes);
   }
   item.uses = {*from, *to};
   if (kind == Kind::Slice)
@@ -236,7 +589,8 @@ LogicalResult ItemReader::readCollective(dist::CollectiveOp op, const GraphItems
   else if (auto instance = op.getWrites())
     call.tag = tagOf(*instance);
   else
-    call.tag = llvm::hash_combine(from->value, to->value, int(op.getMaximum()));
+    call.tag = llvm::hash_combine(from->value, to->value, from->content, to->content,
+                                  int(op.getMaximum()));
   item.call = call;
   return success();
 }
@@ -251,7 +605,7 @@ FailureOr<const GraphItems *> ItemReader::readGraph(Operation *user, StringRef n
     return user->emitOpError("expects planned memory (llama-plan-arenas)");
   for (auto frame : graph.getBody().getOps<dist::FrameOp>())
     result.frames.insert({frame.getName(), int(result.frames.size())});
-  llvm::DenseMap<Operation *, unsigned> numberOf;
+  result.imageAxes = graph->getAttrOfType<ArrayAttr>(dist::kImageAxesAttr);
   for (Operation &op : graph.getBody().front()) {
     auto named = [&](auto op, bool isInput) -> LogicalResult {
       auto tensor = cast<RankedTensorType>(op.getType());
@@ -260,9 +614,18 @@ FailureOr<const GraphItems *> ItemReader::readGraph(Operation *user, StringRef n
               tensor.getElementType(), !isInput, isInput, &result);
       if (failed(one))
         return failure();
-      auto values = op->template getAttrOfType<DenseI64ArrayAttr>(dist::kValuesAttr);
-      if (values && values.size() == 1 && one->space >= 0)
-        one->value = values[0];
+      Lying lying{tensor, {}};
+      if constexpr (std::is_same_v<decltype(op), dist::InputOp>) {
+        lying.placement = graphPlacement(op.getContext(), tensor.getRank(), op.getSplit(), {});
+        result.named[op.getName()] = {op.getAddress(), lying};
+      } else {
+        lying.placement =
+            graphPlacement(op.getContext(), tensor.getRank(), op.getSplit(), op.getPartial());
+        auto operands = op->template getAttrOfType<ArrayAttr>(dist::kOperandsAttr);
+        readOperand(op, operands && operands.size() == 1 ? operands[0] : Attribute(),
+                    op.getAddress(), lying, true, result, *one);
+        result.givesLoss |= op.getName() == "loss";
+      }
       (isInput ? result.inputs : result.outputs).push_back(*one);
       return success();
     };
@@ -278,9 +641,7 @@ FailureOr<const GraphItems *> ItemReader::readGraph(Operation *user, StringRef n
       continue;
     }
     if (auto call = dyn_cast<dist::CallOp>(op)) {
-      if (failed(readCall(call, call.getBlock(), call.getBuffers(),
-                          call->getAttrOfType<DenseI64ArrayAttr>(dist::kValuesAttr), &result,
-                          item)))
+      if (failed(readCall(call, call.getBlock(), call.getBuffers(), &result, item)))
         return failure();
     } else if (auto collective = dyn_cast<dist::CollectiveOp>(op)) {
       if (failed(readCollective(collective, &result, item)))
@@ -288,10 +649,6 @@ FailureOr<const GraphItems *> ItemReader::readGraph(Operation *user, StringRef n
     } else {
       continue;
     }
-    for (Value event : op.getOperands())
-      if (auto other = numberOf.find(event.getDefiningOp()); other != numberOf.end())
-        item.after.push_back(other->second);
-    numberOf[&op] = result.items.size();
     result.items.push_back(std::move(item));
   }
   return &result;

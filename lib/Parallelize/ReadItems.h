@@ -8,12 +8,15 @@
 #define LLAMAC_LIB_PARALLELIZE_READITEMS_H
 
 #include "dialects/Dist/IR/Dist.h"
+#include "dialects/Llama/IR/Llama.h"
 #include "llamac/Parallelize/Grid.h"
 #include "llamac/Parallelize/Plan/Deadlock.h"
 
 #include "mlir/IR/BuiltinOps.h"
 #include "mlir/IR/SymbolTable.h"
+#include "llvm/ADT/DenseSet.h"
 #include "llvm/ADT/MapVector.h"
+#include "llvm/ADT/SetVector.h"
 #include "llvm/ADT/StringMap.h"
 
 #include <map>
@@ -29,28 +32,50 @@ inline int typeNumber(Type type) {
 inline int64_t widthOf(Type type) { return type.getIntOrFloatBitWidth() / 8; }
 
 /// What an item does with bytes [begin, end) of an arena (space >= 0) or of its frame
-/// -1 - space. `value` >= 0: they belong to that value of the graph.
+/// -1 - space. `value` >= 0: they belong to that value of the graph. `content`: the name of
+/// what is there, as a number; 0: it has none. `gradient` >= 0: the item adds to the gradient
+/// of that parameter (a number of ItemReader::parameters), for the application `application`.
 struct Use {
   int space;
   int64_t begin, end;
   int type;
   int64_t value = -1;
   bool reads, writes;
+  uint64_t content = 0;
+  int gradient = -1;
+  int64_t application = -1;
 };
 
 /// A call, a collective, an end of a transfer.
 struct Item {
   int stream = 0;
-  SmallVector<unsigned> after; ///< earlier items of the graph
   SmallVector<Use> uses;
   std::optional<plan::Call> call;
+  uint64_t factor = 0; ///< of a sum over ranks of what has no name: what it makes of contents
   std::string what;
+};
+
+/// A value of a rank: its type there, and how the whole lies on the grid (null: whole on every
+/// axis).
+struct Lying {
+  Type type;
+  Attribute placement;
+  bool operator==(const Lying &other) const {
+    return type == other.type && placement == other.placement;
+  }
 };
 
 struct GraphItems {
   llvm::MapVector<StringRef, int> frames; ///< name -> number
+  llvm::SmallDenseSet<int, 2> groupFrames; ///< of image states: their instances are groups
+  llvm::StringMap<std::pair<dist::AddressAttr, Lying>> named; ///< inputs
+  llvm::DenseMap<int64_t, Lying> values;
   SmallVector<Use> inputs, outputs;
   std::vector<Item> items;
+  ArrayAttr imageAxes; ///< of a graph of the encoder
+  bool givesLoss = false;
+  /// Parameters whose weights an application reads.
+  llvm::SetVector<std::pair<int64_t, StringRef>> weights;
 };
 
 /// Reads ops into items, a stage at a time.
@@ -65,12 +90,28 @@ public:
   FailureOr<const GraphItems *> readGraph(Operation *user, StringRef name);
   /// The buffers of a call: arguments, results not in place, scratch.
   LogicalResult readCall(Operation *op, StringRef block, std::optional<ArrayAttr> buffers,
-                         DenseI64ArrayAttr values, const GraphItems *graph, Item &item);
-  LogicalResult readCollective(dist::CollectiveOp op, const GraphItems *graph, Item &item);
+                         GraphItems *graph, Item &item);
+  LogicalResult readCollective(dist::CollectiveOp op, GraphItems *graph, Item &item);
   FailureOr<Use> use(Operation *op, dist::AddressAttr address, int64_t bytes, Type type,
                      bool reads, bool writes, const GraphItems *graph);
   /// The groups of a communicator that the stage belongs to: a number of `communicators`.
   int communicator(StringRef name);
+
+  /// The number of a name, for Use::content.
+  uint64_t content(const llvm::Twine &name);
+  /// The name that `content` stands for.
+  StringRef nameOf(uint64_t content) const {
+    auto name = names.find(content);
+    return name == names.end() ? StringRef("nothing that has a name") : StringRef(name->second);
+  }
+  /// What a sum over these axes (bits) makes of contents: it multiplies them.
+  uint64_t factorOf(uint32_t bits) const;
+  /// The address at which graphs find the whole weights, or the gradient's sum, of a parameter
+  /// of the stage; null: nowhere.
+  dist::AddressAttr placeOf(StringRef parameter, bool gradient);
+  void fault(const char *rule, const llvm::Twine &message) {
+    faults.push_back({rule, message.str()});
+  }
 
   SymbolTable symbols;
   const SmallVector<Axis> axes;
@@ -78,13 +119,23 @@ public:
   Type gradientType;                      ///< in which gradients have to be summed
   llvm::MapVector<StringRef, int> arenas; ///< of the stage
   std::vector<plan::Communicator> communicators; ///< of all that was read
+  std::vector<StringRef> parameters;             ///< with gradients, by number
+  llvm::StringMap<int> parameterNumber;
+  llvm::StringMap<dist::StorageOp> storage;                  ///< of the stage
+  llvm::StringMap<dist::UnitOp> weightsUnit, gradientUnit; ///< of the stage's parameters
 
 private:
+  bool readOperand(Operation *op, Attribute operand, dist::AddressAttr address, Lying lying,
+                   bool isResult, GraphItems &graph, Use &use);
+  void checkPlaced(dist::CollectiveOp op, ArrayAttr placed, const llvm::Twine &what);
+
   ModuleOp module;
   std::vector<plan::Fault> &faults;
   SymbolTableCollection collection;
   std::map<std::pair<StringRef, int64_t>, int> communicatorOf; // and stage, -1: all
   llvm::StringMap<int64_t> scratch;
+  llvm::DenseMap<uint64_t, std::string> names; // of contents
+  llvm::StringMap<Lying> crossings;            // of all stages
   int64_t stage = 0;
   llvm::StringMap<GraphItems> graphs; // of the stage
 };
@@ -97,6 +148,12 @@ std::string withoutStages(StringRef name);
 
 /// A bit for each axis of `names` with more than one rank.
 uint32_t bitsOf(ArrayRef<Axis> axes, ArrayAttr names);
+
+/// The bits of the axes on which the gradient of a parameter is a partial sum: those that its
+/// placement names, dp, those that split the images (`image`) if the encoder has it, else pp
+/// if `stages` > 1 have it.
+uint32_t gradientAxes(ArrayRef<Axis> axes, llama::ParameterOp parameter,
+                      std::optional<uint32_t> image, unsigned stages);
 
 } // namespace mlir::llamac
 

@@ -24,6 +24,8 @@
 #include "llvm/ADT/SetVector.h"
 #include "llvm/ADT/StringSet.h"
 
+#include <set>
+
 using namespace mlir;
 using namespace mlir::llamac;
 using dist::AddressAttr;
@@ -40,8 +42,19 @@ struct Place {
   int64_t address;
 };
 
-/// Bytes by name: where they end, and the value that was last written there.
-using Named = std::map<int64_t, std::pair<int64_t, uint64_t>>;
+/// The last value of some bytes by name. `content`: the name of what it is, or, of a gradient
+/// and of its shards, the sum of what was added, each term times the axes that it was summed
+/// over (ItemReader::factorOf).
+struct Written {
+  int64_t end;
+  uint64_t value, content;
+};
+
+/// The content of zeros that stand for what a stage does not add to a sum.
+constexpr uint64_t kZeros = 2;
+
+/// Bytes by name, by their first.
+using Named = std::map<int64_t, Written>;
 
 class ProgramReader {
 public:
@@ -51,18 +64,66 @@ public:
       weightsOf[dist::weightsFrame(unit.getSymName())] = unit;
       gradientOf[dist::gradientFrame(unit.getSymName())] = unit;
     }
+    for (auto op : module.getOps<dist::StorageOp>())
+      ++stagesOf[op.getParameter()];
+    auto options = module->getAttrOfType<DictionaryAttr>("llama.options");
+    auto option = [&](StringRef name, int64_t absent) {
+      auto value = options ? options.getAs<IntegerAttr>(name) : IntegerAttr();
+      return value && value.getInt() > 0 ? value.getInt() : absent;
+    };
+    microBatches = option("micro_batches", 0);
+    groupSize = option("encoder_group", 1);
   }
 
   FailureOr<plan::Program> read(ArrayRef<dist::ProgramOp> programs);
 
 private:
+  /// A trained parameter of the stage: where its sharded or whole gradient lies.
+  struct Trained {
+    StringRef name;
+    dist::StorageOp place;
+    llama::ParameterOp op;
+    int arena;
+    int64_t begin, end; ///< of the gradient's sum, or of the shard of its unit
+    int64_t elements;   ///< in it
+    uint32_t axes;      ///< over which it is summed
+  };
+  void checkInstances(dist::RunOp run, const GraphItems &graph, ArrayRef<InstanceAttr> used);
+  void checkCollective(dist::CollectiveOp op, const Item &item);
+  void checkNorm(dist::GradientNormOp op, const Item &item);
+  void checkUpdate(dist::UpdateOp op, const Item &item);
+  void checkGradients(const Use &use, const Twine &where, llvm::SetVector<size_t> &covered);
+  void checkEntries(dist::ProgramOp program);
+  void checkRuns(dist::ProgramOp program);
+  LogicalResult readTrained(dist::ProgramOp program);
+  int64_t statesBytes(const GraphItems &graph, int frame);
+  uint64_t expected(const Trained &one);
+  /// Micro-batches, or groups of them for the encoder, of the program.
+  int64_t runsOf(bool ofEncoder) const {
+    return ofEncoder ? (count + groupSize - 1) / groupSize : count;
+  }
+  bool isAt(std::optional<AddressAttr> address, const Use &use, int64_t offset) {
+    auto *arena = address ? items.arenas.find(address->getArena().getValue()) : items.arenas.end();
+    return arena != items.arenas.end() && arena->second == use.space &&
+           address->getOffset() == use.begin + offset;
+  }
+  /// The sums of loss and gradient norm that the host keeps until a dist.statistics writes
+  /// them down: memory of its own, behind the arenas.
+  Use addedUp() {
+    return {int(items.arenas.size()), 0, 16, -1, -1, true, true};
+  }
   LogicalResult checkCommunicators();
   LogicalResult readStage(dist::ProgramOp program);
   LogicalResult readEntry(Operation &op);
   LogicalResult readGradients();
+  uint32_t axesOfGradient(llama::ParameterOp parameter);
   void checkUnit(dist::CollectiveOp op, const Item &item);
 
-  int emit(const Item &item, const llvm::Twine &where, ArrayRef<Place> places, uint64_t tag);
+  int emit(const Item &item, const llvm::Twine &where, ArrayRef<Place> places, uint64_t tag,
+           int64_t number = -1);
+  uint64_t contribution(int parameter, int64_t application, int64_t number) const {
+    return llvm::hash_combine(parameter, application, number);
+  }
   void await(int action, int other);
   int spaceOf(const InstanceAttr &instance);
   uint64_t newValue() { return llvm::hash_combine(stage, ++values) | 1; }
@@ -71,15 +132,31 @@ private:
   ItemReader items;
   std::vector<plan::Fault> &faults;
   llvm::StringMap<dist::UnitOp> weightsOf, gradientOf; // by the frame of what is whole
+  llvm::StringMap<unsigned> stagesOf;                  // of parameters
+  int64_t microBatches = 0, groupSize = 1;             // 0: not known
+  int64_t losses = 0;                                  // graphs that give it
   plan::Program program;
 
   // Of the stage that is being read.
   int64_t stage = 0;
+  std::vector<Trained> trained;
+  llvm::StringMap<uint32_t> imageAxes;    // of the encoder's parameters: what splits its images
+  llvm::SetVector<size_t> inNorm;         // of `trained`, counted in the norm
   plan::RankClass *cls = nullptr;
   std::map<std::pair<StringRef, int64_t>, int> instances; // frame, number -> name
   std::vector<Named> named;                               // arenas first
   llvm::DenseMap<int64_t, Named> graphValues;             // of the run
   std::map<std::pair<StringRef, int64_t>, int> begun; // gradients by frame and number
+  llvm::MapVector<StringRef, std::set<int64_t>> ran;  // graph -> numbers of its runs
+  int64_t count = 0; // micro-batches
+  llvm::StringMap<llvm::SetVector<std::pair<int64_t, int>>> applications; // of a parameter; 1: of the encoder
+  struct Updated { // sharded weights after the update
+    AddressAttr from;
+    int64_t elements; // of the shard
+    Type type;
+    SmallVector<dist::StorageOp, 4> parameters;
+  };
+  std::vector<Updated> updated;
   uint64_t values = 0;
   std::map<int, int> lastOfStream;
   llvm::DenseMap<Operation *, int> doneBy; // entry -> its last action
@@ -106,16 +183,17 @@ static void cut(Named &bytes, int64_t where) {
   if (next == bytes.begin())
     return;
   auto entry = std::prev(next);
-  if (entry->first < where && where < entry->second.first) {
-    auto [end, value] = entry->second;
-    entry->second.first = where;
-    bytes.emplace(where, std::pair(end, value));
+  if (entry->first < where && where < entry->second.end) {
+    Written rest = entry->second;
+    entry->second.end = where;
+    bytes.emplace(where, rest);
   }
 }
 
-/// Adds the action of an item and returns its number.
+/// Adds the action of an item and returns its number. `run` is the number of the micro-batch or
+/// group of the run that it belongs to.
 int ProgramReader::emit(const Item &item, const llvm::Twine &where, ArrayRef<Place> places,
-                        uint64_t tag) {
+                        uint64_t tag, int64_t run) {
   int number = cls->actions.size();
   plan::LaunchedAction &action = cls->actions.emplace_back();
   action.stream = item.stream;
@@ -124,7 +202,12 @@ int ProgramReader::emit(const Item &item, const llvm::Twine &where, ArrayRef<Pla
     action.calls.push_back(*item.call);
     action.calls[0].tag = llvm::hash_combine(item.call->tag, tag);
   }
+  auto fault = [&](const char *rule, const Twine &message) {
+    items.fault(rule, action.location + " " + message);
+  };
   lastOfStream[item.stream] = number;
+  SmallVector<std::pair<int64_t, Written>, 4> summed; // what a sum over ranks reads
+  uint64_t sum = 0;                                   // what is there that has no name
   for (bool write : {false, true})
     for (const Use &use : item.uses) {
       if (write ? !use.writes : !use.reads)
@@ -145,24 +228,60 @@ int ProgramReader::emit(const Item &item, const llvm::Twine &where, ArrayRef<Pla
         cut(bytes, begin);
         cut(bytes, end);
         entry = bytes.lower_bound(begin);
-        while (entry != bytes.end() && entry->first < end)
-          entry = bytes.erase(entry);
-        uint64_t value = newValue();
-        bytes.emplace_hint(entry, begin, std::pair(end, value));
+        uint64_t before = 0;
+        bool uniform = true, isNew = true;
+        for (auto old = entry; old != bytes.end() && old->first < end; ++old) {
+          uniform &= isNew || old->second.content == before;
+          before = old->second.content;
+          isNew = false;
+        }
+        if (place && !isNew && !use.reads && !item.call)
+          fault("R7", "writes what is in its frame already");
+        entry = bytes.erase(entry, bytes.lower_bound(end));
+        uint64_t value = newValue(), content = use.content;
+        if (use.gradient >= 0) {
+          if (!uniform)
+            fault("R9", "adds to bytes of several gradients");
+          content = before + contribution(use.gradient, use.application, run);
+        } else if (item.factor && summed.size() > 1 && summed.back().second.end - summed[0].first == end - begin) {
+          // A sum in place of each: its pieces stay.
+          for (auto &[from, piece] : summed)
+            bytes.emplace_hint(entry, begin + from - summed[0].first,
+                               Written{begin + piece.end - summed[0].first, value,
+                                       piece.content * item.factor});
+          add(begin + back, end + back, value);
+          continue;
+        } else if (item.factor) {
+          content = sum * item.factor + (use.reads ? before : 0);
+        }
+        bytes.emplace_hint(entry, begin, Written{end, value, content});
         add(begin + back, end + back, value);
         continue;
       }
       if (entry != bytes.begin())
         --entry;
       int64_t at = begin;
+      const size_t first = action.accesses.size();
       for (; at < end && entry != bytes.end() && entry->first < end; ++entry) {
-        int64_t until = std::min(end, entry->second.first);
+        int64_t until = std::min(end, entry->second.end);
         if (until <= at)
           continue;
         if (entry->first > at) // nothing was written there: the check will say so
           add(at + back, entry->first + back, 0);
         at = std::max(at, entry->first);
-        add(at + back, until + back, entry->second.second);
+        if (action.accesses.size() > first && action.accesses.back().end == at + back &&
+            action.accesses.back().value == entry->second.value)
+          action.accesses.back().end = until + back;
+        else
+          add(at + back, until + back, entry->second.value);
+        if (use.content && entry->second.content != use.content &&
+            !(entry->second.content == kZeros && run < 0))
+          fault("R7", "expects '" + items.nameOf(use.content) + "', but finds '" +
+                          items.nameOf(entry->second.content) + "'");
+        if (item.factor && !use.writes) {
+          summed.push_back({at, {until, 0, entry->second.content}});
+          sum += entry->second.content;
+        }
         at = until;
       }
       if (at < end)
@@ -213,6 +332,7 @@ LogicalResult ProgramReader::readEntry(Operation &op) {
     size_t given = run.getFrames() ? run.getFrames()->size() : 0;
     if (given != used.size() || given != (*graph)->frames.size())
       return op.emitOpError("expects an address for each frame of its graph");
+    checkInstances(run, **graph, used);
     for (size_t i = 0; i < used.size(); ++i) {
       auto address = cast<AddressAttr>((*run.getFrames())[i]);
       FailureOr<Use> at = items.use(&op, address, 0, Type(), true, true, nullptr);
@@ -237,36 +357,27 @@ LogicalResult ProgramReader::readEntry(Operation &op) {
     begin.stream = item.stream;
     begin.uses = (*graph)->inputs;
     begin.what = locationOf(&op, where + ": begin");
-    int first = emit(begin, "", places, 0);
+    int first = emit(begin, "", places, 0, number);
     for (int other : after)
       await(first, other);
-    llvm::SmallDenseMap<int, int> last; // other streams -> their last item
-    SmallVector<int> numbers;
+    // All of a run is on its stream, one behind the other.
     for (const Item &one : (*graph)->items) {
-      Item moved;
-      const Item *launched = &one;
-      if (one.stream == 0 && item.stream != 0) { // items without a stream are on the run's
-        moved = one;
-        moved.stream = item.stream;
-        launched = &moved;
+      if (one.stream == item.stream) {
+        emit(one, where + ": ", places, tag, number);
+        continue;
       }
-      int action = emit(*launched, where + ": ", places, tag);
-      numbers.push_back(action);
-      if (launched->stream != item.stream) {
-        await(action, first);
-        last[launched->stream] = action;
-      }
-      for (unsigned other : one.after)
-        await(action, numbers[other]);
+      Item moved = one;
+      moved.stream = item.stream;
+      emit(moved, where + ": ", places, tag, number);
     }
-    if (!(*graph)->outputs.empty() || !last.empty()) {
+    if (!(*graph)->outputs.empty()) {
       Item end;
       end.stream = item.stream;
       end.uses = (*graph)->outputs;
+      if ((*graph)->givesLoss)
+        end.uses.push_back(addedUp());
       end.what = locationOf(&op, where + ": end");
-      int action = emit(end, "", places, 0);
-      for (auto [stream, other] : last)
-        await(action, other);
+      emit(end, "", places, 0, number);
     }
     done = cls->actions.size() - 1;
   } else {
@@ -281,12 +392,20 @@ LogicalResult ProgramReader::readEntry(Operation &op) {
         return op.emitOpError("expects to be on stage ")
                << (sends ? (*edge)[0] : (*edge)[1]) << ", got " << stage;
       through(*one, op.getInstance());
+      if (auto name = op->template getAttrOfType<StringAttr>(dist::kCrossingAttr))
+        one->content = items.content(name.getValue());
+      else
+        items.fault("R7", locationOf(op, sends ? "a send" : "a receive") +
+                              " does not say which value it moves (dist.crossing)");
+      if (op.getInstance().getNumber() != op.getTag()[1])
+        items.fault("R1", locationOf(op, sends ? "a send" : "a receive") +
+                              " is of another micro-batch than its tag");
       item.uses.push_back(*one);
       plan::Call call{};
       call.kind = sends ? plan::CallKind::Send : plan::CallKind::Receive;
       call.communicator = items.communicator(op.getCommunicator());
       call.peer = int(sends ? (*edge)[1] : (*edge)[0]);
-      call.tag = llvm::hash_combine_range(op.getTag());
+      call.tag = llvm::hash_combine(llvm::hash_combine_range(op.getTag()), one->content);
       call.count = op.getElements();
       call.type = call.toType = typeNumber(op.getType());
       item.call = call;
@@ -317,6 +436,7 @@ LogicalResult ProgramReader::readEntry(Operation &op) {
           item.call->gradient = unit->second;
       }
       checkUnit(collective, item);
+      checkCollective(collective, item);
       if (auto instance = collective.getReads())
         through(item.uses[0], *instance);
       if (auto instance = collective.getWrites())
@@ -330,6 +450,8 @@ LogicalResult ProgramReader::readEntry(Operation &op) {
         through(*one, *instance);
       item.uses.push_back(*one);
       item.what = locationOf(&op, "zero");
+      if (op.hasAttr(dist::kCrossingAttr))
+        item.uses[0].content = kZeros;
       if (zero.getGradients() && zero.getWrites()) {
         // The gradient of a unit over one run; its sum over dp goes to the shards.
         InstanceAttr instance = *zero.getWrites();
@@ -346,11 +468,13 @@ LogicalResult ProgramReader::readEntry(Operation &op) {
         cls->gradients.push_back(gradient);
       }
     } else if (auto norm = dyn_cast<dist::GradientNormOp>(op)) {
-      if (failed(items.readCall(&op, norm.getBlock(), norm.getBuffers(), {}, nullptr, item)))
+      if (failed(items.readCall(&op, norm.getBlock(), norm.getBuffers(), nullptr, item)))
         return failure();
+      checkNorm(norm, item);
     } else if (auto update = dyn_cast<dist::UpdateOp>(op)) {
-      if (failed(items.readCall(&op, update.getBlock(), update.getBuffers(), {}, nullptr, item)))
+      if (failed(items.readCall(&op, update.getBlock(), update.getBuffers(), nullptr, item)))
         return failure();
+      checkUpdate(update, item);
       for (auto [stream, last] : lastOfStream) // all that stands before it is done
         after.push_back(last);
     } else if (auto statistics = dyn_cast<dist::StatisticsOp>(op)) {
@@ -359,6 +483,7 @@ LogicalResult ProgramReader::readEntry(Operation &op) {
       if (failed(one))
         return failure();
       item.uses.push_back(*one);
+      item.uses.push_back(addedUp());
       item.what = locationOf(&op, "statistics");
     } else {
       return op.emitOpError("is no entry of a program that can be checked");
@@ -378,6 +503,7 @@ LogicalResult ProgramReader::readEntry(Operation &op) {
           use.writes = false;
           taken.uses.push_back(use);
         }
+      taken.uses.push_back(addedUp());
       done = emit(taken, "", places, tag);
     }
   }
@@ -396,21 +522,32 @@ void ProgramReader::checkUnit(dist::CollectiveOp op, const Item &item) {
   };
   const int64_t ranks = items.communicators[items.communicator(op.getCommunicator())].ranks;
   const int64_t elements = int64_t(op.getOuter()) * op.getElements() * ranks;
+  auto group = items.symbols.lookup<dist::CommunicatorOp>(op.getCommunicator());
+  const bool overData = group.getAxes() && axesOf(group) == SmallVector<StringRef>{"dp"} &&
+                        op.getOuter() == 1 && !op.getMaximum() && !op.getToType();
   auto isOf = [&](dist::UnitOp unit, std::optional<AddressAttr> shard,
                   std::optional<AddressAttr> address) {
-    return shard == address && elements == int64_t(unit.getElements());
+    return overData && shard == address && elements == int64_t(unit.getElements());
   };
   if (dist::UnitOp unit = unitOf(weightsOf, op.getWrites()))
     if (op.getKind() != dist::CollectiveKind::AllGather ||
-        !isOf(unit, unit.getWeights(), op.getFrom()) || op.getType() != unit.getType())
+        !isOf(unit, unit.getWeights(), op.getFrom()) || op.getType() != unit.getType() ||
+        op.getAccumulate() || op.getWrites()->getOffset())
       faults.push_back({"R7", item.what + " does not gather the weights of '" +
                                   unit.getSymName().str() + "' from their shards"});
   if (dist::UnitOp unit = unitOf(gradientOf, op.getReads()))
     if (op.getKind() != dist::CollectiveKind::ReduceScatter || !op.getAccumulate() ||
-        !isOf(unit, unit.getGradient(), op.getTo()) ||
+        !isOf(unit, unit.getGradient(), op.getTo()) || op.getReads()->getOffset() ||
         op.getGradients() != unit.getParameters())
       faults.push_back({"R9", item.what + " does not add the gradient of '" +
                                   unit.getSymName().str() + "' to its shards"});
+}
+
+uint32_t ProgramReader::axesOfGradient(llama::ParameterOp parameter) {
+  auto image = imageAxes.find(parameter.getSymName());
+  return gradientAxes(items.axes, parameter,
+                      image == imageAxes.end() ? std::nullopt : std::optional(image->second),
+                      stagesOf.lookup(parameter.getSymName()));
 }
 
 /// The gradients of the stage: one unit for each list of parameters that are reduced
@@ -418,63 +555,16 @@ void ProgramReader::checkUnit(dist::CollectiveOp op, const Item &item) {
 /// its collectives.
 LogicalResult ProgramReader::readGradients() {
   auto fault = [&](const Twine &message) { faults.push_back({"R9", message.str()}); };
-  llvm::StringMap<dist::StorageOp> storage;
-  llvm::StringMap<unsigned> stagesOf;
-  llvm::DenseMap<AddressAttr, SmallVector<StringRef>> parametersAt; // a unit has one address
-  for (auto op : module.getOps<dist::StorageOp>()) {
-    ++stagesOf[op.getParameter()];
-    auto arena = items.symbols.lookup<dist::ArenaOp>(op.getAddress().getArena().getAttr());
-    if (int64_t(arena.getStage()) != stage)
-      continue;
-    storage[op.getParameter()] = op;
-    parametersAt[op.getAddress()].push_back(op.getParameter());
-  }
-  // Parameters of the encoder, and the axes that split its images. Their gathered weights
-  // are known by the shards that were gathered.
-  llvm::StringMap<uint32_t> imageAxes;
-  for (auto program : module.getOps<dist::ProgramOp>()) {
-    if (int64_t(program.getStage()) != stage)
-      continue;
-    llvm::DenseMap<StringAttr, AddressAttr> shardOf; // of the frame of whole weights
-    for (auto gather : program.getBody().getOps<dist::CollectiveOp>())
-      if (gather.getWrites() && gather.getFrom() && !gather.getReads())
-        shardOf[gather.getWrites()->getFrame()] = *gather.getFrom();
-    llvm::StringSet<> seen;
-    for (auto run : program.getBody().getOps<dist::RunOp>()) {
-      auto graph = items.symbols.lookup<dist::GraphOp>(run.getGraph());
-      auto split = graph ? graph->getAttrOfType<ArrayAttr>(dist::kImageAxesAttr) : ArrayAttr();
-      if (!split || !seen.insert(run.getGraph()).second)
-        continue;
-      auto note = [&](AddressAttr address) {
-        for (StringRef name : parametersAt.lookup(address))
-          imageAxes[name] = bitsOf(items.axes, split);
-      };
-      for (auto call : graph.getBody().getOps<dist::CallOp>())
-        for (auto address : call.getBuffers().getAsRange<AddressAttr>())
-          note(address);
-      for (auto instance : run.getReads().getAsRange<InstanceAttr>())
-        if (AddressAttr shard = shardOf.lookup(instance.getFrame()))
-          note(shard);
-    }
-  }
   // What is sharded and has no sum of the step beside it is reduced over dp after every run.
   auto isInShards = [&](StringRef name) {
-    dist::StorageOp place = storage.lookup(name);
+    dist::StorageOp place = items.storage.lookup(name);
     return place && place.getShard() && !place.getGradientSum();
   };
   auto partialAxes = [&](llama::ParameterOp parameter) {
-    uint32_t bits = 0;
-    auto image = imageAxes.find(parameter.getSymName());
-    if (image != imageAxes.end())
-      bits |= image->second;
-    if (auto partial = parameter.getPartial())
-      bits |= bitsOf(items.axes, *partial);
+    uint32_t bits = axesOfGradient(parameter);
     for (auto [i, axis] : llvm::enumerate(items.axes))
-      if (axis.size > 1 &&
-          ((axis.name == "dp" && !isInShards(parameter.getSymName())) ||
-           (axis.name == "pp" && image == imageAxes.end() &&
-            stagesOf[parameter.getSymName()] > 1)))
-        bits |= 1u << i;
+      if (axis.name == "dp" && isInShards(parameter.getSymName()))
+        bits &= ~(1u << i);
     return bits;
   };
 
@@ -498,7 +588,7 @@ LogicalResult ProgramReader::readGradients() {
                   (scatters || op.getKind() == dist::CollectiveKind::AllReduce);
       for (auto name : op.getGradients()->getAsRange<FlatSymbolRefAttr>()) {
         auto parameter = items.symbols.lookup<llama::ParameterOp>(name.getAttr());
-        dist::StorageOp place = storage.lookup(name.getValue());
+        dist::StorageOp place = items.storage.lookup(name.getValue());
         if (!parameter || !place || !place.getGradient())
           return op.emitOpError("names '")
                  << name.getValue() << "', which has no gradient on stage " << stage;
@@ -553,7 +643,7 @@ LogicalResult ProgramReader::readGradients() {
     }
   }
   for (auto parameter : module.getOps<llama::ParameterOp>()) {
-    dist::StorageOp place = storage.lookup(parameter.getSymName());
+    dist::StorageOp place = items.storage.lookup(parameter.getSymName());
     if (!place || !place.getGradient() || unitOf.contains(parameter.getSymName()))
       continue;
     if (uint32_t bits = partialAxes(parameter))
@@ -562,6 +652,310 @@ LogicalResult ProgramReader::readGradients() {
                                 typeNumber(items.gradientType)});
   }
   return success();
+}
+
+//===----------------------------------------------------------------------===//
+// What the step has to do
+//===----------------------------------------------------------------------===//
+
+/// The trained parameters of the stage, those of the encoder, and who uses them.
+LogicalResult ProgramReader::readTrained(dist::ProgramOp source) {
+  count = microBatches;
+  llvm::StringSet<> seen;
+  for (auto program : module.getOps<dist::ProgramOp>()) {
+    if (int64_t(program.getStage()) != stage)
+      continue;
+    for (auto run : program.getBody().getOps<dist::RunOp>()) {
+      if (!microBatches && program == source) // of a module made by hand: what there is
+        count = std::max<int64_t>(count, run.getMicroBatch() + 1);
+      if (!seen.insert(run.getGraph()).second)
+        continue;
+      FailureOr<const GraphItems *> graph = items.readGraph(run, run.getGraph());
+      if (failed(graph))
+        return failure();
+      for (auto [application, name] : (*graph)->weights) {
+        if ((*graph)->imageAxes)
+          imageAxes[name] = bitsOf(items.axes, (*graph)->imageAxes);
+        if (program == source)
+          applications[name].insert({application, (*graph)->imageAxes ? 1 : 0});
+      }
+    }
+  }
+  const int64_t ranks = sizeOfAxis(items.axes, "dp");
+  for (auto parameter : module.getOps<llama::ParameterOp>()) {
+    dist::StorageOp place = items.storage.lookup(parameter.getSymName());
+    if (!place || !place.getGradient())
+      continue;
+    auto *arena = items.arenas.find(place.getGradient()->getArena().getValue());
+    if (arena == items.arenas.end())
+      return place.emitOpError("expects arenas of one stage");
+    int64_t elements = place.getShard() ? (*place.getShard())[1] / ranks
+                                        : parameter.getTensorType().getNumElements();
+    int64_t begin = place.getGradient()->getOffset();
+    trained.push_back({parameter.getSymName(), place, parameter, arena->second, begin,
+                       begin + elements * widthOf(items.gradientType), elements,
+                       axesOfGradient(parameter)});
+  }
+  return success();
+}
+
+/// The instances of a run are those of its frames and of its micro-batch.
+void ProgramReader::checkInstances(dist::RunOp run, const GraphItems &graph,
+                                   ArrayRef<InstanceAttr> used) {
+  const int64_t number = run.getMicroBatch();
+  auto wrong = [&](const Twine &message) {
+    items.fault("R7", locationOf(run, run.getGraph() + " " + Twine(number)) + " " + message);
+  };
+  for (auto [instance, frame] : llvm::zip(used, graph.frames)) {
+    StringRef name = instance.getFrame().getValue();
+    if (name != frame.first) {
+      wrong("has an instance of '" + name + "' for its frame '" + frame.first + "'");
+      continue;
+    }
+    if (weightsOf.contains(name) || gradientOf.contains(name)) {
+      if (instance.getOffset())
+        wrong("reads '" + name + "' not from its first byte on");
+      continue;
+    }
+    int64_t of = number, offset = 0;
+    if (!graph.imageAxes && graph.groupFrames.contains(frame.second)) {
+      of = number / groupSize;
+      offset = number % groupSize * statesBytes(graph, frame.second);
+    }
+    if (instance.getNumber() != of || instance.getOffset() != offset)
+      wrong("uses '" + name + "' " + Twine(instance.getNumber()) + " from byte " +
+            Twine(instance.getOffset()) + " on, but expected " + Twine(of) + " from byte " +
+            Twine(offset) + " on");
+  }
+  if (!ran[run.getGraph()].insert(number).second)
+    wrong("runs a second time");
+}
+
+/// Bytes of a micro-batch in a frame of a group.
+int64_t ProgramReader::statesBytes(const GraphItems &graph, int frame) {
+  int64_t bytes = 0;
+  for (const Item &item : graph.items)
+    for (const Use &use : item.uses)
+      if (use.space == -1 - frame)
+        bytes = std::max(bytes, use.end);
+  return bytes;
+}
+
+/// Every graph runs once on each micro-batch, or group of micro-batches.
+void ProgramReader::checkRuns(dist::ProgramOp program) {
+  for (auto &[name, numbers] : ran) {
+    FailureOr<const GraphItems *> graph = items.readGraph(program, name);
+    int64_t wanted = runsOf(bool((*graph)->imageAxes));
+    if (int64_t(numbers.size()) != wanted || *numbers.begin() != 0 || *numbers.rbegin() + 1 != wanted)
+      items.fault("R9", cls->name + ": '" + name + "' runs " + Twine(numbers.size()) +
+                            " times, but expected once for each of " + Twine(wanted) +
+                            ((*graph)->imageAxes ? " groups of" : "") + " micro-batches");
+    losses += (*graph)->givesLoss;
+  }
+}
+
+/// Gradients within the bytes of `use` are whole there, complete, and summed over all axes
+/// over which they are partial; adds them to `covered`.
+void ProgramReader::checkGradients(const Use &use, const Twine &where,
+                                   llvm::SetVector<size_t> &covered) {
+  uint64_t want = 0, got = 0;
+  for (auto [i, one] : llvm::enumerate(trained)) {
+    if (one.arena != use.space || one.end <= use.begin || one.begin >= use.end)
+      continue;
+    if (one.begin < use.begin || one.end > use.end)
+      items.fault("R9", where + " has a part of the gradient of '" + one.name + "'");
+    if (!covered.insert(i))
+      items.fault("R9", where + " has the gradient of '" + one.name + "' a second time");
+    want += expected(one);
+  }
+  Named &bytes = named[use.space];
+  auto entry = bytes.upper_bound(use.begin);
+  if (entry != bytes.begin())
+    --entry;
+  for (; entry != bytes.end() && entry->first < use.end; ++entry)
+    if (entry->second.end > use.begin)
+      got += entry->second.content;
+  if (want == got)
+    return;
+  // Which one, if each lies by itself.
+  std::string which;
+  for (auto &one : trained)
+    if (one.arena == use.space && one.begin >= use.begin && one.end <= use.end && which.empty())
+      if (auto at = bytes.find(one.begin); at == bytes.end() || at->second.end > one.end ||
+                                           at->second.content != expected(one))
+        which = one.name.str();
+  items.fault("R9", where + " reads gradients that are not the sum of what every application and "
+                            "micro-batch adds, once over each axis: '" + which +
+                        "' or one that lies with it");
+}
+
+/// What has to be in the gradient of a parameter (Written::content).
+uint64_t ProgramReader::expected(const Trained &one) {
+  auto number = items.parameterNumber.find(one.name);
+  if (number == items.parameterNumber.end())
+    return 1; // nothing adds to it
+  uint64_t sum = 0;
+  for (auto [application, ofEncoder] : applications[one.name])
+    for (int64_t n = 0, e = runsOf(ofEncoder); n < e; ++n)
+      sum += contribution(number->second, application, n);
+  return sum * items.factorOf(one.axes);
+}
+
+/// Each collective between graphs is one of those that a step is made of.
+void ProgramReader::checkCollective(dist::CollectiveOp op, const Item &item) {
+  auto frame = [](std::optional<InstanceAttr> instance) {
+    return instance ? instance->getFrame().getValue() : StringRef();
+  };
+  bool ofUnit = weightsOf.contains(frame(op.getWrites())) || gradientOf.contains(frame(op.getReads()));
+  if ((op.getReads() || op.getWrites()) && !ofUnit &&
+      (!op->hasAttr(dist::kPlacedAttr) || !op->hasAttr(dist::kCrossingAttr)))
+    items.fault("R7", item.what + " does not say which value it moves, and how that lies");
+}
+
+/// A norm takes whole gradients, and counts each on one of the ranks that have it.
+void ProgramReader::checkNorm(dist::GradientNormOp op, const Item &item) {
+  if (item.uses.empty())
+    return;
+  size_t before = inNorm.size();
+  checkGradients(item.uses[0], item.what, inNorm);
+  for (size_t i : inNorm.getArrayRef().drop_front(before)) {
+    Trained &one = trained[i];
+    uint32_t once = 0;
+    for (auto [number, axis] : llvm::enumerate(items.axes))
+      if (axis.size > 1 && (axis.name != "dp" || !one.place.getShard()) &&
+          (axis.name != "pp" || stagesOf.lookup(one.name) > 1))
+        once |= 1u << number;
+    if (auto split = one.op.getSplit())
+      for (auto names : split->getAsRange<ArrayAttr>())
+        once &= ~bitsOf(items.axes, names);
+    if (once != bitsOf(items.axes, op.getOnce()))
+      items.fault("R9", item.what + " counts the gradient of '" + one.name +
+                            "' not once over the axes on which all ranks have the same");
+  }
+}
+
+/// The update takes each gradient together with master and moments of the same parameter, and
+/// writes its weights.
+void ProgramReader::checkUpdate(dist::UpdateOp op, const Item &item) {
+  auto block = items.symbols.lookup<FuncOp>(op.getBlock());
+  const bool givesWeights = block.getNumResults() == 4;
+  if (item.uses.size() < (givesWeights ? 6u : 5u))
+    return;
+  llvm::SetVector<size_t> covered;
+  checkGradients(item.uses[3], item.what, covered);
+  auto width = [&](Type type) { return widthOf(cast<RankedTensorType>(type).getElementType()); };
+  const int64_t gradientWidth = width(block.getArgumentTypes()[3]);
+  const int64_t masterWidth = width(block.getArgumentTypes()[0]);
+  const int64_t ranks = sizeOfAxis(items.axes, "dp");
+  updated.clear();
+  for (auto [i, one] : llvm::enumerate(trained)) {
+    auto wrong = [&](StringRef what) {
+      items.fault("R9", item.what + " does not update the " + what + " of '" + one.name + "'");
+    };
+    if (!covered.contains(i)) {
+      wrong("gradient");
+      continue;
+    }
+    const int64_t element = (one.begin - item.uses[3].begin) / gradientWidth;
+    std::pair<StringRef, std::optional<AddressAttr>> held[] = {
+        {"master", one.place.getMaster()},
+        {"first moment", one.place.getMoment1()},
+        {"second moment", one.place.getMoment2()}};
+    for (auto [k, what] : llvm::enumerate(held))
+      if (!isAt(what.second, item.uses[k], element * masterWidth))
+        wrong(what.first);
+    // Weights: of the block, or the masters; gathered where each rank has a part.
+    Type type = one.op.getTensorType().getElementType();
+    const Use &weights = item.uses[givesWeights ? 5 : 0];
+    const int64_t offset = element * widthOf(type);
+    if (weights.type != typeNumber(type))
+      wrong("weights, which have another type,");
+    if (!one.place.getShard() || one.place.getShardStorage()) {
+      if (!isAt(one.place.getAddress(), weights, offset))
+        wrong("weights");
+      continue;
+    }
+    auto arena = llvm::find_if(items.arenas, [&](auto &a) { return a.second == weights.space; });
+    auto from = AddressAttr::get(op.getContext(), FlatSymbolRefAttr::get(op.getContext(), arena->first),
+                                 weights.begin + offset);
+    auto same = llvm::find_if(updated, [&](const Updated &u) { return u.from == from; });
+    if (same == updated.end()) {
+      updated.push_back({from, (*one.place.getShard())[1] / ranks, type, {}});
+      same = updated.end() - 1;
+    }
+    same->parameters.push_back(one.place);
+  }
+}
+
+/// The end of a program: the sums of the loss and of the norm, once over all ranks, then the
+/// update, then the updated weights to all.
+void ProgramReader::checkEntries(dist::ProgramOp program) {
+  enum Phase { Working, Summed, Reduced, Done } phase = Working;
+  uint32_t all = 0;
+  for (auto [i, axis] : llvm::enumerate(items.axes))
+    all |= axis.size > 1 ? 1u << i : 0;
+  AddressAttr sums;
+  std::vector<bool> gathered(updated.size(), false);
+  for (Operation &op : program.getBody().front()) {
+    auto expect = [&](bool holds, const Twine &what) {
+      if (!holds)
+        items.fault("R9", cls->name + ": " + locationOf(&op, op.getName().getStringRef()) + " " + what);
+    };
+    if (auto statistics = dyn_cast<dist::StatisticsOp>(op)) {
+      expect(phase == Working, "comes a second time");
+      phase = all ? Summed : Reduced;
+      sums = statistics.getAddress().value_or(AddressAttr());
+    } else if (auto update = dyn_cast<dist::UpdateOp>(op)) {
+      expect(phase == Reduced, "does not come once, behind the sums of loss and norm over all ranks");
+      phase = Done;
+    } else if (auto collective = dyn_cast<dist::CollectiveOp>(op);
+               collective && !collective.getReads() && !collective.getWrites() &&
+               !collective.getGradients()) {
+      AddressAttr from = collective.getFrom().value_or(AddressAttr());
+      AddressAttr to = collective.getTo().value_or(AddressAttr());
+      auto group = items.symbols.lookup<dist::CommunicatorOp>(collective.getCommunicator());
+      uint32_t over = group.getAxes() ? bitsOf(items.axes, *group.getAxes()) : 0;
+      bool isPlain = !collective.getMaximum() && !collective.getAccumulate() && !collective.getToType();
+      if (phase == Summed) {
+        expect(collective.getKind() == dist::CollectiveKind::AllReduce && isPlain && from == sums &&
+                   to == sums && collective.getOuter() * collective.getElements() == 2 &&
+                   collective.getType().isF64() && over == all,
+               "does not sum loss and norm over all ranks");
+        phase = Reduced;
+        continue;
+      }
+      expect(phase == Done, "moves what no gradient, value or unit is");
+      auto one = llvm::find_if(updated, [&](const Updated &u) { return u.from == from; });
+      if (one == updated.end()) {
+        expect(false, "does not gather updated weights");
+        continue;
+      }
+      bool fits = collective.getKind() == dist::CollectiveKind::AllGather && isPlain &&
+                  collective.getOuter() == 1 && int64_t(collective.getElements()) == one->elements &&
+                  collective.getType() == one->type && !gathered[one - updated.begin()] &&
+                  group.getAxes() && axesOf(group) == SmallVector<StringRef>{"dp"};
+      for (dist::StorageOp place : one->parameters)
+        fits &= to.getArena() == place.getAddress().getArena() &&
+                to.getOffset() + (*place.getShard())[0] * widthOf(one->type) ==
+                    place.getAddress().getOffset();
+      expect(fits, "does not gather updated weights to where they belong");
+      gathered[one - updated.begin()] = true;
+    } else if (phase != Working) {
+      expect(false, "comes behind the sums of loss and norm");
+    }
+  }
+  auto finish = [&](bool holds, const Twine &what) {
+    if (!holds)
+      items.fault("R9", cls->name + ": program '" + program.getName() + "' " + what);
+  };
+  const bool trains = program.getName() == "step" && !trained.empty();
+  finish(phase == (trains ? Done : Reduced),
+         trains ? "does not end with an update" : "does not end with the sum of its losses");
+  for (bool one : gathered)
+    finish(one, "does not gather all updated weights");
+  if (trains)
+    for (auto [i, one] : llvm::enumerate(trained))
+      finish(inNorm.contains(i), "does not count the gradient of '" + one.name + "' in the norm");
 }
 
 //===----------------------------------------------------------------------===//
@@ -597,13 +991,19 @@ LogicalResult ProgramReader::readStage(dist::ProgramOp source) {
   begun.clear();
   lastOfStream.clear();
   doneBy.clear();
-  named.resize(items.arenas.size());
+  named.resize(items.arenas.size() + 1);
+  ran.clear();
+  trained.clear();
+  updated.clear();
+  applications.clear();
+  imageAxes.clear();
+  inNorm.clear();
 
   // State is there before and after; hyperparameters are before.
   llvm::SetVector<int> state;
   auto initial = [&](int arena, int64_t begin, int64_t end) {
     uint64_t value = newValue();
-    named[arena][begin] = {end, value};
+    named[arena][begin] = {end, value, 0};
     cls->initial.push_back({arena, begin, end, value, false});
   };
   for (auto storage : module.getOps<dist::StorageOp>())
@@ -628,12 +1028,15 @@ LogicalResult ProgramReader::readStage(dist::ProgramOp source) {
       initial(arena->second, address.getOffset(),
               address.getOffset() + type.getNumElements() * widthOf(type.getElementType()));
   }
-  if (source.getName() == "step" && failed(readGradients()))
+  initial(int(items.arenas.size()), 0, 16);
+  if (failed(readTrained(source)) || (source.getName() == "step" && failed(readGradients())))
     return failure();
 
   for (Operation &op : source.getBody().front())
     if (failed(readEntry(op)))
       return failure();
+  checkRuns(source);
+  checkEntries(source);
 
   for (auto statistics : source.getBody().getOps<dist::StatisticsOp>())
     if (auto *arena = items.arenas.find(statistics.getAddress()->getArena().getValue());
@@ -641,7 +1044,7 @@ LogicalResult ProgramReader::readStage(dist::ProgramOp source) {
       state.insert(arena->second);
   for (int arena : state)
     for (auto [begin, rest] : named[arena])
-      cls->final.push_back({arena, begin, rest.first, rest.second, false});
+      cls->final.push_back({arena, begin, rest.end, rest.value, false});
   return success();
 }
 
@@ -658,6 +1061,8 @@ FailureOr<plan::Program> ProgramReader::read(ArrayRef<dist::ProgramOp> programs)
     if (failed(readStage(source)))
       return failure();
   }
+  if (losses != 1)
+    items.fault("R9", "expected one graph that gives the loss, got " + Twine(losses));
   program.communicators = std::move(items.communicators);
   return std::move(program);
 }

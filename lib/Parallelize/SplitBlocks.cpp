@@ -41,6 +41,16 @@ bool isCollective(Operation *op) {
                          shard::AllSliceOp>(op);
 }
 
+// How a value of a block lies, if it is not whole (llama-localize noted it).
+dist::PlacementAttr placementOf(func::FuncOp block, Value value) {
+  if (auto argument = dyn_cast<BlockArgument>(value))
+    return block.getArgAttrOfType<dist::PlacementAttr>(argument.getArgNumber(),
+                                                       dist::kPlacementAttr);
+  auto list = value.getDefiningOp()->getAttrOfType<ArrayAttr>(dist::kPlacementAttr);
+  return list ? dyn_cast<dist::PlacementAttr>(list[cast<OpResult>(value).getResultNumber()])
+              : dist::PlacementAttr();
+}
+
 // The ops of one level as a function. Arguments and results are those values of the
 // block, in the order of the function's; parameters and gradients last.
 struct Segment {
@@ -165,6 +175,8 @@ void BlockSplitter::makeSegment(unsigned number) {
     body->getArgument(index).setLoc(value.getLoc());
     if (auto argument = dyn_cast<BlockArgument>(value))
       function.setArgAttrs(index, block.getArgAttrDict(argument.getArgNumber()));
+    if (dist::PlacementAttr placed = placementOf(block, value))
+      function.setArgAttr(index, dist::kPlacementAttr, placed);
   }
   b.setInsertionPointToEnd(body);
   for (Operation *op : levels[number])
@@ -187,6 +199,9 @@ void BlockSplitter::makeSegment(unsigned number) {
       }
       function.setResultAttrs(index, attributes.getDictionary(b.getContext()));
     }
+  for (auto [index, result] : llvm::enumerate(results))
+    if (dist::PlacementAttr placed = placementOf(block, result))
+      function.setResultAttr(index, dist::kPlacementAttr, placed);
   segment.function = function;
   if (levels.size() > 1)
     symbols.insert(function);
@@ -200,6 +215,8 @@ void BlockSplitter::replace(ApplyOp apply) {
   auto clone = [&](Operation &op) {
     Operation *collective = b.clone(op, map);
     collective->setDiscardableAttrs(apply->getDiscardableAttrDictionary());
+    if (Attribute placed = op.getAttr(dist::kPlacedAttr))
+      collective->setAttr(dist::kPlacedAttr, placed);
     collective->setLoc(isa<UnknownLoc>(op.getLoc())
                            ? apply.getLoc()
                            : Location(CallSiteLoc::get(op.getLoc(), apply.getLoc())));
@@ -255,6 +272,10 @@ struct SplitBlocksPass : llamac::impl::SplitBlocksPassBase<SplitBlocksPass> {
     // A block that was not cut keeps its name.
     for (func::FuncOp block : done)
       symbols.erase(block);
+    for (auto function : module.getOps<func::FuncOp>())
+      if (function->hasAttr(kBlockAttr) && !function.isExternal())
+        for (Operation &op : function.getBody().front())
+          op.removeAttr(dist::kPlacementAttr);
   }
 };
 } // namespace

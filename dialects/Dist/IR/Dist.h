@@ -48,10 +48,25 @@ inline std::string gradientFrame(llvm::StringRef unit) { return (unit + " gradie
 /// the frame. Every graph that has the frame has all its values.
 inline constexpr llvm::StringLiteral kFrameAttr = "dist.frame";
 
-/// Attribute of calls, collectives and outputs of a planned graph: for each address the
-/// number of the graph's value that is there, -1 for what is no value of the graph. Two
-/// values may share an address one after the other; the check of a program tells them apart.
-inline constexpr llvm::StringLiteral kValuesAttr = "dist.values";
+/// Attribute of calls, collectives and outputs of a planned graph: an OperandAttr for each of
+/// their addresses, what has to be there. Two values may share an address one after the
+/// other; the check of a program tells them apart.
+inline constexpr llvm::StringLiteral kOperandsAttr = "dist.operands";
+
+/// Attribute of arguments and results of graphs that lie in frames, of transfers, and of what
+/// a program does with such values between graphs: their name, the same in all graphs.
+inline constexpr llvm::StringLiteral kCrossingAttr = "dist.crossing";
+/// The names of the image states and of their gradient, whose instances are groups.
+inline constexpr llvm::StringLiteral kStatesCrossing = "image states";
+inline constexpr llvm::StringLiteral kStatesGradientCrossing = "gradient of image states";
+
+/// Attribute of arguments and results of blocks that are not whole on every axis: their
+/// PlacementAttr.
+inline constexpr llvm::StringLiteral kPlacementAttr = "dist.placement";
+
+/// Attribute of collectives that move a value from one placement to another: the types of the
+/// whole value, before and after, with their placements. Kind, group and sizes follow.
+inline constexpr llvm::StringLiteral kPlacedAttr = "dist.placed";
 
 } // namespace mlir::dist
 

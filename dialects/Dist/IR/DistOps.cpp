@@ -427,6 +427,9 @@ LogicalResult GraphOp::verify() {
     }
     if (!isNew) // graph_c2
       return op.emitOpError("expects a name of its own");
+    if (auto collective = dyn_cast<CollectiveOp>(op);
+        collective && (collective.getStream() || !collective.getAfter().empty())) // graph_c4
+      return op.emitOpError("expects neither a stream nor events within a graph: its run has them");
   }
   return success();
 }

@@ -65,6 +65,34 @@ def Dist_InstanceAttr : AttrDef<Dist_Dialect, "Instance"> {
   let assemblyFormat = "`<` $frame `,` $number `,` $offset `>`";
 }
 
+def Dist_OperandKind : I32EnumAttr<"OperandKind", "what an operand of a planned graph is", [
+  I32EnumAttrCase<"Value", 0, "value">, I32EnumAttrCase<"Input", 1, "input">,
+  I32EnumAttrCase<"Crossing", 2, "crossing">, I32EnumAttrCase<"Weights", 3, "weights">,
+  I32EnumAttrCase<"Gradient", 4, "gradient">, I32EnumAttrCase<"Scratch", 5, "scratch">]> {
+  let cppNamespace = "::mlir::dist";
+}
+
+def Dist_OperandAttr : AttrDef<Dist_Dialect, "Operand"> {
+  let mnemonic = "operand";
+  let summary = "What an operand of a planned graph has to be";
+  let description = [{
+    The address says where it lies, this what is there:
+
+    | kind | what |
+    |---|---|
+    | `value` | the number of a value that the graph makes |
+    | `input` | the name of an input of the graph |
+    | `crossing` | the name of a value that another graph makes or reads, which lies in a frame |
+    | `weights`, `gradient` | a parameter: its whole weights or the sum of its gradient on this rank |
+    | `scratch` | nothing: memory that the call may use |
+
+    Example: `#dist.operand<weights, @model.norm.weight>`
+  }];
+  let parameters = (ins EnumParameter<Dist_OperandKind>:$kind,
+                        OptionalParameter<"::mlir::Attribute">:$what);
+  let assemblyFormat = "`<` $kind (`,` $what^)? `>`";
+}
+
 def Dist_Event : TypeDef<Dist_Dialect, "Event"> {
   let mnemonic = "event";
   let summary = "That an entry of a program is done";
@@ -444,6 +472,7 @@ def GraphOp : Dist_Op<"graph", [Symbol, NoTerminator, NoRegionArguments]> {
       `dist.output`
     - (C2) no two frames have one name, nor two inputs, nor two outputs
     - (C3) the frames come first
+    - (C4) a collective has neither a stream nor events: all of a graph is on the stream of its run
 
     Example:
     ```mlir

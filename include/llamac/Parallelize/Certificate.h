@@ -34,6 +34,10 @@ inline constexpr llvm::StringLiteral kReductionsAttr = "llama.reductions";
 FailureOr<plan::Program> readProgram(ModuleOp module, StringRef name,
                                      std::vector<plan::Fault> &faults);
 
+/// Adds to `faults` what is wrong with the places of parameters and their state, and with the
+/// graphs as a whole: see CheckStorage.cpp.
+void checkStorage(ModuleOp module, std::vector<plan::Fault> &faults);
+
 /// Notes in `llama.reductions` every sum and maximum that an op of a block forms, and how
 /// often it does in one step of a rank. Fails with a message at a gradient that is summed in
 /// bf16 unless `llama.options` ask for that.
