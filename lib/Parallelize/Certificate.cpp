@@ -13,6 +13,7 @@
 #include "llvm/ADT/SetVector.h"
 
 #include <map>
+#include <set>
 
 using namespace mlir;
 using namespace mlir::llamac;
@@ -31,10 +32,18 @@ LogicalResult llamac::certify(ModuleOp module) {
 
   std::map<std::pair<int64_t, int>, int64_t> peaks; // stage, arena -> end of what is used
   NamedAttrList programs;
+  // Of each rule at most ten, each once.
+  auto print = [&](ArrayRef<plan::Fault> faults, const Twine &where) {
+    std::map<std::string, std::set<std::string>> printed;
+    for (const plan::Fault &fault : faults)
+      if (auto &messages = printed[fault.rule];
+          messages.size() < 10 && messages.insert(fault.message).second)
+        emitError(UnknownLoc::get(module.getContext()))
+            << where << "rule " << fault.rule << ": " << fault.message;
+  };
   std::vector<plan::Fault> ofModule;
   checkStorage(module, ofModule);
-  for (const plan::Fault &fault : ofModule)
-    emitError(UnknownLoc::get(module.getContext())) << "rule " << fault.rule << ": " << fault.message;
+  print(ofModule, "");
   bool holds = ofModule.empty();
   for (StringRef name : names) {
     std::vector<plan::Fault> faults;
@@ -42,11 +51,9 @@ LogicalResult llamac::certify(ModuleOp module) {
     if (failed(program))
       return failure();
     plan::Certificate certificate = plan::checkProgram(*program);
-    faults.insert(faults.end(), certificate.faults.begin(), certificate.faults.end());
-    for (const plan::Fault &fault : faults)
-      emitError(UnknownLoc::get(module.getContext()))
-          << "program '" << name << "', rule " << fault.rule << ": " << fault.message;
-    holds &= faults.empty();
+    print(faults, "program '" + name + "', ");
+    print(certificate.faults, "program '" + name + "', ");
+    holds &= faults.empty() && certificate.faults.empty();
     int64_t actions = 0, calls = 0, most = 0;
     stages = program->classes.size();
     for (auto [stage, cls] : llvm::enumerate(program->classes)) {

@@ -131,8 +131,8 @@ private:
          builder.getNamedAttr(dist::kFrameAttr,
                               builder.getArrayAttr({frame, builder.getI64IntegerAttr(offset)}))});
   }
-  /// The name of a value of the graph: its application, phase, and number among the results
-  /// of these.
+  /// The name of a value of the graph: that of the graph, application, phase, and its number
+  /// among the results of these.
   void nameValues();
 
   FuncOp graph;
@@ -212,7 +212,8 @@ void Cutter::nameValues() {
       StringRef phase = attribute ? attribute.getValue() : "";
       int64_t number = count[{applicationOf(&op), phase}]++;
       names[value] =
-          builder.getStringAttr(Twine(applicationOf(&op)) + "." + phase + "." + Twine(number));
+          builder.getStringAttr(prefix + "." + Twine(applicationOf(&op)) + "." + phase + "." +
+                                Twine(number));
     }
 }
 

@@ -7,8 +7,8 @@
 // CHECK-NEXT: dist.arena @workspace bytes = 192
 // CHECK-LABEL: dist.graph @forward {
 // CHECK-NEXT:    dist.input "x" at @inputs[0] : tensor<8xf32>
-// CHECK-NEXT:    dist.call @scale(@inputs[0], @parameters[0], @workspace[128], @workspace[0]) {dist.values = array<i64: -1, -1, 0, -1>}
-// CHECK-NEXT:    dist.output "y" at @workspace[128] {dist.values = array<i64: 0>} : tensor<8xf32>
+// CHECK-NEXT:    dist.call @scale(@inputs[0], @parameters[0], @workspace[128], @workspace[0]) {dist.operands = [#dist.operand<input, "x">, #dist.operand<weights, @w>, #dist.operand<value, 0 : i64>, #dist.operand<scratch>]}
+// CHECK-NEXT:    dist.output "y" at @workspace[128] {dist.operands = [#dist.operand<value, 0 : i64>]} : tensor<8xf32>
 // CHECK-NEXT:  }
 // CHECK-NOT:   func.func @forward
 llama.parameter @w : tensor<8xf32> {frozen, initializer = #llama.initializer<ones>}
@@ -61,9 +61,9 @@ func.func private @adamw(%p: tensor<1024xf32>, %m: tensor<1024xf32>, %v: tensor<
 // CHECK-NEXT:    dist.frame "kept" bytes = 192
 // CHECK-NEXT:    dist.input "x" at @inputs[0] : tensor<17xbf16>
 // CHECK-NEXT:    dist.call @layer(@inputs[0], @parameters[2048], @workspace[0], @workspace[0])
-// CHECK-NEXT:    dist.call @layer.forward(@workspace[0], @parameters[0], @kept[0], @kept[64], @workspace[64])
+// CHECK-NEXT:    dist.call @layer.forward(@workspace[0], @parameters[0], @kept[0], @kept[64], @workspace[64]) {dist.operands = [#dist.operand<value, 0 : i64>, #dist.operand<weights, @a>, #dist.operand<crossing, "kept 0">, #dist.operand<crossing, "kept 64">, #dist.operand<scratch>]}
 // CHECK-NEXT:    dist.call @head(@kept[0], @workspace[0], @workspace[0])
-// CHECK-NEXT:    dist.output "loss" at @workspace[0] {dist.values = array<i64: 3>} : tensor<1xf32>
+// CHECK-NEXT:    dist.output "loss" at @workspace[0] {dist.operands = [#dist.operand<value, 3 : i64>]} : tensor<1xf32>
 // CHECK-NEXT:  }
 func.func @forward(%x: tensor<17xbf16> {llama.input = "x"}) -> (tensor<1xf32> {llama.output = "loss"}, tensor<17xbf16> {dist.frame = ["kept", 0]}, tensor<17xf32> {dist.frame = ["kept", 64]}) {
   %y1 = llama.apply @layer(%x) parameters [@b] : (tensor<17xbf16>) -> tensor<17xbf16>

@@ -318,8 +318,8 @@ def PlanArenasPass : Pass<"llama-plan-arenas", "mlir::ModuleOp"> {
     Needs programs (`dist.program`) whose parameters and frames have their addresses, and
     lowered blocks, whose code says how much scratch memory it takes (`llama.scratch`).
     Replaces each graph function by a `dist.graph` of calls and collectives on addresses
-    and declares, for every stage, the arenas below. `dist.values` keeps, for each address,
-    which value of the graph is meant (-1: none), for the check of the program.
+    and declares, for every stage, the arenas below. `dist.operands` keeps, for each address,
+    what has to be there (#dist.operand), for the check of the program.
 
     | arena | holds |
     |---|---|
@@ -347,8 +347,8 @@ def PlanArenasPass : Pass<"llama-plan-arenas", "mlir::ModuleOp"> {
     dist.arena @workspace bytes = 192
     dist.graph @forward {
       dist.input "x" at @inputs[0] : tensor<8xf32>
-      dist.call @scale(@inputs[0], @parameters[0], @workspace[128], @workspace[0]) {dist.values = array<i64: -1, -1, 0, -1>}
-      dist.output "y" at @workspace[128] {dist.values = array<i64: 0>} : tensor<8xf32>
+      dist.call @scale(@inputs[0], @parameters[0], @workspace[128], @workspace[0]) {dist.operands = [#dist.operand<input, "x">, #dist.operand<weights, @w>, #dist.operand<value, 0 : i64>, #dist.operand<scratch>]}
+      dist.output "y" at @workspace[128] {dist.operands = [#dist.operand<value, 0 : i64>]} : tensor<8xf32>
     }
     ```
   }];

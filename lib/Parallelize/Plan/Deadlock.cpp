@@ -9,8 +9,7 @@
 // The graph has three nodes per action (launch, start, done) and a hub per
 // collective:
 //
-//   launch(i) -> launch(i+1)      done(i) -> launch(i+1)      if i blocks the
-//   host launch -> start -> done       done(previous on stream) -> start
+//   launch(i) -> launch(i+1)     launch -> start -> done     done(previous on stream) -> start
 //   done(awaited) -> start        start of each member -> hub -> done of each
 //   member start(send) -> done(receive)  start(receive) -> done(send) done(0 ..
 //   i-D) -> launch(i)   for a launch queue of D actions
@@ -61,7 +60,6 @@ public:
       streamsAndEvents(c);
       sizes(c);
       reductions(c);
-      residency(c);
     }
     match();
     if (certificate.faults.empty())
@@ -123,8 +121,6 @@ private:
             fault("R9",
                   where({c, i}) + " reduces a gradient that is not declared");
         }
-        if (a.creates >= 0 && !member(a.creates))
-          fault("R1", where({c, i}) + " creates a communicator of others");
       }
     return certificate.faults.empty();
   }
@@ -132,7 +128,6 @@ private:
   void streamsAndEvents(int c) {
     std::map<int, Place> streamOf; // communicator -> an action that uses it
     std::set<int> recorded;
-    bool begun = false;
     const auto &actions = program.classes[c].actions;
     for (int i = 0; i < int(actions.size()); ++i) {
       const LaunchedAction &a = actions[i];
@@ -152,19 +147,6 @@ private:
           fault("R3", where({c, i}) + " awaits event " + std::to_string(event) +
                           ", which is not recorded before it");
       recorded.insert(a.records.begin(), a.records.end());
-      bool drains = a.drains || a.creates >= 0;
-      if (drains && begun)
-        fault("R5",
-              where({c, i}) + (a.creates >= 0
-                                   ? " creates communicator '" +
-                                         program.communicators[a.creates].name +
-                                         "' after the step has begun"
-                                   : " drains the device after the step "
-                                     "has begun"));
-      begun |= !drains;
-      if (a.conditional && !a.calls.empty())
-        fault("R8", where({c, i}) +
-                        " communicates under control that depends on data");
     }
   }
 
@@ -272,28 +254,12 @@ private:
     return text.empty() ? "none" : text;
   }
 
-  void residency(int c) {
-    if (program.multiprocessors == 0)
-      return;
-    int blocks = 0;
-    for (const Communicator &communicator : program.communicators)
-      if (std::find(communicator.classes.begin(), communicator.classes.end(),
-                    c) != communicator.classes.end())
-        blocks += communicator.blocks;
-    if (blocks > program.multiprocessors)
-      fault("R6", program.classes[c].name +
-                      ": communicators in flight can hold " +
-                      std::to_string(blocks) + " multiprocessors of " +
-                      std::to_string(program.multiprocessors));
-  }
-
   /// Pairs the k-th calls; fills `pairs` and `meetings`.
   void match() {
     using Calls = std::vector<std::pair<Place, const Call *>>;
     std::map<std::tuple<int, int, int>, std::pair<Calls, Calls>>
         sends; // communicator, from, to
     std::vector<std::map<int, Calls>> collectives(program.communicators.size());
-    std::map<int, std::map<int, Place>> creations;
     for (int c = 0; c < classes(); ++c)
       for (int i = 0; i < int(program.classes[c].actions.size()); ++i) {
         const LaunchedAction &a = at({c, i});
@@ -306,9 +272,6 @@ private:
                 {{c, i}, &call});
           else
             collectives[call.communicator][c].push_back({{c, i}, &call});
-        if (a.creates >= 0 &&
-            !creations[a.creates].try_emplace(c, Place{c, i}).second)
-          fault("R1", where({c, i}) + " creates a communicator a second time");
       }
 
     auto differ = [&](const Call &a, const Call &b) -> const char * {
@@ -370,16 +333,6 @@ private:
         meetings.push_back(std::move(meeting));
       }
     }
-    for (auto &[q, places] : creations) {
-      std::vector<Place> meeting;
-      for (auto &[c, place] : places)
-        meeting.push_back(place);
-      if (meeting.size() != program.communicators[q].classes.size())
-        fault("R1", where(meeting[0]) + " creates communicator '" +
-                        program.communicators[q].name +
-                        "', but not all its members do");
-      meetings.push_back(std::move(meeting));
-    }
   }
 
   //===--- R7 -------------------------------------------------------------===//
@@ -402,8 +355,7 @@ private:
       streamNumber.try_emplace(a.stream, int(streamNumber.size()));
     size_t streams = streamNumber.size();
     std::vector<int> before(actions.size() * streams, 0),
-        number(actions.size()), position(actions.size()), last(streams, -1),
-        host(streams, 0);
+        number(actions.size()), position(actions.size()), last(streams, -1);
     std::unordered_map<int, int> recorder;
     auto join = [&](int *into, int done) { // that action `done` is done
       const int *from = &before[done * streams];
@@ -416,17 +368,10 @@ private:
       int s = number[i] = streamNumber[a.stream];
       position[i] = last[s] < 0 ? 0 : position[last[s]] + 1;
       int *mine = &before[i * streams];
-      std::copy(host.begin(), host.end(), mine);
       if (last[s] >= 0)
         join(mine, last[s]);
       for (int event : a.awaits)
         join(mine, recorder[event]);
-      if (a.drains || a.creates >= 0)
-        for (int previous : last)
-          if (previous >= 0)
-            join(mine, previous);
-      if (a.blocksHost || a.drains || a.creates >= 0)
-        join(host.data(), i);
       for (int event : a.records)
         recorder[event] = i;
       last[s] = i;
@@ -538,15 +483,12 @@ private:
       const auto &actions = program.classes[c].actions;
       for (int i = 0; i < int(actions.size()); ++i) {
         const LaunchedAction &a = actions[i];
-        bool drains = a.drains || a.creates >= 0;
         edges.push_back({node({c, i}, Launch), node({c, i}, Start)});
         edges.push_back({node({c, i}, Start), node({c, i}, Done)});
         if (i + 1 < int(actions.size()))
-          edges.push_back({node({c, i}, a.blocksHost || drains ? Done : Launch),
-                           node({c, i + 1}, Launch)});
-        for (auto [stream, previous] : last)
-          if (drains || stream == a.stream)
-            edges.push_back({node({c, previous}, Done), node({c, i}, Start)});
+          edges.push_back({node({c, i}, Launch), node({c, i + 1}, Launch)});
+        if (auto previous = last.find(a.stream); previous != last.end())
+          edges.push_back({node({c, previous->second}, Done), node({c, i}, Start)});
         for (int event : a.awaits)
           edges.push_back(
               {node({c, recorder[event]}, Done), node({c, i}, Start)});

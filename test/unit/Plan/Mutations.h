@@ -17,6 +17,7 @@
 
 #include <algorithm>
 #include <functional>
+#include <iterator>
 #include <map>
 #include <optional>
 #include <random>
@@ -106,7 +107,6 @@ inline Outcome interpret(const Program &program, std::mt19937 &random,
   };
   std::map<std::tuple<int, int, int>, std::vector<Posted>> sends, receives;
   std::map<std::pair<int, int>, std::vector<Posted>> collectives;
-  std::map<std::pair<int, int>, int> createdBy;
   std::map<std::tuple<int, int, const Call *>, size_t> numberOf;
   Outcome outcome;
   auto actionOf = [&](int c, int i) -> const LaunchedAction & {
@@ -128,8 +128,6 @@ inline Outcome interpret(const Program &program, std::mt19937 &random,
       numberOf[{c, i, &call}] = list.size();
       list.push_back({c, i, &call});
     }
-    if (a.creates >= 0)
-      ++createdBy[{a.creates, c}];
   };
   // The value that a started call gives, or nothing while its partners are
   // missing.
@@ -171,11 +169,6 @@ inline Outcome interpret(const Program &program, std::mt19937 &random,
       if (i < size) {
         allDone = false;
         bool blocked = false;
-        if (i > 0) {
-          const LaunchedAction &p = actionOf(c, i - 1);
-          blocked = (p.blocksHost || p.drains || p.creates >= 0) &&
-                    rank.state[i - 1] != 3;
-        }
         // All actions up to i - queue are done.
         for (int k = 0; !blocked && k <= i - queue; ++k)
           blocked = rank.state[k] != 3;
@@ -188,9 +181,6 @@ inline Outcome interpret(const Program &program, std::mt19937 &random,
               if (auto found = rank.recorder.find(event);
                   found != rank.recorder.end())
                 rank.waits[i].push_back(found->second);
-            if (a.drains || a.creates >= 0)
-              for (int k = 0; k < i; ++k)
-                rank.waits[i].push_back(k);
             for (int event : a.records)
               rank.recorder[event] = i;
             rank.state[i] = 1;
@@ -222,9 +212,6 @@ inline Outcome interpret(const Program &program, std::mt19937 &random,
           ready &= got.has_value();
           value = mix(value, got.value_or(0));
         }
-        if (a.creates >= 0)
-          for (int member : program.communicators[a.creates].classes)
-            ready &= createdBy[{a.creates, member}] > 0;
         if (ready)
           moves.push_back([&, c, head, value, stream = stream] {
             Running &rank = ranks[c];
@@ -262,8 +249,9 @@ inline Outcome interpret(const Program &program, std::mt19937 &random,
 
 inline constexpr const char *kMutations[] = {
     "drop",          "swap",          "retype",       "regroup",
-    "wrong peer",    "wrong count",   "missing wait", "late communicator",
+    "wrong peer",    "wrong count",   "missing wait",
     "double reduce", "missing reduce"};
+inline constexpr int kMutationKinds = std::size(kMutations);
 
 /// Applies one fault to a random place; false if the program has no such place.
 inline bool mutate(Program &program, int kind, std::mt19937 &random) {
@@ -353,25 +341,6 @@ inline bool mutate(Program &program, int kind, std::mt19937 &random) {
     return true;
   }
   case 7: {
-    if (!(site = pick(pairs)))
-      return false;
-    int q = actions()[site->action].calls[0].communicator;
-    for (int c : program.communicators[q].classes) {
-      auto &list = program.classes[c].actions;
-      auto use =
-          std::find_if(list.begin(), list.end(), [&](const LaunchedAction &a) {
-            return !a.calls.empty() && a.calls[0].communicator == q;
-          });
-      LaunchedAction create;
-      create.creates = q;
-      create.blocksHost = true;
-      create.stream = 99;
-      create.location = "create " + program.communicators[q].name;
-      list.insert(use, create);
-    }
-    return true;
-  }
-  case 8: {
     if (!(site = pick(reduces)))
       return false;
     LaunchedAction copy = actions()[site->action];

@@ -119,7 +119,7 @@ Program scheduleProgram(const Schedule &schedule,
   Program program;
   int ranks = int(schedule.ranks.size()), stages = schedule.stages();
   auto communicator = [&](std::string name, std::vector<int> classes) {
-    program.communicators.push_back({std::move(name), std::move(classes), 1});
+    program.communicators.push_back({std::move(name), std::move(classes)});
     return int(program.communicators.size()) - 1;
   };
   std::vector<int> all;

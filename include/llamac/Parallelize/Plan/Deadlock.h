@@ -13,12 +13,8 @@
 //   R2 one communicator, one stream of a class
 //   R3 an event is recorded before it is awaited, in launch order
 //   R4 no cycle of waits across hosts, streams, events and communicators
-//   R5 nothing drains the device once the step has begun
-//   R6 communicators that can be in flight together fit onto the
-//   multiprocessors R7 memory: each read finds the value that it wants, written
-//   before; no address is
+//   R7 memory: each read finds the value that it wants, written before; no address is
 //      written before the readers of its old value are done
-//   R8 no communication under data-dependent control
 //   R9 every gradient is reduced once over exactly the axes on which it is
 //   partial, whole
 //      and in its type
@@ -77,12 +73,6 @@ struct LaunchedAction {
   std::vector<Call> calls;
   std::vector<int> awaits, records; ///< events of the class
   std::vector<Access> accesses;     ///< reads come before writes
-  int creates = -1; ///< communicator that this creates with its other members
-  bool drains =
-      false; ///< waits for all streams (allocation, first load of a library)
-  bool blocksHost =
-      false; ///< host goes on when it is done; true for the two above
-  bool conditional = false; ///< under control that depends on data
   std::string location;     ///< of the op, for messages
 };
 
@@ -105,7 +95,6 @@ struct RankClass {
 struct Communicator {
   std::string name;
   std::vector<int> classes; ///< its members; one class alone: a group inside it
-  int blocks = 0; ///< multiprocessors that a call holds while it waits
   uint32_t axes = 0; ///< bit per grid axis that a group spans; 0: not known
   int64_t ranks = 0; ///< members of a group; 0: not known
 };
@@ -118,7 +107,6 @@ struct ElementType {
 struct Program {
   std::vector<RankClass> classes;
   std::vector<Communicator> communicators;
-  int multiprocessors = 0; ///< 0: R6 is not checked (host)
   std::vector<std::string> axes; ///< names of the bits, for messages
   std::vector<ElementType> types; ///< by number; empty: a call is not compared
                                   ///< with the bytes of its action
