@@ -73,6 +73,7 @@ struct IsolateBlocksPass : llamac::impl::IsolateBlocksPassBase<IsolateBlocksPass
         code->setAttr(kSignatureAttr,
                       builder.getArrayAttr({TypeAttr::get(block.getFunctionType()),
                                             builder.getDenseI64ArrayAttr(placesOfResults(block))}));
+        code->setAttr(kBlocksAttr, builder.getArrayAttr({}));
         builder.setInsertionPointToStart(code.getBody());
         originals.push_back(cast<func::FuncOp>(builder.clone(*block)));
         originals.back().setPublic();
@@ -80,6 +81,9 @@ struct IsolateBlocksPass : llamac::impl::IsolateBlocksPassBase<IsolateBlocksPass
       }
       StringAttr function = same->getSymNameAttr();
       auto module = cast<ModuleOp>((*same)->getParentOp());
+      SmallVector<Attribute> names(module->getAttrOfType<ArrayAttr>(kBlocksAttr).getValue());
+      names.push_back(name);
+      module->setAttr(kBlocksAttr, ArrayAttr::get(block.getContext(), names));
       block.getBody().getBlocks().clear();
       block.setPrivate();
       block->setAttr(kCodeAttr, SymbolRefAttr::get(module.getSymNameAttr(),

@@ -114,13 +114,14 @@ FailureOr<int64_t> Planner::scratchOf(Operation *user, StringRef name) {
   auto [entry, isNew] = scratch.try_emplace(name, 0);
   if (!isNew)
     return entry->second;
-  Operation *block = symbols.lookup(name);
+  Operation *block = symbols.lookup(name), *declaration = block;
   if (auto code = block->getAttrOfType<SymbolRefAttr>(kCodeAttr))
     block = collection.lookupSymbolIn(module, code);
   auto bytes = block ? block->getAttrOfType<IntegerAttr>(kScratchAttr) : IntegerAttr();
   if (!bytes || bytes.getInt() < 0)
     return user->emitOpError("expects a lowered block, but '")
            << name << "' has no code with the attribute " << kScratchAttr;
+  declaration->setAttr(kScratchAttr, bytes);
   return entry->second = bytes.getInt();
 }
 

@@ -72,6 +72,12 @@ ItemReader::ItemReader(ModuleOp module, int64_t stages, std::vector<plan::Fault>
   gradientType = asked("precision", "f64")      ? Type(builder.getF64Type())
                  : asked("accumulate", "bf16") ? Type(builder.getBF16Type())
                                                 : Type(builder.getF32Type());
+  auto precision = module->getAttrOfType<DictionaryAttr>("llama.precision");
+  auto accumulation = precision ? precision.getAs<TypeAttr>("accumulation") : TypeAttr();
+  if (accumulation && accumulation.getValue() != gradientType)
+    fault("R9", "gradients are summed in another type than the options ask for");
+  auto group = options ? options.getAs<IntegerAttr>("encoder_group") : IntegerAttr();
+  groupSize = group ? std::max<int64_t>(1, group.getInt()) : 1;
 }
 
 void ItemReader::begin(int64_t number) {
@@ -434,6 +440,11 @@ LogicalResult ItemReader::readCall(Operation *op, StringRef name,
     if (signature != b.getArrayAttr({TypeAttr::get(block.getFunctionType()),
                                      b.getDenseI64ArrayAttr(places)}))
       fault("R7", "block '" + name + "' is declared with other buffers than its code has");
+    if (block->getAttr(kScratchAttr) != size)
+      fault("R7", "block '" + name + "' is declared with other scratch memory than its code has");
+    auto names = function->getParentOp()->getAttrOfType<ArrayAttr>(kBlocksAttr);
+    if (!names || !llvm::is_contained(names, b.getStringAttr(name)))
+      fault("R7", "block '" + name + "' is declared with the code of another");
   }
   item.what = locationOf(op, name);
   SmallVector<Type> types(block.getArgumentTypes());
@@ -606,6 +617,7 @@ FailureOr<const GraphItems *> ItemReader::readGraph(Operation *user, StringRef n
   for (auto frame : graph.getBody().getOps<dist::FrameOp>())
     result.frames.insert({frame.getName(), int(result.frames.size())});
   result.imageAxes = graph->getAttrOfType<ArrayAttr>(dist::kImageAxesAttr);
+  llvm::DenseSet<std::pair<int64_t, StringRef>> blocks; // of applications
   for (Operation &op : graph.getBody().front()) {
     auto named = [&](auto op, bool isInput) -> LogicalResult {
       auto tensor = cast<RankedTensorType>(op.getType());
@@ -618,6 +630,15 @@ FailureOr<const GraphItems *> ItemReader::readGraph(Operation *user, StringRef n
       if constexpr (std::is_same_v<decltype(op), dist::InputOp>) {
         lying.placement = graphPlacement(op.getContext(), tensor.getRank(), op.getSplit(), {});
         result.named[op.getName()] = {op.getAddress(), lying};
+        SmallVector<Attribute> images;
+        if (op.getName().starts_with("encoder:")) {
+          images.push_back(Builder(op.getContext()).getI64IntegerAttr(groupSize));
+          if (result.imageAxes)
+            llvm::append_range(images, result.imageAxes);
+        }
+        if (op.getImages().value_or(ArrayAttr::get(op.getContext(), {})).getValue() != ArrayRef(images))
+          fault("R7", "input '" + op.getName() + "' of '" + name +
+                          "' does not count the images of a group over the axes that split them");
       } else {
         lying.placement =
             graphPlacement(op.getContext(), tensor.getRank(), op.getSplit(), op.getPartial());
@@ -643,6 +664,15 @@ FailureOr<const GraphItems *> ItemReader::readGraph(Operation *user, StringRef n
     if (auto call = dyn_cast<dist::CallOp>(op)) {
       if (failed(readCall(call, call.getBlock(), call.getBuffers(), &result, item)))
         return failure();
+      // An application is of one kind of layer, and has each of its parts once in a graph.
+      if (auto application = call->getAttrOfType<IntegerAttr>(llama::kApplicationAttr)) {
+        StringRef family = call.getBlock().split('.').first;
+        if (!blocks.insert({application.getInt(), call.getBlock()}).second)
+          fault("R7", item.what + " is there twice for one application");
+        if (family != "add" &&
+            families.try_emplace(application.getInt(), family).first->second != family)
+          fault("R7", item.what + " is of another layer than the rest of its application");
+      }
     } else if (auto collective = dyn_cast<dist::CollectiveOp>(op)) {
       if (failed(readCollective(collective, &result, item)))
         return failure();

@@ -117,6 +117,7 @@ public:
   const SmallVector<Axis> axes;
   const int64_t stages;
   Type gradientType;                      ///< in which gradients have to be summed
+  int64_t groupSize = 1;                  ///< micro-batches that the encoder takes at once
   llvm::MapVector<StringRef, int> arenas; ///< of the stage
   std::vector<plan::Communicator> communicators; ///< of all that was read
   std::vector<StringRef> parameters;             ///< with gradients, by number
@@ -136,6 +137,7 @@ private:
   llvm::StringMap<int64_t> scratch;
   llvm::DenseMap<uint64_t, std::string> names; // of contents
   llvm::StringMap<Lying> crossings;            // of all stages
+  llvm::DenseMap<int64_t, StringRef> families; // kinds of layers, of applications
   int64_t stage = 0;
   llvm::StringMap<GraphItems> graphs; // of the stage
 };

@@ -67,12 +67,8 @@ public:
     for (auto op : module.getOps<dist::StorageOp>())
       ++stagesOf[op.getParameter()];
     auto options = module->getAttrOfType<DictionaryAttr>("llama.options");
-    auto option = [&](StringRef name, int64_t absent) {
-      auto value = options ? options.getAs<IntegerAttr>(name) : IntegerAttr();
-      return value && value.getInt() > 0 ? value.getInt() : absent;
-    };
-    microBatches = option("micro_batches", 0);
-    groupSize = option("encoder_group", 1);
+    auto given = options ? options.getAs<IntegerAttr>("micro_batches") : IntegerAttr();
+    microBatches = given ? std::max<int64_t>(0, given.getInt()) : 0;
   }
 
   FailureOr<plan::Program> read(ArrayRef<dist::ProgramOp> programs);
@@ -100,7 +96,7 @@ private:
   uint64_t expected(const Trained &one);
   /// Micro-batches, or groups of them for the encoder, of the program.
   int64_t runsOf(bool ofEncoder) const {
-    return ofEncoder ? (count + groupSize - 1) / groupSize : count;
+    return ofEncoder ? (count + items.groupSize - 1) / items.groupSize : count;
   }
   bool isAt(std::optional<AddressAttr> address, const Use &use, int64_t offset) {
     auto *arena = address ? items.arenas.find(address->getArena().getValue()) : items.arenas.end();
@@ -133,7 +129,7 @@ private:
   std::vector<plan::Fault> &faults;
   llvm::StringMap<dist::UnitOp> weightsOf, gradientOf; // by the frame of what is whole
   llvm::StringMap<unsigned> stagesOf;                  // of parameters
-  int64_t microBatches = 0, groupSize = 1;             // 0: not known
+  int64_t microBatches = 0;                            // 0: not known
   int64_t losses = 0;                                  // graphs that give it
   plan::Program program;
 
@@ -719,8 +715,8 @@ void ProgramReader::checkInstances(dist::RunOp run, const GraphItems &graph,
     }
     int64_t of = number, offset = 0;
     if (!graph.imageAxes && graph.groupFrames.contains(frame.second)) {
-      of = number / groupSize;
-      offset = number % groupSize * statesBytes(graph, frame.second);
+      of = number / items.groupSize;
+      offset = number % items.groupSize * statesBytes(graph, frame.second);
     }
     if (instance.getNumber() != of || instance.getOffset() != offset)
       wrong("uses '" + name + "' " + Twine(instance.getNumber()) + " from byte " +

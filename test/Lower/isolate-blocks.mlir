@@ -2,7 +2,7 @@
 
 // The body moves into a module of its own; a declaration stays, which names the code.
 // CHECK:      func.func private @norm(tensor<8xf32>) -> tensor<8xf32> attributes {llama.block, llama.code = @norm.code::@norm}
-// CHECK-NEXT: module @norm.code attributes {llama.signature = [(tensor<8xf32>) -> tensor<8xf32>, array<i64: -1>]} {
+// CHECK-NEXT: module @norm.code attributes {llama.blocks = ["norm"], llama.signature = [(tensor<8xf32>) -> tensor<8xf32>, array<i64: -1>]} {
 // CHECK-NEXT:   func.func @norm(%[[X:.*]]: tensor<8xf32>) -> tensor<8xf32> attributes {llama.block} {
 // CHECK-NEXT:     return %[[X]]
 func.func private @norm(%x: tensor<8xf32>) -> tensor<8xf32> attributes {llama.block} {

@@ -95,7 +95,7 @@ OPENING, CLOSING = "([{<", ")]}>"
 
 def kind_of(line: str) -> str:
     """Of a line that may be edited: its op; empty: it may not."""
-    seen = re.match(r"\s*(?:%\d+ = )?((?:dist|llama|shard)\.\w+|func\.func|module)\b", line)
+    seen = re.match(r"\s*(?:%\d+ = )?((?:dist|llama|shard)\.\w+|func\.func|module|llvm\.func(?=.*llama\.scratch))\b", line)
     return seen[1] if seen else ""
 
 

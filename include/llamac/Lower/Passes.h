@@ -23,11 +23,14 @@ namespace mlir::llamac {
 /// Attribute of a block's declaration after llama-isolate-blocks: its code,
 /// `@MODULE::@FUNCTION`.
 inline constexpr llvm::StringLiteral kCodeAttr = "llama.code";
-/// Attribute of a lowered block function: bytes of scratch memory, i64.
+/// Attribute of a lowered block function, and of the block's declaration once memory is planned:
+/// bytes of scratch memory, i64.
 inline constexpr llvm::StringLiteral kScratchAttr = "llama.scratch";
 /// Attribute of the module of a block's code: [type of the block, for each result the argument
 /// whose place it takes or -1], for which the code was made.
 inline constexpr llvm::StringLiteral kSignatureAttr = "llama.signature";
+/// Attribute of the same module: the names of the blocks whose code it is.
+inline constexpr llvm::StringLiteral kBlocksAttr = "llama.blocks";
 /// Attribute of a call of an outlined loop: its iterations are independent, and
 /// this many (i64) are worth a thread.
 inline constexpr llvm::StringLiteral kGrainAttr = "llama.grain";
