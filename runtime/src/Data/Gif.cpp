@@ -14,14 +14,80 @@
 
 namespace llrt {
 
+namespace {
+
+// Unpacks the indices of the frame that `gif` has come to into `indices`, as
+// many as it holds. giflib's own routine takes codes that cannot be. False if a
+// code cannot be, or if the data is cut short.
+// Source: GIF 89a, appendix F.
+bool unpackFrame(GifFileType *gif, std::vector<uint8_t> &indices) {
+  constexpr int mostBits = 12;
+  int literalBits = 0;
+  GifByteType *block = nullptr; // its length, then its bytes
+  if (DGifGetCode(gif, &literalBits, &block) != GIF_OK || literalBits < 1 ||
+      literalBits > 8)
+    return false;
+  const int clear = 1 << literalBits, end = clear + 1;
+  // Code k stands for what code prefix[k] stands for, then suffix[k].
+  std::vector<int> prefix(1 << mostBits);
+  std::vector<uint8_t> suffix(1 << mostBits), text; // text: last byte first
+  int width = literalBits + 1, next = end + 1, last = -1;
+  uint8_t first = 0; // byte of what `last` stands for
+  uint32_t bits = 0;
+  int have = 0;
+  size_t done = 0;
+  while (block) {
+    for (int i = 1; i <= block[0]; ++i) {
+      bits |= uint32_t(block[i]) << have;
+      for (have += 8; have >= width;) {
+        int code = int(bits & ((1u << width) - 1));
+        bits >>= width;
+        have -= width;
+        if (code == clear) {
+          width = literalBits + 1;
+          next = end + 1;
+          last = -1;
+          continue;
+        }
+        if (code == end)
+          return done == indices.size();
+        if (last < 0 ? code > end : code > next)
+          return false;
+        text.clear();
+        int at = code;
+        if (code == next) { // the last text and its first byte again
+          text.push_back(first);
+          at = last;
+        }
+        for (; at > end; at = prefix[size_t(at)])
+          text.push_back(suffix[size_t(at)]);
+        first = uint8_t(at);
+        text.push_back(first);
+        for (; !text.empty() && done < indices.size(); text.pop_back())
+          indices[done++] = text.back();
+        if (done == indices.size())
+          return true;
+        if (last >= 0 && next < 1 << mostBits) {
+          prefix[size_t(next)] = last;
+          suffix[size_t(next)] = first;
+          if (++next == 1 << width && width < mostBits)
+            ++width;
+        }
+        last = code;
+      }
+    }
+    if (DGifGetCodeNext(gif, &block) != GIF_OK)
+      return false;
+  }
+  return done == indices.size();
+}
+
+} // namespace
+
 Decoded decodeGif(std::string_view bytes, const std::string &name) {
   int cause = 0;
   auto read = [](GifFileType *gif, GifByteType *to, int size) {
     auto &rest = *static_cast<std::string_view *>(gif->UserData);
-    if (rest.empty() && size == 1) { // a missing end of the picture's blocks
-      *to = 0;
-      return 1;
-    }
     size_t count = std::min(size_t(size), rest.size());
     std::memcpy(to, rest.data(), count);
     rest.remove_prefix(count);
@@ -76,10 +142,13 @@ Decoded decodeGif(std::string_view bytes, const std::string &name) {
     for (int64_t y = 0; y < frame.Height; ++y)
       order.push_back(y);
   }
-  for (int64_t y : order)
-    check(DGifGetLine(
-        gif.get(), &indices[size_t((frame.Top + y) * image.width + frame.Left)],
-        frame.Width));
+  std::vector<uint8_t> stored(size_t(frame.Width * frame.Height));
+  if (!unpackFrame(gif.get(), stored))
+    fail(name, ": broken GIF: its data cannot be unpacked, or is cut short");
+  for (size_t row = 0; row < order.size(); ++row)
+    std::copy_n(
+        &stored[row * size_t(frame.Width)], frame.Width,
+        &indices[size_t((frame.Top + order[row]) * image.width + frame.Left)]);
 
   const ColorMapObject *colours =
       frame.ColorMap ? frame.ColorMap : gif->SColorMap;

@@ -215,6 +215,24 @@ TEST(Image, RefusesBrokenImages) {
       }
     }
   }
+  SafeTensors formats(golden("formats_golden.safetensors"));
+  for (const char *name : {"webp", "webp_lossy", "gif", "tiff_tiff_lzw",
+                           "tiff_jpeg", "bmp_rle8", "bmp_RGB", "exif_jpeg_6"}) {
+    std::string good(bytesOf(formats.at(std::string(name) + ".file")));
+    EXPECT_ERROR(decodeImage(good.substr(0, good.size() / 2), name), "broken");
+    for (int round = 0; round < 100; ++round) {
+      std::string bad = good;
+      bad[draw() % bad.size()] = char(draw());
+      try {
+        decodeImage(bad, name);
+      } catch (const Error &) {
+      }
+    }
+  }
+  // Codes of a GIF that cannot be.
+  std::string gif(bytesOf(formats.at("gif.file")));
+  gif.replace(gif.size() - 60, 50, 50, '\xff');
+  EXPECT_ERROR(decodeImage(gif, "a.gif"), "a.gif: broken GIF: its data");
   // A header that asks for 2^31 - 1 pixels a side.
   std::string huge(bytesOf(file.at("png_rgba.file")));
   huge.replace(16, 8, std::string("\x7f\xff\xff\xff\x7f\xff\xff\xff", 8));
