@@ -45,7 +45,8 @@ public:
     if (!launch.reporter.enabled(f.check))
       return;
     Report r{.check = f.check, .message = f.message,
-             .place = actor.warp->place(actor.lane, *actor.instruction)};
+             .place = actor.place ? *actor.place
+                                  : actor.warp->place(actor.lane, *actor.instruction)};
     r.place.what = actor.what;
     r.hasAddress = true;
     r.address = f.address;

@@ -56,6 +56,7 @@ struct Actor {
   Scope scope = Scope::Weak;
   Proxy proxy = Proxy::Generic;
   const char *what = "";    ///< "ld", "cp.async.bulk": goes into messages
+  const Place *place = nullptr; ///< where an asynchronous operation was issued; null: warp and lane
 };
 
 /// One of the 16 barriers of a block (bar.sync a, b), or that of a cluster.
@@ -137,6 +138,7 @@ public:
   NamedBarrier barrier;    ///< barrier.cluster
   uint64_t executed = 0;   ///< instructions of warps
   uint64_t clock = 0;      ///< reads of %clock and its like, so that time goes on
+  bool timeout = false;    ///< nothing else can run: waits that may end early (try_wait) do so now
   bool dead = false;       ///< killed (trap, deadlock): runs no more
 };
 

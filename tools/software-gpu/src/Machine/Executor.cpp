@@ -24,6 +24,7 @@ constexpr unsigned leastSlice = 32, sliceSpread = 224; ///< instructions of a wa
 constexpr uint64_t parkedPatience = 20000;  ///< instructions of a warp until parked lanes are freed
 constexpr uint64_t spinPatience = 2000;     ///< of a cluster without a sign of life: some completions
 constexpr uint64_t deadPatience = uint64_t(1) << 26; ///< the same until it counts as a deadlock
+constexpr unsigned timeoutPatience = 100;    ///< rounds of waits that ended early without a sign of life
 constexpr uint64_t clusterTurn = 20000;     ///< of a cluster until the next one has its turn
 } // namespace
 
@@ -345,6 +346,8 @@ void reportDeadlock(Cluster &c, bool spinning) {
         char lanes[32];
         std::snprintf(lanes, sizeof lanes, ", lanes 0x%08x", g->lanes);
         p.what = waitsFor(*g) + lanes;
+        if (g->state == Group::Waiting && !w->reason.empty())
+          p.what = "waits for " + w->reason + lanes;
         bool better = g->state == Group::AtBarrier &&
                       r.place.what.find("barrier") == std::string::npos;
         if (first) {
@@ -394,7 +397,8 @@ bool completeSome(Cluster &c) {
 }
 
 /// Runs a cluster for about `budget` instructions. True when it has ended.
-bool runCluster(Cluster &c, uint64_t budget, uint64_t &lastEvents, uint64_t &quiet) {
+bool runCluster(Cluster &c, uint64_t budget, uint64_t &lastEvents, uint64_t &quiet,
+                unsigned &timeouts) {
   Launch &launch = c.launch;
   std::vector<Warp *> order;
   for (auto &b : c.blocks)
@@ -424,9 +428,11 @@ bool runCluster(Cluster &c, uint64_t budget, uint64_t &lastEvents, uint64_t &qui
     }
     used += round;
     c.executed += round;
+    c.timeout = false;
     if (c.worker.events != lastEvents) {
       lastEvents = c.worker.events;
       quiet = 0;
+      timeouts = 0;
     } else {
       quiet += round;
     }
@@ -440,6 +446,12 @@ bool runCluster(Cluster &c, uint64_t budget, uint64_t &lastEvents, uint64_t &qui
         continue;
       if (finished(c))
         break;
+      // Waits that may end before what they wait for do so now, until that leads nowhere.
+      if (++timeouts <= timeoutPatience) {
+        c.timeout = true;
+        ++c.happenings;
+        continue;
+      }
       reportDeadlock(c, false);
       launch.fail(Check::Deadlock);
       c.dead = true;
@@ -484,6 +496,7 @@ void work(Worker &worker, std::atomic<uint64_t> &next, uint64_t clusters, uint64
   Random random = launch.random.split(~uint64_t(0) - next);
   std::vector<Resident> residents;
   uint64_t events = 0, quiet = 0;
+  unsigned timeouts = 0;
   uint64_t most = launch.config.cooperative ? ~uint64_t(0) : together ? 1 + random.below(4) : 1;
   while (!launch.stop) {
     while (residents.size() < most) {
@@ -498,7 +511,7 @@ void work(Worker &worker, std::atomic<uint64_t> &next, uint64_t clusters, uint64
     size_t i = residents.size() == 1 ? 0 : random.below(uint32_t(residents.size()));
     uint64_t turn = residents.size() == 1 ? clusterTurn : 64 + random.below(2000);
     Resident &r = residents[i];
-    if (runCluster(*r.cluster, turn, events, quiet)) {
+    if (runCluster(*r.cluster, turn, events, quiet, timeouts)) {
       endCluster(*r.cluster);
       residents.erase(residents.begin() + ptrdiff_t(i));
       quiet = 0;

@@ -88,6 +88,7 @@ public:
   const uint32_t *bases[3] = {}; ///< rows of registers, constants, special registers
 
   std::vector<AgentClock> clocks; ///< of the 32 threads
+  std::string reason; ///< what a waiting group waits for, for the message of a deadlock; may be empty
   /// State of src/Machine/Async of this warp (groups of cp.async, of wgmma), made when needed.
   std::shared_ptr<void> async;
   Random random;

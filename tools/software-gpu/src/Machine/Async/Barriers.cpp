@@ -20,7 +20,7 @@ struct BarrierExtra {
   const char *what = "";
 };
 
-enum { Relaxed, ExpectTx, NoComplete, Drop, Parity, Blocking };
+enum { Relaxed, ExpectTx, NoComplete, Drop, Parity };
 
 /// An mbarrier operand of one lane.
 struct Target {
@@ -131,7 +131,8 @@ Step runPendingCount(Warp &warp, const Instruction &in) {
   return Step::Next;
 }
 
-/// test_wait and try_wait. The latter waits while no lane's phase is complete.
+/// test_wait and try_wait: both wait while no lane's phase is complete, but not for ever: while nothing
+/// else can run they give up (Cluster::timeout), so that a thread that only asks goes on.
 Step runWait(Warp &warp, const Instruction &in) {
   const auto &x = *static_cast<const BarrierExtra *>(in.extra);
   uint32_t done = 0, bad = 0;
@@ -159,7 +160,7 @@ Step runWait(Warp &warp, const Instruction &in) {
     if (asked < phase)
       done |= 1u << l;
   });
-  if (in.mode[Blocking] && !done && !bad) {
+  if (!done && !bad && !warp.block.cluster.timeout) {
     unsigned l = unsigned(std::countr_zero(warp.active));
     return waitFor(warp, "the mbarrier at shared byte " + std::to_string(targets[l].offset) + ": its " +
                              targets[l].barrier->describe());
@@ -252,8 +253,7 @@ void decodeArrive(DecodeContext &c) {
 void decodeWait(DecodeContext &c) {
   BarrierExtra x = begin(c, 3, 4);
   const auto &ops = c.ast.operands;
-  c.in.mode[Blocking] = c.ast.opcode == Opcode::MbarrierTryWait;
-  if (c.in.mode[Blocking])
+  if (c.ast.opcode == Opcode::MbarrierTryWait)
     c.needs(90);
   else if (ops.size() != 3)
     c.fail("expects 3 operands");

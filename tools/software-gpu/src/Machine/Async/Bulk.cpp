@@ -86,6 +86,7 @@ Actor BulkCopy::actor(AgentClock &clock, uint32_t time) const {
   Actor a;
   a.warp = warp, a.lane = lane, a.instruction = in, a.clock = &clock, a.what = what;
   a.proxy = genericProxy ? Proxy::Generic : Proxy::Async;
+  a.place = &place;
   return a;
 }
 

@@ -29,6 +29,7 @@ public:
   uint32_t remaining; ///< lanes that have not been copied
   Knowledge known;
   std::array<Lane, 32> lanes;
+  Place place; ///< of the first lane
   Task task;
 
   void complete(uint32_t which);
@@ -47,6 +48,7 @@ void CopyBatch::complete(uint32_t which) {
     Actor actor;
     actor.warp = warp, actor.lane = l, actor.instruction = in, actor.clock = &clock;
     actor.what = "cp.async";
+    actor.place = &place;
     uint8_t data[16] = {};
     block.shared.setState(lane.to, bytes, ByteState::Undefined); // no longer in flight
     if (lane.read)
@@ -129,10 +131,10 @@ Step runCopy(Warp &warp, const Instruction &in) {
     writes.push_back({&block, Space::Shared, batch->lanes[l].to, in.bytes});
     async.copies[l].open.push_back(batch);
   });
-  Place place = warp.place(static_cast<unsigned>(std::countr_zero(lanes)), in);
-  place.what = "cp.async";
+  batch->place = warp.place(static_cast<unsigned>(std::countr_zero(lanes)), in);
+  batch->place.what = "cp.async";
   CopyBatch *b = batch.get();
-  batch->task.start(block.cluster, place, std::move(writes),
+  batch->task.start(block.cluster, batch->place, std::move(writes),
                     [b, keep = batch] { b->complete(b->remaining); });
   return Step::Next;
 }
@@ -189,46 +191,59 @@ struct ArriveExtra {
   AddressOperand barrier;
 };
 
-/// cp.async.mbarrier.arrive: mode[0] noinc.
+/// cp.async.mbarrier.arrive: mode[0] noinc. The arrivals of a warp come together, when the copies that
+/// its threads have issued so far are complete.
 Step runArrive(Warp &warp, const Instruction &in) {
+  struct Arrival {
+    unsigned lane;
+    Block *block;
+    uint32_t offset, time;
+    std::vector<std::shared_ptr<CopyBatch>> copies;
+  };
   const auto &x = *static_cast<const ArriveExtra *>(in.extra);
   WarpAsync &async = asyncOf(warp);
   Block &block = warp.block;
+  std::vector<Arrival> arrivals;
   forLanes(warp.active, [&](unsigned l) {
     Actor actor = warp.actor(l, in);
     actor.what = "cp.async.mbarrier.arrive";
-    uint32_t offset = 0;
-    Block *target = sharedTarget(actor, in.space, warp.address(x.barrier, l), offset);
-    if (!target)
+    Arrival a{l, nullptr, 0, async.copyTime[l], {}};
+    a.block = sharedTarget(actor, in.space, warp.address(x.barrier, l), a.offset);
+    if (!a.block)
       return;
     PlaceOf place = [&warp, l, &in] { return warp.place(l, in); };
-    MBarrier *barrier = findMBarrier(*target, offset, place);
+    MBarrier *barrier = findMBarrier(*a.block, a.offset, place);
     if (!barrier)
       return;
     if (!in.mode[0])
-      expectArrival(*target, offset, *barrier, place);
-    auto copies = std::make_shared<std::vector<std::shared_ptr<CopyBatch>>>();
+      expectArrival(*a.block, a.offset, *barrier, place);
+    auto remember = [&](const std::shared_ptr<CopyBatch> &batch) {
+      if (batch->remaining >> l & 1)
+        a.copies.push_back(batch);
+    };
     for (auto &group : async.copies[l].groups)
       for (auto &batch : group)
-        if (batch->remaining >> l & 1)
-          copies->push_back(batch);
+        remember(batch);
     for (auto &batch : async.copies[l].open)
-      if (batch->remaining >> l & 1)
-        copies->push_back(batch);
-    uint32_t time = async.copyTime[l];
-    auto task = std::make_shared<Task>();
-    Place where = warp.place(l, in);
-    Warp *w = &warp;
-    task->start(block.cluster, where, {}, [=, keep = task] {
-      finishGroup(*w, l, *copies);
-      PlaceOf at = [&where] { return where; };
-      MBarrier *b = findMBarrier(*target, offset, at);
+      remember(batch);
+    arrivals.push_back(std::move(a));
+  });
+  if (arrivals.empty())
+    return Step::Next;
+  auto task = std::make_shared<Task>();
+  Place where = warp.place(arrivals.front().lane, in);
+  Warp *w = &warp;
+  task->start(block.cluster, where, {}, [w, where, arrivals, keep = task]() mutable {
+    PlaceOf at = [&where] { return where; };
+    for (Arrival &a : arrivals) {
+      finishGroup(*w, a.lane, a.copies);
+      MBarrier *b = findMBarrier(*a.block, a.offset, at);
       if (!b)
-        return;
+        continue;
       Knowledge k;
-      tellCompletion(k, AgentId(w->id, AgentKind::AsyncCopy, l), time);
-      arrive(*target, offset, *b, 1, k, false, true, at);
-    });
+      tellCompletion(k, AgentId(w->id, AgentKind::AsyncCopy, a.lane), a.time);
+      arrive(*a.block, a.offset, *b, 1, k, false, true, at);
+    }
   });
   return Step::Next;
 }

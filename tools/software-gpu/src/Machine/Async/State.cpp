@@ -62,7 +62,7 @@ Block *sharedTarget(const Actor &actor, Space space, uint64_t address, uint32_t 
 }
 
 Step waitFor(Warp &warp, std::string reason) {
-  asyncOf(warp).reason = std::move(reason);
+  warp.reason = std::move(reason);
   return Step::Wait;
 }
 

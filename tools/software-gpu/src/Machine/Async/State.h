@@ -64,9 +64,14 @@ struct WarpAsync {
   std::map<uint64_t, std::shared_ptr<WgmmaOp>> mine; ///< issued and not waited for
   std::vector<std::shared_ptr<Accumulator>> accumulators; ///< that registers are held for
   std::map<uint32_t, uint32_t> heldSources; ///< operations that read a register (row)
-  std::vector<uint32_t> fenced, fencedDefined; ///< rows and defined lanes at the last wgmma.fence
-  const Frame *fencedFrame = nullptr;   ///< null: there was none
-  std::string reason;                   ///< what a waiting group waits for, for the message of a deadlock
+  uint64_t fences = 0;                  ///< wgmma.fence run so far
+  /// A register when it was last given back by a wait.
+  struct Released {
+    const Frame *frame;
+    uint64_t fences;
+    std::array<uint32_t, 32> words;
+  };
+  std::map<uint32_t, Released> released; ///< by row
 };
 
 BlockAsync &asyncOf(Block &block);

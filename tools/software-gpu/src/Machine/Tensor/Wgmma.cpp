@@ -93,6 +93,7 @@ void WgmmaOp::readMatrix(uint64_t bits, bool mnMajor, int lines, TensorType type
   Actor actor;
   actor.warp = &firstWarp(), actor.instruction = in, actor.clock = &clock;
   actor.proxy = Proxy::Async, actor.what = "wgmma.mma_async";
+  actor.place = &place;
   int elementBytes = bitsOf(type) / 8, per = 16 / elementBytes, k = form->shape.k;
   int outer = mnMajor ? k : lines, pieces = (mnMajor ? lines : k) / per;
   for (int line = 0; line < outer; ++line)
@@ -168,7 +169,6 @@ void WgmmaOp::complete() {
     if (--to.pending)
       continue;
     // Nothing else will change them: into the registers, which stay held until the wait.
-    WarpAsync &async = asyncOf(*to.warp);
     int per = form->elementsPerAccumulator();
     for (size_t r = 0; r < form->accumulators.size(); ++r) {
       uint32_t *row = to.frame->rows.data() + form->accumulators[r].row * 32;
@@ -179,12 +179,6 @@ void WgmmaOp::complete() {
           word |= to.values[size_t(e.column) * warpRows + e.row] << (16 * j);
         }
         row[l] = word;
-      }
-      // Later operations of the same form need no wgmma.fence for them.
-      if (async.fencedFrame == to.frame.get()) {
-        uint32_t index = form->accumulators[r].row;
-        std::copy_n(row, 32, async.fenced.data() + size_t(index) * 32);
-        async.fencedDefined[to.indices[r]] = ~0u;
       }
     }
   }
@@ -201,29 +195,40 @@ void registerFault(Warp &warp, const Instruction &in, std::string message) {
   warp.report(Check::InFlight, 0, in, std::move(message));
 }
 
-/// Whether registers have the values that they had at the last wgmma.fence.
+/// A thread that changes registers of wgmma must run a wgmma.fence before the next one that uses them.
+/// Compilers set registers to their first values after the fence, which ptxas puts right; so only
+/// registers count that a wgmma has used before.
 void checkFenced(Warp &warp, const Instruction &in, const std::vector<Operand> &registers,
-                 const std::vector<uint32_t> &indices, const char *what) {
+                 const char *what) {
   WarpAsync &async = asyncOf(warp);
-  if (!async.fencedFrame) {
+  if (!async.fences) {
     registerFault(warp, in, std::string("wgmma.mma_async without a wgmma.fence before it: its ") + what +
                                 " registers may not have been written yet");
     return;
   }
-  if (async.fencedFrame != warp.frame)
-    return; // fenced in a caller
   for (size_t i = 0; i < registers.size(); ++i) {
-    uint32_t row = registers[i].row;
-    if (registers[i].base != Operand::Register)
-      continue;
-    bool same = std::equal(warp.u32(registers[i]), warp.u32(registers[i]) + 32,
-                           async.fenced.data() + size_t(row) * 32) &&
-                async.fencedDefined[indices[i]] == warp.frame->defined[indices[i]];
-    if (same)
+    auto last = registers[i].base == Operand::Register ? async.released.find(registers[i].row)
+                                                       : async.released.end();
+    if (last == async.released.end() || last->second.frame != warp.frame ||
+        last->second.fences != async.fences ||
+        std::equal(last->second.words.begin(), last->second.words.end(), warp.u32(registers[i])))
       continue;
     registerFault(warp, in, std::string(what) + " register " + std::to_string(i) +
-                                " was written after the last wgmma.fence");
+                                " was changed after an earlier wgmma, with no wgmma.fence since");
     return;
+  }
+}
+
+/// Remembers registers that a wait gives back.
+void remember(Warp &warp, const Frame &frame, const std::vector<Operand> &registers) {
+  WarpAsync &async = asyncOf(warp);
+  for (const Operand &r : registers) {
+    if (r.base != Operand::Register)
+      continue;
+    WarpAsync::Released &last = async.released[r.row];
+    last.frame = &frame;
+    last.fences = async.fences;
+    std::copy_n(frame.rows.data() + size_t(r.row) * 32, 32, last.words.begin());
   }
 }
 
@@ -243,7 +248,7 @@ std::shared_ptr<Accumulator> takeAccumulator(Warp &warp, const Instruction &in, 
         break;
       }
   }
-  checkFenced(warp, in, x.accumulators, x.accumulatorIndices, "accumulator");
+  checkFenced(warp, in, x.accumulators, "accumulator");
   auto a = std::make_shared<Accumulator>();
   a->warp = &warp, a->frame = warp.group->frame, a->form = &x, a->indices = x.accumulatorIndices;
   a->values.assign(size_t(x.shape.n) * warpRows, 0);
@@ -322,7 +327,7 @@ Step runWgmma(Warp &warp, const Instruction &in) {
     part.scaleD = p & 1;
   }
   if (!x.registersA.empty()) {
-    checkFenced(warp, in, x.registersA, x.sourceIndices, "A");
+    checkFenced(warp, in, x.registersA, "A");
     for (size_t i = 0; i < x.registersA.size(); ++i) {
       const Operand &r = x.registersA[i];
       part.a.insert(part.a.end(), warp.u32(r), warp.u32(r) + 32);
@@ -360,10 +365,7 @@ Step runWgmma(Warp &warp, const Instruction &in) {
 Step runFence(Warp &warp, const Instruction &in) {
   if (!warp.gatherAll(in))
     return Step::Wait;
-  WarpAsync &async = asyncOf(warp);
-  async.fencedFrame = warp.frame;
-  async.fenced = warp.frame->rows;
-  async.fencedDefined = warp.frame->defined;
+  ++asyncOf(warp).fences;
   return Step::Next;
 }
 
@@ -400,8 +402,10 @@ Step runWait(Warp &warp, const Instruction &in) {
       Accumulator &a = *op->parts[warp.index % 4].accumulator;
       if (!--a.held) {
         warp.unhold(*a.frame, a.indices, ~0u);
+        remember(warp, *a.frame, a.form->accumulators);
         std::erase_if(async.accumulators, [&](const auto &other) { return other.get() == &a; });
       }
+      remember(warp, *a.frame, op->form->registersA);
       for (uint32_t index : op->form->sourceIndices) {
         auto it = async.heldSources.find(index);
         if (it != async.heldSources.end() && !--it->second) {

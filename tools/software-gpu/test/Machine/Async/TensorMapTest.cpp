@@ -2,13 +2,13 @@
 // Part of llamac, under the Apache License v2.0 with LLVM Exceptions.
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 //===----------------------------------------------------------------------===//
-#include "Machine/Async/Harness.h"
+#include "Machine/Async/AsyncHarness.h"
 
 #include <cmath>
 #include <random>
 
 using namespace sgpu;
-using namespace sgpu::test;
+using namespace sgpu::async_test;
 
 namespace {
 
@@ -41,7 +41,7 @@ TEST(TensorMap, EncodesAllFields) {
   EXPECT_EQ(back.swizzle, m.swizzle);
   EXPECT_EQ(back.l2Promotion, m.l2Promotion);
   EXPECT_EQ(back.oobFill, m.oobFill);
-  EXPECT_EQ(back.boxBytes(), 32u * 2 * 2 * 1 * 2); // ceil(4 / 2) rows, ceil(2 / 3) planes
+  EXPECT_EQ(back.boxBytes(), 32u * 2 * 1 * 2); // ceil(4 / 2) rows, ceil(2 / 3) planes
   bytes[9] ^= 1;
   EXPECT_FALSE(TensorMap::decode(bytes, back)) << "a byte was changed";
 }

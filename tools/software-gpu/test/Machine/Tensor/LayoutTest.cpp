@@ -4,7 +4,7 @@
 //
 // The layouts are written here a second time, as the tables of the ISA have them.
 //===----------------------------------------------------------------------===//
-#include "Machine/Async/Harness.h"
+#include "Machine/Async/AsyncHarness.h"
 #include "Machine/Tensor/Arithmetic.h"
 #include "Machine/Tensor/Descriptor.h"
 #include "Machine/Tensor/Fragments.h"
@@ -13,7 +13,7 @@
 #include <random>
 
 using namespace sgpu;
-using namespace sgpu::test;
+using namespace sgpu::async_test;
 using T = TensorType;
 
 namespace {
@@ -137,7 +137,7 @@ std::string mmaKernel(const Form &f, int na, int nb, int nc, bool wide) {
   };
   std::string type = wide ? "b64" : "b32";
   std::string declared = f.d == T::F32 ? "f32" : f.d == T::F64 ? "f64" : "b32";
-  std::string s = ".version 8.4\n.target sm_90a\n.address_size 64\n"
+  std::string s = ".version 8.7\n.target sm_90a\n.address_size 64\n"
                   ".visible .entry k(.param .u64 pa, .param .u64 pb, .param .u64 pc, .param .u64 pd) {\n"
                   "  .reg .b64 %p<8>; .reg .b32 %t<4>;\n  .reg ." +
                   std::string(wide ? "f64" : "b32") + " %a<16>, %b<16>;\n  .reg ." + declared +

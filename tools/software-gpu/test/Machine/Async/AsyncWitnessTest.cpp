@@ -1,4 +1,4 @@
-//===- WitnessTest.cpp - Kernels of nvcc and Triton with asynchronous work -----===//
+//===- AsyncWitnessTest.cpp - Kernels of nvcc and Triton with asynchronous work -----===//
 // Part of llamac, under the Apache License v2.0 with LLVM Exceptions.
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 //
@@ -6,20 +6,19 @@
 // kernel gives the right result at the tolerance of its types, the same bits for every seed and order
 // of completion, and no report; every bad_* kernel is reported as what it is.
 //===----------------------------------------------------------------------===//
-#include "Machine/Async/Harness.h"
-#include "Machine/Tensor/Arithmetic.h"
+#include "Machine/Async/AsyncHarness.h"
 
 #include <cmath>
 #include <functional>
 #include <random>
 
 using namespace sgpu;
-using namespace sgpu::test;
+using namespace sgpu::async_test;
 
 namespace {
 
-float fromBf16(uint16_t b) { return std::bit_cast<float>(uint32_t(b) << 16); }
-uint16_t toBf16(double v) { return uint16_t(roundedTo(TensorType::BF16, v)); }
+float fromBf16(uint16_t b) { return bf16(b); }
+uint16_t toBf16(double v) { return bf16(float(v)); }
 
 /// Values around zero that bf16 holds exactly.
 std::vector<uint16_t> drawBf16(size_t n, unsigned seed, double scale = 1) {
@@ -77,7 +76,7 @@ const Replay runs[] = {{1, Completion::Late}, {2, Completion::Late}, {3, Complet
 /// Runs `body` for several seeds; it returns the bytes of the result, which must be the same each time,
 /// and there must be no report.
 void same(const std::string &file, int chip, const std::function<std::vector<uint8_t>(Gpu &)> &body) {
-  std::string text = readFile("ptx/witnesses/" + file);
+  std::string text = ptxFile("witnesses/" + file);
   std::vector<uint8_t> first;
   for (const Replay &r : runs) {
     Gpu gpu(text, r.seed, r.completion, chip);
@@ -89,7 +88,7 @@ void same(const std::string &file, int chip, const std::function<std::vector<uin
   }
 }
 
-template <typename T> std::vector<uint8_t> bytesOf(const std::vector<T> &v) {
+template <typename T> std::vector<uint8_t> rawBytes(const std::vector<T> &v) {
   std::vector<uint8_t> b(v.size() * sizeof(T));
   std::memcpy(b.data(), v.data(), b.size());
   return b;
@@ -115,7 +114,7 @@ TEST(Witness80, Wmma) {
               {gpu.upload(a), gpu.upload(b), c, m, n, k});
       auto got = gpu.download<float>(c, m * n);
       EXPECT_LT(error(got, product(a, b, m, n, k, false)), 1e-5);
-      return bytesOf(got);
+      return rawBytes(got);
     });
 }
 
@@ -128,7 +127,7 @@ TEST(Witness80, MmaPipeline) {
               {gpu.upload(a), gpu.upload(b), c, m, n, k});
       auto got = gpu.download<uint16_t>(c, m * n);
       EXPECT_LT(error(got, product(a, b, m, n, k, true)), 0.005);
-      return bytesOf(got);
+      return rawBytes(got);
     });
 }
 
@@ -140,7 +139,7 @@ TEST(Witness80, BarrierCopy) {
     auto got = gpu.download<float>(y, x.size());
     for (size_t i = 0; i < x.size(); ++i)
       EXPECT_EQ(got[i], 2 * x[i / 256 * 256 + 255 - i % 256]) << i;
-    return bytesOf(got);
+    return rawBytes(got);
   });
 }
 
@@ -153,13 +152,13 @@ TEST(Witness80, PipelineCopy) {
       auto got = gpu.download<float>(y, x.size());
       for (size_t i = 0; i < x.size(); ++i)
         EXPECT_EQ(got[i], 3 * x[i]);
-      return bytesOf(got);
+      return rawBytes(got);
     });
 }
 
 TEST(Witness80, BadNoWait) {
   for (uint64_t seed : {1, 2, 3}) {
-    Gpu gpu(readFile("ptx/witnesses/nvcc/k80.sm80.ptx"), seed, Completion::Late, 80);
+    Gpu gpu(ptxFile("witnesses/nvcc/k80.sm80.ptx"), seed, Completion::Late, 80);
     auto x = drawFloats(256, 1);
     gpu.run("bad_nowait", {{1, 1, 1}, {256, 1, 1}}, {gpu.upload(x), gpu.allocate(1024)});
     EXPECT_GT(gpu.reporter.count(Check::InFlight), 0u) << gpu.faults();
@@ -179,7 +178,7 @@ TEST(Witness90, WgmmaTiles) {
       auto got = gpu.download<float>(c, 64 * 64);
       EXPECT_LT(error(got, product(a, b, 64, 64, 64, std::string(kernel) != "wgmma_ss_nmajor")), 1e-5)
           << kernel;
-      return bytesOf(got);
+      return rawBytes(got);
     });
 }
 
@@ -193,7 +192,7 @@ TEST(Witness90, WarpSpecialisedGemm) {
               {map2d(pa, k, m, 64, 64), map2d(pb, k, n, 64, 32), map2d(pc, n, m, 64, 64), k});
       auto got = gpu.download<uint16_t>(pc, size_t(m) * n);
       EXPECT_LT(error(got, product(a, b, m, n, k, true)), 0.005);
-      return bytesOf(got);
+      return rawBytes(got);
     });
 }
 
@@ -209,13 +208,13 @@ TEST(Witness90, DistributedSharedMemory) {
         sum += x[i / 512 * 512 + r * 128 + i % 128];
       EXPECT_EQ(got[i], sum);
     }
-    return bytesOf(got);
+    return rawBytes(got);
   });
 }
 
 TEST(Witness90, VectorReductions) {
   // Sums of small integers: exact in every order.
-  std::string text = readFile("ptx/witnesses/nvcc/k90.sm90a.ptx");
+  std::string text = ptxFile("witnesses/nvcc/k90.sm90a.ptx");
   for (const Replay &r : runs) {
     Gpu gpu(text, r.seed, r.completion);
     constexpr int blocks = 3;
@@ -248,12 +247,12 @@ TEST(Witness90, BulkCopies) {
     auto got = gpu.download<float>(y, x.size());
     for (size_t i = 0; i < x.size(); ++i)
       EXPECT_EQ(got[i], x[i] + 1);
-    return bytesOf(got);
+    return rawBytes(got);
   });
 }
 
 TEST(Witness90, BadKernels) {
-  std::string text = readFile("ptx/witnesses/nvcc/k90.sm90a.ptx");
+  std::string text = ptxFile("witnesses/nvcc/k90.sm90a.ptx");
   for (const Replay &r : runs) {
     Gpu gpu(text, r.seed, r.completion);
     auto a = drawBf16(64 * 64, 1), b = drawBf16(64 * 64, 2);
@@ -287,7 +286,7 @@ TEST(WitnessTriton, Matmul) {
                 {gpu.upload(a), gpu.upload(b), c, m, n, k, k, n, n, none, none});
         auto got = gpu.download<uint16_t>(c, size_t(m) * n);
         EXPECT_LT(error(got, product(a, b, m, n, k, false)), 0.005) << f.file;
-        return bytesOf(got);
+        return rawBytes(got);
       });
 }
 
@@ -302,7 +301,7 @@ TEST(WitnessTriton, MatmulByTensorMaps) {
                map2d(pc, n, m, 64, 128), m, n, int64_t(n), one, m, n, k, none, none});
       auto got = gpu.download<uint16_t>(pc, size_t(m) * n);
       EXPECT_LT(error(got, product(a, b, m, n, k, true)), 0.005);
-      return bytesOf(got);
+      return rawBytes(got);
     });
 }
 
@@ -346,7 +345,7 @@ TEST(WitnessTriton, FlashAttention) {
         auto gotLse = gpu.download<float>(lse, wantLse.size());
         EXPECT_LT(error(got, want), 0.01) << f.file << " T " << t;
         EXPECT_LT(error(gotLse, wantLse), 1e-4) << f.file << " T " << t;
-        auto bytes = bytesOf(got), more = bytesOf(gotLse);
+        auto bytes = rawBytes(got), more = rawBytes(gotLse);
         bytes.insert(bytes.end(), more.begin(), more.end());
         return bytes;
       });

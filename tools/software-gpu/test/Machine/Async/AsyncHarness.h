@@ -1,28 +1,17 @@
-//===- Harness.h - Runs kernels for the tests of asynchronous work -*- C++ -*-===//
+//===- AsyncHarness.h - Runs kernels for the tests of asynchronous work -*- C++ -*-===//
 // Part of llamac, under the Apache License v2.0 with LLVM Exceptions.
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 //===----------------------------------------------------------------------===//
-#ifndef SGPU_TEST_MACHINE_ASYNC_HARNESS_H
-#define SGPU_TEST_MACHINE_ASYNC_HARNESS_H
+#ifndef SGPU_TEST_MACHINE_ASYNC_ASYNCHARNESS_H
+#define SGPU_TEST_MACHINE_ASYNC_ASYNCHARNESS_H
 
+#include "Harness.h"
 #include "Machine/Async/TensorMap.h"
-#include "Machine/Machine.h"
 
-#include <cstring>
-#include <fstream>
-#include <gtest/gtest.h>
-#include <memory>
-#include <string>
-#include <vector>
+namespace sgpu::async_test {
 
-namespace sgpu::test {
-
-/// Text of a file below test/.
-inline std::string readFile(const std::string &name) {
-  std::ifstream in(std::string(SGPU_TEST_DIR) + "/" + name, std::ios::binary);
-  EXPECT_TRUE(in) << name;
-  return std::string((std::istreambuf_iterator<char>(in)), {});
-}
+using machinetest::bf16;
+using machinetest::ptxFile;
 
 /// `text` with every `from` replaced.
 inline std::string replaced(std::string text, const std::string &from, const std::string &to) {
@@ -31,7 +20,7 @@ inline std::string replaced(std::string text, const std::string &from, const std
   return text;
 }
 
-/// A parameter of a kernel.
+/// A parameter of a kernel: a number, a structure, or the bytes of a tensor map.
 struct Argument {
   std::vector<uint8_t> bytes;
   template <typename T> Argument(T value) : bytes(sizeof(T)) { // NOLINT: implicit on purpose
@@ -48,30 +37,22 @@ struct Shape3 {
   uint32_t dynamicShared = 0;
 };
 
-/// A device with one module.
-class Gpu {
+/// A device with one module, whose blocks run on one host thread.
+class Gpu : public machinetest::Gpu {
 public:
   explicit Gpu(const std::string &ptx, uint64_t seed = 1, Completion completion = Completion::Late,
                int chip = 90)
-      : options(makeOptions(seed, completion, chip)), reporter(options, false),
-        memory(0, options, reporter),
-        module(Module::load(ptx, "test", *Chip::find(chip), memory, options, reporter)) {}
+      : machinetest::Gpu(ptx, machinetest::options(seed, chip, completion)) {}
 
-  uint64_t allocate(uint64_t bytes) { return memory.allocate(bytes, "test"); }
-  template <typename T> uint64_t upload(const std::vector<T> &values) {
-    uint64_t bytes = values.size() * sizeof(T), address = allocate(bytes);
-    memory.setState(address, bytes, ByteState::Written);
-    std::memcpy(memory.host(address, bytes), values.data(), bytes);
-    return address;
-  }
+  uint64_t allocate(uint64_t bytes) { return machinetest::Gpu::allocate<uint8_t>(bytes); }
   /// `count` values that are all zero.
   template <typename T> uint64_t zeros(size_t count) { return upload(std::vector<T>(count)); }
+  /// The bytes as they are: that a kernel left some unwritten shows in the values.
   template <typename T> std::vector<T> download(uint64_t address, size_t count) {
     std::vector<T> values(count);
     std::memcpy(values.data(), memory.host(address, count * sizeof(T)), count * sizeof(T));
     return values;
   }
-  bool written(uint64_t address, uint64_t bytes) { return memory.written(address, bytes); }
 
   LaunchResult run(const std::string &kernel, const Shape3 &shape, std::vector<Argument> arguments) {
     const KernelInfo *info = module->kernel(kernel);
@@ -81,9 +62,9 @@ public:
     LaunchConfig config;
     config.grid = shape.grid, config.block = shape.block, config.cluster = shape.cluster;
     config.dynamicShared = shape.dynamicShared;
-    config.maxDynamicShared = 227 * 1024;
-    config.seed = options.seed;
-    config.work.id = ++works;
+    config.maxDynamicShared = shape.dynamicShared;
+    config.seed = opt.seed;
+    config.work.id = ++launches;
     config.parameters.resize(info->paramBytes);
     EXPECT_EQ(arguments.size(), info->paramOffsets.size()) << kernel;
     for (size_t i = 0; i < arguments.size() && i < info->paramOffsets.size(); ++i) {
@@ -94,30 +75,9 @@ public:
     return module->run(kernel, config);
   }
 
-  /// The faults so far as text, for messages of tests.
-  std::string faults() const {
-    std::string s;
-    for (const Report &r : reporter.reports())
-      s += Reporter::toText(r, options.seed) + "\n";
-    return s;
-  }
-
-  const Options options;
-  Reporter reporter;
-  DeviceMemory memory;
-  std::unique_ptr<Module> module;
-
-private:
-  static Options makeOptions(uint64_t seed, Completion completion, int chip) {
-    Options o;
-    o.seed = seed, o.completion = completion, o.chip = chip;
-    o.memory = uint64_t(1) << 28;
-    o.threads = 1;
-    return o;
-  }
-  uint32_t works = 0;
+  std::string faults() const { return text(); }
 };
 
-} // namespace sgpu::test
+} // namespace sgpu::async_test
 
 #endif
