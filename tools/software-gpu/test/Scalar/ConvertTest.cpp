@@ -184,6 +184,8 @@ TEST(Convert, FloatToFloat) {
         for (bool sat : {false, true}) {
           if (!strcmp(to.name, from.name))
             continue;
+          if (sat && (to.name[0] == 'b' || from.name[0] == 'b')) // bf16 has no .sat
+            continue;
           bool widening = to.width > from.width;
           if (widening && mode != Mode::Nearest)
             continue;
