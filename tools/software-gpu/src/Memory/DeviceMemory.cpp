@@ -491,7 +491,7 @@ bool DeviceMemory::write(uint64_t address, uint64_t bytes, const void *from, con
   }
   uint8_t *data = v->data + offset, *state = v->state + offset;
   bool same = false;
-  if (from && bytes <= 16)
+  if (from && access.agent && bytes <= 16)
     same = allWritten(state, bytes) && !std::memcmp(data, from, bytes);
   if (access.agent && std::memchr(state, int(ByteState::InFlight), bytes))
     sink.fault({Check::InFlight, "write of " + std::to_string(bytes) +
