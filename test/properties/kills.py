@@ -56,7 +56,7 @@ def check_signals(llamac: str, work: pathlib.Path) -> None:
                     "--precision=f32", "-o", executable], check=True)
     launchers = {"no launcher": []}
     if shutil.which("mpirun"):
-        launchers["mpirun"] = ["mpirun", "-n", "2", "--oversubscribe", "--mca", "odls_base_sigkill_timeout", "100"]
+        launchers["mpirun"] = ["mpirun", "-n", "2", "--oversubscribe", "--mca", "odls_base_sigkill_timeout", "8"]
     environment = os.environ | {"OMPI_ALLOW_RUN_AS_ROOT": "1", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1"}
     for launcher, words in launchers.items():
         for number in signal.SIGINT, signal.SIGTERM:
