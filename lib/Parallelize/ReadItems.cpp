@@ -88,12 +88,21 @@ void ItemReader::begin(int64_t number) {
     if (int64_t(arena.getStage()) == stage)
       arenas.insert({arena.getSymName(), int(arenas.size())});
   storage.clear();
+  stateArenas.clear();
   weightsUnit.clear();
   gradientUnit.clear();
   for (auto op : module.getOps<dist::StorageOp>())
     if (arenas.contains(op.getAddress().getArena().getValue()))
       if (!storage.try_emplace(op.getParameter(), op).second)
         fault("R7", "'" + op.getParameter() + "' has two places on stage " + Twine(stage));
+  for (auto &entry : storage)
+    for (auto address :
+         {std::optional(entry.second.getAddress()), entry.second.getMaster(),
+          entry.second.getGradient(), entry.second.getMoment1(), entry.second.getMoment2(),
+          entry.second.getGradientSum()})
+      if (address)
+        if (auto *arena = arenas.find(address->getArena().getValue()); arena != arenas.end())
+          stateArenas.insert(arena->second);
   for (auto unit : module.getOps<dist::UnitOp>()) {
     auto address = unit.getWeights() ? unit.getWeights() : unit.getGradient();
     if (address && arenas.contains(address->getArena().getValue()))
@@ -104,6 +113,11 @@ void ItemReader::begin(int64_t number) {
           gradientUnit[name.getValue()] = unit;
       }
   }
+}
+
+void ItemReader::expectNoState(const Use &use, const Twine &what) {
+  if (stateArenas.contains(use.space))
+    fault("R7", what + " is in an arena of parameters or their state");
 }
 
 uint64_t ItemReader::content(const Twine &name) {
@@ -209,6 +223,9 @@ static std::string crossingName(StringRef crossing, Attribute placement) {
   return text;
 }
 
+/// Numbers of inputs begin behind those of values.
+static constexpr int64_t kFirstInput = int64_t(1) << 32;
+
 /// What an operand of a graph has to be: notes it in `use`, and says (with false) if the
 /// address or the type is not that of what it names.
 bool ItemReader::readOperand(Operation *op, Attribute attribute, AddressAttr address, Lying lying,
@@ -239,7 +256,7 @@ bool ItemReader::readOperand(Operation *op, Attribute attribute, AddressAttr add
   switch (operand.getKind()) {
   case Kind::Value: {
     auto number = dyn_cast_or_null<IntegerAttr>(operand.getWhat());
-    if (!number || number.getInt() < 0 || use.space < 0)
+    if (!number || number.getInt() < 0 || number.getInt() >= kFirstInput || use.space < 0)
       return wrong("a value of the graph is not in the workspace: " + at(address));
     use.value = number.getInt();
     return known(graph.values, number.getInt(), "value " + Twine(number.getInt()));
@@ -249,12 +266,13 @@ bool ItemReader::readOperand(Operation *op, Attribute attribute, AddressAttr add
     auto input = name ? graph.named.find(name.getValue()) : graph.named.end();
     if (input == graph.named.end() || isResult)
       return wrong("names an input that the graph does not have");
-    if (input->second.first != address)
-      return wrong("input '" + name.getValue() + "' is at " + at(input->second.first) + ", not at " +
-                   at(address));
-    if (!(input->second.second == lying))
-      return wrong("input '" + name.getValue() + "' is " + textOf(input->second.second) +
+    if (input->second.address != address)
+      return wrong("input '" + name.getValue() + "' is at " + at(input->second.address) +
+                   ", not at " + at(address));
+    if (!(input->second.lying == lying))
+      return wrong("input '" + name.getValue() + "' is " + textOf(input->second.lying) +
                    ", but expected " + textOf(lying));
+    use.value = input->second.value;
     return true;
   }
   case Kind::Crossing: {
@@ -480,6 +498,7 @@ LogicalResult ItemReader::readCall(Operation *op, StringRef name,
                              !isArgument || written[i], graph);
     if (failed(one))
       return failure();
+    one->scratch = isScratch;
     if (graph && !isScratch && operands && i < operands.size())
       readOperand(op, operands[i], cast<AddressAttr>(attribute), {tensor, placements[i]},
                   !isArgument, *graph, *one);
@@ -530,6 +549,7 @@ LogicalResult ItemReader::readCollective(dist::CollectiveOp op, GraphItems *grap
   Kind kind = op.getKind();
   item.what = locationOf(op, (stringifyCollectiveKind(kind) + " @" + op.getCommunicator()).str());
   item.stream = op.getStream();
+  item.inPlace = kind == Kind::AllReduce || kind == Kind::Broadcast;
   int on = communicator(op.getCommunicator());
   const plan::Communicator &group = communicators[on];
   Type type = op.getType(), toType = op.getToType().value_or(type);
@@ -629,7 +649,9 @@ FailureOr<const GraphItems *> ItemReader::readGraph(Operation *user, StringRef n
       Lying lying{tensor, {}};
       if constexpr (std::is_same_v<decltype(op), dist::InputOp>) {
         lying.placement = graphPlacement(op.getContext(), tensor.getRank(), op.getSplit(), {});
-        result.named[op.getName()] = {op.getAddress(), lying};
+        one->value = kFirstInput + int64_t(result.named.size());
+        result.named[op.getName()] = {op.getAddress(), lying, one->value};
+        expectNoState(*one, "input '" + op.getName() + "' of '" + name + "'");
         SmallVector<Attribute> images;
         if (op.getName().starts_with("encoder:")) {
           images.push_back(Builder(op.getContext()).getI64IntegerAttr(groupSize));

@@ -44,6 +44,7 @@ struct Use {
   uint64_t content = 0;
   int gradient = -1;
   int64_t application = -1;
+  bool scratch = false; ///< has no name: nothing that is read later is there
 };
 
 /// A call, a collective, an end of a transfer.
@@ -52,6 +53,7 @@ struct Item {
   SmallVector<Use> uses;
   std::optional<plan::Call> call;
   uint64_t factor = 0; ///< of a sum over ranks of what has no name: what it makes of contents
+  bool inPlace = false; ///< a collective whose result may take the place of its operand
   std::string what;
 };
 
@@ -68,7 +70,12 @@ struct Lying {
 struct GraphItems {
   llvm::MapVector<StringRef, int> frames; ///< name -> number
   llvm::SmallDenseSet<int, 2> groupFrames; ///< of image states: their instances are groups
-  llvm::StringMap<std::pair<dist::AddressAttr, Lying>> named; ///< inputs
+  struct Input {
+    dist::AddressAttr address;
+    Lying lying;
+    int64_t value; ///< behind the values of the graph
+  };
+  llvm::StringMap<Input> named; ///< inputs
   llvm::DenseMap<int64_t, Lying> values;
   SmallVector<Use> inputs, outputs;
   std::vector<Item> items;
@@ -109,6 +116,8 @@ public:
   /// The address at which graphs find the whole weights, or the gradient's sum, of a parameter
   /// of the stage; null: nowhere.
   dist::AddressAttr placeOf(StringRef parameter, bool gradient);
+  /// Says so if an arena in which parameters or their state lie has something else.
+  void expectNoState(const Use &use, const llvm::Twine &what);
   void fault(const char *rule, const llvm::Twine &message) {
     faults.push_back({rule, message.str()});
   }
@@ -138,6 +147,7 @@ private:
   llvm::DenseMap<uint64_t, std::string> names; // of contents
   llvm::StringMap<Lying> crossings;            // of all stages
   llvm::DenseMap<int64_t, StringRef> families; // kinds of layers, of applications
+  llvm::SmallDenseSet<int, 8> stateArenas;     // of the stage
   int64_t stage = 0;
   llvm::StringMap<GraphItems> graphs; // of the stage
 };

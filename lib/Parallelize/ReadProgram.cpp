@@ -202,6 +202,25 @@ int ProgramReader::emit(const Item &item, const llvm::Twine &where, ArrayRef<Pla
     items.fault(rule, action.location + " " + message);
   };
   lastOfStream[item.stream] = number;
+  // What is written has its bytes for itself, but for a collective in place.
+  struct Range {
+    int arena;
+    int64_t begin, end;
+  };
+  SmallVector<Range, 16> ranges;
+  for (const Use &use : item.uses) {
+    const Place *place = use.space < 0 ? &places[-1 - use.space] : nullptr;
+    int64_t shift = place ? place->address : 0;
+    ranges.push_back({place ? place->arena : use.space, use.begin + shift, use.end + shift});
+  }
+  for (size_t i = 0; i < ranges.size(); ++i)
+    for (size_t j = 0; item.uses[i].writes && j < ranges.size(); ++j) {
+      const Range &a = ranges[i], &b = ranges[j];
+      if (i == j || a.arena != b.arena || a.begin >= b.end || b.begin >= a.end)
+        continue;
+      if (!item.inPlace || a.begin != b.begin || a.end != b.end)
+        fault("R7", "writes bytes that it uses for something else");
+    }
   SmallVector<std::pair<int64_t, Written>, 4> summed; // what a sum over ranks reads
   uint64_t sum = 0;                                   // what is there that has no name
   for (bool write : {false, true})
@@ -219,6 +238,10 @@ int ProgramReader::emit(const Item &item, const llvm::Twine &where, ArrayRef<Pla
                                               : named[place ? place->name : use.space];
       int64_t begin = use.begin + (place ? place->shift : 0);
       int64_t end = begin + use.end - use.begin, back = use.begin + shift - begin;
+      if (use.scratch) {
+        add(begin + back, end + back, newValue());
+        continue;
+      }
       auto entry = bytes.upper_bound(begin);
       if (write) {
         cut(bytes, begin);
@@ -481,6 +504,7 @@ LogicalResult ProgramReader::readEntry(Operation &op) {
       item.uses.push_back(*one);
       item.uses.push_back(addedUp());
       item.what = locationOf(&op, "statistics");
+      items.expectNoState(*one, "the sum of losses");
     } else {
       return op.emitOpError("is no entry of a program that can be checked");
     }
@@ -812,6 +836,9 @@ void ProgramReader::checkCollective(dist::CollectiveOp op, const Item &item) {
 void ProgramReader::checkNorm(dist::GradientNormOp op, const Item &item) {
   if (item.uses.empty())
     return;
+  for (const Use &use : item.uses)
+    if (use.writes)
+      items.expectNoState(use, "the result of " + item.what);
   size_t before = inNorm.size();
   checkGradients(item.uses[0], item.what, inNorm);
   for (size_t i : inNorm.getArrayRef().drop_front(before)) {
@@ -837,6 +864,7 @@ void ProgramReader::checkUpdate(dist::UpdateOp op, const Item &item) {
   const bool givesWeights = block.getNumResults() == 4;
   if (item.uses.size() < (givesWeights ? 6u : 5u))
     return;
+  items.expectNoState(item.uses[4], "the hyperparameters of " + item.what);
   llvm::SetVector<size_t> covered;
   checkGradients(item.uses[3], item.what, covered);
   auto width = [&](Type type) { return widthOf(cast<RankedTensorType>(type).getElementType()); };
