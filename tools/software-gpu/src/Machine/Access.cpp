@@ -232,6 +232,10 @@ bool Block::check(const Actor &actor, Space space, uint64_t address, uint64_t by
 
 /// The state of bytes of shared or local memory that are read; tells the first that is not written.
 static void checkStates(const uint8_t *state, uint64_t address, uint32_t bytes, FaultSink &sink) {
+  constexpr uint32_t written = 0x01010101 * uint32_t(ByteState::Written);
+  uint32_t word;
+  if (bytes == 4 && (std::memcpy(&word, state, 4), word == written))
+    return;
   for (uint32_t i = 0; i < bytes; ++i) {
     if (state[i] == uint8_t(ByteState::Written))
       continue;

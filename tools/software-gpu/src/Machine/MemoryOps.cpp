@@ -136,7 +136,12 @@ void putElement(Warp &w, const Instruction &in, Operand d, unsigned lane, const 
     return;
   }
   uint64_t value = 0;
-  std::memcpy(&value, from, in.bytes);
+  switch (in.bytes) { // constant sizes are moves, not calls
+  case 1: value = *from; break;
+  case 2: std::memcpy(&value, from, 2); break;
+  case 4: std::memcpy(&value, from, 4); break;
+  default: std::memcpy(&value, from, 8); break;
+  }
   if (in.mode[SignedMode]) {
     unsigned shift = 64 - in.bytes * 8;
     value = uint64_t(int64_t(value << shift) >> shift);
@@ -292,9 +297,14 @@ Step runStore(Warp &w, const Instruction &in) {
   for (unsigned i = 0; i < in.count; ++i) {
     Operand s = in.operands[i];
     const auto *row = reinterpret_cast<const uint8_t *>(w.u32(s));
-    forLanes(w.active, [&](unsigned lane) {
-      std::memcpy(data[lane] + i * in.bytes, row + lane * s.bytes, in.bytes);
-    });
+    if (in.bytes == 4)
+      forLanes(w.active, [&](unsigned lane) {
+        std::memcpy(data[lane] + i * 4, row + lane * s.bytes, 4);
+      });
+    else
+      forLanes(w.active, [&](unsigned lane) {
+        std::memcpy(data[lane] + i * in.bytes, row + lane * s.bytes, in.bytes);
+      });
   }
   count(w, in, addresses, bytes);
   uint32_t lanes = dropOverwritten(w, in, addresses, bytes, data);

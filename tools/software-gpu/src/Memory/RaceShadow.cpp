@@ -109,6 +109,12 @@ bool RaceShadow::accessCell(Stripe &stripe, Cell &cell, const Access &now, bool 
                             Conflict &conflict) {
   uint32_t work = now.work ? now.work->id : 0;
   bool found = false;
+  // The same lanes have read it at the same time, and nobody has written since.
+  if (!now.write && now.agent && cell.reader == (now.agent->id.group() << 24 | now.agent->time) &&
+      cell.readerWork == work && now.proxy == Proxy::Generic && now.scope == Scope::Weak &&
+      !(cell.readerSite & ~siteMask) &&
+      !((now.lanes ? now.lanes : 1u << now.agent->id.lane()) & ~cell.readerLanes))
+    return false;
   if (cell.writer) {
     AgentId id;
     id.value = cell.writer >> 24;
