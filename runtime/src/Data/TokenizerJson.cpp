@@ -188,6 +188,10 @@ void Tokenizer::readJson() {
   const json &joins = model.get("merges");
   if (!joins.is_array())
     model.wrong("merges", "a list");
+  std::unordered_map<std::string_view, uint64_t> ids;
+  ids.reserve(names.size());
+  for (size_t id = 0; id < names.size(); ++id)
+    ids.emplace(*names[id], id);
   merges.emplace();
   merges->reserve(joins.size());
   for (size_t i = 0; i < joins.size(); ++i) {
@@ -204,13 +208,13 @@ void Tokenizer::readJson() {
       right = join[1];
     }
     auto idOf = [&](const std::string &name) {
-      auto found = vocabulary.find(name);
-      if (found == vocabulary.end())
+      auto found = ids.find(name);
+      if (found == ids.end())
         fail(filePath, ": field 'model.merges[", i,
              "]': expected two tokens of the vocabulary that are one together, "
              "got ",
              joins[i].dump());
-      return found->get<uint64_t>();
+      return found->second;
     };
     idOf(left + right);
     merges->insert_or_assign(idOf(left) << 32 | idOf(right), int64_t(i));
