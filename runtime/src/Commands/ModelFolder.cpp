@@ -112,13 +112,24 @@ void ModelFolder::verify(Ranks &ranks) const {
                 << "checksums.json\n";
     return;
   }
-  offeringAnother(directory, [&] {
-    ranks.each([&](Rank &rank) {
-      checksums->verify(
-          directory, Checksums::Part::Elements,
-          [&](const std::string &file) { return wanted(file); },
-          size_t(rank.number()), size_t(ranks.program().grid.ranks()));
-    });
+  // Rank 0 speaks for the one that has found a fault, before anything goes on.
+  std::vector<std::string> faults =
+      ranks.texts([&](Rank &rank) -> std::string {
+        try {
+          checksums->verify(
+              directory, Checksums::Part::Elements,
+              [&](const std::string &file) { return wanted(file); },
+              size_t(rank.number()), size_t(ranks.program().grid.ranks()));
+          return "";
+        } catch (const Error &error) {
+          return error.what();
+        }
+      });
+  ranks.atRoot([&] {
+    for (const std::string &fault : faults)
+      if (!fault.empty())
+        fail(fault, checkpointBefore(directory));
+    return std::string();
   });
 }
 
