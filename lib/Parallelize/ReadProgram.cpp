@@ -48,7 +48,11 @@ struct Place {
 struct Written {
   int64_t end;
   uint64_t value, content;
+  int64_t first; ///< byte of what was written at once
 };
+
+/// What an access has to find: a value, and where its first byte is.
+uint64_t valueAt(uint64_t value, int64_t first) { return llvm::hash_combine(value, first) | 1; }
 
 /// The content of zeros that stand for what a stage does not add to a sum.
 constexpr uint64_t kZeros = 2;
@@ -267,14 +271,14 @@ int ProgramReader::emit(const Item &item, const llvm::Twine &where, ArrayRef<Pla
           for (auto &[from, piece] : summed)
             bytes.emplace_hint(entry, begin + from - summed[0].first,
                                Written{begin + piece.end - summed[0].first, value,
-                                       piece.content * item.factor});
-          add(begin + back, end + back, value);
+                                       piece.content * item.factor, begin});
+          add(begin + back, end + back, valueAt(value, begin + back));
           continue;
         } else if (item.factor) {
           content = sum * item.factor + (use.reads ? before : 0);
         }
-        bytes.emplace_hint(entry, begin, Written{end, value, content});
-        add(begin + back, end + back, value);
+        bytes.emplace_hint(entry, begin, Written{end, value, content, begin});
+        add(begin + back, end + back, valueAt(value, begin + back));
         continue;
       }
       if (entry != bytes.begin())
@@ -288,17 +292,18 @@ int ProgramReader::emit(const Item &item, const llvm::Twine &where, ArrayRef<Pla
         if (entry->first > at) // nothing was written there: the check will say so
           add(at + back, entry->first + back, 0);
         at = std::max(at, entry->first);
+        const uint64_t value = valueAt(entry->second.value, entry->second.first + back);
         if (action.accesses.size() > first && action.accesses.back().end == at + back &&
-            action.accesses.back().value == entry->second.value)
+            action.accesses.back().value == value)
           action.accesses.back().end = until + back;
         else
-          add(at + back, until + back, entry->second.value);
+          add(at + back, until + back, value);
         if (use.content && entry->second.content != use.content &&
             !(entry->second.content == kZeros && run < 0))
           fault("R7", "expects '" + items.nameOf(use.content) + "', but finds '" +
                           items.nameOf(entry->second.content) + "'");
         if (item.factor && !use.writes) {
-          summed.push_back({at, {until, 0, entry->second.content}});
+          summed.push_back({at, {until, 0, entry->second.content, at}});
           sum += entry->second.content;
         }
         at = until;
@@ -1028,8 +1033,8 @@ LogicalResult ProgramReader::readStage(dist::ProgramOp source) {
   llvm::SetVector<int> state;
   auto initial = [&](int arena, int64_t begin, int64_t end) {
     uint64_t value = newValue();
-    named[arena][begin] = {end, value, 0};
-    cls->initial.push_back({arena, begin, end, value, false});
+    named[arena][begin] = {end, value, 0, begin};
+    cls->initial.push_back({arena, begin, end, valueAt(value, begin), false});
   };
   for (auto storage : module.getOps<dist::StorageOp>())
     for (std::optional<AddressAttr> address :
@@ -1069,7 +1074,7 @@ LogicalResult ProgramReader::readStage(dist::ProgramOp source) {
       state.insert(arena->second);
   for (int arena : state)
     for (auto [begin, rest] : named[arena])
-      cls->final.push_back({arena, begin, rest.end, rest.value, false});
+      cls->final.push_back({arena, begin, rest.end, valueAt(rest.value, rest.first), false});
   return success();
 }
 
