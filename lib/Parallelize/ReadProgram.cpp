@@ -54,7 +54,8 @@ struct Written {
 /// What an access has to find: a value, and where its first byte is.
 uint64_t valueAt(uint64_t value, int64_t first) { return llvm::hash_combine(value, first) | 1; }
 
-/// The content of zeros that stand for what a stage does not add to a sum.
+/// The content of zeros in the gradient of image states: where a stage has no layers, or a
+/// group no images.
 constexpr uint64_t kZeros = 2;
 
 /// Bytes by name, by their first.
@@ -299,7 +300,8 @@ int ProgramReader::emit(const Item &item, const llvm::Twine &where, ArrayRef<Pla
         else
           add(at + back, until + back, value);
         if (use.content && entry->second.content != use.content &&
-            !(entry->second.content == kZeros && run < 0))
+            !(entry->second.content == kZeros &&
+              items.nameOf(use.content).starts_with(dist::kStatesGradientCrossing)))
           fault("R7", "expects '" + items.nameOf(use.content) + "', but finds '" +
                           items.nameOf(entry->second.content) + "'");
         if (item.factor && !use.writes) {
