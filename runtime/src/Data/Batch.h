@@ -50,8 +50,9 @@ struct Batch {
 
 // Reads B.safetensors. Throws Error naming file, tensor, expected and found
 // unless
-// - every tensor has the dtype and shape that `shape` asks for, and no tensor
-//   has another name;
+// - every tensor has the shape that `shape` asks for and holds integers or
+//   booleans, pixel_values floating-point numbers (F16, BF16, F32, F64), and no
+//   tensor has another name; without attention_mask nothing is padding;
 // - the four image tensors are there together or not at all, and not if
 //   shape.images is 0;
 // - input ids lie in [0, vocabulary + extraRows), labels are -100 or lie in

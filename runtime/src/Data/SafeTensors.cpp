@@ -317,10 +317,39 @@ void toBFloat16(const TensorView &view, uint16_t *out,
 }
 
 std::vector<int64_t> toInt64(const TensorView &view, const std::string &where) {
-  if (view.dtype != DType::I64)
-    fail(where, ": field 'dtype': expected I64, got ", dtypeName(view.dtype));
   std::vector<int64_t> values(size_t(view.elements()));
-  convertAll<int64_t>(view, values.data(), [](int64_t x) { return x; });
+  auto fill = [&](auto zero) {
+    convertAll<decltype(zero)>(view, values.data(),
+                               [](auto x) { return int64_t(x); });
+  };
+  switch (view.dtype) {
+  case DType::BOOL: // a byte, 0 or 1
+  case DType::U8:
+    fill(uint8_t());
+    break;
+  case DType::I8:
+    fill(int8_t());
+    break;
+  case DType::I16:
+    fill(int16_t());
+    break;
+  case DType::U16:
+    fill(uint16_t());
+    break;
+  case DType::I32:
+    fill(int32_t());
+    break;
+  case DType::U32:
+    fill(uint32_t());
+    break;
+  case DType::I64:
+  case DType::U64: // above 2^63: negative, in no range that anyone asks for
+    fill(int64_t());
+    break;
+  default:
+    fail(where, ": field 'dtype': expected integers or BOOL, got ",
+         dtypeName(view.dtype));
+  }
   return values;
 }
 

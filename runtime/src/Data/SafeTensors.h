@@ -106,7 +106,7 @@ void toFloat(const TensorView &view, float *out, const std::string &where);
 void toDouble(const TensorView &view, double *out, const std::string &where);
 void toBFloat16(const TensorView &view, uint16_t *out,
                 const std::string &where);
-// Throws Error, opening with `where`, unless the dtype is I64.
+// Throws Error, opening with `where`, unless the dtype is an integer or BOOL.
 std::vector<int64_t> toInt64(const TensorView &view, const std::string &where);
 
 uint16_t bfloat16FromFloat(float value);

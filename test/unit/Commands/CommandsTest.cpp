@@ -273,7 +273,7 @@ TEST(Step, Refusals) {
   EXPECT_EQ(outcome.status, 2);
   EXPECT_EQ(outcome.err,
             "tiny: error: " + files.batch +
-                ": tensor 'input_ids': expected I64 [3, 8], got I64 "
+                ": tensor 'input_ids': expected the shape [3, 8], got "
                 "[2, 8]\n");
   TinyProgram right(2, 1);
   EXPECT_EQ(files.step(right, {"--steps=0"}).status, 2);

@@ -94,6 +94,50 @@ TEST(Batch, ModelInputsWithoutImages) {
   EXPECT_TRUE(inputs.tiles.empty() && inputs.pixels.empty());
 }
 
+// A collator may have made any integers, booleans of masks, half floats of
+// pixels, and left out a mask that masks nothing.
+TEST(Batch, OtherElementTypes) {
+  BatchFile file;
+  file.attention.assign(8, 1);
+  ModelInputs want = file.inputs();
+  std::vector<TensorToWrite> tensors = file.tensors();
+  tensors.erase(tensors.begin() + 2); // attention_mask
+  std::vector<int32_t> ids(file.ids.begin(), file.ids.end());
+  std::vector<int16_t> labels(file.labels.begin(), file.labels.end());
+  std::vector<uint32_t> documents(file.documents.begin(), file.documents.end());
+  std::vector<int8_t> aspects(file.aspects.begin(), file.aspects.end());
+  std::vector<uint8_t> aspectMask(file.aspectMask.begin(), file.aspectMask.end());
+  std::vector<uint8_t> cross(file.cross.begin(), file.cross.end());
+  std::vector<uint16_t> brains(file.pixels.size(), 0x3f00); // 0.5
+  std::vector<uint16_t> halves(file.pixels.size(), 0x3800);
+  tensors[0] = {"input_ids", DType::I32, {2, 4}, ids.data()};
+  tensors[1] = {"labels", DType::I16, {2, 4}, labels.data()};
+  tensors[2] = {"document_ids", DType::U32, {2, 4}, documents.data()};
+  tensors[3] = {"pixel_values", DType::BF16, {2, 2, 4, 3, tile, tile}, brains.data()};
+  tensors[4] = {"aspect_ratio_ids", DType::I8, {2, 2}, aspects.data()};
+  tensors[5] = {"aspect_ratio_mask", DType::BOOL, {2, 2, 4}, aspectMask.data()};
+  tensors[6] = {"cross_attention_mask", DType::BOOL, {2, 4, 2, 4}, cross.data()};
+  for (bool half : {false, true}) {
+    if (half)
+      tensors[3] = {"pixel_values", DType::F16, {2, 2, 4, 3, tile, tile}, halves.data()};
+    ModelInputs got = makeModelInputs(file.read(tensors), "B");
+    EXPECT_EQ(got.inputIds, want.inputIds);
+    EXPECT_EQ(got.labels, want.labels);
+    EXPECT_EQ(got.documents, want.documents);
+    EXPECT_EQ(got.imageEnd, want.imageEnd);
+    EXPECT_EQ(got.tiles, want.tiles);
+    EXPECT_EQ(got.aspectIds, want.aspectIds);
+    EXPECT_EQ(got.pixels, want.pixels);
+  }
+  tensors[3].dtype = DType::U16;
+  EXPECT_ERROR(file.read(tensors), "tensor 'pixel_values': field 'dtype': "
+                                   "expected F16, BF16, F32 or F64, got U16");
+  tensors[3].dtype = DType::F16;
+  tensors[0].dtype = DType::F32;
+  EXPECT_ERROR(file.read(tensors), "tensor 'input_ids': field 'dtype': "
+                                   "expected integers or BOOL, got F32");
+}
+
 // One wrong thing, one message that names file, tensor, place and values.
 TEST(Batch, RefusesBrokenFiles) {
   auto expect = [](std::function<void(BatchFile &)> spoil,
@@ -120,9 +164,9 @@ TEST(Batch, RefusesBrokenFiles) {
          "tensor 'pixel_values': element [0, 0, 0, 0, 0, 1]: expected a finite "
          "number, got nan");
   expect([](BatchFile &f) { f.shape.samples = 3; },
-         "expected I64 [3, 4], got I64 [2, 4]");
+         "expected the shape [3, 4], got [2, 4]");
   expect([](BatchFile &f) { f.shape.tileSize = 28; },
-         "tensor 'pixel_values': expected F32 [2, 2, 4, 3, 28, 28]");
+         "tensor 'pixel_values': expected the shape [2, 2, 4, 3, 28, 28]");
   expect([](BatchFile &f) { f.shape.images = 0; }, "the program has no images");
   auto row = [](const char *reason) {
     return "B: tensor 'cross_attention_mask': sample 0, row 3: expected one "
@@ -148,7 +192,7 @@ TEST(Batch, RefusesBrokenFiles) {
   BatchFile file;
   std::vector<TensorToWrite> tensors = file.tensors();
   tensors[0].dtype = DType::F64;
-  EXPECT_ERROR(file.read(tensors), "expected I64 [2, 4], got F64 [2, 4]");
+  EXPECT_ERROR(file.read(tensors), "tensor 'input_ids': field 'dtype': expected integers or BOOL, got F64");
   tensors = file.tensors();
   tensors[0].name = "inputs";
   EXPECT_ERROR(file.read(tensors),
