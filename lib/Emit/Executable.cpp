@@ -23,6 +23,7 @@
 #include "llvm/MC/MCSubtargetInfo.h"
 #include "llvm/MC/TargetRegistry.h"
 #include "llvm/Support/FileSystem.h"
+#include "llvm/Support/MemoryBuffer.h"
 #include "llvm/Support/Path.h"
 #include "llvm/Support/Process.h"
 #include "llvm/Support/Program.h"
@@ -149,13 +150,29 @@ static FailureOr<std::string> findLinker(Location loc, const EmitOptions &option
          << llvm::join(names, ", ") << "; LLAMAC_LINKER names another";
 }
 
-/// Links `objects` (paths) into `path`.
+/// Bytes that the executable may take at most.
+static uint64_t mostBytes(ArrayRef<std::string> files, StringRef runtime) {
+  uint64_t bytes = 0, size;
+  auto add = [&](const Twine &file) {
+    if (!llvm::sys::fs::file_size(file, size))
+      bytes += size;
+  };
+  for (const std::string &file : files)
+    add(file);
+  add(runtime + "/libllrt.a");
+  return bytes;
+}
+
+/// Links `objects` (paths), which lie in the folder `directory`, into `path`.
 static LogicalResult link(Location loc, const EmitOptions &options, ArrayRef<std::string> objects,
-                          StringRef path) {
+                          StringRef directory, StringRef path) {
   FailureOr<std::string> runtime = findRuntime(loc, options);
   FailureOr<std::string> linker = findLinker(loc, options);
   if (failed(runtime) || failed(linker))
     return failure();
+  // The file takes its name when it is complete.
+  SmallString<128> unfinished;
+  llvm::sys::fs::createUniquePath(path + ".%%%%%%%%.tmp", unfinished, /*MakeAbsolute=*/false);
   std::string search = "-L" + *runtime, lld = ("-B" + kLldDirectory).str();
   SmallVector<StringRef> command = {*linker};
   command.append(objects.begin(), objects.end());
@@ -164,14 +181,35 @@ static LogicalResult link(Location loc, const EmitOptions &options, ArrayRef<std
   command.append({"-static-libstdc++", "-static-libgcc", "-Wl,--gc-sections"});
   if (llvm::sys::fs::exists(kLldDirectory + "/ld.lld"))
     command.append({lld, "-fuse-ld=lld"});
-  command.append({"-o", path});
+  command.append({"-o", unfinished});
 
-  std::string message;
-  int status = llvm::sys::ExecuteAndWait(*linker, command, std::nullopt, {}, 0, 0, &message);
-  if (status == 0)
-    return success();
+  // What the linker says is of interest if it is not the disk that is full: then it crashes.
+  std::string log = (directory + "/log").str(), message;
+  std::optional<StringRef> redirects[] = {std::nullopt, StringRef(log), StringRef(log)};
+  int status =
+      llvm::sys::ExecuteAndWait(*linker, command, std::nullopt, redirects, 0, 0, &message);
+  std::error_code error;
+  if (status == 0) {
+    error = llvm::sys::fs::rename(unfinished, path);
+    if (!error)
+      return success();
+  }
+  llvm::sys::fs::remove(unfinished);
+  if (error)
+    return emitError(loc, "cannot write ") << path << ": " << error.message();
+  SmallString<128> folder(path);
+  llvm::sys::fs::make_absolute(folder);
+  llvm::sys::path::remove_filename(folder);
+  for (StringRef place : {StringRef(folder), directory})
+    if (auto space = llvm::sys::fs::disk_space(place);
+        space && space->available < mostBytes(objects, *runtime))
+      return emitError(loc, "cannot write ")
+             << path << ": the disk of " << place << " has " << space->available
+             << " bytes left, and the executable takes up to " << mostBytes(objects, *runtime);
+  auto said = llvm::MemoryBuffer::getFile(log);
   return emitError(loc, "linking failed with status ")
-         << status << (message.empty() ? "" : ", ") << message << ": " << llvm::join(command, " ");
+         << status << (message.empty() ? "" : ", ") << message << ": " << llvm::join(command, " ")
+         << (said ? "\n" + (*said)->getBuffer().rtrim().str() : "");
 }
 
 /// Writes the object files into `directory` and links them.
@@ -195,8 +233,20 @@ static LogicalResult writeAndLink(Location loc, const EmitOptions &options,
     }
     files.push_back(file.str().str());
   }
-  return link(loc, options, files, path);
+  return link(loc, options, files, directory, path);
 }
+
+/// A new folder in that of TMPDIR, or in /tmp if that cannot be used.
+static std::error_code makeTemporaryFolder(SmallString<128> &directory) {
+  if (!llvm::sys::fs::createUniqueDirectory("llamac", directory))
+    return {};
+  SmallString<128> model;
+  llvm::sys::fs::createUniquePath("/tmp/llamac-%%%%%%%%", model, /*MakeAbsolute=*/false);
+  directory = model;
+  return llvm::sys::fs::create_directory(directory, /*IgnoreExisting=*/false);
+}
+
+LogicalResult llamac::checkCpu(Location loc, StringRef name) { return resolveCpu(loc, name); }
 
 LogicalResult llamac::emitExecutable(ModuleOp program, const EmitOptions &options, StringRef path) {
   Location loc = program.getLoc();
@@ -237,8 +287,9 @@ LogicalResult llamac::emitExecutable(ModuleOp program, const EmitOptions &option
   objects->push_back(std::move(*table));
 
   SmallString<128> directory;
-  if (std::error_code error = llvm::sys::fs::createUniqueDirectory("llamac", directory))
-    return emitError(loc, "cannot make a temporary folder: ") << error.message();
+  if (std::error_code error = makeTemporaryFolder(directory))
+    return emitError(loc, "cannot make the temporary folder ")
+           << directory << ": " << error.message() << " (TMPDIR names where)";
   LogicalResult done = writeAndLink(loc, options, *objects, directory, path);
   llvm::sys::fs::remove_directories(directory);
   return done;

@@ -85,7 +85,7 @@ FailureOr<CpuTarget> llamac::resolveCpu(Location loc, StringRef name) {
   if (!machine)
     return emitError(loc, "cannot compile for ") << cpu.triple << ": " << error;
   if (!machine->getMCSubtargetInfo()->isCPUStringValid(cpu.name))
-    return emitError(loc, "option '--cpu': expected native or a processor of ")
+    return emitError(loc, "--cpu: expected native or a processor of ")
            << cpu.triple << ", got '" << name << "'";
   machine = targetMachine(cpu, error);
   cpu.hasBFloat16 = machine->getMCSubtargetInfo()->checkFeatures("+avx512bf16") &&

@@ -7,6 +7,7 @@
 #include "llamac/Parallelize/Grid.h"
 
 #include "dialects/Llama/IR/Llama.h"
+#include "runtime/include/llrt/Program.h"
 
 #include "mlir/Dialect/Shard/IR/ShardOps.h"
 #include "llvm/ADT/StringSwitch.h"
@@ -14,8 +15,7 @@
 using namespace mlir;
 using namespace mlir::llamac;
 
-// Above this a product of sizes would not be a number of ranks.
-static constexpr int64_t kMostRanks = int64_t(1) << 24;
+static constexpr int64_t kMostRanks = LLRT_MOST_RANKS;
 
 FailureOr<Grid> llamac::parseGrid(StringRef text, Location loc) {
   Grid grid;
@@ -30,15 +30,15 @@ FailureOr<Grid> llamac::parseGrid(StringRef text, Location loc) {
                          .Case("tp", &grid.tp)
                          .Default(nullptr);
     if (!field || llvm::is_contained(seen, name))
-      return emitError(loc) << "grid: expected each of tp, cp, pp and dp at most once, as in "
+      return emitError(loc) << "--grid: expected each of tp, cp, pp and dp at most once, as in "
                                "'tp=2,cp=1,pp=1,dp=1', got '"
                             << part << "'";
     seen.push_back(name);
     if (size.getAsInteger(10, *field) || *field < 1 || *field > kMostRanks)
-      return emitError(loc) << "grid: expected '" << name << "' to be a number of ranks from 1 to "
+      return emitError(loc) << "--grid: expected '" << name << "' to be a number of ranks from 1 to "
                             << kMostRanks << ", got '" << size << "'";
     if (grid.ranks() > kMostRanks)
-      return emitError(loc) << "grid: expected at most " << kMostRanks << " ranks, got '" << text
+      return emitError(loc) << "--grid: expected at most " << kMostRanks << " ranks, got '" << text
                             << "'";
   }
   return grid;

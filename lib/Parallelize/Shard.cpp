@@ -172,7 +172,7 @@ LogicalResult ModelSharder::checkSizes() {
   const Grid &grid = options.grid;
   if (std::string why = whyNot(grid.tp); !why.empty())
     return emitError(module.getLoc())
-           << "grid: tp=" << grid.tp << " does not divide " << why << "; the nearest that work: "
+           << "--grid: tp=" << grid.tp << " does not divide " << why << "; the nearest that work: "
            << nearest(grid.tp, queryHeads ? queryHeads : std::min<int64_t>(2 * grid.tp, 1024),
                       [&](int64_t tp) { return whyNot(tp).empty(); });
 
@@ -193,7 +193,7 @@ LogicalResult ModelSharder::checkSizes() {
       continue;
     // Context parallelism gives each rank two chunks of the sequence.
     int64_t multiple = grid.cp * (grid.cp > 1 ? std::lcm(int64_t(2), grid.tp) : grid.tp);
-    if (failed(checkTokens("text-length",
+    if (failed(checkTokens("--text-length",
                            cast<RankedTensorType>(step.getArgument(i).getType()).getDimSize(1),
                            multiple, "cp=" + Twine(grid.cp) + " and tp=" + Twine(grid.tp))))
       return failure();
@@ -202,7 +202,7 @@ LogicalResult ModelSharder::checkSizes() {
     int64_t ranks = 1;
     for (const std::string &name : options.encoderAxes)
       ranks *= name == "tp" ? grid.tp : name == "cp" ? grid.cp : grid.pp;
-    if (failed(checkTokens("encoder-axes", encoderTokens, ranks,
+    if (failed(checkTokens("--encoder-axes", encoderTokens, ranks,
                            Twine(ranks) + " ranks of the encoder")))
       return failure();
   }
@@ -458,14 +458,14 @@ struct ShardPass : llamac::impl::ShardPassBase<ShardPass> {
       return signalPassFailure();
     Options options{*parsed, encoderShard == "tokens", {}};
     if (encoderShard != "tokens" && encoderShard != "images") {
-      emitError(module.getLoc()) << "encoder-shard: expected images or tokens, got '"
+      emitError(module.getLoc()) << "--encoder-shard: expected images or tokens, got '"
                                  << encoderShard << "'";
       return signalPassFailure();
     }
     for (const std::string &axis : encoderAxes) {
       if (axis != "tp" && axis != "cp" && axis != "pp") {
         emitError(module.getLoc())
-            << "encoder-axes: expected a list of tp, cp and pp, got '" << axis << "'";
+            << "--encoder-axes: expected a list of tp, cp and pp, got '" << axis << "'";
         return signalPassFailure();
       }
       options.encoderAxes.push_back(axis);

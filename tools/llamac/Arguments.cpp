@@ -17,16 +17,27 @@ Error mlir::llamac::commandError(const Twine &message) {
   return createStringError(inconvertibleErrorCode(), message);
 }
 
+// The first letters of the words of a name: "lr" of "learning-rate".
+static std::string initials(StringRef name) {
+  std::string result;
+  for (StringRef part : split(name, '-'))
+    result += part.take_front();
+  return result;
+}
+
 std::string mlir::llamac::didYouMean(StringRef word, ArrayRef<std::string> names) {
-  constexpr unsigned farthest = 3; // edits
-  unsigned best = farthest + 1;
+  unsigned best = std::max<size_t>(1, (word.size() + 1) / 3) + 1; // edits
   StringRef nearest;
-  for (StringRef name : names)
-    if (unsigned distance = word.edit_distance(name, true, farthest); distance < best) {
+  for (StringRef name : names) {
+    unsigned distance = word.edit_distance(name);
+    if (word.size() > 1 && (initials(name) == word || name.starts_with(word)))
+      distance = 0;
+    if (distance < best) {
       best = distance;
       nearest = name;
     }
-  return nearest.empty() ? "" : ("; did you mean '" + nearest + "'?").str();
+  }
+  return nearest.str();
 }
 
 // "a, b or c"
@@ -88,22 +99,30 @@ void Arguments::fixed(StringRef name, ArrayRef<StringRef> allowed) {
                      }});
 }
 
-Error Arguments::parseOption(StringRef argument) {
+Error Arguments::parseOption(ArrayRef<const char *> &arguments) {
+  StringRef argument = arguments.front();
   auto [name, value] = argument.drop_front(2).split('=');
   bool hasValue = argument.contains('=');
   auto option = find_if(options, [&](const Option &option) { return option.name == name; });
   if (option == options.end()) {
     std::vector<std::string> names;
     for (const Option &option : options)
-      names.push_back("--" + option.name);
-    return commandError("unknown option '--" + name + "'" + didYouMean(("--" + name).str(), names));
+      names.push_back(option.name);
+    std::string meant = didYouMean(name, names);
+    return commandError("unknown option '--" + name + "'" +
+                        (meant.empty() ? "; --help lists them" : "; did you mean '--" + meant + "'?"));
   }
   if (!seen.insert(name).second)
     return commandError("--" + name + ": given twice");
   if (option->isFlag && hasValue)
     return commandError("--" + name + ": expected no value, got '" + value + "'");
-  if (!option->isFlag && !hasValue)
-    return commandError("--" + name + ": expected --" + name + "=" + option->placeholder);
+  if (!option->isFlag && !hasValue) { // --name VALUE
+    StringRef next = arguments.size() > 1 ? arguments[1] : "-";
+    if (next.starts_with("-"))
+      return commandError("--" + name + ": expected --" + name + "=" + option->placeholder);
+    value = next;
+    arguments = arguments.drop_front();
+  }
   std::string expected = option->set(value);
   if (!expected.empty())
     return commandError("--" + name + "=" + value + ": expected " + expected);
@@ -124,7 +143,7 @@ Error Arguments::parse(ArrayRef<const char *> arguments) {
       arguments = arguments.drop_front();
       output = arguments.front();
     } else if (argument.starts_with("--")) {
-      if (Error error = parseOption(argument))
+      if (Error error = parseOption(arguments))
         return error;
     } else if (argument.starts_with("-")) {
       return commandError("unknown option '" + argument + "'");

@@ -6,7 +6,7 @@
 //===----------------------------------------------------------------------===//
 //
 // A command declares its options, each with the variable it sets, and parses.
-// Strict: `--name=value` or `--flag`, each once, `-o FILE`, and exactly one
+// Strict: `--name=value`, `--name value` or `--flag`, each once, `-o FILE`, and exactly one
 // MODEL; anything else is an error that names the nearest option. Options not
 // given leave their variable alone.
 //
@@ -60,13 +60,15 @@ private:
     /// Takes the value; returns what was expected if it is wrong, else "".
     std::function<std::string(llvm::StringRef)> set;
   };
-  llvm::Error parseOption(llvm::StringRef argument);
+  /// Parses the option that `arguments` begins with; leaves it, or its value, in front.
+  llvm::Error parseOption(llvm::ArrayRef<const char *> &arguments);
 
   std::vector<Option> options;
   llvm::StringSet<> seen;
 };
 
-/// ", did you mean 'x'?" with the nearest of `names` to `word`; "" if none is near.
+/// The one of `names` that `word` may stand for: it begins with it, has it as its initials, or is
+/// a third of its letters away; "" if there is none.
 std::string didYouMean(llvm::StringRef word, llvm::ArrayRef<std::string> names);
 
 /// An error of one line, for `llamac: error: ...`.

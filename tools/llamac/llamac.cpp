@@ -9,8 +9,8 @@
 //   llamac compile MODEL [options] -o FILE       model -> any later form
 //   llamac check   MODEL [options]               proves the program of all ranks
 //
-// Exit status: 0 done, 1 a check failed, 2 the command line or an input file is
-// wrong. Messages: `llamac: error: ...`, one line.
+// Exit status: 0 done, 1 a check failed or the result cannot be written, 2 the command line or an
+// input file is wrong. Messages: `llamac: error: ...`, one line.
 //
 //===----------------------------------------------------------------------===//
 #include "tools/llama-opt/Register.h"
@@ -48,7 +48,7 @@ using llvm::Expected;
 
 namespace {
 
-constexpr int kDone = 0, kCheckFailed = 1, kWrongInput = 2;
+constexpr int kDone = 0, kFailed = 1, kWrongInput = 2;
 enum class Mode { Import, Compile, Check };
 // Limits of one micro-batch: sizes computed from them stay within 64 bits.
 constexpr int64_t kMostSamples = 1 << 16, kMostTokens = 1 << 20, kMostImages = 1 << 8;
@@ -98,6 +98,11 @@ struct Command {
 static int report(const llvm::Twine &message) {
   llvm::errs() << "llamac: error: " << message << "\n";
   return kWrongInput;
+}
+/// What could not be written is the fault of neither the command line nor an input.
+static int reportWriting(const llvm::Twine &path, std::error_code error) {
+  report(path + ": cannot be written: " + error.message());
+  return kFailed;
 }
 static int report(Error error) { return report(llvm::toString(std::move(error))); }
 
@@ -204,15 +209,26 @@ static LogicalResult printStatistics(const Command &command, ModuleOp module,
   return success();
 }
 
-static int writeModule(ModuleOp module, StringRef path) {
-  std::string error;
-  std::unique_ptr<llvm::ToolOutputFile> file = openOutputFile(path, &error);
+static int writeFile(StringRef path, llvm::function_ref<void(llvm::raw_ostream &)> write) {
+  std::string message;
+  std::unique_ptr<llvm::ToolOutputFile> file = openOutputFile(path, &message);
   if (!file)
-    return report(error);
-  module.print(file->os(), OpPrintingFlags().printNameLocAsPrefix());
-  file->os() << "\n";
+    return report(message);
+  write(file->os());
+  file->os().flush();
+  if (std::error_code error = file->os().error()) {
+    file->os().clear_error();
+    return reportWriting(path == "-" ? "standard output" : path, error);
+  }
   file->keep();
   return kDone;
+}
+
+static int writeModule(ModuleOp module, StringRef path) {
+  return writeFile(path, [&](llvm::raw_ostream &os) {
+    module.print(os, OpPrintingFlags().printNameLocAsPrefix());
+    os << "\n";
+  });
 }
 
 // Options of a step that was done before the file was written.
@@ -344,7 +360,7 @@ static int simulateStep(const Command &command, ModuleOp module) {
     return report("--machine: " + llvm::toString(machine.takeError()));
   FailureOr<Simulation> simulation = simulate(module, "step", *machine);
   if (failed(simulation))
-    return kCheckFailed;
+    return kFailed;
   if (command.simulate)
     (command.arguments.output == "-" ? llvm::errs() : llvm::outs())
         << llamac::report(*simulation, module, *machine);
@@ -367,13 +383,7 @@ static int simulateStep(const Command &command, ModuleOp module) {
       text = path.ends_with(".svg") ? drawSvg(*timeline) : drawText(*timeline);
     }
   }
-  std::string error;
-  std::unique_ptr<llvm::ToolOutputFile> file = openOutputFile(path, &error);
-  if (!file)
-    return report(error);
-  file->os() << text;
-  file->keep();
-  return kDone;
+  return writeFile(path, [&](llvm::raw_ostream &os) { os << text; });
 }
 
 // Whether the memory of the module's programs is planned.
@@ -435,6 +445,8 @@ static int run(Command &command, Mode mode) {
                  [&](StringRef name) { return command.arguments.given(name); });
   if (Error error = settlePrecision(command))
     return report(std::move(error));
+  if (to == Step::Emit && failed(checkCpu(module.getLoc(), command.options.cpu)))
+    return kWrongInput;
   if (isCompile && from < Step::Parallelize) {
     FailureOr<Grid> grid = parseGrid(command.options.grid, module.getLoc());
     if (failed(grid)) // what is wrong with it has been printed
@@ -458,14 +470,14 @@ static int run(Command &command, Mode mode) {
     pm.enableVerifier(false);
     buildPipeline(pm, command.options, static_cast<Step>(static_cast<int>(step) - 1), step);
     if (step == Step::Lower && failed(noteReductions(module)))
-      return kCheckFailed;
+      return kFailed;
     if (failed(pm.run(module)) || failed(verify(module)))
       return kWrongInput;
   }
   if (to >= Step::Lower) {
     TimingScope checking = total.nest("Check");
     if (failed(certify(module)))
-      return kCheckFailed;
+      return kFailed;
   }
   if (isCompile && output != "-")
     printStages(module, llvm::outs());
@@ -488,7 +500,7 @@ static int run(Command &command, Mode mode) {
   EmitOptions emit;
   emit.cpu = command.options.cpu;
   if (failed(emitExecutable(module, emit, output)))
-    return kWrongInput;
+    return kFailed;
   return kDone;
 }
 
@@ -604,9 +616,7 @@ static int runCheck(ArrayRef<const char *> rest) {
   return run(command, Mode::Check);
 }
 
-int main(int argc, char **argv) {
-  llvm::InitLLVM init(argc, argv);
-  ArrayRef<const char *> arguments(argv + 1, argc - 1);
+static int runTool(ArrayRef<const char *> arguments) {
   StringRef name = arguments.empty() ? "" : arguments.front();
   if (name == "import")
     return runImport(arguments.drop_front());
@@ -624,6 +634,18 @@ int main(int argc, char **argv) {
   }
   if (name.empty())
     return report("expected a command: import, compile or check (llamac --help)");
-  return report("unknown command '" + name + "'" + didYouMean(name, {"import", "compile", "check"}) +
-                "; see llamac --help");
+  std::string meant = didYouMean(name, {"import", "compile", "check"});
+  return report("unknown command '" + name + "'" +
+                (meant.empty() ? "" : "; did you mean '" + meant + "'?") + "; see llamac --help");
+}
+
+int main(int argc, char **argv) {
+  llvm::InitLLVM init(argc, argv);
+  int status = runTool(ArrayRef<const char *>(argv + 1, argc - 1));
+  llvm::outs().flush();
+  if (std::error_code error = llvm::outs().error()) { // a stream that is left so would abort
+    llvm::outs().clear_error();
+    return reportWriting("standard output", error);
+  }
+  return status;
 }

@@ -30,9 +30,12 @@ struct EmitOptions {
   std::string linker;
 };
 
+/// Emits an error unless EmitOptions::cpu may be `name`.
+LogicalResult checkCpu(Location loc, StringRef name);
+
 /// Compiles the blocks of a device program and links them with the program's text
-/// and the runtime library into the executable `path`. Messages of the linker go to
-/// standard error. Emits an error and leaves no file if something fails.
+/// and the runtime library into the executable `path`. Emits an error if something fails;
+/// what was at `path` is still there then.
 LogicalResult emitExecutable(ModuleOp program, const EmitOptions &options, StringRef path);
 
 /// What an executable interprets.

@@ -152,6 +152,10 @@
 
 #include <stdint.h>
 
+// The most ranks that a program may be for: above it a product of sizes would be no
+// number of ranks. The compiler and the runtime check it.
+#define LLRT_MOST_RANKS ((int64_t)1 << 24)
+
 #ifdef __cplusplus
 extern "C" {
 #endif

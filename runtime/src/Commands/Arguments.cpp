@@ -30,13 +30,31 @@ static size_t editDistance(const std::string &a, const std::string &b) {
   return row.back();
 }
 
-std::string llrt::nearest(const std::string &name,
-                          const std::vector<std::string> &names) {
-  return *std::min_element(names.begin(), names.end(),
-                           [&](const std::string &a, const std::string &b) {
-                             return editDistance(a, name) <
-                                    editDistance(b, name);
-                           });
+// The first letters of the words of a name: `lr` of `learning-rate`.
+static std::string initials(const std::string &name) {
+  std::string result;
+  for (size_t i = 0; i < name.size(); ++i)
+    if (i == 0 || name[i - 1] == '-')
+      result += name[i];
+  return result;
+}
+
+std::string llrt::didYouMean(const std::string &word,
+                             const std::vector<std::string> &names,
+                             const std::string &dashes) {
+  size_t best = std::max<size_t>(1, (word.size() + 1) / 3) + 1;
+  std::string nearest;
+  for (const std::string &name : names) {
+    size_t distance = editDistance(name, word);
+    if (word.size() > 1 && (initials(name) == word || name.starts_with(word)))
+      distance = 0;
+    if (distance < best) {
+      best = distance;
+      nearest = name;
+    }
+  }
+  return nearest.empty() ? "; --help lists them"
+                         : "; did you mean '" + dashes + nearest + "'?";
 }
 
 Arguments::Arguments(std::vector<Option> known, std::span<char *const> given)
@@ -46,7 +64,8 @@ Arguments::Arguments(std::vector<Option> known, std::span<char *const> given)
     help |= word == "--help";
   if (help)
     return;
-  for (std::string word : given) {
+  for (size_t i = 0; i < given.size(); ++i) {
+    std::string word = given[i];
     if (!word.starts_with("--"))
       fail("expected an option --name=VALUE, got '", word, "'");
     size_t equals = word.find('=');
@@ -57,8 +76,12 @@ Arguments::Arguments(std::vector<Option> known, std::span<char *const> given)
       std::vector<std::string> names;
       for (const Option &other : options)
         names.push_back(other.name);
-      fail("unknown option '--", name, "', the nearest is '--",
-           nearest(name, names), "'");
+      fail("unknown option '--", name, "'", didYouMean(name, names, "--"));
+    }
+    if (equals == word.npos && i + 1 < given.size() &&
+        !std::string(given[i + 1]).starts_with("--")) { // --name VALUE
+      equals = word.size();
+      word += "=" + std::string(given[++i]);
     }
     if (equals == word.npos ||
         (equals + 1 == word.size() && !found->mayBeEmpty))

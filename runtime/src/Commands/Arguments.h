@@ -33,8 +33,8 @@ struct Option {
 // function throws Error with the option, what was expected and what was found.
 class Arguments {
 public:
-  // `given`: what follows the command's name. Each is `--name=VALUE`, or
-  // `--help`.
+  // `given`: what follows the command's name. Each is `--name=VALUE`, `--name
+  // VALUE`, or `--help`.
   Arguments(std::vector<Option> options, std::span<char *const> given);
 
   // `--help` was given; then nothing else has been checked.
@@ -71,10 +71,12 @@ private:
   bool help = false;
 };
 
-// Of `names`, the one that the fewest edits (insert, delete, replace one
-// character) turn into `name`; the first of equals. `names` is not empty.
-std::string nearest(const std::string &name,
-                    const std::vector<std::string> &names);
+// What an unknown `word` may stand for, to be put behind the message: the one of
+// `names` (in messages with `dashes` before it) that begins with it, has it as
+// its initials, or is a third of its letters away; else where names are listed.
+std::string didYouMean(const std::string &word,
+                       const std::vector<std::string> &names,
+                       const std::string &dashes = "");
 
 } // namespace llrt
 #endif // LLRT_COMMANDS_ARGUMENTS_H

@@ -83,8 +83,7 @@ static int runCommand(const LlrtProgram &compiled, const std::string &name,
       checkMachine(compiled, program);
     return command.run(program, arguments);
   }
-  fail("unknown command '", word, "', the nearest is '", nearest(word, names),
-       "'");
+  fail("unknown command '", word, "'", didYouMean(word, names));
 }
 
 // Takes everything and keeps nothing.

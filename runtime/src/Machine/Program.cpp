@@ -210,8 +210,8 @@ public:
     root.each("axes", [&](const Reader &axis) {
       program.grid.axes.push_back({axis.text("name"), axis.integer("size", 1)});
     });
-    if (program.grid.ranks() > maxRanks)
-      wrong("axes", "at most " + std::to_string(maxRanks) + " ranks",
+    if (program.grid.ranks() > LLRT_MOST_RANKS)
+      wrong("axes", "at most " + std::to_string(LLRT_MOST_RANKS) + " ranks",
             std::to_string(program.grid.ranks()));
     root.each("communicators", [&](const Reader &r) { readCommunicator(r); });
     if (root.has("locations"))
@@ -230,8 +230,6 @@ public:
   }
 
 private:
-  static constexpr int64_t maxRanks = 1 << 20;
-
   void readOptions(const Reader &root) {
     Reader options(root.members("options"), "options");
     program.options = root.at("options");

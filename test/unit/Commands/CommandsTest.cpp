@@ -83,8 +83,8 @@ TEST(Main, ExitCodesAndUsage) {
   EXPECT_EQ(run(program, {"--version"}).out, "llrt 1, program tiny\n");
   Outcome unknown = run(program, {"trian"});
   EXPECT_EQ(unknown.status, 2);
-  EXPECT_EQ(unknown.err, "tiny: error: unknown command 'trian', the nearest is "
-                         "'train'\n");
+  EXPECT_EQ(unknown.err, "tiny: error: unknown command 'trian'; did you mean "
+                         "'train'?\n");
   for (const char *command :
        {"info", "step", "train", "evaluate", "generate"}) {
     Outcome text = run(program, {command, "--help"});

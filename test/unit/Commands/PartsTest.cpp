@@ -33,20 +33,30 @@ TEST(Arguments, Values) {
   EXPECT_EQ(given.integer("warmup", 0), 0); // the default
   EXPECT_EQ(given.all("image"), (std::vector<std::string>{"a=b", "c"}));
   EXPECT_FALSE(given.find("clip") == std::nullopt);
+  // A value may stand behind its option, a negative number too.
+  given = parse({"--learning-rate", "-1e-3", "--image", "c=d"});
+  EXPECT_EQ(given.number("learning-rate", -1), -1e-3);
+  EXPECT_EQ(given.all("image"), std::vector<std::string>{"c=d"});
 }
 
 // Every message names the option, what was expected and what was found.
 TEST(Arguments, Refusals) {
   EXPECT_ERROR(
       parse({"--learning-rat=1"}),
-      "unknown option '--learning-rat', the nearest is '--learning-rate'");
+      "unknown option '--learning-rat'; did you mean '--learning-rate'?");
   EXPECT_ERROR(parse({"--learning-rate=1", "--weightdecay=0"}),
-               "the nearest is '--weight-decay'");
+               "did you mean '--weight-decay'?");
+  EXPECT_ERROR(parse({"--lr=1"}), "did you mean '--learning-rate'?");
+  EXPECT_ERROR(parse({"--learning=1"}), "did you mean '--learning-rate'?");
+  EXPECT_ERROR(parse({"--zz=1"}), "unknown option '--zz'; --help lists them");
   EXPECT_ERROR(parse({}),
                "option '--learning-rate': expected --learning-rate=X, "
                "got nothing");
-  EXPECT_ERROR(parse({"--learning-rate"}),
-               "expected --learning-rate=X, got '--learning-rate'");
+  for (std::vector<std::string> words :
+       {std::vector<std::string>{"--learning-rate"},
+        {"--learning-rate", "--clip=1"}})
+    EXPECT_ERROR(parse(words),
+                 "expected --learning-rate=X, got '--learning-rate'");
   EXPECT_ERROR(parse({"learning-rate=1"}),
                "expected an option --name=VALUE, got 'learning-rate=1'");
   EXPECT_ERROR(parse({"--learning-rate=1", "--learning-rate=2"}),

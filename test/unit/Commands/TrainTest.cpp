@@ -600,7 +600,7 @@ TEST(Train, OptionsAreChecked) {
   EXPECT_EQ(outcome.status, 2);
   EXPECT_EQ(
       outcome.err,
-      "tiny: error: unknown option '--shufle', the nearest is '--shuffle'\n");
+      "tiny: error: unknown option '--shufle'; did you mean '--shuffle'?\n");
 }
 
 // Each epoch has every sample once; windows do not mix; `seek` goes on in the
