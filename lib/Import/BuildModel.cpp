@@ -57,14 +57,15 @@ struct Input {
 
 class ModelBuilder {
 public:
-  ModelBuilder(const ModelConfig &config, MLIRContext *context)
-      : config(config), text(config.text),
+  ModelBuilder(const ModelConfig &config, bool withImages, MLIRContext *context)
+      : config(config), text(config.text), isTextOnly(config.vision && !withImages),
         builder(UnknownLoc::get(context), context), f32(builder.getF32Type()),
         indices(RankedTensorType::get({kAny, kAny}, builder.getI64Type())) {}
 
   OwningOpRef<ModuleOp> build();
 
 private:
+  bool hasImages() const { return config.vision && !isTextOnly; }
   /// Adds the block @name of `part` of the model (see kPartAttr). `body` gets
   /// its inputs and weights and returns its results.
   using Body = llvm::function_ref<SmallVector<Value>(ValueRange in, ValueRange w)>;
@@ -137,6 +138,7 @@ private:
 
   const ModelConfig &config;
   const TextConfig &text;
+  const bool isTextOnly; ///< a vision model without its images
   ImplicitLocOpBuilder builder;
   Type f32;
   RankedTensorType indices;
@@ -479,7 +481,7 @@ func::FuncOp ModelBuilder::addModel() {
   SmallVector<Input> inputs = {token("input_ids"), token("labels"),
                                token("positions"), token("documents"),
                                token("key_positions"), token("key_documents")};
-  if (config.vision) {
+  if (hasImages()) {
     const VisionConfig &vision = *config.vision;
     inputs.append({token("image_begin"), token("image_end"), token("tiles"),
                    token("aspect_ratio_ids"), {"image_positions", imagePositions()}});
@@ -568,7 +570,14 @@ void ModelBuilder::describe() {
   model.set("pad_token", integer(text.padToken.value_or(text.beginToken)));
   model.set("initializer_range", builder.getF64FloatAttr(text.initializerRange));
   model.set("computation", computation());
-  if (config.vision) {
+  if (isTextOnly) { // tensors of the checkpoint that the program does not have
+    SmallVector<std::string> carried = {"vision_model.", "multi_modal_projector."};
+    for (int64_t layer : text.crossLayers)
+      carried.push_back("language_model.model.layers." + std::to_string(layer) + ".");
+    model.set("carried",
+              builder.getStrArrayAttr(SmallVector<StringRef>(carried.begin(), carried.end())));
+  }
+  if (hasImages()) {
     model.set("image_token", integer(config.vision->imageToken));
     model.set("tile_size", integer(config.vision->tileSize));
     model.set("tiles", integer(config.vision->tiles));
@@ -582,13 +591,13 @@ OwningOpRef<ModuleOp> ModelBuilder::build() {
   module = *owner;
   describe();
   addTextBlocks();
-  if (config.vision) {
+  if (hasImages()) {
     addCrossBlocks();
     addVisionBlocks();
   }
 
   addModel();
-  Value states = config.vision ? encodeImages() : Value();
+  Value states = hasImages() ? encodeImages() : Value();
   auto in = [&](StringRef name) { return modelInputs[name]; };
   std::string prefix = config.vision ? "language_model." : "";
   Value rope = apply("positions", {in("positions")}, "")[0];
@@ -596,6 +605,8 @@ OwningOpRef<ModuleOp> ModelBuilder::build() {
   for (int64_t layer = 0; layer < text.layers; ++layer) {
     std::string keys = prefix + "model.layers." + std::to_string(layer) + ".";
     if (llvm::is_contained(text.crossLayers, layer)) {
+      if (isTextOnly) // nothing to attend: such a layer changes nothing
+        continue;
       SmallVector<Value> keyValue = apply("cross_key_value", {states}, keys);
       h = apply("cross_layer",
                 {h, keyValue[0], keyValue[1], in("image_begin"), in("image_end"), in("tiles")},
@@ -611,7 +622,8 @@ OwningOpRef<ModuleOp> ModelBuilder::build() {
   return owner;
 }
 
-OwningOpRef<ModuleOp> llamac::buildModel(const ModelConfig &config, MLIRContext *context) {
+OwningOpRef<ModuleOp> llamac::buildModel(const ModelConfig &config, MLIRContext *context,
+                                        bool withImages) {
   context->loadDialect<LlamaDialect>();
-  return ModelBuilder(config, context).build();
+  return ModelBuilder(config, withImages, context).build();
 }

@@ -16,6 +16,7 @@
 //===----------------------------------------------------------------------===//
 #include "llamac/Parallelize/Passes.h"
 
+#include "PadSizes.h"
 #include "ShardBlock.h"
 
 #include "dialects/Llama/IR/Llama.h"
@@ -125,6 +126,14 @@ std::optional<ParameterSplit> splitOf(ParameterOp parameter) {
   return std::nullopt;
 }
 
+// Heads divide or not; the vocabulary and the width of the feed-forward branch can be made to.
+bool canPad(ParameterOp parameter) {
+  return splitOf(parameter) &&
+         llvm::any_of(ArrayRef<StringRef>{"gate_proj.weight", "up_proj.weight", "down_proj.weight",
+                                          "embed_tokens.weight", "lm_head.weight"},
+                      [&](StringRef end) { return parameter.getCheckpointKey().ends_with(end); });
+}
+
 // The sizes next to `wanted`, not above `most`, that work.
 std::string nearest(int64_t wanted, int64_t most, llvm::function_ref<bool(int64_t)> works) {
   int64_t below = std::min(wanted - 1, most), above = wanted + 1;
@@ -160,7 +169,7 @@ LogicalResult ModelSharder::checkSizes() {
              " key and value heads of the text layers, nor do these divide it";
     for (auto parameter : module.getOps<ParameterOp>()) {
       auto split = splitOf(parameter);
-      if (!split || encoderParameters.contains(parameter.getSymName()))
+      if (!split || encoderParameters.contains(parameter.getSymName()) || canPad(parameter))
         continue;
       int64_t size = parameter.getTensorType().getDimSize(split->dimension);
       if (size % (split->sharesHeads && keyHeads ? std::gcd(tp, keyHeads) : tp))
@@ -405,7 +414,8 @@ LogicalResult ModelSharder::shardApplication(ApplyOp apply, bool isForward) {
 LogicalResult ModelSharder::shardGraph(func::FuncOp graph, bool isForward) {
   Block &body = graph.getBody().front();
   static constexpr StringLiteral kTokenInputs[] = {"input_ids", "labels",      "positions",
-                                                   "documents", "image_begin", "image_end"};
+                                                   "documents", "image_begin", "image_end",
+                                                   "table_ids"};
   for (BlockArgument argument : body.getArguments()) {
     auto name = graph.getArgAttrOfType<StringAttr>(argument.getArgNumber(), kInputAttr);
     if (name && llvm::is_contained(kTokenInputs, name.getValue()))
@@ -439,7 +449,12 @@ LogicalResult ModelSharder::shard() {
           for (auto parameter : names.getAsRange<FlatSymbolRefAttr>())
             encoderParameters.insert(parameter.getValue());
   }
-  if (failed(checkSizes()))
+  auto toPad = [&](ParameterOp parameter) -> std::optional<unsigned> {
+    if (encoderParameters.contains(parameter.getSymName()) || !canPad(parameter))
+      return std::nullopt;
+    return splitOf(parameter)->dimension;
+  };
+  if (failed(checkSizes()) || failed(padSizes(module, options.grid.tp, toPad)))
     return failure();
   makeGrid();
   if (textRoles.empty() && encoderRoles.empty())

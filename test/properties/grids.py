@@ -55,8 +55,9 @@ def draw_config(r: random.Random, tp: int) -> dict:
     # Mostly as many heads as tp divides; now and then any.
     heads = r.choice([n for n in (2, 3, 4, 6, 8, 12) if n % tp == 0 or r.random() < 0.05])
     head_size = r.choice([4, 8])
-    vocabulary, layers = r.choice([48, 96]), r.randint(1, 9)
-    text = {"vocab_size": vocabulary, "hidden_size": heads * head_size, "intermediate_size": r.choice([24, 48]),
+    # Sizes that no tp divides are padded.
+    vocabulary, layers = r.choice([48, 96, 49, 97]), r.randint(1, 9)
+    text = {"vocab_size": vocabulary, "hidden_size": heads * head_size, "intermediate_size": r.choice([24, 48, 25, 47]),
             "num_hidden_layers": layers, "num_attention_heads": heads,
             "num_key_value_heads": r.choice([n for n in range(1, heads + 1) if heads % n == 0]), "hidden_act": "silu",
             "rms_norm_eps": 1e-5, "rope_theta": 10000.0, "max_position_embeddings": 512, "tie_word_embeddings": False,

@@ -89,7 +89,8 @@ struct Command {
     arguments.integer("text-length", options.textLength, 1, kMostTokens,
                       "text tokens of a sample (192)");
     arguments.integer("images", options.images, 0, kMostImages,
-                      "images of a sample (1; text-only models 0)");
+                      "images of a sample (1; text-only models 0; 0 also leaves a vision model's "
+                      "images out)");
   }
 };
 
@@ -153,7 +154,9 @@ static Expected<OwningOpRef<ModuleOp>> loadModule(Command &command, MLIRContext 
     return config.takeError();
   for (const std::string &note : config->notes)
     llvm::errs() << "llamac: note: " << note << "\n";
-  OwningOpRef<ModuleOp> module = buildModel(*config, &context);
+  OwningOpRef<ModuleOp> module = buildModel(
+      *config, &context,
+      /*withImages=*/!command.arguments.given("images") || command.options.images > 0);
   if (failed(verify(*module)))
     return commandError(model + ": the model graph is not valid, which is a fault of llamac");
   return module;
@@ -173,7 +176,8 @@ static Error settleImages(Command &command, ModuleOp module) {
   if (!command.arguments.given("images"))
     images = hasImages;
   if (hasImages && images == 0)
-    return commandError("--images=0: expected at least 1 for a vision model");
+    return commandError(Twine("--images=0: ") + command.arguments.model +
+                        " was imported with images; compile its config.json");
   if (!hasImages && images != 0)
     return commandError("--images=" + Twine(images) + ": expected 0 for a text-only model");
   return Error::success();

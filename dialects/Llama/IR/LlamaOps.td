@@ -58,7 +58,7 @@ def ParameterOp : Llama_Op<"parameter", [Symbol]> {
     is a partial sum.
 
     - (C1) the type is a ranked tensor of static shape with element type f32, bf16 or f64
-    - (C2) `checkpoint_shape` has as many elements as `global_shape`, or as the type without one
+    - (C2) `checkpoint_shape` has as many elements as `global_shape`, or as the type without one; or it is nowhere larger: what is behind it is padding, zero and in no file
     - (C3) `row_begin` comes with `key`
     - (C4) `split` comes with `global_shape`, and both with one entry for each dimension of the type
 

@@ -175,8 +175,11 @@ LogicalResult ParameterOp::verify() {
     return std::accumulate(sizes.begin(), sizes.end(), int64_t(1), std::multiplies<>());
   };
   if (auto shape = getCheckpointShape()) {
-    int64_t elements = elementsOf(getGlobalShape().value_or(type.getShape()));
-    if (elementsOf(*shape) != elements) // parameter_c2
+    ArrayRef<int64_t> whole = getGlobalShape().value_or(type.getShape());
+    int64_t elements = elementsOf(whole);
+    bool isPadded = shape->size() == whole.size() &&
+                    llvm::all_of_zip(*shape, whole, [](int64_t a, int64_t b) { return a <= b; });
+    if (elementsOf(*shape) != elements && !isPadded) // parameter_c2
       return emitOpError("expects checkpoint_shape to have ")
              << elements << " elements, but got " << elementsOf(*shape);
   }

@@ -25,6 +25,8 @@
 //               "image_token": 512, "begin_token": 500, "end_tokens": [501],
 //               "pad_token": 504, "tile_size": 42, "tiles": 4,
 //               "initializer_range": 0.02, "hash": "sha or fnv of the program",
+//               "carried": ["vision_model.", ...],  beginnings of keys that checkpoints
+//                                                 have and the program does not read
 //               "computation": {"feature_taps": "input", ...},   what is computed with
 //                                                 the weights beside their shapes: names
 //                                                 and values; checkpoints carry it too
@@ -57,7 +59,8 @@
 //     "parameters": [{
 //        "name": "model.embed_tokens.weight", "checkpoint_key": the key in files,
 //        "checkpoint_shape": [520, 128], "row_begin": 0, "row_end": 512,
-//        "shape": [512, 128],                    of the whole parameter
+//        "shape": [512, 128],                    of the whole parameter; if larger than
+//                                                rows and checkpoint_shape, padded
 //        "split": [["tp"], []],
 //        "type": "bf16", "elements": N,          of this rank's part
 //        "trainable": true,
@@ -97,6 +100,8 @@
 //   tiles, aspect_ratio_ids    i64 [batch, images]
 //   pixels                     [batch, images, tiles, 3, tile_size, tile_size]
 //   image_positions            i64 [1, T]: 0, 1, .. T-1
+//   vocabulary_bias            [V'] 0, behind the vocabulary -1e30
+//   table_ids                  i64 [batch, S] input_ids, behind the vocabulary -1
 //   loss_gradient              [1] 1 / (valid tokens of the global batch) or 0
 //   coordinate:tp,tpr          i64 [1]: row-major index on these axes
 //

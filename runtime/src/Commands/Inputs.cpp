@@ -55,6 +55,8 @@ public:
   template <typename T>
   void images(const Input &to, const std::vector<T> &from, T missing) const;
   void imagePositions(const Input &to) const;
+  void vocabularyBias(const Input &to) const;
+  std::vector<int64_t> tableIds() const;
   void coordinate(const Input &to, const std::string &axes) const;
 
 private:
@@ -157,6 +159,27 @@ void Filler::imagePositions(const Input &to) const {
   std::iota(data, data + to.elements(), begin);
 }
 
+// [V']: what is added to the logits; behind the vocabulary so little that
+// nothing is left of their exponentials.
+void Filler::vocabularyBias(const Input &to) const {
+  if (to.type == LLRT_I64)
+    wrong(to, "a float type");
+  std::vector<float> bias(to.elements());
+  for (int64_t i = program.model.vocabulary; i < to.elements(); ++i)
+    bias[i] = -1e30f;
+  convert(viewOf(bias.data(), LLRT_F32, to.elements()), to.type,
+          rank.at<std::byte>(to.address), to.name);
+}
+
+// The ids as a table of the vocabulary alone looks them up: -1 behind it.
+std::vector<int64_t> Filler::tableIds() const {
+  std::vector<int64_t> ids = inputs.inputIds;
+  for (int64_t &id : ids)
+    if (id >= program.model.vocabulary)
+      id = -1;
+  return ids;
+}
+
 // [1]: the coordinate on `axes`, separated by commas.
 void Filler::coordinate(const Input &to, const std::string &axes) const {
   requireInt64(to);
@@ -199,6 +222,10 @@ void llrt::setInputs(const Rank &rank, const Graph &graph,
       filler.images<float>(to, inputs.pixels, 0);
     else if (name == "image_positions")
       filler.imagePositions(to);
+    else if (name == "table_ids")
+      filler.text(to, filler.tableIds());
+    else if (name == "vocabulary_bias")
+      filler.vocabularyBias(to);
     else if (name == "loss_gradient")
       rank.setMasterScalar(to.address, 0, lossGradient);
     else if (name.starts_with("coordinate:"))

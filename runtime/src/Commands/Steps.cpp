@@ -101,12 +101,17 @@ void Logits::forEachToken(
                : grid.index(rank.number(), output.split[dimension]);
   };
   int64_t S = output.shape[1], V = output.shape[2]; // of this part
+  // Behind the vocabulary there may be padding.
+  int64_t begin = part(2) * V;
+  int64_t count = std::min(V, program.model.vocabulary - begin);
+  if (count <= 0)
+    return;
   int64_t sample = firstSample(program, rank.number(), microBatch);
   const std::byte *row = rank.at<std::byte>(output.address);
   for (int64_t b = 0; b < program.batch; ++b)
     for (int64_t s = 0; s < S; ++s, row += V * typeSize(output.type))
-      visit(sample + b, order[part(1) * S + s], part(2) * V,
-            viewOf(row, output.type, V));
+      visit(sample + b, order[part(1) * S + s], begin,
+            viewOf(row, output.type, count));
 }
 
 double llrt::runForward(Ranks &ranks, const ModelInputs &inputs,
@@ -141,7 +146,10 @@ void llrt::requireLogits(const Program &program) {
   std::vector<int64_t> shape = {program.batch, program.textLength,
                                 program.model.vocabulary};
   for (size_t d = 0; d < logits->split.size() && d < shape.size(); ++d)
-    shape[d] /= program.grid.size(logits->split[d]);
+    if (int64_t parts = program.grid.size(logits->split[d]); d == 2)
+      shape[d] = (shape[d] + parts - 1) / parts; // it may be padded
+    else
+      shape[d] /= parts;
   if (logits->shape != shape || logits->type == LLRT_I64)
     fail("the program in this executable: output 'logits': expected shape ",
          shapeText(shape), ", got ", shapeText(logits->shape), " of ",

@@ -242,11 +242,20 @@ void Weights::load(Ranks &ranks, const SafeTensors &files) {
   std::map<std::string, std::string> found; // common key -> key in the files
   std::vector<std::string> wrappers;
   size_t wrapped = 0; // tensors
+  carried.clear();
+  carriedFiles.reset();
   for (const auto &[key, view] : files.tensors()) {
     refuseAdapter(key, files.path());
     std::string plain = withoutWrappers(key, wrappers);
     wrapped += plain != key;
     std::string common = commonKey(plain);
+    if (std::any_of(program.model.carried.begin(), program.model.carried.end(),
+                    [&](const std::string &begin) {
+                      return common.starts_with(commonKey(begin));
+                    })) {
+      carried.emplace(plain, key);
+      continue;
+    }
     bool unused = plain.ends_with("rotary_emb.inv_freq") ||
                   (common == "lm_head.weight" && !tensors.count(common));
     if (!unused &&
@@ -284,6 +293,8 @@ void Weights::load(Ranks &ranks, const SafeTensors &files) {
   }
   for (auto &[common, tensor] : tensors)
     tensor.key = withoutWrappers(found[common], wrappers);
+  if (!carried.empty())
+    carriedFiles = std::make_shared<SafeTensors>(files.path());
   ranks.each([&](Rank &rank) {
     for (const Parameter &p : rank.stage().parameters) {
       const std::string &key = found.at(commonKey(p.checkpointKey));
@@ -340,6 +351,10 @@ static void drawElements(void **args, int64_t lo, int64_t hi) {
 }
 
 void Weights::initialize(Ranks &ranks, uint64_t seed, double gate) const {
+  if (!program.model.carried.empty())
+    fail("option '--weights': expected weights, got none: this program was "
+         "compiled with --images=0, and a checkpoint of its model has the "
+         "tensors of images too");
   ranks.each([&](Rank &rank) {
     for (const Parameter &p : rank.stage().parameters)
       for (Held held : {Held::Storage, Held::Master}) {
@@ -393,6 +408,11 @@ std::vector<TensorToWrite> Weights::whole(const Ranks &ranks,
     };
     list.push_back({tensor.key, dtypeOf(type), tensor.shape, nullptr, fill});
   }
+  if (kind == Kind::Storage)
+    for (const auto &[key, keyInFile] : carried) {
+      const TensorView &view = carriedFiles->at(keyInFile);
+      list.push_back({key, view.dtype, view.shape, view.data});
+    }
   return list;
 }
 

@@ -25,6 +25,8 @@
 #include "src/Data/SafeTensors.h"
 #include "src/Machine/Parts.h"
 
+#include <memory>
+
 namespace llrt {
 
 // The key that all families have in common: `text.*`, `vision_model.*`,
@@ -103,6 +105,10 @@ private:
   const Program &program;
   std::vector<Placed> all;
   std::map<std::string, Tensor> tensors; // by common key
+  // Keys of tensors that were loaded from and that the program does not read
+  // (`Program::Model::carried`): checkpoints get them as they are.
+  std::map<std::string, std::string> carried; // -> key in the file
+  std::shared_ptr<SafeTensors> carriedFiles;
 };
 
 // Copies the whole of a parameter from the ranks that hold it, converted to

@@ -46,6 +46,27 @@ int64_t llrt::elementsOf(const Grid &grid, const Parameter &p, Held held) {
   return isSharded(p, held) ? p.stateElements(grid) : p.elements;
 }
 
+// Calls `visit` for what files have of elements [whole, whole + count) of a
+// padded parameter, and with the places there.
+static void
+visitInFiles(const Parameter &p, int64_t at, int64_t whole, int64_t count,
+             const std::function<void(int64_t, int64_t, int64_t)> &visit) {
+  int64_t rows = p.inFiles[0], columns = p.inFiles[1], stride = p.shape[1];
+  while (count > 0 && whole / stride < rows) {
+    int64_t row = whole / stride, column = whole % stride;
+    // Whole rows at once where no column is padded.
+    int64_t run = std::min(columns == stride ? (rows - row) * stride - column
+                                             : stride - column,
+                           count);
+    int64_t real = columns == stride ? run : std::min(run, columns - column);
+    if (real > 0)
+      visit(at, row * columns + column, real);
+    at += run;
+    whole += run;
+    count -= run;
+  }
+}
+
 void llrt::forEachRange(
     const Grid &grid, const Parameter &p, Held held, int64_t rank,
     const std::function<void(int64_t, int64_t, int64_t)> &visit) {
@@ -83,8 +104,13 @@ void llrt::forEachRange(
       stride *= p.shape[d];
     }
     int64_t from = std::max(local, first), to = std::min(local + run, last);
-    if (from < to)
-      visit(offset + from - first, whole + from - local, to - from);
+    if (from >= to)
+      continue;
+    int64_t at = offset + from - first, begin = whole + from - local;
+    if (p.inFiles.empty())
+      visit(at, begin, to - from);
+    else
+      visitInFiles(p, at, begin, to - from, visit);
   }
 }
 

@@ -34,7 +34,7 @@ int64_t elementsOf(const Grid &grid, const Parameter &p, Held held);
 
 // Calls `visit(at, whole, count)` for each contiguous range of elements that
 // rank `rank` holds: from element `at` of the buffer, which is element `whole`
-// of the whole parameter.
+// of the whole parameter, counted without padding; padding is left out.
 void forEachRange(const Grid &grid, const Parameter &p, Held held, int64_t rank,
                   const std::function<void(int64_t at, int64_t whole,
                                            int64_t count)> &visit);

@@ -54,7 +54,9 @@ int64_t Buffer::elements() const { return product(shape); }
 
 int64_t Parameter::rowElements() const { return product(checkpointShape, 1); }
 
-int64_t Parameter::wholeElements() const { return product(shape); }
+int64_t Parameter::wholeElements() const {
+  return product(inFiles.empty() ? shape : inFiles);
+}
 
 LlrtType Program::masterType() const {
   return precision == "f64" ? LLRT_F64 : LLRT_F32;
@@ -250,6 +252,9 @@ private:
     m.padToken = model.integer("pad_token", 0);
     m.endTokens = model.integers("end_tokens");
     m.initializerRange = model.number("initializer_range");
+    if (model.has("carried"))
+      for (const json &key : model.array("carried"))
+        m.carried.push_back(key.get<std::string>());
     if (model.has("computation"))
       m.computation = model.members("computation");
     if (model.has("config")) {
@@ -415,9 +420,17 @@ private:
             std::to_string(p.rowEnd));
     p.shape = r.integers("shape");
     if (int64_t want = (p.rowEnd - p.rowBegin) * p.rowElements();
-        p.wholeElements() != want)
-      wrong(r.place("shape"), std::to_string(want) + " elements",
-            r.at("shape").dump());
+        p.wholeElements() != want) {
+      p.inFiles = p.checkpointShape;
+      if (!p.inFiles.empty())
+        p.inFiles[0] = p.rowEnd - p.rowBegin;
+      bool holds = p.inFiles.size() == 2 && p.shape.size() == 2;
+      for (size_t d = 0; holds && d < 2; ++d)
+        holds = p.inFiles[d] <= p.shape[d];
+      if (!holds)
+        wrong(r.place("shape"), std::to_string(want) + " elements",
+              r.at("shape").dump());
+    }
     p.split = split(r, p.shape.size());
     int64_t parts = 1;
     for (size_t dimension = 0; dimension < p.split.size(); ++dimension) {
@@ -430,8 +443,8 @@ private:
       parts *= size;
     }
     p.elements = r.integer("elements", 0);
-    if (p.elements != p.wholeElements() / parts)
-      wrong(r.place("elements"), std::to_string(p.wholeElements() / parts),
+    if (p.elements != product(p.shape) / parts)
+      wrong(r.place("elements"), std::to_string(product(p.shape) / parts),
             std::to_string(p.elements));
     p.type = r.type("type");
     p.trainable = r.boolean("trainable");

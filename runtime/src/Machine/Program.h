@@ -92,6 +92,9 @@ struct Parameter {
       checkpointShape;        // of the checkpoint tensor; empty for a scalar
   int64_t rowBegin, rowEnd;   // 0, 1 for a scalar
   std::vector<int64_t> shape; // of the whole parameter
+  // Where `shape` is padded, so that ranks can share it: the part of it, from
+  // 0 on, that files have. What is behind it is zero. Otherwise empty.
+  std::vector<int64_t> inFiles;
   Split split;
   LlrtType type;    // of storage, the type that blocks read
   int64_t elements; // of this rank's part
@@ -105,7 +108,7 @@ struct Parameter {
   std::optional<Shard> shard; // absent: state and weights are whole
 
   int64_t rowElements() const;   // elements of one row of the checkpoint tensor
-  int64_t wholeElements() const; // of the whole parameter
+  int64_t wholeElements() const; // of the whole parameter, without padding
   // Elements at `master`, `gradient` and the moments of one rank.
   int64_t stateElements(const Grid &grid) const {
     return shard ? shard->elements / grid.axes[shard->axis].size : elements;
@@ -203,6 +206,9 @@ struct Program {
     std::vector<int64_t> endTokens;
     int64_t tileSize, tiles; // pixels of a tile's side; tiles per image
     double initializerRange;
+    // Beginnings of keys of tensors that checkpoints of the model have and this
+    // program does not read: those of images, where it was compiled without.
+    std::vector<std::string> carried;
     // Names and values: what is computed with the weights and cannot be read off
     // their shapes. Weights that were trained here carry it.
     nlohmann::json computation = nlohmann::json::object();

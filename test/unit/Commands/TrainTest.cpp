@@ -228,6 +228,32 @@ TEST(Train, RefusesWeightsOfAnotherComputation) {
   EXPECT_EQ(run(other, evaluate).status, 0);
 }
 
+// A program that leaves out the images of its model carries their tensors from
+// checkpoint to checkpoint; it has none to draw.
+TEST(Train, CarriesTensorsThatItDoesNotRead) {
+  Training files;
+  TinyProgram program(1, 1);
+  program.content["model"]["carried"] = {"vision_model."};
+  Outcome drawn = run(program, files.words(1, "c"));
+  EXPECT_EQ(drawn.status, 2);
+  EXPECT_NE(drawn.err.find("option '--weights': expected weights, got none"),
+            std::string::npos)
+      << drawn.err;
+  auto tensors = tinyWeights();
+  tensors["vision_model.class_embedding"] = {{3}, {1, 2, 3}};
+  writeTensors(files / "whole.safetensors", tensors);
+  std::string weights = "--weights=" + (files / "whole.safetensors");
+  Outcome first = run(program, files.words(1, "c", {weights}));
+  ASSERT_EQ(first.status, 0) << first.err;
+  Outcome second = run(program, files.words(2, "c"));
+  ASSERT_EQ(second.status, 0) << second.err;
+  Tensors got = readTensors(files / "c/step-00000002/model.safetensors");
+  EXPECT_EQ(got["vision_model.class_embedding"],
+            (std::vector<double>{1, 2, 3}));
+  TinyProgram strict(1, 1);
+  EXPECT_EQ(run(strict, files.words(1, "d", {weights})).status, 2);
+}
+
 // Only the newest --keep checkpoints stay.
 TEST(Train, KeepsTheNewest) {
   Training files;

@@ -73,6 +73,19 @@ TEST(Parts, ColumnsAndShards) {
   EXPECT_EQ(rangesOf(grid, p, Held::Storage, 3).size(), 4u);
 }
 
+// Columns 3 to 5 of tp 1 are padding from column 5 on; row 3 is none of files.
+TEST(Parts, PaddingIsLeftOut) {
+  Grid grid = {{{"tp", 2}}};
+  Parameter p = makeParameter({4, 6}, {{}, {0}}, grid);
+  p.inFiles = {3, 5};
+  EXPECT_EQ(p.wholeElements(), 15);
+  EXPECT_EQ(rangesOf(grid, p, Held::Storage, 1),
+            (Ranges{{0, 3, 2}, {3, 8, 2}, {6, 13, 2}}));
+  p = makeParameter({4, 6}, {{0}, {}}, grid);
+  p.inFiles = {3, 6};
+  EXPECT_EQ(rangesOf(grid, p, Held::Storage, 1), (Ranges{{0, 12, 6}}));
+}
+
 // Whatever the splits and shards: what the owners hold together is every
 // element once, and every rank has what the owner with its coordinates has.
 TEST(Parts, EveryElementOnce) {
@@ -91,6 +104,8 @@ TEST(Parts, EveryElementOnce) {
     Split split = splits[below(int64_t(splits.size()))];
     std::vector<int64_t> shape = {12 * (1 + below(2)), 12};
     Parameter p = makeParameter(shape, split, grid);
+    if (below(2)) // padded: the rest is in no range
+      p.inFiles = {shape[0] - below(5), shape[1] - below(5)};
     Held held = Held::Storage;
     if (below(2)) {
       int64_t dp = grid.axes[0].size, begin = below(20);
