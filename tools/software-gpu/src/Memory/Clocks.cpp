@@ -59,6 +59,14 @@ void VectorClock::join(const VectorClock &other) {
   entries = std::move(merged);
 }
 
+void VectorClock::meet(const VectorClock &other) {
+  for (Entry &e : entries) {
+    const uint32_t *times = other.row(e.group);
+    for (unsigned l = 0; l < 32; ++l)
+      e.times[l] = times ? std::min(e.times[l], times[l]) : 0;
+  }
+}
+
 bool VectorClock::covers(const VectorClock &other) const {
   for (const Entry &e : other.entries) {
     const uint32_t *times = row(e.group);

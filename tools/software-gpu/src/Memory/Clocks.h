@@ -53,6 +53,8 @@ public:
   /// Raises the time of `agent` to at least `time`.
   void raise(AgentId agent, uint32_t time);
   void join(const VectorClock &other);
+  /// Forgets what `other` does not know.
+  void meet(const VectorClock &other);
   /// Whether it knows all that `other` knows.
   bool covers(const VectorClock &other) const;
 

@@ -46,6 +46,10 @@ Target target(Warp &warp, unsigned l, const Instruction &in, const BarrierExtra 
   t.block = sharedTarget(actorOf(warp, l, in, x), in.space, warp.address(x.address, l), t.offset);
   if (!t.block)
     return t;
+  if (t.block != &warp.block && !t.block->live) {
+    warp.report(Check::OutOfBounds, l, in, "uses an mbarrier of a block of the cluster that has exited");
+    return t;
+  }
   t.barrier = findMBarrier(*t.block, t.offset, placeOf(warp, l, in));
   if (t.barrier && !t.barrier->published && !warp.clocks[l].after(t.barrier->madeBy))
     warp.report(Check::Race, l, in,
@@ -132,7 +136,8 @@ Step runPendingCount(Warp &warp, const Instruction &in) {
 }
 
 /// test_wait and try_wait: both wait while no lane's phase is complete, but not for ever: while nothing
-/// else can run they give up (Cluster::timeout), so that a thread that only asks goes on.
+/// else can run they give up (Cluster::timeout), so that a thread that only asks goes on. And now and
+/// then they give up at once, as the ISA allows.
 Step runWait(Warp &warp, const Instruction &in) {
   const auto &x = *static_cast<const BarrierExtra *>(in.extra);
   uint32_t done = 0, bad = 0;
@@ -160,7 +165,7 @@ Step runWait(Warp &warp, const Instruction &in) {
     if (asked < phase)
       done |= 1u << l;
   });
-  if (!done && !bad && !warp.block.cluster.timeout) {
+  if (!done && !bad && !warp.block.cluster.timeout && warp.random.below(4)) {
     unsigned l = unsigned(std::countr_zero(warp.active));
     return waitFor(warp, "the mbarrier at shared byte " + std::to_string(targets[l].offset) + ": its " +
                              targets[l].barrier->describe());

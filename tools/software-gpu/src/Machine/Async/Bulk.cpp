@@ -218,6 +218,11 @@ void BulkCopy::writeShared(const Actor &who) {
 
 void BulkCopy::complete() {
   readSource();
+  if (toShared && toShared != issuer && !toShared->live) {
+    reportAt(*issuer, Check::OutOfBounds, place,
+             "writes to shared memory of a block of the cluster that has exited");
+    return;
+  }
   AgentClock clock;
   Actor who = actor(clock, writeTime);
   if (reduces)

@@ -5,7 +5,8 @@
 // A wgmma.mma_async is one object for its warpgroup: it starts when the last of the four warps has
 // issued it, reads shared memory through the async proxy, and owns the accumulator registers (and
 // reads the A registers) until each warp has waited for it. Operations of a warpgroup complete in
-// order. Source: PTX ISA 9.0, 9.7.15.
+// order. Starting together orders no memory: what all four warps read (B) must be known to each of them.
+// Source: PTX ISA 9.0, 9.7.15.
 //===----------------------------------------------------------------------===//
 #include "Machine/Async/State.h"
 #include "Machine/Decoders.h"
@@ -59,6 +60,7 @@ public:
     std::shared_ptr<Accumulator> accumulator;
     std::vector<uint32_t> a; ///< words of the A registers, [register][lane]
     bool scaleD = true;
+    Knowledge known;         ///< of this warp
   };
   Block *block;
   unsigned group;
@@ -68,7 +70,6 @@ public:
   uint64_t descriptorA = 0, descriptorB = 0;
   std::array<Part, 4> parts;
   uint32_t arrived = 0;
-  Knowledge known;
   Place place;
   Task task;
 
@@ -79,17 +80,41 @@ public:
 
 private:
   template <typename F>
-  void readMatrix(uint64_t descriptor, bool mnMajor, int lines, TensorType type, F set) const;
+  void readMatrix(uint64_t descriptor, bool mnMajor, int lines, TensorType type, bool ofOneWarp,
+                  F set) const;
+  ClockRef commonTo(ClockRef Knowledge::*part) const;
 };
 
-/// Calls set(line, k, bits) for every element of a matrix in shared memory.
+/// What all four warps know.
+ClockRef WgmmaOp::commonTo(ClockRef Knowledge::*part) const {
+  ClockRef first = parts[0].known.*part;
+  std::shared_ptr<VectorClock> common;
+  for (const Part &p : parts) {
+    const ClockRef &other = p.known.*part;
+    if (!first || !other)
+      return nullptr;
+    if (other == first)
+      continue;
+    if (!common)
+      common = std::make_shared<VectorClock>(*first);
+    common->meet(*other);
+  }
+  return common ? ClockRef(common) : first;
+}
+
+/// Calls set(line, k, bits) for every element of a matrix in shared memory. `ofOneWarp`: 16 lines are
+/// read by one warp, else all warps read all.
 template <typename F>
-void WgmmaOp::readMatrix(uint64_t bits, bool mnMajor, int lines, TensorType type, F set) const {
+void WgmmaOp::readMatrix(uint64_t bits, bool mnMajor, int lines, TensorType type, bool ofOneWarp,
+                         F set) const {
   MatrixDescriptor d = MatrixDescriptor::decode(bits);
   AgentClock clock;
   clock.id = agent();
   clock.time = time();
-  clock.known = known;
+  if (!ofOneWarp) {
+    clock.known.all = commonTo(&Knowledge::all);
+    clock.known.proxy = commonTo(&Knowledge::proxy);
+  }
   Actor actor;
   actor.warp = &firstWarp(), actor.instruction = in, actor.clock = &clock;
   actor.proxy = Proxy::Async, actor.what = "wgmma.mma_async";
@@ -99,6 +124,8 @@ void WgmmaOp::readMatrix(uint64_t bits, bool mnMajor, int lines, TensorType type
   for (int line = 0; line < outer; ++line)
     for (int i = 0; i < pieces; ++i) {
       uint8_t piece[16];
+      if (ofOneWarp)
+        clock.known = parts[(mnMajor ? i * per : line) / warpRows].known;
       block->read(actor, Space::Shared, d.pieceAddress(mnMajor, line, i), 16, piece, 16);
       for (int e = 0; e < per; ++e) {
         uint32_t value = 0;
@@ -137,7 +164,7 @@ void WgmmaOp::complete() {
       b.set(form->b, n, k, bits ^ signB);
   };
   if (form->registersA.empty()) {
-    readMatrix(descriptorA, form->mMajorA, 64, form->a, setA);
+    readMatrix(descriptorA, form->mMajorA, 64, form->a, true, setA);
   } else {
     int bits = bitsOf(form->a), per = elementsPerRegister(bits);
     uint32_t mask = bits == 32 ? ~0u : (1u << bits) - 1;
@@ -149,7 +176,7 @@ void WgmmaOp::complete() {
             setA(w * warpRows + e.row, e.column, parts[w].a[r * 32 + l] >> (j * bits) & mask);
           }
   }
-  readMatrix(descriptorB, form->nMajorB, s.n, form->b, setB);
+  readMatrix(descriptorB, form->nMajorB, s.n, form->b, false, setB);
 
   acc.assign(size_t(s.n) * 64, 0);
   for (int w = 0; w < 4; ++w)
@@ -348,7 +375,7 @@ Step runWgmma(Warp &warp, const Instruction &in) {
   ++part.accumulator->pending;
   ++part.accumulator->held;
   mine.mine[number] = op;
-  op->known.join(startedBy(warp, warp.active));
+  part.known = startedBy(warp, warp.active);
   warp.countTensor(in, uint64_t(warpRows) * x.shape.n * x.shape.k);
   op->arrived |= 1u << quarter;
   if (op->arrived == 15) {
