@@ -97,12 +97,17 @@ bool RaceShadow::conflicts(const Reader &earlier, const Access &now, bool strong
     others &= ~(1u << now.agent->id.lane());
   if (!others)
     return false;
-  const uint32_t *times =
-      now.agent->known.all ? now.agent->known.all->row(earlier.group) : nullptr;
+  const uint32_t *times = now.known.find(now.agent->known.all, earlier.group);
   for (; others; others &= others - 1)
     if (!times || times[std::countr_zero(others)] < earlier.time)
       return !(strongAllowed && strongTogether(earlier.group >> 2, earlier.site, now));
   return false;
+}
+
+/// AgentClock::afterProxyFence.
+static bool afterProxyFence(Epoch epoch, const Access &now) {
+  const uint32_t *times = now.proxyKnown.find(now.agent->known.proxy, epoch.agent.group());
+  return times && times[epoch.agent.lane()] >= epoch.time;
 }
 
 bool RaceShadow::accessCell(Stripe &stripe, Cell &cell, const Access &now, bool sameValue,
@@ -124,7 +129,8 @@ bool RaceShadow::accessCell(Stripe &stripe, Cell &cell, const Access &now, bool 
       conflict = {epoch, cell.writerWork, cell.writerSite & siteMask, true, false, 0};
       found = true;
     } else if (now.proxy == Proxy::Async && !(cell.writerSite & (asyncBit | hostBit)) && !now.write &&
-               now.agent && cell.writerWork == work && !now.agent->afterProxyFence(epoch)) {
+               now.agent && cell.writerWork == work &&
+               !afterProxyFence(epoch, now)) {
       conflict = {epoch, cell.writerWork, cell.writerSite & siteMask, true, true, 0};
       found = true;
     }

@@ -41,6 +41,19 @@ struct Access {
   Proxy proxy = Proxy::Generic;
   bool write = false;
   uint32_t warpsPerCta = 1, ctasPerCluster = 1; ///< to know from a warp its block, for scopes
+  /// Of the agent's clocks: the row looked up last. Cells side by side mostly have one writer.
+  struct Row {
+    uint64_t group = ~uint64_t(0);
+    const uint32_t *times = nullptr;
+    const uint32_t *find(const ClockRef &clock, uint64_t wanted) {
+      if (group != wanted) {
+        group = wanted;
+        times = clock ? clock->row(wanted) : nullptr;
+      }
+      return times;
+    }
+  };
+  mutable Row known, proxyKnown;
 };
 
 /// The other side of a race.

@@ -210,12 +210,14 @@ typedef double Doubles __attribute__((vector_size(lanes * 8), aligned(4)));
 
 // One step for all results. `slow` ([n][m], 0 or 1) says which results the caller must compute by
 // the definition; those are left unchanged. If `toF16`, the results are f32 rounded to odd (the last
-// bit says whether anything was cut), which rounds to f16 as the exact sum does.
+// bit says whether anything was cut), which rounds to f16 as the exact sum does. Returns whether any
+// result is slow.
 SGPU_CLONES
-void fastStep(int fractionBits, int zeroExponent, bool toF16, int resultBits, const float *av,
+bool fastStep(int fractionBits, int zeroExponent, bool toF16, int resultBits, const float *av,
               const int32_t *ae, int m, const float *bv, const int32_t *be, int n, int steps,
               const float *cv, const int32_t *ce, uint32_t *acc, uint8_t *slow) {
   const int64_t low = (int64_t(1) << (52 - resultBits)) - 1;
+  Ints all = ~Ints{};
   for (int j = 0; j < n; ++j) {
     for (int i = 0; i < m; i += lanes) {
       Ints largest = *reinterpret_cast<const Ints *>(ce + j * m + i), least = largest;
@@ -254,10 +256,15 @@ void fastStep(int fractionBits, int zeroExponent, bool toF16, int resultBits, co
       Ints rounded = (Ints)__builtin_convertvector((Doubles)cut, Floats);
       Ints *result = reinterpret_cast<Ints *>(acc + j * m + i);
       *result = isFast ? rounded : *result;
+      all &= isFast;
       for (int l = 0; l < lanes; ++l)
         slow[j * m + i + l] = isFast[l] == 0;
     }
   }
+  bool any = false;
+  for (int l = 0; l < lanes; ++l)
+    any |= all[l] == 0;
+  return any;
 }
 
 // An f32 that is not a NaN, rounded to the nearest f16.
@@ -276,7 +283,7 @@ void Multiplicand::resize(int newLines, int newK) {
   exponent.assign(static_cast<size_t>(lines) * k, zeroOperand);
 }
 
-void Multiplicand::set(TensorType type, int line, int kIndex, uint32_t bits) {
+void Multiplicand::setAny(TensorType type, int line, int kIndex, uint32_t bits) {
   Decoded d = decode(type, bits);
   value[kIndex * lines + line] = d.value;
   exponent[kIndex * lines + line] = d.exponent;
@@ -314,10 +321,10 @@ void multiplyAdd(const SumRule &rule, const Multiplicand &a, const Multiplicand 
         ce[i] = !(acc[i] << 1) ? zeroOperand : field == 255 ? notANumber : std::max(field, 1) - 127;
       }
     }
-    fastStep(rule.fractionBits, rule.zeroExponent, toF16, toE8M13 ? 13 : 23,
+    bool any = fastStep(rule.fractionBits, rule.zeroExponent, toF16, toE8M13 ? 13 : 23,
              &a.value[from * m], &a.exponent[from * m], m, &b.value[from * n],
              &b.exponent[from * n], n, to - from, cv.data(), ce.data(), acc, slow.data());
-    for (int i = 0; i < count; ++i) {
+    for (int i = 0; i < count && (any || toF16); ++i) {
       if (slow[i])
         acc[i] = stepByDefinition(rule, a, i % m, b, i / m, from, to, toF16 ? before[i] : acc[i]);
       else if (toF16)

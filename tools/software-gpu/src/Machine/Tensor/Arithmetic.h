@@ -15,6 +15,7 @@
 #ifndef SGPU_MACHINE_TENSOR_ARITHMETIC_H
 #define SGPU_MACHINE_TENSOR_ARITHMETIC_H
 
+#include <bit>
 #include <cstdint>
 #include <vector>
 
@@ -51,7 +52,16 @@ struct Multiplicand {
 
   // Sets line `line`, element `k` from raw bits.
   void resize(int newLines, int newK);
-  void set(TensorType type, int line, int kIndex, uint32_t bits);
+  void set(TensorType type, int line, int kIndex, uint32_t bits) {
+    uint32_t field = bits >> 7 & 255;
+    if (type != TensorType::BF16 || field == 0 || field == 255)
+      return setAny(type, line, kIndex, bits);
+    value[kIndex * lines + line] = std::bit_cast<float>(bits << 16);
+    exponent[kIndex * lines + line] = static_cast<int32_t>(field) - 127;
+  }
+
+private:
+  void setAny(TensorType type, int line, int kIndex, uint32_t bits);
 };
 
 // acc[n][m] = acc[n][m] + sum over k of a[k][m] b[k][n], in the steps of `rule`, for floating-point

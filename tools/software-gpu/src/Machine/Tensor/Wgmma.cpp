@@ -102,6 +102,20 @@ ClockRef WgmmaOp::commonTo(ClockRef Knowledge::*part) const {
   return common ? ClockRef(common) : first;
 }
 
+/// An element of 1, 2 or 4 bytes; loads of its own size keep it out of memory.
+static uint32_t elementAt(const uint8_t *at, int bytes) {
+  if (bytes == 1)
+    return *at;
+  if (bytes == 2) {
+    uint16_t half;
+    std::memcpy(&half, at, 2);
+    return half;
+  }
+  uint32_t word;
+  std::memcpy(&word, at, 4);
+  return word;
+}
+
 /// Calls set(line, k, bits) for every element of a matrix in shared memory. `ofOneWarp`: 16 lines are
 /// read by one warp, else all warps read all.
 template <typename F>
@@ -121,20 +135,32 @@ void WgmmaOp::readMatrix(uint64_t bits, bool mnMajor, int lines, TensorType type
   actor.place = &place;
   int elementBytes = bitsOf(type) / 8, per = 16 / elementBytes, k = form->shape.k;
   int outer = mnMajor ? k : lines, pieces = (mnMajor ? lines : k) / per;
+  int knownOf = -1; // the warp whose knowledge the clock has
   for (int line = 0; line < outer; ++line)
-    for (int i = 0; i < pieces; ++i) {
-      uint8_t piece[16];
-      if (ofOneWarp)
-        clock.known = parts[(mnMajor ? i * per : line) / warpRows].known;
-      block->read(actor, Space::Shared, d.pieceAddress(mnMajor, line, i), 16, piece, 16);
-      for (int e = 0; e < per; ++e) {
-        uint32_t value = 0;
-        std::memcpy(&value, piece + e * elementBytes, size_t(elementBytes));
-        if (mnMajor)
-          set(i * per + e, line, value);
-        else
-          set(line, i * per + e, value);
+    for (int i = 0; i < pieces;) {
+      // Two pieces that lie side by side, in either order, are one access.
+      uint8_t bytes[32];
+      uint32_t at[2] = {d.pieceAddress(mnMajor, line, i), 0};
+      int count = 1;
+      if (i % 2 == 0 && i + 1 < pieces) {
+        at[1] = d.pieceAddress(mnMajor, line, i + 1);
+        count += (at[0] ^ at[1]) == 16;
       }
+      int warp = (mnMajor ? i * per : line) / warpRows;
+      if (ofOneWarp && warp != knownOf) {
+        clock.known = parts[warp].known;
+        knownOf = warp;
+      }
+      uint32_t start = count == 2 ? std::min(at[0], at[1]) : at[0];
+      block->read(actor, Space::Shared, start, uint32_t(16 * count), bytes, 16);
+      for (int p = 0; p < count; ++p, ++i)
+        for (int e = 0; e < per; ++e) {
+          uint32_t value = elementAt(bytes + (at[p] - start) + e * elementBytes, elementBytes);
+          if (mnMajor)
+            set(i * per + e, line, value);
+          else
+            set(line, i * per + e, value);
+        }
     }
 }
 
