@@ -262,6 +262,7 @@ bool Warp::gather(const Instruction &in, uint32_t members) {
   active = group->lanes;
   if (in.guard)
     active &= frame->predicates[in.guard.row] ^ (in.guard.negated ? ~0u : 0u);
+  reason.clear(); // the message of a deadlock says it by itself
   return !(wanted & ~active);
 }
 

@@ -144,7 +144,7 @@ bool TensorMap::decode(const void *from, TensorMap &map) {
   map.rank = e.rank;
   map.address = e.address;
   for (uint32_t d = 0; d < e.rank; ++d) {
-    map.stride[d] = e.stride[d];
+    map.stride[d] = d ? e.stride[d] : bytesOf(map.type);
     map.extent[d] = uint64_t(e.extentLess1[d]) + 1;
     map.box[d] = e.box[d];
     map.elementStride[d] = e.elementStride[d];
@@ -152,6 +152,64 @@ bool TensorMap::decode(const void *from, TensorMap &map) {
   map.interleave = e.interleave, map.swizzle = e.swizzle;
   map.l2Promotion = e.l2Promotion, map.oobFill = e.oobFill;
   return true;
+}
+
+std::string TensorMap::replace(void *bytes, Field field, uint32_t ordinal, uint64_t value) {
+  Encoded e;
+  std::memcpy(&e, bytes, sizeof e);
+  const auto *raw = static_cast<const uint8_t *>(bytes);
+  bool blank = std::all_of(raw, raw + sizeof e, [](uint8_t b) { return !b; });
+  if (!blank && (e.mark != ourMark || e.checksum != checksumOf(e)))
+    return "the bytes are neither a tensor map nor all zero";
+  bool hasOrdinal = field == Field::BoxDim || field == Field::GlobalDim ||
+                    field == Field::GlobalStride || field == Field::ElementStride;
+  if (hasOrdinal && ordinal >= maxRank - (field == Field::GlobalStride))
+    return "dimension " + number(ordinal) + " does not exist";
+  e.mark = ourMark;
+  switch (field) {
+  case Field::GlobalAddress:
+    e.address = value;
+    break;
+  case Field::Rank:
+    if (value >= maxRank)
+      return "rank - 1 = " + number(value) + " is not 0 to 4";
+    e.rank = static_cast<uint8_t>(value + 1);
+    break;
+  case Field::BoxDim:
+    e.box[ordinal] = static_cast<uint16_t>(std::min<uint64_t>(value, 0xffff));
+    break;
+  case Field::GlobalDim:
+    e.extentLess1[ordinal] = static_cast<uint32_t>(value - 1);
+    break;
+  case Field::GlobalStride:
+    e.stride[ordinal + 1] = value;
+    break;
+  case Field::ElementStride:
+    e.elementStride[ordinal] = static_cast<uint8_t>(std::min<uint64_t>(value, 0xff));
+    break;
+  case Field::ElementType: {
+    // PTX ISA 9.0, 9.7.9.28: u8, u16, u32, s32, u64, s64, f16, f32, f32.ftz, f64, bf16, tf32, tf32.ftz.
+    using T = TensorMapType;
+    static constexpr T types[] = {T::U8, T::U16, T::U32, T::S32, T::U64, T::S64, T::F16,
+                                  T::F32, T::F32Ftz, T::F64, T::BF16, T::TF32, T::TF32Ftz};
+    if (value >= std::size(types))
+      return "element type " + number(value) + " does not exist on this chip";
+    e.type = static_cast<uint8_t>(types[value]);
+    break;
+  }
+  case Field::Interleave:
+    e.interleave = static_cast<uint8_t>(std::min<uint64_t>(value, 0xff));
+    break;
+  case Field::Swizzle:
+    e.swizzle = static_cast<uint8_t>(std::min<uint64_t>(value, 0xff));
+    break;
+  case Field::Fill:
+    e.oobFill = static_cast<uint8_t>(std::min<uint64_t>(value, 0xff));
+    break;
+  }
+  e.checksum = checksumOf(e);
+  std::memcpy(bytes, &e, sizeof e);
+  return {};
 }
 
 uint64_t TensorMap::fillBits() const {

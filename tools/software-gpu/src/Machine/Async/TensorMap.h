@@ -54,6 +54,15 @@ struct TensorMap {
   // False if the bytes were not made by encode (never encoded, or overwritten).
   static bool decode(const void *from, TensorMap &);
 
+  // What tensormap.replace sets, in its numbers. `ordinal` is the dimension, where the field has one
+  // (strides: 0 is that of dimension 1).
+  enum class Field : uint8_t {
+    GlobalAddress, Rank, BoxDim, GlobalDim, GlobalStride, ElementStride, ElementType, Interleave,
+    Swizzle, Fill
+  };
+  // Changes a field in opaque bytes, which must be those of a map, or all zero. Empty, or what is wrong.
+  static std::string replace(void *bytes, Field field, uint32_t ordinal, uint64_t value);
+
   uint32_t swizzleBytes() const { return swizzle ? 16u << swizzle : 0; }
   // Elements that a box has along `d` in shared memory.
   uint32_t boxExtent(int d) const { return d ? (box[d] + elementStride[d] - 1) / elementStride[d] : box[0]; }

@@ -373,4 +373,73 @@ TEST(TensorReduce, AddsMinimaMaximaAndBits) {
   }
 }
 
+/// A tensor map that the kernel makes itself, from zeros, then copies to global memory and uses.
+TEST(TensorMap, MadeByTheKernel) {
+  Gpu gpu(R"(.version 8.3
+.target sm_90a
+.address_size 64
+.visible .entry k(.param .u64 in, .param .u64 out, .param .u64 scratch) {
+  .shared .align 1024 .b8 sm[2048];
+  .shared .align 128 .b8 map[128];
+  .shared .align 8 .b64 bar;
+  .reg .pred %p<4>; .reg .b32 %r<16>; .reg .b64 %rd<8>;
+  mov.u32 %r0, %tid.x;
+  mov.u32 %r1, map;
+  mov.u32 %r2, sm;
+  mov.u32 %r3, bar;
+  ld.param.u64 %rd0, [in];
+  ld.param.u64 %rd1, [out];
+  ld.param.u64 %rd2, [scratch];
+  shl.b32 %r4, %r0, 2;
+  add.u32 %r5, %r1, %r4;
+  st.shared.b32 [%r5], 0;
+  bar.warp.sync 0xffffffff;
+  setp.eq.u32 %p0, %r0, 0;
+  @%p0 tensormap.replace.tile.global_address.shared::cta.b1024.b64 [%r1], %rd0;
+  @%p0 tensormap.replace.tile.rank.shared::cta.b1024.b32 [%r1], 1;
+  @%p0 tensormap.replace.tile.box_dim.shared::cta.b1024.b32 [%r1], 0, 32;
+  @%p0 tensormap.replace.tile.box_dim.shared::cta.b1024.b32 [%r1], 1, 4;
+  mov.u32 %r6, 40;
+  @%p0 tensormap.replace.tile.global_dim.shared::cta.b1024.b32 [%r1], 0, %r6;
+  mov.u32 %r6, 8;
+  @%p0 tensormap.replace.tile.global_dim.shared::cta.b1024.b32 [%r1], 1, %r6;
+  mov.u64 %rd3, 160;
+  @%p0 tensormap.replace.tile.global_stride.shared::cta.b1024.b64 [%r1], 0, %rd3;
+  @%p0 tensormap.replace.tile.element_stride.shared::cta.b1024.b32 [%r1], 0, 1;
+  @%p0 tensormap.replace.tile.element_stride.shared::cta.b1024.b32 [%r1], 1, 1;
+  @%p0 tensormap.replace.tile.elemtype.shared::cta.b1024.b32 [%r1], 7;
+  @%p0 tensormap.replace.tile.interleave_layout.shared::cta.b1024.b32 [%r1], 0;
+  @%p0 tensormap.replace.tile.swizzle_mode.shared::cta.b1024.b32 [%r1], 3;
+  @%p0 tensormap.replace.tile.fill_mode.shared::cta.b1024.b32 [%r1], 0;
+  bar.warp.sync 0xffffffff;
+  tensormap.cp_fenceproxy.global.shared::cta.tensormap::generic.release.gpu.sync.aligned [%rd2], [%r1], 128;
+  @%p0 mbarrier.init.shared::cta.b64 [%r3], 1;
+  bar.warp.sync 0xffffffff;
+  fence.proxy.tensormap::generic.acquire.gpu [%rd2], 128;
+  @%p0 mbarrier.arrive.expect_tx.shared::cta.b64 _, [%r3], 512;
+  @%p0 cp.async.bulk.tensor.2d.shared::cluster.global.mbarrier::complete_tx::bytes [%r2], [%rd2, {16, 2}], [%r3];
+W: mbarrier.try_wait.parity.shared::cta.b64 %p1, [%r3], 0;
+  @!%p1 bra W;
+  add.u32 %r7, %r2, %r4;
+  mul.wide.u32 %rd4, %r0, 4;
+  add.u64 %rd5, %rd1, %rd4;
+  ld.shared.b32 %r8, [%r7];
+  st.global.b32 [%rd5], %r8;
+  ld.shared.b32 %r8, [%r7+128];
+  st.global.b32 [%rd5+128], %r8;
+  ret;
+}
+)");
+  std::vector<float> in(40 * 8), want(64);
+  for (size_t i = 0; i < in.size(); ++i)
+    in[i] = float(i + 1);
+  for (int r = 0; r < 2; ++r)
+    for (int c = 0; c < 32; ++c)
+      want[((r * 128 + c * 4) ^ ((r & 7) << 4)) / 4] = c + 16 < 40 ? in[(r + 2) * 40 + c + 16] : 0;
+  uint64_t out = gpu.zeros<float>(64);
+  gpu.run("k", {{1, 1, 1}, {32, 1, 1}}, {gpu.upload(in), out, gpu.zeros<uint8_t>(128)});
+  EXPECT_EQ(gpu.download<float>(out, 64), want);
+  EXPECT_EQ(gpu.faults(), "");
+}
+
 } // namespace
