@@ -256,8 +256,8 @@ bool DeviceMemory::free(uint64_t address, std::string freedBy) {
   }
   auto freed = std::make_shared<Allocation>(a);
   freed->freedBy = freedBy.empty() ? "the program" : std::move(freedBy);
-  piece.allocation = std::move(freed);
   m.used -= a.bytes;
+  piece.allocation = std::move(freed); // ends `a`
   m.quarantine.push_back(piece.start);
   m.generation = newGeneration();
   uint64_t offset = address - base, bytes = piece.allocation->bytes;
