@@ -118,7 +118,7 @@ uint64_t finishFloat(uint64_t bits, const Conversion &c) {
   bool nan = isNaN(bits, f), sign = bits & f.signMask();
   if (c.sat)
     return nan || sign ? 0 : std::min(bits, uint64_t(f.bias()) << f.fractionBits << f.shift);
-  if (c.relu && sign && !nan)
+  if (c.relu && sign) // NaN has no sign
     return 0;
   return bits;
 }

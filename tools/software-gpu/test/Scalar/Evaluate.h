@@ -155,7 +155,11 @@ public:
   uint64_t floating(unsigned exponentBits, unsigned fractionBits) {
     uint64_t sign = random() % 2 << (exponentBits + fractionBits);
     uint64_t ones = (uint64_t(1) << exponentBits) - 1, fraction = random() & ((uint64_t(1) << fractionBits) - 1);
-    switch (random() % 10) {
+    switch (random() % 11) {
+    case 10: { // few bits: halfway between two values of a shorter format
+      unsigned zeros = unsigned(random() % fractionBits);
+      return sign | (random() % ones) << fractionBits | fraction >> zeros << zeros;
+    }
     case 0:
       return sign;
     case 1:
