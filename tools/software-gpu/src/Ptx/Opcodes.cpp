@@ -7,7 +7,7 @@
 // `$name` is a set of `sets` below; a number like m16n8k16 is any shape.
 // Operands: letters of OperandKind, `:` and a type (or the index of a type suffix, or `w` for twice
 // the width of the first type), `?` after one that may be left out.
-// Source: PTX ISA 9.0, chapter 9.7; compared with ptxas 13.0 (test/Ptx/compare-with-ptxas.py).
+// Source: PTX ISA 9.0, chapter 9.7; compared with ptxas (test/Ptx/RoundTripTest.cpp).
 //===----------------------------------------------------------------------===//
 #include "Ptx/Opcodes.h"
 

@@ -29,9 +29,13 @@ double exp2Of(double x) {
     return infinity;
   double whole = std::nearbyint(x);
   double t = (x - whole) * 0.69314718055994530942; // |t| <= 0.3466
-  double sum = 1;
-  for (int i = 12; i >= 1; --i)
-    sum = 1 + sum * t / i;
+  static constexpr double terms[] = {1.0 / 479001600, 1.0 / 39916800, 1.0 / 3628800, 1.0 / 362880,
+                                     1.0 / 40320,     1.0 / 5040,     1.0 / 720,     1.0 / 120,
+                                     1.0 / 24,        1.0 / 6,        0.5,           1,
+                                     1}; // 1 / 12! to 1 / 0!
+  double sum = 0;
+  for (double term : terms)
+    sum = sum * t + term;
   return std::ldexp(sum, int(whole));
 }
 double log2Of(double x) {
