@@ -31,6 +31,7 @@ static void visitOptions(Options &options, Visit visit) {
   visit("lower", options.lower);
   visit("grid", options.grid);
   visit("fsdp", options.fsdp);
+  visit("blocks-in-flight", options.blocksInFlight);
   visit("encoder", options.encoder);
   visit("encoder-shard", options.encoderShard);
   visit("encoder-axes", options.encoderAxes);
@@ -39,6 +40,7 @@ static void visitOptions(Options &options, Visit visit) {
   visit("virtual-stages", options.virtualStages);
   visit("consecutive", options.consecutive);
   visit("machine", options.machine);
+  visit("over-memory", options.overMemory);
 }
 
 // As an attribute's name.
@@ -87,7 +89,8 @@ static void buildTrain(OpPassManager &pm, const CompileOptions &options) {
   pm.addPass(createAddOptimizerPass());
 }
 
-static void buildParallelize(OpPassManager &pm, const CompileOptions &options) {
+static void buildParallelize(OpPassManager &pm, const CompileOptions &options,
+                             ArrayRef<int64_t> stageMemory) {
   pm.addPass(createCountOperationsPass({options.microBatches}));
   ShardPassOptions shard;
   shard.grid = options.grid;
@@ -108,17 +111,20 @@ static void buildParallelize(OpPassManager &pm, const CompileOptions &options) {
   build.encoderAxes = options.encoderAxes;
   build.encoderGroup = options.encoderGroup;
   build.fsdp = options.fsdp;
+  build.blocksInFlight = options.blocksInFlight;
   build.machineOption = options.machine;
+  build.stageMemory = SmallVector<int64_t>(stageMemory);
   pm.addPass(createBuildProgramPass(build));
   pm.addPass(createPlaceFramesPass({options.machine}));
 }
 
-void llamac::buildPipeline(OpPassManager &pm, const CompileOptions &options, Step from, Step to) {
+void llamac::buildPipeline(OpPassManager &pm, const CompileOptions &options, Step from, Step to,
+                           ArrayRef<int64_t> stageMemory) {
   auto includes = [&](Step step) { return from < step && step <= to; };
   if (includes(Step::Train))
     buildTrain(pm, options);
   if (includes(Step::Parallelize))
-    buildParallelize(pm, options);
+    buildParallelize(pm, options, stageMemory);
   if (includes(Step::Lower)) {
     buildLowerBlocksPipeline(pm, options.lower == "reference");
     pm.addPass(createPlanArenasPass());

@@ -50,6 +50,8 @@ static std::string nameOf(Type type) {
 static llvm::json::Value toJson(Attribute attribute) {
   if (auto value = dyn_cast<BoolAttr>(attribute))
     return value.getValue();
+  if (auto value = dyn_cast<IntegerAttr>(attribute); value && value.getValue().getBitWidth() > 64)
+    return value.getValue().roundToDouble(/*isSigned=*/false); // a count (countAttr)
   if (auto value = dyn_cast<IntegerAttr>(attribute))
     return value.getInt();
   if (auto value = dyn_cast<FloatAttr>(attribute))

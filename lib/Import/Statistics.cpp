@@ -17,10 +17,11 @@
 
 using namespace mlir;
 using namespace mlir::llama;
+using llamac::Count;
 
 // Operations of one application of `block`.
-static FailureOr<int64_t> countBlock(func::FuncOp block) {
-  int64_t operations = 0;
+static FailureOr<Count> countBlock(func::FuncOp block) {
+  Count operations = 0;
   auto walk = block.walk([&](CostOpInterface op) {
     for (Value operand : op->getOperands()) {
       auto type = dyn_cast<ShapedType>(operand.getType());
@@ -42,7 +43,7 @@ FailureOr<llamac::OperationCounts> llamac::countOperations(ModuleOp module) {
   if (!model)
     return module.emitError("expects a function @model");
   OperationCounts counts;
-  llvm::StringMap<int64_t> costs;
+  llvm::StringMap<Count> costs;
   for (auto apply : model.getOps<ApplyOp>()) {
     StringRef name = apply.getBlock();
     auto [known, isNew] = costs.try_emplace(name, 0);
@@ -50,12 +51,12 @@ FailureOr<llamac::OperationCounts> llamac::countOperations(ModuleOp module) {
       auto block = module.lookupSymbol<func::FuncOp>(name);
       if (!block)
         return apply.emitError("expects a block @") << name;
-      FailureOr<int64_t> cost = countBlock(block);
+      FailureOr<Count> cost = countBlock(block);
       if (failed(cost))
         return failure();
       known->second = *cost;
     }
-    int64_t *part = llvm::StringSwitch<int64_t *>(name)
+    Count *part = llvm::StringSwitch<Count *>(name)
                         .Case("vision_output", &counts.projector)
                         .StartsWith("vision_", &counts.encoder)
                         .Case("cross_key_value", &counts.crossKeyValue)

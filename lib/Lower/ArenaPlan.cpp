@@ -96,7 +96,8 @@ private:
 };
 } // namespace
 
-int64_t llamac::planArena(llvm::MutableArrayRef<PlannedValue> values) {
+/// In the order of positions, as it would be done while the program runs.
+static int64_t planByPosition(llvm::MutableArrayRef<PlannedValue> values) {
   FreeGaps gaps;
   std::set<std::pair<int64_t, size_t>> live; // last position, number
   for (size_t number : inOrder(values)) {
@@ -114,6 +115,47 @@ int64_t llamac::planArena(llvm::MutableArrayRef<PlannedValue> values) {
     live.emplace(value.end, number);
   }
   return gaps.size();
+}
+
+/// Larger values first, each in the lowest gap between those that live with it.
+static int64_t planBySize(llvm::MutableArrayRef<PlannedValue> values) {
+  auto order = llvm::to_vector(llvm::seq<size_t>(0, values.size()));
+  llvm::stable_sort(order, [&](size_t a, size_t b) {
+    return std::tuple(-values[a].bytes, values[a].begin) <
+           std::tuple(-values[b].bytes, values[b].begin);
+  });
+  std::multimap<int64_t, size_t> placed; // by offset
+  int64_t size = 0;
+  for (size_t number : order) {
+    PlannedValue &value = values[number];
+    value.offset = 0;
+    if (value.bytes == 0)
+      continue;
+    for (auto [offset, other] : placed) {
+      const PlannedValue &there = values[other];
+      if (there.end < value.begin || value.end < there.begin)
+        continue;
+      if (value.offset + roundUp(value.bytes) <= offset)
+        break;
+      value.offset = std::max(value.offset, offset + roundUp(there.bytes));
+    }
+    placed.emplace(value.offset, number);
+    size = std::max(size, value.offset + roundUp(value.bytes));
+  }
+  return size;
+}
+
+int64_t llamac::planArena(llvm::MutableArrayRef<PlannedValue> values) {
+  constexpr size_t kMostBySize = 3000; // which takes time with their square
+  int64_t bytes = planByPosition(values);
+  if (values.size() > kMostBySize || bytes == lowerBound(values))
+    return bytes;
+  llvm::SmallVector<PlannedValue> others(values);
+  if (int64_t smaller = planBySize(others); smaller < bytes) {
+    llvm::copy(others, values.begin());
+    bytes = smaller;
+  }
+  return bytes;
 }
 
 int64_t llamac::lowerBound(llvm::ArrayRef<PlannedValue> values) {

@@ -18,6 +18,7 @@
 #include "dialects/Llama/IR/Llama.h"
 #include "llamac/Lower/ArenaPlan.h"
 #include "llamac/Parallelize/Grid.h"
+#include "runtime/include/llrt/MemoryTable.h"
 
 #include "mlir/Dialect/Shard/IR/ShardOps.h"
 #include "llvm/ADT/MapVector.h"
@@ -564,7 +565,7 @@ LogicalResult Planner::planEntries(dist::ProgramOp program) {
   return success();
 }
 
-/// After the arenas that are there.
+/// After the arenas that are there; then all are put in their order (llrt/MemoryTable.h).
 void Planner::declareArenas() {
   Operation *last = nullptr;
   for (auto arena : module.getOps<dist::ArenaOp>())
@@ -576,6 +577,17 @@ void Planner::declareArenas() {
   for (auto [key, bytes] : arenas)
     dist::ArenaOp::create(builder, module.getLoc(), nameOf(key.second, key.first), bytes,
                           key.first);
+  SmallVector<dist::ArenaOp> list(module.getOps<dist::ArenaOp>());
+  auto orderOf = [](dist::ArenaOp arena) {
+    StringRef name = arena.getSymName();
+    if (name.starts_with("stage"))
+      name = name.split('.').second;
+    return std::pair(int64_t(arena.getStage()), llrt::arenaNumber(name));
+  };
+  llvm::stable_sort(
+      list, [&](dist::ArenaOp a, dist::ArenaOp b) { return orderOf(a) < orderOf(b); });
+  for (dist::ArenaOp arena : list)
+    arena->moveBefore(builder.getInsertionBlock(), builder.getInsertionPoint());
 }
 
 LogicalResult Planner::run() {

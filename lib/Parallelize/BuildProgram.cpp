@@ -57,6 +57,7 @@ private:
   void placeEncoderOnFirstStage();
   void cutEncoder(const plan::Costs &costs);
   EncoderPlacement encoderPlacement();
+  void findBlocksApart(Fsdp level);
   void noteStages(const GraphCut &graph);
   LogicalResult tie(StageParameter &parameter, ArrayRef<int> stages);
   void buildStep(ProgramBuilder &programs, const GraphCut &graph, int stage);
@@ -75,7 +76,7 @@ private:
   std::vector<std::pair<int64_t, double>> encoderApplications; // seconds of each, in order
   int64_t boundaryBytes = 0;      // that a stage sends the next, per micro-batch
   int64_t stateBytes = 0;         // of the image states of a micro-batch
-  SmallVector<plan::StageTimes> keyValueTimes; // of each link of the chain
+  SmallVector<plan::BlockCost> keyValues; // of each link of the chain
   plan::Partition partition;
   plan::Schedule schedule; // with the encoder's work
   std::vector<std::vector<plan::Launch>> launches;
@@ -93,6 +94,8 @@ LogicalResult BuildProgramPass::check() {
   ModuleOp module = getOperation();
   if (microBatches < 1)
     return optionError("micro-batches") << "expected at least 1, got " << microBatches;
+  if (blocksInFlight < 1)
+    return optionError("blocks-in-flight") << "expected at least 1, got " << blocksInFlight;
   for (auto [graph, name] : {std::pair(&step, "step"), std::pair(&forward, "forward")}) {
     *graph = module.lookupSymbol<FuncOp>(name);
     if (!*graph)
@@ -149,7 +152,7 @@ LogicalResult BuildProgramPass::findCosts() {
     linkOf[number] = link;
     problem.blocks.push_back((*costs)[number].cost);
   }
-  keyValueTimes.resize(chain.size());
+  keyValues.resize(chain.size());
   // A key/value side belongs to the link that reads it.
   auto numberOf = [](Operation *op) {
     auto number = op->getAttrOfType<IntegerAttr>(llama::kApplicationAttr);
@@ -175,7 +178,7 @@ LogicalResult BuildProgramPass::findCosts() {
       stateBytes = bytesOf(apply.getInputs()[0]);
   }
   for (auto [number, application] : llvm::enumerate(*costs)) {
-    auto add = [&](plan::StageTimes &times) {
+    auto add = [&](auto &times) {
       times.forward += application.cost.forward;
       times.backwardInput += application.cost.backwardInput;
       times.backwardWeight += application.cost.backwardWeight;
@@ -187,7 +190,11 @@ LogicalResult BuildProgramPass::findCosts() {
                                                  application.cost.backwardInput +
                                                  application.cost.backwardWeight});
     } else if (!application.part.empty()) {
-      add(keyValueTimes[readerOf.lookup(number)]);
+      plan::BlockCost &sides = keyValues[readerOf.lookup(number)];
+      add(sides);
+      sides.residualBytes += application.cost.residualBytes;
+      sides.parameterBytes += application.cost.parameterBytes;
+      sides.optimizerBytes += application.cost.optimizerBytes;
     }
   }
   return success();
@@ -319,36 +326,48 @@ LogicalResult BuildProgramPass::findSchedule() {
 
   // The partition counts the key/value sides, and an encoder on the first stage.
   plan::PartitionProblem whole = problem;
-  for (auto [block, times] : llvm::zip(whole.blocks, keyValueTimes)) {
+  for (auto [block, times] : llvm::zip(whole.blocks, keyValues)) {
     block.forward += times.forward;
     block.backwardInput += times.backwardInput;
     block.backwardWeight += times.backwardWeight;
+    block.residualBytes += times.residualBytes;
+    block.parameterBytes += times.parameterBytes;
+    block.optimizerBytes += times.optimizerBytes;
   }
   if (hasEncoder && encoder.firstStage) {
     whole.blocks[0].forward += encoderTimes.forward / encoder.ranks;
     whole.blocks[0].backwardInput += encoderTimes.backward() / encoder.ranks;
   }
+  if (!stageMemory.empty() && int(stageMemory.size()) != stages)
+    return optionError("stage-memory") << "expected " << stages << " numbers, one for each stage, "
+                                       << "got " << stageMemory.size();
   const int64_t dataRanks = sizeOfAxis(axes, "dp");
-  // Sharded weights are whole beside their shards where micro-batches follow each other.
-  bool keepsWeights = false;
-  for (const std::vector<plan::Action> &rank : schedule.ranks)
-    for (size_t i = 1; i < rank.size(); ++i)
-      keepsWeights |= rank[i].work == rank[i - 1].work && rank[i].stage == rank[i - 1].stage;
   for (plan::BlockCost &block : whole.blocks) {
-    block.optimizerBytes /= fsdp == "none" ? 1 : dataRanks;
-    if (fsdp == "parameters")
-      block.parameterBytes = block.parameterBytes / dataRanks +
-                             (keepsWeights && dataRanks > 1 ? block.parameterBytes : 0);
+    // Master and moments are as large as the gradient, each.
+    int64_t gradients = block.optimizerBytes / 3, weights = block.parameterBytes - gradients;
+    int64_t shards = block.optimizerBytes;
+    if (fsdp != "none" && dataRanks > 1)
+      shards += gradients + (fsdp == "parameters" ? 0 : weights);
+    block.optimizerBytes = shards / (fsdp == "none" ? 1 : dataRanks);
+    block.parameterBytes = (fsdp == "parameters" ? weights / dataRanks : weights) +
+                           (fsdp == "none" || fsdp == "optimizer" || dataRanks == 1 ? gradients : 0);
   }
   whole.stages.resize(schedule.stages());
   std::vector<plan::InFlight> inFlight = plan::inFlight(schedule);
   for (auto [chunk, resource] : llvm::enumerate(whole.stages)) {
     resource.speed = machine.speed(schedule.rankOfStage[chunk] * sizeOfAxis(axes, "cp") *
                                    sizeOfAxis(axes, "tp") * sizeOfAxis(axes, "tpr"));
-    resource.memoryBytes = machine.memoryBytes / (schedule.stages() / stages);
+    if (!stageMemory.empty())
+      resource.memoryBytes = std::max<int64_t>(0, stageMemory[schedule.rankOfStage[chunk]] /
+                                                      (schedule.stages() / stages));
     resource.inFlight = std::max(1, inFlight[chunk].both);
   }
   plan::Result<plan::Partition> solved = plan::solvePartition(whole);
+  if (int64_t lack = stageMemory.empty() ? 0 : plan::leastLack(whole)) {
+    for (plan::StageResource &resource : whole.stages)
+      resource.memoryBytes += lack;
+    solved = plan::solvePartition(whole);
+  }
   if (!solved)
     return optionError("grid") << solved.error();
   partition = *solved;
@@ -364,9 +383,9 @@ LogicalResult BuildProgramPass::findSchedule() {
       times.forward += problem.blocks[link].forward;
       times.backwardInput += problem.blocks[link].backwardInput;
       times.backwardWeight += problem.blocks[link].backwardWeight;
-      sides.forward += keyValueTimes[link].forward;
-      sides.backwardInput += keyValueTimes[link].backwardInput;
-      sides.backwardWeight += keyValueTimes[link].backwardWeight;
+      sides.forward += keyValues[link].forward;
+      sides.backwardInput += keyValues[link].backwardInput;
+      sides.backwardWeight += keyValues[link].backwardWeight;
     }
     costs.stages.push_back(times);
   }
@@ -481,10 +500,6 @@ void BuildProgramPass::buildStep(ProgramBuilder &programs, const GraphCut &graph
   programs.begin("step");
   programs.beginStep();
   const Stage &own = graph.stages[stage];
-  // Consecutive micro-batches of a chunk are one span, also with work of the encoder
-  // between them.
-  int64_t spans = 0, spanOfText = 0;
-  std::optional<std::pair<plan::Work, int>> text;
   for (const plan::Launch &launch : launches[stage]) {
     const plan::Action &action = launch.action;
     const int64_t number = action.microBatch;
@@ -497,12 +512,6 @@ void BuildProgramPass::buildStep(ProgramBuilder &programs, const GraphCut &graph
                         action.stage, number);
       continue;
     }
-    const bool isText = action.stage >= 0;
-    if (isText && text != std::pair(action.work, action.stage)) {
-      text = std::pair(action.work, action.stage);
-      spanOfText = ++spans;
-    }
-    programs.setSpan(isText ? spanOfText : ++spans);
     const bool isLastPart = action.part + 1 == schedule.partsOf(action.work);
     auto runOfGroup = [&](const Pieces &pieces) {
       auto [begin, end] = schedule.microBatchesOf(action);
@@ -556,7 +565,6 @@ void BuildProgramPass::buildStep(ProgramBuilder &programs, const GraphCut &graph
 void BuildProgramPass::buildForward(ProgramBuilder &programs, const GraphCut &graph, int stage) {
   programs.begin("forward");
   for (int64_t m = 0; m < microBatches; ++m) {
-    programs.setSpan(m);
     if (m % encoder.group == 0) {
       for (const Pieces &pieces : graph.stages[stage].encode)
         programs.run(pieces, m / encoder.group);
@@ -606,6 +614,10 @@ void BuildProgramPass::noteStages(const GraphCut &graph) {
   facts.set("blocks", builder.getDenseI64ArrayAttr(blocks));
   facts.set("slowest", builder.getF64FloatAttr(partition.largest));
   facts.set("lower_bound", builder.getF64FloatAttr(partition.lowerBound));
+  SmallVector<int64_t> counted(cut.stages, 0);
+  for (auto [chunk, bytes] : llvm::enumerate(partition.bytes))
+    counted[cut.stageOfChunk[chunk]] += bytes;
+  facts.set("counted", builder.getDenseI64ArrayAttr(counted));
   if (graph.states && encoder.ranks > 1) {
     int64_t padding = 0; // elements of the states
     if (!encoder.tokens)
@@ -641,6 +653,36 @@ LogicalResult BuildProgramPass::tie(StageParameter &parameter, ArrayRef<int> sta
   return success();
 }
 
+/// Says of which stages, and whether of the encoder, each application is a piece of its own:
+/// where its weights or gradients are sharded.
+void BuildProgramPass::findBlocksApart(Fsdp level) {
+  const bool shards = sizeOfAxis(axes, "dp") > 1;
+  const bool all = shards && level == Fsdp::Parameters;
+  SmallVector<bool> stages(cut.stages, all);
+  cut.encoderByApplication = all;
+  if (shards && level == Fsdp::Gradients) {
+    llvm::DenseMap<int64_t, size_t> linkOf;
+    for (auto [link, number] : llvm::enumerate(findChain(step)))
+      linkOf[number] = link;
+    for (auto apply : step.getOps<ApplyOp>()) {
+      auto number = apply->getAttrOfType<IntegerAttr>(llama::kApplicationAttr);
+      if (!number || apply.getGradients().empty())
+        continue;
+      auto link = linkOf.find(number.getInt());
+      if (link == linkOf.end()) { // of the encoder, or of a key/value side
+        cut.encoderByApplication |= llvm::any_of(encoderApplications, [&](auto &application) {
+          return application.first == number.getInt();
+        });
+        continue;
+      }
+      auto chunk = llvm::upper_bound(cut.begin, link->second) - cut.begin.begin() - 1;
+      stages[cut.stageOfChunk[chunk]] = true;
+    }
+  }
+  for (int stage : cut.stageOfChunk)
+    cut.chunksByApplication.push_back(stages[stage]);
+}
+
 void BuildProgramPass::runOnOperation() {
   ModuleOp module = getOperation();
   if (failed(check()) || failed(findCosts()))
@@ -654,13 +696,16 @@ void BuildProgramPass::runOnOperation() {
                          .Case("gradients", Fsdp::Gradients)
                          .Case("parameters", Fsdp::Parameters)
                          .Default(Fsdp::None);
-  cut.byApplication =
-      sizeOfAxis(axes, "dp") > 1 && (level == Fsdp::Gradients || level == Fsdp::Parameters);
+  findBlocksApart(level);
   FailureOr<GraphCut> stepCut = cutGraph(step, "step", cut, encoder, axes);
   if (failed(stepCut))
     return signalPassFailure();
   ChainCut forwardChain = cut;
   forwardChain.splitBackward = false;
+  if (level == Fsdp::Gradients) { // it has none
+    forwardChain.chunksByApplication.assign(cut.stageOfChunk.size(), false);
+    forwardChain.encoderByApplication = false;
+  }
   FailureOr<GraphCut> forwardCut = cutGraph(forward, "forward", forwardChain, encoder, axes);
   if (failed(forwardCut))
     return signalPassFailure();
@@ -694,14 +739,15 @@ void BuildProgramPass::runOnOperation() {
       if (!parameter.onAllStages && failed(tie(parameter, stagesOf[parameter.op.getSymName()])))
         return signalPassFailure();
     FailureOr<ParameterLayout> layout = layOutParameters(
-        builder, parameters, gradientType, stage, cut.stages, level, sizeOfAxis(axes, "dp"));
+        builder, parameters, gradientType, stage, cut.stages, level, sizeOfAxis(axes, "dp"),
+        blocksInFlight);
     if (failed(layout))
       return signalPassFailure();
     noteUnits(functions, *layout);
     dist::ArenaOp::create(builder, module.getLoc(), arenaName("statistics", stage, cut.stages > 1),
                           16, stage);
-    ProgramBuilder programs(builder, symbols, axes, encoder, microBatches, stage, cut.stages,
-                            *layout);
+    ProgramBuilder programs(builder, symbols, axes, encoder, microBatches, blocksInFlight, stage,
+                            cut.stages, *layout);
     buildStep(programs, *stepCut, stage);
     buildForward(programs, *forwardCut, stage);
   }

@@ -120,9 +120,4 @@ void llamac::printCertificate(ModuleOp module, llvm::raw_ostream &os) {
   }
   os << "gradients: reduced once over exactly their axes, in "
      << number(facts, "gradient_reductions") << " pieces\n";
-  os << "memory of a rank, bytes (highest byte used of the arena):\n";
-  for (auto arena : facts.getAs<ArrayAttr>("arenas").getAsRange<DictionaryAttr>())
-    os << "  stage " << number(arena, "stage") << " "
-       << arena.getAs<StringAttr>("name").getValue() << ": " << number(arena, "peak") << " of "
-       << number(arena, "bytes") << "\n";
 }

@@ -246,12 +246,13 @@ LogicalResult Cutter::classify() {
 PieceKey Cutter::keyOf(Operation *op) {
   const int64_t number = applicationOf(op);
   const Application &application = applications[number];
-  const int64_t part = cut.byApplication ? number : -1;
   bool forward = isForward(op);
   if (application.part == kEncoderPart)
-    return {forward ? Work::Encode : Work::EncodeBackward, encoderPart(number, forward), part};
+    return {forward ? Work::Encode : Work::EncodeBackward, encoderPart(number, forward),
+            cut.encoderByApplication ? number : -1};
   if (application.part == kKeyValuePart)
     return {forward ? Work::States : Work::StatesGradient, cut.stageOfChunk[application.chunk]};
+  const int64_t part = cut.chunksByApplication[application.chunk] ? number : -1;
   if (forward)
     return {Work::Forward, application.chunk, part};
   auto phase = op->getAttrOfType<StringAttr>(kPhaseAttr);

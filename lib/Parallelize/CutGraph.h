@@ -46,9 +46,10 @@ struct ChainCut {
   bool splitBackward = false; ///< backward in two pieces (zero-bubble)
   llvm::DenseMap<int64_t, int> encoderPart; ///< of an application of the encoder; 0: absent
   int encoderParts = 1;
-  /// Each application of the text and of the encoder is a piece of its own: weights and
+  /// Each application of these chunks, and of the encoder, is a piece of its own: weights or
   /// gradients are sharded, and come and go with it.
-  bool byApplication = false;
+  SmallVector<bool> chunksByApplication;
+  bool encoderByApplication = false;
 };
 
 /// A use of a frame by a piece.

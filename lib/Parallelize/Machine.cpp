@@ -60,7 +60,7 @@ static Machine cpu() {
   machine.gpusPerServer = 2;
   machine.peak = {450e9, 225e9, 112e9};
   machine.memoryBandwidth = 20e9;
-  machine.memoryBytes = int64_t(1) << 50; // not known, so no cap
+  // Memory is that of the host where it runs, which its executables compare with at start.
   machine.launchSeconds = 5e-6;
   machine.efficiency = {1, 0.7, 0.7, 1};
   machine.insideServer = machine.betweenServers = {5e-6, 10e9};
@@ -134,7 +134,8 @@ llvm::Expected<Machine> llamac::findMachine(llvm::StringRef name) {
   machine.peak.f32 = peak.number("f32", machine.peak.f32);
   machine.peak.f64 = peak.number("f64", machine.peak.f64);
   machine.memoryBandwidth = reader.number("memory_bandwidth", machine.memoryBandwidth);
-  machine.memoryBytes = reader.integer("memory_bytes", machine.memoryBytes, 1, int64_t(1) << 50);
+  if (object->get("memory_bytes"))
+    machine.memoryBytes = reader.integer("memory_bytes", 0, 1, int64_t(1) << 50);
   machine.launchSeconds = reader.number("launch_seconds", machine.launchSeconds, false);
   JsonReader parts = reader.members("efficiency");
   parts.onlyFields({"gemm", "attention_forward", "attention_backward", "memory"});

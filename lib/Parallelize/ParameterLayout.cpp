@@ -24,7 +24,8 @@ public:
   LayoutBuilder(OpBuilder &builder, int stage, int stages)
       : builder(builder), stage(stage), stages(stages) {}
 
-  LogicalResult collect(ArrayRef<StageParameter> parameters, Fsdp fsdp, int64_t dataRanks);
+  LogicalResult collect(ArrayRef<StageParameter> parameters, Fsdp fsdp, int64_t dataRanks,
+                        int64_t blocksInFlight);
   void place();
   ParameterLayout layout;
 
@@ -51,10 +52,35 @@ private:
 };
 } // namespace
 
+/// Whether shards of the frozen parameters and the blocks of them that are whole at once take
+/// less memory than all of them whole: not on a stage of few blocks.
+static bool savesByFrozenShards(ArrayRef<StageParameter> parameters, int64_t dataRanks,
+                                int64_t blocksInFlight) {
+  llvm::MapVector<int64_t, int64_t> bytesOf; // of an application
+  int64_t bytes = 0, inFlight = 0;
+  for (const StageParameter &parameter : parameters) {
+    llama::ParameterOp op = parameter.op;
+    if (!op.getFrozen())
+      continue;
+    auto type = op.getTensorType();
+    int64_t size = llvm::alignTo(type.getNumElements(), kParameterPadding) *
+                   type.getElementTypeBitWidth() / 8;
+    bytesOf[parameter.application] += size;
+    bytes += size;
+  }
+  auto sizes = llvm::map_to_vector(bytesOf, [](auto &entry) { return entry.second; });
+  llvm::sort(sizes, std::greater<>());
+  for (int64_t size : ArrayRef(sizes).take_front(blocksInFlight))
+    inFlight += size;
+  return bytes / dataRanks + inFlight < bytes;
+}
+
 LogicalResult LayoutBuilder::collect(ArrayRef<StageParameter> parameters, Fsdp fsdp,
-                                     int64_t dataRanks) {
+                                     int64_t dataRanks, int64_t blocksInFlight) {
   layout.fsdp = dataRanks > 1 ? fsdp : Fsdp::None;
   layout.ranks = layout.fsdp == Fsdp::None ? 1 : dataRanks;
+  const bool shardsFrozen = layout.fsdp == Fsdp::Parameters &&
+                            savesByFrozenShards(parameters, dataRanks, blocksInFlight);
   // Shards of whole blocks are units of their own.
   const bool byBlock = layout.fsdp == Fsdp::Gradients || layout.fsdp == Fsdp::Parameters;
   auto unitOf = [&](std::vector<Unit> &units, const StageParameter &parameter) {
@@ -74,7 +100,7 @@ LogicalResult LayoutBuilder::collect(ArrayRef<StageParameter> parameters, Fsdp f
         llvm::alignTo(op.getTensorType().getNumElements(), kParameterPadding);
     Place place = {&parameter, 0, 0, 0};
     if (op.getFrozen()) {
-      if (layout.fsdp == Fsdp::Parameters) {
+      if (shardsFrozen) {
         auto unit = unitOf(layout.frozen, parameter);
         place.unit = unit - layout.frozen.begin();
         place.begin = unit->elements;
@@ -103,17 +129,18 @@ LogicalResult LayoutBuilder::collect(ArrayRef<StageParameter> parameters, Fsdp f
     unit->elements += elements;
     places.push_back(place);
   }
+  // Padded for all ranks on dp, whatever is sharded: so more sharding never takes more memory.
   for (Segment &segment : layout.segments) {
     segment.begin = layout.elements;
     for (Unit &unit : segment.units) {
       unit.begin = segment.begin + segment.elements;
       // The last one fills the segment up.
-      int64_t padding = &unit == &segment.units.back() ? 1 : kParameterPadding * layout.ranks;
+      int64_t padding = &unit == &segment.units.back() ? 1 : kParameterPadding * dataRanks;
       unit.elements = llvm::alignTo(unit.elements, padding);
       if (padding == 1)
-        unit.elements = llvm::alignTo(segment.elements + unit.elements,
-                                      kSegmentPadding * layout.ranks) -
-                        segment.elements;
+        unit.elements =
+            llvm::alignTo(segment.elements + unit.elements, kSegmentPadding * dataRanks) -
+            segment.elements;
       segment.elements += unit.elements;
     }
     layout.elements += segment.elements;
@@ -182,7 +209,7 @@ void LayoutBuilder::place() {
     if (op.getFrozen()) {
       DenseI64ArrayAttr inUnit;
       int64_t at = bytes;
-      if (shardsWeights) {
+      if (!layout.frozen.empty()) { // all are sharded
         at = frozenBytes[place.unit];
         inUnit =
             builder.getDenseI64ArrayAttr({place.begin, layout.frozen[place.unit].elements});
@@ -233,10 +260,11 @@ void LayoutBuilder::place() {
 FailureOr<ParameterLayout> llamac::layOutParameters(OpBuilder &builder,
                                                     ArrayRef<StageParameter> parameters,
                                                     Type gradientType, int stage, int stages,
-                                                    Fsdp fsdp, int64_t dataRanks) {
+                                                    Fsdp fsdp, int64_t dataRanks,
+                                                    int64_t blocksInFlight) {
   LayoutBuilder layout(builder, stage, stages);
   layout.layout.gradientType = gradientType;
-  if (failed(layout.collect(parameters, fsdp, dataRanks)))
+  if (failed(layout.collect(parameters, fsdp, dataRanks, blocksInFlight)))
     return failure();
   layout.place();
   return std::move(layout.layout);

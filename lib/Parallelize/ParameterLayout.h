@@ -24,14 +24,15 @@
 
 namespace mlir::llamac {
 
-/// Elements to which a trained parameter, and a segment, are padded: one vector of f32
-/// and the chunk of the optimizer's loop.
+/// Elements to which a trained parameter, and a segment, are padded on each rank of dp: one
+/// vector of f32 and the chunk of the optimizer's loop.
 inline constexpr int64_t kParameterPadding = 16, kSegmentPadding = 1024;
 
 /// How far training state is sharded over dp.
 ///   Optimizer   masters and moments; gradients are whole until the step ends
 ///   Gradients   gradients too: every block's backward adds to the shards
-///   Parameters  weights too: gathered where a graph needs them
+///   Parameters  weights too: gathered where a graph needs them; frozen ones only on a stage
+///               where that saves memory
 enum class Fsdp { None, Optimizer, Gradients, Parameters };
 
 /// A trained or frozen parameter of a stage.
@@ -74,10 +75,11 @@ struct ParameterLayout {
 };
 
 /// Lays out `parameters`, in their order, and adds the arenas, a `dist.storage` for each
-/// and the units at the insertion point. `dataRanks`: ranks on dp.
+/// and the units at the insertion point. `dataRanks`: ranks on dp; `blocksInFlight`: blocks
+/// whose weights are whole at once, if they are sharded.
 FailureOr<ParameterLayout> layOutParameters(OpBuilder &builder, ArrayRef<StageParameter> parameters,
                                             Type gradientType, int stage, int stages, Fsdp fsdp,
-                                            int64_t dataRanks);
+                                            int64_t dataRanks, int64_t blocksInFlight);
 
 /// Notes at each graph function the units whose weights it reads gathered, and those to
 /// whose gradients it adds, in the order of their first use.

@@ -10,7 +10,8 @@
 //
 //   - entries are put in the order of their times: the launch order
 //   - a frame instance lives from the start of its first writer to the end of its last
-//     reader; ArenaPlan.h gives it an address
+//     reader; ArenaPlan.h gives it an address. Whole weights and gradients of units have
+//     arenas of their own
 //   - the first writer of an instance waits for all that used its bytes before
 //
 // Every wait that this adds holds in the times found, so no wait can close a cycle: an
@@ -26,6 +27,7 @@
 #include "llamac/Parallelize/Simulate.h"
 
 #include "llvm/ADT/MapVector.h"
+#include "llvm/ADT/SetVector.h"
 #include "llvm/Support/MathExtras.h"
 
 #include <map>
@@ -77,9 +79,10 @@ private:
   LogicalResult read(dist::ProgramOp program, StageProgram &stage);
   void findHazards(StageProgram &stage);
   void sortByTime(StageProgram &stage);
-  FailureOr<int64_t> place(StageProgram &stage);
+  LogicalResult place(StageProgram &stage);
+  FailureOr<int64_t> place(StageProgram &stage, StringRef arena);
   void writeEvents(StageProgram &stage);
-  void write(StageProgram &stage, StringRef arena);
+  void write(StageProgram &stage);
 
   /// Ranks of a communicator.
   int64_t members(dist::CollectiveOp op) {
@@ -98,7 +101,16 @@ private:
   SymbolTable symbols;
   SmallVector<Axis> axes;
   OpBuilder builder;
+  /// The arena in which a frame's instances lie.
+  StringRef arenaOf(StringAttr frame) const {
+    auto entry = arenaOfUnits.find(frame.getValue());
+    return entry == arenaOfUnits.end() ? "activations" : entry->second;
+  }
+
   llvm::DenseMap<std::pair<int64_t, StringAttr>, int64_t> frameBytes;
+  llvm::StringMap<StringRef> arenaOfUnits;                   // of the frames of units
+  std::map<std::pair<int64_t, StringRef>, int64_t> arenas;   // stage, name -> bytes
+  bool isPipeline = false;                                   // several stages
 };
 
 } // namespace
@@ -233,26 +245,54 @@ void FramePlacer::sortByTime(StageProgram &stage) {
 }
 
 /// Gives every instance an address and adds the waits for what was there before.
-FailureOr<int64_t> FramePlacer::place(StageProgram &stage) {
-  SmallVector<double> times;
+LogicalResult FramePlacer::place(StageProgram &stage) {
+  llvm::SetVector<StringRef> names;
+  names.insert("activations");
   for (auto &[key, life] : stage.lives) {
+    names.insert(arenaOf(key.first));
     life.begin = stage.entries[life.uses.front()].begin;
     for (unsigned use : life.uses)
       life.end = std::max(life.end, stage.entries[use].end);
     life.bytes = frameBytes[{stage.program.getStage(), key.first}];
+  }
+  for (StringRef name : names) {
+    FailureOr<int64_t> bytes = place(stage, name);
+    if (failed(bytes))
+      return failure();
+    int64_t &size = arenas[{stage.program.getStage(), name}];
+    size = std::max(size, *bytes);
+  }
+  return success();
+}
+
+FailureOr<int64_t> FramePlacer::place(StageProgram &stage, StringRef arena) {
+  SmallVector<Life *> lives;
+  SmallVector<double> times;
+  llvm::MapVector<StringAttr, int64_t> placeOf; // of a frame, if each has one of its own
+  int64_t apart = 0;                            // bytes then
+  for (auto &[key, life] : stage.lives) {
+    if (arenaOf(key.first) != arena)
+      continue;
+    lives.push_back(&life);
     times.push_back(life.begin);
     times.push_back(life.end);
+    if (auto [entry, isNew] = placeOf.insert({key.first, apart}); isNew)
+      apart += life.bytes;
+    life.offset = placeOf[key.first];
   }
   llvm::sort(times);
   times.erase(llvm::unique(times), times.end());
   auto rank = [&](double time) { return int64_t(llvm::lower_bound(times, time) - times.begin()); };
   SmallVector<PlannedValue> values;
-  SmallVector<Life *> lives;
-  for (auto &[key, life] : stage.lives) {
-    values.push_back({2 * rank(life.begin), 2 * rank(life.end) - 1, life.bytes});
-    lives.push_back(&life);
-  }
+  for (Life *life : lives)
+    values.push_back({2 * rank(life->begin), 2 * rank(life->end) - 1, life->bytes});
   int64_t bytes = planArena(values);
+  // A unit has at most one whole instance at a time: never more than all units together.
+  if (arena != "activations" && apart < bytes) {
+    bytes = apart;
+    for (auto [value, life] : llvm::zip(values, lives))
+      value.offset = life->offset;
+  }
   if (findConflict(values, bytes))
     return stage.program.emitOpError("internal error: two frame instances that live at the same "
                                      "time overlap");
@@ -299,10 +339,12 @@ void FramePlacer::writeEvents(StageProgram &stage) {
   }
 }
 
-void FramePlacer::write(StageProgram &stage, StringRef arena) {
-  auto symbol = FlatSymbolRefAttr::get(builder.getContext(), arena);
+void FramePlacer::write(StageProgram &stage) {
   auto addressOf = [&](InstanceAttr instance) {
-    return dist::AddressAttr::get(builder.getContext(), symbol,
+    std::string arena =
+        arenaName(arenaOf(instance.getFrame()), stage.program.getStage(), isPipeline);
+    return dist::AddressAttr::get(builder.getContext(),
+                                  FlatSymbolRefAttr::get(builder.getContext(), arena),
                                   stage.lives[keyOf(instance)].offset + instance.getOffset());
   };
   writeEvents(stage);
@@ -340,7 +382,11 @@ LogicalResult FramePlacer::run() {
   int64_t count = 0;
   for (auto &[name, list] : programs)
     count = std::max<int64_t>(count, list.size());
-  SmallVector<int64_t> bytes(count, 0);
+  isPipeline = count > 1;
+  for (auto unit : module.getOps<dist::UnitOp>()) {
+    arenaOfUnits[dist::weightsFrame(unit.getSymName())] = "whole_weights";
+    arenaOfUnits[dist::gradientFrame(unit.getSymName())] = "whole_gradients";
+  }
   for (auto &[name, list] : programs) {
     frameBytes.clear();
     SmallVector<StageProgram> stages(list.size());
@@ -368,18 +414,15 @@ LogicalResult FramePlacer::run() {
         entry.end = simulated.end;
       }
       sortByTime(stage);
-      FailureOr<int64_t> placed = place(stage);
-      if (failed(placed))
+      if (failed(place(stage)))
         return failure();
-      int64_t &size = bytes[stage.program.getStage()];
-      size = std::max(size, *placed);
-      write(stage, arenaName("activations", stage.program.getStage(), count > 1));
+      write(stage);
     }
   }
   builder.setInsertionPoint(*module.getOps<dist::ProgramOp>().begin());
-  for (auto [stage, size] : llvm::enumerate(bytes))
+  for (auto [key, size] : arenas)
     dist::ArenaOp::create(builder, module.getLoc(),
-                          arenaName("activations", stage, count > 1), size, stage);
+                          arenaName(key.second, key.first, isPipeline), size, key.first);
   return success();
 }
 

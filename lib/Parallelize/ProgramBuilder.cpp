@@ -14,11 +14,12 @@ using dist::CollectiveKind;
 using func::FuncOp;
 
 ProgramBuilder::ProgramBuilder(OpBuilder &builder, SymbolTable &symbols, ArrayRef<Axis> axes,
-                               const EncoderPlacement &encoder, int64_t microBatches, int stage,
-                               int stages, const ParameterLayout &layout)
-    : builder(builder), symbols(symbols), module(cast<ModuleOp>(symbols.getOp())), axes(axes), encoder(encoder), microBatches(microBatches),
-      stage(stage), stages(stages), layout(layout),
-      event(dist::EventType::get(module.getContext())) {
+                               const EncoderPlacement &encoder, int64_t microBatches,
+                               int64_t blocksInFlight, int stage, int stages,
+                               const ParameterLayout &layout)
+    : builder(builder), symbols(symbols), module(cast<ModuleOp>(symbols.getOp())), axes(axes),
+      encoder(encoder), microBatches(microBatches), blocksInFlight(blocksInFlight), stage(stage),
+      stages(stages), layout(layout), event(dist::EventType::get(module.getContext())) {
   auto note = [&](const Unit &unit) {
     if (dist::UnitOp op = unit.op)
       units[op.getSymName()] = op;
@@ -32,7 +33,9 @@ void ProgramBuilder::begin(StringRef name) {
   streams.clear();
   runs.clear();
   lastReduction = {};
-  held.clear();
+  whole.clear();
+  gathers.clear();
+  reducedBlocks.clear();
   reductions.clear();
   builder.setInsertionPointToEnd(module.getBody());
   auto program = dist::ProgramOp::create(builder, module.getLoc(), name, stage);
@@ -224,19 +227,46 @@ void ProgramBuilder::zeroStates(const GraphCut &graph, int64_t group) {
 // Runs
 //===----------------------------------------------------------------------===//
 
-/// The whole weights of a unit, gathered unless the span has them.
-dist::InstanceAttr ProgramBuilder::gatheredWeights(dist::UnitOp unit) {
-  StringAttr frame = builder.getStringAttr(dist::weightsFrame(unit.getSymName()));
-  auto [entry, isNew] = held.try_emplace(unit.getSymName(), Held{span, 0});
-  Held &last = entry->second;
-  if (!isNew && last.span == span)
-    return instance(frame, last.number);
-  if (!isNew)
-    last = {span, last.number + 1};
-  collective(CollectiveKind::AllGather, "weights of units", {"dp"}, unit.getWeightsAttr(),
-             instance(frame, last.number), unit.getElements() / layout.ranks, unit.getType(), {},
-             beforeLastRun());
-  return instance(frame, last.number);
+/// Gathers the weights of the units that a run reads, but for those that are whole. The block
+/// that was read the longest time ago makes room.
+void ProgramBuilder::gatherWeights(ArrayAttr units) {
+  WholeBlock block = {units, {}};
+  SmallVector<Attribute> missing;
+  for (Attribute unit : units)
+    if (llvm::none_of(whole, [&](const WholeBlock &other) { return other.has(unit); }))
+      missing.push_back(unit);
+  llvm::erase_if(whole, [&](const WholeBlock &other) {
+    return other.units.size() == units.size() && llvm::all_of(units, [&](Attribute unit) {
+             return other.has(unit);
+           });
+  });
+  whole.push_back(block);
+  SmallVector<Value, 1> after;
+  while (int64_t(whole.size()) > blocksInFlight) {
+    after = {whole.front().reader};
+    whole.erase(whole.begin());
+  }
+  for (Attribute symbol : missing) {
+    dist::UnitOp unit = unitOf(symbol);
+    auto [entry, isNew] = gathers.try_emplace(unit.getSymName(), 0);
+    entry->second += !isNew;
+    collective(CollectiveKind::AllGather, "weights of units", {"dp"}, unit.getWeightsAttr(),
+               instance(builder.getStringAttr(dist::weightsFrame(unit.getSymName())),
+                        entry->second),
+               unit.getElements() / layout.ranks, unit.getType(), {}, after);
+  }
+}
+
+/// What a run that adds to the gradient of `unit` waits for: the reduction of the block that
+/// makes room, and that of its own gradient so far. So whole gradients never take more memory
+/// than if they were not sharded.
+SmallVector<Value, 2> ProgramBuilder::roomForGradients(dist::UnitOp unit) {
+  SmallVector<Value, 2> after;
+  if (int64_t(reducedBlocks.size()) >= blocksInFlight)
+    after.push_back(reducedBlocks[reducedBlocks.size() - blocksInFlight]);
+  if (Value last = reductions.lookup(unit.getSymName()).last)
+    after.push_back(last);
+  return after;
 }
 
 void ProgramBuilder::runPiece(const Piece &piece, int64_t number) {
@@ -246,34 +276,41 @@ void ProgramBuilder::runPiece(const Piece &piece, int64_t number) {
         uses, [&](const FrameUse &use) -> Attribute { return instance(use, number); });
   };
   SmallVector<Attribute> reads = instances(piece.reads), writes = instances(piece.writes);
-  auto unitsOf = [&](StringRef attribute) {
-    auto list = function->getAttrOfType<ArrayAttr>(attribute);
-    return list ? list.getValue() : ArrayRef<Attribute>();
-  };
-  for (Attribute symbol : unitsOf(dist::kWeightsAttr))
-    reads.push_back(gatheredWeights(unitOf(symbol)));
-  SmallVector<std::pair<dist::UnitOp, dist::InstanceAttr>> gradients;
-  for (Attribute symbol : unitsOf(dist::kGradientsAttr)) {
-    dist::UnitOp unit = unitOf(symbol);
-    auto gradient = instance(builder.getStringAttr(dist::gradientFrame(unit.getSymName())),
-                             reductions[unit.getSymName()]++);
-    dist::ZeroOp::create(builder, function.getLoc(), event, ValueRange(), gradient,
-                         unit.getElements() * unit.getGradientType()->getIntOrFloatBitWidth() / 8,
-                         dist::AddressAttr(), unit.getParametersAttr(), 0);
-    gradients.push_back({unit, gradient});
-    writes.push_back(gradient);
+  if (auto units = function->getAttrOfType<ArrayAttr>(dist::kWeightsAttr)) {
+    gatherWeights(units);
+    for (auto symbol : units.getAsRange<FlatSymbolRefAttr>())
+      reads.push_back(instance(builder.getStringAttr(dist::weightsFrame(symbol.getValue())),
+                               gathers.lookup(symbol.getValue())));
   }
+  SmallVector<std::pair<dist::UnitOp, dist::InstanceAttr>> gradients;
+  if (auto units = function->getAttrOfType<ArrayAttr>(dist::kGradientsAttr))
+    for (Attribute symbol : units) {
+      dist::UnitOp unit = unitOf(symbol);
+      auto gradient = instance(builder.getStringAttr(dist::gradientFrame(unit.getSymName())),
+                               reductions[unit.getSymName()].count);
+      dist::ZeroOp::create(builder, function.getLoc(), event, roomForGradients(unit), gradient,
+                           unit.getElements() * unit.getGradientType()->getIntOrFloatBitWidth() / 8,
+                           dist::AddressAttr(), unit.getParametersAttr(), 0);
+      gradients.push_back({unit, gradient});
+      writes.push_back(gradient);
+    }
   auto run = dist::RunOp::create(builder, function.getLoc(), event, ValueRange(),
                                  function.getName(), number, builder.getArrayAttr(reads),
                                  builder.getArrayAttr(writes), ArrayAttr());
   runs.push_back(run.getDone());
+  if (function->hasAttr(dist::kWeightsAttr))
+    whole.back().reader = run.getDone();
   for (auto [unit, gradient] : gradients) {
     auto reduce = collective(CollectiveKind::ReduceScatter, "gradients of units", {"dp"}, gradient,
                              unit.getGradientAttr(), unit.getElements() / layout.ranks,
                              *unit.getGradientType(), unit.getParametersAttr());
     reduce.setAccumulate(true);
     lastReduction = reduce.getDone();
+    Reductions &of = reductions[unit.getSymName()];
+    of = {of.count + 1, lastReduction};
   }
+  if (!gradients.empty())
+    reducedBlocks.push_back(lastReduction);
 }
 
 void ProgramBuilder::run(const Pieces &pieces, int64_t number) {

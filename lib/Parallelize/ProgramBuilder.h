@@ -9,8 +9,11 @@
 // are in the order in which a rank without overlap would do them; dist-place-frames finds
 // their times, and adds the waits for data. What is not a wait for data is added here:
 //
-//   - what is gathered ahead (weights, image states) waits for the run before the last,
-//     so that it travels during one run and takes no memory earlier
+//   - image states that are gathered again wait for the run before the last, so that they
+//     travel during one run and take no memory earlier
+//   - so many blocks at a time have whole weights, and so many whole gradients: weights that
+//     are gathered wait for the last reader of those that make room; a run waits for the
+//     reduction of the gradients that make room
 //   - the end of the step waits for the last reduction of gradients
 //
 //===----------------------------------------------------------------------===//
@@ -25,14 +28,11 @@ namespace mlir::llamac {
 class ProgramBuilder {
 public:
   ProgramBuilder(OpBuilder &builder, SymbolTable &symbols, ArrayRef<Axis> axes,
-                 const EncoderPlacement &encoder, int64_t microBatches, int stage, int stages,
-                 const ParameterLayout &layout);
+                 const EncoderPlacement &encoder, int64_t microBatches, int64_t blocksInFlight,
+                 int stage, int stages, const ParameterLayout &layout);
 
   /// Begins the program `name`; entries are added to it from now on.
   void begin(StringRef name);
-  /// Begins a span of runs: weights that one of them gathers are kept for those behind it.
-  /// A span may be gone on with after others.
-  void setSpan(int64_t number) { span = number; }
   /// Runs `pieces` on micro-batch (encoder: group) `number`, with the weights that they
   /// need gathered and the gradients that they add reduced.
   void run(const Pieces &pieces, int64_t number);
@@ -76,7 +76,8 @@ private:
   void place(dist::CollectiveOp op, StringRef crossing, int64_t elements, const Flat &before,
              const Flat &after);
   void runPiece(const Piece &piece, int64_t number);
-  dist::InstanceAttr gatheredWeights(dist::UnitOp unit);
+  void gatherWeights(ArrayAttr units);
+  SmallVector<Value, 2> roomForGradients(dist::UnitOp unit);
   dist::InstanceAttr instance(const FrameUse &use, int64_t number);
   dist::InstanceAttr instance(StringAttr frame, int64_t number) {
     return dist::InstanceAttr::get(builder.getContext(), frame, number, 0);
@@ -102,7 +103,7 @@ private:
   ModuleOp module;
   ArrayRef<Axis> axes;
   const EncoderPlacement &encoder;
-  int64_t microBatches;
+  int64_t microBatches, blocksInFlight;
   int stage, stages;
   const ParameterLayout &layout;
   Type event;
@@ -112,12 +113,20 @@ private:
   llvm::StringMap<int64_t> streams; // of its communicators
   SmallVector<Value> runs;          // that they are done
   Value lastReduction;              // of a unit's gradients
-  int64_t span = 0;
-  struct Held {
-    int64_t span, number;
+  /// The units that a run reads together, whole.
+  struct WholeBlock {
+    ArrayAttr units;
+    Value reader; // the last run that read them
+    bool has(Attribute unit) const { return llvm::is_contained(units, unit); }
   };
-  llvm::StringMap<Held> held;          // unit -> its last instance of whole weights
-  llvm::StringMap<int64_t> reductions; // unit -> how many of its gradients were reduced
+  SmallVector<WholeBlock> whole;     // at most blocksInFlight, the one read last at the end
+  llvm::StringMap<int64_t> gathers;  // unit -> the instance of its whole weights
+  SmallVector<Value> reducedBlocks;  // of runs that add to gradients of units: the last reduction
+  struct Reductions {
+    int64_t count = 0;
+    Value last;
+  };
+  llvm::StringMap<Reductions> reductions; // of the gradients of a unit
 };
 
 } // namespace mlir::llamac

@@ -353,7 +353,7 @@ std::string llamac::report(const Simulation &simulation, ModuleOp module,
   os << llvm::format("bubble: %.2f %%\n", 100 * simulation.bubble());
   if (count)
     os << llvm::format("MFU: %.2f %% of %.4g operations per second and rank\n",
-                       100 * double(count.getInt()) / (simulation.seconds * ranks * peak), peak);
+                       100 * count.getValue().roundToDouble(/*isSigned=*/false) / (simulation.seconds * ranks * peak), peak);
   os << "stage  compute s    load %  exposed communication s\n";
   for (size_t stage = 0; stage < simulation.stages.size(); ++stage)
     os << llvm::format("%5zu  %9.6f  %8.2f  %9.6f\n", stage, simulation.compute(stage),
@@ -394,6 +394,17 @@ static std::string nameOf(Operation *op) {
   return op->getName().stripDialect().str();
 }
 
+/// What the streams of a stage carry: `compute`, else the communicator.
+static std::map<int64_t, std::string> streamNames(const SimulatedStage &stage) {
+  std::map<int64_t, std::string> names;
+  for (const SimulatedEntry &entry : stage.entries) {
+    auto communicator = entry.op->getAttrOfType<FlatSymbolRefAttr>("communicator");
+    names.try_emplace(entry.stream, entry.stream && communicator ? communicator.getValue().str()
+                                                                 : "compute");
+  }
+  return names;
+}
+
 std::string llamac::traceJson(const Simulation &simulation) {
   std::string text;
   llvm::raw_string_ostream stream(text);
@@ -409,6 +420,14 @@ std::string llamac::traceJson(const Simulation &simulation) {
           json.attributeObject("args",
                                [&] { json.attribute("name", "stage " + std::to_string(stage)); });
         });
+        for (const auto &[stream, name] : streamNames(list))
+          json.object([&, stage = stage, stream = stream, name = name] {
+            json.attribute("ph", "M");
+            json.attribute("name", "thread_name");
+            json.attribute("pid", int64_t(stage));
+            json.attribute("tid", stream);
+            json.attributeObject("args", [&] { json.attribute("name", name); });
+          });
         for (const SimulatedEntry &entry : list.entries)
           json.object([&, stage = stage] {
             json.attribute("ph", "X");

@@ -3,8 +3,8 @@
 // Scratch and result of a call live at the same time.
 
 // CHECK:      dist.arena @parameters bytes = 64
-// CHECK-NEXT: dist.arena @inputs bytes = 64
 // CHECK-NEXT: dist.arena @workspace bytes = 192
+// CHECK-NEXT: dist.arena @inputs bytes = 64
 // CHECK-LABEL: dist.graph @forward {
 // CHECK-NEXT:    dist.input "x" at @inputs[0] : tensor<8xf32>
 // CHECK-NEXT:    dist.call @scale(@inputs[0], @parameters[0], @workspace[128], @workspace[0]) {dist.operands = [#dist.operand<input, "x">, #dist.operand<weights, @w>, #dist.operand<value, 0 : i64>, #dist.operand<scratch>]}
@@ -30,8 +30,8 @@ dist.program "forward" {
 
 // CHECK:      dist.communicator @tp axes ["tp"]
 // CHECK:      dist.arena @masters bytes = 4096
+// CHECK:      dist.arena @workspace bytes = 320
 // CHECK-NEXT: dist.arena @inputs bytes = 192
-// CHECK-NEXT: dist.arena @workspace bytes = 320
 module attributes {dist.axes = ["dp", "pp", "cp", "tp"]} {
 shard.grid @grid(shape = 1x1x1x2)
 llama.parameter @a : tensor<17xbf16> {initializer = #llama.initializer<ones>}

@@ -17,6 +17,7 @@
 #include "tools/llamac/Arguments.h"
 
 #include "dialects/Dist/IR/Dist.h"
+#include "llamac/Driver/Memory.h"
 #include "llamac/Driver/Pipeline.h"
 #include "llamac/Emit/Emit.h"
 #include "llamac/Import/BuildModel.h"
@@ -198,18 +199,18 @@ static LogicalResult printStatistics(const Command &command, ModuleOp module,
   FailureOr<OperationCounts> operations = countOperations(*copy);
   if (failed(operations))
     return failure();
-  os << "checkpoint tensors: " << parameters.tensors << "\n";
-  os << "parameters: " << parameters.elements << "\n";
-  os << "trainable: " << parameters.trainable << "\n";
+  os << "checkpoint tensors: " << countText(parameters.tensors) << "\n";
+  os << "parameters: " << countText(parameters.elements) << "\n";
+  os << "trainable: " << countText(parameters.trainable) << "\n";
   os << "operations of a forward, " << options.batch << " x (" << options.textLength
-     << " tokens, " << options.images << " images): " << operations->total() << "\n";
+     << " tokens, " << options.images << " images): " << countText(operations->total()) << "\n";
   for (auto [name, count] : {std::pair("encoder", operations->encoder),
                              {"projector", operations->projector},
                              {"cross keys and values", operations->crossKeyValue},
                              {"cross layers", operations->cross},
                              {"text layers", operations->text},
                              {"head", operations->head}})
-    os << "  " << name << ": " << count << "\n";
+    os << "  " << name << ": " << countText(count) << "\n";
   return success();
 }
 
@@ -249,7 +250,7 @@ static Error checkOptionsOfDoneSteps(const Command &command, Step from) {
   if (Error error = done(Step::Train, {"batch", "text-length", "images", "precision", "accumulate",
                                        "trainable", "recompute", "statistics"}))
     return error;
-  if (Error error = done(Step::Parallelize, {"micro-batches", "grid", "fsdp", "encoder", "encoder-shard",
+  if (Error error = done(Step::Parallelize, {"micro-batches", "grid", "fsdp", "blocks-in-flight", "encoder", "encoder-shard",
                                               "encoder-axes", "encoder-group", "schedule",
                                               "virtual-stages", "consecutive", "machine"}))
     return error;
@@ -276,9 +277,8 @@ static Error settlePrecision(Command &command) {
 // The defaults of the encoder's options depend on each other: all axes that may split its
 // work; the fewest micro-batches that give each rank equally many images, else tokens, else
 // all micro-batches of the step in one group, with images that are none.
-static Error settleEncoder(Command &command, const Grid &grid, ModuleOp module) {
-  CompileOptions &options = command.options;
-  Arguments &arguments = command.arguments;
+static Error settleEncoder(const Arguments &arguments, CompileOptions &options, const Grid &grid,
+                           ModuleOp module) {
   bool first = options.encoder == "first-stage";
   auto sizeOf = [&](StringRef axis) {
     return axis == "tp" ? grid.tp : axis == "cp" ? grid.cp : grid.pp;
@@ -355,6 +355,42 @@ static Error checkOutput(StringRef path) {
   if (std::error_code error = llvm::sys::fs::access(folder, llvm::sys::fs::AccessMode::Write))
     return commandError("-o " + path + ": cannot write " + folder + ": " + error.message());
   return Error::success();
+}
+
+// Refuses a program that needs more memory than a rank has, and says what would fit. `start` is
+// the form after step `from`, null if it is too late to change options; `options` are those that
+// were given.
+static LogicalResult checkMemory(const Command &command, const CompileOptions &options,
+                                 ModuleOp module, int64_t memory, ModuleOp start, Step from) {
+  std::vector<llrt::ArenaSizes> stages = memoryOf(module);
+  const int64_t needed = neededBytes(module);
+  if (needed <= memory)
+    return success();
+  size_t stage = 0;
+  while (llrt::totalBytes(stages[stage]) < needed)
+    ++stage;
+  InFlightDiagnostic error = emitError(UnknownLoc::get(module.getContext()))
+                             << "--machine=" << options.machine << ": a rank"
+                             << (stages.size() > 1 ? " of stage " + std::to_string(stage) : "")
+                             << " needs " << llrt::gigabytes(needed) << " GB, but has "
+                             << llrt::gigabytes(memory)
+                             << " GB: " << llrt::memoryParts(stages[stage]);
+  if (start) {
+    auto settle = [&](CompileOptions &changed) {
+      FailureOr<Grid> grid = parseGrid(changed.grid, start.getLoc());
+      if (failed(grid))
+        return false;
+      Error error = settleEncoder(command.arguments, changed, *grid, start);
+      bool possible = !error;
+      llvm::consumeError(std::move(error));
+      return possible;
+    };
+    for (const Remedy &remedy : findRemedies(start, from, options, memory, settle))
+      error.attachNote() << (remedy.bytes <= memory ? "fits with " : "nothing fits; with ")
+                         << remedy.change << ": " << llrt::gigabytes(remedy.bytes) << " GB";
+  }
+  error.attachNote() << "--over-memory=allow goes on without the memory";
+  return error;
 }
 
 // Executes the step on paper and says or draws how it went.
@@ -451,33 +487,54 @@ static int run(Command &command, Mode mode) {
     return report(std::move(error));
   if (to == Step::Emit && failed(checkCpu(module.getLoc(), command.options.cpu)))
     return kWrongInput;
+  const CompileOptions given = command.options; // before what follows from them
   if (isCompile && from < Step::Parallelize) {
     FailureOr<Grid> grid = parseGrid(command.options.grid, module.getLoc());
     if (failed(grid)) // what is wrong with it has been printed
       return kWrongInput;
-    if (Error error = settleEncoder(command, *grid, module))
+    if (Error error = settleEncoder(command.arguments, command.options, *grid, module))
       return report(std::move(error));
   }
   if (to > Step::Import)
     recordOptions(module, command.options);
+  std::optional<int64_t> memory;
+  if (to >= Step::Parallelize) {
+    Expected<Machine> machine = findMachine(command.options.machine);
+    if (machine && command.options.overMemory == "refuse")
+      memory = machine->memoryBytes;
+    else if (!machine && from < Step::Parallelize)
+      return report("--machine: " + llvm::toString(machine.takeError()));
+    llvm::consumeError(machine.takeError()); // the file of a program that was planned elsewhere
+  }
+  // What other options would be tried with, if the program does not fit.
+  OwningOpRef<ModuleOp> start;
+  if (memory && from < Step::Parallelize)
+    start = module.clone();
 
   // Step by step, the form that each leaves verified. Verifying after every pass
   // would cost more than the passes for a model of many layers.
-  for (auto [step, name] : {std::pair(Step::Train, "Train"),
-                            {Step::Parallelize, "Parallelize"},
-                            {Step::Lower, "Lower"}}) {
-    if (step <= from || step > to)
-      continue;
-    TimingScope scope = total.nest(name);
+  if (from < Step::Train && to >= Step::Train) {
+    TimingScope scope = total.nest("Train");
     PassManager pm(&context);
     pm.enableTiming(scope);
     pm.enableVerifier(false);
-    buildPipeline(pm, command.options, static_cast<Step>(static_cast<int>(step) - 1), step);
-    if (step == Step::Lower && failed(noteReductions(module)))
-      return kFailed;
+    buildPipeline(pm, command.options, Step::Import, Step::Train);
     if (failed(pm.run(module)) || failed(verify(module)))
       return kWrongInput;
   }
+  if (from < Step::Lower && to >= Step::Parallelize) {
+    int status = kWrongInput;
+    if (failed(buildPrograms(module, command.options, from, to, memory, total,
+                             [&](ModuleOp programs) {
+                               LogicalResult noted = noteReductions(programs);
+                               if (failed(noted))
+                                 status = kFailed;
+                               return noted;
+                             })))
+      return status;
+  }
+  if (memory && failed(checkMemory(command, given, module, *memory, start.get(), from)))
+    return mode == Mode::Check ? kFailed : kWrongInput;
   if (to >= Step::Lower) {
     TimingScope checking = total.nest("Check");
     if (failed(certify(module)))
@@ -488,6 +545,7 @@ static int run(Command &command, Mode mode) {
   if (mode == Mode::Check) {
     printStages(module, llvm::outs());
     printCertificate(module, llvm::outs());
+    printMemory(module, command.options.machine, memory, llvm::outs());
     if (command.precisionReport)
       printPrecisionReport(module, llvm::outs());
     return kDone;
@@ -551,6 +609,9 @@ static void addCompileOptions(Command &command) {
                  "ranks on each axis, as in tp=2,cp=1,pp=2,dp=1 (all 1)");
   arguments.choice("fsdp", options.fsdp, {"none", "optimizer", "gradients", "parameters"},
                    "what is sharded over dp, each with what stands before it (none)");
+  arguments.integer("blocks-in-flight", options.blocksInFlight, 1, kMostSamples,
+                    "with --fsdp=gradients, blocks that have whole gradients at once; with "
+                    "parameters, that have whole weights (2)");
   arguments.choice("encoder", options.encoder, {"replicated", "first-stage"},
                    "stages that run the image encoder: all, sharing its work, or the first "
                    "(replicated)");
@@ -570,6 +631,8 @@ static void addCompileOptions(Command &command) {
   arguments.text("machine", options.machine, "NAME",
                  "what stages are planned for: cpu, h100-sxm, h200-sxm, a100-sxm or FILE.json "
                  "(cpu)");
+  arguments.choice("over-memory", options.overMemory, {"refuse", "allow"},
+                   "whether a program may need more memory than the machine has (refuse)");
 }
 
 static int runCompile(ArrayRef<const char *> rest) {

@@ -18,9 +18,12 @@ using namespace mlir::llama;
 
 static RankedTensorType tensorOf(Value value) { return cast<RankedTensorType>(value.getType()); }
 
-// 2 * (elements of `rows`) * `width`: each element meets `width` others.
-static int64_t productOperations(Value rows, int64_t width) {
-  return 2 * tensorOf(rows).getNumElements() * width;
+// 2 * (elements of `rows`) * `width`: each element meets `width` others. That many times; what
+// is more than 2^63 - 1 counts as that.
+static int64_t productOperations(Value rows, int64_t width, int64_t times = 1) {
+  __extension__ using Wide = __int128;
+  Wide operations = Wide(2) * tensorOf(rows).getNumElements() * width;
+  return operations < INT64_MAX / times ? int64_t(operations) * times : INT64_MAX;
 }
 
 int64_t LinearOp::countOperations() {
@@ -37,12 +40,12 @@ int64_t LinearDwOp::countOperations() {
 
 // Q K^T and P V: 4 S T H D of each sample.
 int64_t AttentionOp::countOperations() {
-  return 2 * productOperations(getQuery(), tensorOf(getKey()).getDimSize(1));
+  return productOperations(getQuery(), tensorOf(getKey()).getDimSize(1), 2);
 }
 
 // dO V^T, P^T dO, dS K and dS^T Q: 8 S T H D of each sample.
 int64_t AttentionGradOp::countOperations() {
-  return 4 * productOperations(getQuery(), tensorOf(getKey()).getDimSize(1));
+  return productOperations(getQuery(), tensorOf(getKey()).getDimSize(1), 4);
 }
 
 //===----------------------------------------------------------------------===//

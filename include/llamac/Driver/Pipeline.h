@@ -35,6 +35,7 @@ struct CompileOptions {
   // How the work is spread over ranks.
   std::string grid = "tp=1,cp=1,pp=1,dp=1"; ///< ranks on each axis
   std::string fsdp = "none";                ///< what is sharded over dp
+  int64_t blocksInFlight = 2; ///< that have whole gradients, whole weights, at once
   std::string encoder = "replicated";       ///< where the image encoder runs
   std::string encoderShard = "images";      ///< what of its work is split
   std::string encoderAxes;                  ///< axes that split it: "tp,cp,pp"
@@ -43,6 +44,7 @@ struct CompileOptions {
   int64_t virtualStages = 1; ///< chunks of a pipeline stage
   int64_t consecutive = 0;   ///< micro-batches that pass a chunk before the next; 0: pp
   std::string machine = "cpu"; ///< what it is planned for: a preset or FILE.json
+  std::string overMemory = "refuse"; ///< what becomes of a program that its memory is too small for
 };
 
 /// Module attribute: the options that made a form, `{batch = 1 : i64, ...}`.
@@ -58,8 +60,10 @@ void restoreOptions(ModuleOp module, CompileOptions &options,
                     llvm::function_ref<bool(StringRef)> isGiven);
 
 /// Adds the passes of the steps after `from`, up to and including `to`. Emit has
-/// none: it is a function on the device program.
-void buildPipeline(OpPassManager &pm, const CompileOptions &options, Step from, Step to);
+/// none: it is a function on the device program. `stageMemory`: an option of
+/// dist-build-program.
+void buildPipeline(OpPassManager &pm, const CompileOptions &options, Step from, Step to,
+                   ArrayRef<int64_t> stageMemory = {});
 
 } // namespace mlir::llamac
 

@@ -7,14 +7,16 @@
 #ifndef LLAMAC_IMPORT_STATISTICS_H
 #define LLAMAC_IMPORT_STATISTICS_H
 
+#include "llamac/Import/Count.h"
+
 #include "mlir/IR/BuiltinOps.h"
 
 namespace mlir::llamac {
 
 /// Floating-point operations of one forward of a micro-batch, by part.
 struct OperationCounts {
-  int64_t encoder = 0, projector = 0, crossKeyValue = 0, cross = 0, text = 0, head = 0;
-  int64_t total() const { return encoder + projector + crossKeyValue + cross + text + head; }
+  Count encoder = 0, projector = 0, crossKeyValue = 0, cross = 0, text = 0, head = 0;
+  Count total() const { return encoder + projector + crossKeyValue + cross + text + head; }
 };
 
 /// Counts the operations of the blocks that `@model` applies, by the rule of
@@ -24,7 +26,7 @@ FailureOr<OperationCounts> countOperations(ModuleOp module);
 /// Parameters of a module: tensors as in a checkpoint (parts of one count once),
 /// elements, and how many of them are trained.
 struct ParameterCounts {
-  int64_t tensors = 0, elements = 0, trainable = 0;
+  Count tensors = 0, elements = 0, trainable = 0;
 };
 ParameterCounts countParameters(ModuleOp module);
 

@@ -36,8 +36,11 @@ struct PlannedValue {
 /// Gives every value an offset; returns the size of the arena, a multiple of
 /// kArenaAlignment. Goes through the positions in order; at each one, larger values
 /// first, a value takes the smallest free gap that holds it, the lowest of equals,
-/// and extends the arena if none does. O(n log n); the same answer on every run.
-/// Source: best fit, Knuth, The Art of Computer Programming 1, section 2.5.
+/// and extends the arena if none does. If that is not the least that can be, and the
+/// values are at most 3000, it also places larger values first, each as low as it can,
+/// and takes the better plan. The same answer on every run.
+/// Source: best fit, Knuth, The Art of Computer Programming 1, section 2.5; by size,
+/// Pisarchyk and Lee, arXiv 2001.03288.
 int64_t planArena(llvm::MutableArrayRef<PlannedValue> values);
 
 /// The largest sum of sizes (each rounded up to kArenaAlignment) that live at one

@@ -19,6 +19,7 @@
 
 #include <algorithm>
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -33,7 +34,7 @@ struct Machine {
     double bf16, f32, f64;
   } peak;
   double memoryBandwidth; ///< bytes per second of one GPU
-  int64_t memoryBytes;    ///< of one GPU
+  std::optional<int64_t> memoryBytes; ///< of one GPU; absent: not known, so no cap
   double launchSeconds;   ///< of one kernel, where launches are not hidden
 
   /// Parts of the peak that good kernels reach on large shapes.

@@ -186,6 +186,7 @@ def BuildProgramPass : Pass<"dist-build-program", "mlir::ModuleOp"> {
     is a piece of its own: weights of its units (`dist.unit`) are gathered into frames
     while the piece before it runs, gradients are reduced while the next one does.
     `llama.stages` on the module says how blocks and the encoder's work were shared out.
+    Whoever has measured a program can bound the next one's stages by `stage-memory`.
 
     Before:
     ```mlir
@@ -226,8 +227,14 @@ def BuildProgramPass : Pass<"dist-build-program", "mlir::ModuleOp"> {
     Option<"encoderGroup", "encoder-group", "int64_t", "1", "Micro-batches of a round.">,
     Option<"fsdp", "fsdp", "std::string", "\"none\"",
            "What is sharded over dp: none, optimizer, gradients, parameters.">,
+    Option<"blocksInFlight", "blocks-in-flight", "int64_t", "2",
+           "With fsdp=gradients, blocks that have whole gradients at once; with parameters, that "
+           "have whole weights.">,
     Option<"machineOption", "machine", "std::string", "\"cpu\"",
-           "What the stages are planned for: a preset or a JSON file.">];
+           "What the stages are planned for: a preset or a JSON file.">,
+    ListOption<"stageMemory", "stage-memory", "int64_t",
+               "Bytes of each stage that what the partition counts may take; none: no cap. If no "
+               "cut fits, the one that lacks least is taken.">];
 }
 
 def PlaceFramesPass : Pass<"dist-place-frames", "mlir::ModuleOp"> {

@@ -12,7 +12,8 @@
 namespace mlir::llamac {
 
 /// Attribute of a module with programs, which dist-build-program writes: `blocks`, the
-/// number of each chunk; `slowest` and `lower_bound`, seconds of a micro-batch. With an
+/// number of each chunk; `slowest` and `lower_bound`, seconds of a micro-batch; `counted`, bytes
+/// that the partition counted on each stage. With an
 /// image encoder that several ranks share, `encoder`: `shard`, `axes`, `ranks`, `group`
 /// (micro-batches), `parts`, `padding` (images of each round that are none).
 inline constexpr llvm::StringLiteral kStagesAttr = "llama.stages";

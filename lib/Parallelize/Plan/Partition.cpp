@@ -136,6 +136,15 @@ std::optional<Error> checkProblem(const PartitionProblem &problem) {
   return std::nullopt;
 }
 
+int64_t leastLack(const PartitionProblem &problem) {
+  Sums sums(problem);
+  return smallestMaximum(problem.stages.size(), problem.blocks.size(),
+                         [&](size_t s, size_t i, size_t j) {
+                           return std::max<int64_t>(
+                               0, sums.bytesOf(s, i, j) - problem.stages[s].memoryBytes);
+                         });
+}
+
 Result<Partition> solvePartition(const PartitionProblem &problem) {
   if (auto error = checkProblem(problem))
     return *error;
@@ -147,12 +156,7 @@ Result<Partition> solvePartition(const PartitionProblem &problem) {
         return sums.fits(s, i, j) ? sums.timeOf(s, i, j) : INT64_MAX;
       });
   if (largest == INT64_MAX) {
-    // The least that every stage must have more: the change that fits.
-    int64_t lack =
-        smallestMaximum(stages, blocks, [&](size_t s, size_t i, size_t j) {
-          return std::max<int64_t>(0, sums.bytesOf(s, i, j) -
-                                          problem.stages[s].memoryBytes);
-        });
+    int64_t lack = leastLack(problem);
     std::string message = "no cut of " + std::to_string(blocks) +
                           " blocks into " + std::to_string(stages) +
                           " stages fits into memory: the best cut "

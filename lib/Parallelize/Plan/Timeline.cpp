@@ -16,6 +16,7 @@
 #include "Meetings.h"
 
 #include <algorithm>
+#include <cmath>
 #include <cstdio>
 #include <map>
 #include <numeric>
@@ -183,6 +184,52 @@ private:
 /// The letter of an action in pictures.
 char letter(Work work) { return "FBIWesgd"[unsigned(work)]; }
 
+/// What the letters and colours of pictures mean; forward, backward, its halves, encoder work.
+struct Sign {
+  const char *name, *colour;
+};
+constexpr Sign signs[] = {{"forward", "#8fb8de"},
+                          {"backward", "#f2b880"},
+                          {"backward, input half", "#f2b880"},
+                          {"backward, weight half", "#b7d7a8"},
+                          {"encode", "#c9a0dc"},
+                          {"image states", "#e4d3ee"},
+                          {"gradient of image states", "#d7bde2"},
+                          {"encode backward", "#a678c0"}};
+
+/// The kinds of work that a timeline has.
+std::vector<Work> worksOf(const Timeline &timeline) {
+  bool seen[std::size(signs)] = {};
+  for (const auto &spans : timeline.ranks)
+    for (const Span &span : spans)
+      seen[unsigned(span.action.work)] = true;
+  std::vector<Work> works;
+  for (size_t work = 0; work < std::size(signs); ++work)
+    if (seen[work])
+      works.push_back(Work(work));
+  return works;
+}
+
+/// Marks of a time axis: at most `count` steps of 1, 2 or 5 times a power of ten, in a unit in
+/// which they are easy to read.
+struct Axis {
+  double step = 0;    ///< seconds; 0: nothing to mark
+  double perUnit = 1; ///< seconds of a unit
+  const char *unit = "s";
+
+  Axis(double seconds, int count) {
+    if (!(seconds > 0) || count < 1)
+      return;
+    step = std::pow(10, std::floor(std::log10(seconds / count)));
+    for (double factor : {2.0, 2.5, 2.0})
+      if (seconds / step > count)
+        step *= factor;
+    for (auto [name, length] : {std::pair("ms", 1e-3), {"us", 1e-6}})
+      if (seconds < perUnit)
+        unit = name, perUnit = length;
+  }
+};
+
 std::string number(double value) {
   char text[32];
   std::snprintf(text, sizeof text, "%.6g", value);
@@ -340,21 +387,50 @@ std::string drawText(const Timeline &timeline, int columns) {
     text += "stage " + std::string(name.size() < 3 ? 3 - name.size() : 0, ' ') +
             name + "  " + line + "\n";
   }
+  const Axis axis(timeline.seconds, columns / 12);
+  std::string marks(columns + 12, ' ');
+  for (int i = 0; axis.step > 0 && i * axis.step <= timeline.seconds; ++i) {
+    std::string mark = "|" + number(i * axis.step / axis.perUnit);
+    marks.replace(size_t(i * axis.step * scale + 0.5), mark.size(), mark);
+  }
+  marks.resize(marks.find_last_not_of(' ') + 1);
+  text += std::string("time, ") + axis.unit + std::string(axis.unit[1] ? 3 : 4, ' ') + marks + "\n";
+  std::string legend;
+  for (Work work : worksOf(timeline))
+    legend += (legend.empty() ? "" : ", ") + std::string(1, letter(work)) + " " +
+              signs[unsigned(work)].name;
+  text += legend + (legend.empty() ? "" : ", ") +
+          ". idle; behind a letter the micro-batch, of the encoder the group\n";
   return text;
 }
 
 std::string drawSvg(const Timeline &timeline) {
-  // Forward, backward, its input and weight half; encode, states and their
-  // gradients.
-  static const char *const colours[] = {"#8fb8de", "#f2b880", "#f2b880",
-                                        "#b7d7a8", "#c9a0dc", "#e4d3ee",
-                                        "#e4d3ee", "#a678c0"};
-  constexpr double width = 1600, row = 22, left = 60;
+  constexpr double width = 1600, row = 22, left = 60, right = 40;
+  const double bottom = row * double(timeline.ranks.size());
   double scale = timeline.seconds > 0 ? width / timeline.seconds : 0;
   std::string svg = "<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"" +
-                    number(left + width) + "\" height=\"" +
-                    number(row * double(timeline.ranks.size())) +
+                    number(left + width + right) + "\" height=\"" + number(bottom + 2 * row + 4) +
                     "\" font-family=\"sans-serif\" font-size=\"10\">\n";
+  auto text = [&](double x, double y, const std::string &words, const char *anchor = "start") {
+    svg += "<text x=\"" + number(x) + "\" y=\"" + number(y) + "\" text-anchor=\"" + anchor +
+           "\">" + words + "</text>\n";
+  };
+  const Axis axis(timeline.seconds, 16);
+  text(4, bottom + 16, std::string("time, ") + axis.unit);
+  for (int i = 0; axis.step > 0 && i * axis.step <= timeline.seconds; ++i) {
+    const double x = left + i * axis.step * scale;
+    svg += "<line x1=\"" + number(x) + "\" y1=\"0\" x2=\"" + number(x) + "\" y2=\"" +
+           number(bottom + 5) + "\" stroke=\"#bbbbbb\"/>\n";
+    text(x, bottom + 16, number(i * axis.step / axis.perUnit), "middle");
+  }
+  double next = left;
+  for (Work work : worksOf(timeline)) {
+    const Sign &sign = signs[unsigned(work)];
+    svg += "<rect x=\"" + number(next) + "\" y=\"" + number(bottom + row + 4) +
+           "\" width=\"14\" height=\"14\" fill=\"" + sign.colour + "\"/>\n";
+    text(next + 18, bottom + row + 15, sign.name);
+    next += 180;
+  }
   for (size_t r = 0; r < timeline.ranks.size(); ++r) {
     double y = row * double(r);
     svg += "<text x=\"4\" y=\"" + number(y + 14) + "\">stage " +
@@ -366,7 +442,7 @@ std::string drawSvg(const Timeline &timeline) {
              number(span.end) + " s</title><rect x=\"" + number(x) + "\" y=\"" +
              number(y) + "\" width=\"" + number(w) + "\" height=\"" +
              number(row - 2) + "\" fill=\"" +
-             colours[unsigned(span.action.work)] + "\" stroke=\"white\"/>";
+             signs[unsigned(span.action.work)].colour + "\" stroke=\"white\"/>";
       std::string label = std::to_string(span.action.microBatch);
       if (w > 7 * double(label.size()))
         svg += "<text x=\"" + number(x + 2) + "\" y=\"" + number(y + 14) +

@@ -7,29 +7,16 @@
 
 #include "src/Commands/Commands.h"
 
+#include "llrt/MemoryTable.h"
+#include "src/Commands/Memory.h"
+
 #include "src/Commands/Weights.h"
 
 #include <iomanip>
 #include <iostream>
-#include <sstream>
 #include <unordered_map>
 
 using namespace llrt;
-
-// `stage 2`, `stages 0-3`, `stages 0, 2-3`.
-static std::string stagesText(const std::vector<size_t> &stages) {
-  std::ostringstream text;
-  text << (stages.size() > 1 ? "stages" : "stage");
-  for (size_t begin = 0, end; begin < stages.size(); begin = end) {
-    for (end = begin + 1;
-         end < stages.size() && stages[end] == stages[end - 1] + 1; ++end)
-      ;
-    text << (begin ? ", " : " ") << stages[begin];
-    if (end - begin > 1)
-      text << "-" << stages[end - 1];
-  }
-  return text.str();
-}
 
 static int info(const Program &program, const Arguments &) {
   std::ostream &out = std::cout;
@@ -57,20 +44,7 @@ static int info(const Program &program, const Arguments &) {
       out << " " << axis.name << " " << axis.size;
     out << "\n";
   }
-  // All ranks of a stage have the same arenas.
-  for (size_t stage = 0; stage < program.stages.size(); ++stage) {
-    out << "\nmemory of ";
-    if (program.stages.size() > 1)
-      out << "each rank of stage " << stage << ", bytes\n";
-    else
-      out << (grid.ranks() > 1 ? "each rank, bytes\n" : "rank 0, bytes\n");
-    int64_t total = 0;
-    for (const Arena &arena : program.stages[stage].arenas) {
-      out << "  " << std::setw(16) << arena.bytes << "  " << arena.name << "\n";
-      total += arena.bytes;
-    }
-    out << "  " << std::setw(16) << total << "  total\n";
-  }
+  out << "\nmemory of a rank, GB (10^9 bytes)\n" << memoryTable(memoryOf(program));
   out << "\nfloating-point operations\n"
       << std::setprecision(6) << "  step     " << program.stepOperations << "\n"
       << "  forward  " << program.forwardOperations << "\n";

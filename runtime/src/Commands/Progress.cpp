@@ -82,7 +82,7 @@ void Progress::add(int64_t step, const StepResult &result,
       "  %lld:%02lld:%02lld left%s",
       terminal ? "\r\033[K" : "", (long long)step, (long long)steps,
       result.loss,
-      stepsPerSecond * double(program.globalBatch() * program.textLength),
+      stepsPerSecond * double(program.globalBatch()) * double(program.textLength),
       stepsPerSecond * program.stepOperations, (long long)left / 3600,
       (long long)left / 60 % 60, (long long)left % 60, terminal ? "" : "\n");
 }

@@ -11,6 +11,7 @@
 //===----------------------------------------------------------------------===//
 
 #include "src/Commands/Commands.h"
+#include "src/Commands/Memory.h"
 #include "src/Commands/ModelFolder.h"
 #include "src/Commands/Steps.h"
 #include "src/Commands/Weights.h"
@@ -45,6 +46,7 @@ static std::vector<Option> stepOptions(const Program &program) {
   for (Option &option : optimizerOptions(
            {"learning-rate", "X", "0.001", "The rate after the warm-up."}))
     options.push_back(std::move(option));
+  options.push_back(memoryOption());
   for (Option &option : rankOptions(program))
     options.push_back(std::move(option));
   return options;
@@ -58,7 +60,10 @@ static void writeLogits(Ranks &ranks, const ModelInputs &inputs,
   requireLogits(program);
   LlrtType type = program.masterType();
   int64_t S = program.textLength, V = program.model.vocabulary;
-  int64_t bytes = program.globalBatch() * S * V * typeSize(type);
+  int64_t bytes = 0;
+  if (__builtin_mul_overflow(program.globalBatch(), S * V * typeSize(type), &bytes))
+    fail("option '--logits': expected logits of less than 2^63 bytes, got ",
+         double(program.globalBatch()) * double(S * V * typeSize(type)));
   nlohmann::json header = {{"logits",
                             {{"dtype", dtypeName(dtypeOf(type))},
                              {"shape", {program.globalBatch(), S, V}},
@@ -106,6 +111,7 @@ static int step(const Program &program, const Arguments &arguments) {
       readBatch(batchFile, batchShape(program, program.globalBatch())),
       batchFile);
 
+  requireMemory(program, arguments);
   Ranks ranks(program, arguments);
   Weights weights(program);
   ModelFolder(arguments.text("weights")).load(ranks, weights);

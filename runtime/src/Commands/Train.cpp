@@ -15,6 +15,7 @@
 #include "src/Commands/Captions.h"
 #include "src/Commands/Checkpoint.h"
 #include "src/Commands/Commands.h"
+#include "src/Commands/Memory.h"
 #include "src/Commands/Progress.h"
 #include "src/Commands/Steps.h"
 #include "src/Data/Error.h"
@@ -64,6 +65,7 @@ static std::vector<Option> trainOptions(const Program &program) {
                 std::to_string(TracedSteps) +
                 " steps, and when (Chrome trace JSON)."}})
     options.push_back(std::move(option));
+  options.push_back(memoryOption());
   for (Option &option : rankOptions(program, program.images > 0))
     options.push_back(std::move(option));
   return options;
@@ -227,6 +229,7 @@ static int train(const Program &program, const Arguments &arguments) {
     model.emplace(*path);
   Captions captions(program, arguments, model ? model->folder() : "");
 
+  requireMemory(program, arguments);
   Ranks ranks(program, arguments);
   Weights weights(program);
   TrainingState state;

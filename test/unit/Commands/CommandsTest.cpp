@@ -106,7 +106,9 @@ TEST(Info, ListsMemoryAndParameters) {
   int64_t total = 0;
   for (const json &arena : program.content["stages"][0]["arenas"])
     total += arena["bytes"].get<int64_t>();
-  EXPECT_NE(outcome.out.find(std::to_string(total) + "  total\n"),
+  EXPECT_NE(outcome.out.find("\nmemory of a rank, GB (10^9 bytes)\n"),
+            std::string::npos);
+  EXPECT_NE(outcome.out.find("  " + std::to_string(total) + "\n"),
             std::string::npos);
   EXPECT_NE(outcome.out.find("computation\n  feature_taps = input\n  row_mask "
                              "= both\n\noptions\n"),

@@ -306,7 +306,7 @@ TEST(Grid, InfoShowsStagesAndParts) {
   ASSERT_EQ(outcome.status, 0) << outcome.err;
   for (const char *line :
        {"ranks       16, outermost axis first: dp 2 pp 2 cp 1 tp 4\n",
-        "memory of each rank of stage 1, bytes\n",
+        "\n  stage 1  ",
         "  model.mix.weight [4, 4] f64, stage 0, dimension 1 split over tp, "
         "state sharded over dp\n",
         "  lm_head.weight [1012, 4] f64, stage 1, dimension 0 split over tp"})

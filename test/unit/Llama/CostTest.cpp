@@ -66,3 +66,12 @@ TEST(Cost, RowOpsCountNothing) {
                                               "(tensor<2x8xf32>) -> tensor<2x8xf32>"),
             0);
 }
+
+// 2 * 2^20 * 2^20 * 2^23 operations are 2^64: what is more than an int64_t holds is its largest.
+TEST(Cost, DoesNotOverflow) {
+  EXPECT_EQ(operations("%x: tensor<1x1048576x1048576xbf16>, %w: tensor<8388608x1048576xbf16>",
+                       "%y = llama.linear %x, %w {accumulation = f32} : "
+                       "(tensor<1x1048576x1048576xbf16>, tensor<8388608x1048576xbf16>) -> "
+                       "tensor<1x1048576x8388608xbf16>"),
+            INT64_MAX);
+}

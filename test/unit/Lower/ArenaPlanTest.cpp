@@ -103,6 +103,13 @@ TEST(ArenaPlan, MemoryIsUsedAgain) {
   EXPECT_EQ(findConflict(values, 704), std::nullopt);
 }
 
+// Placed when it begins, the last value finds no gap: the small ones lie in its place.
+TEST(ArenaPlan, LargeValuesKeepTheirPlace) {
+  Values values = {{0, 1, 1024}, {0, 3, 448}, {2, 5, 448}, {4, 7, 448}, {6, 9, 1024}};
+  EXPECT_EQ(planArena(values), lowerBound(values));
+  EXPECT_EQ(findConflict(values, 1472), std::nullopt);
+}
+
 TEST(ArenaPlan, AValueThatDiesAtAPositionStillLivesThere) {
   Values values = {{0, 1, 64}, {1, 1, 64}};
   EXPECT_EQ(planArena(values), 128);

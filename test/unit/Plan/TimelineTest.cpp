@@ -102,8 +102,22 @@ TEST(Timeline, Pictures) {
   auto schedule = oneForwardOneBackward(2, 2);
   auto timeline = execute(*schedule, equalCosts(*schedule));
   EXPECT_EQ(drawText(*timeline, 18), "stage   0  F0F1....B0--..B1--\n"
-                                     "stage   1  ..F0B0--F1B1--....\n");
-  EXPECT_THAT(drawSvg(*timeline), HasSubstr("<title>1B1: 5 s to 7 s</title>"));
+                                     "stage   1  ..F0B0--F1B1--....\n"
+                                     "time, s    |0\n"
+                                     "F forward, B backward, . idle; behind a letter the "
+                                     "micro-batch, of the encoder the group\n");
+  EXPECT_THAT(drawText(*timeline, 72),
+              HasSubstr("\ntime, s    |0              |2              |4              |6              |8\n"));
+  std::string svg = drawSvg(*timeline);
+  EXPECT_THAT(svg, HasSubstr("<title>1B1: 5 s to 7 s</title>"));
+  EXPECT_THAT(svg, HasSubstr(">time, s<"));
+  EXPECT_THAT(svg, HasSubstr(">9<")); // the last mark of the axis
+  EXPECT_THAT(svg, HasSubstr(">forward<"));
+  EXPECT_THAT(svg, testing::Not(HasSubstr(">encode<")));
+  for (Span &span : timeline->ranks[0])
+    span.begin *= 1e-3, span.end *= 1e-3;
+  timeline->seconds *= 1e-3;
+  EXPECT_THAT(drawSvg(*timeline), HasSubstr(">time, ms<"));
 }
 
 // A timeline has its schedule in it; what the first stage does not do backward stands where

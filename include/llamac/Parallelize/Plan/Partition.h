@@ -71,10 +71,13 @@ std::optional<Error> checkProblem(const PartitionProblem &problem);
 /// one with the fewest blocks in the first stage, then in the second, and so on
 /// (early stages hold more micro-batches). Times are compared in whole
 /// femtoseconds, so that equal stages are equal in whatever order their blocks
-/// are added. If no cut fits, the error gives the least number of bytes with
-/// which, added to the cap of every stage, one does. O(stages^2 * blocks^2); 32
+/// are added. If no cut fits, the error gives leastLack(). O(stages^2 * blocks^2); 32
 /// stages of 160 blocks take milliseconds.
 Result<Partition> solvePartition(const PartitionProblem &problem);
+
+/// The least number of bytes with which, added to the cap of every stage, some cut fits; 0 if
+/// one does. Needs a checked problem.
+int64_t leastLack(const PartitionProblem &problem);
 
 /// Checks an answer against the problem: covers every block once in order,
 /// times and bytes right, caps obeyed, not below the lower bound.

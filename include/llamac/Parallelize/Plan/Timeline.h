@@ -102,10 +102,11 @@ std::vector<std::vector<Launch>> placeTransfers(const Schedule &schedule,
 Schedule scheduleOf(const Timeline &timeline);
 
 /// One line per rank, `columns` wide: an action is its letter and micro-batch,
-/// then "-"; idle time is ".". Encoder work: e, s, g, d.
+/// then "-"; idle time is ".". Encoder work: e, s, g, d. Below them a time axis and what the
+/// letters mean.
 std::string drawText(const Timeline &timeline, int columns = 120);
 
-/// The same as a picture; a tooltip on each action has its exact times.
+/// The same as a picture with an axis and a legend; a tooltip on each action has its exact times.
 std::string drawSvg(const Timeline &timeline);
 
 } // namespace mlir::llamac::plan

@@ -1,0 +1,97 @@
+//===- MemoryTest.cpp - Tests of the memory table and the host's memory ---===//
+//
+// Part of llamac, under the Apache License v2.0 with LLVM Exceptions.
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+//
+//===----------------------------------------------------------------------===//
+
+#include "src/Commands/Memory.h"
+
+#include "RunCommand.h"
+#include "TinyProgram.h"
+
+#include <gmock/gmock.h>
+
+#include <filesystem>
+#include <fstream>
+
+using namespace llrt;
+using namespace llrt::test;
+using nlohmann::json;
+using testing::HasSubstr;
+
+TEST(MemoryTable, EqualStagesAreOneLineAndArenasHaveOneOrder) {
+  ArenaSizes first = {{"inputs", 1}, {"activations", 2'500'000'000},
+                      {"parameters", 4'000'000'000}};
+  ArenaSizes second = {{"parameters", 4'000'000'000}, {"activations", 1'000'000}};
+  EXPECT_EQ(memoryTable({first, second, second, first}),
+            "               parameters  activations  total       bytes\n"
+            "  stages 0, 3       4.000        2.500  6.500  6500000001\n"
+            "  stages 1-2        4.000        0.001  4.001  4001000000\n");
+  EXPECT_EQ(memoryTable({{{"workspace", 1500}, {"new", 500}}}),
+            "             workspace     other     total  bytes\n"
+            "  each rank   0.000002  0.000001  0.000002   2000\n");
+  EXPECT_EQ(memoryParts(first), "weights 4.000, masters 0.000, gradients 0.000, "
+                                "moments 0.000, activations 2.500, workspace 0.000");
+}
+
+namespace {
+// A tree of the files that are asked for memory.
+struct Root {
+  std::string path;
+  Root() {
+    path = (std::filesystem::temp_directory_path() / "llrt-root-XXXXXX").string();
+    path = mkdtemp(path.data());
+  }
+  ~Root() { std::filesystem::remove_all(path); }
+  void write(const std::string &name, const std::string &text) {
+    std::filesystem::create_directories(
+        std::filesystem::path(path + name).parent_path());
+    std::ofstream(path + name) << text;
+  }
+};
+} // namespace
+
+TEST(HostMemory, IsTheSmallestOfMeminfoAndControlGroups) {
+  Root root;
+  EXPECT_FALSE(findHostMemory(root.path));
+  root.write("/proc/meminfo", "MemTotal: 9 kB\nMemAvailable:   1000 kB\n");
+  EXPECT_EQ(findHostMemory(root.path)->bytes, 1'024'000);
+  EXPECT_EQ(findHostMemory(root.path)->source, "MemAvailable");
+  // Version 2: a group without a limit in one with a limit.
+  root.write("/proc/self/cgroup", "0::/job/step\n");
+  root.write("/sys/fs/cgroup/job/step/memory.max", "max\n");
+  root.write("/sys/fs/cgroup/job/memory.max", "600000\n");
+  root.write("/sys/fs/cgroup/job/memory.current", "250000\n");
+  root.write("/sys/fs/cgroup/job/memory.stat", "anon 1\ninactive_file 50000\n");
+  EXPECT_EQ(findHostMemory(root.path)->bytes, 400'000);
+  EXPECT_EQ(findHostMemory(root.path)->source,
+            "the limit of the control group /job");
+  // Version 1, in a container that mounts its group at the top; no limit is a
+  // huge number there.
+  root.write("/proc/self/cgroup", "5:cpu:/x\n4:memory,hugetlb:/docker/abc\n");
+  root.write("/sys/fs/cgroup/memory/memory.limit_in_bytes", "9223372036854771712\n");
+  EXPECT_EQ(findHostMemory(root.path)->source, "MemAvailable");
+  root.write("/sys/fs/cgroup/memory/memory.limit_in_bytes", "5000\n");
+  root.write("/sys/fs/cgroup/memory/memory.usage_in_bytes", "6000\n");
+  EXPECT_EQ(findHostMemory(root.path)->bytes, 0);
+}
+
+// Before anything is allocated or read.
+TEST(HostMemory, WhatDoesNotFitDoesNotBegin) {
+  TinyProgram program(2, 1);
+  json &arena = program.content["stages"][0]["arenas"][0];
+  arena["bytes"] = int64_t(1) << 60;
+  Folder folder;
+  test::writeBatch(folder / "b.safetensors", {3, 5});
+  std::vector<std::string> words = {"step", "--weights=none",
+                                    "--batch=" + (folder / "b.safetensors")};
+  Outcome outcome = run(program, words);
+  EXPECT_EQ(outcome.status, 2);
+  EXPECT_THAT(outcome.err, HasSubstr("memory: expected 1152921504.607 GB for the rank on this host, got "));
+  EXPECT_THAT(outcome.err, HasSubstr("--over-memory=allow begins all the same"));
+  words.push_back("--over-memory=allow");
+  outcome = run(program, words);
+  EXPECT_EQ(outcome.status, 2);
+  EXPECT_THAT(outcome.err, HasSubstr("for arena"));
+}
