@@ -279,20 +279,22 @@ Operand DecodeContext::destination(const ptx::Operand &op) {
   return {Operand::Register, 4, false, impl.sink};
 }
 
-std::vector<Operand> DecodeContext::sources(const ptx::Operand &op, ptx::Type type) {
+std::vector<Operand> DecodeContext::sources(const ptx::Operand &op, ptx::Type type,
+                                            bool onlyMoved) {
   std::vector<Operand> list;
+  auto one = [&](const ptx::Operand &o) { return onlyMoved ? moved(o, type) : source(o, type); };
   if (op.kind == ptx::Operand::Vector || op.kind == ptx::Operand::List)
     for (const ptx::Operand &element : op.elements)
-      list.push_back(source(element, type));
+      list.push_back(one(element));
   else if (op.isRegister() && op.component == ptx::Component::Whole &&
            function.ast->registers[op.index].vector > 1)
     for (unsigned i = 0; i < function.ast->registers[op.index].vector; ++i) {
       ptx::Operand part = op;
       part.component = ptx::Component(unsigned(ptx::Component::X) + i);
-      list.push_back(source(part, type));
+      list.push_back(one(part));
     }
   else
-    list.push_back(source(op, type));
+    list.push_back(one(op));
   return list;
 }
 

@@ -40,8 +40,9 @@ public:
   Operand moved(const ptx::Operand &op, ptx::Type type);
   /// A register or predicate; a sink `_` gives a register that nobody reads. Recorded as written.
   Operand destination(const ptx::Operand &op);
-  /// Each element of a vector `{a, b}` (or the one operand) as source or destination.
-  std::vector<Operand> sources(const ptx::Operand &op, ptx::Type type);
+  /// Each element of a vector `{a, b}` (or the one operand) as source (`onlyMoved`: see moved) or
+  /// destination.
+  std::vector<Operand> sources(const ptx::Operand &op, ptx::Type type, bool onlyMoved = false);
   std::vector<Operand> destinations(const ptx::Operand &op);
   /// The address part `[base + offset]`; its base register is recorded as read.
   AddressOperand address(const ptx::Operand &op);

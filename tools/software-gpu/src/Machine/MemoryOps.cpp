@@ -123,6 +123,11 @@ void publish(Warp &w, const Instruction &in, unsigned lane, uint64_t address, bo
   });
 }
 
+/// Lanes of an operand that are defined.
+uint32_t definedLanes(const Warp &w, Operand op) {
+  return op.base == Operand::Register ? w.frame->defined[op.row] : ~0u;
+}
+
 bool isStrong(const Instruction &in) { return Scope(in.mode[ScopeMode]) != Scope::Weak; }
 
 //===----------------------------------------------------------------------===//
@@ -159,6 +164,20 @@ void putElement(Warp &w, const Instruction &in, Operand d, unsigned lane, const 
   }
 }
 
+/// What is known of the bytes of an access to local memory; null for other spaces, or if they do not
+/// exist. A thread may copy its undefined bytes (padding, variables that a debug build spills): then
+/// what it copies them to is undefined.
+uint8_t *localState(Warp &w, const Instruction &in, unsigned lane, uint64_t address,
+                    unsigned bytes) {
+  if (in.space == Space::Generic && (address & window::mask) == window::local)
+    address &= ~window::mask;
+  else if (in.space != Space::Local)
+    return nullptr;
+  if (address >= w.localStride || bytes > w.localStride - address)
+    return nullptr;
+  return &w.localState[size_t(lane) * w.localStride + address];
+}
+
 Step runLoad(Warp &w, const Instruction &in) {
   unsigned bytes = in.bytes * in.count;
   uint64_t addresses[32];
@@ -187,20 +206,30 @@ Step runLoad(Warp &w, const Instruction &in) {
   if (same) {
     actor.lanes = lanes;
     w.block.read(actor, in.space, addresses[firstLane], bytes, data, bytes);
-    for (unsigned i = 0; i < in.count; ++i)
+    for (unsigned i = 0; i < in.count; ++i) {
       forLanes(lanes, [&](unsigned lane) {
         putElement(w, in, in.operands[i], lane, data + i * in.bytes);
       });
+      if (in.propagates)
+        w.frame->defined[in.operands[i].row] |= lanes;
+    }
     return Step::Next;
   }
   forLanes(lanes, [&](unsigned lane) {
     actor.lane = lane;
     actor.clock = &w.clocks[lane];
-    w.block.read(actor, in.space, addresses[lane], bytes, data, bytes);
+    uint8_t *local = localState(w, in, lane, addresses[lane], bytes);
+    w.block.read(actor, in.space, addresses[lane], bytes, data, bytes, !local);
     if (strong)
       observe(w, in, lane, addresses[lane]);
-    for (unsigned i = 0; i < in.count; ++i)
+    for (unsigned i = 0; i < in.count; ++i) {
       putElement(w, in, in.operands[i], lane, data + i * in.bytes);
+      if (in.propagates) {
+        bool undefined = local && std::memchr(local + i * in.bytes, 0, in.bytes);
+        uint32_t &d = w.frame->defined[in.operands[i].row];
+        d = (d & ~(1u << lane)) | uint32_t(!undefined) << lane;
+      }
+    }
   });
   return Step::Next;
 }
@@ -231,6 +260,7 @@ void decodeLoad(DecodeContext &c) {
   c.in.address = c.address(c.ast.operands[1]);
   decodePolicies(c, 2);
   c.operands(std::move(d));
+  c.in.propagates = c.in.space == Space::Local || c.in.space == Space::Generic;
   bool parameter = c.in.space == Space::Param && c.function.ast->isEntry && !c.in.address.base &&
                    c.in.address.offset < (int64_t(1) << 32);
   if (parameter) {
@@ -310,12 +340,25 @@ Step runStore(Warp &w, const Instruction &in) {
   uint32_t lanes = dropOverwritten(w, in, addresses, bytes, data);
   Actor actor = w.actor(0, in, Scope(in.mode[ScopeMode]));
   bool strong = isStrong(in);
+  uint32_t undefined = 0;
+  if (in.propagates)
+    for (unsigned i = 0; i < in.count; ++i)
+      undefined |= ~definedLanes(w, in.operands[i]);
   forLanes(lanes, [&](unsigned lane) {
     actor.lane = lane;
     actor.clock = &w.clocks[lane];
-    w.block.write(actor, in.space, addresses[lane], bytes, data[lane], bytes);
+    bool done = w.block.write(actor, in.space, addresses[lane], bytes, data[lane], bytes);
     if (strong)
       publish(w, in, lane, addresses[lane], false);
+    if (!done || !(undefined >> lane & 1))
+      return;
+    if (uint8_t *local = localState(w, in, lane, addresses[lane], bytes)) {
+      for (unsigned i = 0; i < in.count; ++i)
+        if (!(definedLanes(w, in.operands[i]) >> lane & 1))
+          std::memset(local + i * in.bytes, int(ByteState::Undefined), in.bytes);
+    } else if (in.space != Space::Param) {
+      w.report(Check::Uninitialized, lane, in, "stores a register that was never written");
+    }
   });
   return Step::Next;
 }
@@ -325,7 +368,8 @@ void decodeStore(DecodeContext &c) {
   if (c.in.space == Space::Const)
     c.fail("stores to .const, which is read-only");
   c.in.address = c.address(c.ast.operands[0]);
-  std::vector<Operand> s = c.sources(c.ast.operands[1], c.ast.type());
+  c.in.propagates = c.in.space != Space::Global && c.in.space != Space::Shared;
+  std::vector<Operand> s = c.sources(c.ast.operands[1], c.ast.type(), c.in.propagates);
   if (s.size() != c.in.count)
     c.fail("stores " + std::to_string(c.in.count) + " elements from " + std::to_string(s.size()) +
            " registers");
