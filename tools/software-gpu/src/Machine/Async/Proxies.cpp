@@ -28,7 +28,7 @@ Step runProxyFence(Warp &warp, const Instruction &) {
 Step runInitFence(Warp &warp, const Instruction &) {
   BlockAsync &async = asyncOf(warp.block);
   for (auto &[offset, barrier] : async.mbarriers)
-    forLanes(warp.active, [&](unsigned l) {
+    forLanes(warp.active, [&, &barrier = barrier](unsigned l) {
       if (barrier.madeBy.agent == warp.clocks[l].id)
         barrier.published = true;
     });
