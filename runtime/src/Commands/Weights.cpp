@@ -249,7 +249,8 @@ void Weights::load(Ranks &ranks, const SafeTensors &files) {
     std::string plain = withoutWrappers(key, wrappers);
     wrapped += plain != key;
     std::string common = commonKey(plain);
-    if (std::any_of(program.model.carried.begin(), program.model.carried.end(),
+    if (!tensors.count(common) &&
+        std::any_of(program.model.carried.begin(), program.model.carried.end(),
                     [&](const std::string &begin) {
                       return common.starts_with(commonKey(begin));
                     })) {
