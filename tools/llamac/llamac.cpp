@@ -386,8 +386,12 @@ static LogicalResult checkMemory(const Command &command, const CompileOptions &o
       return possible;
     };
     for (const Remedy &remedy : findRemedies(start, from, options, memory, settle))
-      error.attachNote() << (remedy.bytes <= memory ? "fits with " : "nothing fits; with ")
-                         << remedy.change << ": " << llrt::gigabytes(remedy.bytes) << " GB";
+      if (remedy.change.empty())
+        error.attachNote() << "no sharding, recomputation, smaller micro-batch or larger grid that "
+                              "was tried needs less";
+      else
+        error.attachNote() << (remedy.bytes <= memory ? "fits with " : "nothing fits; with ")
+                           << remedy.change << ": " << llrt::gigabytes(remedy.bytes) << " GB";
   }
   error.attachNote() << "--over-memory=allow goes on without the memory";
   return error;

@@ -51,7 +51,7 @@ struct Remedy {
 
 /// The smallest changes with which the program fits into `memory`: of sharding, recomputation,
 /// micro-batch size, tp and pp, each alone; if no single one does, two or more together. Where
-/// nothing fits, one that needs least. `model` is the form after step `from`, Import or Train;
+/// nothing fits, one that needs least, whose change is empty if that is none. `model` is the form after step `from`, Import or Train;
 /// `settle` completes options and says whether they are possible.
 std::vector<Remedy> findRemedies(ModuleOp model, Step from, const CompileOptions &options,
                                  int64_t memory,
