@@ -45,8 +45,11 @@ struct sgpu_work {
   int faultCode = 719; ///< CUDA_ERROR_LAUNCH_FAILED
 };
 
-extern "C" {
 #define SGPU_EXPORT __attribute__((visibility("default")))
+
+#pragma clang diagnostic push // C++ types, C names: only our own libraries call them
+#pragma clang diagnostic ignored "-Wreturn-type-c-linkage"
+extern "C" {
 
 /// Puts work into a stream (as a node if the stream is being captured). Returns a CUresult.
 SGPU_EXPORT int sgpu_enqueue(void *stream, sgpu_work work);
@@ -81,5 +84,6 @@ SGPU_EXPORT bool sgpu_advance();
 /// Called once at the end of the process, before the faults are summed up.
 SGPU_EXPORT void sgpu_at_exit(void (*function)());
 }
+#pragma clang diagnostic pop
 
 #endif

@@ -1,0 +1,473 @@
+//===- Stream.cpp - Streams, events and their capture -----------------------===//
+// Part of llamac, under the Apache License v2.0 with LLVM Exceptions.
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+//===----------------------------------------------------------------------===//
+#include "Cuda/Driver.h"
+
+#include <algorithm>
+
+using namespace sgpu;
+using namespace sgpu::cuda;
+using namespace abi;
+
+//===----------------------------------------------------------------------===//
+// Order of a stream
+//===----------------------------------------------------------------------===//
+
+CUstream sgpu::cuda::makeStream(CUcontext context, unsigned flags, int priority) {
+  auto stream = std::make_unique<CUstream_st>();
+  stream->context = context;
+  stream->flags = flags;
+  stream->priority = priority;
+  stream->chain = Driver::get().newChain();
+  stream->id = state().lastId++;
+  return state().streams.add(std::move(stream));
+}
+
+CUstream sgpu::cuda::findStream(CUstream handle) {
+  CUstream stream = handle;
+  if (!handle || handle == streamLegacy) {
+    stream = current()->legacy;
+  } else if (handle == streamPerThread) {
+    CUcontext c = current();
+    CUstream &mine = c->perThread[std::this_thread::get_id()];
+    if (!mine)
+      mine = makeStream(c, CU_STREAM_DEFAULT, 0);
+    stream = mine;
+  }
+  require(state().streams.contains(stream), CUDA_ERROR_INVALID_HANDLE);
+  require(stream->context->error == CUDA_SUCCESS, stream->context->error);
+  return stream;
+}
+
+/// What the next work of a stream comes after. The legacy stream and all other streams of its
+/// context that are not non-blocking wait for each other.
+static std::vector<OpRef> before(CUstream stream) {
+  std::vector<OpRef> ops{stream->last};
+  if (stream->isLegacy) {
+    for (const auto &[other, object] : state().streams.all())
+      if (other->context == stream->context && other != stream && other->blocking())
+        ops.push_back(other->last);
+    std::vector<OpRef> &orphans = stream->context->orphans;
+    std::erase_if(orphans, [](const OpRef &op) { return op->done; });
+    ops.insert(ops.end(), orphans.begin(), orphans.end());
+  } else if (stream->blocking()) {
+    ops.push_back(stream->context->legacy->last);
+  }
+  return ops;
+}
+
+OpRef sgpu::cuda::mark(Lock &lock, CUstream stream, const std::vector<OpRef> &alsoAfter) {
+  std::vector<OpRef> after = before(stream);
+  after.insert(after.end(), alsoAfter.begin(), alsoAfter.end());
+  return stream->last = Driver::get().newOp(stream->context, nullptr, stream->chain, after, lock);
+}
+
+//===----------------------------------------------------------------------===//
+// Capture
+//===----------------------------------------------------------------------===//
+
+static thread_local CUstreamCaptureMode threadMode = CU_STREAM_CAPTURE_MODE_GLOBAL;
+
+void sgpu::cuda::invalidate(Capture &capture) { capture.invalid = true; }
+
+void sgpu::cuda::unsafeInCapture(CUresult code, bool always) {
+  bool found = false;
+  for (auto &[id, c] : state().captures) {
+    bool own = c->thread == std::this_thread::get_id();
+    bool forbids = always && c->origin->context == current();
+    if (threadMode != CU_STREAM_CAPTURE_MODE_RELAXED && c->mode != CU_STREAM_CAPTURE_MODE_RELAXED)
+      forbids |= own || (threadMode == CU_STREAM_CAPTURE_MODE_GLOBAL &&
+                         c->mode == CU_STREAM_CAPTURE_MODE_GLOBAL);
+    if (forbids) {
+      invalidate(*c);
+      found = true;
+    }
+  }
+  if (found)
+    fail(code);
+}
+
+/// Work in the legacy stream would be ordered with streams that are being captured.
+static void refuseImplicit(CUstream stream) {
+  if (!stream->isLegacy)
+    return;
+  bool found = false;
+  for (const auto &[other, object] : state().streams.all())
+    if (other->context == stream->context && other->capture && other->blocking()) {
+      invalidate(*other->capture);
+      found = true;
+    }
+  require(!found, CUDA_ERROR_STREAM_CAPTURE_IMPLICIT);
+}
+
+/// For calls that ask for the state of a stream.
+static void refuseCapturing(CUstream stream) {
+  if (stream->capture) {
+    invalidate(*stream->capture);
+    fail(CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED);
+  }
+  refuseImplicit(stream);
+}
+
+OpRef sgpu::cuda::issue(Lock &lock, CUstream stream, TaskRef task) {
+  if (Capture *c = stream->capture) {
+    require(!c->invalid, CUDA_ERROR_STREAM_CAPTURE_INVALIDATED);
+    stream->captureTail = {addNode(c->graph, std::move(task), stream->captureTail)};
+    return nullptr;
+  }
+  refuseImplicit(stream);
+  OpRef op = Driver::get().newOp(stream->context, std::move(task), stream->chain, before(stream), lock);
+  return stream->last = op;
+}
+
+static void endCapture(Capture *capture) {
+  State &s = state();
+  for (CUstream stream : capture->streams)
+    if (s.streams.contains(stream)) {
+      stream->capture = nullptr;
+      stream->captureTail.clear();
+    }
+  for (const auto &[event, object] : s.events.all())
+    if (event->capture == capture) {
+      event->capture = nullptr;
+      event->captured.clear();
+    }
+  s.captures.erase(capture->id);
+}
+
+CUresult abi::cuStreamBeginCapture_v2(CUstream hStream, CUstreamCaptureMode mode) {
+  return call([&](Driver &, Lock &) {
+    CUstream stream = findStream(hStream);
+    require(mode >= 0 && mode <= CU_STREAM_CAPTURE_MODE_RELAXED);
+    require(!stream->isLegacy, CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED);
+    if (stream->capture) {
+      invalidate(*stream->capture);
+      fail(CUDA_ERROR_ILLEGAL_STATE);
+    }
+    State &s = state();
+    auto c = std::make_unique<Capture>();
+    c->id = s.lastId++;
+    c->mode = mode;
+    c->origin = stream;
+    c->thread = std::this_thread::get_id();
+    c->graph = s.graphs.add(std::make_unique<CUgraph_st>());
+    c->graph->context = stream->context;
+    c->streams.insert(stream);
+    stream->capture = c.get();
+    stream->captureTail.clear();
+    uint64_t id = c->id;
+    s.captures[id] = std::move(c);
+  });
+}
+
+CUresult abi::cuStreamEndCapture(CUstream hStream, CUgraph *phGraph) {
+  return call([&](Driver &, Lock &) {
+    CUstream stream = findStream(hStream);
+    require(phGraph);
+    *phGraph = nullptr;
+    Capture *c = stream->capture;
+    require(c, CUDA_ERROR_ILLEGAL_STATE);
+    if (c->origin != stream) {
+      invalidate(*c);
+      fail(CUDA_ERROR_STREAM_CAPTURE_UNMATCHED);
+    }
+    if (c->mode != CU_STREAM_CAPTURE_MODE_RELAXED && c->thread != std::this_thread::get_id())
+      fail(CUDA_ERROR_STREAM_CAPTURE_WRONG_THREAD);
+    // All that the other streams have captured must be before what this stream does next.
+    std::set<CUgraphNode> joined;
+    std::vector<CUgraphNode> todo = stream->captureTail;
+    while (!todo.empty()) {
+      CUgraphNode n = todo.back();
+      todo.pop_back();
+      if (joined.insert(n).second)
+        todo.insert(todo.end(), n->dependencies.begin(), n->dependencies.end());
+    }
+    bool unjoined = false;
+    for (CUstream other : c->streams)
+      if (state().streams.contains(other))
+        for (CUgraphNode n : other->captureTail)
+          unjoined |= !joined.contains(n);
+    CUgraph graph = c->graph;
+    bool invalid = c->invalid;
+    endCapture(c);
+    if (invalid || unjoined) {
+      destroyGraph(graph);
+      fail(invalid ? CUDA_ERROR_STREAM_CAPTURE_INVALIDATED : CUDA_ERROR_STREAM_CAPTURE_UNJOINED);
+    }
+    *phGraph = graph;
+  });
+}
+
+static CUstreamCaptureStatus captureStatus(CUstream stream) {
+  return !stream->capture            ? CU_STREAM_CAPTURE_STATUS_NONE
+         : stream->capture->invalid ? CU_STREAM_CAPTURE_STATUS_INVALIDATED
+                                    : CU_STREAM_CAPTURE_STATUS_ACTIVE;
+}
+
+CUresult abi::cuStreamIsCapturing(CUstream hStream, CUstreamCaptureStatus *status) {
+  return call([&](Driver &, Lock &) {
+    CUstream stream = findStream(hStream);
+    require(status);
+    if (stream->isLegacy)
+      for (const auto &[other, object] : state().streams.all())
+        require(other->context != stream->context || !other->capture || !other->blocking(),
+                CUDA_ERROR_STREAM_CAPTURE_IMPLICIT);
+    *status = captureStatus(stream);
+  });
+}
+
+CUresult abi::cuThreadExchangeStreamCaptureMode(CUstreamCaptureMode *mode) {
+  if (!mode || *mode < 0 || *mode > CU_STREAM_CAPTURE_MODE_RELAXED)
+    return CUDA_ERROR_INVALID_VALUE;
+  std::swap(*mode, threadMode);
+  return CUDA_SUCCESS;
+}
+
+//===----------------------------------------------------------------------===//
+// Streams
+//===----------------------------------------------------------------------===//
+
+CUresult abi::cuStreamCreateWithPriority(CUstream *phStream, unsigned int flags, int priority) {
+  return call([&](Driver &, Lock &) {
+    CUcontext c = current();
+    require(phStream && !(flags & ~unsigned(CU_STREAM_NON_BLOCKING)));
+    *phStream = makeStream(c, flags,
+                           std::clamp(priority, greatestPriorityOfStreams, leastPriorityOfStreams));
+  });
+}
+
+CUresult abi::cuStreamCreate(CUstream *phStream, unsigned int Flags) {
+  return cuStreamCreateWithPriority(phStream, Flags, 0);
+}
+
+// Work that is left in the stream is still done.
+CUresult abi::cuStreamDestroy_v2(CUstream hStream) {
+  return call([&](Driver &driver, Lock &) {
+    require(hStream && hStream != streamLegacy && hStream != streamPerThread,
+            CUDA_ERROR_INVALID_HANDLE);
+    require(state().streams.contains(hStream), CUDA_ERROR_INVALID_HANDLE);
+    if (Capture *c = hStream->capture) {
+      invalidate(*c);
+      c->streams.erase(hStream);
+      if (c->origin == hStream) {
+        CUgraph graph = c->graph;
+        endCapture(c);
+        destroyGraph(graph);
+      }
+    }
+    // The legacy stream of the context still comes after its work.
+    if (hStream->last && !hStream->last->done && hStream->blocking())
+      hStream->context->orphans.push_back(hStream->last);
+    std::erase_if(hStream->context->perThread, [&](auto &p) { return p.second == hStream; });
+    state().streams.remove(hStream);
+  });
+}
+
+CUresult abi::cuStreamGetPriority(CUstream hStream, int *priority) {
+  return call([&](Driver &, Lock &) {
+    require(priority);
+    *priority = findStream(hStream)->priority;
+  });
+}
+
+CUresult abi::cuStreamGetFlags(CUstream hStream, unsigned int *flags) {
+  return call([&](Driver &, Lock &) {
+    require(flags);
+    *flags = findStream(hStream)->flags;
+  });
+}
+
+CUresult abi::cuStreamGetId(CUstream hStream, unsigned long long *streamId) {
+  return call([&](Driver &, Lock &) {
+    require(streamId);
+    *streamId = findStream(hStream)->id;
+  });
+}
+
+CUresult abi::cuStreamGetCtx(CUstream hStream, CUcontext *pctx) {
+  return call([&](Driver &, Lock &) {
+    require(pctx);
+    *pctx = findStream(hStream)->context;
+  });
+}
+
+/// The last op of a stream; for the legacy stream an op after all that it waits for.
+static OpRef lastOf(Lock &lock, CUstream stream) {
+  return stream->isLegacy ? mark(lock, stream) : stream->last;
+}
+
+void sgpu::cuda::waitFor(Lock &lock, CUstream stream) {
+  waitChecked(lock, stream->context, lastOf(lock, stream));
+}
+
+/// Lets a step of work go on, then says whether the op is done.
+static void query(Driver &driver, Lock &lock, CUcontext context, const OpRef &op) {
+  if (op && !op->done)
+    driver.advance(lock);
+  require(context->error == CUDA_SUCCESS, context->error);
+  require(!op || op->done, CUDA_ERROR_NOT_READY);
+  if (op)
+    driver.known(*op);
+}
+
+CUresult abi::cuStreamQuery(CUstream hStream) {
+  return call([&](Driver &driver, Lock &lock) {
+    CUstream stream = findStream(hStream);
+    refuseCapturing(stream);
+    query(driver, lock, stream->context, lastOf(lock, stream));
+  });
+}
+
+CUresult abi::cuStreamSynchronize(CUstream hStream) {
+  return call([&](Driver &, Lock &lock) {
+    CUstream stream = findStream(hStream);
+    refuseCapturing(stream);
+    waitChecked(lock, stream->context, lastOf(lock, stream));
+  });
+}
+
+TaskRef sgpu::cuda::hostTask(const std::string &name, CUhostFn function, void *data) {
+  auto task = std::make_shared<Task>();
+  task->name = name;
+  task->type = CU_GRAPH_NODE_TYPE_HOST;
+  task->unlocked = true;
+  task->hostFunction = {function, data};
+  task->run = [function, data](Op &) {
+    function(data);
+    return sgpu_progress::Done;
+  };
+  return task;
+}
+
+CUresult abi::cuLaunchHostFunc(CUstream hStream, CUhostFn fn, void *userData) {
+  return call([&](Driver &, Lock &lock) {
+    CUstream stream = findStream(hStream);
+    require(fn);
+    issue(lock, stream, hostTask("cuLaunchHostFunc", fn, userData));
+  });
+}
+
+//===----------------------------------------------------------------------===//
+// Events
+//===----------------------------------------------------------------------===//
+
+static CUevent findEvent(CUevent event) {
+  require(event && state().events.contains(event), CUDA_ERROR_INVALID_HANDLE);
+  return event;
+}
+
+CUresult abi::cuEventCreate(CUevent *phEvent, unsigned int Flags) {
+  return call([&](Driver &, Lock &) {
+    CUcontext c = current();
+    constexpr unsigned known = CU_EVENT_BLOCKING_SYNC | CU_EVENT_DISABLE_TIMING;
+    require(phEvent && !(Flags & ~known));
+    auto event = std::make_unique<CUevent_st>();
+    event->context = c;
+    event->flags = Flags;
+    *phEvent = state().events.add(std::move(event));
+  });
+}
+
+CUresult abi::cuEventDestroy_v2(CUevent hEvent) {
+  return call([&](Driver &, Lock &) { state().events.remove(findEvent(hEvent)); });
+}
+
+CUresult abi::cuEventRecordWithFlags(CUevent hEvent, CUstream hStream, unsigned int flags) {
+  return call([&](Driver &, Lock &lock) {
+    CUevent event = findEvent(hEvent);
+    CUstream stream = findStream(hStream);
+    require(flags == 0);
+    require(event->context == stream->context, CUDA_ERROR_INVALID_HANDLE);
+    if (Capture *c = stream->capture) {
+      require(!c->invalid, CUDA_ERROR_STREAM_CAPTURE_INVALIDATED);
+      event->capture = c;
+      event->captured = stream->captureTail;
+      event->op = nullptr;
+      return;
+    }
+    refuseImplicit(stream);
+    event->capture = nullptr;
+    event->captured.clear();
+    event->op = mark(lock, stream);
+  });
+}
+
+CUresult abi::cuEventRecord(CUevent hEvent, CUstream hStream) {
+  return cuEventRecordWithFlags(hEvent, hStream, 0);
+}
+
+static void refuseCaptured(CUevent event) {
+  if (event->capture) {
+    invalidate(*event->capture);
+    fail(CUDA_ERROR_CAPTURED_EVENT);
+  }
+}
+
+CUresult abi::cuEventQuery(CUevent hEvent) {
+  return call([&](Driver &driver, Lock &lock) {
+    CUevent event = findEvent(hEvent);
+    refuseCaptured(event);
+    query(driver, lock, event->context, event->op);
+  });
+}
+
+CUresult abi::cuEventSynchronize(CUevent hEvent) {
+  return call([&](Driver &, Lock &lock) {
+    CUevent event = findEvent(hEvent);
+    refuseCaptured(event);
+    waitChecked(lock, event->context, event->op);
+  });
+}
+
+CUresult abi::cuEventElapsedTime_v2(float *pMilliseconds, CUevent hStart, CUevent hEnd) {
+  return call([&](Driver &, Lock &) {
+    CUevent start = findEvent(hStart), end = findEvent(hEnd);
+    require(pMilliseconds);
+    refuseCaptured(start);
+    refuseCaptured(end);
+    require(!((start->flags | end->flags) & CU_EVENT_DISABLE_TIMING) && start->op && end->op &&
+                start->context == end->context,
+            CUDA_ERROR_INVALID_HANDLE);
+    require(start->op->done && end->op->done, CUDA_ERROR_NOT_READY);
+    *pMilliseconds = float((double(end->op->time) - double(start->op->time)) * 1e-6);
+  });
+}
+
+CUresult abi::cuEventElapsedTime(float *pMilliseconds, CUevent hStart, CUevent hEnd) {
+  return cuEventElapsedTime_v2(pMilliseconds, hStart, hEnd);
+}
+
+CUresult abi::cuStreamWaitEvent(CUstream hStream, CUevent hEvent, unsigned int Flags) {
+  return call([&](Driver &, Lock &lock) {
+    CUstream stream = findStream(hStream);
+    CUevent event = findEvent(hEvent);
+    require(!(Flags & ~1u));
+    if (Capture *c = event->capture) {
+      require(!stream->isLegacy, CUDA_ERROR_STREAM_CAPTURE_IMPLICIT);
+      if (stream->capture && stream->capture != c) {
+        invalidate(*stream->capture);
+        invalidate(*c);
+        fail(CUDA_ERROR_STREAM_CAPTURE_MERGE);
+      }
+      require(!c->invalid, CUDA_ERROR_STREAM_CAPTURE_INVALIDATED);
+      if (!stream->capture) {
+        stream->capture = c;
+        c->streams.insert(stream);
+      }
+      for (CUgraphNode n : event->captured)
+        if (std::find(stream->captureTail.begin(), stream->captureTail.end(), n) ==
+            stream->captureTail.end())
+          stream->captureTail.push_back(n);
+      return;
+    }
+    if (stream->capture) {
+      require(!stream->capture->invalid, CUDA_ERROR_STREAM_CAPTURE_INVALIDATED);
+      invalidate(*stream->capture);
+      fail(CUDA_ERROR_STREAM_CAPTURE_ISOLATION);
+    }
+    refuseImplicit(stream);
+    if (event->op)
+      mark(lock, stream, {event->op});
+  });
+}
