@@ -447,6 +447,10 @@ LogicalResult ItemReader::readCall(Operation *op, StringRef name,
     if (!size)
       return op->emitOpError("expects a lowered block, but '") << name << "' has no code";
     bytes->second = size.getInt();
+    auto pointer = LLVM::LLVMPointerType::get(op->getContext());
+    if (function.getFunctionType() !=
+        LLVM::LLVMFunctionType::get(LLVM::LLVMVoidType::get(op->getContext()), {pointer, pointer}))
+      fault("R7", "the code of block '" + name + "' takes other arguments than a stream and buffers");
     // The code was made for buffers of these types.
     SmallVector<int64_t> places;
     for (unsigned r = 0; r < block.getNumResults(); ++r) {

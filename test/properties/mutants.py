@@ -223,6 +223,8 @@ class Text:
                                               (f" after({', '.join(names)})" if names else "") + lines[between][after.end():])
                     return "\n".join(lines), f"{kind}, moved by {other - at}: {line.strip()}"
                 continue
+            if new and kind == "llvm.func" and re.sub(r"%\w+", "%", new) == re.sub(r"%\w+", "%", line):
+                continue  # names that only the body of the block uses
             if new and new != line:
                 lines[at] = new
                 matcher = difflib.SequenceMatcher(None, line, new, autojunk=False) if len(line) < 3000 else None
