@@ -47,7 +47,7 @@ namespace {
 // Fills the inputs of one rank for one run.
 class Filler {
 public:
-  Filler(const Rank &rank, const ModelInputs &inputs, int64_t microBatch)
+  Filler(Rank &rank, const ModelInputs &inputs, int64_t microBatch)
       : rank(rank), program(rank.program()), inputs(inputs),
         microBatch(microBatch) {}
 
@@ -58,6 +58,12 @@ public:
   void vocabularyBias(const Input &to) const;
   std::vector<int64_t> tableIds() const;
   void coordinate(const Input &to, const std::string &axes) const;
+  // All of `to`, from numbers of any floating-point type.
+  void writeNumbers(const Input &to, const TensorView &numbers) const {
+    rank.write(to.address, to.elements() * typeSize(to.type), [&](std::byte *memory) {
+      convert(numbers, to.type, memory, to.name);
+    });
+  }
 
 private:
   [[noreturn]] void wrong(const Input &to, const std::string &expected) const {
@@ -69,7 +75,7 @@ private:
       wrong(to, "i64");
   }
 
-  const Rank &rank;
+  Rank &rank;
   const Program &program;
   const ModelInputs &inputs;
   int64_t microBatch;
@@ -95,10 +101,11 @@ void Filler::text(const Input &to, const std::vector<int64_t> &from) const {
   std::vector<int64_t> order = tokenOrder(S, chunked);
   int64_t begin = grid.index(rank.number(), axes) * local;
   int64_t sample = firstSample(program, rank.number(), microBatch);
-  int64_t *row = rank.at<int64_t>(to.address);
-  for (int64_t b = 0; b < B; ++b, row += local)
+  std::vector<int64_t> rows;
+  for (int64_t b = 0; b < B; ++b)
     for (int64_t i = 0; i < local; ++i)
-      row[i] = from[(sample + b) * S + order[begin + i]];
+      rows.push_back(from[(sample + b) * S + order[begin + i]]);
+  rank.writeValues(to.address, rows);
 }
 
 // [images, ...] of a micro-batch, or of a group of them; `missing` where there
@@ -135,19 +142,20 @@ void Filler::images(const Input &to, const std::vector<T> &from,
   int64_t given = inputs.shape.samples * program.images - first;
   int64_t real = std::clamp<int64_t>(
       std::min(batches * perBatch, given) - begin, 0, count);
-  std::byte *memory = rank.at<std::byte>(to.address);
-  LlrtType sourceType = sizeof(T) == sizeof(int64_t) ? LLRT_I64 : LLRT_F32;
-  auto put = [&](int64_t at, const T *data, int64_t elements) {
-    std::byte *place = memory + at * typeSize(to.type);
-    if (sourceType == LLRT_I64)
-      std::memcpy(place, data, elements * sizeof(T));
-    else
-      convert(viewOf(data, sourceType, elements), to.type, place, to.name);
-  };
-  put(0, from.data() + (first + begin) * size, real * size);
-  std::vector<T> none(size, missing);
-  for (int64_t image = real; image < count; ++image)
-    put(image * size, none.data(), size);
+  rank.write(to.address, to.elements() * typeSize(to.type), [&](std::byte *memory) {
+    LlrtType sourceType = sizeof(T) == sizeof(int64_t) ? LLRT_I64 : LLRT_F32;
+    auto put = [&](int64_t at, const T *data, int64_t elements) {
+      std::byte *place = memory + at * typeSize(to.type);
+      if (sourceType == LLRT_I64)
+        std::memcpy(place, data, elements * sizeof(T));
+      else
+        convert(viewOf(data, sourceType, elements), to.type, place, to.name);
+    };
+    put(0, from.data() + (first + begin) * size, real * size);
+    std::vector<T> none(size, missing);
+    for (int64_t image = real; image < count; ++image)
+      put(image * size, none.data(), size);
+  });
 }
 
 // [1, T]: 0, 1, .. T - 1, of which a rank has some.
@@ -155,8 +163,9 @@ void Filler::imagePositions(const Input &to) const {
   requireInt64(to);
   Axes axes = to.split.empty() ? Axes() : to.split.back();
   int64_t begin = program.grid.index(rank.number(), axes) * to.elements();
-  int64_t *data = rank.at<int64_t>(to.address);
-  std::iota(data, data + to.elements(), begin);
+  std::vector<int64_t> tokens(to.elements());
+  std::iota(tokens.begin(), tokens.end(), begin);
+  rank.writeValues(to.address, tokens);
 }
 
 // [V']: what is added to the logits; behind the vocabulary so little that
@@ -167,8 +176,7 @@ void Filler::vocabularyBias(const Input &to) const {
   std::vector<float> bias(to.elements());
   for (int64_t i = program.model.vocabulary; i < to.elements(); ++i)
     bias[i] = -1e30f;
-  convert(viewOf(bias.data(), LLRT_F32, to.elements()), to.type,
-          rank.at<std::byte>(to.address), to.name);
+  writeNumbers(to, viewOf(bias.data(), LLRT_F32, to.elements()));
 }
 
 // The ids as a table of the vocabulary alone looks them up: -1 behind it.
@@ -191,10 +199,10 @@ void Filler::coordinate(const Input &to, const std::string &axes) const {
       wrong(to, "names of axes behind 'coordinate:'");
     list.push_back(*axis);
   }
-  *rank.at<int64_t>(to.address) = program.grid.index(rank.number(), list);
+  rank.writeValues<int64_t>(to.address, {program.grid.index(rank.number(), list)});
 }
 
-void llrt::setInputs(const Rank &rank, const Graph &graph,
+void llrt::setInputs(Rank &rank, const Graph &graph,
                      const ModelInputs &inputs, int64_t microBatch,
                      double lossGradient) {
   Filler filler(rank, inputs, microBatch);
@@ -227,7 +235,7 @@ void llrt::setInputs(const Rank &rank, const Graph &graph,
     else if (name == "vocabulary_bias")
       filler.vocabularyBias(to);
     else if (name == "loss_gradient")
-      rank.setMasterScalar(to.address, 0, lossGradient);
+      filler.writeNumbers(to, viewOf(&lossGradient, LLRT_F64, 1));
     else if (name.starts_with("coordinate:"))
       filler.coordinate(to, name.substr(std::strlen("coordinate:")));
     else

@@ -189,8 +189,8 @@ void Ranks::setTraces(std::vector<Trace> *traces) {
 
 std::string Ranks::serve(const std::string &text) {
   auto [status, result] = mpi->serve(
-      [&](const Mpi::Question &question) {
-        return single->at<void>({question.arena, question.offset});
+      [&](const Mpi::Question &question, void *to) {
+        single->read({question.arena, question.offset}, question.bytes, to);
       },
       text);
   if (status != 0)
@@ -218,7 +218,7 @@ std::string Ranks::atRoot(const std::function<std::string()> &work) {
 
 void Ranks::read(int64_t rank, Address from, int64_t bytes, void *to) const {
   if (const Rank *here = local(rank))
-    std::memcpy(to, here->at<void>(from), size_t(bytes));
+    here->read(from, bytes, to);
   else
     mpi->ask(rank, {from.arena, from.offset, bytes}, to);
 }

@@ -107,11 +107,14 @@ void Logits::forEachToken(
   if (count <= 0)
     return;
   int64_t sample = firstSample(program, rank.number(), microBatch);
-  const std::byte *row = rank.at<std::byte>(output.address);
+  int64_t rowBytes = V * typeSize(output.type);
+  std::vector<std::byte> row(rowBytes);
+  Address from = output.address;
   for (int64_t b = 0; b < program.batch; ++b)
-    for (int64_t s = 0; s < S; ++s, row += V * typeSize(output.type))
-      visit(sample + b, order[part(1) * S + s], begin,
-            viewOf(row, output.type, count));
+    for (int64_t s = 0; s < S; ++s, from.offset += rowBytes) {
+      rank.read(from, rowBytes, row.data());
+      visit(sample + b, order[part(1) * S + s], begin, viewOf(row.data(), output.type, count));
+    }
 }
 
 double llrt::runForward(Ranks &ranks, const ModelInputs &inputs,

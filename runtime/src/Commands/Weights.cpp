@@ -122,15 +122,17 @@ static TensorView rangeOf(const TensorView &whole, int64_t begin,
           count * elementBytes};
 }
 
-void llrt::takePart(const Rank &rank, const Parameter &p, Held held,
+void llrt::takePart(Rank &rank, const Parameter &p, Held held,
                     const TensorView &whole, const std::string &where) {
   const Program &program = rank.program();
   LlrtType type = typeOf(program, p, held);
-  std::byte *buffer = rank.at<std::byte>(addressOf(p, held));
   forEachRange(program.grid, p, held, rank.number(),
                [&](int64_t at, int64_t begin, int64_t count) {
-                 convert(rangeOf(whole, begin, count), type,
-                         buffer + at * typeSize(type), where);
+                 Address to = addressOf(p, held);
+                 to.offset += at * typeSize(type);
+                 rank.write(to, count * typeSize(type), [&](std::byte *memory) {
+                   convert(rangeOf(whole, begin, count), type, memory, where);
+                 });
                });
 }
 
@@ -370,13 +372,16 @@ void Weights::initialize(Ranks &ranks, uint64_t seed, double gate) const {
                      type,
                      nullptr,
                      0};
-        std::byte *buffer = rank.at<std::byte>(addressOf(p, held));
         forEachRange(program.grid, p, held, rank.number(),
                      [&](int64_t at, int64_t whole, int64_t count) {
-                       draw.to = buffer + at * typeSize(type);
-                       draw.whole = whole;
-                       void *args[] = {&draw};
-                       parallelFor(rank.stream(), drawElements, args, count, 4096);
+                       Address to = addressOf(p, held);
+                       to.offset += at * typeSize(type);
+                       rank.write(to, count * typeSize(type), [&](std::byte *memory) {
+                         draw.to = memory;
+                         draw.whole = whole;
+                         void *args[] = {&draw};
+                         parallelFor(rank.stream(), drawElements, args, count, 4096);
+                       });
                      });
       }
   });

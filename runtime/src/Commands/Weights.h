@@ -118,7 +118,7 @@ void readWhole(const Ranks &ranks, const Weights::Placed &placed, Held held,
 
 // Fills the buffer `held` of `rank` from the whole parameter, `whole`. Errors
 // open with `where`.
-void takePart(const Rank &rank, const Parameter &p, Held held,
+void takePart(Rank &rank, const Parameter &p, Held held,
               const TensorView &whole, const std::string &where);
 
 } // namespace llrt

@@ -26,6 +26,14 @@ Rank::Rank(const Program &program, int64_t number, int64_t threads,
     members.push_back(communicator.members(program.grid, rank));
 }
 
+void Rank::write(Address to, int64_t, const std::function<void(std::byte *)> &fill) {
+  fill(at<std::byte>(to));
+}
+
+void Rank::read(Address from, int64_t bytes, void *to) const {
+  std::memcpy(to, at<void>(from), size_t(bytes));
+}
+
 double Rank::masterScalar(Address address) const {
   return compiled.masterType() == LLRT_F64 ? *at<double>(address)
                                            : double(*at<float>(address));

@@ -26,6 +26,7 @@
 #include "src/Machine/Trace.h"
 #include "src/Transport/Transport.h"
 
+#include <cstring>
 #include <functional>
 
 namespace llrt {
@@ -68,15 +69,24 @@ public:
   int64_t number() const { return rank; }
   const Stage &stage() const { return compiled.stages[compiled.stageOf(rank)]; }
 
-  template <typename T> T *at(Address address) const {
-    return static_cast<T *>(arenas.at(address));
+  // Lets `fill` make the `bytes` bytes at `to`, in the memory that it is given. Work
+  // that was issued before does not see them, later work does.
+  void write(Address to, int64_t bytes, const std::function<void(std::byte *)> &fill);
+
+  // Copies `bytes` bytes at `from` to `to`, as they are when all issued work is done.
+  void read(Address from, int64_t bytes, void *to) const;
+
+  // The same for numbers of a type.
+  template <typename T> void writeValues(Address to, const std::vector<T> &values) {
+    write(to, int64_t(values.size() * sizeof(T)), [&](std::byte *memory) {
+      std::memcpy(memory, values.data(), values.size() * sizeof(T));
+    });
   }
-
-  // The value at `address`, which is of the master type.
-  double masterScalar(Address address) const;
-
-  // Sets element `index` of a buffer of the master type.
-  void setMasterScalar(Address address, int64_t index, double value) const;
+  template <typename T> std::vector<T> readValues(Address from, int64_t count) const {
+    std::vector<T> values(count);
+    read(from, count * int64_t(sizeof(T)), values.data());
+    return values;
+  }
 
   // Runs the entries of program `name` before its first update; `runUpdate`
   // runs the others. Of the runs, those of micro-batches below `microBatches`;
@@ -95,6 +105,14 @@ public:
 
 private:
   class Interpreter;
+
+  template <typename T> T *at(Address address) const {
+    return static_cast<T *>(arenas.at(address));
+  }
+  // The value at `address`, which is of the master type.
+  double masterScalar(Address address) const;
+  // Sets element `index` of a buffer of the master type.
+  void setMasterScalar(Address address, int64_t index, double value) const;
 
   const Program &compiled;
   int64_t rank;

@@ -355,7 +355,7 @@ void Mpi::release(int status, const std::string &result) {
 }
 
 std::pair<int, std::string>
-Mpi::serve(const std::function<const void *(const Question &)> &memory,
+Mpi::serve(const std::function<void(const Question &, void *to)> &read,
            const std::string &text) {
   Library &mpi = *library;
   for (;;) {
@@ -367,8 +367,9 @@ Mpi::serve(const std::function<const void *(const Question &)> &memory,
       return {int(question.arena), result};
     }
     if (question.bytes != TextBytes) {
-      mpi.transfer(true, const_cast<void *>(memory(question)), question.bytes,
-                   0, DataTag);
+      std::vector<std::byte> answer(question.bytes);
+      read(question, answer.data());
+      mpi.transfer(true, answer.data(), question.bytes, 0, DataTag);
       continue;
     }
     int64_t bytes = text.size();

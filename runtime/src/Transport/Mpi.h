@@ -42,11 +42,10 @@ public:
   std::string askText(int64_t rank);
   // Rank 0: the others go on. `status` is not 0 if rank 0 has failed.
   void release(int status, const std::string &result);
-  // The others: answers questions until `release`. `memory` gives the bytes
-  // that a question is about. Returns what `release` got.
+  // The others: answers questions until `release`. `read` copies the bytes that a
+  // question is about. Returns what `release` got.
   std::pair<int, std::string>
-  serve(const std::function<const void *(const Question &)> &memory,
-        const std::string &text);
+  serve(const std::function<void(const Question &, void *to)> &read, const std::string &text);
 
 private:
   struct Library;

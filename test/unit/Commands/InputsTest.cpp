@@ -69,8 +69,7 @@ struct Job {
     Threads threads(program.grid.ranks());
     Rank rank(program, number, 1, threads.of(number), std::chrono::seconds(1));
     setInputs(rank, stage.graphs["g"], inputs, microBatch, 0.25);
-    const T *data = rank.at<T>(input.address);
-    return {data, data + input.elements()};
+    return rank.readValues<T>(input.address, input.elements());
   }
 
   int64_t rankAt(int64_t dp, int64_t pp, int64_t cp, int64_t tp) const {

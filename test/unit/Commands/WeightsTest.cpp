@@ -167,10 +167,13 @@ TEST(Weights, JoinRows) {
   Folder folder;
   writeTensors(folder / "in.safetensors", tinyWeights());
   loaded.weights.load(loaded.ranks, SafeTensors(folder / "in.safetensors"));
-  for (const Parameter &p : loaded.program.stages[0].parameters)
-    for (int64_t i = 0; p.trainable && i < p.elements; ++i)
-      loaded.rank.at<float>(*p.gradient)[i] = 2,
-      loaded.rank.at<float>(*p.master)[i] = 3;
+  loaded.ranks.each([](Rank &rank) {
+    for (const Parameter &p : rank.stage().parameters)
+      if (p.trainable) {
+        rank.writeValues(*p.gradient, std::vector<float>(p.elements, 2));
+        rank.writeValues(*p.master, std::vector<float>(p.elements, 3));
+      }
+  });
   loaded.weights.write(folder / "g.safetensors", loaded.ranks,
                        Weights::Kind::Gradients);
   loaded.weights.write(folder / "u.safetensors", loaded.ranks,
@@ -195,9 +198,11 @@ TEST(Weights, MastersHaveTheValueOfTheFile) {
   loaded.weights.load(loaded.ranks, SafeTensors(folder / "in.safetensors"));
   const Parameter &head = loaded.program.stages[0].parameters[4];
   FloatTensor given = tinyWeights()["lm_head.weight"];
+  auto masters = loaded.rank.readValues<float>(*head.master, head.elements);
+  auto weights = loaded.rank.readValues<uint16_t>(head.address, head.elements);
   for (int64_t i = 0; i < head.elements; ++i) {
-    EXPECT_EQ(loaded.rank.at<float>(*head.master)[i], given.values[i]);
-    float stored = floatFromBFloat16(loaded.rank.at<uint16_t>(head.address)[i]);
+    EXPECT_EQ(masters[i], given.values[i]);
+    float stored = floatFromBFloat16(weights[i]);
     EXPECT_NEAR(stored, given.values[i], std::fabs(given.values[i]) / 256);
     EXPECT_EQ(stored, floatFromBFloat16(bfloat16FromFloat(given.values[i])));
   }

@@ -7,6 +7,7 @@
 
 #include "SmallGrid.h"
 
+#include <numeric>
 #include <cmath>
 #include <cstring>
 #include <random>
@@ -34,8 +35,8 @@ std::vector<int> turns(std::vector<Action> entries, Program program,
   runAll(
       program, [&](int64_t) { return entries; }, [](Rank &) {},
       [&](Rank &rank) {
-        for (int64_t i = 0; i < count; ++i)
-          result.push_back(int(rank.at<float>(place(1))[i]));
+        for (float turn : rank.readValues<float>(place(1), count))
+          result.push_back(int(turn));
       });
   return result;
 }
@@ -118,11 +119,12 @@ TEST(Rank, Frames) {
                                    runOf("g", {place(2), place(11)})};
       },
       [](Rank &rank) {
-        for (int64_t i = 0; i < 16; ++i)
-          rank.at<float>(place(i))[0] = float(i);
+        std::vector<float> values(16);
+        std::iota(values.begin(), values.end(), 0.f);
+        rank.writeValues(place(0), values);
       },
       [](Rank &rank) {
-        const float *data = rank.at<float>(place(0));
+        std::vector<float> data = rank.readValues<float>(place(0), 16);
         EXPECT_EQ(data[1], 2);
         EXPECT_EQ(data[3], 4);
         EXPECT_EQ(data[10], 2);
@@ -191,15 +193,15 @@ TEST(Rank, RandomProgramsInAnyOrder) {
             return own;
           },
           [](Rank &rank) {
+            std::vector<float> values;
             for (int64_t i = 0; i < Buffers * 4; ++i)
-              rank.at<float>(place(i))[0] =
-                  std::cos(float(7 * rank.number() + i));
+              values.push_back(std::cos(float(7 * rank.number() + i)));
+            rank.writeValues(place(0), values);
           },
           [&](Rank &rank) {
-            const float *data = rank.at<float>(place(0));
             auto &all = results[streams];
             all.resize(6);
-            all[rank.number()] = {data, data + Buffers * 4};
+            all[rank.number()] = rank.readValues<float>(place(0), Buffers * 4);
           });
     }
     EXPECT_EQ(results[0], results[1]) << "seed " << seed;
@@ -246,12 +248,14 @@ TEST(Rank, StreamsResolveTheDeadlock) {
         return list;
       },
       [](Rank &rank) {
-        for (int64_t i = 0; i < 8; ++i)
-          rank.at<float>(place(i))[0] = float(i);
+        std::vector<float> values(8);
+        std::iota(values.begin(), values.end(), 0.f);
+        rank.writeValues(place(0), values);
       },
       [](Rank &rank) {
+        std::vector<float> values = rank.readValues<float>(place(0), 8);
         for (int64_t i = 0; i < 8; ++i)
-          EXPECT_EQ(rank.at<float>(place(i))[0], float(2 * i));
+          EXPECT_EQ(values[i], float(2 * i));
       });
 }
 
