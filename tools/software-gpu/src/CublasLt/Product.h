@@ -1,0 +1,70 @@
+//===- Product.h - The arithmetic of cublasLtMatmul -----------------*- C++ -*-===//
+// Part of llamac, under the Apache License v2.0 with LLVM Exceptions.
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+//
+// On bytes of the host, without checks: those are in Problem.h.
+//===----------------------------------------------------------------------===//
+#ifndef SGPU_CUBLASLT_PRODUCT_H
+#define SGPU_CUBLASLT_PRODUCT_H
+
+#include "Support/Element.h"
+
+namespace sgpu::cublaslt {
+
+/// A matrix in memory; the same for each of its batches, `batchStride` elements on.
+struct Matrix {
+  Element element = Element::F32;
+  char *data = nullptr;
+  int64_t rows = 0, cols = 0, ld = 0, batchStride = 0;
+  bool rowMajor = false;
+
+  /// The element at a place, counted from the start of its batch.
+  int64_t index(int64_t row, int64_t col) const { return rowMajor ? row * ld + col : row + col * ld; }
+  char *batch(int64_t b) const { return data + b * batchStride * bytesOf(element); }
+};
+
+/// Bits of an epilogue.
+enum : int32_t {
+  epilogueRelu = 2, epilogueBias = 4, epilogueDRelu = 8, epilogueBiasGradient = 16,
+  epilogueGelu = 32, epilogueDGelu = 64, epilogueAux = 128, epilogueBiasGradientA = 256,
+  epilogueBiasGradientB = 512,
+};
+
+/// D = epilogue(alpha * scaleA * op(A) * scaleB * op(B) + beta * scaleC * C) * scaleD
+struct Product {
+  int64_t m = 0, n = 0, k = 0, batches = 1;
+  Matrix a, b, c, d;
+  bool transA = false, transB = false;
+  bool roundTF32 = false, roundBF16 = false, roundF16 = false; ///< inputs of f32 are rounded first
+  Element scale = Element::F32; ///< of alpha and beta: F32, F64, F16, S32
+  const char *alpha = nullptr, *beta = nullptr;
+  /// One alpha (beta) for each row of D instead of one for all; elements from batch to batch.
+  bool alphaVector = false, betaVector = false, betaZero = false;
+  int64_t alphaBatchStride = 0;
+  int splitK = 1; ///< parts of k that are summed apart
+
+  int32_t epilogue = 0;
+  Element biasElement = Element::F32, auxElement = Element::F32;
+  char *bias = nullptr, *aux = nullptr;
+  int64_t biasBatchStride = 0, auxLd = 0, auxBatchStride = 0; ///< aux of RELU: in bits
+
+  const char *scaleA = nullptr, *scaleB = nullptr, *scaleC = nullptr, *scaleD = nullptr,
+             *auxScale = nullptr;         ///< f32; null: 1
+  bool scaleARows = false, scaleBCols = false; ///< one for each row of op(A), column of op(B)
+  char *amaxD = nullptr, *auxAmax = nullptr;   ///< f32
+};
+
+/// Computes D and what the epilogue writes. Sums in f32 (f64 for f64 and integers).
+void multiply(const Product &product);
+
+/// C = alpha * op(A) + beta * op(B). Matrices of equal shape after op; alpha and beta as f64.
+void transform(const Matrix &a, bool transA, double alpha, const Matrix &b, bool transB,
+               double beta, const Matrix &c, int64_t batches);
+
+/// tanh form of GELU and its derivative.
+double gelu(double x);
+double geluDerivative(double x);
+
+} // namespace sgpu::cublaslt
+
+#endif
