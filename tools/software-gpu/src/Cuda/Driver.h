@@ -205,7 +205,7 @@ struct CUevent_st {
 struct CUmod_st {
   CUcontext context = nullptr;
   std::string name;
-  std::unique_ptr<sgpu::Module> module;
+  std::shared_ptr<sgpu::Module> module; ///< shared with launches that are not done
   std::map<std::string, CUfunction> functions;
   CUlibrary library = nullptr;
 };
@@ -219,14 +219,14 @@ struct CUfunc_st {
   sgpu::Dim3 requiredCluster{0, 0, 0};
 };
 struct CUlib_st {
-  std::string text;
+  std::string text, name;
   std::map<CUcontext, CUmodule> modules;
   std::map<std::string, CUkernel> kernels;
 };
 struct CUkern_st {
   CUlibrary library = nullptr;
   std::string name;
-  uint32_t maxDynamicShared = 0;
+  std::map<int, uint32_t> maxDynamicShared; ///< by device, if it was set for the kernel
 };
 struct CUmemPoolHandle_st {
   int device = 0;
@@ -347,6 +347,8 @@ void destroyGraph(CUgraph graph);
 Place callPlace(const std::string &call, const std::string &what = "");
 /// A kernel handle also stands where a function is expected.
 CUfunction findFunction(CUfunction handle);
+/// Blocks of a function that one multiprocessor holds at a time.
+int activeBlocks(CUfunction function, uint64_t threads, uint64_t dynamicShared);
 /// Task of a launch; the configuration is checked (reported, fails).
 TaskRef launchTask(CUfunction function, LaunchConfig config, void **parameters, void **extra);
 /// Task of a memset or copy of a graph node.

@@ -98,7 +98,9 @@ public:
   /// A .global or .const variable; null if there is none.
   const Variable *variable(const std::string &name) const;
 
-  /// Runs a kernel to its end. One launch at a time per device.
+  /// Whether the chip and the kernel allow a launch; if not, it is reported.
+  LaunchStatus check(const std::string &kernel, const LaunchConfig &config);
+  /// Runs a kernel to its end, after the same check. One launch at a time per device.
   LaunchResult run(const std::string &kernel, const LaunchConfig &config);
 
   struct Impl; ///< Module.h

@@ -203,27 +203,41 @@ static std::string refuse(const KernelInfo &k, const LaunchConfig &c, const Chip
   return "";
 }
 
-LaunchResult Module::run(const std::string &kernel, const LaunchConfig &config) {
+static Dim3 clusterOf(const LaunchConfig &config, const KernelInfo &info) {
+  return config.cluster.x ? config.cluster
+         : info.requiredCluster.x ? info.requiredCluster
+                                  : Dim3{1, 1, 1};
+}
+
+static uint32_t sharedEndOf(const LaunchConfig &config, const Program &program) {
+  return config.dynamicShared ? program.dynamicStart + config.dynamicShared : program.sharedEnd;
+}
+
+LaunchStatus Module::check(const std::string &kernel, const LaunchConfig &config) {
   Program *program = impl->program(kernel);
   if (!program)
     throw Error(impl->name + ": has no kernel " + kernel);
-  const KernelInfo &info = program->info;
-  Dim3 cluster = config.cluster.x ? config.cluster
-                 : info.requiredCluster.x ? info.requiredCluster
-                                          : Dim3{1, 1, 1};
-  uint32_t sharedEnd = config.dynamicShared ? program->dynamicStart + config.dynamicShared
-                                            : program->sharedEnd;
-  LaunchResult result;
   LaunchStatus status;
-  std::string why = refuse(info, config, impl->chip, cluster, sharedEnd, status);
-  if (!why.empty()) {
-    Report r{.check = Check::Launch, .message = "launch of " + why};
-    r.place.kernel = kernel;
-    impl->reporter.add(std::move(r));
-    result.status = status;
+  std::string why = refuse(program->info, config, impl->chip, clusterOf(config, program->info),
+                           sharedEndOf(config, *program), status);
+  if (why.empty())
+    return LaunchStatus::Ok;
+  Report r{.check = Check::Launch, .message = "launch of " + why};
+  r.place.kernel = kernel;
+  impl->reporter.add(std::move(r));
+  return status;
+}
+
+LaunchResult Module::run(const std::string &kernel, const LaunchConfig &config) {
+  LaunchResult result;
+  result.status = check(kernel, config);
+  if (result.status != LaunchStatus::Ok) {
     result.fault = Check::Launch;
     return result;
   }
+  Program *program = impl->program(kernel);
+  Dim3 cluster = clusterOf(config, program->info);
+  uint32_t sharedEnd = sharedEndOf(config, *program);
   Launch launch{.program = *program, .config = config, .chip = impl->chip, .options = impl->options,
                 .memory = impl->memory, .reporter = impl->reporter, .kernel = kernel,
                 .cluster = cluster,
