@@ -73,26 +73,28 @@ CUresult abi::cuDriverGetVersion(int *version) {
   return CUDA_SUCCESS;
 }
 
-// The newest version of the name that is not newer than what the caller was built with: our names
-// with a suffix are all older than CUDA 13, so the highest suffix is meant.
+// The newest version of the name that is not newer than what the caller was built with.
 CUresult abi::cuGetProcAddress_v2(const char *symbol, void **pfn, int cudaVersion, cuuint64_t flags,
                                   CUdriverProcAddressQueryResult *symbolStatus) {
   if (!symbol || !pfn || cudaVersion < 0 || flags > 2)
     return CUDA_ERROR_INVALID_VALUE;
   std::string_view wanted = symbol;
+  if (wanted == "cuGraphInstantiate" && cudaVersion >= 11040)
+    wanted = "cuGraphInstantiateWithFlags"; // what its name means since CUDA 11.4
   const Export *found = nullptr;
   for (const Export &f : functions) {
     std::string_view name = f.name, rest = name;
-    if (!name.starts_with(wanted))
+    // Names that got another form later, for programs that were built before.
+    bool tooNew = (name == "cuCtxCreate_v4" && cudaVersion < 12050) ||
+                  (name == "cuStreamGetCaptureInfo_v3" && cudaVersion < 12030) ||
+                  (name == "cuEventElapsedTime_v2" && cudaVersion < 12080);
+    if (!name.starts_with(wanted) || tooNew)
       continue;
     rest.remove_prefix(wanted.size());
     if (rest.empty() ? !found
                      : rest.size() == 3 && rest.starts_with("_v") && rest[2] >= '2' &&
                            (!found || name > found->name))
       found = &f;
-    // The two that CUDA 13 changed are given in their new form only to programs built for it.
-    if (found == &f && cudaVersion < 13000 && name == "cuCtxCreate_v4")
-      found = nullptr;
   }
   *pfn = found ? found->address : nullptr;
   if (symbolStatus)

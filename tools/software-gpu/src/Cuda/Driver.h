@@ -241,6 +241,7 @@ struct CUgraphNode_st {
   sgpu::cuda::TaskRef task; ///< never null
   std::vector<CUgraphNode> dependencies;
   CUgraph child = nullptr;
+  std::vector<void *> parameters; ///< given out by cuGraphKernelNodeGetParams_v2
 };
 struct CUgraph_st {
   std::vector<std::unique_ptr<CUgraphNode_st>> nodes; ///< each after what it depends on, if captured
@@ -256,6 +257,7 @@ struct CUgraphExec_st {
     bool enabled = true;
   };
   std::vector<Node> nodes; ///< in an order that the edges allow
+  unsigned long long flags = 0;
   CUcontext context = nullptr;
   sgpu::cuda::OpRef last; ///< end of the last launch
 };

@@ -57,7 +57,10 @@ static std::vector<OpRef> before(CUstream stream) {
   return ops;
 }
 
+static void refuseImplicit(CUstream stream);
+
 OpRef sgpu::cuda::mark(Lock &lock, CUstream stream, const std::vector<OpRef> &alsoAfter) {
+  refuseImplicit(stream);
   std::vector<OpRef> after = before(stream);
   after.insert(after.end(), alsoAfter.begin(), alsoAfter.end());
   return stream->last = Driver::get().newOp(stream->context, nullptr, stream->chain, after, lock);
@@ -214,6 +217,64 @@ CUresult abi::cuStreamIsCapturing(CUstream hStream, CUstreamCaptureStatus *statu
         require(other->context != stream->context || !other->capture || !other->blocking(),
                 CUDA_ERROR_STREAM_CAPTURE_IMPLICIT);
     *status = captureStatus(stream);
+  });
+}
+
+static void captureInfo(CUstream hStream, CUstreamCaptureStatus *status, cuuint64_t *id, CUgraph *graph,
+                        const CUgraphNode **dependencies, const CUgraphEdgeData **edges, size_t *count) {
+  CUstream stream = findStream(hStream);
+  require(status);
+  *status = captureStatus(stream);
+  if (*status != CU_STREAM_CAPTURE_STATUS_ACTIVE)
+    return;
+  if (id)
+    *id = stream->capture->id;
+  if (graph)
+    *graph = stream->capture->graph;
+  if (dependencies)
+    *dependencies = stream->captureTail.data();
+  if (edges)
+    *edges = nullptr; // all edges are plain
+  if (count)
+    *count = stream->captureTail.size();
+}
+
+CUresult abi::cuStreamGetCaptureInfo_v3(CUstream hStream, CUstreamCaptureStatus *captureStatus_out,
+                                        cuuint64_t *id_out, CUgraph *graph_out,
+                                        const CUgraphNode **dependencies_out,
+                                        const CUgraphEdgeData **edgeData_out,
+                                        size_t *numDependencies_out) {
+  return call([&](Driver &, Lock &) {
+    captureInfo(hStream, captureStatus_out, id_out, graph_out, dependencies_out, edgeData_out,
+                numDependencies_out);
+  });
+}
+
+CUresult abi::cuStreamGetCaptureInfo_v2(CUstream hStream, CUstreamCaptureStatus *captureStatus_out,
+                                        cuuint64_t *id_out, CUgraph *graph_out,
+                                        const CUgraphNode **dependencies_out,
+                                        size_t *numDependencies_out) {
+  return cuStreamGetCaptureInfo_v3(hStream, captureStatus_out, id_out, graph_out, dependencies_out,
+                                   nullptr, numDependencies_out);
+}
+
+CUresult abi::cuStreamUpdateCaptureDependencies_v2(CUstream hStream, CUgraphNode *dependencies,
+                                                   const CUgraphEdgeData *, size_t numDependencies,
+                                                   unsigned int flags) {
+  return call([&](Driver &, Lock &) {
+    CUstream stream = findStream(hStream);
+    require(flags <= CU_STREAM_SET_CAPTURE_DEPENDENCIES && (!numDependencies || dependencies));
+    require(stream->capture, CUDA_ERROR_ILLEGAL_STATE);
+    require(!stream->capture->invalid, CUDA_ERROR_STREAM_CAPTURE_INVALIDATED);
+    std::vector<CUgraphNode> given(dependencies, dependencies + numDependencies);
+    for (CUgraphNode n : given)
+      require(state().nodes.contains(n) && n->graph == stream->capture->graph);
+    if (flags == CU_STREAM_SET_CAPTURE_DEPENDENCIES)
+      stream->captureTail.clear();
+    for (CUgraphNode n : given)
+      if (std::find(stream->captureTail.begin(), stream->captureTail.end(), n) ==
+          stream->captureTail.end())
+        stream->captureTail.push_back(n);
   });
 }
 
@@ -386,10 +447,10 @@ CUresult abi::cuEventRecordWithFlags(CUevent hEvent, CUstream hStream, unsigned 
       event->op = nullptr;
       return;
     }
-    refuseImplicit(stream);
+    OpRef op = mark(lock, stream);
     event->capture = nullptr;
     event->captured.clear();
-    event->op = mark(lock, stream);
+    event->op = std::move(op);
   });
 }
 
@@ -466,7 +527,6 @@ CUresult abi::cuStreamWaitEvent(CUstream hStream, CUevent hEvent, unsigned int F
       invalidate(*stream->capture);
       fail(CUDA_ERROR_STREAM_CAPTURE_ISOLATION);
     }
-    refuseImplicit(stream);
     if (event->op)
       mark(lock, stream, {event->op});
   });

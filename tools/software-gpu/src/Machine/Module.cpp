@@ -108,7 +108,9 @@ void Module::Impl::placeVariables() {
       value = (value + uint64_t(r.addend)) >> r.shift;
       std::memcpy(bytes.data() + r.offset, &value, r.bytes);
     }
-    memory.write(variables[i].address, bytes.size(), bytes.data(), Access{.write = true}, {});
+    Access writes;
+    writes.write = true;
+    memory.write(variables[i].address, bytes.size(), bytes.data(), writes, {});
     if (v.space == ptx::StateSpace::Const)
       memory.setReadOnly(variables[i].address, true);
   }
