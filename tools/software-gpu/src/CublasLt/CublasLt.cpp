@@ -8,6 +8,7 @@
 
 #include <algorithm>
 #include <array>
+#include <atomic>
 #include <bit>
 #include <cstdio>
 #include <cstdlib>
@@ -200,8 +201,8 @@ EXPORT int cublasLtGetProperty(int type, int *value) {
   return CUBLAS_STATUS_SUCCESS;
 }
 
-// There is no cache of heuristics; the number is kept.
-static size_t cacheCapacity = 8192;
+// There is no cache of heuristics; the number is kept, rounded up to 32 as in the real library.
+static std::atomic<size_t> cacheCapacity = 8192;
 EXPORT int cublasLtHeuristicsCacheGetCapacity(size_t *capacity) {
   if (!capacity)
     return CUBLAS_STATUS_INVALID_VALUE;
@@ -209,16 +210,24 @@ EXPORT int cublasLtHeuristicsCacheGetCapacity(size_t *capacity) {
   return CUBLAS_STATUS_SUCCESS;
 }
 EXPORT int cublasLtHeuristicsCacheSetCapacity(size_t capacity) {
-  cacheCapacity = capacity;
+  cacheCapacity = (capacity + 31) / 32 * 32;
   return CUBLAS_STATUS_SUCCESS;
 }
-EXPORT unsigned cublasLtDisableCpuInstructionsSetMask(unsigned) { return 0; }
 
 // Nothing is logged: what is wrong is reported by the software GPU.
 EXPORT int cublasLtLoggerSetCallback(void (*)(int, const char *, const char *)) { return 0; }
 EXPORT int cublasLtLoggerSetFile(FILE *) { return 0; }
-EXPORT int cublasLtLoggerOpenFile(const char *) { return 0; }
-EXPORT int cublasLtLoggerSetLevel(int) { return 0; }
+EXPORT int cublasLtLoggerOpenFile(const char *file) {
+  std::FILE *opened = file ? std::fopen(file, "a") : nullptr;
+  if (file && !opened)
+    return CUBLAS_STATUS_INVALID_VALUE;
+  if (opened)
+    std::fclose(opened);
+  return CUBLAS_STATUS_SUCCESS;
+}
+EXPORT int cublasLtLoggerSetLevel(int level) {
+  return level < 0 || level > 6 ? CUBLAS_STATUS_INVALID_VALUE : CUBLAS_STATUS_SUCCESS;
+}
 EXPORT int cublasLtLoggerSetMask(int) { return 0; }
 EXPORT int cublasLtLoggerForceDisable() { return 0; }
 

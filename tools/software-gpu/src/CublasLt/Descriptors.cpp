@@ -26,7 +26,7 @@ static constexpr Attribute layoutTable[] = {
 
 static constexpr Attribute descTable[] = {
     FIELD(MatmulDesc, CUBLASLT_MATMUL_DESC_COMPUTE_TYPE, computeType),
-    FIELD(MatmulDesc, CUBLASLT_MATMUL_DESC_SCALE_TYPE, scaleType),
+    {CUBLASLT_MATMUL_DESC_SCALE_TYPE, offsetof(MatmulDesc, scaleType), 4, false, true},
     FIELD(MatmulDesc, CUBLASLT_MATMUL_DESC_POINTER_MODE, pointerMode),
     FIELD(MatmulDesc, CUBLASLT_MATMUL_DESC_TRANSA, transA),
     FIELD(MatmulDesc, CUBLASLT_MATMUL_DESC_TRANSB, transB),
@@ -121,6 +121,12 @@ static const Attribute *find(std::span<const Attribute> attributes, int32_t id) 
 int setAttribute(std::span<const Attribute> attributes, void *object, int32_t id,
                  const void *buffer, size_t size) {
   const Attribute *attribute = find(attributes, id);
+  if (object && attribute && attribute->final) {
+    int32_t now;
+    std::memcpy(&now, static_cast<char *>(object) + attribute->offset, sizeof now);
+    if (now == -1)
+      return CUBLAS_STATUS_NOT_INITIALIZED;
+  }
   if (!object || !attribute || !buffer || size != attribute->size || attribute->readOnly)
     return CUBLAS_STATUS_INVALID_VALUE;
   std::memcpy(static_cast<char *>(object) + attribute->offset, buffer, size);

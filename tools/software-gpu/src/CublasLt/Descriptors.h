@@ -77,6 +77,7 @@ struct Attribute {
   int32_t id;
   uint16_t offset, size;
   bool readOnly = false;
+  bool final = false; ///< once it is -1 it cannot be set again: NOT_INITIALIZED
 };
 extern const std::span<const Attribute> layoutAttributes, descAttributes, transformAttributes,
     preferenceAttributes, emulationAttributes, configAttributes;
