@@ -177,9 +177,10 @@ OpRef Driver::newOp(CUcontext context, TaskRef task, uint32_t chain,
       op->dependencies.push_back(before);
       ++op->waitsFor;
     }
-  pending.insert(op);
+  op->serial = ++lastSerial;
+  pending.emplace(op->serial, op);
   if (!op->waitsFor)
-    ready.push_back(op);
+    makeReady(op);
   if (options.completion == Completion::Early) {
     while (!pending.empty() && advance(lock)) {
     }
@@ -190,33 +191,6 @@ OpRef Driver::newOp(CUcontext context, TaskRef task, uint32_t chain,
   while (pending.size() > 4096 && advance(lock)) {
   }
   return op;
-}
-
-bool Driver::pendingMayTouch(uint64_t address, uint64_t bytes) {
-  auto overlaps = [&](const sgpu_range &r) {
-    return r.address < address + bytes && address < r.address + r.bytes;
-  };
-  uint64_t start = address, size = bytes;
-  isPinned(reinterpret_cast<void *>(address), &start, &size);
-  for (const OpRef &op : pending) {
-    if (!op->task)
-      continue;
-    if (std::any_of(op->task->reads.begin(), op->task->reads.end(), overlaps) ||
-        std::any_of(op->task->writes.begin(), op->task->writes.end(), overlaps))
-      return true;
-    if (op->task->type == CU_GRAPH_NODE_TYPE_HOST)
-      return true; // a function of the program may touch anything
-    if (op->task->launch) {
-      const std::vector<uint8_t> &p = op->task->launch->parameters;
-      for (size_t i = 0; i + 8 <= p.size(); i += 8) {
-        uint64_t value;
-        std::memcpy(&value, p.data() + i, 8);
-        if (value - start < size)
-          return true;
-      }
-    }
-  }
-  return false;
 }
 
 //===----------------------------------------------------------------------===//
@@ -270,15 +244,83 @@ OpRef Driver::choose(uint64_t mark) {
 void Driver::complete(const OpRef &op) {
   op->done = true;
   std::erase(ready, op);
-  pending.erase(op);
+  pending.erase(op->serial);
   for (const OpRef &d : op->dependents)
     if (--d->waitsFor == 0)
-      ready.push_back(d);
+      makeReady(d);
   op->dependents.clear();
   op->dependencies.clear();
   op->work.ordered = nullptr;
   op->work.name = nullptr;
   changed.notify_all();
+}
+
+DeviceMemory &Driver::memoryOf(const Op &op, uint64_t address) {
+  Device *d = deviceOf(address);
+  return d ? *d->memory : *op.context->device->memory;
+}
+
+void Driver::makeReady(const OpRef &op) {
+  ready.push_back(op);
+  const Task *task = op->task.get();
+  if (!task || task->writes.empty() || op->context->error != CUDA_SUCCESS)
+    return;
+  std::vector<sgpu_range> reads = task->reads;
+  std::sort(reads.begin(), reads.end(),
+            [](const sgpu_range &a, const sgpu_range &b) { return a.address < b.address; });
+  uint64_t longest = 0;
+  for (const sgpu_range &r : reads)
+    longest = std::max(longest, r.bytes);
+  for (const sgpu_range &w : task->writes) {
+    // What it also reads keeps its value.
+    auto r = std::lower_bound(reads.begin(), reads.end(), w.address - std::min(w.address, longest),
+                              [](const sgpu_range &a, uint64_t b) { return a.address < b; });
+    while (r != reads.end() && r->address < w.address + w.bytes && r->address + r->bytes <= w.address)
+      ++r;
+    if (r != reads.end() && r->address < w.address + w.bytes)
+      continue;
+    DeviceMemory &m = memoryOf(*op, w.address);
+    auto *bytes = static_cast<uint8_t *>(sgpu::cuda::isPageable(*this, w.address)
+                                             ? reinterpret_cast<void *>(w.address)
+                                             : m.host(w.address, w.bytes));
+    for (uint64_t i = 0; bytes && i < w.bytes; ++i)
+      bytes[i] = m.poison(w.address + i);
+  }
+}
+
+static thread_local bool inCallOfHost = false;
+
+bool sgpu::cuda::inHostFunction() {
+  if (inCallOfHost)
+    Driver::get().reporter.add(Report{
+        .check = Check::Argument,
+        .message = "a host function calls the driver; it may not, as the driver may wait for it",
+        .place = callPlace("cuLaunchHostFunc")});
+  return inCallOfHost;
+}
+
+// Functions of the program get a thread of their own: they may wait for what another thread of the
+// program does after this call. The short wait makes the order of work the same each time.
+void Driver::callHost(Lock &lock, const OpRef &op) {
+  hostCalls.push_back(op);
+  if (!hostThread) {
+    hostThread = true;
+    std::thread([this] {
+      inCallOfHost = true;
+      Lock lock(mutex);
+      for (;;) {
+        hostCalled.wait(lock, [&] { return !hostCalls.empty(); });
+        OpRef op = std::move(hostCalls.front());
+        hostCalls.pop_front();
+        lock.unlock();
+        sgpu_progress progress = op->task->run(*op);
+        lock.lock();
+        settle(op, progress, op->task->faultCode);
+      }
+    }).detach();
+  }
+  hostCalled.notify_one();
+  changed.wait_for(lock, std::chrono::milliseconds(5), [&] { return op->done; });
 }
 
 void Driver::execute(Lock &lock, const OpRef &op) {
@@ -288,34 +330,31 @@ void Driver::execute(Lock &lock, const OpRef &op) {
     return;
   }
   op->running = true;
+  if (task->type == CU_GRAPH_NODE_TYPE_HOST)
+    return callHost(lock, op);
   Place place = callPlace(task->name);
   auto at = [&] { return place; };
-  auto memoryOf = [&](uint64_t address) -> DeviceMemory & {
-    Device *d = deviceOf(address);
-    return d ? *d->memory : *op->context->device->memory;
-  };
   bool exists = true;
   if (task->checked && !op->stalled) {
     Access access;
     access.work = &op->work;
     for (const sgpu_range &r : task->reads)
-      exists &= memoryOf(r.address).check(r.address, r.bytes, access, at);
+      exists &= memoryOf(*op, r.address).check(r.address, r.bytes, access, at);
     access.write = true;
     for (const sgpu_range &r : task->writes)
-      exists &= memoryOf(r.address).check(r.address, r.bytes, access, at);
+      exists &= memoryOf(*op, r.address).check(r.address, r.bytes, access, at);
   }
-  sgpu_progress progress = sgpu_progress::Fault;
-  CUresult code = CUDA_ERROR_ILLEGAL_ADDRESS;
-  if (exists) {
-    code = task->faultCode;
-    if (task->unlocked) {
-      lock.unlock();
-      progress = task->run(*op);
-      lock.lock();
-    } else {
-      progress = task->run(*op);
-    }
-  }
+  if (!exists)
+    return settle(op, sgpu_progress::Fault, CUDA_ERROR_ILLEGAL_ADDRESS);
+  if (task->unlocked)
+    lock.unlock();
+  sgpu_progress progress = task->run(*op);
+  if (task->unlocked)
+    lock.lock();
+  settle(op, progress, task->faultCode);
+}
+
+void Driver::settle(const OpRef &op, sgpu_progress progress, CUresult code) {
   op->running = false;
   if (progress == sgpu_progress::Wait) {
     op->stalled = true;
@@ -326,11 +365,24 @@ void Driver::execute(Lock &lock, const OpRef &op) {
   if (progress == sgpu_progress::Fault) {
     if (op->context->error == CUDA_SUCCESS)
       op->context->error = op->faultCode ? op->faultCode : code;
-  } else if (task->checked) {
-    for (const sgpu_range &r : task->writes)
-      memoryOf(r.address).setState(r.address, r.bytes, ByteState::Written);
+  } else if (op->task->checked) {
+    for (const sgpu_range &r : op->task->writes)
+      memoryOf(*op, r.address).setState(r.address, r.bytes, ByteState::Written);
   }
   complete(op);
+}
+
+void Driver::bringForward(Lock &lock, const OpRef &op) {
+  uint64_t mark = need(op);
+  while (op->waitsFor) {
+    auto next = std::find_if(ready.begin(), ready.end(), [&](const OpRef &r) {
+      return r->mark == mark && !r->running && !r->stalled &&
+             (!r->task || r->task->type != CU_GRAPH_NODE_TYPE_HOST);
+    });
+    if (next == ready.end())
+      return;
+    execute(lock, OpRef(*next));
+  }
 }
 
 bool Driver::advance(Lock &lock) {
@@ -361,20 +413,28 @@ void Driver::wait(Lock &lock, const OpRef &op) {
 }
 
 void Driver::waitAll(Lock &lock, CUcontext context) {
-  for (;;) {
-    OpRef last;
-    for (const OpRef &op : pending)
-      if ((!context || op->context == context) &&
-          (!last || op->work.id > last->work.id || !last->work.id))
-        last = op;
-    if (!last)
+  for (uint64_t last = lastSerial; last;) {
+    OpRef op;
+    for (const auto &[serial, p] : pending)
+      if (serial <= last && (!context || p->context == context))
+        op = p;
+    if (!op)
       break;
-    wait(lock, last);
+    last = op->serial - 1;
+    wait(lock, op);
   }
   // Work that was done before, when somebody else waited, is known too.
+  auto knowDone = [&](const OpRef &op) {
+    if (op && op->done)
+      known(*op);
+  };
   for (const auto &[p, s] : state().streams.all())
-    if ((!context || s->context == context) && s->last && s->last->done)
-      known(*s->last);
+    if (!context || s->context == context)
+      knowDone(s->last);
+  for (const auto &[p, c] : state().contexts.all())
+    if (!context || p == context)
+      for (const OpRef &orphan : c->orphans)
+        knowDone(orphan);
 }
 
 void sgpu::cuda::waitChecked(Lock &lock, CUcontext context, const OpRef &op) {

@@ -16,6 +16,7 @@
 #include "abi/cuda.h"
 
 #include <condition_variable>
+#include <deque>
 #include <functional>
 #include <memory>
 #include <mutex>
@@ -52,6 +53,7 @@ using TaskRef = std::shared_ptr<const Task>;
 
 struct Op {
   TaskRef task; ///< null: only an order
+  uint64_t serial = 0; ///< 1, 2, ... in the order of issue
   Work work;
   uint32_t chain = 0, sequence = 0;
   OrderRef clock; ///< what is before it, itself included
@@ -105,11 +107,11 @@ public:
   bool advance(std::unique_lock<std::mutex> &lock);
   /// The host knows that the op is done: what is issued from now on comes after it.
   void known(const Op &op);
+  /// Executes what the op comes after, as far as nothing of it has to be waited for. The host does
+  /// not know of it.
+  void bringForward(std::unique_lock<std::mutex> &lock, const OpRef &op);
   uint32_t newChain() { return numChains++; }
-  /// Forgets work that has not started (after a fault, at destruction).
   std::string workName(uint32_t id);
-  /// Whether work that is not done may touch bytes of the range.
-  bool pendingMayTouch(uint64_t address, uint64_t bytes);
 
   // Memory. Null if no device and no pinned memory has the address.
   Device *deviceOf(uint64_t address);
@@ -132,7 +134,14 @@ public:
 private:
   OpRef choose(uint64_t mark);
   void execute(std::unique_lock<std::mutex> &lock, const OpRef &op);
+  /// Gives a function of the program to the thread that calls them.
+  void callHost(std::unique_lock<std::mutex> &lock, const OpRef &op);
+  /// After a task has run.
+  void settle(const OpRef &op, sgpu_progress progress, CUresult code);
   void complete(const OpRef &op);
+  /// All that the op comes after is done: nothing else may touch what it writes until it is done.
+  void makeReady(const OpRef &op);
+  DeviceMemory &memoryOf(const Op &op, uint64_t address);
   uint64_t need(const OpRef &op);
 
   struct Issued { ///< of each work id
@@ -145,8 +154,11 @@ private:
   OrderClock hostClock;
   uint32_t numChains = 0;
   std::vector<OpRef> ready;
-  std::set<OpRef> pending;
-  uint64_t lastMark = 0;
+  std::map<uint64_t, OpRef> pending; ///< by serial number
+  uint64_t lastSerial = 0, lastMark = 0;
+  std::deque<OpRef> hostCalls; ///< functions of the program that are to be called
+  bool hostThread = false;
+  std::condition_variable hostCalled;
   std::condition_variable changed;
   std::map<std::string, Counters> counters;
 };
@@ -179,7 +191,7 @@ struct CUctx_st {
   CUstream legacy = nullptr;
   std::map<std::thread::id, CUstream> perThread;
   std::set<int> peers;
-  std::vector<sgpu::cuda::OpRef> orphans; ///< last work of blocking streams that were destroyed
+  sgpu::cuda::OpRef orphans[2]; ///< comes after the work of streams that were destroyed; [1]: blocking
   std::set<uint64_t> memory; ///< of cuMemAlloc: it ends with the context
   size_t limits[8] = {1024, 1 << 20, 8 << 20, 0, 2048, 64, 0, 0}; ///< by CUlimit
 };
@@ -296,10 +308,15 @@ State &state();
 
 using Lock = std::unique_lock<std::mutex>;
 
+/// Whether a function of cuLaunchHostFunc calls the driver, which it may not; reported.
+bool inHostFunction();
+
 /// Runs the body of a call: locked, failures become codes.
 template <typename F> CUresult call(F body) {
   if (!Driver::initialized())
     return CUDA_ERROR_NOT_INITIALIZED;
+  if (inHostFunction())
+    return CUDA_ERROR_NOT_PERMITTED;
   Driver &driver = Driver::get();
   Lock lock(driver.mutex);
   try {
@@ -358,6 +375,8 @@ TaskRef copyTask(Driver &driver, const std::string &name, const CUDA_MEMCPY3D &c
                  bool &pageableTarget);
 TaskRef setTask(Driver &driver, const std::string &name, CUdeviceptr to, size_t pitch, uint32_t value,
                 unsigned elementSize, size_t width, size_t height);
+/// Neither memory of a device nor pinned.
+bool isPageable(Driver &driver, uint64_t address);
 TaskRef hostTask(const std::string &name, CUhostFn function, void *data);
 
 } // namespace sgpu::cuda

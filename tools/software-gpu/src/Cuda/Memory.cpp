@@ -521,6 +521,18 @@ static Memory memoryOf(Driver &driver, uint64_t address) {
                                                               : Memory::Pageable;
 }
 
+bool sgpu::cuda::isPageable(Driver &driver, uint64_t address) {
+  return memoryOf(driver, address) == Memory::Pageable;
+}
+
+static std::vector<sgpu_range> rowsOf(const Side &s, uint64_t width, uint64_t height, uint64_t depth) {
+  std::vector<sgpu_range> rows;
+  for (uint64_t z = 0; z < depth; ++z)
+    for (uint64_t y = 0; y < height; ++y)
+      rows.push_back({s.row(y, z), width});
+  return rows;
+}
+
 /// Fails with a report unless rows lie in one live allocation.
 static void requireRows(Driver &driver, const Side &side, const std::string &name, uint64_t width,
                         uint64_t height, uint64_t depth, bool write) {
@@ -568,11 +580,8 @@ TaskRef sgpu::cuda::copyTask(Driver &driver, const std::string &name, const CUDA
   task->nanoseconds = 1000 + width * height * depth / 20;
   requireRows(driver, from, name, width, height, depth, false);
   requireRows(driver, to, name, width, height, depth, true);
-  auto rangeOf = [&](const Side &s) {
-    return sgpu_range{s.address, s.row(height - 1, depth - 1) + width - s.address};
-  };
-  task->reads = {rangeOf(from)};
-  task->writes = {rangeOf(to)};
+  task->reads = rowsOf(from, width, height, depth);
+  task->writes = rowsOf(to, width, height, depth);
   if (from.memory == Memory::Pageable && stage) {
     from.staged = std::make_shared<std::vector<uint8_t>>(width * height * depth);
     for (uint64_t z = 0; z < depth; ++z)
@@ -635,18 +644,15 @@ static void copyBytes(Driver &driver, Lock &lock, const char *name, CUDA_MEMCPY3
   TaskRef task = copyTask(driver, name, copy, !stream->capture, pageableTarget);
   bool fromDevice = !task->reads.empty() && driver.deviceOf(task->reads[0].address);
   bool toDevice = driver.deviceOf(task->writes[0].address);
-  bool pinnedTarget = !toDevice && !pageableTarget;
-  // The bytes of a target in pinned memory are unknown from now on, unless work that is pending, or
-  // the program itself, may still need them.
-  if (pinnedTarget && returns == Returns::Asynchronous && !stream->capture && copy.Height == 1 &&
-      copy.Depth == 1 && !driver.pendingMayTouch(task->writes[0].address, task->writes[0].bytes))
-    for (uint64_t i = 0; i < task->writes[0].bytes; ++i)
-      reinterpret_cast<uint8_t *>(task->writes[0].address)[i] =
-          stream->context->device->memory->poison(task->writes[0].address + i);
   bool staged = task->reads.empty();
   OpRef op = issue(lock, stream, task);
   if (!op)
     return; // captured
+  // Nobody can see a host that reads too early, but it can get poison: what comes before the copy is
+  // done now (or not), so that the copy alone is late.
+  if (returns == Returns::Asynchronous && !toDevice && driver.options.completion != Completion::Early &&
+      driver.random.below(2))
+    driver.bringForward(lock, op);
   bool waits = pageableTarget || (!fromDevice && !toDevice);
   if (returns == Returns::Synchronous)
     waits = !(fromDevice && toDevice) && !(staged && toDevice);
@@ -790,7 +796,7 @@ TaskRef sgpu::cuda::setTask(Driver &driver, const std::string &name, CUdeviceptr
   task->type = CU_GRAPH_NODE_TYPE_MEMSET;
   task->faultCode = CUDA_ERROR_ILLEGAL_ADDRESS;
   task->nanoseconds = 1000 + bytes * height / 1000;
-  task->writes = {{to, side.row(height - 1, 0) + bytes - to}};
+  task->writes = rowsOf(side, bytes, height, 1);
   task->run = [=](Op &op) {
     Driver &driver = Driver::get();
     Device *d = driver.deviceOf(to);

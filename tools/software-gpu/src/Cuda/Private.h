@@ -36,7 +36,8 @@ struct sgpu_work {
   std::string name; ///< of the call, for messages: "cublasLtMatmul"
   /// What it reads and writes; device memory of any device, or pinned. When it starts these are checked:
   /// bounds, freed, read but never written, and races with work of other streams. After it is done
-  /// the writes count as written. Until then they hold what was there before.
+  /// the writes count as written. From when all that comes before is done until then they hold
+  /// poison, those that are also read excepted.
   std::vector<sgpu_range> reads, writes;
   /// Called without locks held, never twice at a time. Called again after Wait. A captured one
   /// runs again with each launch of the graph. Bytes are touched through sgpu_resolve. Must not call

@@ -48,9 +48,7 @@ static std::vector<OpRef> before(CUstream stream) {
     for (const auto &[other, object] : state().streams.all())
       if (other->context == stream->context && other != stream && other->blocking())
         ops.push_back(other->last);
-    std::vector<OpRef> &orphans = stream->context->orphans;
-    std::erase_if(orphans, [](const OpRef &op) { return op->done; });
-    ops.insert(ops.end(), orphans.begin(), orphans.end());
+    ops.push_back(stream->context->orphans[true]);
   } else if (stream->blocking()) {
     ops.push_back(stream->context->legacy->last);
   }
@@ -304,7 +302,7 @@ CUresult abi::cuStreamCreate(CUstream *phStream, unsigned int Flags) {
 
 // Work that is left in the stream is still done.
 CUresult abi::cuStreamDestroy_v2(CUstream hStream) {
-  return call([&](Driver &driver, Lock &) {
+  return call([&](Driver &driver, Lock &lock) {
     require(hStream && hStream != streamLegacy && hStream != streamPerThread,
             CUDA_ERROR_INVALID_HANDLE);
     require(state().streams.contains(hStream), CUDA_ERROR_INVALID_HANDLE);
@@ -317,9 +315,10 @@ CUresult abi::cuStreamDestroy_v2(CUstream hStream) {
         destroyGraph(graph);
       }
     }
-    // The legacy stream of the context still comes after its work.
-    if (hStream->last && !hStream->last->done && hStream->blocking())
-      hStream->context->orphans.push_back(hStream->last);
+    // The legacy stream and cuCtxSynchronize still come after its work.
+    OpRef &orphans = hStream->context->orphans[hStream->blocking()];
+    if (hStream->last)
+      orphans = driver.newOp(hStream->context, nullptr, 0, {orphans, hStream->last}, lock);
     std::erase_if(hStream->context->perThread, [&](auto &p) { return p.second == hStream; });
     state().streams.remove(hStream);
   });
