@@ -473,7 +473,7 @@ LogicalResult ItemReader::readCall(Operation *op, StringRef name,
   SmallVector<Attribute> placements;
   for (unsigned i = 0; i < block.getNumArguments(); ++i)
     placements.push_back(block.getArgAttr(i, dist::kPlacementAttr));
-  SmallVector<bool> written(types.size(), false);
+  SmallVector<bool> written(types.size(), false), isNeeded; // arguments; results
   for (unsigned r = 0; r < block.getNumResults(); ++r) {
     if (auto place = block.getResultAttrOfType<IntegerAttr>(r, llama::kInPlaceAttr);
         place && uint64_t(place.getInt()) < block.getNumArguments())
@@ -481,6 +481,9 @@ LogicalResult ItemReader::readCall(Operation *op, StringRef name,
     else {
       types.push_back(block.getResultTypes()[r]);
       placements.push_back(block.getResultAttr(r, dist::kPlacementAttr));
+      // What is no part of an application adds or converts.
+      isNeeded.push_back(block.getResultAttr(r, llama::kGradientOfAttr) ||
+                         !op->hasAttr(llama::kApplicationAttr));
     }
   }
   auto operands = op->getAttrOfType<ArrayAttr>(dist::kOperandsAttr);
@@ -506,6 +509,9 @@ LogicalResult ItemReader::readCall(Operation *op, StringRef name,
     if (graph && !isScratch && operands && i < operands.size())
       readOperand(op, operands[i], cast<AddressAttr>(attribute), {tensor, placements[i]},
                   !isArgument, *graph, *one);
+    if (graph && !isScratch && !isArgument && one->value >= 0 &&
+        isNeeded[i - block.getNumArguments()])
+      graph->needed[one->value] = item.what;
     item.uses.push_back(*one);
   }
   return success();
@@ -594,6 +600,8 @@ LogicalResult ItemReader::readCollective(dist::CollectiveOp op, GraphItems *grap
     item.factor = op.getMaximum() ? 0 : factorOf(group.axes);
   }
   item.uses = {*from, *to};
+  if (graph && to->value >= 0 && to->value < kFirstInput)
+    graph->needed[to->value] = item.what;
   if (kind == Kind::Slice)
     return success();
   static const std::pair<Kind, plan::CallKind> kinds[] = {
@@ -707,5 +715,16 @@ FailureOr<const GraphItems *> ItemReader::readGraph(Operation *user, StringRef n
     }
     result.items.push_back(std::move(item));
   }
+  // A sum that lacks a gradient has another value that nobody reads.
+  llvm::DenseSet<int64_t> read;
+  for (const Use &output : result.outputs)
+    read.insert(output.value);
+  for (const Item &item : result.items)
+    for (const Use &one : item.uses)
+      if (one.reads)
+        read.insert(one.value);
+  for (auto &[value, what] : result.needed)
+    if (!read.contains(value))
+      fault("R7", "nothing in '" + name + "' reads what " + what + " gives");
   return &result;
 }

@@ -79,6 +79,9 @@ struct GraphItems {
   llvm::DenseMap<int64_t, Lying> values;
   SmallVector<Use> inputs, outputs;
   std::vector<Item> items;
+  /// Values that are there to be read, and what made them: gradients of values, sums, results of
+  /// collectives.
+  llvm::MapVector<int64_t, std::string> needed;
   ArrayAttr imageAxes; ///< of a graph of the encoder
   bool givesLoss = false;
   /// Parameters whose weights an application reads.
