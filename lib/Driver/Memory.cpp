@@ -81,11 +81,11 @@ static void replaceContents(ModuleOp module, ModuleOp from) {
 }
 
 LogicalResult llamac::buildPrograms(ModuleOp module, const CompileOptions &options, Step from,
-                                    Step to,
-                                    std::optional<int64_t> memory, TimingScope &timing,
+                                    Step to, std::optional<int64_t> memory, TimingScope &timing,
                                     llvm::function_ref<LogicalResult(ModuleOp)> between) {
   auto build = [&](ModuleOp program, ArrayRef<int64_t> caps) -> LogicalResult {
-    for (auto [step, name] : {std::pair(Step::Parallelize, "Parallelize"), {Step::Lower, "Lower"}}) {
+    for (auto [step, name] :
+         {std::pair(Step::Parallelize, "Parallelize"), {Step::Lower, "Lower"}}) {
       if (step <= from || step > to)
         continue;
       TimingScope scope = timing.nest(name);
@@ -188,8 +188,7 @@ private:
 
 void RemedyFinder::findDimensions() {
   const Grid grid = *parseGrid(options.grid, model.getLoc());
-  auto later = [](std::string CompileOptions::*field, StringRef now,
-                  ArrayRef<StringRef> order) {
+  auto later = [](std::string CompileOptions::*field, StringRef now, ArrayRef<StringRef> order) {
     Dimension dimension;
     for (StringRef level : order.drop_front(llvm::find(order, now) - order.begin() + 1))
       dimension.changes.push_back(
@@ -255,11 +254,11 @@ std::optional<int64_t> RemedyFinder::bytesOf(const Levels &levels, bool exact) {
   // The first cut of a pipeline has to do: a trial is to be quick. Many need too much already
   // without the workspace of their blocks.
   int64_t atLeast = 0;
-  LogicalResult built = buildPrograms(
-      *program, changed, Step::Train, Step::Lower, std::nullopt, scope, [&](ModuleOp parallel) {
-        atLeast = neededBytes(parallel);
-        return success(exact || atLeast <= memory);
-      });
+  LogicalResult built = buildPrograms(*program, changed, Step::Train, Step::Lower, std::nullopt,
+                                      scope, [&](ModuleOp parallel) {
+                                        atLeast = neededBytes(parallel);
+                                        return success(exact || atLeast <= memory);
+                                      });
   if (succeeded(built))
     entry->second = neededBytes(*program);
   else if (atLeast > memory)

@@ -86,7 +86,8 @@ static FailureOr<ObjectFile> makeTable(Location loc, const ProgramText &program,
   for (const ProgramText::Block &block : program.blocks) {
     names.push_back(makeString(block.name));
     std::string symbol = (kBlockPrefix + block.code.getLeafReference().getValue()).str();
-    blocks.push_back(cast<llvm::Constant>(module.getOrInsertFunction(symbol, blockType).getCallee()));
+    blocks.push_back(
+        cast<llvm::Constant>(module.getOrInsertFunction(symbol, blockType).getCallee()));
   }
   for (const std::string &feature : featuresOf(*subtarget))
     features.push_back(makeString(feature));
@@ -186,8 +187,7 @@ static LogicalResult link(Location loc, const EmitOptions &options, ArrayRef<std
   // What the linker says is of interest if it is not the disk that is full: then it crashes.
   std::string log = (directory + "/log").str(), message;
   std::optional<StringRef> redirects[] = {std::nullopt, StringRef(log), StringRef(log)};
-  int status =
-      llvm::sys::ExecuteAndWait(*linker, command, std::nullopt, redirects, 0, 0, &message);
+  int status = llvm::sys::ExecuteAndWait(*linker, command, std::nullopt, redirects, 0, 0, &message);
   std::error_code error;
   if (status == 0) {
     error = llvm::sys::fs::rename(unfinished, path);

@@ -147,8 +147,8 @@ public:
           })) {
         std::string text;
         llvm::raw_string_ostream(text) << instruction;
-        return llvm::createStringError("expected an instruction that can be made without bf16, got" +
-                                       text);
+        return llvm::createStringError(
+            "expected an instruction that can be made without bf16, got" + text);
       }
     return llvm::Error::success();
   }

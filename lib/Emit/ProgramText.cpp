@@ -118,7 +118,8 @@ private:
   void writeProgram(dist::ProgramOp program);
   void writeStage(int64_t stage);
   bool isOf(AddressAttr address, int64_t stage) {
-    return int64_t(symbols.lookup<dist::ArenaOp>(address.getArena().getValue()).getStage()) == stage;
+    return int64_t(symbols.lookup<dist::ArenaOp>(address.getArena().getValue()).getStage()) ==
+           stage;
   }
 
   ModuleOp module;
@@ -127,16 +128,16 @@ private:
   ProgramText result;
   llvm::raw_string_ostream stream{result.json};
   llvm::json::OStream json;
-  llvm::MapVector<StringRef, size_t> arenas; // of the stage: name -> index
-  llvm::MapVector<StringRef, size_t> frames; // of the graph: name -> index
+  llvm::MapVector<StringRef, size_t> arenas;        // of the stage: name -> index
+  llvm::MapVector<StringRef, size_t> frames;        // of the graph: name -> index
   llvm::MapVector<StringRef, size_t> communicators; // name -> index
   llvm::StringMap<int64_t> locations;               // text -> index
   std::vector<StringRef> locationTexts;
   int64_t stages = 1;
   llvm::MapVector<std::pair<int64_t, StringRef>, dist::InputOp> inputs; // by stage and name
   llvm::MapVector<StringRef, int64_t> graphs; // name -> stage that runs it
-  llvm::StringMap<int64_t> scratch;   // bytes, by block
-  llvm::StringMap<int64_t> rowsOfKey; // rows of the checkpoint tensor, by its key
+  llvm::StringMap<int64_t> scratch;           // bytes, by block
+  llvm::StringMap<int64_t> rowsOfKey;         // rows of the checkpoint tensor, by its key
 };
 } // namespace
 
@@ -147,8 +148,9 @@ LogicalResult TextWriter::addCall(Operation *op, StringRef block, ArrayAttr buff
   auto [entry, isNew] = scratch.try_emplace(block, 0);
   if (isNew) {
     auto code = symbols.lookup(block)->getAttrOfType<SymbolRefAttr>(kCodeAttr);
-    auto function = code ? dyn_cast_or_null<LLVM::LLVMFuncOp>(collection.lookupSymbolIn(module, code))
-                         : LLVM::LLVMFuncOp();
+    auto function =
+        code ? dyn_cast_or_null<LLVM::LLVMFuncOp>(collection.lookupSymbolIn(module, code))
+             : LLVM::LLVMFuncOp();
     auto bytes = function ? function->getAttrOfType<IntegerAttr>(kScratchAttr) : IntegerAttr();
     if (!bytes)
       return op->emitOpError("expects a lowered block, but '")
@@ -167,7 +169,8 @@ LogicalResult TextWriter::addCall(Operation *op, StringRef block, ArrayAttr buff
 
 /// Reads what several parts of the text need, and checks it.
 LogicalResult TextWriter::collect() {
-  for (StringRef name : {StringRef("llama.model"), StringRef("llama.options"), StringRef(kOperationsAttr)})
+  for (StringRef name :
+       {StringRef("llama.model"), StringRef("llama.options"), StringRef(kOperationsAttr)})
     if (!module->getAttrOfType<DictionaryAttr>(name))
       return module.emitError("expected the module attribute '") << name << "'";
   for (auto communicator : module.getOps<dist::CommunicatorOp>())

@@ -69,13 +69,11 @@ private:
   /// Adds the block @name of `part` of the model (see kPartAttr). `body` gets
   /// its inputs and weights and returns its results.
   using Body = llvm::function_ref<SmallVector<Value>(ValueRange in, ValueRange w)>;
-  func::FuncOp addBlock(StringRef name, ArrayRef<Input> inputs,
-                        std::vector<Weight> weights, Body body,
-                        StringRef part = "");
+  func::FuncOp addBlock(StringRef name, ArrayRef<Input> inputs, std::vector<Weight> weights,
+                        Body body, StringRef part = "");
   /// Applies @block, in @model, to the parameters whose keys begin with
   /// `prefix`; declares those not known yet.
-  SmallVector<Value> apply(StringRef block, ValueRange inputs,
-                           const Twine &prefix);
+  SmallVector<Value> apply(StringRef block, ValueRange inputs, const Twine &prefix);
   FlatSymbolRefAttr declare(const Weight &weight, StringRef prefix);
 
   void addTextBlocks();
@@ -98,26 +96,20 @@ private:
   Value layerNorm(Value x, Value w, Value bias, double epsilon) {
     return LayerNormOp::create(builder, x, w, bias, APFloat(epsilon), f32);
   }
-  Value add(Value x, Value y) {
-    return AddOp::create(builder, x, y, TypeAttr());
-  }
-  Value heads(Value x, int64_t size) {
-    return SplitHeadsOp::create(builder, x, size);
-  }
-  Value gated(Value x, Value branch, Value gate, ValueRange masks,
-              llama::RowMask rows) {
+  Value add(Value x, Value y) { return AddOp::create(builder, x, y, TypeAttr()); }
+  Value heads(Value x, int64_t size) { return SplitHeadsOp::create(builder, x, size); }
+  Value gated(Value x, Value branch, Value gate, ValueRange masks, llama::RowMask rows) {
     return GatedResidualOp::create(builder, x, branch, gate, masks, rows, f32);
   }
   Value tileEmbed(Value x, Value table, Value gate, Value ids) {
     return TileEmbedAddOp::create(builder, x, table, gate, ids, f32);
   }
   /// Tokens are `tileCount` tiles of `stride`, `tokens` of them real.
-  Value attention(Value q, Value k, Value v, ValueRange masks, Mask mask,
-                  int64_t headSize, int64_t tileCount = 0, int64_t stride = 0,
-                  int64_t tokens = 0) {
-    auto op = AttentionOp::create(
-        builder, q, k, v, masks, mask, APFloat(1 / std::sqrt(double(headSize))),
-        tileCount, stride, tokens, f32);
+  Value attention(Value q, Value k, Value v, ValueRange masks, Mask mask, int64_t headSize,
+                  int64_t tileCount = 0, int64_t stride = 0, int64_t tokens = 0) {
+    auto op =
+        AttentionOp::create(builder, q, k, v, masks, mask, APFloat(1 / std::sqrt(double(headSize))),
+                            tileCount, stride, tokens, f32);
     return MergeHeadsOp::create(builder, op.getResult());
   }
   /// `w` is gate_proj, up_proj, down_proj.
@@ -126,9 +118,7 @@ private:
     return linear(SwiGLUOp::create(builder, gate, up, f32), w[2]);
   }
 
-  RankedTensorType tensor(ArrayRef<int64_t> shape) {
-    return RankedTensorType::get(shape, f32);
-  }
+  RankedTensorType tensor(ArrayRef<int64_t> shape) { return RankedTensorType::get(shape, f32); }
   /// The token numbers of an image: its tiles, padded to `tokenMultiple`.
   RankedTensorType imagePositions() {
     const VisionConfig &vision = *config.vision;
@@ -156,8 +146,7 @@ private:
 //===----------------------------------------------------------------------===//
 
 func::FuncOp ModelBuilder::addBlock(StringRef name, ArrayRef<Input> inputs,
-                                    std::vector<Weight> weights, Body body,
-                                    StringRef part) {
+                                    std::vector<Weight> weights, Body body, StringRef part) {
   OpBuilder::InsertionGuard guard(builder);
   builder.setInsertionPointToEnd(module.getBody());
   auto function = func::FuncOp::create(builder, name, builder.getFunctionType({}, {}));
@@ -180,8 +169,8 @@ func::FuncOp ModelBuilder::addBlock(StringRef name, ArrayRef<Input> inputs,
   SmallVector<Value> results =
       body(arguments.take_front(inputs.size()), arguments.drop_front(inputs.size()));
   func::ReturnOp::create(builder, results);
-  function.setType(builder.getFunctionType(entry->getArgumentTypes(),
-                                           ValueRange(results).getTypes()));
+  function.setType(
+      builder.getFunctionType(entry->getArgumentTypes(), ValueRange(results).getTypes()));
   weightsOfBlock[name] = std::move(weights);
   return function;
 }
@@ -204,17 +193,15 @@ FlatSymbolRefAttr ModelBuilder::declare(const Weight &weight, StringRef prefix) 
       keyAttr = builder.getStringAttr(key);
       rowBegin = builder.getI64IntegerAttr(*weight.rowBegin);
     }
-    lastParameter = ParameterOp::create(builder, symbol, tensor(weight.shape),
-                                        weight.initializer, checkpointShape,
-                                        keyAttr, rowBegin, /*frozen=*/false,
+    lastParameter = ParameterOp::create(builder, symbol, tensor(weight.shape), weight.initializer,
+                                        checkpointShape, keyAttr, rowBegin, /*frozen=*/false,
                                         /*global_shape=*/DenseI64ArrayAttr(),
                                         /*split=*/ArrayAttr(), /*partial=*/ArrayAttr());
   }
   return FlatSymbolRefAttr::get(builder.getContext(), symbol);
 }
 
-SmallVector<Value> ModelBuilder::apply(StringRef block, ValueRange inputs,
-                                       const Twine &prefix) {
+SmallVector<Value> ModelBuilder::apply(StringRef block, ValueRange inputs, const Twine &prefix) {
   std::string keyPrefix = prefix.str();
   SmallVector<Attribute> parameters;
   for (const Weight &weight : weightsOfBlock[block])
@@ -222,9 +209,9 @@ SmallVector<Value> ModelBuilder::apply(StringRef block, ValueRange inputs,
   auto function = module.lookupSymbol<func::FuncOp>(block);
   // `self_layer of model.layers.3`, as metadata: a NameLoc would name the results.
   StringRef owner = StringRef(keyPrefix).rtrim('.');
-  Location location = FusedLoc::get(
-      builder.getContext(), {},
-      builder.getStringAttr(owner.empty() ? block : block + " of " + owner));
+  Location location =
+      FusedLoc::get(builder.getContext(), {},
+                    builder.getStringAttr(owner.empty() ? block : block + " of " + owner));
   OpBuilder &at = builder;
   return ApplyOp::create(at, location, function.getResultTypes(), block, inputs,
                          builder.getArrayAttr(parameters))
@@ -241,14 +228,15 @@ void ModelBuilder::addTextBlocks() {
   Input h = {"h", tensor({kAny, kAny, width})};
 
   addBlock("positions", {{"positions", indices}}, {}, [&](ValueRange in, ValueRange) {
-    return SmallVector<Value>{RopeTableOp::create(
-        builder, in[0], text.rope.frequencies(size), f32)};
+    return SmallVector<Value>{
+        RopeTableOp::create(builder, in[0], text.rope.frequencies(size), f32)};
   });
 
   std::vector<Weight> tables = {{"embed_tokens.weight", {text.vocabulary, width}}};
   if (text.extraRows) {
     tables[0].rowBegin = 0;
-    tables.push_back({"embed_tokens.weight", {text.extraRows, width}, kNormal, {}, text.vocabulary});
+    tables.push_back(
+        {"embed_tokens.weight", {text.extraRows, width}, kNormal, {}, text.vocabulary});
   }
   addBlock("embedding", {{"input_ids", indices}}, tables, [&](ValueRange in, ValueRange w) {
     IntegerAttr padding;
@@ -295,8 +283,8 @@ void ModelBuilder::addTextBlocks() {
             {text.tiedEmbeddings ? "model.embed_tokens.weight" : "lm_head.weight",
              {text.vocabulary, width}}},
            [&](ValueRange in, ValueRange w) {
-             Value logits = LinearOp::create(builder, rmsNorm(in[0], w[0]), w[1], Value(),
-                                             f32, TypeAttr::get(f32));
+             Value logits = LinearOp::create(builder, rmsNorm(in[0], w[0]), w[1], Value(), f32,
+                                             TypeAttr::get(f32));
              Value maximum = RowMaxOp::create(builder, logits, f32);
              Value sum = RowSumExpOp::create(builder, logits, maximum, f32);
              Value target = TargetLogitOp::create(builder, logits, in[1], f32);
@@ -344,12 +332,11 @@ void ModelBuilder::addCrossBlocks() {
             {"cross_attn_mlp_gate", {1}, kGate}},
            [&](ValueRange in, ValueRange w) {
              ValueRange interval = in.slice(3, 2), masks = in.slice(3, 3);
-             auto attentionRows = vision.rowMask == llamac::RowMask::Both
-                                      ? llama::RowMask::Image
-                                      : llama::RowMask::Present;
+             auto attentionRows = vision.rowMask == llamac::RowMask::Both ? llama::RowMask::Image
+                                                                          : llama::RowMask::Present;
              Value q = rmsNorm(heads(linear(rmsNorm(in[0], w[0]), w[1]), size), w[2]);
-             Value o = attention(q, in[1], in[2], masks, Mask::Images, size,
-                                 vision.tiles, vision.tokens(), vision.tokens());
+             Value o = attention(q, in[1], in[2], masks, Mask::Images, size, vision.tiles,
+                                 vision.tokens(), vision.tokens());
              Value h1 = gated(in[0], linear(o, w[3]), w[4], interval, attentionRows);
              Value f = feedForward(rmsNorm(h1, w[5]), w.slice(6, 3));
              return SmallVector<Value>{gated(h1, f, w[9], interval, llama::RowMask::Image)};
@@ -380,26 +367,27 @@ void ModelBuilder::addVisionLayer(StringRef name, bool isGated) {
     weights.push_back({"gate_attn", {1}, kGate});
     weights.push_back({"gate_ffn", {1}, kGate});
   }
-  addBlock(name,
-           {{"x", tensor({kAny, vision.tiles * stride, width})},
-            {"tiles", indices},
-            {"image_positions", imagePositions()}},
-           weights, [&](ValueRange in, ValueRange w) {
-             auto residual = [&](Value x, Value branch, unsigned gate) {
-               return isGated ? gated(x, branch, w[gate], {}, llama::RowMask::None)
-                              : add(x, branch);
-             };
-             Value y = layerNorm(in[0], w[0], w[1], vision.epsilon);
-             Value q = heads(linear(y, w[2]), size), k = heads(linear(y, w[3]), size),
-                   v = heads(linear(y, w[4]), size);
-             Value o = attention(q, k, v, in.slice(1, 2), Mask::Encoder, size,
-                                 vision.tiles, stride, vision.tokens());
-             Value x1 = residual(in[0], linear(o, w[5]), 12);
-             Value f = linear(layerNorm(x1, w[6], w[7], vision.epsilon), w[8], w[9]);
-             f = linear(GeluOp::create(builder, f, f32), w[10], w[11]);
-             return SmallVector<Value>{residual(x1, f, 13)};
-           },
-           kEncoderPart);
+  addBlock(
+      name,
+      {{"x", tensor({kAny, vision.tiles * stride, width})},
+       {"tiles", indices},
+       {"image_positions", imagePositions()}},
+      weights,
+      [&](ValueRange in, ValueRange w) {
+        auto residual = [&](Value x, Value branch, unsigned gate) {
+          return isGated ? gated(x, branch, w[gate], {}, llama::RowMask::None) : add(x, branch);
+        };
+        Value y = layerNorm(in[0], w[0], w[1], vision.epsilon);
+        Value q = heads(linear(y, w[2]), size), k = heads(linear(y, w[3]), size),
+              v = heads(linear(y, w[4]), size);
+        Value o = attention(q, k, v, in.slice(1, 2), Mask::Encoder, size, vision.tiles, stride,
+                            vision.tokens());
+        Value x1 = residual(in[0], linear(o, w[5]), 12);
+        Value f = linear(layerNorm(x1, w[6], w[7], vision.epsilon), w[8], w[9]);
+        f = linear(GeluOp::create(builder, f, f32), w[10], w[11]);
+        return SmallVector<Value>{residual(x1, f, 13)};
+      },
+      kEncoderPart);
 }
 
 void ModelBuilder::addVisionBlocks() {
@@ -414,12 +402,16 @@ void ModelBuilder::addVisionBlocks() {
   addBlock(
       "vision_embedding", {{"pixels", pixels}, {"aspect_ratio_ids", indices}},
       {{"patch_embedding.weight", {width, patchWidth}, kNormal, {width, channels, patch, patch}},
-       {"pre_tile_positional_embedding.embedding.weight", {ratios, tiles, width}, kNormal,
+       {"pre_tile_positional_embedding.embedding.weight",
+        {ratios, tiles, width},
+        kNormal,
         {ratios, tiles * width}},
        {"pre_tile_positional_embedding.gate", {1}, kGate},
        {"class_embedding", {width}},
        {"gated_positional_embedding.embedding", {n, width}},
-       {"gated_positional_embedding.tile_embedding.weight", {ratios, tiles * n, width}, kNormal,
+       {"gated_positional_embedding.tile_embedding.weight",
+        {ratios, tiles * n, width},
+        kNormal,
         {ratios, tiles * n * width}},
        {"gated_positional_embedding.gate", {1}, kGate},
        {"layernorm_pre.weight", {width}, kOnes},
@@ -430,23 +422,25 @@ void ModelBuilder::addVisionBlocks() {
         x = PrependClassOp::create(builder, x, w[3], tiles);
         x = PositionEmbedAddOp::create(builder, x, w[4], w[6], f32);
         x = layerNorm(tileEmbed(x, w[5], w[6], in[1]), w[7], w[8], vision.outerEpsilon);
-        return SmallVector<Value>{
-            PadTokensOp::create(builder, x, tiles, vision.tokenMultiple)};
+        return SmallVector<Value>{PadTokensOp::create(builder, x, tiles, vision.tokenMultiple)};
       },
       kEncoderPart);
 
   addVisionLayer("vision_layer", /*isGated=*/false);
-  addBlock("vision_middle", {{"x", stateType}, {"aspect_ratio_ids", indices}},
-           {{"layernorm_post.weight", {width}, kOnes},
-            {"layernorm_post.bias", {width}, kZeros},
-            {"post_tile_positional_embedding.embedding.weight", {ratios, tiles, width}, kNormal,
-             {ratios, tiles * width}},
-            {"post_tile_positional_embedding.gate", {1}, kGate}},
-           [&](ValueRange in, ValueRange w) {
-             return SmallVector<Value>{
-                 tileEmbed(layerNorm(in[0], w[0], w[1], vision.outerEpsilon), w[2], w[3], in[1])};
-           },
-           kEncoderPart);
+  addBlock(
+      "vision_middle", {{"x", stateType}, {"aspect_ratio_ids", indices}},
+      {{"layernorm_post.weight", {width}, kOnes},
+       {"layernorm_post.bias", {width}, kZeros},
+       {"post_tile_positional_embedding.embedding.weight",
+        {ratios, tiles, width},
+        kNormal,
+        {ratios, tiles * width}},
+       {"post_tile_positional_embedding.gate", {1}, kGate}},
+      [&](ValueRange in, ValueRange w) {
+        return SmallVector<Value>{
+            tileEmbed(layerNorm(in[0], w[0], w[1], vision.outerEpsilon), w[2], w[3], in[1])};
+      },
+      kEncoderPart);
   if (vision.globalLayers)
     addVisionLayer("vision_global_layer", /*isGated=*/true);
 
@@ -458,18 +452,19 @@ void ModelBuilder::addVisionBlocks() {
     inputs.push_back({name, stateType});
   inputs.push_back({"tiles", indices});
   int64_t features = width * (1 + vision.taps.size());
-  addBlock("vision_output", inputs,
-           {{"multi_modal_projector.weight", {text.width, features}},
-            {"multi_modal_projector.bias", {text.width}, kZeros}},
-           [&](ValueRange in, ValueRange w) {
-             SmallVector<Value> states;
-             for (Value state : in.drop_back())
-               states.push_back(DropTokensOp::create(builder, state, tiles, n));
-             Value x = TapConcatOp::create(builder, states[0], ValueRange(states).drop_front());
-             return SmallVector<Value>{
-                 ImagesToTokensOp::create(builder, linear(x, w[0], w[1]), in.back())};
-           },
-           kEncoderPart);
+  addBlock(
+      "vision_output", inputs,
+      {{"multi_modal_projector.weight", {text.width, features}},
+       {"multi_modal_projector.bias", {text.width}, kZeros}},
+      [&](ValueRange in, ValueRange w) {
+        SmallVector<Value> states;
+        for (Value state : in.drop_back())
+          states.push_back(DropTokensOp::create(builder, state, tiles, n));
+        Value x = TapConcatOp::create(builder, states[0], ValueRange(states).drop_front());
+        return SmallVector<Value>{
+            ImagesToTokensOp::create(builder, linear(x, w[0], w[1]), in.back())};
+      },
+      kEncoderPart);
 }
 
 //===----------------------------------------------------------------------===//
@@ -478,23 +473,25 @@ void ModelBuilder::addVisionBlocks() {
 
 func::FuncOp ModelBuilder::addModel() {
   auto token = [&](StringRef name) { return Input{name, indices}; };
-  SmallVector<Input> inputs = {token("input_ids"), token("labels"),
-                               token("positions"), token("documents"),
-                               token("key_positions"), token("key_documents")};
+  SmallVector<Input> inputs = {token("input_ids"), token("labels"),        token("positions"),
+                               token("documents"), token("key_positions"), token("key_documents")};
   if (hasImages()) {
     const VisionConfig &vision = *config.vision;
-    inputs.append({token("image_begin"), token("image_end"), token("tiles"),
-                   token("aspect_ratio_ids"), {"image_positions", imagePositions()}});
-    inputs.push_back({"pixels", tensor({kAny, kAny, vision.tiles, vision.channels,
-                                        vision.tileSize, vision.tileSize})});
+    inputs.append({token("image_begin"),
+                   token("image_end"),
+                   token("tiles"),
+                   token("aspect_ratio_ids"),
+                   {"image_positions", imagePositions()}});
+    inputs.push_back({"pixels", tensor({kAny, kAny, vision.tiles, vision.channels, vision.tileSize,
+                                        vision.tileSize})});
   }
   auto head = module.lookupSymbol<func::FuncOp>("head");
   SmallVector<Type> types;
   for (const Input &input : inputs)
     types.push_back(input.type);
   builder.setInsertionPointToEnd(module.getBody());
-  auto model = func::FuncOp::create(
-      builder, "model", builder.getFunctionType(types, head.getResultTypes()));
+  auto model =
+      func::FuncOp::create(builder, "model", builder.getFunctionType(types, head.getResultTypes()));
   Block *entry = model.addEntryBlock();
   for (auto [index, input] : llvm::enumerate(inputs)) {
     StringAttr name = builder.getStringAttr(input.name);
@@ -612,10 +609,10 @@ OwningOpRef<ModuleOp> ModelBuilder::build() {
                 {h, keyValue[0], keyValue[1], in("image_begin"), in("image_end"), in("tiles")},
                 keys)[0];
     } else {
-      h = apply("self_layer",
-                {h, rope, in("positions"), in("documents"), in("key_positions"),
-                 in("key_documents")},
-                keys)[0];
+      h = apply(
+          "self_layer",
+          {h, rope, in("positions"), in("documents"), in("key_positions"), in("key_documents")},
+          keys)[0];
     }
   }
   func::ReturnOp::create(builder, apply("head", {h, in("labels")}, prefix));
@@ -623,7 +620,7 @@ OwningOpRef<ModuleOp> ModelBuilder::build() {
 }
 
 OwningOpRef<ModuleOp> llamac::buildModel(const ModelConfig &config, MLIRContext *context,
-                                        bool withImages) {
+                                         bool withImages) {
   context->loadDialect<LlamaDialect>();
   return ModelBuilder(config, withImages, context).build();
 }

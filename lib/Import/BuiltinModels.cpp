@@ -71,9 +71,8 @@ static llvm::SmallVector<int64_t> everyFifth(int64_t first, int64_t count) {
 
 llvm::ArrayRef<llvm::StringRef> mlir::llamac::builtinModelNames() {
   static constexpr llvm::StringRef names[] = {
-      "llama3-8b",          "llama3-70b",           "llama3-405b",
-      "llama3.2-11b-vision", "llama3.2-90b-vision", "llama3-8b-vision",
-      "llama3-70b-vision",  "llama3-405b-vision"};
+      "llama3-8b",           "llama3-70b",       "llama3-405b",       "llama3.2-11b-vision",
+      "llama3.2-90b-vision", "llama3-8b-vision", "llama3-70b-vision", "llama3-405b-vision"};
   return names;
 }
 

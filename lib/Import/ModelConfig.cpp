@@ -97,12 +97,12 @@ static void refuseOtherComputation(JsonReader &reader) {
         "num_experts", "adapters"})
     reader.only(field, nullptr);
   for (StringRef field :
-       {"attention_bias", "attention_out_bias", "qkv_bias", "mlp_bias", "use_bias", "qk_norm", "use_qk_norm",
-        "use_sliding_window", "add_cross_attention", "alibi"})
+       {"attention_bias", "attention_out_bias", "qkv_bias", "mlp_bias", "use_bias", "qk_norm",
+        "use_qk_norm", "use_sliding_window", "add_cross_attention", "alibi"})
     reader.only(field, false);
-  for (StringRef field : {"attention_dropout", "dropout", "hidden_dropout", "hidden_dropout_prob",
-                          "attention_probs_dropout_prob", "resid_pdrop", "embd_pdrop",
-                          "attn_pdrop"})
+  for (StringRef field :
+       {"attention_dropout", "dropout", "hidden_dropout", "hidden_dropout_prob",
+        "attention_probs_dropout_prob", "resid_pdrop", "embd_pdrop", "attn_pdrop"})
     reader.only(field, 0);
   for (StringRef field : {"partial_rotary_factor", "rotary_pct", "embedding_multiplier",
                           "residual_multiplier", "logits_scaling", "logit_scale"})
@@ -132,22 +132,22 @@ static bool isHarmless(StringRef field) {
   static const StringSet<> names = {
       "_attn_implementation", "_attn_implementation_autoset", "_attn_implementation_internal",
       "_commit_hash", "_experts_implementation_internal", "_name_or_path", "architectures",
-      "attn_implementation", "auto_map", "chunk_size_feed_forward", "cross_attention_hidden_size", "decoder_start_token_id",
-      "dtype", "experts_implementation", "finetuning_task", "gradient_checkpointing", "id2label",
-      "is_decoder", "is_encoder_decoder", "keys_to_ignore_at_inference", "label2id", "model_type",
-      "name_or_path", "num_labels", "output_attentions", "output_hidden_states", "prefix",
-      "pretraining_tp", "problem_type", "return_dict", "sep_token_id",
-      "task_specific_params", "tf_legacy_loss", "tie_encoder_decoder", "tokenizer_class",
-      "torch_dtype", "torchscript", "transformers_version", "use_bfloat16", "use_cache",
+      "attn_implementation", "auto_map", "chunk_size_feed_forward", "cross_attention_hidden_size",
+      "decoder_start_token_id", "dtype", "experts_implementation", "finetuning_task",
+      "gradient_checkpointing", "id2label", "is_decoder", "is_encoder_decoder",
+      "keys_to_ignore_at_inference", "label2id", "model_type", "name_or_path", "num_labels",
+      "output_attentions", "output_hidden_states", "prefix", "pretraining_tp", "problem_type",
+      "return_dict", "sep_token_id", "task_specific_params", "tf_legacy_loss",
+      "tie_encoder_decoder", "tokenizer_class", "torch_dtype", "torchscript",
+      "transformers_version", "use_bfloat16", "use_cache",
       // Of generation: moved to generation_config.json.
       "assistant_confidence_threshold", "assistant_lookbehind", "bad_words_ids",
       "begin_suppress_tokens", "diversity_penalty", "do_sample", "early_stopping",
-      "encoder_no_repeat_ngram_size", "encoder_repetition_penalty", "epsilon_cutoff",
-      "eta_cutoff", "exponential_decay_length_penalty", "forced_bos_token_id",
-      "forced_eos_token_id", "length_penalty", "max_length", "min_length",
-      "no_repeat_ngram_size", "num_assistant_tokens", "num_assistant_tokens_schedule",
-      "num_beam_groups", "num_beams", "num_return_sequences", "output_scores",
-      "remove_invalid_values", "repetition_penalty", "return_dict_in_generate",
+      "encoder_no_repeat_ngram_size", "encoder_repetition_penalty", "epsilon_cutoff", "eta_cutoff",
+      "exponential_decay_length_penalty", "forced_bos_token_id", "forced_eos_token_id",
+      "length_penalty", "max_length", "min_length", "no_repeat_ngram_size", "num_assistant_tokens",
+      "num_assistant_tokens_schedule", "num_beam_groups", "num_beams", "num_return_sequences",
+      "output_scores", "remove_invalid_values", "repetition_penalty", "return_dict_in_generate",
       "suppress_tokens", "target_lookbehind", "temperature", "top_k", "top_p", "typical_p"};
   return names.contains(field);
 }
@@ -226,10 +226,10 @@ struct TextDefaults {
   int64_t maxLength, beginToken, endToken;
   std::optional<int64_t> padToken;
 };
-static constexpr TextDefaults kLlama = {32000, 11008, 32, std::nullopt, 1e-6, 10000, 2048, 1, 2,
-                                        std::nullopt};
-static constexpr TextDefaults kMllama = {128256, 14336, 40,     8,      1e-5,  500000,
-                                         131072, 128000, 128001, 128004};
+static constexpr TextDefaults kLlama = {32000, 11008, 32, std::nullopt, 1e-6, 10000,
+                                        2048,  1,     2,  std::nullopt};
+static constexpr TextDefaults kMllama = {128256, 14336,  40,     8,      1e-5,
+                                         500000, 131072, 128000, 128001, 128004};
 
 // The field may be null, which says what its absence says.
 static int64_t integerOrNull(JsonReader &reader, StringRef field, int64_t absent, int64_t least = 1,
@@ -262,8 +262,7 @@ static TextConfig readText(JsonReader &reader, bool isMllama, Notes &notes) {
   if (!reader.get("head_dim") && text.width % text.heads)
     reader.wrong("num_attention_heads", formatv("a divisor of hidden_size ({0})", text.width),
                  Twine(text.heads));
-  text.headSize =
-      integerOrNull(reader, "head_dim", std::max<int64_t>(1, text.width / text.heads));
+  text.headSize = integerOrNull(reader, "head_dim", std::max<int64_t>(1, text.width / text.heads));
   if (isMllama && text.headSize * text.heads != text.width)
     reader.wrong("head_dim",
                  formatv("hidden_size / num_attention_heads ({0} / {1})", text.width, text.heads),
@@ -272,8 +271,7 @@ static TextConfig readText(JsonReader &reader, bool isMllama, Notes &notes) {
     reader.wrong(reader.get("head_dim") ? "head_dim" : "num_attention_heads",
                  "an even head size for rotary positions", Twine(text.headSize));
   text.epsilon = reader.number("rms_norm_eps", defaults.epsilon, /*positive=*/false);
-  int64_t maxLength =
-      reader.integer("max_position_embeddings", defaults.maxLength, 1, kMaxLength);
+  int64_t maxLength = reader.integer("max_position_embeddings", defaults.maxLength, 1, kMaxLength);
   text.rope = readRope(reader, defaults.theta, maxLength, notes);
   text.initializerRange = reader.number("initializer_range", 0.02, /*positive=*/false);
   text.tiedEmbeddings = !isMllama && reader.boolean("tie_word_embeddings", false);
@@ -291,24 +289,24 @@ static TextConfig readText(JsonReader &reader, bool isMllama, Notes &notes) {
     text.endTokens = {reader.integer("eos_token_id", defaults.endToken, 0, lastToken)};
   // -1 and null both say that there is none. A default past a small vocabulary
   // says nothing either.
-  int64_t pad = reader.has("pad_token_id") ? integerOrNull(reader, "pad_token_id", -1, -1, lastToken)
-                                           : defaults.padToken.value_or(-1);
+  int64_t pad = reader.has("pad_token_id")
+                    ? integerOrNull(reader, "pad_token_id", -1, -1, lastToken)
+                    : defaults.padToken.value_or(-1);
   if (pad >= 0 && pad <= lastToken)
     text.padToken = pad;
   return text;
 }
 
 static SmallVector<int64_t> readCrossLayers(JsonReader &reader, int64_t layers) {
-  SmallVector<int64_t> result = reader.integers(
-      "cross_attention_layers", {3, 8, 13, 18, 23, 28, 33, 38}, layers - 1);
+  SmallVector<int64_t> result =
+      reader.integers("cross_attention_layers", {3, 8, 13, 18, 23, 28, 33, 38}, layers - 1);
   sort(result);
   if (result.empty())
     reader.wrong("cross_attention_layers", "at least one layer", "none");
   if (auto twice = std::adjacent_find(result.begin(), result.end()); twice != result.end())
     reader.wrong("cross_attention_layers", "every layer once", formatv("{0} twice", *twice));
   if (!result.empty() && result.back() >= layers) // the default list
-    reader.wrong("cross_attention_layers",
-                 formatv("integers from 0 to {0}", layers - 1),
+    reader.wrong("cross_attention_layers", formatv("integers from 0 to {0}", layers - 1),
                  formatv("{0} (default)", result.back()));
   return result;
 }
@@ -338,11 +336,11 @@ static VisionConfig readVision(JsonReader &reader, double initializerRange, Note
                  Twine(vision.tileSize));
   vision.epsilon = reader.number("norm_eps", 1e-5, /*positive=*/false);
 
-  vision.taps = reader.integers("intermediate_layers_indices", {3, 7, 15, 23, 30},
-                                vision.layers - 1);
+  vision.taps =
+      reader.integers("intermediate_layers_indices", {3, 7, 15, 23, 30}, vision.layers - 1);
   if (!is_sorted(vision.taps, std::less_equal<int64_t>()))
     reader.wrongValue("intermediate_layers_indices", "ascending integers, each once",
-                 *reader.get("intermediate_layers_indices"));
+                      *reader.get("intermediate_layers_indices"));
   if (!vision.taps.empty() && vision.taps.back() >= vision.layers) // the default list
     reader.wrong("intermediate_layers_indices",
                  formatv("integers from 0 to {0}", vision.layers - 1),
@@ -374,7 +372,7 @@ static VisionConfig readVision(JsonReader &reader, double initializerRange, Note
 // What versions of transformers compute, each from a version on (llama3-vision specification J1,
 // J2). Source: models/mllama/modeling_mllama.py of 4.45, 4.54, 4.55, 4.56, 5.23 and 5.24.
 struct VersionedComputation {
-  int major, minor; ///< from this version on
+  int major, minor;                       ///< from this version on
   std::optional<FeatureTaps> featureTaps; ///< none: taps that no weights were trained for
   RowMask rowMask;
 };
@@ -406,8 +404,9 @@ static void chooseComputation(JsonReader &reader, const ModelOverrides &override
     if (std::pair(major, minor) >= std::pair(next.major, next.minor))
       computation = &next;
   if (!computation->featureTaps && !overrides.featureTaps)
-    return reader.wrong(field, "--feature-taps=input or --feature-taps=output beside this version, "
-                               "in which all taps read the encoder's last layer",
+    return reader.wrong(field,
+                        "--feature-taps=input or --feature-taps=output beside this version, "
+                        "in which all taps read the encoder's last layer",
                         "'" + version + "' alone");
   FeatureTaps taps = computation->featureTaps.value_or(vision.featureTaps);
   std::string says = formatv("transformers {0} computes --feature-taps={1} --row-mask={2}", version,
@@ -473,12 +472,13 @@ Expected<ModelConfig> mlir::llamac::readModelConfig(StringRef path,
     config.vision = readVision(visionReader, config.text.initializerRange, notes);
     for (JsonReader *holder : {&reader, &textReader})
       if (holder->boolean("tie_word_embeddings", false))
-        notes.add("field '" + holder->nameOf("tie_word_embeddings") +
-                  "' is not used: the head of an mllama is a tensor of its own, in transformers too");
+        notes.add(
+            "field '" + holder->nameOf("tie_word_embeddings") +
+            "' is not used: the head of an mllama is a tensor of its own, in transformers too");
     StringRef field = reader.has("image_token_id") ? "image_token_id" : "image_token_index";
     notes.disagree(reader, "image_token_id", reader, "image_token_index");
-    config.vision->imageToken = reader.integer(
-        field, 128256, 0, config.text.vocabulary + config.text.extraRows - 1);
+    config.vision->imageToken =
+        reader.integer(field, 128256, 0, config.text.vocabulary + config.text.extraRows - 1);
     chooseComputation(reader, overrides, *config.vision, notes);
     noteUnread({&reader, &textReader, &visionReader}, notes);
   } else {
@@ -518,8 +518,10 @@ Expected<ModelConfig> mlir::llamac::findModelConfig(StringRef model,
       weights = findWeights(model);
       sys::path::append(path, "config.json");
     } else if (!sys::fs::exists(model)) {
-      return inputError(model + ": expected a .mlir file, a config.json, a directory that holds one, "
-                                "or one of " + join(builtinModelNames(), ", "));
+      return inputError(model +
+                        ": expected a .mlir file, a config.json, a directory that holds one, "
+                        "or one of " +
+                        join(builtinModelNames(), ", "));
     }
     Expected<ModelConfig> read = readModelConfig(path, overrides);
     if (!read)

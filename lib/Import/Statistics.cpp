@@ -57,12 +57,12 @@ FailureOr<llamac::OperationCounts> llamac::countOperations(ModuleOp module) {
       known->second = *cost;
     }
     Count *part = llvm::StringSwitch<Count *>(name)
-                        .Case("vision_output", &counts.projector)
-                        .StartsWith("vision_", &counts.encoder)
-                        .Case("cross_key_value", &counts.crossKeyValue)
-                        .Case("cross_layer", &counts.cross)
-                        .Case("head", &counts.head)
-                        .Default(&counts.text);
+                      .Case("vision_output", &counts.projector)
+                      .StartsWith("vision_", &counts.encoder)
+                      .Case("cross_key_value", &counts.crossKeyValue)
+                      .Case("cross_layer", &counts.cross)
+                      .Case("head", &counts.head)
+                      .Default(&counts.text);
     *part += known->second;
   }
   return counts;

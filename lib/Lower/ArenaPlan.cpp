@@ -90,7 +90,7 @@ private:
     bySize.erase({bytes, offset});
   }
 
-  std::map<int64_t, int64_t> byOffset;        // offset -> bytes
+  std::map<int64_t, int64_t> byOffset;          // offset -> bytes
   std::set<std::pair<int64_t, int64_t>> bySize; // bytes, offset
   int64_t end = 0;
 };
@@ -170,8 +170,8 @@ int64_t llamac::lowerBound(llvm::ArrayRef<PlannedValue> values) {
   return most;
 }
 
-std::optional<std::pair<size_t, size_t>>
-llamac::findConflict(llvm::ArrayRef<PlannedValue> values, int64_t bytes) {
+std::optional<std::pair<size_t, size_t>> llamac::findConflict(llvm::ArrayRef<PlannedValue> values,
+                                                              int64_t bytes) {
   std::map<int64_t, size_t> byOffset;        // live values that take memory
   std::set<std::pair<int64_t, size_t>> live; // last position, number
   for (size_t number : inOrder(values)) {

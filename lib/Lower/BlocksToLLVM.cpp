@@ -261,8 +261,8 @@ private:
       OpBuilder::InsertionGuard guard(builder);
       builder.setInsertionPointToStart(module.getBody());
       auto type = LLVM::LLVMArrayType::get(builder.getI64Type(), words.size());
-      LLVM::GlobalOp::create(builder, loc, type, /*isConstant=*/true, LLVM::Linkage::Internal,
-                             name, builder.getI64TensorAttr(words), /*alignment=*/8);
+      LLVM::GlobalOp::create(builder, loc, type, /*isConstant=*/true, LLVM::Linkage::Internal, name,
+                             builder.getI64TensorAttr(words), /*alignment=*/8);
     }
     return LLVM::AddressOfOp::create(builder, loc, pointer, name);
   }
@@ -288,21 +288,20 @@ private:
     std::string name;
     if (op.getKernel() == llama::Kernel::Gemm) {
       name = "llrt_gemm";
-      operands.append({descriptor({runtimeType(inputs[0]), runtimeType(op.getOutputs()[0]),
-                                   sizes[0], sizes[1], sizes[2], op.getTransposeA(),
-                                   op.getTransposeB(), op.getAccumulate()}),
-                       orNull(inputs[0]), orNull(inputs[1]),
-                       orNull(inputs.size() == 3 ? inputs[2] : Value()),
-                       orNull(op.getOutputs()[0])});
+      operands.append(
+          {descriptor({runtimeType(inputs[0]), runtimeType(op.getOutputs()[0]), sizes[0], sizes[1],
+                       sizes[2], op.getTransposeA(), op.getTransposeB(), op.getAccumulate()}),
+           orNull(inputs[0]), orNull(inputs[1]), orNull(inputs.size() == 3 ? inputs[2] : Value()),
+           orNull(op.getOutputs()[0])});
     } else {
       bool forward = op.getKernel() == llama::Kernel::AttentionForward;
       auto integer = [](IntegerAttr value) { return value ? value.getInt() : 0; };
       name = forward ? "llrt_attention_forward" : "llrt_attention_backward";
-      operands.push_back(descriptor({runtimeType(inputs[0]), sizes[0], sizes[1], sizes[2], sizes[3],
-                              sizes[4], sizes[5], int64_t(*op.getMask()), sizes[6],
-                              integer(op.getTileCountAttr()), integer(op.getTileStrideAttr()),
-                              integer(op.getTileTokensAttr())},
-                             *op.getScale()));
+      operands.push_back(
+          descriptor({runtimeType(inputs[0]), sizes[0], sizes[1], sizes[2], sizes[3], sizes[4],
+                      sizes[5], int64_t(*op.getMask()), sizes[6], integer(op.getTileCountAttr()),
+                      integer(op.getTileStrideAttr()), integer(op.getTileTokensAttr())},
+                     *op.getScale()));
       unsigned firstMask = forward ? 3 : 6, qkv = forward ? 3 : 4;
       auto mask = [&](unsigned i) {
         return orNull(firstMask + i < inputs.size() ? inputs[firstMask + i] : Value());
@@ -382,9 +381,8 @@ struct BlocksToLLVMPass : llamac::impl::BlocksToLLVMPassBase<BlocksToLLVMPass> {
     cf::populateControlFlowToLLVMConversionPatterns(converter, patterns);
     LLVMConversionTarget target(*context);
     target.addLegalOp<ModuleOp>();
-    target.markUnknownOpDynamicallyLegal([&](Operation *op) {
-      return op == block || block->isProperAncestor(op);
-    });
+    target.markUnknownOpDynamicallyLegal(
+        [&](Operation *op) { return op == block || block->isProperAncestor(op); });
     for (StringRef dialect : {"func", "memref", "arith", "math", "cf"})
       target.addDynamicallyLegalDialect(
           [&](Operation *op) { return op == block || block->isProperAncestor(op); }, dialect);

@@ -38,7 +38,8 @@ static bool isSum(linalg::GenericOp op) {
 // makes the sum begin at the argument: no tensor of that size in between.
 static bool accumulate(llama::AddOp add) {
   Value sum = add.getRhs(), into = add.getLhs();
-  if (!isa<BlockArgument>(into) || sum.getType() != add.getType() || into.getType() != add.getType())
+  if (!isa<BlockArgument>(into) || sum.getType() != add.getType() ||
+      into.getType() != add.getType())
     return false;
   auto view = sum.getDefiningOp<tensor::ExpandShapeOp>();
   Value inner = view ? view.getSrc() : sum;

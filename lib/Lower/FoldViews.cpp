@@ -75,8 +75,8 @@ struct FoldViewsPass : llamac::impl::FoldViewsPassBase<FoldViewsPass> {
           pending.push_back(user->getResult(0));
         } else if (isa<llama::KernelOp>(user)) {
           kernelUses.push_back(&use);
-        } else if (isa<memref::LoadOp, memref::StoreOp, affine::AffineLoadOp,
-                       affine::AffineStoreOp, memref::SubViewOp>(user)) {
+        } else if (isa<memref::LoadOp, memref::StoreOp, affine::AffineLoadOp, affine::AffineStoreOp,
+                       memref::SubViewOp>(user)) {
           auto subview = dyn_cast<memref::SubViewOp>(user);
           accesses.push_back({&use, typeOf(view).getShape(),
                               subview ? subview.getDroppedDims() : llvm::SmallBitVector()});
@@ -120,9 +120,8 @@ struct FoldViewsPass : llamac::impl::FoldViewsPassBase<FoldViewsPass> {
   }
 
   // For an element of `shape` given by `indices`, its indices in `buffer`.
-  FailureOr<SmallVector<AffineExpr>> indicesIn(Operation *user, Value buffer,
-                                               ArrayRef<int64_t> shape,
-                                               ArrayRef<AffineExpr> indices) {
+  FailureOr<SmallVector<AffineExpr>>
+  indicesIn(Operation *user, Value buffer, ArrayRef<int64_t> shape, ArrayRef<AffineExpr> indices) {
     SmallVector<int64_t> to = strides(typeOf(buffer).getShape()), from = strides(shape);
     SmallVector<AffineExpr> result(to.size() - 1, getAffineConstantExpr(0, &getContext()));
     for (size_t i = 0; i < shape.size(); ++i) {

@@ -90,7 +90,8 @@ struct FuseLoopsPass : llamac::impl::FuseLoopsPassBase<FuseLoopsPass> {
         Footprint footprint(next);
         if (!footprint.conflictsWith(written))
           continue;
-        if (auto user = dyn_cast<AffineForOp>(next); user && canFuse(fill, written, user, footprint))
+        if (auto user = dyn_cast<AffineForOp>(next);
+            user && canFuse(fill, written, user, footprint))
           fuse(user, fill, user.getBody()->begin());
         break;
       }
@@ -164,8 +165,10 @@ struct FuseLoopsPass : llamac::impl::FuseLoopsPassBase<FuseLoopsPass> {
   static void shrink(memref::AllocOp alloc) {
     AffineForOp loop;
     for (Operation *user : alloc->getUsers()) {
-      auto ancestor = dyn_cast_or_null<AffineForOp>(alloc->getBlock()->findAncestorOpInBlock(*user));
-      if (!ancestor || (loop && ancestor != loop) || !isa<affine::AffineLoadOp, affine::AffineStoreOp>(user))
+      auto ancestor =
+          dyn_cast_or_null<AffineForOp>(alloc->getBlock()->findAncestorOpInBlock(*user));
+      if (!ancestor || (loop && ancestor != loop) ||
+          !isa<affine::AffineLoadOp, affine::AffineStoreOp>(user))
         return;
       loop = ancestor;
     }

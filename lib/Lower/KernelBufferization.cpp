@@ -34,8 +34,7 @@ struct KernelModel : DstBufferizableOpInterfaceExternalModel<KernelModel, llama:
     created.propertiesAttr = op->getPropertiesAsAttribute();
     rewriter.create(created);
     auto outputs = cast<llama::KernelOp>(op).getOutputs();
-    replaceOpWithBufferizedValues(rewriter, op,
-                                  ArrayRef<Value>(buffers).take_back(outputs.size()));
+    replaceOpWithBufferizedValues(rewriter, op, ArrayRef<Value>(buffers).take_back(outputs.size()));
     return success();
   }
 };

@@ -42,7 +42,9 @@ Footprint::Footprint(Operation *root) {
 }
 
 bool Footprint::conflictsWith(const Footprint &other) const {
-  return llvm::any_of(writes, [&](Value v) { return other.writes.contains(v) || other.reads.contains(v); }) ||
+  return llvm::any_of(
+             writes,
+             [&](Value v) { return other.writes.contains(v) || other.reads.contains(v); }) ||
          llvm::any_of(reads, [&](Value v) { return other.writes.contains(v); });
 }
 

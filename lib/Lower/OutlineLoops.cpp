@@ -126,13 +126,14 @@ struct OutlineLoopsPass : llamac::impl::OutlineLoopsPassBase<OutlineLoopsPass> {
         for (Value result : op->getResults()) {
           SmallVector<OpOperand *> outside;
           for (OpOperand &use : result.getUses())
-            if (!members.contains(function.getBody().front().findAncestorOpInBlock(*use.getOwner())))
+            if (!members.contains(
+                    function.getBody().front().findAncestorOpInBlock(*use.getOwner())))
               outside.push_back(&use);
           if (outside.empty())
             continue;
           builder.setInsertionPointToStart(&body);
-          Value cell = memref::AllocOp::create(builder, op->getLoc(),
-                                               MemRefType::get({}, result.getType()));
+          Value cell =
+              memref::AllocOp::create(builder, op->getLoc(), MemRefType::get({}, result.getType()));
           for (OpOperand *use : outside) {
             builder.setInsertionPoint(use->getOwner());
             use->set(memref::LoadOp::create(builder, op->getLoc(), cell));
@@ -250,7 +251,8 @@ struct OutlineLoopsPass : llamac::impl::OutlineLoopsPassBase<OutlineLoopsPass> {
     Operation *clone = builder.clone(*loop, mapping);
     func::ReturnOp::create(builder, loc);
     Operation *range = isColumns ? columnsLoop(clone) : clone;
-    Value from = entry->getArgument(arguments.size()), to = entry->getArgument(arguments.size() + 1);
+    Value from = entry->getArgument(arguments.size()),
+          to = entry->getArgument(arguments.size() + 1);
     if (auto affineLoop = dyn_cast<affine::AffineForOp>(range)) {
       AffineMap bound = AffineMap::get(0, 1, getAffineSymbolExpr(0, context));
       affineLoop.setLowerBound(from, bound);

@@ -108,9 +108,11 @@ struct PassDestinationsPass : llamac::impl::PassDestinationsPassBase<PassDestina
       return MemRefType::get(tensor.getShape(), tensor.getElementType());
     };
     SmallVector<Type> types;
-    for (Type type : llvm::concat<const Type>(function.getArgumentTypes(), function.getResultTypes()))
+    for (Type type :
+         llvm::concat<const Type>(function.getArgumentTypes(), function.getResultTypes()))
       if (!bufferOf(type)) {
-        function.emitOpError("expects arguments and results to be tensors of static shape, but got ")
+        function.emitOpError(
+            "expects arguments and results to be tensors of static shape, but got ")
             << type;
         return signalPassFailure();
       }
@@ -140,9 +142,9 @@ struct PassDestinationsPass : llamac::impl::PassDestinationsPassBase<PassDestina
       Type type = argument.getType();
       argument.setType(bufferOf(type));
       types.push_back(argument.getType());
-      auto tensor = bufferization::ToTensorOp::create(builder, argument.getLoc(), type, argument,
-                                                      /*restrict=*/true,
-                                                      writable[argument.getArgNumber()]);
+      auto tensor =
+          bufferization::ToTensorOp::create(builder, argument.getLoc(), type, argument,
+                                            /*restrict=*/true, writable[argument.getArgNumber()]);
       argument.replaceAllUsesExcept(tensor, tensor);
       tensors.push_back(tensor);
     }
@@ -154,7 +156,8 @@ struct PassDestinationsPass : llamac::impl::PassDestinationsPassBase<PassDestina
       if (place >= 0) {
         buffer = body.getArgument(place);
         if (!startsAt(value, tensors[place]) && !writeInPlace(value, tensors[place]))
-          value = linalg::CopyOp::create(builder, value.getLoc(), value, tensors[place]).getResult(0);
+          value =
+              linalg::CopyOp::create(builder, value.getLoc(), value, tensors[place]).getResult(0);
       } else {
         buffer = body.addArgument(bufferOf(value.getType()), value.getLoc());
         types.push_back(buffer.getType());
@@ -166,9 +169,9 @@ struct PassDestinationsPass : llamac::impl::PassDestinationsPassBase<PassDestina
         if (buffer.getDefiningOp())
           atStart.setInsertionPointAfter(buffer.getDefiningOp());
         if (auto expand = value.getDefiningOp<tensor::ExpandShapeOp>()) {
-          buffer = memref::CollapseShapeOp::create(
-              atStart, value.getLoc(), cast<MemRefType>(bufferOf(expand.getSrcType())), buffer,
-              expand.getReassociationIndices());
+          buffer = memref::CollapseShapeOp::create(atStart, value.getLoc(),
+                                                   cast<MemRefType>(bufferOf(expand.getSrcType())),
+                                                   buffer, expand.getReassociationIndices());
           value = expand.getSrc();
         } else if (auto collapse = value.getDefiningOp<tensor::CollapseShapeOp>()) {
           buffer = memref::ExpandShapeOp::create(atStart, value.getLoc(),

@@ -75,7 +75,8 @@ private:
   LogicalResult planInputs(FuncOp graph, int64_t stage);
   LogicalResult planGraph(FuncOp graph, int64_t stage);
   LogicalResult planEntries(dist::ProgramOp program);
-  void emitCollective(Operation *op, AddressAttr from, AddressAttr to, ArrayRef<Attribute> operands);
+  void emitCollective(Operation *op, AddressAttr from, AddressAttr to,
+                      ArrayRef<Attribute> operands);
   dist::OperandAttr operand(dist::OperandKind kind, Attribute what = {}) {
     return dist::OperandAttr::get(module.getContext(), kind, what);
   }
@@ -102,8 +103,8 @@ private:
   SymbolTableCollection collection;
   SymbolTable symbols;
   OpBuilder builder;
-  bool isPipeline = false; // several stages
-  std::map<std::pair<int64_t, std::string>, int64_t> arenas; // stage, name -> bytes
+  bool isPipeline = false;                                                 // several stages
+  std::map<std::pair<int64_t, std::string>, int64_t> arenas;               // stage, name -> bytes
   llvm::DenseMap<std::pair<int64_t, StringAttr>, dist::StorageOp> storage; // stage, parameter
   llvm::MapVector<std::pair<int64_t, StringAttr>, std::pair<Type, AddressAttr>> inputs;
   llvm::StringMap<int64_t> scratch; // by block
@@ -222,17 +223,16 @@ void Planner::emitCollective(Operation *op, AddressAttr from, AddressAttr to,
     return;
   // The encoder's values have other sizes than when this was noted: those of its images.
   SmallVector<Attribute> types;
-  for (auto [value, attribute] :
-       llvm::zip(SmallVector<Value>{op->getOperand(0), op->getResult(0)},
-                 placed.getAsRange<TypeAttr>())) {
+  for (auto [value, attribute] : llvm::zip(SmallVector<Value>{op->getOperand(0), op->getResult(0)},
+                                           placed.getAsRange<TypeAttr>())) {
     auto local = cast<RankedTensorType>(value.getType());
     auto known = cast<RankedTensorType>(attribute.getValue());
     SmallVector<int64_t> shape(local.getShape());
     if (auto placement = dyn_cast_or_null<dist::PlacementAttr>(known.getEncoding()))
       for (auto [size, over] : llvm::zip(shape, placement.getSplit().getAsRange<ArrayAttr>()))
         size *= ranksOver(axesOf(module), over);
-    types.push_back(TypeAttr::get(
-        RankedTensorType::get(shape, local.getElementType(), known.getEncoding())));
+    types.push_back(
+        TypeAttr::get(RankedTensorType::get(shape, local.getElementType(), known.getEncoding())));
   }
   collective->setAttr(dist::kPlacedAttr, builder.getArrayAttr(types));
 }
@@ -331,7 +331,8 @@ LogicalResult Planner::planGraph(FuncOp graph, int64_t stage) {
     auto name = cast<StringAttr>(frame[0]);
     int64_t offset = cast<IntegerAttr>(frame[1]).getInt();
     int64_t &bytes = frames[name];
-    bytes = std::max<int64_t>(bytes, llvm::alignTo(offset + *bytesOf(graph, type), kArenaAlignment));
+    bytes =
+        std::max<int64_t>(bytes, llvm::alignTo(offset + *bytesOf(graph, type), kArenaAlignment));
     return symbolAddress(name, offset);
   };
   // In the order in which a run names them.
@@ -340,7 +341,8 @@ LogicalResult Planner::planGraph(FuncOp graph, int64_t stage) {
   for (BlockArgument argument : body.getArguments())
     if (ArrayAttr frame = frameOf(argumentAttrs, argument.getArgNumber())) {
       argumentPlace[argument.getArgNumber()] = note(frame, argument.getType());
-      crossingOfArgument[argument.getArgNumber()] = crossing(argumentAttrs, argument.getArgNumber());
+      crossingOfArgument[argument.getArgNumber()] =
+          crossing(argumentAttrs, argument.getArgNumber());
     }
   // Whole weights and gradients of units: the frame of each parameter.
   DenseMap<StringAttr, StringAttr> weightsOf, gradientOf;
@@ -461,10 +463,10 @@ LogicalResult Planner::planGraph(FuncOp graph, int64_t stage) {
                                 .getAsRange<FlatSymbolRefAttr>()) {
         dist::StorageOp place = storage.lookup({stage, parameter.getAttr()});
         // With a sharded state the sum of this rank's gradients lies apart, whole.
-        auto where = !place     ? std::optional<AddressAttr>()
-                     : gradient ? place.getGradientSum() ? place.getGradientSum()
-                                                         : place.getGradient()
-                                : place.getAddress();
+        auto where = !place ? std::optional<AddressAttr>()
+                     : gradient
+                         ? place.getGradientSum() ? place.getGradientSum() : place.getGradient()
+                         : place.getAddress();
         if (!where)
           return apply.emitOpError("expects a dist.storage of '")
                  << parameter.getValue() << "' on stage " << stage
@@ -472,9 +474,9 @@ LogicalResult Planner::planGraph(FuncOp graph, int64_t stage) {
         if (StringAttr frame = (gradient ? gradientOf : weightsOf).lookup(parameter.getAttr())) {
           if (!place.getShard()) // where it is in its unit
             return place.emitOpError("expects a shard of its dist.unit");
-          Type type = cast<RankedTensorType>(block.getArgumentTypes()[buffers.size()]).getElementType();
-          where = symbolAddress(frame,
-                                (*place.getShard())[0] * type.getIntOrFloatBitWidth() / 8);
+          Type type =
+              cast<RankedTensorType>(block.getArgumentTypes()[buffers.size()]).getElementType();
+          where = symbolAddress(frame, (*place.getShard())[0] * type.getIntOrFloatBitWidth() / 8);
         }
         buffers.push_back(*where);
         operands.push_back(operand(gradient ? Kind::Gradient : Kind::Weights, parameter));
@@ -498,9 +500,8 @@ LogicalResult Planner::planGraph(FuncOp graph, int64_t stage) {
       continue;
     auto name = graph.getResultAttrOfType<StringAttr>(i, llama::kOutputAttr);
     if (!name)
-      return graph.emitOpError("expects result ")
-             << i << " to have a name (" << llama::kOutputAttr << ") or a frame ("
-             << dist::kFrameAttr << ")";
+      return graph.emitOpError("expects result ") << i << " to have a name (" << llama::kOutputAttr
+                                                  << ") or a frame (" << dist::kFrameAttr << ")";
     auto place = dist::OutputOp::create(builder, graph.getLoc(), name, placeOf(output.get()),
                                         TypeAttr::get(output.get().getType()),
                                         graph.getResultAttrOfType<ArrayAttr>(i, kSplitAttr),
@@ -550,8 +551,8 @@ LogicalResult Planner::planEntries(dist::ProgramOp program) {
       for (auto [index, arena] : llvm::enumerate(arguments)) {
         if (sizeOf(arena) < *bytesOf(&op, block.getArgumentTypes()[index]))
           return op.emitOpError("expects argument ")
-                 << index << " of '" << block.getName() << "' to fit into @"
-                 << nameOf(arena, stage) << ", but got " << block.getArgumentTypes()[index];
+                 << index << " of '" << block.getName() << "' to fit into @" << nameOf(arena, stage)
+                 << ", but got " << block.getArgumentTypes()[index];
         buffers.push_back(address(arena, 0, stage));
       }
       buffers.push_back(address("inputs", hyper, stage));
@@ -584,8 +585,8 @@ void Planner::declareArenas() {
       name = name.split('.').second;
     return std::pair(int64_t(arena.getStage()), llrt::arenaNumber(name));
   };
-  llvm::stable_sort(
-      list, [&](dist::ArenaOp a, dist::ArenaOp b) { return orderOf(a) < orderOf(b); });
+  llvm::stable_sort(list,
+                    [&](dist::ArenaOp a, dist::ArenaOp b) { return orderOf(a) < orderOf(b); });
   for (dist::ArenaOp arena : list)
     arena->moveBefore(builder.getInsertionBlock(), builder.getInsertionPoint());
 }
@@ -599,8 +600,7 @@ LogicalResult Planner::run() {
       if (Operation *graph = symbols.lookup(action.getGraph())) {
         auto [entry, isNew] = graphs.insert({graph, program.getStage()});
         if (!isNew && entry->second != int64_t(program.getStage()))
-          return action.emitOpError("expects a graph that only stage ")
-                 << entry->second << " runs";
+          return action.emitOpError("expects a graph that only stage ") << entry->second << " runs";
       }
   if (graphs.empty())
     return module.emitError("expected a program (dist.program) that runs a graph");

@@ -56,8 +56,7 @@ struct Selector {
     return element.isF32() || element.isBF16() || element.isF64();
   }
   bool wantsProduct(Operation *op) const {
-    return hasOneOperandType(op) &&
-           (!reference || getElementTypeOrSelf(op->getOperand(0)).isF64());
+    return hasOneOperandType(op) && (!reference || getElementTypeOrSelf(op->getOperand(0)).isF64());
   }
   static bool hasOneOperandType(Operation *op) {
     Type element = getElementTypeOrSelf(op->getOperand(0));
@@ -145,8 +144,8 @@ struct AccumulatePattern : SelectPattern<AddOp> {
     Type from = getElementTypeOrSelf(product.getCotangent()), to = op.getType().getElementType();
     if (from != to && !(from.isBF16() && to.isF32()))
       return failure();
-    rewriter.replaceOp(op, emitProduct(rewriter, op.getLoc(), weightProduct(product), op.getType(),
-                                       op.getLhs()));
+    rewriter.replaceOp(
+        op, emitProduct(rewriter, op.getLoc(), weightProduct(product), op.getType(), op.getLhs()));
     rewriter.eraseOp(product);
     return success();
   }

@@ -61,8 +61,7 @@ static double efficiencyOf(Operation *op, const Machine &machine) {
 }
 
 // Of a collective over axes of the module's grid; `whole`: bytes of the whole tensor.
-template <typename Op>
-static double secondsOver(Op op, const Machine &machine, double whole) {
+template <typename Op> static double secondsOver(Op op, const Machine &machine, double whole) {
   auto grid = SymbolTable::lookupNearestSymbolFrom<shard::GridOp>(op, op.getGridAttr());
   ArrayRef<int64_t> shape = grid.getShape();
   int64_t ranks = 1, stride = 1;

@@ -74,8 +74,8 @@ private:
   plan::PartitionProblem problem; // blocks of the chain; stages are chunks
   plan::StageTimes encoderTimes;  // of one micro-batch, whole
   std::vector<std::pair<int64_t, double>> encoderApplications; // seconds of each, in order
-  int64_t boundaryBytes = 0;      // that a stage sends the next, per micro-batch
-  int64_t stateBytes = 0;         // of the image states of a micro-batch
+  int64_t boundaryBytes = 0;              // that a stage sends the next, per micro-batch
+  int64_t stateBytes = 0;                 // of the image states of a micro-batch
   SmallVector<plan::BlockCost> keyValues; // of each link of the chain
   plan::Partition partition;
   plan::Schedule schedule; // with the encoder's work
@@ -205,8 +205,8 @@ static void noteSeconds(ModuleOp module, const Machine &machine) {
   Builder builder(module.getContext());
   for (auto block : module.getOps<FuncOp>())
     if (block->hasAttr(llama::kBlockAttr) && !block.isExternal())
-      block->setAttr(kSecondsAttr, builder.getF64FloatAttr(
-                                       blockSeconds(block, machine, CostRule::Roofline)));
+      block->setAttr(kSecondsAttr,
+                     builder.getF64FloatAttr(blockSeconds(block, machine, CostRule::Roofline)));
 }
 
 /// Puts the work of an encoder on the first stage into the schedule: encode(g) before the
@@ -311,8 +311,8 @@ LogicalResult BuildProgramPass::findSchedule() {
              << name << ": expected " << stages << " rows and " << count << " micro-batches, got "
              << made->ranks.size() << " and " << made->microBatches;
     if (made && size_t(made->stages()) > links)
-      return optionError("schedule") << name << ": expected at most " << links << " stages, got "
-                                     << made->stages();
+      return optionError("schedule")
+             << name << ": expected at most " << links << " stages, got " << made->stages();
   }
   if (!made)
     return optionError("schedule") << made.error();
@@ -349,8 +349,9 @@ LogicalResult BuildProgramPass::findSchedule() {
     if (fsdp != "none" && dataRanks > 1)
       shards += gradients + (fsdp == "parameters" ? 0 : weights);
     block.optimizerBytes = shards / (fsdp == "none" ? 1 : dataRanks);
-    block.parameterBytes = (fsdp == "parameters" ? weights / dataRanks : weights) +
-                           (fsdp == "none" || fsdp == "optimizer" || dataRanks == 1 ? gradients : 0);
+    block.parameterBytes =
+        (fsdp == "parameters" ? weights / dataRanks : weights) +
+        (fsdp == "none" || fsdp == "optimizer" || dataRanks == 1 ? gradients : 0);
   }
   whole.stages.resize(schedule.stages());
   std::vector<plan::InFlight> inFlight = plan::inFlight(schedule);
@@ -389,7 +390,8 @@ LogicalResult BuildProgramPass::findSchedule() {
     }
     costs.stages.push_back(times);
   }
-  const int64_t ranksOfStage = sizeOfAxis(axes, "cp") * sizeOfAxis(axes, "tp") * sizeOfAxis(axes, "tpr");
+  const int64_t ranksOfStage =
+      sizeOfAxis(axes, "cp") * sizeOfAxis(axes, "tp") * sizeOfAxis(axes, "tpr");
   costs.boundaryBytes = boundaryBytes;
   for (int from = 0; from < stages; ++from) {
     auto &row = costs.links.emplace_back();
@@ -519,7 +521,9 @@ void BuildProgramPass::buildStep(ProgramBuilder &programs, const GraphCut &graph
         programs.run(pieces, m);
     };
     switch (action.work) {
-    case plan::Work::Forward: programs.run(graph.chunks[action.stage].forward, number); break;
+    case plan::Work::Forward:
+      programs.run(graph.chunks[action.stage].forward, number);
+      break;
     case plan::Work::Backward:
       programs.run(graph.chunks[action.stage].backward, number);
       programs.run(graph.chunks[action.stage].backwardWeight, number);
@@ -641,9 +645,9 @@ LogicalResult BuildProgramPass::tie(StageParameter &parameter, ArrayRef<int> sta
   if (stages.size() < 2)
     return success();
   if (stages.size() > 2 || stages[0] != 0)
-    return optionError("schedule") << "expected a schedule that keeps the layers that share '"
-                                   << parameter.op.getSymName()
-                                   << "' on one stage, or on two of which one is the first";
+    return optionError("schedule")
+           << "expected a schedule that keeps the layers that share '" << parameter.op.getSymName()
+           << "' on one stage, or on two of which one is the first";
   parameter.tied = {stages[0], stages[1]};
   SmallVector<StringRef> once;
   for (const Axis &axis : axes) // in their order
@@ -738,9 +742,9 @@ void BuildProgramPass::runOnOperation() {
     for (StageParameter &parameter : parameters)
       if (!parameter.onAllStages && failed(tie(parameter, stagesOf[parameter.op.getSymName()])))
         return signalPassFailure();
-    FailureOr<ParameterLayout> layout = layOutParameters(
-        builder, parameters, gradientType, stage, cut.stages, level, sizeOfAxis(axes, "dp"),
-        blocksInFlight);
+    FailureOr<ParameterLayout> layout =
+        layOutParameters(builder, parameters, gradientType, stage, cut.stages, level,
+                         sizeOfAxis(axes, "dp"), blocksInFlight);
     if (failed(layout))
       return signalPassFailure();
     noteUnits(functions, *layout);

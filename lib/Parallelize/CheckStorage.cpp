@@ -134,7 +134,8 @@ void StorageChecker::checkPlaces() {
     } else if (place.getShardStorage()) {
       fault("'" + parameter.getSymName() + "' is sharded, but in no unit");
     }
-    auto take = [&](StringRef what, std::optional<AddressAttr> address, int64_t bytes, bool sharded) {
+    auto take = [&](StringRef what, std::optional<AddressAttr> address, int64_t bytes,
+                    bool sharded) {
       if (!address)
         return;
       int64_t size = sharded ? shard->second / ranks * bytes : elements * bytes;
@@ -143,13 +144,14 @@ void StorageChecker::checkPlaces() {
       auto op = symbols.lookup<dist::ArenaOp>(arena);
       if (!op || begin < 0 || begin + size > int64_t(op.getBytes()))
         fault(what + " of '" + parameter.getSymName() + "' are not within @" + arena);
-      arenas[arena].emplace(begin, Taken{begin + size, what, parameter.getSymName(),
-                                         sharded ? shard : std::nullopt});
+      arenas[arena].emplace(
+          begin, Taken{begin + size, what, parameter.getSymName(), sharded ? shard : std::nullopt});
     };
     // The accumulation type is that of the block arguments: half as wide if bf16 was asked for.
     auto options = module->getAttrOfType<DictionaryAttr>("llama.options");
     auto accumulate = options ? options.getAs<StringAttr>("accumulate") : StringAttr();
-    const int64_t gradient = !type.isF64() && accumulate && accumulate.getValue() == "bf16" ? 2 : master;
+    const int64_t gradient =
+        !type.isF64() && accumulate && accumulate.getValue() == "bf16" ? 2 : master;
     take("weights", place.getAddress(), width, place.getShardStorage() && shard);
     if (place.getMaster() != place.getAddress() || width != master)
       take("masters", place.getMaster(), master, bool(shard));
@@ -172,7 +174,8 @@ void StorageChecker::checkPlaces() {
         unit.clear();
       if (taken.shard) {
         int64_t first = taken.shard->first;
-        int64_t end = first + symbols.lookup<ParameterOp>(taken.name).getTensorType().getNumElements();
+        int64_t end =
+            first + symbols.lookup<ParameterOp>(taken.name).getTensorType().getNumElements();
         auto next = unit.lower_bound({first, 0});
         if ((next != unit.end() && next->first < end) ||
             (next != unit.begin() && std::prev(next)->second > first))
@@ -216,7 +219,8 @@ void StorageChecker::checkUnits() {
                unit.getType() == parameter.getTensorType().getElementType();
       }
       if (!fits)
-        fault("unit '" + unit.getSymName() + "' is not where '" + name.getValue() + "' says that it lies");
+        fault("unit '" + unit.getSymName() + "' is not where '" + name.getValue() +
+              "' says that it lies");
     }
   }
   for (auto &[key, place] : storage)

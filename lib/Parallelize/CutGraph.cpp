@@ -38,7 +38,15 @@ bool countsImages(StringRef input) {
   return input == "pixels" || input == "aspect_ratio_ids" || input == "tiles";
 }
 
-enum class Work { Forward, Backward, BackwardWeight, Encode, States, StatesGradient, EncodeBackward };
+enum class Work {
+  Forward,
+  Backward,
+  BackwardWeight,
+  Encode,
+  States,
+  StatesGradient,
+  EncodeBackward
+};
 
 /// A piece by its work, its chunk, stage or part of the encoder and, if it is one
 /// application, that.
@@ -52,18 +60,18 @@ struct PieceKey {
 /// A piece while it is written down.
 struct Draft {
   FuncOp function;
-  size_t order = 0;                        // in which pieces are begun, and run
-  IRMapping map;                           // values of the graph -> values here
-  SmallVector<DictionaryAttr> attributes;  // of the arguments
+  size_t order = 0;                          // in which pieces are begun, and run
+  IRMapping map;                             // values of the graph -> values here
+  SmallVector<DictionaryAttr> attributes;    // of the arguments
   llvm::MapVector<Value, unsigned> crossing; // values of other pieces -> argument
-  SmallVector<Value> results;              // values of the graph
+  SmallVector<Value> results;                // values of the graph
   SmallVector<DictionaryAttr> resultAttributes;
   llvm::SetVector<Attribute> reads, writes; // frames
 };
 
 /// What is known of an application.
 struct Application {
-  StringRef part; // empty: text
+  StringRef part;      // empty: text
   bool shared = false; // formed again by every piece that reads it
   int chunk = 0;       // of the text; of a key/value side, that of its layer
 };
@@ -109,11 +117,14 @@ private:
     switch (key.work) {
     case Work::Forward:
     case Work::Backward:
-    case Work::BackwardWeight: return cut.stageOfChunk[key.where];
+    case Work::BackwardWeight:
+      return cut.stageOfChunk[key.where];
     case Work::States:
-    case Work::StatesGradient: return key.where;
+    case Work::StatesGradient:
+      return key.where;
     case Work::Encode:
-    case Work::EncodeBackward: return 0;
+    case Work::EncodeBackward:
+      return 0;
     }
     return 0;
   }
@@ -146,12 +157,12 @@ private:
 
   std::map<int64_t, Application> applications; // by number
   std::map<PieceKey, Draft> drafts;
-  llvm::DenseMap<Value, StringAttr> names;     // of the results of all ops
-  llvm::DenseMap<Value, PieceKey> producer;    // of a value that a piece makes
-  llvm::SetVector<Value> statesGradients;      // of the image states: parts, and their sums
-  SmallVector<Value> gradientParts;            // those that key/value sides make, in order
-  Operation *statesSum = nullptr;              // an application of their addition
-  Value states;                                // image states, if any piece reads them
+  llvm::DenseMap<Value, StringAttr> names;  // of the results of all ops
+  llvm::DenseMap<Value, PieceKey> producer; // of a value that a piece makes
+  llvm::SetVector<Value> statesGradients;   // of the image states: parts, and their sums
+  SmallVector<Value> gradientParts;         // those that key/value sides make, in order
+  Operation *statesSum = nullptr;           // an application of their addition
+  Value states;                             // image states, if any piece reads them
   GraphCut result;
 };
 } // namespace
@@ -211,9 +222,8 @@ void Cutter::nameValues() {
       auto attribute = op.getAttrOfType<StringAttr>(kPhaseAttr);
       StringRef phase = attribute ? attribute.getValue() : "";
       int64_t number = count[{applicationOf(&op), phase}]++;
-      names[value] =
-          builder.getStringAttr(prefix + "." + Twine(applicationOf(&op)) + "." + phase + "." +
-                                Twine(number));
+      names[value] = builder.getStringAttr(prefix + "." + Twine(applicationOf(&op)) + "." + phase +
+                                           "." + Twine(number));
     }
 }
 
@@ -274,7 +284,7 @@ SmallVector<PieceKey> Cutter::keysOf(Work work, int where) const {
 }
 
 std::string Cutter::nameOf(const PieceKey &key, int stage) const {
-  static constexpr StringRef names[] = {"forward", "backward", "backward_weight", "encode",
+  static constexpr StringRef names[] = {"forward", "backward",        "backward_weight", "encode",
                                         "states",  "states_gradient", "encode_backward"};
   std::string name;
   if (cut.stages > 1)
@@ -437,8 +447,7 @@ LogicalResult Cutter::sumStatesGradients() {
   result.statesGradient = frameAttr(prefix + ".states_gradient");
   result.encodedGradient =
       splitsImages() ? frameAttr(prefix + ".encoded_gradient") : result.statesGradient;
-  result.stateGradientElement =
-      cast<RankedTensorType>(gradientParts[0].getType()).getElementType();
+  result.stateGradientElement = cast<RankedTensorType>(gradientParts[0].getType()).getElementType();
   for (int stage = 0; stage < cut.stages; ++stage) {
     auto found = drafts.find({Work::StatesGradient, stage});
     if (found == drafts.end())
@@ -467,8 +476,8 @@ LogicalResult Cutter::sumStatesGradients() {
     // Stands for the first part in the list of results.
     draft.results.push_back(gradientParts[0]);
     draft.map.map(gradientParts[0], sum);
-    draft.resultAttributes.push_back(inFrame(
-        result.statesGradient, 0, builder.getStringAttr(dist::kStatesGradientCrossing)));
+    draft.resultAttributes.push_back(
+        inFrame(result.statesGradient, 0, builder.getStringAttr(dist::kStatesGradientCrossing)));
   }
   return success();
 }
@@ -486,10 +495,9 @@ LogicalResult Cutter::assignFrames() {
           consumers[value].insert(key);
 
   auto nameOfValue = [&](Value value) {
-    return statesGradients.contains(value)
-               ? builder.getStringAttr(dist::kStatesGradientCrossing)
-           : value == states ? builder.getStringAttr(dist::kStatesCrossing)
-                             : names.lookup(value);
+    return statesGradients.contains(value) ? builder.getStringAttr(dist::kStatesGradientCrossing)
+           : value == states               ? builder.getStringAttr(dist::kStatesCrossing)
+                                           : names.lookup(value);
   };
   auto setArgument = [&](Draft &draft, Value value, StringAttr frame, int64_t offset) {
     draft.attributes[draft.crossing.lookup(value)] = inFrame(frame, offset, nameOfValue(value));
@@ -525,9 +533,9 @@ LogicalResult Cutter::assignFrames() {
       addResult(drafts[from], value, result.encoded, 0);
       for (const PieceKey &key : keys)
         setArgument(drafts[key], value,
-                    isOfEncoder(key)                       ? result.encoded
+                    isOfEncoder(key)                   ? result.encoded
                     : key.work == Work::StatesGradient ? result.restoredStates
-                                                           : result.states,
+                                                       : result.states,
                     0);
       continue;
     }
@@ -535,8 +543,8 @@ LogicalResult Cutter::assignFrames() {
       if (key.work == from.work && (key.where == from.where || isOfEncoder(key)) &&
           drafts[key].order < drafts[from].order)
         return graph.emitOpError("expects a value of application ")
-               << from.application << " to be read behind it, but application "
-               << key.application << " comes before";
+               << from.application << " to be read behind it, but application " << key.application
+               << " comes before";
     // Other chunks receive it.
     std::set<PieceKey> local;
     std::map<int, std::set<PieceKey>> remote;
@@ -564,14 +572,14 @@ LogicalResult Cutter::assignFrames() {
       Chunk &sender = result.chunks[from.where];
       auto &list = forward ? sender.forwardOut : sender.backwardOut;
       bool sameStage = cut.stageOfChunk[chunk] == cut.stageOfChunk[from.where];
-      StringAttr to = sameStage ? frame
-                                : frameAttr(name + "#" + std::to_string(list.size()) + ">" +
-                                            describe(there, false));
+      StringAttr to =
+          sameStage
+              ? frame
+              : frameAttr(name + "#" + std::to_string(list.size()) + ">" + describe(there, false));
       for (const PieceKey &key : there)
         setArgument(drafts[key], value, to, sameStage ? offset : 0);
       list.push_back({frame, offset, sameStage ? StringAttr() : to,
-                      cast<RankedTensorType>(value.getType()), value.getLoc(),
-                      nameOfValue(value)});
+                      cast<RankedTensorType>(value.getType()), value.getLoc(), nameOfValue(value)});
     }
   }
   return success();
@@ -669,8 +677,7 @@ LogicalResult Cutter::retypeEncoder() {
   }
   if (!states)
     return success();
-  result.groupElements =
-      result.encodedType.getNumElements() * (splitsImages() ? encoder.ranks : 1);
+  result.groupElements = result.encodedType.getNumElements() * (splitsImages() ? encoder.ranks : 1);
   result.restoredStates = result.states;
   bool readAgain = llvm::any_of(drafts, [&](auto &entry) {
     return entry.first.work == Work::StatesGradient && entry.second.crossing.contains(states);
@@ -703,8 +710,8 @@ void Cutter::finish(Draft &draft) {
   SmallVector<Value> results =
       llvm::map_to_vector(draft.results, [&](Value value) { return draft.map.lookup(value); });
   func::ReturnOp::create(b, graph.getLoc(), results);
-  function.setFunctionType(b.getFunctionType(function.getBody().getArgumentTypes(),
-                                             ValueRange(results).getTypes()));
+  function.setFunctionType(
+      b.getFunctionType(function.getBody().getArgumentTypes(), ValueRange(results).getTypes()));
   function.setAllArgAttrs(draft.attributes);
   function.setAllResultAttrs(draft.resultAttributes);
   // A run names frames in the order of the arguments and results.
@@ -743,8 +750,7 @@ Piece Cutter::pieceOf(const PieceKey &key, int stage) {
       use.byGroup = true;
       Type element = frame == result.statesGradient ? result.stateGradientElement
                                                     : result.stateType.getElementType();
-      use.stride =
-          result.stateType.getNumElements() * element.getIntOrFloatBitWidth() / 8;
+      use.stride = result.stateType.getNumElements() * element.getIntOrFloatBitWidth() / 8;
     }
     return use;
   };
@@ -799,7 +805,6 @@ FailureOr<GraphCut> Cutter::run() {
 }
 
 FailureOr<GraphCut> llamac::cutGraph(FuncOp graph, StringRef prefix, const ChainCut &cut,
-                                     const EncoderPlacement &encoder,
-                                     ArrayRef<Axis> axes) {
+                                     const EncoderPlacement &encoder, ArrayRef<Axis> axes) {
   return Cutter(graph, prefix, cut, encoder, axes).run();
 }

@@ -31,11 +31,11 @@ namespace mlir::llamac {
 
 /// Where the image encoder runs.
 struct EncoderPlacement {
-  bool firstStage = false;    ///< on stage 0 only, else on all
-  bool tokens = false;        ///< its tokens are split, else its images
+  bool firstStage = false;     ///< on stage 0 only, else on all
+  bool tokens = false;         ///< its tokens are split, else its images
   SmallVector<StringRef> axes; ///< of size above 1, outermost first; who shares the work
-  int64_t ranks = 1;          ///< product of their sizes
-  int64_t group = 1;          ///< micro-batches of a round
+  int64_t ranks = 1;           ///< product of their sizes
+  int64_t group = 1;           ///< micro-batches of a round
 };
 
 /// How the chain of text applications is cut.
@@ -43,7 +43,7 @@ struct ChainCut {
   SmallVector<size_t> begin;     ///< first application of each chunk, and the number of all
   SmallVector<int> stageOfChunk; ///< pipeline stage that holds it
   int stages = 1;
-  bool splitBackward = false; ///< backward in two pieces (zero-bubble)
+  bool splitBackward = false;               ///< backward in two pieces (zero-bubble)
   llvm::DenseMap<int64_t, int> encoderPart; ///< of an application of the encoder; 0: absent
   int encoderParts = 1;
   /// Each application of these chunks, and of the encoder, is a piece of its own: weights or
@@ -94,18 +94,18 @@ struct GraphCut {
   std::vector<Chunk> chunks;
   std::vector<Stage> stages;
   // Image states, if there are any. Frames of a group; null if nothing needs them.
-  StringAttr encoded;         ///< what a rank encoded
-  StringAttr states;          ///< of all images of the group
-  StringAttr keptStates;      ///< a rank's part of them, for the gradient
-  StringAttr restoredStates;  ///< whole again; `states` if they are not split
-  StringAttr statesGradient;  ///< a stage's part of their gradient
-  StringAttr encodedGradient; ///< gradient of what a rank encoded
-  RankedTensorType stateType; ///< of a micro-batch, [B, N, D]
-  Type stateGradientElement;  ///< f32; null if they have no gradient
+  StringAttr encoded;                  ///< what a rank encoded
+  StringAttr states;                   ///< of all images of the group
+  StringAttr keptStates;               ///< a rank's part of them, for the gradient
+  StringAttr restoredStates;           ///< whole again; `states` if they are not split
+  StringAttr statesGradient;           ///< a stage's part of their gradient
+  StringAttr encodedGradient;          ///< gradient of what a rank encoded
+  RankedTensorType stateType;          ///< of a micro-batch, [B, N, D]
+  Type stateGradientElement;           ///< f32; null if they have no gradient
   SmallVector<StringRef> statePartial; ///< axes over which a stage's part is partial
-  RankedTensorType encodedType; ///< what a rank encodes of a group
-  int64_t groupElements = 0;    ///< of the states of a group, padding included
-  SmallVector<StringRef> keptOver; ///< axes over which states are kept split
+  RankedTensorType encodedType;        ///< what a rank encodes of a group
+  int64_t groupElements = 0;           ///< of the states of a group, padding included
+  SmallVector<StringRef> keptOver;     ///< axes over which states are kept split
 };
 
 /// Numbers of the applications that are the chain of text blocks, in order: one for

@@ -35,8 +35,9 @@ FailureOr<Grid> llamac::parseGrid(StringRef text, Location loc) {
                             << part << "'";
     seen.push_back(name);
     if (size.getAsInteger(10, *field) || *field < 1 || *field > kMostRanks)
-      return emitError(loc) << "--grid: expected '" << name << "' to be a number of ranks from 1 to "
-                            << kMostRanks << ", got '" << size << "'";
+      return emitError(loc) << "--grid: expected '" << name
+                            << "' to be a number of ranks from 1 to " << kMostRanks << ", got '"
+                            << size << "'";
     if (grid.ranks() > kMostRanks)
       return emitError(loc) << "--grid: expected at most " << kMostRanks << " ranks, got '" << text
                             << "'";

@@ -259,10 +259,10 @@ Value Localizer::collectives(ConvertOp convert) {
       kind = kindOf(before);
     }
   if (!summed.empty())
-    value = made(
-        shard::AllReduceOp::create(b, loc, value.getType(), grid, b.getDenseI16ArrayAttr(summed),
-                                   value, shard::ReductionKindAttr::get(b.getContext(), kind)),
-        summed, {});
+    value = made(shard::AllReduceOp::create(b, loc, value.getType(), grid,
+                                            b.getDenseI16ArrayAttr(summed), value,
+                                            shard::ReductionKindAttr::get(b.getContext(), kind)),
+                 summed, {});
   return value;
 }
 
@@ -308,9 +308,8 @@ LogicalResult Localizer::localizeBlock(func::FuncOp block) {
   // How its arguments and results lie, for those who call it.
   auto placement = [&](Value value) {
     Type type = whole.lookup(value);
-    return type && isPlaced(type)
-               ? cast<PlacementAttr>(cast<RankedTensorType>(type).getEncoding())
-               : PlacementAttr();
+    return type && isPlaced(type) ? cast<PlacementAttr>(cast<RankedTensorType>(type).getEncoding())
+                                  : PlacementAttr();
   };
   for (BlockArgument argument : body.getArguments())
     if (PlacementAttr placed = placement(argument))

@@ -75,9 +75,9 @@ LogicalResult Padder::padBlock(func::FuncOp block, ApplyOp apply) {
       else if (auto embed = dyn_cast<EmbedOp>(op);
                embed && hasExtraRows && isTable(embed.getTable(), apply))
         ids.push_back(&embed.getIdsMutable());
-      else if (auto gradient = dyn_cast<EmbedGradOp>(op);
-               gradient && hasExtraRows && gradient.getOffset() == 0 &&
-               int64_t(gradient.getRows()) == vocabulary)
+      else if (auto gradient = dyn_cast<EmbedGradOp>(op); gradient && hasExtraRows &&
+                                                          gradient.getOffset() == 0 &&
+                                                          int64_t(gradient.getRows()) == vocabulary)
         ids.push_back(&gradient.getIdsMutable());
     }
   unsigned index = apply.getInputs().size();
@@ -140,15 +140,13 @@ LogicalResult Padder::padGraph(func::FuncOp graph) {
   graph.setFunctionType(FunctionType::get(graph.getContext(), body.getArgumentTypes(),
                                           body.getTerminator()->getOperandTypes()));
   for (auto &[name, value] : inputs)
-    attributes.push_back(
-        b.getDictionaryAttr(b.getNamedAttr(kInputAttr, b.getStringAttr(name))));
+    attributes.push_back(b.getDictionaryAttr(b.getNamedAttr(kInputAttr, b.getStringAttr(name))));
   graph.setAllArgAttrs(attributes);
   return success();
 }
 
-LogicalResult
-Padder::pad(int64_t ranks,
-            llvm::function_ref<std::optional<unsigned>(ParameterOp)> dimensionOf) {
+LogicalResult Padder::pad(int64_t ranks,
+                          llvm::function_ref<std::optional<unsigned>(ParameterOp)> dimensionOf) {
   bool any = false;
   for (auto parameter : module.getOps<ParameterOp>()) {
     hasExtraRows |= parameter.getRowBegin().value_or(0) > 0;

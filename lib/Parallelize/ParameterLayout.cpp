@@ -47,7 +47,7 @@ private:
 
   OpBuilder &builder;
   int stage, stages;
-  std::vector<Place> places; // of all parameters, in their order
+  std::vector<Place> places;                  // of all parameters, in their order
   llvm::MapVector<StringRef, int64_t> arenas; // name -> bytes
 };
 } // namespace
@@ -63,8 +63,8 @@ static bool savesByFrozenShards(ArrayRef<StageParameter> parameters, int64_t dat
     if (!op.getFrozen())
       continue;
     auto type = op.getTensorType();
-    int64_t size = llvm::alignTo(type.getNumElements(), kParameterPadding) *
-                   type.getElementTypeBitWidth() / 8;
+    int64_t size =
+        llvm::alignTo(type.getNumElements(), kParameterPadding) * type.getElementTypeBitWidth() / 8;
     bytesOf[parameter.application] += size;
     bytes += size;
   }
@@ -79,8 +79,8 @@ LogicalResult LayoutBuilder::collect(ArrayRef<StageParameter> parameters, Fsdp f
                                      int64_t dataRanks, int64_t blocksInFlight) {
   layout.fsdp = dataRanks > 1 ? fsdp : Fsdp::None;
   layout.ranks = layout.fsdp == Fsdp::None ? 1 : dataRanks;
-  const bool shardsFrozen = layout.fsdp == Fsdp::Parameters &&
-                            savesByFrozenShards(parameters, dataRanks, blocksInFlight);
+  const bool shardsFrozen =
+      layout.fsdp == Fsdp::Parameters && savesByFrozenShards(parameters, dataRanks, blocksInFlight);
   // Shards of whole blocks are units of their own.
   const bool byBlock = layout.fsdp == Fsdp::Gradients || layout.fsdp == Fsdp::Parameters;
   auto unitOf = [&](std::vector<Unit> &units, const StageParameter &parameter) {
@@ -96,8 +96,7 @@ LogicalResult LayoutBuilder::collect(ArrayRef<StageParameter> parameters, Fsdp f
   };
   for (const StageParameter &parameter : parameters) {
     llama::ParameterOp op = parameter.op;
-    const int64_t elements =
-        llvm::alignTo(op.getTensorType().getNumElements(), kParameterPadding);
+    const int64_t elements = llvm::alignTo(op.getTensorType().getNumElements(), kParameterPadding);
     Place place = {&parameter, 0, 0, 0};
     if (op.getFrozen()) {
       if (shardsFrozen) {
@@ -162,10 +161,9 @@ void LayoutBuilder::declareUnit(Unit &unit, AddressAttr weights, AddressAttr gra
   std::string symbol = (unit.parameters.front() + ".unit").str();
   if (stages > 1)
     symbol = "stage" + std::to_string(stage) + "." + symbol;
-  unit.op = dist::UnitOp::create(builder, builder.getUnknownLoc(), symbol,
-                                 builder.getArrayAttr(names), unit.elements, unit.type, weights,
-                                 gradient,
-                                 gradient ? TypeAttr::get(layout.gradientType) : TypeAttr());
+  unit.op = dist::UnitOp::create(
+      builder, builder.getUnknownLoc(), symbol, builder.getArrayAttr(names), unit.elements,
+      unit.type, weights, gradient, gradient ? TypeAttr::get(layout.gradientType) : TypeAttr());
 }
 
 void LayoutBuilder::place() {
@@ -173,8 +171,7 @@ void LayoutBuilder::place() {
   const int64_t ranks = layout.ranks, shard = layout.elements / ranks;
   const bool shardsWeights = fsdp == Fsdp::Parameters;
   // Masters lie apart where they are not the weights.
-  const bool hasMasters =
-      layout.storageType != layout.masterType || (ranks > 1 && !shardsWeights);
+  const bool hasMasters = layout.storageType != layout.masterType || (ranks > 1 && !shardsWeights);
   const StringRef masters = hasMasters ? "masters" : "parameters";
   const StringRef gradients = fsdp == Fsdp::Optimizer ? "gradient_shard" : "gradients";
   Location loc = builder.getUnknownLoc();
@@ -185,8 +182,9 @@ void LayoutBuilder::place() {
     bytes = (shardsWeights ? shard : layout.elements) * width(layout.storageType);
     if (hasMasters)
       arenas["masters"] = shard * width(layout.masterType);
-    arenas["gradients"] = (fsdp == Fsdp::None || fsdp == Fsdp::Optimizer ? layout.elements : shard) *
-                          width(layout.gradientType);
+    arenas["gradients"] =
+        (fsdp == Fsdp::None || fsdp == Fsdp::Optimizer ? layout.elements : shard) *
+        width(layout.gradientType);
     if (fsdp == Fsdp::Optimizer)
       arenas["gradient_shard"] = shard * width(layout.gradientType);
     if (ranks > 1 && !shardsWeights && layout.storageType != layout.masterType)
@@ -211,11 +209,10 @@ void LayoutBuilder::place() {
       int64_t at = bytes;
       if (!layout.frozen.empty()) { // all are sharded
         at = frozenBytes[place.unit];
-        inUnit =
-            builder.getDenseI64ArrayAttr({place.begin, layout.frozen[place.unit].elements});
+        inUnit = builder.getDenseI64ArrayAttr({place.begin, layout.frozen[place.unit].elements});
       } else {
-        bytes =
-            llvm::alignTo(bytes + op.getTensorType().getNumElements() * width(type), kArenaAlignment);
+        bytes = llvm::alignTo(bytes + op.getTensorType().getNumElements() * width(type),
+                              kArenaAlignment);
       }
       storage = dist::StorageOp::create(
           builder, loc, symbol, address("parameters", at / width(type), type), AddressAttr(),
@@ -230,10 +227,12 @@ void LayoutBuilder::place() {
         inUnit = builder.getDenseI64ArrayAttr({place.begin, unit.elements});
       storage = dist::StorageOp::create(
           builder, loc, symbol, address("parameters", shardsWeights ? state : whole, type),
-          address(masters, state, layout.masterType), address(gradients, state, layout.gradientType),
+          address(masters, state, layout.masterType),
+          address(gradients, state, layout.gradientType),
           address("moment1", state, layout.masterType),
           address("moment2", state, layout.masterType),
-          fsdp == Fsdp::Optimizer ? address("gradients", whole, layout.gradientType) : AddressAttr(),
+          fsdp == Fsdp::Optimizer ? address("gradients", whole, layout.gradientType)
+                                  : AddressAttr(),
           inUnit, shardsWeights ? builder.getUnitAttr() : UnitAttr());
     }
     if (!first)
@@ -293,8 +292,8 @@ void llamac::noteUnits(ArrayRef<func::FuncOp> functions, const ParameterLayout &
       add(apply.getGradients(), gradients);
     }
     Builder builder(function.getContext());
-    for (auto &[name, units] : {std::pair(dist::kWeightsAttr, &weights),
-                                std::pair(dist::kGradientsAttr, &gradients)})
+    for (auto &[name, units] :
+         {std::pair(dist::kWeightsAttr, &weights), std::pair(dist::kGradientsAttr, &gradients)})
       if (!units->empty())
         function->setAttr(name, builder.getArrayAttr(units->getArrayRef()));
   }

@@ -38,10 +38,10 @@ enum class Fsdp { None, Optimizer, Gradients, Parameters };
 /// A trained or frozen parameter of a stage.
 struct StageParameter {
   llama::ParameterOp op;
-  int64_t application = 0;           ///< the first that has it
-  SmallVector<StringRef> reduced{};  ///< axes over which its gradient is a partial sum, dp too
-  SmallVector<StringRef> once{};     ///< axes over which all ranks have the same part of it
-  bool onAllStages = false;          ///< a replicated encoder's
+  int64_t application = 0;          ///< the first that has it
+  SmallVector<StringRef> reduced{}; ///< axes over which its gradient is a partial sum, dp too
+  SmallVector<StringRef> once{};    ///< axes over which all ranks have the same part of it
+  bool onAllStages = false;         ///< a replicated encoder's
   /// Two stages that have it and add to its gradient.
   std::optional<std::pair<int, int>> tied{};
 };

@@ -108,9 +108,9 @@ private:
   }
 
   llvm::DenseMap<std::pair<int64_t, StringAttr>, int64_t> frameBytes;
-  llvm::StringMap<StringRef> arenaOfUnits;                   // of the frames of units
-  std::map<std::pair<int64_t, StringRef>, int64_t> arenas;   // stage, name -> bytes
-  bool isPipeline = false;                                   // several stages
+  llvm::StringMap<StringRef> arenaOfUnits;                 // of the frames of units
+  std::map<std::pair<int64_t, StringRef>, int64_t> arenas; // stage, name -> bytes
+  bool isPipeline = false;                                 // several stages
 };
 
 } // namespace
@@ -159,8 +159,7 @@ LogicalResult FramePlacer::read(dist::ProgramOp program, StageProgram &stage) {
           for (unsigned i = 0; i < count; ++i) {
             auto place = frameOf(i);
             if (place && place[0] == instance.getFrame())
-              note(stage, instance,
-                   cast<IntegerAttr>(place[1]).getInt() + alignedBytes(typeOf(i)));
+              note(stage, instance, cast<IntegerAttr>(place[1]).getInt() + alignedBytes(typeOf(i)));
           }
         }
       };
@@ -421,8 +420,8 @@ LogicalResult FramePlacer::run() {
   }
   builder.setInsertionPoint(*module.getOps<dist::ProgramOp>().begin());
   for (auto [key, size] : arenas)
-    dist::ArenaOp::create(builder, module.getLoc(),
-                          arenaName(key.second, key.first, isPipeline), size, key.first);
+    dist::ArenaOp::create(builder, module.getLoc(), arenaName(key.second, key.first, isPipeline),
+                          size, key.first);
   return success();
 }
 

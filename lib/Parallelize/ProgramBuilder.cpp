@@ -180,8 +180,8 @@ void ProgramBuilder::reduceStates(const GraphCut &graph, int64_t group) {
       now.split.assign(over.begin(), over.end());
     if (kind != CollectiveKind::Slice)
       llvm::erase_if(now.partial, [&](StringRef axis) { return llvm::is_contained(over, axis); });
-    place(collective(kind, name, over, from, to, elements, element),
-          dist::kStatesGradientCrossing, whole, before, now);
+    place(collective(kind, name, over, from, to, elements, element), dist::kStatesGradientCrossing,
+          whole, before, now);
   };
   auto reduce = [&](StringRef name, SmallVector<StringRef> over, dist::InstanceAttr what,
                     int64_t elements) {
@@ -216,10 +216,10 @@ void ProgramBuilder::zeroStates(const GraphCut &graph, int64_t group) {
   int64_t width = graph.stateGradientElement.getIntOrFloatBitWidth() / 8;
   int64_t rest = graph.groupElements - written;
   if (rest > 0)
-    dist::ZeroOp::create(builder, module.getLoc(), event, ValueRange(),
-                         dist::InstanceAttr::get(builder.getContext(), graph.statesGradient, group,
-                                                 written * width),
-                         rest * width, dist::AddressAttr(), ArrayAttr(), 0)
+    dist::ZeroOp::create(
+        builder, module.getLoc(), event, ValueRange(),
+        dist::InstanceAttr::get(builder.getContext(), graph.statesGradient, group, written * width),
+        rest * width, dist::AddressAttr(), ArrayAttr(), 0)
         ->setAttr(dist::kCrossingAttr, builder.getStringAttr(dist::kStatesGradientCrossing));
 }
 
@@ -236,9 +236,8 @@ void ProgramBuilder::gatherWeights(ArrayAttr units) {
     if (llvm::none_of(whole, [&](const WholeBlock &other) { return other.has(unit); }))
       missing.push_back(unit);
   llvm::erase_if(whole, [&](const WholeBlock &other) {
-    return other.units.size() == units.size() && llvm::all_of(units, [&](Attribute unit) {
-             return other.has(unit);
-           });
+    return other.units.size() == units.size() &&
+           llvm::all_of(units, [&](Attribute unit) { return other.has(unit); });
   });
   whole.push_back(block);
   SmallVector<Value, 1> after;
@@ -250,10 +249,10 @@ void ProgramBuilder::gatherWeights(ArrayAttr units) {
     dist::UnitOp unit = unitOf(symbol);
     auto [entry, isNew] = gathers.try_emplace(unit.getSymName(), 0);
     entry->second += !isNew;
-    collective(CollectiveKind::AllGather, "weights of units", {"dp"}, unit.getWeightsAttr(),
-               instance(builder.getStringAttr(dist::weightsFrame(unit.getSymName())),
-                        entry->second),
-               unit.getElements() / layout.ranks, unit.getType(), {}, after);
+    collective(
+        CollectiveKind::AllGather, "weights of units", {"dp"}, unit.getWeightsAttr(),
+        instance(builder.getStringAttr(dist::weightsFrame(unit.getSymName())), entry->second),
+        unit.getElements() / layout.ranks, unit.getType(), {}, after);
   }
 }
 
@@ -400,9 +399,9 @@ void ProgramBuilder::finishStep() {
           symbols, ("stages " + Twine(first) + " and " + Twine(second)).str(), ArrayAttr(),
           builder.getDenseI64ArrayAttr({first, second}));
       dist::CollectiveOp::create(builder, module.getLoc(), event, reduced,
-                                 CollectiveKind::AllReduce, edge.getSymName(),
-                                 dist::InstanceAttr(), dist::InstanceAttr(), shard, shard, 1,
-                                 segment.elements / ranks, type, TypeAttr(), false, false, keys, 0);
+                                 CollectiveKind::AllReduce, edge.getSymName(), dist::InstanceAttr(),
+                                 dist::InstanceAttr(), shard, shard, 1, segment.elements / ranks,
+                                 type, TypeAttr(), false, false, keys, 0);
     }
   }
   for (const Segment &segment : layout.segments) {
@@ -431,4 +430,3 @@ void ProgramBuilder::finishStep() {
                  address("parameters", unit.begin, layout.storageType), unit.elements / ranks,
                  layout.storageType);
 }
-

@@ -65,9 +65,9 @@ private:
     Side(dist::InstanceAttr instance) : instance(instance) {}
     Side(dist::AddressAttr address) : address(address) {}
   };
-  dist::CollectiveOp collective(dist::CollectiveKind kind, StringRef name,
-                                ArrayRef<StringRef> over, Side from, Side to, int64_t elements,
-                                Type type, ArrayAttr gradients = {}, ValueRange after = {});
+  dist::CollectiveOp collective(dist::CollectiveKind kind, StringRef name, ArrayRef<StringRef> over,
+                                Side from, Side to, int64_t elements, Type type,
+                                ArrayAttr gradients = {}, ValueRange after = {});
   /// How the flat elements of a group's image states, or of their gradient, lie.
   struct Flat {
     SmallVector<StringRef> split, partial;
@@ -119,9 +119,9 @@ private:
     Value reader; // the last run that read them
     bool has(Attribute unit) const { return llvm::is_contained(units, unit); }
   };
-  SmallVector<WholeBlock> whole;     // at most blocksInFlight, the one read last at the end
-  llvm::StringMap<int64_t> gathers;  // unit -> the instance of its whole weights
-  SmallVector<Value> reducedBlocks;  // of runs that add to gradients of units: the last reduction
+  SmallVector<WholeBlock> whole;    // at most blocksInFlight, the one read last at the end
+  llvm::StringMap<int64_t> gathers; // unit -> the instance of its whole weights
+  SmallVector<Value> reducedBlocks; // of runs that add to gradients of units: the last reduction
   struct Reductions {
     int64_t count = 0;
     Value last;

@@ -69,9 +69,9 @@ ItemReader::ItemReader(ModuleOp module, int64_t stages, std::vector<plan::Fault>
     return given && given.getValue() == value;
   };
   Builder builder(module.getContext());
-  gradientType = asked("precision", "f64")      ? Type(builder.getF64Type())
+  gradientType = asked("precision", "f64")     ? Type(builder.getF64Type())
                  : asked("accumulate", "bf16") ? Type(builder.getBF16Type())
-                                                : Type(builder.getF32Type());
+                                               : Type(builder.getF32Type());
   auto precision = module->getAttrOfType<DictionaryAttr>("llama.precision");
   auto accumulation = precision ? precision.getAs<TypeAttr>("accumulation") : TypeAttr();
   if (accumulation && accumulation.getValue() != gradientType)
@@ -96,10 +96,9 @@ void ItemReader::begin(int64_t number) {
       if (!storage.try_emplace(op.getParameter(), op).second)
         fault("R7", "'" + op.getParameter() + "' has two places on stage " + Twine(stage));
   for (auto &entry : storage)
-    for (auto address :
-         {std::optional(entry.second.getAddress()), entry.second.getMaster(),
-          entry.second.getGradient(), entry.second.getMoment1(), entry.second.getMoment2(),
-          entry.second.getGradientSum()})
+    for (auto address : {std::optional(entry.second.getAddress()), entry.second.getMaster(),
+                         entry.second.getGradient(), entry.second.getMoment1(),
+                         entry.second.getMoment2(), entry.second.getGradientSum()})
       if (address)
         if (auto *arena = arenas.find(address->getArena().getValue()); arena != arenas.end())
           stateArenas.insert(arena->second);
@@ -142,10 +141,9 @@ AddressAttr ItemReader::placeOf(StringRef parameter, bool gradient) {
   dist::UnitOp unit = (gradient ? gradientUnit : weightsUnit).lookup(parameter);
   if (unit && place.getShard()) {
     Type type = gradient ? unit.getGradientType().value_or(unit.getType()) : unit.getType();
-    std::string frame = gradient ? dist::gradientFrame(unit.getSymName())
-                                 : dist::weightsFrame(unit.getSymName());
-    return AddressAttr::get(module.getContext(),
-                            FlatSymbolRefAttr::get(module.getContext(), frame),
+    std::string frame =
+        gradient ? dist::gradientFrame(unit.getSymName()) : dist::weightsFrame(unit.getSymName());
+    return AddressAttr::get(module.getContext(), FlatSymbolRefAttr::get(module.getContext(), frame),
                             (*place.getShard())[0] * widthOf(type));
   }
   if (!gradient)
@@ -180,7 +178,7 @@ static Attribute placementOrNull(MLIRContext *context, ArrayAttr split, ArrayAtt
 
 /// The same for what is only known by attributes of graphs: `split` of so many dimensions.
 static Attribute graphPlacement(MLIRContext *context, size_t rank, std::optional<ArrayAttr> split,
-                             std::optional<ArrayAttr> partial) {
+                                std::optional<ArrayAttr> partial) {
   Builder b(context);
   SmallVector<Attribute> none(rank, b.getArrayAttr({}));
   return placementOrNull(context, split.value_or(b.getArrayAttr(none)),
@@ -294,8 +292,8 @@ bool ItemReader::readOperand(Operation *op, Attribute attribute, AddressAttr add
   case Kind::Gradient: {
     const bool gradient = operand.getKind() == Kind::Gradient;
     auto name = dyn_cast_or_null<FlatSymbolRefAttr>(operand.getWhat());
-    auto parameter = name ? symbols.lookup<llama::ParameterOp>(name.getValue())
-                          : llama::ParameterOp();
+    auto parameter =
+        name ? symbols.lookup<llama::ParameterOp>(name.getValue()) : llama::ParameterOp();
     if (!parameter || isResult || gradient != use.writes)
       return wrong("names a parameter that is not there");
     AddressAttr place = placeOf(name.getValue(), gradient);
@@ -308,7 +306,8 @@ bool ItemReader::readOperand(Operation *op, Attribute attribute, AddressAttr add
     if (gradient)
       partial = parameter.getPartial();
     auto tensor = parameter.getTensorType();
-    Lying want{tensor, graphPlacement(module.getContext(), tensor.getRank(), parameter.getSplit(), partial)};
+    Lying want{tensor, graphPlacement(module.getContext(), tensor.getRank(), parameter.getSplit(),
+                                      partial)};
     if (gradient)
       want.type = tensor.clone(gradientType);
     if (!(want == lying))
@@ -358,12 +357,12 @@ void ItemReader::checkPlaced(dist::CollectiveOp op, ArrayAttr placed, const Twin
     OnAxis b = before[i], a = after[i];
     if (b == a)
       continue;
-    Kind one = b.kind == OnAxis::Split  ? Kind::AllGather
-               : b.isPartial()          ? a.kind == OnAxis::Split ? Kind::ReduceScatter : Kind::AllReduce
-                                        : Kind::Slice;
-    bool legal = b.kind == OnAxis::Split  ? a.kind == OnAxis::Whole
-                 : b.isPartial()          ? !a.isPartial()
-                                          : a.kind == OnAxis::Split;
+    Kind one = b.kind == OnAxis::Split ? Kind::AllGather
+               : b.isPartial() ? a.kind == OnAxis::Split ? Kind::ReduceScatter : Kind::AllReduce
+                               : Kind::Slice;
+    bool legal = b.kind == OnAxis::Split ? a.kind == OnAxis::Whole
+                 : b.isPartial()         ? !a.isPartial()
+                                         : a.kind == OnAxis::Split;
     unsigned d = b.kind == OnAxis::Split ? b.dimension : a.kind == OnAxis::Split ? a.dimension : 0;
     bool max = b.kind == OnAxis::Maximum;
     single &= legal && (!kind || (*kind == one && dimension == d && maximum == max));
@@ -398,22 +397,29 @@ void ItemReader::checkPlaced(dist::CollectiveOp op, ArrayAttr placed, const Twin
                  " to go from one of its placements to the other");
   if (got != over)
     return wrong("has to be over the axes " + llvm::join(over, ", "));
-  if (int64_t(op.getOuter()) != outer || int64_t(op.getOuter() * op.getElements()) != share.getNumElements())
+  if (int64_t(op.getOuter()) != outer ||
+      int64_t(op.getOuter() * op.getElements()) != share.getNumElements())
     return wrong("has to move " + Twine(outer) + " x " + Twine(share.getNumElements() / outer) +
                  " elements");
   if (op.getType() != local[0].getElementType() ||
       op.getToType().value_or(op.getType()) != local[1].getElementType())
-    wrong("has to be from " + llvm::Twine(kTypes[std::max(0, typeNumber(local[0].getElementType()))].name) +
-          " to " + kTypes[std::max(0, typeNumber(local[1].getElementType()))].name);
+    wrong("has to be from " +
+          llvm::Twine(kTypes[std::max(0, typeNumber(local[0].getElementType()))].name) + " to " +
+          kTypes[std::max(0, typeNumber(local[1].getElementType()))].name);
 }
 
 FailureOr<Use> ItemReader::use(Operation *op, AddressAttr address, int64_t bytes, Type type,
-                                  bool reads, bool writes, const GraphItems *graph) {
+                               bool reads, bool writes, const GraphItems *graph) {
   if (!address)
     return op->emitOpError("expects planned memory (llama-plan-arenas)");
   StringRef name = address.getArena().getValue();
-  Use result{0, address.getOffset(), address.getOffset() + bytes,
-             type ? typeNumber(type) : -1,  -1, reads, writes};
+  Use result{0,
+             address.getOffset(),
+             address.getOffset() + bytes,
+             type ? typeNumber(type) : -1,
+             -1,
+             reads,
+             writes};
   if (graph)
     if (auto *frame = graph->frames.find(name); frame != graph->frames.end()) {
       result.space = -1 - frame->second;
@@ -426,15 +432,13 @@ FailureOr<Use> ItemReader::use(Operation *op, AddressAttr address, int64_t bytes
   int64_t size = symbols.lookup<dist::ArenaOp>(name).getBytes();
   if (result.end > size)
     faults.push_back({"R7", locationOf(op, op->getName().getStringRef()) + " uses bytes " +
-                                std::to_string(result.begin) + " to " +
-                                std::to_string(result.end) + " of @" + name.str() +
-                                ", which has " + std::to_string(size)});
+                                std::to_string(result.begin) + " to " + std::to_string(result.end) +
+                                " of @" + name.str() + ", which has " + std::to_string(size)});
   return result;
 }
 
-LogicalResult ItemReader::readCall(Operation *op, StringRef name,
-                                   std::optional<ArrayAttr> buffers, GraphItems *graph,
-                                   Item &item) {
+LogicalResult ItemReader::readCall(Operation *op, StringRef name, std::optional<ArrayAttr> buffers,
+                                   GraphItems *graph, Item &item) {
   auto block = symbols.lookup<FuncOp>(name);
   if (!block)
     return op->emitOpError("expects a block with a type, got '") << name << "'";
@@ -450,7 +454,8 @@ LogicalResult ItemReader::readCall(Operation *op, StringRef name,
     auto pointer = LLVM::LLVMPointerType::get(op->getContext());
     if (function.getFunctionType() !=
         LLVM::LLVMFunctionType::get(LLVM::LLVMVoidType::get(op->getContext()), {pointer, pointer}))
-      fault("R7", "the code of block '" + name + "' takes other arguments than a stream and buffers");
+      fault("R7",
+            "the code of block '" + name + "' takes other arguments than a stream and buffers");
     // The code was made for buffers of these types.
     SmallVector<int64_t> places;
     for (unsigned r = 0; r < block.getNumResults(); ++r) {
@@ -459,8 +464,8 @@ LogicalResult ItemReader::readCall(Operation *op, StringRef name,
     }
     Builder b(op->getContext());
     auto signature = function->getParentOp()->getAttrOfType<ArrayAttr>(kSignatureAttr);
-    if (signature != b.getArrayAttr({TypeAttr::get(block.getFunctionType()),
-                                     b.getDenseI64ArrayAttr(places)}))
+    if (signature !=
+        b.getArrayAttr({TypeAttr::get(block.getFunctionType()), b.getDenseI64ArrayAttr(places)}))
       fault("R7", "block '" + name + "' is declared with other buffers than its code has");
     if (block->getAttr(kScratchAttr) != size)
       fault("R7", "block '" + name + "' is declared with other scratch memory than its code has");
@@ -489,20 +494,21 @@ LogicalResult ItemReader::readCall(Operation *op, StringRef name,
   auto operands = op->getAttrOfType<ArrayAttr>(dist::kOperandsAttr);
   if (graph && (!operands || operands.size() != types.size() + 1))
     fault("R7", item.what + " does not say what its operands are");
-  else if (graph && operands[types.size()] != dist::OperandAttr::get(op->getContext(), dist::OperandKind::Scratch, {}))
+  else if (graph && operands[types.size()] !=
+                        dist::OperandAttr::get(op->getContext(), dist::OperandKind::Scratch, {}))
     fault("R7", item.what + " does not say that its last operand is memory for itself");
   if (!buffers || buffers->size() != types.size() + 1)
     return op->emitOpError("expects ") << types.size() + 1 << " buffers";
   for (auto [i, attribute] : llvm::enumerate(*buffers)) {
     bool isScratch = i == types.size(), isArgument = i < block.getNumArguments();
     auto tensor = isScratch ? RankedTensorType() : cast<RankedTensorType>(types[i]);
-    int64_t size = isScratch ? bytes->second
-                             : tensor.getNumElements() * widthOf(tensor.getElementType());
+    int64_t size =
+        isScratch ? bytes->second : tensor.getNumElements() * widthOf(tensor.getElementType());
     if (size == 0)
       continue;
-    FailureOr<Use> one = use(op, cast<AddressAttr>(attribute), size,
-                             isScratch ? Type() : tensor.getElementType(), isArgument,
-                             !isArgument || written[i], graph);
+    FailureOr<Use> one =
+        use(op, cast<AddressAttr>(attribute), size, isScratch ? Type() : tensor.getElementType(),
+            isArgument, !isArgument || written[i], graph);
     if (failed(one))
       return failure();
     one->scratch = isScratch;
@@ -567,11 +573,11 @@ LogicalResult ItemReader::readCollective(dist::CollectiveOp op, GraphItems *grap
   bool scatters = kind == Kind::ReduceScatter || kind == Kind::Slice;
   // A broadcast that reads no instance takes what another member has.
   bool reads = graph || kind != Kind::Broadcast || op.getReads();
-  FailureOr<Use> from = use(op, *op.getFrom(), (scatters ? whole : share) * widthOf(type), type,
-                            reads, false, graph);
-  FailureOr<Use> to = use(op, *op.getTo(),
-                          (kind == Kind::AllGather ? whole : share) * widthOf(toType), toType,
-                          op.getAccumulate(), true, graph);
+  FailureOr<Use> from =
+      use(op, *op.getFrom(), (scatters ? whole : share) * widthOf(type), type, reads, false, graph);
+  FailureOr<Use> to =
+      use(op, *op.getTo(), (kind == Kind::AllGather ? whole : share) * widthOf(toType), toType,
+          op.getAccumulate(), true, graph);
   if (failed(from) || failed(to))
     return failure();
   auto placed = op->getAttrOfType<ArrayAttr>(dist::kPlacedAttr);
@@ -593,7 +599,8 @@ LogicalResult ItemReader::readCollective(dist::CollectiveOp op, GraphItems *grap
     }
   } else if (auto crossing = op->getAttrOfType<StringAttr>(dist::kCrossingAttr);
              crossing && placed && placed.size() == 2) {
-    for (auto [one, attribute] : llvm::zip(SmallVector<Use *>{&*from, &*to}, placed.getAsRange<TypeAttr>()))
+    for (auto [one, attribute] :
+         llvm::zip(SmallVector<Use *>{&*from, &*to}, placed.getAsRange<TypeAttr>()))
       if (auto type = dyn_cast<RankedTensorType>(attribute.getValue()))
         one->content = content(crossingName(crossing.getValue(), encodingOf(type)));
   } else if (kind == Kind::AllReduce || kind == Kind::ReduceScatter) {
@@ -625,10 +632,9 @@ LogicalResult ItemReader::readCollective(dist::CollectiveOp op, GraphItems *grap
   if (op.getGradients() && op.getReads())
     call.tag = tagOf(*op.getReads());
   else if (op.getGradients())
-    call.tag = llvm::hash_combine_range(
-        llvm::map_range(*op.getGradients(), [](Attribute name) {
-          return cast<FlatSymbolRefAttr>(name).getValue();
-        }));
+    call.tag = llvm::hash_combine_range(llvm::map_range(*op.getGradients(), [](Attribute name) {
+      return cast<FlatSymbolRefAttr>(name).getValue();
+    }));
   else if (auto instance = op.getWrites())
     call.tag = tagOf(*instance);
   else
@@ -670,7 +676,8 @@ FailureOr<const GraphItems *> ItemReader::readGraph(Operation *user, StringRef n
           if (result.imageAxes)
             llvm::append_range(images, result.imageAxes);
         }
-        if (op.getImages().value_or(ArrayAttr::get(op.getContext(), {})).getValue() != ArrayRef(images))
+        if (op.getImages().value_or(ArrayAttr::get(op.getContext(), {})).getValue() !=
+            ArrayRef(images))
           fault("R7", "input '" + op.getName() + "' of '" + name +
                           "' does not count the images of a group over the axes that split them");
       } else {

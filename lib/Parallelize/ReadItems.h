@@ -52,7 +52,7 @@ struct Item {
   int stream = 0;
   SmallVector<Use> uses;
   std::optional<plan::Call> call;
-  uint64_t factor = 0; ///< of a sum over ranks of what has no name: what it makes of contents
+  uint64_t factor = 0;  ///< of a sum over ranks of what has no name: what it makes of contents
   bool inPlace = false; ///< a collective whose result may take the place of its operand
   std::string what;
 };
@@ -68,7 +68,7 @@ struct Lying {
 };
 
 struct GraphItems {
-  llvm::MapVector<StringRef, int> frames; ///< name -> number
+  llvm::MapVector<StringRef, int> frames;  ///< name -> number
   llvm::SmallDenseSet<int, 2> groupFrames; ///< of image states: their instances are groups
   struct Input {
     dist::AddressAttr address;
@@ -102,8 +102,8 @@ public:
   LogicalResult readCall(Operation *op, StringRef block, std::optional<ArrayAttr> buffers,
                          GraphItems *graph, Item &item);
   LogicalResult readCollective(dist::CollectiveOp op, GraphItems *graph, Item &item);
-  FailureOr<Use> use(Operation *op, dist::AddressAttr address, int64_t bytes, Type type,
-                     bool reads, bool writes, const GraphItems *graph);
+  FailureOr<Use> use(Operation *op, dist::AddressAttr address, int64_t bytes, Type type, bool reads,
+                     bool writes, const GraphItems *graph);
   /// The groups of a communicator that the stage belongs to: a number of `communicators`.
   int communicator(StringRef name);
 
@@ -128,13 +128,13 @@ public:
   SymbolTable symbols;
   const SmallVector<Axis> axes;
   const int64_t stages;
-  Type gradientType;                      ///< in which gradients have to be summed
-  int64_t groupSize = 1;                  ///< micro-batches that the encoder takes at once
-  llvm::MapVector<StringRef, int> arenas; ///< of the stage
+  Type gradientType;                             ///< in which gradients have to be summed
+  int64_t groupSize = 1;                         ///< micro-batches that the encoder takes at once
+  llvm::MapVector<StringRef, int> arenas;        ///< of the stage
   std::vector<plan::Communicator> communicators; ///< of all that was read
   std::vector<StringRef> parameters;             ///< with gradients, by number
   llvm::StringMap<int> parameterNumber;
-  llvm::StringMap<dist::StorageOp> storage;                  ///< of the stage
+  llvm::StringMap<dist::StorageOp> storage;                ///< of the stage
   llvm::StringMap<dist::UnitOp> weightsUnit, gradientUnit; ///< of the stage's parameters
 
 private:

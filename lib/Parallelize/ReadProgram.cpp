@@ -110,9 +110,7 @@ private:
   }
   /// The sums of loss and gradient norm that the host keeps until a dist.statistics writes
   /// them down: memory of its own, behind the arenas.
-  Use addedUp() {
-    return {int(items.arenas.size()), 0, 16, -1, -1, true, true};
-  }
+  Use addedUp() { return {int(items.arenas.size()), 0, 16, -1, -1, true, true}; }
   LogicalResult checkCommunicators();
   LogicalResult readStage(dist::ProgramOp program);
   LogicalResult readEntry(Operation &op);
@@ -141,17 +139,18 @@ private:
   // Of the stage that is being read.
   int64_t stage = 0;
   std::vector<Trained> trained;
-  llvm::StringMap<uint32_t> imageAxes;    // of the encoder's parameters: what splits its images
-  llvm::SetVector<size_t> inNorm;         // of `trained`, counted in the norm
+  llvm::StringMap<uint32_t> imageAxes; // of the encoder's parameters: what splits its images
+  llvm::SetVector<size_t> inNorm;      // of `trained`, counted in the norm
   plan::RankClass *cls = nullptr;
   std::map<std::pair<StringRef, int64_t>, int> instances; // frame, number -> name
   std::vector<Named> named;                               // arenas first
   llvm::DenseMap<int64_t, Named> graphValues;             // of the run
-  std::map<std::pair<StringRef, int64_t>, int> begun; // gradients by frame and number
-  llvm::MapVector<StringRef, std::set<int64_t>> ran;  // graph -> numbers of its runs
-  int64_t count = 0; // micro-batches
-  llvm::StringMap<llvm::SetVector<std::pair<int64_t, int>>> applications; // of a parameter; 1: of the encoder
-  struct Updated { // sharded weights after the update
+  std::map<std::pair<StringRef, int64_t>, int> begun;     // gradients by frame and number
+  llvm::MapVector<StringRef, std::set<int64_t>> ran;      // graph -> numbers of its runs
+  int64_t count = 0;                                      // micro-batches
+  llvm::StringMap<llvm::SetVector<std::pair<int64_t, int>>>
+      applications; // of a parameter; 1: of the encoder
+  struct Updated {  // sharded weights after the update
     AddressAttr from;
     int64_t elements; // of the shard
     Type type;
@@ -161,7 +160,7 @@ private:
   uint64_t values = 0;
   std::map<int, int> lastOfStream;
   llvm::DenseMap<Operation *, int> doneBy; // entry -> its last action
-  llvm::DenseMap<Attribute, int> units; // list of gradients -> its number
+  llvm::DenseMap<Attribute, int> units;    // list of gradients -> its number
 };
 
 } // namespace
@@ -267,7 +266,8 @@ int ProgramReader::emit(const Item &item, const llvm::Twine &where, ArrayRef<Pla
           if (!uniform)
             fault("R9", "adds to bytes of several gradients");
           content = before + contribution(use.gradient, use.application, run);
-        } else if (item.factor && summed.size() > 1 && summed.back().second.end - summed[0].first == end - begin) {
+        } else if (item.factor && summed.size() > 1 &&
+                   summed.back().second.end - summed[0].first == end - begin) {
           // A sum in place of each: its pieces stay.
           for (auto &[from, piece] : summed)
             bytes.emplace_hint(entry, begin + from - summed[0].first,
@@ -370,8 +370,8 @@ LogicalResult ProgramReader::readEntry(Operation &op) {
     for (auto instance : run.getWrites().getAsRange<InstanceAttr>()) {
       StringRef frame = instance.getFrame().getValue();
       if (gradientOf.contains(frame) && !begun.count({frame, instance.getNumber()}))
-        faults.push_back({"R9", locationOf(&op, run.getGraph()) + " adds to '" + frame.str() + "' " +
-                                    std::to_string(instance.getNumber()) +
+        faults.push_back({"R9", locationOf(&op, run.getGraph()) + " adds to '" + frame.str() +
+                                    "' " + std::to_string(instance.getNumber()) +
                                     ", which is not begun as a gradient"});
     }
     graphValues.clear();
@@ -436,9 +436,9 @@ LogicalResult ProgramReader::readEntry(Operation &op) {
       call.type = call.toType = typeNumber(op.getType());
       item.call = call;
       ArrayRef<int64_t> tag = op.getTag();
-      item.what = locationOf(op, (sends ? "send of " : "receive of ") + Twine("chunk ") +
-                                     Twine(tag[0]) + ", micro-batch " + Twine(tag[1]) +
-                                     ", value " + Twine(tag[2]));
+      item.what =
+          locationOf(op, (sends ? "send of " : "receive of ") + Twine("chunk ") + Twine(tag[0]) +
+                             ", micro-batch " + Twine(tag[1]) + ", value " + Twine(tag[2]));
       return success();
     };
     if (auto send = dyn_cast<dist::SendOp>(op)) {
@@ -773,7 +773,8 @@ void ProgramReader::checkRuns(dist::ProgramOp program) {
   for (auto &[name, numbers] : ran) {
     FailureOr<const GraphItems *> graph = items.readGraph(program, name);
     int64_t wanted = runsOf(bool((*graph)->imageAxes));
-    if (int64_t(numbers.size()) != wanted || *numbers.begin() != 0 || *numbers.rbegin() + 1 != wanted)
+    if (int64_t(numbers.size()) != wanted || *numbers.begin() != 0 ||
+        *numbers.rbegin() + 1 != wanted)
       items.fault("R9", cls->name + ": '" + name + "' runs " + Twine(numbers.size()) +
                             " times, but expected once for each of " + Twine(wanted) +
                             ((*graph)->imageAxes ? " groups of" : "") + " micro-batches");
@@ -808,12 +809,13 @@ void ProgramReader::checkGradients(const Use &use, const Twine &where,
   std::string which;
   for (auto &one : trained)
     if (one.arena == use.space && one.begin >= use.begin && one.end <= use.end && which.empty())
-      if (auto at = bytes.find(one.begin); at == bytes.end() || at->second.end > one.end ||
-                                           at->second.content != expected(one))
+      if (auto at = bytes.find(one.begin);
+          at == bytes.end() || at->second.end > one.end || at->second.content != expected(one))
         which = one.name.str();
-  items.fault("R9", where + " reads gradients that are not the sum of what every application and "
-                            "micro-batch adds, once over each axis: '" + which +
-                        "' or one that lies with it");
+  items.fault("R9", where +
+                        " reads gradients that are not the sum of what every application and "
+                        "micro-batch adds, once over each axis: '" +
+                        which + "' or one that lies with it");
 }
 
 /// What has to be in the gradient of a parameter (Written::content).
@@ -833,7 +835,8 @@ void ProgramReader::checkCollective(dist::CollectiveOp op, const Item &item) {
   auto frame = [](std::optional<InstanceAttr> instance) {
     return instance ? instance->getFrame().getValue() : StringRef();
   };
-  bool ofUnit = weightsOf.contains(frame(op.getWrites())) || gradientOf.contains(frame(op.getReads()));
+  bool ofUnit =
+      weightsOf.contains(frame(op.getWrites())) || gradientOf.contains(frame(op.getReads()));
   if ((op.getReads() || op.getWrites()) && !ofUnit &&
       (!op->hasAttr(dist::kPlacedAttr) || !op->hasAttr(dist::kCrossingAttr)))
     items.fault("R7", item.what + " does not say which value it moves, and how that lies");
@@ -907,8 +910,9 @@ void ProgramReader::checkUpdate(dist::UpdateOp op, const Item &item) {
       continue;
     }
     auto arena = llvm::find_if(items.arenas, [&](auto &a) { return a.second == weights.space; });
-    auto from = AddressAttr::get(op.getContext(), FlatSymbolRefAttr::get(op.getContext(), arena->first),
-                                 weights.begin + offset);
+    auto from =
+        AddressAttr::get(op.getContext(), FlatSymbolRefAttr::get(op.getContext(), arena->first),
+                         weights.begin + offset);
     auto same = llvm::find_if(updated, [&](const Updated &u) { return u.from == from; });
     if (same == updated.end()) {
       updated.push_back({from, (*one.place.getShard())[1] / ranks, type, {}});
@@ -930,14 +934,16 @@ void ProgramReader::checkEntries(dist::ProgramOp program) {
   for (Operation &op : program.getBody().front()) {
     auto expect = [&](bool holds, const Twine &what) {
       if (!holds)
-        items.fault("R9", cls->name + ": " + locationOf(&op, op.getName().getStringRef()) + " " + what);
+        items.fault("R9",
+                    cls->name + ": " + locationOf(&op, op.getName().getStringRef()) + " " + what);
     };
     if (auto statistics = dyn_cast<dist::StatisticsOp>(op)) {
       expect(phase == Working, "comes a second time");
       phase = all ? Summed : Reduced;
       sums = statistics.getAddress().value_or(AddressAttr());
     } else if (auto update = dyn_cast<dist::UpdateOp>(op)) {
-      expect(phase == Reduced, "does not come once, behind the sums of loss and norm over all ranks");
+      expect(phase == Reduced,
+             "does not come once, behind the sums of loss and norm over all ranks");
       phase = Done;
     } else if (auto collective = dyn_cast<dist::CollectiveOp>(op);
                collective && !collective.getReads() && !collective.getWrites() &&
@@ -946,7 +952,8 @@ void ProgramReader::checkEntries(dist::ProgramOp program) {
       AddressAttr to = collective.getTo().value_or(AddressAttr());
       auto group = items.symbols.lookup<dist::CommunicatorOp>(collective.getCommunicator());
       uint32_t over = group.getAxes() ? bitsOf(items.axes, *group.getAxes()) : 0;
-      bool isPlain = !collective.getMaximum() && !collective.getAccumulate() && !collective.getToType();
+      bool isPlain =
+          !collective.getMaximum() && !collective.getAccumulate() && !collective.getToType();
       if (phase == Summed) {
         expect(collective.getKind() == dist::CollectiveKind::AllReduce && isPlain && from == sums &&
                    to == sums && collective.getOuter() * collective.getElements() == 2 &&
@@ -962,7 +969,8 @@ void ProgramReader::checkEntries(dist::ProgramOp program) {
         continue;
       }
       bool fits = collective.getKind() == dist::CollectiveKind::AllGather && isPlain &&
-                  collective.getOuter() == 1 && int64_t(collective.getElements()) == one->elements &&
+                  collective.getOuter() == 1 &&
+                  int64_t(collective.getElements()) == one->elements &&
                   collective.getType() == one->type && !gathered[one - updated.begin()] &&
                   group.getAxes() && axesOf(group) == SmallVector<StringRef>{"dp"};
       for (dist::StorageOp place : one->parameters)
@@ -1005,8 +1013,7 @@ LogicalResult ProgramReader::checkCommunicators() {
       continue;
     }
     for (auto name : op.getAxes()->getAsRange<StringAttr>())
-      if (llvm::none_of(items.axes,
-                        [&](const Axis &axis) { return axis.name == name.getValue(); }))
+      if (llvm::none_of(items.axes, [&](const Axis &axis) { return axis.name == name.getValue(); }))
         return op.emitOpError("expects axes of the grid, got '") << name.getValue() << "'";
   }
   return success();
@@ -1046,8 +1053,7 @@ LogicalResult ProgramReader::readStage(dist::ProgramOp source) {
         if (auto *arena = items.arenas.find(address->getArena().getValue());
             arena != items.arenas.end())
           if (state.insert(arena->second))
-            initial(arena->second, 0,
-                    items.symbols.lookup<dist::ArenaOp>(arena->first).getBytes());
+            initial(arena->second, 0, items.symbols.lookup<dist::ArenaOp>(arena->first).getBytes());
   for (auto update : source.getBody().getOps<dist::UpdateOp>()) {
     auto block = items.symbols.lookup<FuncOp>(update.getBlock());
     if (!block || block.getNumArguments() < 5 || !update.getBuffers() ||
@@ -1055,8 +1061,7 @@ LogicalResult ProgramReader::readStage(dist::ProgramOp source) {
       continue; // said where the entry is read
     auto address = cast<AddressAttr>((*update.getBuffers())[4]);
     auto type = cast<RankedTensorType>(block.getArgumentTypes()[4]);
-    if (auto *arena = items.arenas.find(address.getArena().getValue());
-        arena != items.arenas.end())
+    if (auto *arena = items.arenas.find(address.getArena().getValue()); arena != items.arenas.end())
       initial(arena->second, address.getOffset(),
               address.getOffset() + type.getNumElements() * widthOf(type.getElementType()));
   }

@@ -117,9 +117,8 @@ static SmallVector<Reduction> reductionsOf(Operation *op) {
           [&](auto) { add("", Type(), tensorOf(op->getOperand(0)).getNumElements()); })
       .Case<llama::RowMaxOp, llama::RowSumExpOp, llama::TargetLogitOp>(
           [&](auto) { add("", statistics, reducedLength(placed, "")); })
-      .Case<llama::GateGradOp>([&](auto) {
-        add("", accumulation, tensorOf(op->getOperand(0)).getNumElements());
-      })
+      .Case<llama::GateGradOp>(
+          [&](auto) { add("", accumulation, tensorOf(op->getOperand(0)).getNumElements()); })
       .Default([&](auto) {
         if (accumulation)
           if (int64_t length = reducedLength(placed, ""); length > 1)
@@ -150,7 +149,7 @@ LogicalResult llamac::noteReductions(ModuleOp module) {
   auto accumulate = options ? options.getAs<StringAttr>("accumulate") : StringAttr();
   const bool mayUseBf16 = accumulate && accumulate.getValue() == "bf16";
 
-  llvm::MapVector<StringRef, int64_t> calls; // block -> calls
+  llvm::MapVector<StringRef, int64_t> calls;                       // block -> calls
   llvm::MapVector<StringAttr, std::pair<Type, int64_t>> additions; // parameter -> type, number
   for (auto [name, count] : runsOfStep(module)) {
     auto graph = symbols.lookup<FuncOp>(name);
@@ -162,8 +161,7 @@ LogicalResult llamac::noteReductions(ModuleOp module) {
       unsigned first = apply.getInputs().size() + apply.getParameters().size();
       for (auto [k, parameter] :
            llvm::enumerate(apply.getGradients().getAsRange<FlatSymbolRefAttr>())) {
-        Type type =
-            cast<RankedTensorType>(block.getArgumentTypes()[first + k]).getElementType();
+        Type type = cast<RankedTensorType>(block.getArgumentTypes()[first + k]).getElementType();
         if (type.isBF16() && !mayUseBf16)
           return apply.emitError("gradient of '")
                  << parameter.getValue() << "' is summed in bf16 over " << count
@@ -202,12 +200,12 @@ LogicalResult llamac::noteReductions(ModuleOp module) {
   });
   SmallVector<Attribute> list;
   for (auto &[reduction, count] : sorted)
-    list.push_back(b.getDictionaryAttr(
-        {b.getNamedAttr("count", b.getI64IntegerAttr(count)),
-         b.getNamedAttr("length", b.getI64IntegerAttr(reduction.length)),
-         b.getNamedAttr("op", b.getStringAttr(reduction.op)),
-         b.getNamedAttr("result", TypeAttr::get(reduction.result)),
-         b.getNamedAttr("type", TypeAttr::get(reduction.type))}));
+    list.push_back(
+        b.getDictionaryAttr({b.getNamedAttr("count", b.getI64IntegerAttr(count)),
+                             b.getNamedAttr("length", b.getI64IntegerAttr(reduction.length)),
+                             b.getNamedAttr("op", b.getStringAttr(reduction.op)),
+                             b.getNamedAttr("result", TypeAttr::get(reduction.result)),
+                             b.getNamedAttr("type", TypeAttr::get(reduction.type))}));
   module->setAttr(kReductionsAttr, b.getArrayAttr(list));
   return success();
 }
@@ -229,9 +227,9 @@ void llamac::printPrecisionReport(ModuleOp module, llvm::raw_ostream &os) {
     const int64_t ranks = ranksOf(axes, group);
     SmallVector<StringRef> names = axesOf(group);
     Type result = op.getToType().value_or(op.getType());
-    std::string text = op.getMaximum()      ? "maximum"
+    std::string text = op.getMaximum()     ? "maximum"
                        : op.getGradients() ? "gradients of parameters"
-                                            : what.str();
+                                           : what.str();
     // Sums of bf16 are formed in f32 and rounded once.
     std::string in = op.getMaximum()   ? textOf(op.getType())
                      : result.isBF16() ? "f32"

@@ -413,9 +413,8 @@ LogicalResult ModelSharder::shardApplication(ApplyOp apply, bool isForward) {
 
 LogicalResult ModelSharder::shardGraph(func::FuncOp graph, bool isForward) {
   Block &body = graph.getBody().front();
-  static constexpr StringLiteral kTokenInputs[] = {"input_ids", "labels",      "positions",
-                                                   "documents", "image_begin", "image_end",
-                                                   "table_ids"};
+  static constexpr StringLiteral kTokenInputs[] = {
+      "input_ids", "labels", "positions", "documents", "image_begin", "image_end", "table_ids"};
   for (BlockArgument argument : body.getArguments()) {
     auto name = graph.getArgAttrOfType<StringAttr>(argument.getArgNumber(), kInputAttr);
     if (name && llvm::is_contained(kTokenInputs, name.getValue()))

@@ -106,9 +106,12 @@ double Durations::collective(dist::CollectiveOp op) {
   case dist::CollectiveKind::AllGather:
   case dist::CollectiveKind::ReduceScatter:
     return machine.collectiveSeconds(ranks, stride, share * ranks);
-  case dist::CollectiveKind::AllReduce: return 2 * machine.collectiveSeconds(ranks, stride, share);
-  case dist::CollectiveKind::Broadcast: return machine.collectiveSeconds(ranks, stride, share);
-  case dist::CollectiveKind::Slice: break;
+  case dist::CollectiveKind::AllReduce:
+    return 2 * machine.collectiveSeconds(ranks, stride, share);
+  case dist::CollectiveKind::Broadcast:
+    return machine.collectiveSeconds(ranks, stride, share);
+  case dist::CollectiveKind::Slice:
+    break;
   }
   return 2 * share / machine.memoryBandwidth;
 }
@@ -155,8 +158,8 @@ Cost Durations::of(Operation &op, int64_t stage) {
   Cost cost;
   if (auto run = dyn_cast<dist::RunOp>(op)) {
     cost = graph(symbols.lookup(run.getGraph()));
-    cost.seconds = cost.communication +
-                   (cost.seconds - cost.communication) / machine.speed(rankOf(stage));
+    cost.seconds =
+        cost.communication + (cost.seconds - cost.communication) / machine.speed(rankOf(stage));
   } else if (auto send = dyn_cast<dist::SendOp>(op); send || isa<dist::ReceiveOp>(op)) {
     auto receive = dyn_cast<dist::ReceiveOp>(op);
     StringRef name = send ? send.getCommunicator() : receive.getCommunicator();
@@ -335,8 +338,7 @@ double Simulation::bubble() const {
   return seconds > 0 ? 1 - sum / (seconds * double(stages.size())) : 0;
 }
 
-std::string llamac::report(const Simulation &simulation, ModuleOp module,
-                           const Machine &machine) {
+std::string llamac::report(const Simulation &simulation, ModuleOp module, const Machine &machine) {
   std::string text;
   llvm::raw_string_ostream os(text);
   double ranks = 1; // that share the operations of one coordinate of dp
@@ -353,7 +355,9 @@ std::string llamac::report(const Simulation &simulation, ModuleOp module,
   os << llvm::format("bubble: %.2f %%\n", 100 * simulation.bubble());
   if (count)
     os << llvm::format("MFU: %.2f %% of %.4g operations per second and rank\n",
-                       100 * count.getValue().roundToDouble(/*isSigned=*/false) / (simulation.seconds * ranks * peak), peak);
+                       100 * count.getValue().roundToDouble(/*isSigned=*/false) /
+                           (simulation.seconds * ranks * peak),
+                       peak);
   os << "stage  compute s    load %  exposed communication s\n";
   for (size_t stage = 0; stage < simulation.stages.size(); ++stage)
     os << llvm::format("%5zu  %9.6f  %8.2f  %9.6f\n", stage, simulation.compute(stage),
@@ -399,8 +403,8 @@ static std::map<int64_t, std::string> streamNames(const SimulatedStage &stage) {
   std::map<int64_t, std::string> names;
   for (const SimulatedEntry &entry : stage.entries) {
     auto communicator = entry.op->getAttrOfType<FlatSymbolRefAttr>("communicator");
-    names.try_emplace(entry.stream, entry.stream && communicator ? communicator.getValue().str()
-                                                                 : "compute");
+    names.try_emplace(entry.stream,
+                      entry.stream && communicator ? communicator.getValue().str() : "compute");
   }
   return names;
 }

@@ -58,7 +58,8 @@ struct AddOptimizerPass : llamac::impl::AddOptimizerPassBase<AddOptimizerPass> {
     };
     auto end = [&](func::FuncOp block, OpBuilder &body, ArrayRef<Value> results) {
       func::ReturnOp::create(body, loc, results);
-      block.setFunctionType(b.getFunctionType(block.getArgumentTypes(), ValueRange(results).getTypes()));
+      block.setFunctionType(
+          b.getFunctionType(block.getArgumentTypes(), ValueRange(results).getTypes()));
     };
 
     {
@@ -72,9 +73,9 @@ struct AddOptimizerPass : llamac::impl::AddOptimizerPassBase<AddOptimizerPass> {
     {
       auto [block, body] =
           begin("adamw", {flat(master), flat(master), flat(master), flat(accumulation), hyper});
-      auto update = AdamWOp::create(body, loc, block.getArgument(0), block.getArgument(1),
-                                    block.getArgument(2), block.getArgument(3),
-                                    block.getArgument(4));
+      auto update =
+          AdamWOp::create(body, loc, block.getArgument(0), block.getArgument(1),
+                          block.getArgument(2), block.getArgument(3), block.getArgument(4));
       SmallVector<Value> results(update.getResults());
       if (storage != master)
         results.push_back(CastOp::create(body, loc, results[0], TypeAttr::get(storage)));

@@ -42,8 +42,8 @@ struct AssignPrecisionPass : llamac::impl::AssignPrecisionPassBase<AssignPrecisi
       return module.emitError("expects precision to be bf16, f32 or f64, but got '")
              << precision << "'";
     if (!llvm::is_contained({"f32", "bf16"}, accumulate.getValue()))
-      return module.emitError("expects accumulate to be f32 or bf16, but got '") << accumulate
-                                                                                << "'";
+      return module.emitError("expects accumulate to be f32 or bf16, but got '")
+             << accumulate << "'";
     Type f32 = b.getF32Type(), bf16 = b.getBF16Type(), f64 = b.getF64Type();
     bool isDouble = precision == "f64";
     Type storage = isDouble ? f64 : precision == "bf16" ? bf16 : f32;
@@ -74,12 +74,12 @@ struct AssignPrecisionPass : llamac::impl::AssignPrecisionPassBase<AssignPrecisi
         if (i >= apply.getInputs().size() || block.getArgAttr(i, kGradientTypeAttr))
           block.setArgAttr(i, kGradientTypeAttr, TypeAttr::get(accumulation));
     }
-    module->setAttr("llama.precision",
-                    b.getDictionaryAttr({b.getNamedAttr("storage", TypeAttr::get(storage)),
-                                         b.getNamedAttr("compute", TypeAttr::get(storage)),
-                                         b.getNamedAttr("statistics", TypeAttr::get(statistics)),
-                                         b.getNamedAttr("accumulation",
-                                                        TypeAttr::get(accumulation))}));
+    module->setAttr(
+        "llama.precision",
+        b.getDictionaryAttr({b.getNamedAttr("storage", TypeAttr::get(storage)),
+                             b.getNamedAttr("compute", TypeAttr::get(storage)),
+                             b.getNamedAttr("statistics", TypeAttr::get(statistics)),
+                             b.getNamedAttr("accumulation", TypeAttr::get(accumulation))}));
     return success();
   }
 };

@@ -103,8 +103,7 @@ public:
         recompute(recompute) {}
 
   // `forwards` holds the forward functions made so far, by what they keep.
-  Variant build(StringRef suffix, SymbolTable &symbols,
-                llvm::StringMap<func::FuncOp> &forwards);
+  Variant build(StringRef suffix, SymbolTable &symbols, llvm::StringMap<func::FuncOp> &forwards);
 
 private:
   struct Slice {
@@ -126,8 +125,7 @@ private:
   std::pair<unsigned, unsigned> orderOf(Value value) {
     if (auto argument = dyn_cast<BlockArgument>(value))
       return {0, argument.getArgNumber()};
-    return {1 + position.lookup(value.getDefiningOp()),
-            cast<OpResult>(value).getResultNumber()};
+    return {1 + position.lookup(value.getDefiningOp()), cast<OpResult>(value).getResultNumber()};
   }
   func::FuncOp emit(StringRef name, const Slice &slice, ArrayRef<Value> results,
                     SymbolTable &symbols);
@@ -182,8 +180,10 @@ void BlockDifferentiator::buildJoint() {
     auto differentiable = dyn_cast<DifferentiableOpInterface>(op);
     if (!differentiable)
       continue;
-    auto wants = llvm::map_to_vector(op->getOperands(), [&](Value v) { return active.contains(v); });
-    auto given = llvm::map_to_vector(op->getResults(), [&](Value v) { return gradients.lookup(v); });
+    auto wants =
+        llvm::map_to_vector(op->getOperands(), [&](Value v) { return active.contains(v); });
+    auto given =
+        llvm::map_to_vector(op->getResults(), [&](Value v) { return gradients.lookup(v); });
     if (!given[0] || !llvm::is_contained(wants, true))
       continue;
     auto found = differentiable.buildVjp(b, given, wants);
@@ -224,10 +224,10 @@ void BlockDifferentiator::sortArguments(Slice &slice) {
 func::FuncOp BlockDifferentiator::emit(StringRef name, const Slice &slice, ArrayRef<Value> results,
                                        SymbolTable &symbols) {
   OpBuilder b(block.getContext());
-  auto function = func::FuncOp::create(
-      b, block.getLoc(), name,
-      b.getFunctionType(ValueRange(slice.arguments.getArrayRef()).getTypes(),
-                        ValueRange(results).getTypes()));
+  auto function =
+      func::FuncOp::create(b, block.getLoc(), name,
+                           b.getFunctionType(ValueRange(slice.arguments.getArrayRef()).getTypes(),
+                                             ValueRange(results).getTypes()));
   function->setDiscardableAttrs(block->getDiscardableAttrDictionary());
   function.setPrivate();
   IRMapping map;
@@ -314,7 +314,8 @@ Variant BlockDifferentiator::build(StringRef suffix, SymbolTable &symbols,
   std::string name = block.getName().str();
   if (!inputGradients.empty()) {
     llvm::append_range(inputGradients, carried);
-    variant.input.function = emit(name + ".backward_input" + suffix.str(), input, inputGradients, symbols);
+    variant.input.function =
+        emit(name + ".backward_input" + suffix.str(), input, inputGradients, symbols);
     for (auto [result, argument] : llvm::enumerate(variant.inputGradients))
       variant.input.function.setResultAttr(
           result, kGradientOfAttr,
@@ -331,8 +332,8 @@ Variant BlockDifferentiator::build(StringRef suffix, SymbolTable &symbols,
       Value gradient = end->getOperand(i);
       unsigned number = function.getNumArguments();
       (void)function.insertArgument(number, gradient.getType(), {}, gradient.getLoc());
-      Value sum = AddOp::create(b, gradient.getLoc(), function.getArgument(number), gradient,
-                                TypeAttr());
+      Value sum =
+          AddOp::create(b, gradient.getLoc(), function.getArgument(number), gradient, TypeAttr());
       end->setOperand(i, sum);
       function.setResultAttr(i, kInPlaceAttr, b.getI64IntegerAttr(number));
     }
@@ -375,11 +376,11 @@ private:
   struct Application {
     ApplyOp apply;
     func::FuncOp block;
-    SmallVector<bool> wanted;      // per argument of the block
-    SmallVector<Type> cotangents;  // per result, null where there is none
-    Variant *variant = nullptr;    // null: no backward
-    int64_t number = 0;            // in @model
-    ApplyOp forward;               // in the step
+    SmallVector<bool> wanted;     // per argument of the block
+    SmallVector<Type> cotangents; // per result, null where there is none
+    Variant *variant = nullptr;   // null: no backward
+    int64_t number = 0;           // in @model
+    ApplyOp forward;              // in the step
   };
 
   void findActive();
@@ -399,7 +400,7 @@ private:
   std::map<VariantKey, Variant> variants;
   llvm::StringMap<unsigned> variantCount;
   llvm::StringMap<func::FuncOp> forwards;
-  IRMapping map; // values of @model -> values of @step
+  IRMapping map;                                       // values of @model -> values of @step
   llvm::DenseMap<Value, SmallVector<Value>> gradients; // of values of @model
 };
 
@@ -413,8 +414,7 @@ void StepBuilder::findActive() {
     for (Value input : apply.getInputs())
       application.wanted.push_back(active.contains(input));
     for (auto name : apply.getParameters().getAsRange<FlatSymbolRefAttr>())
-      application.wanted.push_back(
-          !symbols.lookup<ParameterOp>(name.getValue()).getFrozen());
+      application.wanted.push_back(!symbols.lookup<ParameterOp>(name.getValue()).getFrozen());
     if (llvm::is_contained(application.wanted, true))
       for (Value result : apply.getResults())
         if (isa<FloatType>(cast<RankedTensorType>(result.getType()).getElementType()))
@@ -459,9 +459,9 @@ LogicalResult StepBuilder::findCotangents() {
 
 Variant *StepBuilder::variantOf(Application &application) {
   std::string name = application.block.getName().str();
-  VariantKey key{name, application.wanted,
-                 llvm::map_to_vector(application.cotangents,
-                                     [](Type t) { return t.getAsOpaquePointer(); })};
+  VariantKey key{name, application.wanted, llvm::map_to_vector(application.cotangents, [](Type t) {
+                   return t.getAsOpaquePointer();
+                 })};
   auto [found, isNew] = variants.try_emplace(key);
   if (isNew) {
     unsigned number = ++variantCount[name];
@@ -498,8 +498,8 @@ Value StepBuilder::sum(OpBuilder &b, const Application &application, ArrayRef<Va
       llvm::raw_string_ostream(name) << "." << c.getElementType();
     if (!symbols.lookup(name)) {
       OpBuilder inside(module.getContext());
-      auto block = func::FuncOp::create(inside, module.getLoc(), name,
-                                        inside.getFunctionType({a, c}, {a}));
+      auto block =
+          func::FuncOp::create(inside, module.getLoc(), name, inside.getFunctionType({a, c}, {a}));
       block.setPrivate();
       block->setAttr(kBlockAttr, inside.getUnitAttr());
       block.setResultAttr(0, kInPlaceAttr, inside.getI64IntegerAttr(0));
@@ -522,20 +522,25 @@ void StepBuilder::emitBackward(OpBuilder &b, Application &application) {
   ApplyOp apply = application.apply;
   SmallVector<Value> cotangents;
   for (Value result : apply.getResults())
-    cotangents.push_back(gradients.contains(result)
-                             ? sum(b, application, gradients[result])
-                             : Value());
+    cotangents.push_back(gradients.contains(result) ? sum(b, application, gradients[result])
+                                                    : Value());
 
   unsigned numResults = apply.getNumResults();
   SmallVector<Value> inputResults;
   auto valueOf = [&](Source source) -> Value {
     switch (source.kind) {
-    case Source::Input: return map.lookup(apply.getInputs()[source.index]);
-    case Source::Result: return application.forward.getResult(source.index);
-    case Source::Residual: return application.forward.getResult(numResults + source.index);
-    case Source::Cotangent: return cotangents[source.index];
-    case Source::InputGradient: return inputResults[source.index];
-    case Source::Carried: return inputResults[variant.inputGradients.size() + source.index];
+    case Source::Input:
+      return map.lookup(apply.getInputs()[source.index]);
+    case Source::Result:
+      return application.forward.getResult(source.index);
+    case Source::Residual:
+      return application.forward.getResult(numResults + source.index);
+    case Source::Cotangent:
+      return cotangents[source.index];
+    case Source::InputGradient:
+      return inputResults[source.index];
+    case Source::Carried:
+      return inputResults[variant.inputGradients.size() + source.index];
     }
     return {};
   };
@@ -566,7 +571,8 @@ LogicalResult StepBuilder::build() {
   findActive();
   if (failed(findCotangents()))
     return failure();
-  if (llvm::none_of(applications, [](Application &a) { return llvm::is_contained(a.wanted, true); }))
+  if (llvm::none_of(applications,
+                    [](Application &a) { return llvm::is_contained(a.wanted, true); }))
     return model.emitError("expects at least one trainable parameter on the way to the loss");
   for (Application &application : applications)
     if (llvm::is_contained(application.wanted, true))
@@ -576,8 +582,8 @@ LogicalResult StepBuilder::build() {
   OpBuilder b(model.getContext());
   SmallVector<Type> inputs(model.getArgumentTypes());
   inputs.push_back(loss.getType());
-  auto step = func::FuncOp::create(b, model.getLoc(), "step",
-                                   b.getFunctionType(inputs, {loss.getType()}));
+  auto step =
+      func::FuncOp::create(b, model.getLoc(), "step", b.getFunctionType(inputs, {loss.getType()}));
   Block *body = step.addEntryBlock();
   for (unsigned i = 0, e = model.getNumArguments(); i < e; ++i) {
     map.map(model.getArgument(i), body->getArgument(i));
@@ -590,12 +596,12 @@ LogicalResult StepBuilder::build() {
   for (Application &application : applications) {
     ApplyOp apply = application.apply;
     func::FuncOp forward = application.variant ? application.variant->forward : application.block;
-    application.forward = tag(
-        ApplyOp::create(
-            b, apply.getLoc(), forward.getResultTypes(), b.getStringAttr(forward.getName()),
-            llvm::map_to_vector(apply.getInputs(), [&](Value v) { return map.lookup(v); }),
-            apply.getParameters(), b.getArrayAttr({})),
-        application.number, kForwardPhase);
+    application.forward =
+        tag(ApplyOp::create(
+                b, apply.getLoc(), forward.getResultTypes(), b.getStringAttr(forward.getName()),
+                llvm::map_to_vector(apply.getInputs(), [&](Value v) { return map.lookup(v); }),
+                apply.getParameters(), b.getArrayAttr({})),
+            application.number, kForwardPhase);
     tag(apply, application.number, kForwardPhase);
     for (auto [old, now] : llvm::zip(apply.getResults(), application.forward.getResults()))
       map.map(old, now);

@@ -39,13 +39,13 @@ LogicalResult llamac::retypeBlock(func::FuncOp block, ArrayRef<Type> arguments,
     for (auto [result, type] : llvm::zip_equal(op.getResults(), types))
       result.setType(type);
   }
-  block.setFunctionType(FunctionType::get(block.getContext(), arguments,
-                                          body.getTerminator()->getOperandTypes()));
+  block.setFunctionType(
+      FunctionType::get(block.getContext(), arguments, body.getTerminator()->getOperandTypes()));
   return success();
 }
 
 LogicalResult llamac::retypeModel(ModuleOp module, ArrayRef<Type> inputs,
-                                   llvm::function_ref<void(Operation *)> update) {
+                                  llvm::function_ref<void(Operation *)> update) {
   func::FuncOp model = findModel(module);
   if (!model)
     return failure();
@@ -73,9 +73,8 @@ LogicalResult llamac::retypeModel(ModuleOp module, ArrayRef<Type> inputs,
       arguments.push_back(parameter.getType());
     }
     if (arguments.size() != block.getNumArguments())
-      return apply.emitOpError("passes ") << arguments.size() << " values to '"
-                                          << apply.getBlock() << "', which takes "
-                                          << block.getNumArguments();
+      return apply.emitOpError("passes ") << arguments.size() << " values to '" << apply.getBlock()
+                                          << "', which takes " << block.getNumArguments();
     auto [first, isNew] = firstUse.try_emplace(block, apply);
     if (isNew) {
       if (failed(retypeBlock(block, arguments, update)))
@@ -89,7 +88,7 @@ LogicalResult llamac::retypeModel(ModuleOp module, ArrayRef<Type> inputs,
     for (auto [result, type] : llvm::zip_equal(apply.getResults(), block.getResultTypes()))
       result.setType(type);
   }
-  model.setFunctionType(FunctionType::get(module.getContext(), inputs,
-                                          body.getTerminator()->getOperandTypes()));
+  model.setFunctionType(
+      FunctionType::get(module.getContext(), inputs, body.getTerminator()->getOperandTypes()));
   return success();
 }

@@ -12,6 +12,5 @@ int main(int argc, char **argv) {
   mlir::DialectRegistry registry;
   mlir::llamac::registerToolDialects(registry);
   mlir::llamac::registerToolPasses();
-  return mlir::asMainReturnCode(
-      mlir::MlirOptMain(argc, argv, "llamac's pass driver\n", registry));
+  return mlir::asMainReturnCode(mlir::MlirOptMain(argc, argv, "llamac's pass driver\n", registry));
 }

@@ -90,13 +90,12 @@ void Arguments::flag(StringRef name, bool &value, StringRef help) {
 
 void Arguments::fixed(StringRef name, ArrayRef<StringRef> allowed) {
   std::vector<StringRef> known = allowed;
-  options.push_back({name.str(), join(known, "|"), "", false, true,
-                     [known](StringRef text) -> std::string {
-                       return is_contained(known, text)
-                                  ? ""
-                                  : alternatives(known) +
-                                        ": this version runs one rank on the host";
-                     }});
+  options.push_back(
+      {name.str(), join(known, "|"), "", false, true, [known](StringRef text) -> std::string {
+         return is_contained(known, text)
+                    ? ""
+                    : alternatives(known) + ": this version runs one rank on the host";
+       }});
 }
 
 Error Arguments::parseOption(ArrayRef<const char *> &arguments) {
@@ -109,8 +108,9 @@ Error Arguments::parseOption(ArrayRef<const char *> &arguments) {
     for (const Option &option : options)
       names.push_back(option.name);
     std::string meant = didYouMean(name, names);
-    return commandError("unknown option '--" + name + "'" +
-                        (meant.empty() ? "; --help lists them" : "; did you mean '--" + meant + "'?"));
+    return commandError(
+        "unknown option '--" + name + "'" +
+        (meant.empty() ? "; --help lists them" : "; did you mean '--" + meant + "'?"));
   }
   if (!seen.insert(name).second)
     return commandError("--" + name + ": given twice");

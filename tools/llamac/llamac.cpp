@@ -118,9 +118,15 @@ static LogicalResult printDiagnostic(Diagnostic &diagnostic) {
     llvm::errs() << diagnostic << "\n";
   };
   switch (diagnostic.getSeverity()) {
-  case DiagnosticSeverity::Error: print(diagnostic, "error"); break;
-  case DiagnosticSeverity::Warning: print(diagnostic, "warning"); break;
-  default: print(diagnostic, "note"); break;
+  case DiagnosticSeverity::Error:
+    print(diagnostic, "error");
+    break;
+  case DiagnosticSeverity::Warning:
+    print(diagnostic, "warning");
+    break;
+  default:
+    print(diagnostic, "note");
+    break;
   }
   for (Diagnostic &note : diagnostic.getNotes())
     print(note, "note");
@@ -155,9 +161,9 @@ static Expected<OwningOpRef<ModuleOp>> loadModule(Command &command, MLIRContext 
     return config.takeError();
   for (const std::string &note : config->notes)
     llvm::errs() << "llamac: note: " << note << "\n";
-  OwningOpRef<ModuleOp> module = buildModel(
-      *config, &context,
-      /*withImages=*/!command.arguments.given("images") || command.options.images > 0);
+  OwningOpRef<ModuleOp> module =
+      buildModel(*config, &context,
+                 /*withImages=*/!command.arguments.given("images") || command.options.images > 0);
   if (failed(verify(*module)))
     return commandError(model + ": the model graph is not valid, which is a fault of llamac");
   return module;
@@ -202,8 +208,8 @@ static LogicalResult printStatistics(const Command &command, ModuleOp module,
   os << "checkpoint tensors: " << countText(parameters.tensors) << "\n";
   os << "parameters: " << countText(parameters.elements) << "\n";
   os << "trainable: " << countText(parameters.trainable) << "\n";
-  os << "operations of a forward, " << options.batch << " x (" << options.textLength
-     << " tokens, " << options.images << " images): " << countText(operations->total()) << "\n";
+  os << "operations of a forward, " << options.batch << " x (" << options.textLength << " tokens, "
+     << options.images << " images): " << countText(operations->total()) << "\n";
   for (auto [name, count] : {std::pair("encoder", operations->encoder),
                              {"projector", operations->projector},
                              {"cross keys and values", operations->crossKeyValue},
@@ -250,9 +256,10 @@ static Error checkOptionsOfDoneSteps(const Command &command, Step from) {
   if (Error error = done(Step::Train, {"batch", "text-length", "images", "precision", "accumulate",
                                        "trainable", "recompute", "statistics"}))
     return error;
-  if (Error error = done(Step::Parallelize, {"micro-batches", "grid", "fsdp", "blocks-in-flight", "encoder", "encoder-shard",
-                                              "encoder-axes", "encoder-group", "schedule",
-                                              "virtual-stages", "consecutive", "machine"}))
+  if (Error error =
+          done(Step::Parallelize, {"micro-batches", "grid", "fsdp", "blocks-in-flight", "encoder",
+                                   "encoder-shard", "encoder-axes", "encoder-group", "schedule",
+                                   "virtual-stages", "consecutive", "machine"}))
     return error;
   return done(Step::Lower, {"lower"});
 }
@@ -327,7 +334,8 @@ static Error checkCompileOptions(const Command &command) {
                         command.compileFrom);
   if (command.simulate || !command.timeline.empty()) {
     if (to < Step::Parallelize)
-      return commandError("--simulate, --timeline: expected --compile-to=parallelize or a later step");
+      return commandError(
+          "--simulate, --timeline: expected --compile-to=parallelize or a later step");
     StringRef path = command.timeline;
     if (!path.empty() && llvm::none_of(ArrayRef<StringRef>{".json", ".svg", ".txt", ".csv"},
                                        [&](StringRef end) { return path.ends_with(end); }))
@@ -444,7 +452,8 @@ static bool isDeviceProgram(ModuleOp module) {
 // Imports if need be, runs the steps, writes what comes out.
 static int run(Command &command, Mode mode) {
   const bool isCompile = mode != Mode::Import;
-  Step from = stepOf(command.compileFrom), to = isCompile ? stepOf(command.compileTo) : Step::Import;
+  Step from = stepOf(command.compileFrom),
+       to = isCompile ? stepOf(command.compileTo) : Step::Import;
   StringRef output = command.arguments.output;
   if (output.empty() && isCompile)
     to = std::min(to, Step::Lower); // nothing to emit: only to say how it goes
@@ -528,13 +537,13 @@ static int run(Command &command, Mode mode) {
   }
   if (from < Step::Lower && to >= Step::Parallelize) {
     int status = kWrongInput;
-    if (failed(buildPrograms(module, command.options, from, to, memory, total,
-                             [&](ModuleOp programs) {
-                               LogicalResult noted = noteReductions(programs);
-                               if (failed(noted))
-                                 status = kFailed;
-                               return noted;
-                             })))
+    if (failed(
+            buildPrograms(module, command.options, from, to, memory, total, [&](ModuleOp programs) {
+              LogicalResult noted = noteReductions(programs);
+              if (failed(noted))
+                status = kFailed;
+              return noted;
+            })))
       return status;
   }
   if (memory && failed(checkMemory(command, given, module, *memory, start.get(), from)))
@@ -671,11 +680,12 @@ static int runCheck(ArrayRef<const char *> rest) {
   if (Error error = arguments.parse(rest))
     return report(std::move(error));
   if (arguments.help) {
-    llvm::outs() << "usage: llamac check MODEL|PROGRAM.mlir [options]\n\n"
-                    "Compiles the model as far as the device program (or reads one that\n"
-                    "--compile-to=lower wrote) and proves that no rank waits for ever, no memory is\n"
-                    "used too early or too long, and every gradient is reduced once. Prints what\n"
-                    "was proved, or the fault with its places; exits 1 then.\n\n";
+    llvm::outs()
+        << "usage: llamac check MODEL|PROGRAM.mlir [options]\n\n"
+           "Compiles the model as far as the device program (or reads one that\n"
+           "--compile-to=lower wrote) and proves that no rank waits for ever, no memory is\n"
+           "used too early or too long, and every gradient is reduced once. Prints what\n"
+           "was proved, or the fault with its places; exits 1 then.\n\n";
     arguments.printOptions(llvm::outs());
     return kDone;
   }

@@ -136,9 +136,8 @@ static LogicalResult verifyAddress(Operation *op, SymbolTableCollection &symbols
            << address.getArena().getValue() << "' to name a dist.arena";
   int64_t size = arena.getBytes(), offset = address.getOffset();
   if (offset < 0 || offset > size || bytes > size - offset) {
-    auto error = op->emitOpError("expects ")
-                 << bytes << " bytes at " << address.getArena() << '[' << offset
-                 << "], but the arena ends at " << size;
+    auto error = op->emitOpError("expects ") << bytes << " bytes at " << address.getArena() << '['
+                                             << offset << "], but the arena ends at " << size;
     error.attachNote(arena.getLoc()) << "the arena is here";
     return error;
   }
@@ -148,8 +147,8 @@ static LogicalResult verifyAddress(Operation *op, SymbolTableCollection &symbols
 /// `symbol` names a function; a `func.func` is a block. Null after an error.
 static FunctionOpInterface lookupBlock(Operation *op, SymbolTableCollection &symbols,
                                        FlatSymbolRefAttr symbol) {
-  auto block = dyn_cast_or_null<FunctionOpInterface>(
-      symbols.lookupNearestSymbolFrom(op, symbol.getAttr()));
+  auto block =
+      dyn_cast_or_null<FunctionOpInterface>(symbols.lookupNearestSymbolFrom(op, symbol.getAttr()));
   if (block && (!isa<func::FuncOp>(block) || block->hasAttr(llama::kBlockAttr)))
     return block;
   op->emitOpError("expects '") << symbol.getValue() << "' to name a block";
@@ -276,8 +275,7 @@ LogicalResult RunOp::verifySymbolUses(SymbolTableCollection &symbols) {
   return success();
 }
 
-template <typename Op>
-static LogicalResult verifyTransfer(Op op, SymbolTableCollection &symbols) {
+template <typename Op> static LogicalResult verifyTransfer(Op op, SymbolTableCollection &symbols) {
   auto edge = symbols.lookupNearestSymbolFrom<CommunicatorOp>(op, op.getCommunicatorAttr());
   if (!edge || !edge.getEdge()) // send_c1, receive_c1
     return op.emitOpError("expects '")
@@ -323,7 +321,8 @@ LogicalResult ZeroOp::verifySymbolUses(SymbolTableCollection &symbols) {
 }
 
 LogicalResult StatisticsOp::verifySymbolUses(SymbolTableCollection &symbols) {
-  return getAddress() ? verifyAddress(*this, symbols, *getAddress(), 16) : success(); // statistics_c1
+  return getAddress() ? verifyAddress(*this, symbols, *getAddress(), 16)
+                      : success(); // statistics_c1
 }
 
 LogicalResult GradientNormOp::verifySymbolUses(SymbolTableCollection &symbols) {
@@ -371,8 +370,7 @@ LogicalResult UpdateOp::verifySymbolUses(SymbolTableCollection &symbols) {
 //===----------------------------------------------------------------------===//
 
 LogicalResult StorageOp::verifySymbolUses(SymbolTableCollection &symbols) {
-  auto parameter =
-      symbols.lookupNearestSymbolFrom<llama::ParameterOp>(*this, getParameterAttr());
+  auto parameter = symbols.lookupNearestSymbolFrom<llama::ParameterOp>(*this, getParameterAttr());
   if (!parameter) // storage_c1
     return emitOpError("expects '") << getParameter() << "' to name a llama.parameter";
   AddressAttr state[] = {getMasterAttr(), getGradientAttr(), getMoment1Attr(), getMoment2Attr()};

@@ -88,16 +88,16 @@ static Value compare(OpBuilder &b, Location loc, Value x, Value y, arith::CmpFPr
 }
 
 Scalar Scalar::less(Scalar y) const {
-  return with(compare(*b, loc, value, y.value, arith::CmpFPredicate::OLT,
-                      arith::CmpIPredicate::slt));
+  return with(
+      compare(*b, loc, value, y.value, arith::CmpFPredicate::OLT, arith::CmpIPredicate::slt));
 }
 Scalar Scalar::lessOrEqual(Scalar y) const {
-  return with(compare(*b, loc, value, y.value, arith::CmpFPredicate::OLE,
-                      arith::CmpIPredicate::sle));
+  return with(
+      compare(*b, loc, value, y.value, arith::CmpFPredicate::OLE, arith::CmpIPredicate::sle));
 }
 Scalar Scalar::equal(Scalar y) const {
-  return with(compare(*b, loc, value, y.value, arith::CmpFPredicate::OEQ,
-                      arith::CmpIPredicate::eq));
+  return with(
+      compare(*b, loc, value, y.value, arith::CmpFPredicate::OEQ, arith::CmpIPredicate::eq));
 }
 
 Scalar llama::operator&(Scalar x, Scalar y) {
@@ -125,9 +125,7 @@ Scalar Body::operator[](unsigned i) {
   return argument;
 }
 
-Scalar Body::constant(double number) const {
-  return {b, loc, constantOf(b, loc, compute, number)};
-}
+Scalar Body::constant(double number) const { return {b, loc, constantOf(b, loc, compute, number)}; }
 
 Scalar Body::indexConstant(int64_t number) const {
   return {b, loc, arith::ConstantIndexOp::create(b, loc, number)};
@@ -198,8 +196,7 @@ DecompositionBuilder::many(StringRef iterators, Type compute, ArrayRef<Operand> 
                            llvm::function_ref<SmallVector<Scalar>(Body &)> body) {
   SmallVector<utils::IteratorType> loops;
   for (char letter : iterators)
-    loops.push_back(letter == 'r' ? utils::IteratorType::reduction
-                                  : utils::IteratorType::parallel);
+    loops.push_back(letter == 'r' ? utils::IteratorType::reduction : utils::IteratorType::parallel);
   SmallVector<Value> ins, outs;
   SmallVector<Type> types;
   SmallVector<AffineMap> maps;
@@ -221,8 +218,7 @@ DecompositionBuilder::many(StringRef iterators, Type compute, ArrayRef<Operand> 
         Body x(nested, loc, compute, arguments);
         SmallVector<Value> results;
         for (auto [result, type] : llvm::zip_equal(body(x), types))
-          results.push_back(
-              result.to(cast<RankedTensorType>(type).getElementType()).getValue());
+          results.push_back(result.to(cast<RankedTensorType>(type).getElementType()).getValue());
         linalg::YieldOp::create(nested, loc, results);
       });
   return llvm::to_vector_of<Value>(generic.getResults());
@@ -244,9 +240,9 @@ DecompositionBuilder::elementwise(Type compute, ArrayRef<Value> inputs, TypeRang
   for (Value input : inputs)
     ins.push_back({vector ? flat(input) : rows(input), loops});
   for (Type result : results)
-    outs.push_back({empty(shapeOf(ins.front().value),
-                          cast<RankedTensorType>(result).getElementType()),
-                    loops});
+    outs.push_back(
+        {empty(shapeOf(ins.front().value), cast<RankedTensorType>(result).getElementType()),
+         loops});
   SmallVector<Value> values = many(vector ? "p" : "pp", compute, ins, outs, body);
   for (auto [value, result] : llvm::zip_equal(values, results))
     value = view(value, cast<RankedTensorType>(result).getShape());
@@ -283,12 +279,11 @@ Value DecompositionBuilder::gatherRows(
     Value rows, int64_t count,
     llvm::function_ref<std::pair<Scalar, std::optional<Scalar>>(Scalar)> source) {
   Type element = elementOf(rows);
-  return one("pp", element, {}, {empty({count, shapeOf(rows)[1]}, element), {0, 1}},
-             [&](Body &x) {
-               auto [row, valid] = source(x.index(0));
-               Scalar value = x.extract(rows, {row, x.index(1)});
-               return valid ? select(*valid, value, x.constant(0)) : value;
-             });
+  return one("pp", element, {}, {empty({count, shapeOf(rows)[1]}, element), {0, 1}}, [&](Body &x) {
+    auto [row, valid] = source(x.index(0));
+    Scalar value = x.extract(rows, {row, x.index(1)});
+    return valid ? select(*valid, value, x.constant(0)) : value;
+  });
 }
 
 Value DecompositionBuilder::scatterAdd(Value table, Value rows, Value ids, int64_t offset,

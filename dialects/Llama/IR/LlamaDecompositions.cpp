@@ -98,18 +98,16 @@ Values RMSNormDxOp::decompose(OpBuilder &b) {
   Type type = getStatistics();
   Value dy = d.rows(getCotangent()), x = d.rows(getInput());
   int64_t rows = shapeOf(x)[0], channels = shapeOf(x)[1];
-  Values sums = d.many("pr", type, {{dy, {0, 1}}, {x, {0, 1}}, {getWeight(), {1}}},
-                       {{d.fill({rows}, type, 0), {0}}, {d.fill({rows}, type, 0), {0}}},
-                       [](Body &x) -> Scalars {
-                         return {x[3] + x[1] * x[1], x[4] + x[2] * x[0] * x[1]};
-                       });
-  Value out = d.one(
-      "pp", type,
-      {{dy, {0, 1}}, {x, {0, 1}}, {getWeight(), {1}}, {sums[0], {0}}, {sums[1], {0}}},
-      {d.empty(shapeOf(x), elementOf(getResult())), {0, 1}}, [&](Body &x) {
-        Scalar r = inverseRoot(x[3], channels, getEpsilon());
-        return r * (x[2] * x[0]) - x[1] * (r * r * r * (x[4] * (1.0 / channels)));
-      });
+  Values sums =
+      d.many("pr", type, {{dy, {0, 1}}, {x, {0, 1}}, {getWeight(), {1}}},
+             {{d.fill({rows}, type, 0), {0}}, {d.fill({rows}, type, 0), {0}}},
+             [](Body &x) -> Scalars { return {x[3] + x[1] * x[1], x[4] + x[2] * x[0] * x[1]}; });
+  Value out = d.one("pp", type,
+                    {{dy, {0, 1}}, {x, {0, 1}}, {getWeight(), {1}}, {sums[0], {0}}, {sums[1], {0}}},
+                    {d.empty(shapeOf(x), elementOf(getResult())), {0, 1}}, [&](Body &x) {
+                      Scalar r = inverseRoot(x[3], channels, getEpsilon());
+                      return r * (x[2] * x[0]) - x[1] * (r * r * r * (x[4] * (1.0 / channels)));
+                    });
   return {d.view(out, shapeOf(getResult()))};
 }
 
@@ -118,8 +116,8 @@ Values RMSNormDwOp::decompose(OpBuilder &b) {
   Value dy = d.rows(getCotangent()), x = d.rows(getInput());
   int64_t channels = shapeOf(x)[1];
   return {d.columnSum(
-      getAccumulation(),
-      {{dy, {0, 1}}, {x, {0, 1}}, {sumSquares(d, x, getStatistics()), {0}}}, channels,
+      getAccumulation(), {{dy, {0, 1}}, {x, {0, 1}}, {sumSquares(d, x, getStatistics()), {0}}},
+      channels,
       [&](Body &x) { return x[0] * (x[1] * inverseRoot(x[2], channels, getEpsilon())); })};
 }
 
@@ -136,11 +134,11 @@ static RowMoments rowMoments(DecompositionBuilder &d, Value x, Type type) {
                     [](Body &x) { return x[1] + x[0]; });
   Value mean = d.one("p", type, {{sum, {0}}}, {d.empty({rows}, type), {0}},
                      [&](Body &x) { return x[0] * (1.0 / channels); });
-  Value squares = d.one("pr", type, {{x, {0, 1}}, {mean, {0}}}, {d.fill({rows}, type, 0), {0}},
-                        [](Body &x) {
-                          Scalar difference = x[0] - x[1];
-                          return x[2] + difference * difference;
-                        });
+  Value squares =
+      d.one("pr", type, {{x, {0, 1}}, {mean, {0}}}, {d.fill({rows}, type, 0), {0}}, [](Body &x) {
+        Scalar difference = x[0] - x[1];
+        return x[2] + difference * difference;
+      });
   return {mean, squares};
 }
 
@@ -150,12 +148,12 @@ Values LayerNormOp::decompose(OpBuilder &b) {
   Value x = d.rows(getInput());
   int64_t channels = shapeOf(x)[1];
   auto [mean, squares] = rowMoments(d, x, type);
-  Value out = d.one("pp", type,
-                    {{x, {0, 1}}, {getWeight(), {1}}, {getBias(), {1}}, {mean, {0}}, {squares, {0}}},
-                    {d.empty(shapeOf(x), elementOf(getResult())), {0, 1}}, [&](Body &x) {
-                      Scalar r = inverseRoot(x[4], channels, getEpsilon());
-                      return x[1] * ((x[0] - x[3]) * r) + x[2];
-                    });
+  Value out = d.one(
+      "pp", type, {{x, {0, 1}}, {getWeight(), {1}}, {getBias(), {1}}, {mean, {0}}, {squares, {0}}},
+      {d.empty(shapeOf(x), elementOf(getResult())), {0, 1}}, [&](Body &x) {
+        Scalar r = inverseRoot(x[4], channels, getEpsilon());
+        return x[1] * ((x[0] - x[3]) * r) + x[2];
+      });
   return {d.view(out, shapeOf(getResult()))};
 }
 
@@ -166,8 +164,7 @@ Values LayerNormDxOp::decompose(OpBuilder &b) {
   int64_t rows = shapeOf(x)[0], channels = shapeOf(x)[1];
   auto [mean, squares] = rowMoments(d, x, type);
   // sum of u and of u * (x - mean)
-  Values sums = d.many("pr", type,
-                       {{dy, {0, 1}}, {x, {0, 1}}, {getWeight(), {1}}, {mean, {0}}},
+  Values sums = d.many("pr", type, {{dy, {0, 1}}, {x, {0, 1}}, {getWeight(), {1}}, {mean, {0}}},
                        {{d.fill({rows}, type, 0), {0}}, {d.fill({rows}, type, 0), {0}}},
                        [](Body &x) -> Scalars {
                          Scalar u = x[2] * x[0];
@@ -195,9 +192,8 @@ Values LayerNormDwOp::decompose(OpBuilder &b) {
   Value dy = d.rows(getCotangent()), x = d.rows(getInput());
   int64_t channels = shapeOf(x)[1];
   auto [mean, squares] = rowMoments(d, x, getStatistics());
-  return {d.columnSum(getAccumulation(),
-                      {{dy, {0, 1}}, {x, {0, 1}}, {mean, {0}}, {squares, {0}}}, channels,
-                      [&](Body &x) {
+  return {d.columnSum(getAccumulation(), {{dy, {0, 1}}, {x, {0, 1}}, {mean, {0}}, {squares, {0}}},
+                      channels, [&](Body &x) {
                         Scalar r = inverseRoot(x[3], channels, getEpsilon());
                         return x[0] * ((x[1] - x[2]) * r);
                       })};
@@ -206,8 +202,8 @@ Values LayerNormDwOp::decompose(OpBuilder &b) {
 Values SumRowsOp::decompose(OpBuilder &b) {
   DecompositionBuilder d(b, getLoc());
   Value x = d.rows(getInput());
-  return {d.columnSum(getAccumulation(), {{x, {0, 1}}}, shapeOf(x)[1],
-                      [](Body &x) { return x[0]; })};
+  return {
+      d.columnSum(getAccumulation(), {{x, {0, 1}}}, shapeOf(x)[1], [](Body &x) { return x[0]; })};
 }
 
 //===----------------------------------------------------------------------===//
@@ -225,8 +221,8 @@ Values LinearOp::decompose(OpBuilder &b) {
   Type type = getAccumulation(), element = elementOf(getResult());
   Value x = d.rows(getInput());
   SmallVector<int64_t> shape = {shapeOf(x)[0], shapeOf(getWeight())[0]};
-  Value out = product(d, "ppr", type, {x, {0, 2}}, {getWeight(), {1, 2}},
-                      {d.fill(shape, type, 0), {0, 1}});
+  Value out =
+      product(d, "ppr", type, {x, {0, 2}}, {getWeight(), {1, 2}}, {d.fill(shape, type, 0), {0, 1}});
   if (getBias())
     out = d.one("pp", type, {{out, {0, 1}}, {getBias(), {1}}}, {d.empty(shape, element), {0, 1}},
                 [](Body &x) { return x[0] + x[1]; });
@@ -281,17 +277,17 @@ Values RopeOp::decompose(OpBuilder &b) {
   AffineExpr r = b.getAffineDimExpr(0), h = b.getAffineDimExpr(1), p = b.getAffineDimExpr(2),
              i = b.getAffineDimExpr(3);
   AffineExpr zero = b.getAffineConstantExpr(0), one = b.getAffineConstantExpr(1);
-  Value out = d.one("pppp", elementOf(table),
-                    {{x, {0, 1, 2, 3}},
-                     Operand::at(x, {r, h, one - p, i}), // the other half
-                     Operand::at(table, {r, zero, i}),
-                     Operand::at(table, {r, one, i})},
-                    {d.empty({rows, heads, 2, half}, elementOf(getResult())), {0, 1, 2, 3}},
-                    [&](Body &x) {
-                      double sign = getInverse() ? 1 : -1;
-                      Scalar sine = select(x.index(2) == 0, x[3] * sign, x[3] * -sign);
-                      return x[0] * x[2] + x[1] * sine;
-                    });
+  Value out =
+      d.one("pppp", elementOf(table),
+            {{x, {0, 1, 2, 3}},
+             Operand::at(x, {r, h, one - p, i}), // the other half
+             Operand::at(table, {r, zero, i}),
+             Operand::at(table, {r, one, i})},
+            {d.empty({rows, heads, 2, half}, elementOf(getResult())), {0, 1, 2, 3}}, [&](Body &x) {
+              double sign = getInverse() ? 1 : -1;
+              Scalar sine = select(x.index(2) == 0, x[3] * sign, x[3] * -sign);
+              return x[0] * x[2] + x[1] * sine;
+            });
   return {d.view(out, shapeOf(getResult()))};
 }
 
@@ -348,9 +344,8 @@ template <typename Op> static Value attentionBias(DecompositionBuilder &d, Op op
     break;
   }
   Value out = d.empty({query[0], query[1], key[1]}, type);
-  return d.one("ppp", type, ins, {out, {0, 1, 2}}, [&](Body &x) {
-    return select(sees(x), x.constant(0), x.constant(-kInfinity));
-  });
+  return d.one("ppp", type, ins, {out, {0, 1, 2}},
+               [&](Body &x) { return select(sees(x), x.constant(0), x.constant(-kInfinity)); });
 }
 
 // scale * query . key with the mask, shape [B, K, G, S, T]: -infinity where the
@@ -363,9 +358,9 @@ static Value attentionScores(DecompositionBuilder &d, Value query, Value key, Va
   SmallVector<int64_t> shape = {q[0], q[2], q[3], q[1], keys};
   Value raw = product(d, "pppppr", type, {query, {0, 3, 1, 2, 5}}, {key, {0, 4, 1, 5}},
                       {d.fill(shape, type, 0), {0, 1, 2, 3, 4}});
-  Value most = d.one("ppr", type, {{bias, {0, 1, 2}}},
-                     {d.fill({q[0], q[1]}, type, -kInfinity), {0, 1}},
-                     [](Body &x) { return maximum(x[1], x[0]); });
+  Value most =
+      d.one("ppr", type, {{bias, {0, 1, 2}}}, {d.fill({q[0], q[1]}, type, -kInfinity), {0, 1}},
+            [](Body &x) { return maximum(x[1], x[0]); });
   return d.one("ppppp", type, {{raw, {0, 1, 2, 3, 4}}, {bias, {0, 3, 4}}, {most, {0, 3}}},
                {d.empty(shape, type), {0, 1, 2, 3, 4}}, [&](Body &x) {
                  return select(x[2] == -kInfinity, x.constant(0), x[0] * scale + x[1]);
@@ -393,12 +388,11 @@ Values AttentionOp::decompose(OpBuilder &b) {
   Value most = d.one("ppppr", type, {{scores, {0, 1, 2, 3, 4}}},
                      {d.fill(rows, type, -kInfinity), {0, 1, 2, 3}},
                      [](Body &x) { return maximum(x[1], x[0]); });
-  Value weights = d.one("ppppp", type, {{scores, {0, 1, 2, 3, 4}}, {most, {0, 1, 2, 3}}},
-                        {d.empty(all, type), {0, 1, 2, 3, 4}},
-                        [](Body &x) { return (x[0] - x[1]).exp(); });
+  Value weights =
+      d.one("ppppp", type, {{scores, {0, 1, 2, 3, 4}}, {most, {0, 1, 2, 3}}},
+            {d.empty(all, type), {0, 1, 2, 3, 4}}, [](Body &x) { return (x[0] - x[1]).exp(); });
   Value sum = d.one("ppppr", type, {{weights, {0, 1, 2, 3, 4}}},
-                    {d.fill(rows, type, 0), {0, 1, 2, 3}},
-                    [](Body &x) { return x[1] + x[0]; });
+                    {d.fill(rows, type, 0), {0, 1, 2, 3}}, [](Body &x) { return x[1] + x[0]; });
   // Loops: b, s, k, g, t, d.
   Value mixed = product(d, "pppprp", type, {weights, {0, 2, 3, 1, 4}}, {value, {0, 4, 2, 5}},
                         {d.fill(q, type, 0), {0, 1, 2, 3, 5}});
@@ -422,9 +416,9 @@ Values AttentionGradOp::decompose(OpBuilder &b) {
   auto q = shapeOf(query); // B, S, K, G, D
   SmallVector<int64_t> all = {q[0], q[2], q[3], q[1], keys};
   Value scores = attentionScores(d, query, key, attentionBias(d, *this), scale, type);
-  Value weights = d.one("ppppp", type, {{scores, {0, 1, 2, 3, 4}}, {lse, {0, 3, 1, 2}}},
-                        {d.empty(all, type), {0, 1, 2, 3, 4}},
-                        [](Body &x) { return (x[0] - x[1]).exp(); });
+  Value weights =
+      d.one("ppppp", type, {{scores, {0, 1, 2, 3, 4}}, {lse, {0, 3, 1, 2}}},
+            {d.empty(all, type), {0, 1, 2, 3, 4}}, [](Body &x) { return (x[0] - x[1]).exp(); });
   Value delta = product(d, "ppppr", type, {dOut, {0, 1, 2, 3, 4}}, {out, {0, 1, 2, 3, 4}},
                         {d.fill(ArrayRef(q).drop_back(), type, 0), {0, 1, 2, 3}});
   Value dWeights = product(d, "pppppr", type, {dOut, {0, 3, 1, 2, 5}}, {value, {0, 4, 1, 5}},
@@ -432,8 +426,7 @@ Values AttentionGradOp::decompose(OpBuilder &b) {
   Value dScores = d.one(
       "ppppp", type,
       {{weights, {0, 1, 2, 3, 4}}, {dWeights, {0, 1, 2, 3, 4}}, {delta, {0, 3, 1, 2}}},
-      {d.empty(all, type), {0, 1, 2, 3, 4}},
-      [&](Body &x) { return x[0] * (x[1] - x[2]) * scale; });
+      {d.empty(all, type), {0, 1, 2, 3, 4}}, [&](Body &x) { return x[0] * (x[1] - x[2]) * scale; });
   // Loops: b, s, k, g, t, d for the query; b, t, k, g, s, d for key and value.
   Value dQuery = product(d, "pppprp", type, {dScores, {0, 2, 3, 1, 4}}, {key, {0, 4, 2, 5}},
                          {d.fill(q, type, 0), {0, 1, 2, 3, 5}});
@@ -480,8 +473,8 @@ Values GeluOp::decompose(OpBuilder &b) {
 
 Values GeluGradOp::decompose(OpBuilder &b) {
   return DecompositionBuilder(b, getLoc())
-      .elementwise(getStatistics(), {getCotangent(), getInput()},
-                   getOperation()->getResultTypes(), [](Body &x) -> Scalars {
+      .elementwise(getStatistics(), {getCotangent(), getInput()}, getOperation()->getResultTypes(),
+                   [](Body &x) -> Scalars {
                      double root = std::sqrt(2 * std::numbers::pi);
                      Scalar density = (x[1] * x[1] * -0.5).exp() * (1 / root);
                      return {x[0] * (normalDistribution(x[1]) + x[1] * density)};
@@ -530,9 +523,7 @@ Values GatedResidualOp::decompose(OpBuilder &b) {
   SmallVector<Operand> ins = {{x, {0, 1}}, {d.rows(getBranch()), {0, 1}}};
   llvm::append_range(ins, rowMasks(d, *this, 0));
   Value out = d.one("pp", type, ins, {d.empty(shapeOf(x), elementOf(x)), {0, 1}},
-                    [&](Body &x) {
-                      return x[0] + onRows(getRows(), x, 2, x.scalar(gate) * x[1]);
-                    });
+                    [&](Body &x) { return x[0] + onRows(getRows(), x, 2, x.scalar(gate) * x[1]); });
   return {d.view(out, shapeOf(getResult()))};
 }
 
@@ -555,14 +546,13 @@ Values GateGradOp::decompose(OpBuilder &b) {
                        {d.fill({shapeOf(dy)[0]}, type, 0), {0}});
   SmallVector<Operand> ins = {{sums, {1}}};
   llvm::append_range(ins, rowMasks(d, *this, 1));
-  Value total = d.one("pr", type, ins, {d.fill({1}, type, 0), {0}}, [&](Body &x) {
-    return x[ins.size()] + onRows(getRows(), x, 1, x[0]);
-  });
-  return {d.one("p", type, {{total, {0}}, {getGate(), {0}}}, {d.empty({1}, type), {0}},
-                [](Body &x) {
-                  Scalar t = x[1].tanh();
-                  return (1.0 - t * t) * x[0];
-                })};
+  Value total = d.one("pr", type, ins, {d.fill({1}, type, 0), {0}},
+                      [&](Body &x) { return x[ins.size()] + onRows(getRows(), x, 1, x[0]); });
+  return {
+      d.one("p", type, {{total, {0}}, {getGate(), {0}}}, {d.empty({1}, type), {0}}, [](Body &x) {
+        Scalar t = x[1].tanh();
+        return (1.0 - t * t) * x[0];
+      })};
 }
 
 //===----------------------------------------------------------------------===//
@@ -603,12 +593,12 @@ Values TargetLogitOp::decompose(OpBuilder &b) {
   Type type = getStatistics();
   Value logits = d.rows(getLogits()), labels = d.flat(getLabels());
   int64_t vocabulary = shapeOf(logits)[1];
-  Value out = d.one("p", type, {{labels, {0}}}, {d.empty(shapeOf(labels), type), {0}},
-                    [&](Body &x) {
-                      Scalar valid = x[0] >= 0 & x[0] < vocabulary;
-                      Scalar label = select(valid, x[0], x[0].constant(0));
-                      return select(valid, x.extract(logits, {x.index(0), label}), x.constant(0));
-                    });
+  Value out =
+      d.one("p", type, {{labels, {0}}}, {d.empty(shapeOf(labels), type), {0}}, [&](Body &x) {
+        Scalar valid = x[0] >= 0 & x[0] < vocabulary;
+        Scalar label = select(valid, x[0], x[0].constant(0));
+        return select(valid, x.extract(logits, {x.index(0), label}), x.constant(0));
+      });
   return {d.view(out, shapeOf(getResult()))};
 }
 
@@ -641,14 +631,14 @@ Values CrossEntropyGradOp::decompose(OpBuilder &b) {
   DecompositionBuilder d(b, getLoc());
   Type type = elementOf(getSum());
   Value sum = d.flat(getSum());
-  Values out = d.many("p", type, {{sum, {0}}, {d.flat(getLabels()), {0}}},
-                      {{d.empty(shapeOf(sum), type), {0}}, {d.empty(shapeOf(sum), type), {0}}},
-                      [&](Body &x) -> Scalars {
-                        Scalar cotangent = x.scalar(getCotangent());
-                        Scalar valid = x[1] >= 0, zero = x.constant(0);
-                        return {select(valid, cotangent / x[0], zero),
-                                select(valid, 0.0 - cotangent, zero)};
-                      });
+  Values out =
+      d.many("p", type, {{sum, {0}}, {d.flat(getLabels()), {0}}},
+             {{d.empty(shapeOf(sum), type), {0}}, {d.empty(shapeOf(sum), type), {0}}},
+             [&](Body &x) -> Scalars {
+               Scalar cotangent = x.scalar(getCotangent());
+               Scalar valid = x[1] >= 0, zero = x.constant(0);
+               return {select(valid, cotangent / x[0], zero), select(valid, 0.0 - cotangent, zero)};
+             });
   return {d.view(out[0], shapeOf(getDSum())), d.view(out[1], shapeOf(getDTarget()))};
 }
 

@@ -17,7 +17,9 @@ using namespace mlir::llama;
 
 using Gradients = SmallVector<Value>;
 
-static Type elementOf(Value value) { return cast<RankedTensorType>(value.getType()).getElementType(); }
+static Type elementOf(Value value) {
+  return cast<RankedTensorType>(value.getType()).getElementType();
+}
 
 // Element type in which the gradient of `value` is formed, as an attribute.
 static TypeAttr gradientElement(Value value) {
@@ -38,9 +40,9 @@ Gradients EmbedOp::buildVjp(OpBuilder &b, ValueRange ct, ArrayRef<bool> wanted) 
   if (!wanted[1])
     return {Value(), Value()};
   int64_t rows = cast<RankedTensorType>(getTable().getType()).getDimSize(0);
-  return {Value(), EmbedGradOp::create(b, getLoc(), ct[0], getIds(), b.getI64IntegerAttr(rows),
-                                       getOffsetAttr(), getPaddingIndexAttr(),
-                                       gradientElement(getTable()))};
+  return {Value(),
+          EmbedGradOp::create(b, getLoc(), ct[0], getIds(), b.getI64IntegerAttr(rows),
+                              getOffsetAttr(), getPaddingIndexAttr(), gradientElement(getTable()))};
 }
 
 Gradients RMSNormOp::buildVjp(OpBuilder &b, ValueRange ct, ArrayRef<bool> wanted) {
@@ -51,8 +53,8 @@ Gradients RMSNormOp::buildVjp(OpBuilder &b, ValueRange ct, ArrayRef<bool> wanted
                                     getStatisticsAttr()),
                 getInput());
   if (wanted[1])
-    dw = RMSNormDwOp::create(b, getLoc(), ct[0], getInput(), getEpsilonAttr(),
-                             getStatisticsAttr(), gradientElement(getWeight()));
+    dw = RMSNormDwOp::create(b, getLoc(), ct[0], getInput(), getEpsilonAttr(), getStatisticsAttr(),
+                             gradientElement(getWeight()));
   return {dx, dw};
 }
 
@@ -60,8 +62,8 @@ Gradients LayerNormOp::buildVjp(OpBuilder &b, ValueRange ct, ArrayRef<bool> want
   Value dx, dw, db;
   if (wanted[0])
     dx = passTo(b, getLoc(),
-                LayerNormDxOp::create(b, getLoc(), ct[0], getInput(), getWeight(),
-                                      getEpsilonAttr(), getStatisticsAttr()),
+                LayerNormDxOp::create(b, getLoc(), ct[0], getInput(), getWeight(), getEpsilonAttr(),
+                                      getStatisticsAttr()),
                 getInput());
   if (wanted[1])
     dw = LayerNormDwOp::create(b, getLoc(), ct[0], getInput(), getEpsilonAttr(),
@@ -87,8 +89,8 @@ Gradients LinearOp::buildVjp(OpBuilder &b, ValueRange ct, ArrayRef<bool> wanted)
 }
 
 Gradients RopeOp::buildVjp(OpBuilder &b, ValueRange ct, ArrayRef<bool> wanted) {
-  Value dx = RopeOp::create(b, getLoc(), ct[0], getTable(),
-                            getInverse() ? UnitAttr() : b.getUnitAttr());
+  Value dx =
+      RopeOp::create(b, getLoc(), ct[0], getTable(), getInverse() ? UnitAttr() : b.getUnitAttr());
   return {passTo(b, getLoc(), dx, getInput()), Value()};
 }
 
@@ -104,10 +106,10 @@ Gradients MergeHeadsOp::buildVjp(OpBuilder &b, ValueRange ct, ArrayRef<bool> wan
 
 Gradients AttentionOp::buildVjp(OpBuilder &b, ValueRange ct, ArrayRef<bool> wanted) {
   Gradients gradients(getNumOperands());
-  auto gradient = AttentionGradOp::create(
-      b, getLoc(), ct[0], getQuery(), getKey(), getValue(), getResult(), getLse(), getMasks(),
-      getMaskAttr(), getScaleAttr(), getTileCountAttr(), getTileStrideAttr(), getTileTokensAttr(),
-      getStatisticsAttr());
+  auto gradient = AttentionGradOp::create(b, getLoc(), ct[0], getQuery(), getKey(), getValue(),
+                                          getResult(), getLse(), getMasks(), getMaskAttr(),
+                                          getScaleAttr(), getTileCountAttr(), getTileStrideAttr(),
+                                          getTileTokensAttr(), getStatisticsAttr());
   for (unsigned i = 0; i < 3; ++i)
     if (wanted[i])
       gradients[i] = passTo(b, getLoc(), gradient.getResult(i), getOperand(i));
@@ -115,8 +117,7 @@ Gradients AttentionOp::buildVjp(OpBuilder &b, ValueRange ct, ArrayRef<bool> want
 }
 
 Gradients SwiGLUOp::buildVjp(OpBuilder &b, ValueRange ct, ArrayRef<bool> wanted) {
-  auto gradient =
-      SwiGLUGradOp::create(b, getLoc(), ct[0], getGate(), getUp(), getStatisticsAttr());
+  auto gradient = SwiGLUGradOp::create(b, getLoc(), ct[0], getGate(), getUp(), getStatisticsAttr());
   return {passTo(b, getLoc(), gradient.getDGate(), getGate()),
           passTo(b, getLoc(), gradient.getDUp(), getUp())};
 }
@@ -213,9 +214,9 @@ Gradients ImagesToTokensOp::buildVjp(OpBuilder &b, ValueRange ct, ArrayRef<bool>
 }
 
 Gradients RowSumExpOp::buildVjp(OpBuilder &b, ValueRange ct, ArrayRef<bool> wanted) {
-  return {RowSumExpGradOp::create(b, getLoc(), ct[0], getLogits(), getMaximum(),
-                                  getStatisticsAttr()),
-          Value()};
+  return {
+      RowSumExpGradOp::create(b, getLoc(), ct[0], getLogits(), getMaximum(), getStatisticsAttr()),
+      Value()};
 }
 
 Gradients TargetLogitOp::buildVjp(OpBuilder &b, ValueRange ct, ArrayRef<bool> wanted) {

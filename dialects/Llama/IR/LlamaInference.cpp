@@ -135,9 +135,9 @@ LogicalResult LinearDwOp::inferReturnTypes(MLIRContext *, Location_ loc, Adaptor
   if (failed(expectRank(loc, "linear_dw", "cotangent", a.getCotangent(), 1)) ||
       failed(expectRank(loc, "linear_dw", "input", a.getInput(), 1)))
     return failure();
-  types.push_back(RankedTensorType::get({tensorOf(a.getCotangent()).getShape().back(),
-                                         tensorOf(a.getInput()).getShape().back()},
-                                        a.getAccumulation()));
+  types.push_back(RankedTensorType::get(
+      {tensorOf(a.getCotangent()).getShape().back(), tensorOf(a.getInput()).getShape().back()},
+      a.getAccumulation()));
   return success();
 }
 
@@ -146,8 +146,7 @@ LogicalResult RopeTableOp::inferReturnTypes(MLIRContext *, Location_ loc, Adapto
     return failure();
   auto shape = tensorOf(a.getPositions()).getShape();
   types.push_back(RankedTensorType::get(
-      {shape[0], shape[1], 2, static_cast<int64_t>(a.getFrequencies().size())},
-      a.getStatistics()));
+      {shape[0], shape[1], 2, static_cast<int64_t>(a.getFrequencies().size())}, a.getStatistics()));
   return success();
 }
 
@@ -213,10 +212,10 @@ LogicalResult PatchifyOp::inferReturnTypes(MLIRContext *, Location_ loc, Adaptor
     return failure();
   auto shape = tensorOf(a.getPixels()).getShape();
   int64_t patch = a.getPatchSize(), side = quotient(shape[4], patch);
-  types.push_back(RankedTensorType::get({product(shape[0], shape[1]),
-                                         product(shape[2], product(side, side)),
-                                         product(shape[3], patch * patch)},
-                                        a.getElementType()));
+  types.push_back(
+      RankedTensorType::get({product(shape[0], shape[1]), product(shape[2], product(side, side)),
+                             product(shape[3], patch * patch)},
+                            a.getElementType()));
   return success();
 }
 
@@ -247,26 +246,27 @@ static LogicalResult perTile(Location_ loc, StringRef op, Value input, int64_t t
 }
 LogicalResult PrependClassOp::inferReturnTypes(MLIRContext *, Location_ loc, Adaptor a,
                                                Types &types) {
-  return perTile(loc, "prepend_class", a.getInput(), a.getTiles(),
-                 [](int64_t n) { return n + 1; }, types);
+  return perTile(
+      loc, "prepend_class", a.getInput(), a.getTiles(), [](int64_t n) { return n + 1; }, types);
 }
 LogicalResult DropClassOp::inferReturnTypes(MLIRContext *, Location_ loc, Adaptor a, Types &types) {
-  return perTile(loc, "drop_class", a.getInput(), a.getTiles(), [](int64_t n) { return n - 1; },
-                 types);
+  return perTile(
+      loc, "drop_class", a.getInput(), a.getTiles(), [](int64_t n) { return n - 1; }, types);
 }
 LogicalResult TakeClassOp::inferReturnTypes(MLIRContext *, Location_ loc, Adaptor a, Types &types) {
   return perTile(loc, "take_class", a.getInput(), a.getTiles(), [](int64_t) { return 1; }, types);
 }
 LogicalResult PadTokensOp::inferReturnTypes(MLIRContext *, Location_ loc, Adaptor a, Types &types) {
   int64_t multiple = a.getMultiple();
-  return perTile(loc, "pad_tokens", a.getInput(), a.getTiles(),
-                 [&](int64_t n) { return llvm::alignTo(n, multiple); }, types);
+  return perTile(
+      loc, "pad_tokens", a.getInput(), a.getTiles(),
+      [&](int64_t n) { return llvm::alignTo(n, multiple); }, types);
 }
 LogicalResult DropTokensOp::inferReturnTypes(MLIRContext *, Location_ loc, Adaptor a,
                                              Types &types) {
   int64_t tokens = a.getTokens();
-  return perTile(loc, "drop_tokens", a.getInput(), a.getTiles(), [&](int64_t) { return tokens; },
-                 types);
+  return perTile(
+      loc, "drop_tokens", a.getInput(), a.getTiles(), [&](int64_t) { return tokens; }, types);
 }
 
 LogicalResult TapConcatOp::inferReturnTypes(MLIRContext *, Location_ loc, Adaptor a, Types &types) {
@@ -304,9 +304,9 @@ LogicalResult TokensToImagesOp::inferReturnTypes(MLIRContext *, Location_ loc, A
       failed(expectRank(loc, "tokens_to_images", "like", a.getLike(), 2, 2)))
     return failure();
   auto type = tensorOf(a.getInput()), like = tensorOf(a.getLike());
-  types.push_back(type.clone({product(like.getDimSize(0), like.getDimSize(1)),
-                              quotient(type.getDimSize(1), like.getDimSize(1)),
-                              type.getDimSize(2)}));
+  types.push_back(
+      type.clone({product(like.getDimSize(0), like.getDimSize(1)),
+                  quotient(type.getDimSize(1), like.getDimSize(1)), type.getDimSize(2)}));
   return success();
 }
 
@@ -315,8 +315,8 @@ template <typename Adaptor>
 static LogicalResult perRow(Location_ loc, StringRef op, Adaptor a, Types &types) {
   if (failed(expectRank(loc, op, "logits", a.getLogits(), 1)))
     return failure();
-  types.push_back(RankedTensorType::get(tensorOf(a.getLogits()).getShape().drop_back(),
-                                        a.getStatistics()));
+  types.push_back(
+      RankedTensorType::get(tensorOf(a.getLogits()).getShape().drop_back(), a.getStatistics()));
   return success();
 }
 LogicalResult RowMaxOp::inferReturnTypes(MLIRContext *, Location_ loc, Adaptor a, Types &types) {

@@ -31,8 +31,8 @@ void ApplyOp::getEffects(
 LogicalResult ApplyOp::verifySymbolUses(SymbolTableCollection &symbols) {
   auto block = symbols.lookupNearestSymbolFrom<func::FuncOp>(*this, getBlockAttr());
   if (!block || !block->hasAttr(kBlockAttr)) // apply_c1
-    return emitOpError("expects '") << getBlock() << "' to name a function with the attribute "
-                                    << kBlockAttr;
+    return emitOpError("expects '")
+           << getBlock() << "' to name a function with the attribute " << kBlockAttr;
 
   SmallVector<Type> arguments(getInputs().getTypes()), results(getResultTypes());
   auto addTypes = [&](ArrayAttr names, bool gradients) -> LogicalResult {
@@ -57,8 +57,8 @@ LogicalResult ApplyOp::verifySymbolUses(SymbolTableCollection &symbols) {
       auto tensor = dyn_cast<RankedTensorType>(type);
       if (!tensor || tensor.getShape() != parameter.getTensorType().getShape()) // apply_c2
         return emitOpError("expects argument ")
-               << index << " of '" << getBlock() << "' to be a gradient of '"
-               << symbol.getValue() << "' (" << parameter.getType() << "), but got " << type;
+               << index << " of '" << getBlock() << "' to be a gradient of '" << symbol.getValue()
+               << "' (" << parameter.getType() << "), but got " << type;
       arguments.push_back(type);
       results.push_back(type);
     }

@@ -41,8 +41,9 @@ static bool agree(int64_t a, int64_t b) {
 }
 
 static bool agree(Sizes a, Sizes b) {
-  return a.size() == b.size() &&
-         llvm::all_of(llvm::zip(a, b), [](auto p) { return agree(std::get<0>(p), std::get<1>(p)); });
+  return a.size() == b.size() && llvm::all_of(llvm::zip(a, b), [](auto p) {
+           return agree(std::get<0>(p), std::get<1>(p));
+         });
 }
 
 static bool isFloat(Type type) { return type.isF32() || type.isBF16() || type.isF64(); }
@@ -201,14 +202,15 @@ LogicalResult ParameterOp::verify() {
 
 LogicalResult EmbedOp::verify() {
   Operation *op = *this;
-  return verified(op, hasRank(op, "table", getTable(), 2) &&                                // embed_c1
-                          isNotNegative(op, "offset", static_cast<int64_t>(getOffset())) && // embed_c2
-                          isNotNegative(op, "padding_index", getPaddingIndex()));           // embed_c3
+  return verified(op,
+                  hasRank(op, "table", getTable(), 2) &&                                // embed_c1
+                      isNotNegative(op, "offset", static_cast<int64_t>(getOffset())) && // embed_c2
+                      isNotNegative(op, "padding_index", getPaddingIndex()));           // embed_c3
 }
 
 LogicalResult ShiftIndexOp::verify() {
   Operation *op = *this;
-  return verified(op, hasOneElement(op, "coordinate", getCoordinate()) && // shift_index_c1
+  return verified(op, hasOneElement(op, "coordinate", getCoordinate()) &&         // shift_index_c1
                           isNotNegative(op, "padding_index", getPaddingIndex())); // shift_index_c2
 }
 
@@ -271,7 +273,7 @@ LogicalResult LinearOp::verify() {
                       "the last input dimension", sizesOf(getInput()).back()); // linear_c2
   if (holds && getBias())
     holds = hasShape(op, "bias", getBias(), "one number per row of weight",
-                     {sizesOf(getWeight())[0]}) && // linear_c3
+                     {sizesOf(getWeight())[0]}) &&                      // linear_c3
             hasElementType(op, "bias", getBias(), "input", getInput()); // linear_c4
   return verified(op, holds && hasElementType(op, "weight", getWeight(), "input",
                                               getInput())); // linear_c4
@@ -317,13 +319,13 @@ LogicalResult RopeOp::verify() {
   if (!hasRank(op, "input", getInput(), 4) || !hasRank(op, "table", getTable(), 4)) // rope_c1
     return failure();
   auto input = sizesOf(getInput()), table = sizesOf(getTable());
-  return verified(op, isSize(op, "table dimension 2", table[2], "cosine and sine,", 2) && // rope_c1
-                          isSize(op, "table dimension 0", table[0], "input dimension 0",
-                                 input[0]) && // rope_c2
-                          isSize(op, "table dimension 1", table[1], "input dimension 1",
-                                 input[1]) &&
-                          isSize(op, "twice table dimension 3", times(2, table[3]),
-                                 "input dimension 3", input[3]));
+  return verified(
+      op,
+      isSize(op, "table dimension 2", table[2], "cosine and sine,", 2) && // rope_c1
+          isSize(op, "table dimension 0", table[0], "input dimension 0",
+                 input[0]) && // rope_c2
+          isSize(op, "table dimension 1", table[1], "input dimension 1", input[1]) &&
+          isSize(op, "twice table dimension 3", times(2, table[3]), "input dimension 3", input[3]));
 }
 
 LogicalResult SplitHeadsOp::verify() {
@@ -381,7 +383,7 @@ template <typename Op> static bool isAttention(Op attention) {
                   "query batch", q[0]) &&
            hasShape(op, "positions", masks[1], "one row of the queries", {1, q[1]}) &&
            isSize(op, "keys", k[1], "tile_count * tile_stride", count * stride); // attention_c4
-  return perQuery("begin", masks[0]) && perQuery("end", masks[1]) && // attention_c3
+  return perQuery("begin", masks[0]) && perQuery("end", masks[1]) &&             // attention_c3
          hasRank(op, "tiles", masks[2], 2) &&
          isSize(op, "batch of tiles", sizesOf(masks[2])[0], "query batch", q[0]) &&
          isSize(op, "keys", k[1], "images * tile_count * tile_tokens", // attention_c4
@@ -409,9 +411,9 @@ LogicalResult SwiGLUOp::verify() {
 }
 
 LogicalResult SwiGLUGradOp::verify() {
-  return verified(*this,
-                  hasType(*this, "gate", getGate(), "cotangent", getCotangent()) && // swiglu_grad_c1
-                      hasType(*this, "up", getUp(), "cotangent", getCotangent()));
+  return verified(
+      *this, hasType(*this, "gate", getGate(), "cotangent", getCotangent()) && // swiglu_grad_c1
+                 hasType(*this, "up", getUp(), "cotangent", getCotangent()));
 }
 
 // gelu_c1 is a consequence of result type inference.
@@ -443,9 +445,10 @@ template <typename Op> static bool hasRowMasks(Op op, StringRef name, Value rows
 
 LogicalResult GatedResidualOp::verify() {
   Operation *op = *this;
-  return verified(op, hasType(op, "branch", getBranch(), "input", getInput()) && // gated_residual_c1
-                          hasOneElement(op, "gate", getGate()) &&         // gated_residual_c2
-                          hasRowMasks(*this, "input", getInput()));       // gated_residual_c3
+  return verified(op,
+                  hasType(op, "branch", getBranch(), "input", getInput()) && // gated_residual_c1
+                      hasOneElement(op, "gate", getGate()) &&                // gated_residual_c2
+                      hasRowMasks(*this, "input", getInput()));              // gated_residual_c3
 }
 
 LogicalResult GatedResidualGradOp::verify() {
@@ -456,9 +459,10 @@ LogicalResult GatedResidualGradOp::verify() {
 
 LogicalResult GateGradOp::verify() {
   Operation *op = *this;
-  return verified(op, hasType(op, "branch", getBranch(), "cotangent", getCotangent()) && // gate_grad_c1
-                          hasOneElement(op, "gate", getGate()) &&               // gate_grad_c2
-                          hasRowMasks(*this, "cotangent", getCotangent()));     // gate_grad_c3
+  return verified(op,
+                  hasType(op, "branch", getBranch(), "cotangent", getCotangent()) && // gate_grad_c1
+                      hasOneElement(op, "gate", getGate()) &&                        // gate_grad_c2
+                      hasRowMasks(*this, "cotangent", getCotangent()));              // gate_grad_c3
 }
 
 //===----------------------------------------------------------------------===//
@@ -470,9 +474,10 @@ LogicalResult PatchifyOp::verify() {
   if (!hasRank(op, "pixels", getPixels(), 6)) // patchify_c1
     return failure();
   auto sizes = sizesOf(getPixels());
-  return verified(op, isSize(op, "pixel columns", sizes[5], "pixel rows", sizes[4]) && // patchify_c1
-                          divides(op, "patch_size", getPatchSize(), "the tile side",
-                                  sizes[4])); // patchify_c2
+  return verified(op,
+                  isSize(op, "pixel columns", sizes[5], "pixel rows", sizes[4]) && // patchify_c1
+                      divides(op, "patch_size", getPatchSize(), "the tile side",
+                              sizes[4])); // patchify_c2
 }
 
 // The constraints of llama.tile_embed_add; `rows` is input or cotangent.
@@ -485,7 +490,7 @@ static bool isTileEmbed(Operation *op, StringRef name, Value rows, Value table, 
          isSize(op, "table width", sizesOf(table)[2], (name + " width").str(),
                 sizesOf(rows)[2]) && // tile_embed_add_c2
          divides(op, "table dimension 1", sizesOf(table)[1], (name + " dimension 1").str(),
-                 sizesOf(rows)[1]) && // tile_embed_add_c3
+                 sizesOf(rows)[1]) &&     // tile_embed_add_c3
          hasOneElement(op, "gate", gate); // tile_embed_add_c4
 }
 
@@ -523,10 +528,9 @@ LogicalResult TakeClassOp::verify() { // take_class_c1, take_class_c2
 // The constraints of llama.position_embed_add; `rows` is input or cotangent.
 static bool isPositionEmbed(Operation *op, StringRef name, Value rows, Value table, Value gate) {
   return hasRank(op, name, rows, 3) && hasRank(op, "table", table, 2) && // position_embed_add_c1
-         isSize(op, "table width", sizesOf(table)[1], (name + " width").str(),
-                sizesOf(rows)[2]) &&
+         isSize(op, "table width", sizesOf(table)[1], (name + " width").str(), sizesOf(rows)[2]) &&
          divides(op, "table dimension 0", sizesOf(table)[0], (name + " dimension 1").str(),
-                 sizesOf(rows)[1]) && // position_embed_add_c2
+                 sizesOf(rows)[1]) &&     // position_embed_add_c2
          hasOneElement(op, "gate", gate); // position_embed_add_c3
 }
 
@@ -555,8 +559,8 @@ LogicalResult DropTokensOp::verify() {
 
 LogicalResult TapConcatOp::verify() {
   return verified(*this, llvm::all_of(getTaps(), [&](Value tap) {
-                    return hasType(*this, "tap", tap, "final", getFinal()); // tap_concat_c1
-                  }));
+    return hasType(*this, "tap", tap, "final", getFinal()); // tap_concat_c1
+  }));
 }
 
 LogicalResult TapSplitOp::verify() {
@@ -572,8 +576,9 @@ LogicalResult ImagesToTokensOp::verify() {
   if (!hasRank(op, "input", getInput(), 3) || !hasRank(op, "like", getLike(), 2))
     return failure(); // images_to_tokens_c1
   auto like = sizesOf(getLike());
-  return verified(op, isSize(op, "input dimension 0", sizesOf(getInput())[0],
-                             "the number of images", times(like[0], like[1]))); // images_to_tokens_c2
+  return verified(op,
+                  isSize(op, "input dimension 0", sizesOf(getInput())[0], "the number of images",
+                         times(like[0], like[1]))); // images_to_tokens_c2
 }
 
 LogicalResult TokensToImagesOp::verify() {
@@ -648,9 +653,8 @@ LogicalResult AdamWOp::verify() {
               hasShape(op, "moment2", getMoment2(), "that of master", shape) &&
               hasShape(op, "gradient", getGradient(), "that of master", shape) &&
               hasShape(op, "hyperparameters", getHyperparameters(), "that of eight numbers",
-                       {8}) && // adamw_c2
+                       {8}) &&                                                      // adamw_c2
               hasElementType(op, "moment1", getMoment1(), "master", getMaster()) && // adamw_c3
               hasElementType(op, "moment2", getMoment2(), "master", getMaster()) &&
-              hasElementType(op, "hyperparameters", getHyperparameters(), "master",
-                             getMaster()));
+              hasElementType(op, "hyperparameters", getHyperparameters(), "master", getMaster()));
 }

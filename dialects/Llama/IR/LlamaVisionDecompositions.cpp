@@ -29,10 +29,10 @@ Values PatchifyOp::decompose(OpBuilder &b) {
           side = shape[4] / patch;
   Value pixels = d.view(getPixels(), {images, colours, side, patch, side, patch});
   // Loops: image, y, x, colour, i, j.
-  Value out = d.one("pppppp", elementOf(pixels), {{pixels, {0, 3, 1, 4, 2, 5}}},
-                    {d.empty({images, side, side, colours, patch, patch}, getElementType()),
-                     {0, 1, 2, 3, 4, 5}},
-                    [](Body &x) { return x[0]; });
+  Value out = d.one(
+      "pppppp", elementOf(pixels), {{pixels, {0, 3, 1, 4, 2, 5}}},
+      {d.empty({images, side, side, colours, patch, patch}, getElementType()), {0, 1, 2, 3, 4, 5}},
+      [](Body &x) { return x[0]; });
   return {d.view(out, shapeOf(getResult()))};
 }
 
@@ -46,12 +46,12 @@ Values TileEmbedAddOp::decompose(OpBuilder &b) {
   Value x = d.rows(getInput()), ids = d.flat(getIds()), table = getTable();
   Value gate = d.tanh(getGate(), type);
   int64_t tokens = shapeOf(getInput())[1], tiles = shapeOf(table)[1];
-  Value out = d.one("pp", type, {{x, {0, 1}}},
-                    {d.empty(shapeOf(x), elementOf(x)), {0, 1}}, [&](Body &x) {
-                      Scalar row = x.index(0), id = x.extract(ids, {row / tokens});
-                      Scalar tile = row % tokens / (tokens / tiles);
-                      return x[0] + x.scalar(gate) * x.extract(table, {id, tile, x.index(1)});
-                    });
+  Value out =
+      d.one("pp", type, {{x, {0, 1}}}, {d.empty(shapeOf(x), elementOf(x)), {0, 1}}, [&](Body &x) {
+        Scalar row = x.index(0), id = x.extract(ids, {row / tokens});
+        Scalar tile = row % tokens / (tokens / tiles);
+        return x[0] + x.scalar(gate) * x.extract(table, {id, tile, x.index(1)});
+      });
   return {d.view(out, shapeOf(getResult()))};
 }
 
@@ -76,11 +76,11 @@ Values TileEmbedGradOp::decompose(OpBuilder &b) {
                        return x[1] + x[0] * x.extract(table, {id, row % tiles, x.index(1)});
                      });
   Value total = d.total(sums);
-  Value dGate = d.one("p", type, {{total, {0}}, {getGate(), {0}}}, {d.empty({1}, type), {0}},
-                      [](Body &x) {
-                        Scalar t = x[1].tanh();
-                        return (1.0 - t * t) * x[0];
-                      });
+  Value dGate =
+      d.one("p", type, {{total, {0}}, {getGate(), {0}}}, {d.empty({1}, type), {0}}, [](Body &x) {
+        Scalar t = x[1].tanh();
+        return (1.0 - t * t) * x[0];
+      });
   return {d.view(dTable, tableShape), dGate};
 }
 
@@ -89,12 +89,12 @@ Values PositionEmbedAddOp::decompose(OpBuilder &b) {
   Type type = getStatistics();
   Value x = d.rows(getInput()), table = getTable(), gate = d.tanh(getGate(), type);
   int64_t positions = shapeOf(table)[0];
-  Value out = d.one("pp", type, {{x, {0, 1}}},
-                    {d.empty(shapeOf(x), elementOf(x)), {0, 1}}, [&](Body &x) {
-                      Scalar position = x.index(0) % positions;
-                      Scalar value = x.extract(table, {position, x.index(1)});
-                      return x[0] + (1.0 - x.scalar(gate)) * value;
-                    });
+  Value out =
+      d.one("pp", type, {{x, {0, 1}}}, {d.empty(shapeOf(x), elementOf(x)), {0, 1}}, [&](Body &x) {
+        Scalar position = x.index(0) % positions;
+        Scalar value = x.extract(table, {position, x.index(1)});
+        return x[0] + (1.0 - x.scalar(gate)) * value;
+      });
   return {d.view(out, shapeOf(getResult()))};
 }
 
@@ -104,14 +104,14 @@ Values PositionEmbedGradOp::decompose(OpBuilder &b) {
   auto shape = shapeOf(getCotangent()), tableShape = shapeOf(getTable());
   int64_t positions = tableShape[0], columns = positions * shape[2];
   Value dy = d.view(getCotangent(), {shape[0] * shape[1] / positions, columns});
-  Value sums = d.view(d.columnSum(type, {{dy, {0, 1}}}, columns, [](Body &x) { return x[0]; }),
-                      tableShape);
+  Value sums =
+      d.view(d.columnSum(type, {{dy, {0, 1}}}, columns, [](Body &x) { return x[0]; }), tableShape);
   Value gate = d.tanh(getGate(), type);
   Value dTable = d.one("pp", type, {{sums, {0, 1}}}, {d.empty(tableShape, type), {0, 1}},
                        [&](Body &x) { return (1.0 - x.scalar(gate)) * x[0]; });
-  Value perRow = d.one("pr", type, {{sums, {0, 1}}, {getTable(), {0, 1}}},
-                       {d.fill({positions}, type, 0), {0}},
-                       [](Body &x) { return x[2] + x[0] * x[1]; });
+  Value perRow =
+      d.one("pr", type, {{sums, {0, 1}}, {getTable(), {0, 1}}}, {d.fill({positions}, type, 0), {0}},
+            [](Body &x) { return x[2] + x[0] * x[1]; });
   Value dGate = d.one("p", type, {{d.total(perRow), {0}}, {getGate(), {0}}},
                       {d.empty({1}, type), {0}}, [](Body &x) {
                         Scalar t = x[1].tanh();
@@ -129,15 +129,15 @@ Values PrependClassOp::decompose(OpBuilder &b) {
   Value x = d.rows(getInput());
   auto shape = shapeOf(getResult());
   int64_t tokens = shape[1] / static_cast<int64_t>(getTiles()); // with the class token
-  Value out = d.one("pp", elementOf(x), {{getToken(), {1}}},
-                    {d.empty({shape[0] * shape[1], shape[2]}, elementOf(x)), {0, 1}},
-                    [&](Body &body) {
-                      Scalar row = body.index(0), tile = row / tokens, token = row % tokens;
-                      Scalar isClass = token == 0;
-                      Scalar patch = select(isClass, token, token - 1);
-                      return select(isClass, body[0],
-                                    body.extract(x, {tile * (tokens - 1) + patch, body.index(1)}));
-                    });
+  Value out =
+      d.one("pp", elementOf(x), {{getToken(), {1}}},
+            {d.empty({shape[0] * shape[1], shape[2]}, elementOf(x)), {0, 1}}, [&](Body &body) {
+              Scalar row = body.index(0), tile = row / tokens, token = row % tokens;
+              Scalar isClass = token == 0;
+              Scalar patch = select(isClass, token, token - 1);
+              return select(isClass, body[0],
+                            body.extract(x, {tile * (tokens - 1) + patch, body.index(1)}));
+            });
   return {d.view(out, shape)};
 }
 
@@ -187,8 +187,7 @@ Values TapConcatOp::decompose(OpBuilder &b) {
   int64_t rows = shapeOf(final)[0], channels = shapeOf(final)[1], count = taps.size();
   Type element = elementOf(final);
   Value out = d.one(
-      "pp", element, {}, {d.empty({rows, channels * (count + 1)}, element), {0, 1}},
-      [&](Body &x) {
+      "pp", element, {}, {d.empty({rows, channels * (count + 1)}, element), {0, 1}}, [&](Body &x) {
         Scalar row = x.index(0), column = x.index(1), inFinal = column < channels;
         Scalar zero = column.constant(0);
         Scalar place = select(inFinal, zero, column - channels);

@@ -54,8 +54,7 @@ struct Remedy {
 /// nothing fits, one that needs least, whose change is empty if that is none. `model` is the form after step `from`, Import or Train;
 /// `settle` completes options and says whether they are possible.
 std::vector<Remedy> findRemedies(ModuleOp model, Step from, const CompileOptions &options,
-                                 int64_t memory,
-                                 llvm::function_ref<bool(CompileOptions &)> settle);
+                                 int64_t memory, llvm::function_ref<bool(CompileOptions &)> settle);
 
 } // namespace mlir::llamac
 

@@ -41,8 +41,8 @@ LogicalResult emitExecutable(ModuleOp program, const EmitOptions &options, Strin
 /// What an executable interprets.
 struct ProgramText {
   struct Block {
-    std::string name;    ///< as in the text
-    SymbolRefAttr code;  ///< the `llvm.func`
+    std::string name;   ///< as in the text
+    SymbolRefAttr code; ///< the `llvm.func`
   };
   std::string json;          ///< see llrt/Program.h
   std::vector<Block> blocks; ///< in the order of their first call

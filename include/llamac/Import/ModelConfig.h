@@ -74,8 +74,8 @@ enum class RowMask { Both, FeedForward };
 /// The image encoder and what joins it to the text decoder.
 struct VisionConfig {
   int64_t width, feedForward, layers, globalLayers, heads;
-  int64_t patchSize, tileSize; ///< pixels
-  double epsilon; ///< of the norms in encoder layers
+  int64_t patchSize, tileSize;     ///< pixels
+  double epsilon;                  ///< of the norms in encoder layers
   llvm::SmallVector<int64_t> taps; ///< encoder layers, ascending
   int64_t imageToken;
   FeatureTaps featureTaps = FeatureTaps::Input;

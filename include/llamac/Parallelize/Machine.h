@@ -33,9 +33,9 @@ struct Machine {
   struct {
     double bf16, f32, f64;
   } peak;
-  double memoryBandwidth; ///< bytes per second of one GPU
+  double memoryBandwidth;             ///< bytes per second of one GPU
   std::optional<int64_t> memoryBytes; ///< of one GPU; absent: not known, so no cap
-  double launchSeconds;   ///< of one kernel, where launches are not hidden
+  double launchSeconds;               ///< of one kernel, where launches are not hidden
 
   /// Parts of the peak that good kernels reach on large shapes.
   struct {
@@ -69,7 +69,8 @@ struct Machine {
     const double rate = within ? insideServer.bytesPerSecond
                                : std::min(insideServer.bytesPerSecond,
                                           double(together) * betweenServers.bytesPerSecond);
-    return (within ? insideServer : betweenServers).latency + bytes * double(ranks - 1) / double(ranks) / rate;
+    return (within ? insideServer : betweenServers).latency +
+           bytes * double(ranks - 1) / double(ranks) / rate;
   }
   /// Speed of a GPU. Servers past the end of the list have speed 1.
   double speed(int64_t gpu) const {

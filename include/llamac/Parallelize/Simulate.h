@@ -28,8 +28,8 @@ inline constexpr llvm::StringLiteral kSecondsAttr = "llama.seconds";
 struct SimulatedEntry {
   Operation *op; ///< of a dist.program
   int64_t stream;
-  double begin, end;         ///< seconds
-  double communication = 0;  ///< of these, collectives within a run
+  double begin, end;        ///< seconds
+  double communication = 0; ///< of these, collectives within a run
 };
 
 struct SimulatedStage {

@@ -25,23 +25,19 @@ std::vector<StageTimes> stageTimes(const std::vector<BlockCost> &blocks,
   std::vector<StageTimes> times(begin.size() - 1);
   for (size_t s = 0; s < times.size(); ++s)
     for (size_t b = begin[s]; b < begin[s + 1]; ++b)
-      add(times[s], blocks[b].forward, blocks[b].backwardInput,
-          blocks[b].backwardWeight);
+      add(times[s], blocks[b].forward, blocks[b].backwardInput, blocks[b].backwardWeight);
   return times;
 }
 
 } // namespace
 
-Result<Balance> computeBalance(const BalanceModel &model, int stages,
-                               int microBatches, int groupSize,
-                               const std::vector<std::vector<Link>> &links,
-                               int64_t boundaryBytes, double gatherSeconds,
-                               double reduceSeconds) {
+Result<Balance> computeBalance(const BalanceModel &model, int stages, int microBatches,
+                               int groupSize, const std::vector<std::vector<Link>> &links,
+                               int64_t boundaryBytes, double gatherSeconds, double reduceSeconds) {
   size_t blocks = model.blocks.size();
   if (model.keyValue.size() != blocks)
-    return Error{"expected a key/value side for each of " +
-                 std::to_string(blocks) + " blocks, got " +
-                 std::to_string(model.keyValue.size())};
+    return Error{"expected a key/value side for each of " + std::to_string(blocks) +
+                 " blocks, got " + std::to_string(model.keyValue.size())};
   auto schedule = oneForwardOneBackward(stages, microBatches);
   if (!schedule)
     return Error{schedule.error()};
@@ -62,8 +58,7 @@ Result<Balance> computeBalance(const BalanceModel &model, int stages,
   Balance row;
   row.stages = stages;
   row.microBatches = microBatches;
-  row.ideal =
-      (microBatches + stages - 1) * (work.forward + work.backward()) / stages;
+  row.ideal = (microBatches + stages - 1) * (work.forward + work.backward()) / stages;
 
   // Replicated: key/value sides are actions of their own.
   auto partition = solvePartition(whole);
@@ -77,8 +72,7 @@ Result<Balance> computeBalance(const BalanceModel &model, int stages,
   costs.reduceSeconds = reduceSeconds;
   costs.stages = stageTimes(model.blocks, partition->begin);
   for (int s = 0; s < stages; ++s) {
-    EncoderTimes times{model.encoder.forward / stages, 0, 0,
-                       model.encoder.backward() / stages};
+    EncoderTimes times{model.encoder.forward / stages, 0, 0, model.encoder.backward() / stages};
     for (size_t b = partition->begin[s]; b < partition->begin[s + 1]; ++b) {
       times.states += model.keyValue[b].forward;
       times.statesGradient += model.keyValue[b].backward();
@@ -96,8 +90,7 @@ Result<Balance> computeBalance(const BalanceModel &model, int stages,
   // On the first stage, cut by costs: the encoder is the first block.
   PartitionProblem chain = whole;
   chain.blocks.insert(chain.blocks.begin(),
-                      {"encoder", "encoder", model.encoder.forward,
-                       model.encoder.backwardInput,
+                      {"encoder", "encoder", model.encoder.forward, model.encoder.backwardInput,
                        model.encoder.backwardWeight});
   auto first = solvePartition(chain);
   if (!first)
@@ -126,17 +119,14 @@ Result<Balance> computeBalance(const BalanceModel &model, int stages,
 }
 
 std::string balanceTable(const std::vector<Balance> &rows) {
-  std::string text =
-      "   p    m    step s  / ideal  outside bubbles  first stage equal  "
-      "first stage  encoder groups in flight\n";
+  std::string text = "   p    m    step s  / ideal  outside bubbles  first stage equal  "
+                     "first stage  encoder groups in flight\n";
   for (const Balance &row : rows) {
     char line[160];
-    std::snprintf(
-        line, sizeof line, "%4d %4d %9.4f %8.4f %16.4f %18.4f %12.4f %9d\n",
-        row.stages, row.microBatches, row.replicated,
-        row.replicated / row.ideal, row.outside / row.replicated,
-        row.firstStageEqual / row.replicated, row.firstStage / row.replicated,
-        row.schedule.encodedInFlight);
+    std::snprintf(line, sizeof line, "%4d %4d %9.4f %8.4f %16.4f %18.4f %12.4f %9d\n", row.stages,
+                  row.microBatches, row.replicated, row.replicated / row.ideal,
+                  row.outside / row.replicated, row.firstStageEqual / row.replicated,
+                  row.firstStage / row.replicated, row.schedule.encodedInFlight);
     text += line;
   }
   return text;

@@ -35,7 +35,7 @@ namespace mlir::llamac::plan {
 namespace {
 
 const char *name(CallKind kind) {
-  static const char *const names[] = {"send", "receive", "all_reduce",
+  static const char *const names[] = {"send",       "receive",        "all_reduce",
                                       "all_gather", "reduce_scatter", "broadcast"};
   return names[unsigned(kind)];
 }
@@ -72,12 +72,10 @@ public:
 
 private:
   int classes() const { return int(program.classes.size()); }
-  const LaunchedAction &at(Place p) const {
-    return program.classes[p.cls].actions[p.action];
-  }
+  const LaunchedAction &at(Place p) const { return program.classes[p.cls].actions[p.action]; }
   std::string where(Place p) const {
-    return program.classes[p.cls].name + ", action " +
-           std::to_string(p.action) + " (" + at(p).location + ")";
+    return program.classes[p.cls].name + ", action " + std::to_string(p.action) + " (" +
+           at(p).location + ")";
   }
   void fault(const char *rule, std::string message) {
     structural |= rule[1] <= '3';
@@ -91,8 +89,7 @@ private:
       for (int i = 0; i < int(program.classes[c].actions.size()); ++i) {
         const LaunchedAction &a = at({c, i});
         auto member = [&](int communicator) {
-          if (communicator < 0 ||
-              communicator >= int(program.communicators.size()))
+          if (communicator < 0 || communicator >= int(program.communicators.size()))
             return false;
           const auto &members = program.communicators[communicator].classes;
           return std::find(members.begin(), members.end(), c) != members.end();
@@ -102,24 +99,19 @@ private:
             fault("R1", where({c, i}) + " calls " + name(call.kind) +
                             " on a communicator that it does not belong to");
           else if (isPair(call)) {
-            const auto &members =
-                program.communicators[call.communicator].classes;
-            if (call.peer == c || std::find(members.begin(), members.end(),
-                                            call.peer) == members.end())
-              fault("R1", where({c, i}) +
-                              " names a peer that is not on communicator '" +
-                              program.communicators[call.communicator].name +
-                              "'");
+            const auto &members = program.communicators[call.communicator].classes;
+            if (call.peer == c ||
+                std::find(members.begin(), members.end(), call.peer) == members.end())
+              fault("R1", where({c, i}) + " names a peer that is not on communicator '" +
+                              program.communicators[call.communicator].name + "'");
           }
           if (!isPair(call) && member(call.communicator))
             if (uint32_t axes = program.communicators[call.communicator].axes;
                 axes && axes != call.axes)
               fault("R1", where({c, i}) + " is over other axes than communicator '" +
-                              program.communicators[call.communicator].name +
-                              "'");
+                              program.communicators[call.communicator].name + "'");
           if (call.gradient >= int(program.classes[c].gradients.size()))
-            fault("R9",
-                  where({c, i}) + " reduces a gradient that is not declared");
+            fault("R9", where({c, i}) + " reduces a gradient that is not declared");
         }
       }
     return certificate.faults.empty();
@@ -132,15 +124,12 @@ private:
     for (int i = 0; i < int(actions.size()); ++i) {
       const LaunchedAction &a = actions[i];
       for (const Call &call : a.calls) {
-        auto [first, isNew] =
-            streamOf.try_emplace(call.communicator, Place{c, i});
+        auto [first, isNew] = streamOf.try_emplace(call.communicator, Place{c, i});
         if (!isNew && at(first->second).stream != a.stream)
-          fault("R2", "communicator '" +
-                          program.communicators[call.communicator].name +
-                          "' is on stream " +
-                          std::to_string(at(first->second).stream) + " in " +
-                          where(first->second) + " and on stream " +
-                          std::to_string(a.stream) + " in " + where({c, i}));
+          fault("R2", "communicator '" + program.communicators[call.communicator].name +
+                          "' is on stream " + std::to_string(at(first->second).stream) + " in " +
+                          where(first->second) + " and on stream " + std::to_string(a.stream) +
+                          " in " + where({c, i}));
       }
       for (int event : a.awaits)
         if (!recorded.count(event))
@@ -160,9 +149,7 @@ private:
         continue;
       const Call &call = a.calls[0];
       int to = call.toType < 0 ? call.type : call.toType;
-      auto known = [&](int type) {
-        return type >= 0 && type < int(program.types.size());
-      };
+      auto known = [&](int type) { return type >= 0 && type < int(program.types.size()); };
       if (!known(call.type) || !known(to)) {
         fault("R1", where({c, i}) + " has an unknown type");
         continue;
@@ -179,8 +166,7 @@ private:
       bool types = true;
       for (const Access &access : a.accesses) {
         got[access.write] += access.end - access.begin;
-        types &= access.type < 0 ||
-                 access.type == (access.write ? to : call.type);
+        types &= access.type < 0 || access.type == (access.write ? to : call.type);
       }
       if (call.kind == CallKind::Send)
         want[1] = 0;
@@ -190,13 +176,11 @@ private:
         want[0] = 0;
       // A result that is added reads what is there, too.
       bool bytes = got[1] == want[1] &&
-                   (got[0] == want[0] ||
-                    (!isPair(call) && got[0] == want[0] + want[1]));
+                   (got[0] == want[0] || (!isPair(call) && got[0] == want[0] + want[1]));
       if (!bytes || !types)
         fault("R1", where({c, i}) + " calls " + name(call.kind) + " of " +
                         std::to_string(call.count) + " elements, but reads " +
-                        std::to_string(got[0]) + " bytes and writes " +
-                        std::to_string(got[1]) +
+                        std::to_string(got[0]) + " bytes and writes " + std::to_string(got[1]) +
                         (types ? "" : " of another type"));
     }
   }
@@ -212,21 +196,16 @@ private:
         const Gradient &gradient = cls.gradients[call.gradient];
         uint32_t &axes = done[call.gradient];
         if (call.count != gradient.count || call.type != gradient.type)
-          fault("R9", "gradient '" + gradient.name + "' of " +
-                          std::to_string(gradient.count) +
-                          " elements of type " + typeName(gradient.type) +
-                          " is reduced as " + std::to_string(call.count) +
-                          " of type " + typeName(call.type) + " in " +
+          fault("R9", "gradient '" + gradient.name + "' of " + std::to_string(gradient.count) +
+                          " elements of type " + typeName(gradient.type) + " is reduced as " +
+                          std::to_string(call.count) + " of type " + typeName(call.type) + " in " +
                           where({c, i}));
         if (axes & call.axes)
-          fault("R9", "gradient '" + gradient.name +
-                          "' is reduced twice over one axis: in " +
-                          where({c, last[call.gradient]}) + " and in " +
-                          where({c, i}));
+          fault("R9", "gradient '" + gradient.name + "' is reduced twice over one axis: in " +
+                          where({c, last[call.gradient]}) + " and in " + where({c, i}));
         if (call.axes & ~gradient.partialAxes)
           fault("R9", "gradient '" + gradient.name +
-                          "' is reduced over an axis on which it is whole in " +
-                          where({c, i}));
+                          "' is reduced over an axis on which it is whole in " + where({c, i}));
         axes |= call.axes;
         last[call.gradient] = i;
       }
@@ -235,41 +214,35 @@ private:
         fault("R9", cls.name + ": gradient '" + cls.gradients[g].name +
                         "' is not reduced over every axis on which it is "
                         "partial: " +
-                        axesOf(cls.gradients[g].partialAxes) + "; reduced: " +
-                        axesOf(done[g]));
+                        axesOf(cls.gradients[g].partialAxes) + "; reduced: " + axesOf(done[g]));
   }
 
   std::string typeName(int type) const {
-    return type >= 0 && type < int(program.types.size())
-               ? program.types[type].name
-               : std::to_string(type);
+    return type >= 0 && type < int(program.types.size()) ? program.types[type].name
+                                                         : std::to_string(type);
   }
   std::string axesOf(uint32_t bits) const {
     std::string text;
     for (int axis = 0; axis < 32; ++axis)
       if (bits >> axis & 1)
         text += (text.empty() ? "" : ", ") +
-                (axis < int(program.axes.size()) ? program.axes[axis]
-                                                 : std::to_string(axis));
+                (axis < int(program.axes.size()) ? program.axes[axis] : std::to_string(axis));
     return text.empty() ? "none" : text;
   }
 
   /// Pairs the k-th calls; fills `pairs` and `meetings`.
   void match() {
     using Calls = std::vector<std::pair<Place, const Call *>>;
-    std::map<std::tuple<int, int, int>, std::pair<Calls, Calls>>
-        sends; // communicator, from, to
+    std::map<std::tuple<int, int, int>, std::pair<Calls, Calls>> sends; // communicator, from, to
     std::vector<std::map<int, Calls>> collectives(program.communicators.size());
     for (int c = 0; c < classes(); ++c)
       for (int i = 0; i < int(program.classes[c].actions.size()); ++i) {
         const LaunchedAction &a = at({c, i});
         for (const Call &call : a.calls)
           if (call.kind == CallKind::Send)
-            sends[{call.communicator, c, call.peer}].first.push_back(
-                {{c, i}, &call});
+            sends[{call.communicator, c, call.peer}].first.push_back({{c, i}, &call});
           else if (call.kind == CallKind::Receive)
-            sends[{call.communicator, call.peer, c}].second.push_back(
-                {{c, i}, &call});
+            sends[{call.communicator, call.peer, c}].second.push_back({{c, i}, &call});
           else
             collectives[call.communicator][c].push_back({{c, i}, &call});
       }
@@ -285,9 +258,8 @@ private:
       for (size_t k = 0; k < std::max(out.size(), in.size()); ++k) {
         if (k >= out.size() || k >= in.size()) {
           Place place = k < out.size() ? out[k].first : in[k].first;
-          fault("R1", where(place) + (k < out.size()
-                                          ? " sends, but nothing receives it"
-                                          : " receives, but nothing sends it"));
+          fault("R1", where(place) + (k < out.size() ? " sends, but nothing receives it"
+                                                     : " receives, but nothing sends it"));
           break;
         }
         if (const char *what = differ(*out[k].second, *in[k].second)) {
@@ -313,19 +285,16 @@ private:
         std::vector<Place> meeting;
         for (int c : members) {
           if (k >= collectives[q][c].size()) {
-            fault("R1", where(firstPlace) + ": " + name(firstCall->kind) +
-                            " on communicator '" + communicator +
-                            "' has no partner in " + program.classes[c].name);
+            fault("R1", where(firstPlace) + ": " + name(firstCall->kind) + " on communicator '" +
+                            communicator + "' has no partner in " + program.classes[c].name);
             return;
           }
           auto &[place, call] = collectives[q][c][k];
-          const char *what = call->kind != firstCall->kind
-                                 ? "kind"
-                                 : differ(*call, *firstCall);
+          const char *what = call->kind != firstCall->kind ? "kind" : differ(*call, *firstCall);
           if (what) {
-            fault("R1", "call " + std::to_string(k) + " on communicator '" +
-                            communicator + "' differs in " + what + ": " +
-                            where(firstPlace) + " and " + where(place));
+            fault("R1", "call " + std::to_string(k) + " on communicator '" + communicator +
+                            "' differs in " + what + ": " + where(firstPlace) + " and " +
+                            where(place));
             return;
           }
           meeting.push_back(place);
@@ -354,8 +323,8 @@ private:
     for (const LaunchedAction &a : actions)
       streamNumber.try_emplace(a.stream, int(streamNumber.size()));
     size_t streams = streamNumber.size();
-    std::vector<int> before(actions.size() * streams, 0),
-        number(actions.size()), position(actions.size()), last(streams, -1);
+    std::vector<int> before(actions.size() * streams, 0), number(actions.size()),
+        position(actions.size()), last(streams, -1);
     std::unordered_map<int, int> recorder;
     auto join = [&](int *into, int done) { // that action `done` is done
       const int *from = &before[done * streams];
@@ -395,23 +364,19 @@ private:
       }
     };
     for (const Access &access : program.classes[c].initial)
-      arenas[access.arena][access.begin] = {
-          access.end, -1, access.value, access.type, {}};
+      arenas[access.arena][access.begin] = {access.end, -1, access.value, access.type, {}};
     // The end of the program is one more reader, after everything.
     auto place = [&](int i) {
-      return i < int(actions.size()) ? where({c, i})
-                                     : program.classes[c].name + ", the end,";
+      return i < int(actions.size()) ? where({c, i}) : program.classes[c].name + ", the end,";
     };
     for (int i = 0; i <= int(actions.size()); ++i)
-      for (const Access &access : i < int(actions.size())
-                                      ? actions[i].accesses
-                                      : program.classes[c].final) {
+      for (const Access &access :
+           i < int(actions.size()) ? actions[i].accesses : program.classes[c].final) {
         auto &bytes = arenas[access.arena];
         cut(bytes, access.begin);
         cut(bytes, access.end);
         auto range = [&] {
-          return "bytes " + std::to_string(access.begin) + " to " +
-                 std::to_string(access.end);
+          return "bytes " + std::to_string(access.begin) + " to " + std::to_string(access.end);
         };
         auto entry = bytes.lower_bound(access.begin);
         int64_t covered = access.begin;
@@ -422,51 +387,41 @@ private:
               break;
             covered = old.end;
             if (old.value != access.value)
-              fault("R7", place(i) + " reads " + range() +
-                              " and finds the value of " +
-                              (old.writer < 0 ? "the start"
-                                              : where({c, old.writer})));
-            else if (old.type >= 0 && access.type >= 0 &&
-                     old.type != access.type)
-              fault("R7", place(i) + " reads " + range() +
-                              " in another type than it has from " +
-                              (old.writer < 0 ? "the start"
-                                              : where({c, old.writer})));
+              fault("R7", place(i) + " reads " + range() + " and finds the value of " +
+                              (old.writer < 0 ? "the start" : where({c, old.writer})));
+            else if (old.type >= 0 && access.type >= 0 && old.type != access.type)
+              fault("R7", place(i) + " reads " + range() + " in another type than it has from " +
+                              (old.writer < 0 ? "the start" : where({c, old.writer})));
             else if (i < int(actions.size()) && !ordered(old.writer, i))
               fault("R7", where({c, i}) + " reads " + range() + ", which " +
-                              where({c, old.writer}) +
-                              " may not have written yet");
+                              where({c, old.writer}) + " may not have written yet");
             old.readers.push_back(i);
           }
           if (covered < access.end)
-            fault("R7", place(i) + " reads " + range() +
-                            ", which nothing has written");
+            fault("R7", place(i) + " reads " + range() + ", which nothing has written");
           continue;
         }
         while (entry != bytes.end() && entry->first < access.end) {
           const Bytes &old = entry->second;
           if (!ordered(old.writer, i))
-            fault("R7", where({c, i}) + " writes " + range() + ", which " +
-                            where({c, old.writer}) + " may still write");
+            fault("R7", where({c, i}) + " writes " + range() + ", which " + where({c, old.writer}) +
+                            " may still write");
           for (int reader : old.readers)
             if (!ordered(reader, i)) {
-              fault("R7", where({c, i}) + " writes " + range() + ", which " +
-                              where({c, reader}) + " may still read");
+              fault("R7", where({c, i}) + " writes " + range() + ", which " + where({c, reader}) +
+                              " may still read");
               break;
             }
           entry = bytes.erase(entry);
         }
-        bytes[access.begin] = {
-            access.end, i, access.value, access.type, {}};
+        bytes[access.begin] = {access.end, i, access.value, access.type, {}};
       }
   }
 
   //===--- R4 -------------------------------------------------------------===//
 
   enum Part { Launch, Start, Done };
-  int node(Place p, Part part) const {
-    return base[p.cls] + 3 * p.action + part;
-  }
+  int node(Place p, Part part) const { return base[p.cls] + 3 * p.action + part; }
 
   void buildGraph() {
     int nodes = 0;
@@ -490,8 +445,7 @@ private:
         if (auto previous = last.find(a.stream); previous != last.end())
           edges.push_back({node({c, previous->second}, Done), node({c, i}, Start)});
         for (int event : a.awaits)
-          edges.push_back(
-              {node({c, recorder[event]}, Done), node({c, i}, Start)});
+          edges.push_back({node({c, recorder[event]}, Done), node({c, i}, Start)});
         for (int event : a.records)
           recorder[event] = i;
         last[a.stream] = i;
@@ -519,8 +473,7 @@ private:
   }
 
   Place placeOf(int n) const {
-    int c =
-        int(std::upper_bound(base.begin(), base.end(), n) - base.begin()) - 1;
+    int c = int(std::upper_bound(base.begin(), base.end(), n) - base.begin()) - 1;
     return {c, (n - base[c]) / 3};
   }
 
@@ -534,8 +487,7 @@ private:
     int depth = 1;
     auto mayLaunch = [&](int c) {
       int i = nextLaunch[c];
-      return i < size(c) && waits[node({c, i}, Launch)] == 0 &&
-             i - donePrefix[c] < depth;
+      return i < size(c) && waits[node({c, i}, Launch)] == 0 && i - donePrefix[c] < depth;
     };
     auto launch = [&](int c) {
       while (mayLaunch(c)) {
@@ -560,8 +512,7 @@ private:
           continue;
         Place p = placeOf(n);
         if ((n - base[p.cls]) % 3 == Done) {
-          while (donePrefix[p.cls] < size(p.cls) &&
-                 ran[node({p.cls, donePrefix[p.cls]}, Done)])
+          while (donePrefix[p.cls] < size(p.cls) && ran[node({p.cls, donePrefix[p.cls]}, Done)])
             ++donePrefix[p.cls];
           launch(p.cls);
         }
@@ -569,8 +520,7 @@ private:
       // Stuck: the least queue that lets some host go on.
       int more = INT_MAX;
       for (int c = 0; c < classes(); ++c)
-        if (int i = nextLaunch[c];
-            i < size(c) && waits[node({c, i}, Launch)] == 0)
+        if (int i = nextLaunch[c]; i < size(c) && waits[node({c, i}, Launch)] == 0)
           more = std::min(more, i - donePrefix[c] + 1);
       if (more == INT_MAX)
         break;
@@ -580,9 +530,7 @@ private:
     if (std::find(ran.begin(), ran.end(), false) != ran.end())
       reportCycle(ran);
   }
-  bool isLaunch(int n) const {
-    return n < actionNodes && (n - base[placeOf(n).cls]) % 3 == Launch;
-  }
+  bool isLaunch(int n) const { return n < actionNodes && (n - base[placeOf(n).cls]) % 3 == Launch; }
 
   /// Breadth-first from the nodes that did not run, in order, until the budget
   /// is spent; prints the shortest cycle found. Every such node leads back to a
@@ -612,8 +560,7 @@ private:
         if (left[p] && --out[p] == 0)
           ends.push_back(p);
     }
-    std::vector<int> best, parent(nodes), seen(nodes, -1), distance(nodes),
-        queue;
+    std::vector<int> best, parent(nodes), seen(nodes, -1), distance(nodes), queue;
     int64_t budget = 10'000'000;
     for (int from = 0; from < nodes && budget > 0; ++from) {
       if (!left[from])
@@ -672,8 +619,6 @@ private:
 
 } // namespace
 
-Certificate checkProgram(const Program &program) {
-  return Checker(program).run();
-}
+Certificate checkProgram(const Program &program) { return Checker(program).run(); }
 
 } // namespace mlir::llamac::plan

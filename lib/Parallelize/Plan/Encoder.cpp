@@ -32,8 +32,7 @@ constexpr double kNever = std::numeric_limits<double>::infinity();
 
 class Placer {
 public:
-  Placer(const Schedule &text, const Costs &costs, int groupSize,
-         const EncoderPolicy &policy)
+  Placer(const Schedule &text, const Costs &costs, int groupSize, const EncoderPolicy &policy)
       : costs(costs), policy(policy), out(text), stages(text.stages()) {
     out.groupSize = groupSize;
     ranks.resize(text.ranks.size());
@@ -98,18 +97,15 @@ private:
     std::vector<size_t> last(count, 0);
     for (size_t i = 0; i < list.size(); ++i)
       if (list[i].work == Work::Backward || list[i].work == Work::BackwardInput)
-        for (int part = 0, group = list[i].microBatch / out.groupSize;
-             part < parts; ++part) {
-          auto [begin, end] = out.microBatchesOf(
-              {Work::StatesGradient, -1, group, part});
+        for (int part = 0, group = list[i].microBatch / out.groupSize; part < parts; ++part) {
+          auto [begin, end] = out.microBatchesOf({Work::StatesGradient, -1, group, part});
           if (begin <= list[i].microBatch && list[i].microBatch < end)
             last[group * parts + part] = i;
         }
     double early = 0; // than the first stage
     for (size_t stage = 0; stage < r && stage < costs.stages.size(); ++stage)
       early += costs.stages[stage].backward();
-    const bool hasTime =
-        early >= out.groupSize * costs.encoder[r].statesGradient;
+    const bool hasTime = early >= out.groupSize * costs.encoder[r].statesGradient;
     for (int ends = parts - 1; ends < count; ends += parts)
       if (hasTime || ends + 1 < count) // between groups nobody idles
         std::fill(&last[ends + 1 - parts], &last[ends], last[ends]);
@@ -144,8 +140,7 @@ private:
       return forwardThere[slot(a.stage, a.microBatch)];
     case Work::Backward:
     case Work::BackwardInput:
-      return a.stage + 1 == stages ? 0
-                                   : backwardThere[slot(a.stage, a.microBatch)];
+      return a.stage + 1 == stages ? 0 : backwardThere[slot(a.stage, a.microBatch)];
     case Work::States:
       return gathered(encoded[a.microBatch], costs.gatherSeconds);
     default:
@@ -167,8 +162,7 @@ private:
   Proposal propose(size_t r) const {
     const Rank &rank = ranks[r];
     if (meeting)
-      return rank.waits ? Proposal{kNever, {}, false}
-                        : Proposal{rank.free, *meeting, false};
+      return rank.waits ? Proposal{kNever, {}, false} : Proposal{rank.free, *meeting, false};
     Proposal main{kNever, {}, true};
     if (rank.next < rank.list.size()) {
       main.action = rank.list[rank.next];
@@ -176,15 +170,10 @@ private:
     }
     // The next encode: allowed since `opened`, forced since `due`.
     auto begunAt = [&](int microBatch) {
-      return microBatch < 0
-                 ? 0.0
-                 : firstStage[std::min(microBatch, out.microBatches - 1)];
+      return microBatch < 0 ? 0.0 : firstStage[std::min(microBatch, out.microBatches - 1)];
     };
     const int parts = out.encoderParts;
-    Proposal encode{
-        kNever,
-        {Work::Encode, -1, rank.encode / parts, rank.encode % parts},
-        false};
+    Proposal encode{kNever, {Work::Encode, -1, rank.encode / parts, rank.encode % parts}, false};
     if (rank.encode < out.groups() * parts) {
       int first = rank.encode / parts * out.groupSize;
       double opened = begunAt(first - policy.ahead * out.groupSize);
@@ -195,23 +184,18 @@ private:
     }
     const int group = rank.encodeBackward / parts;
     Proposal backward{
-        kNever,
-        {Work::EncodeBackward, -1, group, rank.encodeBackward % parts},
-        false};
+        kNever, {Work::EncodeBackward, -1, group, rank.encodeBackward % parts}, false};
     if (group < out.groups()) {
-      backward.begin = std::max(
-          rank.free, gathered(reduced[group], costs.reduceSeconds));
+      backward.begin = std::max(rank.free, gathered(reduced[group], costs.reduceSeconds));
       int late = group + policy.backlog;
-      if (late < out.groups() &&
-          gathered(reduced[late], costs.reduceSeconds) <= rank.free)
+      if (late < out.groups() && gathered(reduced[late], costs.reduceSeconds) <= rank.free)
         return backward;
     }
     for (const Proposal &filler : {backward, encode})
       if (filler.begin < main.begin &&
           (rank.next == rank.list.size() ||
            (policy.fit < kNever &&
-            main.begin - filler.begin >=
-                policy.fit * duration(r, filler.action))))
+            main.begin - filler.begin >= policy.fit * duration(r, filler.action))))
         return filler;
     return main;
   }
@@ -255,14 +239,12 @@ private:
       if (a.stage == 0)
         firstStage[a.microBatch] = p.begin;
       if (a.stage + 1 < stages)
-        forwardThere[slot(a.stage + 1, a.microBatch)] =
-            end + travel(a.stage, a.stage + 1);
+        forwardThere[slot(a.stage + 1, a.microBatch)] = end + travel(a.stage, a.stage + 1);
       break;
     case Work::Backward:
     case Work::BackwardInput:
       if (a.stage > 0)
-        backwardThere[slot(a.stage - 1, a.microBatch)] =
-            end + travel(a.stage, a.stage - 1);
+        backwardThere[slot(a.stage - 1, a.microBatch)] = end + travel(a.stage, a.stage - 1);
       break;
     case Work::Encode:
       ++rank.encode;
@@ -302,31 +284,28 @@ private:
   double meetingBegin = 0;                         // when its last rank is free
 };
 
-std::optional<Error> checkInput(const Schedule &schedule, const Costs &costs,
-                                int groupSize, const EncoderPolicy &policy) {
+std::optional<Error> checkInput(const Schedule &schedule, const Costs &costs, int groupSize,
+                                const EncoderPolicy &policy) {
   if (schedule.groupSize)
     return Error{"expected a schedule without encoder work"};
   if (schedule.encoderParts < 1)
     return Error{"expected at least one part of a group's encoder work, got " +
                  std::to_string(schedule.encoderParts)};
   if (groupSize < 1 || groupSize > schedule.microBatches)
-    return Error{"expected encoder groups of 1 to " +
-                 std::to_string(schedule.microBatches) +
+    return Error{"expected encoder groups of 1 to " + std::to_string(schedule.microBatches) +
                  " micro-batches, got " + std::to_string(groupSize)};
   if (policy.ahead < 1 || policy.lead < 1 || policy.backlog < 0)
     return Error{"expected at least one group ahead, a lead of at least 1 and "
                  "a backlog of "
                  "at least 0"};
   if (costs.encoder.size() != schedule.ranks.size())
-    return Error{"expected costs: encoder shares of " +
-                 std::to_string(schedule.ranks.size()) + ", got " +
-                 std::to_string(costs.encoder.size())};
+    return Error{"expected costs: encoder shares of " + std::to_string(schedule.ranks.size()) +
+                 ", got " + std::to_string(costs.encoder.size())};
   auto timeline = execute(schedule, costs); // order and sizes of the rest
   return timeline ? std::nullopt : std::optional(Error{timeline.error()});
 }
 
-Result<EncoderSchedule> finish(Schedule schedule, const Costs &costs,
-                               const EncoderPolicy &policy) {
+Result<EncoderSchedule> finish(Schedule schedule, const Costs &costs, const EncoderPolicy &policy) {
   auto timeline = execute(schedule, costs);
   if (!timeline)
     return Error{timeline.error()};
@@ -335,11 +314,9 @@ Result<EncoderSchedule> finish(Schedule schedule, const Costs &costs,
     int encoded = 0, states = 0;
     for (const Action &a : list) {
       encoded += (a.work == Work::Encode && a.part == 0) -
-                 (a.work == Work::EncodeBackward &&
-                  a.part + 1 == result.schedule.encoderParts);
+                 (a.work == Work::EncodeBackward && a.part + 1 == result.schedule.encoderParts);
       states += (a.work == Work::States && a.part == 0) -
-                (a.work == Work::StatesGradient &&
-                 a.part + 1 == result.schedule.partsOf(a.work));
+                (a.work == Work::StatesGradient && a.part + 1 == result.schedule.partsOf(a.work));
       result.encodedInFlight = std::max(result.encodedInFlight, encoded);
       result.statesInFlight = std::max(result.statesInFlight, states);
     }
@@ -349,17 +326,14 @@ Result<EncoderSchedule> finish(Schedule schedule, const Costs &costs,
 
 } // namespace
 
-Result<EncoderSchedule> placeEncoder(const Schedule &schedule,
-                                     const Costs &costs, int groupSize,
+Result<EncoderSchedule> placeEncoder(const Schedule &schedule, const Costs &costs, int groupSize,
                                      const EncoderPolicy &policy) {
   if (auto error = checkInput(schedule, costs, groupSize, policy))
     return *error;
-  return finish(Placer(schedule, costs, groupSize, policy).run(), costs,
-                policy);
+  return finish(Placer(schedule, costs, groupSize, policy).run(), costs, policy);
 }
 
-std::vector<EncoderPolicy> encoderPolicies(const Schedule &schedule,
-                                           int groupSize) {
+std::vector<EncoderPolicy> encoderPolicies(const Schedule &schedule, int groupSize) {
   int groups = (schedule.microBatches + groupSize - 1) / groupSize;
   std::vector<EncoderPolicy> policies;
   for (int backlog : {0, 2, 8, groups})
@@ -370,40 +344,34 @@ std::vector<EncoderPolicy> encoderPolicies(const Schedule &schedule,
   return policies;
 }
 
-Result<EncoderSchedule> placeEncoder(const Schedule &schedule,
-                                     const Costs &costs, int groupSize,
+Result<EncoderSchedule> placeEncoder(const Schedule &schedule, const Costs &costs, int groupSize,
                                      int mostInFlight) {
   if (auto error = checkInput(schedule, costs, groupSize, {}))
     return *error;
   std::optional<EncoderSchedule> best;
   int least = INT_MAX;
   for (const EncoderPolicy &policy : encoderPolicies(schedule, groupSize)) {
-    auto result =
-        finish(Placer(schedule, costs, groupSize, policy).run(), costs, policy);
+    auto result = finish(Placer(schedule, costs, groupSize, policy).run(), costs, policy);
     if (!result)
       return result;
     least = std::min(least, result->encodedInFlight);
-    if (result->encodedInFlight <= mostInFlight &&
-        (!best || result->seconds < best->seconds))
+    if (result->encodedInFlight <= mostInFlight && (!best || result->seconds < best->seconds))
       best = std::move(*result);
   }
   if (!best)
-    return Error{"expected memory for at least " + std::to_string(least) +
-                 " encoder groups of " + std::to_string(groupSize) +
-                 " micro-batches in flight, got " +
+    return Error{"expected memory for at least " + std::to_string(least) + " encoder groups of " +
+                 std::to_string(groupSize) + " micro-batches in flight, got " +
                  std::to_string(mostInFlight)};
   return std::move(*best);
 }
 
-Result<EncoderSchedule> placeEncoderOutside(const Schedule &schedule,
-                                            const Costs &costs, int groupSize) {
+Result<EncoderSchedule> placeEncoderOutside(const Schedule &schedule, const Costs &costs,
+                                            int groupSize) {
   if (auto error = checkInput(schedule, costs, groupSize, {}))
     return *error;
   // Everything is ahead and due at once; everything waits until the end.
-  EncoderPolicy policy{schedule.microBatches, schedule.microBatches,
-                       schedule.microBatches, kNever};
-  return finish(Placer(schedule, costs, groupSize, policy).run(), costs,
-                policy);
+  EncoderPolicy policy{schedule.microBatches, schedule.microBatches, schedule.microBatches, kNever};
+  return finish(Placer(schedule, costs, groupSize, policy).run(), costs, policy);
 }
 
 } // namespace mlir::llamac::plan

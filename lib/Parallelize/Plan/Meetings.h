@@ -26,19 +26,14 @@ public:
           places[place(r, schedule.ranks[r][i])] = i;
   }
 
-  bool isMeeting(const Action &a) const {
-    return !places.empty() && mayMeet(a.work);
-  }
+  bool isMeeting(const Action &a) const { return !places.empty() && mayMeet(a.work); }
   /// Whether rank r, which has `done` actions behind it, has come to meeting
   /// `a`.
-  bool reached(size_t r, const Action &a, size_t done) const {
-    return done >= places[place(r, a)];
-  }
+  bool reached(size_t r, const Action &a, size_t done) const { return done >= places[place(r, a)]; }
 
 private:
   size_t place(size_t r, const Action &a) const {
-    size_t kind =
-        (r * groups + a.microBatch) * 2 + (a.work == Work::EncodeBackward);
+    size_t kind = (r * groups + a.microBatch) * 2 + (a.work == Work::EncodeBackward);
     return kind * parts + a.part;
   }
   size_t groups, parts;

@@ -35,8 +35,7 @@ struct Sums {
     for (const BlockCost &block : problem.blocks) {
       time.push_back(time.back() + std::llround(block.seconds() * kPerSecond));
       residual.push_back(residual.back() + block.residualBytes);
-      fixed.push_back(fixed.back() + block.parameterBytes +
-                      block.optimizerBytes);
+      fixed.push_back(fixed.back() + block.parameterBytes + block.optimizerBytes);
     }
   }
   int64_t timeOf(size_t stage, size_t from, size_t to) const {
@@ -55,9 +54,8 @@ struct Sums {
 
 /// The smallest possible maximum over stages of value(stage, from, to);
 /// INT64_MAX if every cut has a stage of value INT64_MAX.
-int64_t
-smallestMaximum(size_t stages, size_t blocks,
-                const std::function<int64_t(size_t, size_t, size_t)> &value) {
+int64_t smallestMaximum(size_t stages, size_t blocks,
+                        const std::function<int64_t(size_t, size_t, size_t)> &value) {
   // suffix[i]: best of the remaining stages over blocks [i, blocks).
   std::vector<int64_t> suffix(blocks + 1, INT64_MAX), next;
   suffix[blocks] = INT64_MIN;
@@ -84,12 +82,11 @@ Partition finish(const PartitionProblem &problem, std::vector<size_t> begin) {
     speeds += problem.stages[s].speed;
     fastest = std::max(fastest, problem.stages[s].speed);
   }
-  result.largest =
-      *std::max_element(result.seconds.begin(), result.seconds.end());
+  result.largest = *std::max_element(result.seconds.begin(), result.seconds.end());
   for (const BlockCost &block : problem.blocks)
     largestBlock = std::max(largestBlock, block.seconds());
-  result.lowerBound = std::max(double(sums.time.back()) / kPerSecond / speeds,
-                               largestBlock / fastest);
+  result.lowerBound =
+      std::max(double(sums.time.back()) / kPerSecond / speeds, largestBlock / fastest);
   return result;
 }
 
@@ -106,27 +103,21 @@ std::optional<Error> checkProblem(const PartitionProblem &problem) {
   for (size_t s = 0; s < stages; ++s) {
     const StageResource &stage = problem.stages[s];
     if (!(stage.speed > 0) || !std::isfinite(stage.speed))
-      return Error{"stage " + std::to_string(s) +
-                   ": expected a positive speed, got " +
+      return Error{"stage " + std::to_string(s) + ": expected a positive speed, got " +
                    std::to_string(stage.speed)};
     if (stage.memoryBytes < 0 || stage.inFlight < 0)
-      return Error{
-          "stage " + std::to_string(s) +
-          ": expected memory and micro-batches in flight of at least 0"};
+      return Error{"stage " + std::to_string(s) +
+                   ": expected memory and micro-batches in flight of at least 0"};
     slowest = std::min(slowest, stage.speed);
   }
   for (const BlockCost &block : problem.blocks) {
-    for (double time :
-         {block.forward, block.backwardInput, block.backwardWeight})
+    for (double time : {block.forward, block.backwardInput, block.backwardWeight})
       if (!(time >= 0) || !std::isfinite(time))
-        return Error{"block '" + block.name +
-                     "': expected times of at least 0 s, got " +
+        return Error{"block '" + block.name + "': expected times of at least 0 s, got " +
                      std::to_string(time)};
-    for (int64_t bytes :
-         {block.residualBytes, block.parameterBytes, block.optimizerBytes})
+    for (int64_t bytes : {block.residualBytes, block.parameterBytes, block.optimizerBytes})
       if (bytes < 0)
-        return Error{"block '" + block.name +
-                     "': expected sizes of at least 0 bytes, got " +
+        return Error{"block '" + block.name + "': expected sizes of at least 0 bytes, got " +
                      std::to_string(bytes)};
     total += block.seconds();
   }
@@ -138,11 +129,10 @@ std::optional<Error> checkProblem(const PartitionProblem &problem) {
 
 int64_t leastLack(const PartitionProblem &problem) {
   Sums sums(problem);
-  return smallestMaximum(problem.stages.size(), problem.blocks.size(),
-                         [&](size_t s, size_t i, size_t j) {
-                           return std::max<int64_t>(
-                               0, sums.bytesOf(s, i, j) - problem.stages[s].memoryBytes);
-                         });
+  return smallestMaximum(
+      problem.stages.size(), problem.blocks.size(), [&](size_t s, size_t i, size_t j) {
+        return std::max<int64_t>(0, sums.bytesOf(s, i, j) - problem.stages[s].memoryBytes);
+      });
 }
 
 Result<Partition> solvePartition(const PartitionProblem &problem) {
@@ -151,14 +141,13 @@ Result<Partition> solvePartition(const PartitionProblem &problem) {
   size_t stages = problem.stages.size(), blocks = problem.blocks.size();
   Sums sums(problem);
 
-  int64_t largest =
-      smallestMaximum(stages, blocks, [&](size_t s, size_t i, size_t j) {
-        return sums.fits(s, i, j) ? sums.timeOf(s, i, j) : INT64_MAX;
-      });
+  int64_t largest = smallestMaximum(stages, blocks, [&](size_t s, size_t i, size_t j) {
+    return sums.fits(s, i, j) ? sums.timeOf(s, i, j) : INT64_MAX;
+  });
   if (largest == INT64_MAX) {
     int64_t lack = leastLack(problem);
-    std::string message = "no cut of " + std::to_string(blocks) +
-                          " blocks into " + std::to_string(stages) +
+    std::string message = "no cut of " + std::to_string(blocks) + " blocks into " +
+                          std::to_string(stages) +
                           " stages fits into memory: the best cut "
                           "needs " +
                           std::to_string(lack) + " bytes more on a stage";
@@ -174,8 +163,7 @@ Result<Partition> solvePartition(const PartitionProblem &problem) {
       }
       if (!anywhere && least > most) {
         most = least;
-        alone = "; block '" + problem.blocks[b].name + "' alone needs " +
-                std::to_string(least);
+        alone = "; block '" + problem.blocks[b].name + "' alone needs " + std::to_string(least);
       }
     }
     return Error{message + alone};
@@ -187,8 +175,7 @@ Result<Partition> solvePartition(const PartitionProblem &problem) {
   using Times = std::vector<int64_t>;
   std::vector<std::optional<Times>> best(blocks + 1), next;
   best[blocks] = Times{};
-  std::vector<std::vector<size_t>> cut(stages,
-                                       std::vector<size_t>(blocks + 1, 0));
+  std::vector<std::vector<size_t>> cut(stages, std::vector<size_t>(blocks + 1, 0));
   for (size_t s = stages; s-- > 0;) {
     next.assign(blocks + 1, std::nullopt);
     for (size_t i = s; i < blocks; ++i)
@@ -199,9 +186,7 @@ Result<Partition> solvePartition(const PartitionProblem &problem) {
         if (!best[j] || !sums.fits(s, i, j))
           continue;
         Times times = *best[j];
-        times.insert(std::lower_bound(times.begin(), times.end(), time,
-                                      std::greater<>()),
-                     time);
+        times.insert(std::lower_bound(times.begin(), times.end(), time, std::greater<>()), time);
         if (!next[i] || times < *next[i]) {
           next[i] = std::move(times);
           cut[s][i] = j;
@@ -215,15 +200,13 @@ Result<Partition> solvePartition(const PartitionProblem &problem) {
   return finish(problem, std::move(begin));
 }
 
-std::optional<Error> verifyPartition(const PartitionProblem &problem,
-                                     const Partition &partition) {
+std::optional<Error> verifyPartition(const PartitionProblem &problem, const Partition &partition) {
   size_t stages = problem.stages.size();
-  if (partition.begin.size() != stages + 1 ||
-      partition.seconds.size() != stages || partition.bytes.size() != stages)
+  if (partition.begin.size() != stages + 1 || partition.seconds.size() != stages ||
+      partition.bytes.size() != stages)
     return Error{"expected " + std::to_string(stages) + " stages, got " +
                  std::to_string(partition.seconds.size())};
-  if (partition.begin.front() != 0 ||
-      partition.begin.back() != problem.blocks.size())
+  if (partition.begin.front() != 0 || partition.begin.back() != problem.blocks.size())
     return Error{"expected stages to hold all blocks"};
   double largest = 0;
   for (size_t s = 0; s < stages; ++s) {
@@ -242,17 +225,14 @@ std::optional<Error> verifyPartition(const PartitionProblem &problem,
       return Error{name + "expected " + std::to_string(seconds) + " s, got " +
                    std::to_string(partition.seconds[s])};
     if (bytes != partition.bytes[s] || bytes > problem.stages[s].memoryBytes)
-      return Error{name + "expected " + std::to_string(bytes) +
-                   " bytes within " +
+      return Error{name + "expected " + std::to_string(bytes) + " bytes within " +
                    std::to_string(problem.stages[s].memoryBytes) + ", got " +
                    std::to_string(partition.bytes[s])};
     largest = std::max(largest, partition.seconds[s]);
   }
-  if (largest != partition.largest ||
-      largest < partition.lowerBound * (1 - 1e-9) - 1e-12)
+  if (largest != partition.largest || largest < partition.lowerBound * (1 - 1e-9) - 1e-12)
     return Error{"expected the largest stage time " + std::to_string(largest) +
-                 " s at or above the lower bound, got " +
-                 std::to_string(partition.largest)};
+                 " s at or above the lower bound, got " + std::to_string(partition.largest)};
   return std::nullopt;
 }
 
@@ -261,22 +241,19 @@ Partition equalCounts(const PartitionProblem &problem) {
   size_t size = (blocks + stages - 1) / stages, fewer = size * stages - blocks;
   std::vector<size_t> begin{0};
   for (size_t s = 0; s < stages; ++s)
-    begin.push_back(begin.back() + size -
-                    (s < (fewer + 1) / 2 || stages - s <= fewer / 2));
+    begin.push_back(begin.back() + size - (s < (fewer + 1) / 2 || stages - s <= fewer / 2));
   return finish(problem, std::move(begin));
 }
 
-std::string describeStage(const PartitionProblem &problem,
-                          const Partition &partition, size_t stage) {
+std::string describeStage(const PartitionProblem &problem, const Partition &partition,
+                          size_t stage) {
   std::string text;
-  for (size_t b = partition.begin[stage], end = partition.begin[stage + 1];
-       b < end;) {
+  for (size_t b = partition.begin[stage], end = partition.begin[stage + 1]; b < end;) {
     size_t run = b;
     while (run < end && problem.blocks[run].kind == problem.blocks[b].kind)
       ++run;
     text += (text.empty() ? "" : ", ") +
-            (run - b > 1 ? std::to_string(run - b) + " " : std::string()) +
-            problem.blocks[b].kind;
+            (run - b > 1 ? std::to_string(run - b) + " " : std::string()) + problem.blocks[b].kind;
     b = run;
   }
   return text;

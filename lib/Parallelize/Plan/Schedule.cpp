@@ -26,11 +26,9 @@ namespace {
 
 std::optional<Error> checkSizes(int ranks, int microBatches) {
   if (ranks < 1)
-    return Error{"expected at least 1 pipeline rank, got " +
-                 std::to_string(ranks)};
+    return Error{"expected at least 1 pipeline rank, got " + std::to_string(ranks)};
   if (microBatches < 1)
-    return Error{"expected at least 1 micro-batch, got " +
-                 std::to_string(microBatches)};
+    return Error{"expected at least 1 micro-batch, got " + std::to_string(microBatches)};
   return std::nullopt;
 }
 
@@ -49,8 +47,7 @@ using Columns = std::vector<std::vector<int>>;
 /// Runs the lists in order; see validate().
 class Validator {
 public:
-  Validator(const Schedule &schedule, const Columns *columns,
-            const std::string &name)
+  Validator(const Schedule &schedule, const Columns *columns, const std::string &name)
       : schedule(schedule), columns(columns), name(name) {}
 
   std::optional<Error> run() {
@@ -61,11 +58,10 @@ public:
 
 private:
   std::string at(int rank, size_t index) const {
-    std::string place = columns ? name + ": row " + std::to_string(rank + 1) +
-                                      ", column " +
-                                      std::to_string((*columns)[rank][index])
-                                : "rank " + std::to_string(rank) + ", action " +
-                                      std::to_string(index);
+    std::string place = columns
+                            ? name + ": row " + std::to_string(rank + 1) + ", column " +
+                                  std::to_string((*columns)[rank][index])
+                            : "rank " + std::to_string(rank) + ", action " + std::to_string(index);
     return place + ": '" + toString(schedule.ranks[rank][index]) + "'";
   }
   size_t slot(int stage, int microBatch) const {
@@ -85,33 +81,29 @@ private:
         bool group = isEncoderWork(a.work);
         int limit = group ? schedule.groups() : schedule.microBatches;
         if (a.microBatch < 0 || a.microBatch >= limit)
-          return Error{at(r, i) + " expects a number below " +
-                       std::to_string(limit)};
+          return Error{at(r, i) + " expects a number below " + std::to_string(limit)};
         if (!group && (a.stage < 0 || a.stage >= stages))
-          return Error{at(r, i) + " expects a stage below " +
-                       std::to_string(stages)};
+          return Error{at(r, i) + " expects a stage below " + std::to_string(stages)};
         if (!group && schedule.rankOfStage[a.stage] != r)
           return Error{at(r, i) + " is of a stage that belongs to rank " +
                        std::to_string(schedule.rankOfStage[a.stage])};
         if (group) {
           int &next = parts[{r, a.microBatch, a.work}];
           if (a.part != next)
-            return Error{at(r, i) + " is part " + std::to_string(a.part) +
-                         ", expected part " + std::to_string(next)};
+            return Error{at(r, i) + " is part " + std::to_string(a.part) + ", expected part " +
+                         std::to_string(next)};
           if (++next < schedule.partsOf(a.work))
             continue; // seen when all parts are
         }
         uint8_t bit = uint8_t(1u << unsigned(a.work));
-        uint8_t &bits =
-            group ? seenGroup[size_t(r) * schedule.groups() + a.microBatch]
-                  : seen[slot(a.stage, a.microBatch)];
+        uint8_t &bits = group ? seenGroup[size_t(r) * schedule.groups() + a.microBatch]
+                              : seen[slot(a.stage, a.microBatch)];
         if (bits & bit)
           return Error{at(r, i) + " stands here a second time"};
         bits |= bit;
         constexpr uint8_t whole = 2, halves = 4 | 8;
         if (!group && (bits & whole) && (bits & halves))
-          return Error{at(r, i) +
-                       " is there although the backward is there already, " +
+          return Error{at(r, i) + " is there although the backward is there already, " +
                        "whole or in halves"};
       }
     for (int s = 0; s < stages; ++s)
@@ -122,21 +114,16 @@ private:
                               : (bits & 4) && !(bits & 8) ? "W"
                                                           : nullptr;
         if (missing)
-          return Error{
-              (columns ? name + ": row " +
-                             std::to_string(schedule.rankOfStage[s] + 1)
-                       : "rank " + std::to_string(schedule.rankOfStage[s])) +
-              ": '" + std::to_string(s) + missing + std::to_string(m) +
-              "' is missing"};
+          return Error{(columns ? name + ": row " + std::to_string(schedule.rankOfStage[s] + 1)
+                                : "rank " + std::to_string(schedule.rankOfStage[s])) +
+                       ": '" + std::to_string(s) + missing + std::to_string(m) + "' is missing"};
       }
     for (int r = 0; r < ranks; ++r)
       for (int g = 0; g < schedule.groups(); ++g)
-        for (Work work : {Work::Encode, Work::States, Work::StatesGradient,
-                          Work::EncodeBackward})
-          if (!(seenGroup[size_t(r) * schedule.groups() + g] >> unsigned(work) &
-                1))
-            return Error{"rank " + std::to_string(r) + ": '" +
-                         toString({work, -1, g}) + "' is missing"};
+        for (Work work : {Work::Encode, Work::States, Work::StatesGradient, Work::EncodeBackward})
+          if (!(seenGroup[size_t(r) * schedule.groups() + g] >> unsigned(work) & 1))
+            return Error{"rank " + std::to_string(r) + ": '" + toString({work, -1, g}) +
+                         "' is missing"};
     return std::nullopt;
   }
 
@@ -145,8 +132,7 @@ private:
     auto ran = [&](int stage, unsigned bits) {
       return (done[slot(stage, a.microBatch)] & bits) != 0;
     };
-    int g = a.microBatch,
-        group = schedule.groupSize ? a.microBatch / schedule.groupSize : 0;
+    int g = a.microBatch, group = schedule.groupSize ? a.microBatch / schedule.groupSize : 0;
     switch (a.work) {
     case Work::Forward:
       if (a.stage > 0 && !ran(a.stage - 1, 1))
@@ -214,8 +200,7 @@ private:
   std::optional<Error> order() {
     int ranks = int(schedule.ranks.size());
     done.assign(size_t(schedule.stages()) * schedule.microBatches, 0);
-    encoded.assign(ranks, 0), states.assign(ranks, 0),
-        gradients.assign(ranks, 0);
+    encoded.assign(ranks, 0), states.assign(ranks, 0), gradients.assign(ranks, 0);
     head.assign(ranks, 0);
     meetings.emplace(schedule);
     for (bool moved = true; moved;) {
@@ -232,16 +217,14 @@ private:
           else if (a.work == Work::StatesGradient)
             ++gradients[r];
           else if (!isEncoderWork(a.work))
-            done[slot(a.stage, a.microBatch)] |=
-                uint8_t(1u << unsigned(a.work));
+            done[slot(a.stage, a.microBatch)] |= uint8_t(1u << unsigned(a.work));
         }
     }
     for (int r = 0; r < ranks; ++r)
       if (head[r] < schedule.ranks[r].size()) {
         const Action &a = schedule.ranks[r][head[r]];
         return Error{at(r, head[r]) + " can never start: it waits for '" +
-                     toString(*waitsFor(r, a)) +
-                     "', which comes later or waits for it"};
+                     toString(*waitsFor(r, a)) + "', which comes later or waits for it"};
       }
     return std::nullopt;
   }
@@ -262,25 +245,15 @@ std::pair<int, int> Schedule::microBatchesOf(const Action &action) const {
   int end = std::min(microBatches, begin + groupSize);
   if (!splitsStates)
     return {begin, end};
-  int middle = action.work == Work::States
-                   ? begin + 1
-                   : std::max(begin, end - kLateGradients);
+  int middle = action.work == Work::States ? begin + 1 : std::max(begin, end - kLateGradients);
   return action.part == 0 ? std::pair(begin, middle) : std::pair(middle, end);
 }
 
 std::string toString(const Action &action) {
-  static const char *const names[] = {"F",
-                                      "B",
-                                      "I",
-                                      "W",
-                                      "encode",
-                                      "states",
-                                      "states_gradient",
-                                      "encode_backward"};
-  std::string text =
-      isEncoderWork(action.work) ? "" : std::to_string(action.stage);
-  return text + names[unsigned(action.work)] +
-         std::to_string(action.microBatch);
+  static const char *const names[] = {
+      "F", "B", "I", "W", "encode", "states", "states_gradient", "encode_backward"};
+  std::string text = isEncoderWork(action.work) ? "" : std::to_string(action.stage);
+  return text + names[unsigned(action.work)] + std::to_string(action.microBatch);
 }
 
 Result<Schedule> gpipe(int ranks, int microBatches) {
@@ -298,20 +271,16 @@ Result<Schedule> oneForwardOneBackward(int ranks, int microBatches) {
   return interleaved(ranks, microBatches, 1, std::max(ranks, microBatches));
 }
 
-Result<Schedule> interleaved(int ranks, int microBatches, int chunks,
-                             int consecutive) {
+Result<Schedule> interleaved(int ranks, int microBatches, int chunks, int consecutive) {
   if (auto error = checkSizes(ranks, microBatches))
     return *error;
   if (chunks < 1 || consecutive < 1)
     return Error{"expected at least 1 chunk per rank and 1 consecutive "
                  "micro-batch, got " +
-                 std::to_string(chunks) + " and " +
-                 std::to_string(consecutive)};
+                 std::to_string(chunks) + " and " + std::to_string(consecutive)};
   // Micro-batches of the smallest group; the last one if there is a rest.
   auto smallest = [](int n, int m) { return m % n ? m % n : std::min(n, m); };
-  auto works = [&](int n, int m) {
-    return n >= 1 && m >= 1 && smallest(n, m) >= ranks;
-  };
+  auto works = [&](int n, int m) { return n >= 1 && m >= 1 && smallest(n, m) >= ranks; };
   if (chunks > 1 && !works(consecutive, microBatches)) {
     int n = consecutive, m = microBatches;
     bool any = microBatches >= ranks; // then N = microBatches works
@@ -319,28 +288,22 @@ Result<Schedule> interleaved(int ranks, int microBatches, int chunks,
       for (int candidate : {consecutive - distance, consecutive + distance})
         if (n == consecutive && works(candidate, microBatches))
           n = candidate;
-    for (int distance = 1; consecutive >= ranks && m == microBatches;
-         ++distance)
+    for (int distance = 1; consecutive >= ranks && m == microBatches; ++distance)
       for (int candidate : {microBatches - distance, microBatches + distance})
         if (m == microBatches && works(consecutive, candidate))
           m = candidate;
     std::string hint;
     if (any)
-      hint += "; nearest number of consecutive micro-batches that works: " +
-              std::to_string(n);
+      hint += "; nearest number of consecutive micro-batches that works: " + std::to_string(n);
     if (consecutive >= ranks)
-      hint +=
-          "; nearest number of micro-batches that works: " + std::to_string(m);
+      hint += "; nearest number of micro-batches that works: " + std::to_string(m);
     else if (!any)
-      hint += "; " + std::to_string(ranks) +
-              " micro-batches, all consecutive, work";
-    return Error{
-        "interleaved: expected groups of at least " + std::to_string(ranks) +
-        " micro-batches, one for each pipeline rank, got " +
-        (smallest(consecutive, microBatches) == microBatches % consecutive
-             ? "a last group"
-             : "groups") +
-        " of " + std::to_string(smallest(consecutive, microBatches)) + hint};
+      hint += "; " + std::to_string(ranks) + " micro-batches, all consecutive, work";
+    return Error{"interleaved: expected groups of at least " + std::to_string(ranks) +
+                 " micro-batches, one for each pipeline rank, got " +
+                 (smallest(consecutive, microBatches) == microBatches % consecutive ? "a last group"
+                                                                                    : "groups") +
+                 " of " + std::to_string(smallest(consecutive, microBatches)) + hint};
   }
 
   Schedule schedule = emptySchedule(ranks, microBatches, chunks);
@@ -355,17 +318,14 @@ Result<Schedule> interleaved(int ranks, int microBatches, int chunks,
   for (int r = 0; r < ranks; ++r) {
     int warmUp = chunks == 1
                      ? ranks - 1 - r
-                     : 2 * (ranks - 1 - r) +
-                           (chunks - 1) * std::min(consecutive, microBatches);
+                     : 2 * (ranks - 1 - r) + (chunks - 1) * std::min(consecutive, microBatches);
     warmUp = std::min(warmUp, total);
     for (int i = 0; i < total + warmUp; ++i) {
       if (i < total)
-        schedule.ranks[r].push_back(
-            {Work::Forward, order[i].first * ranks + r, order[i].second});
+        schedule.ranks[r].push_back({Work::Forward, order[i].first * ranks + r, order[i].second});
       if (int k = i - warmUp; k >= 0)
-        schedule.ranks[r].push_back({Work::Backward,
-                                     (chunks - 1 - order[k].first) * ranks + r,
-                                     order[k].second});
+        schedule.ranks[r].push_back(
+            {Work::Backward, (chunks - 1 - order[k].first) * ranks + r, order[k].second});
     }
   }
   return schedule;
@@ -418,23 +378,21 @@ Result<Schedule> readCsv(std::string_view text, const std::string &name) {
       if (!cell.empty()) {
         auto bad = [&](const std::string &what) {
           return Error{name + ": row " + std::to_string(row) + ", column " +
-                       std::to_string(column) + ": " + what + ", got '" +
-                       std::string(cell) + "'"};
+                       std::to_string(column) + ": " + what + ", got '" + std::string(cell) + "'"};
         };
         static constexpr std::string_view letters = "FBIW";
         int stage = -1, microBatch = -1;
         const char *first = cell.data(), *last = first + cell.size();
         auto afterStage = std::from_chars(first, last, stage);
-        size_t work = afterStage.ptr < last ? letters.find(*afterStage.ptr)
-                                            : std::string_view::npos;
+        size_t work =
+            afterStage.ptr < last ? letters.find(*afterStage.ptr) : std::string_view::npos;
         if (afterStage.ec != std::errc() || work == std::string_view::npos)
           return bad("expected a cell like 3F12, letter F, B, I or W");
         auto afterBatch = std::from_chars(afterStage.ptr + 1, last, microBatch);
         if (afterBatch.ec != std::errc() || afterBatch.ptr != last)
           return bad("expected a cell like 3F12, letter F, B, I or W");
         constexpr int limit = 1 << 16;
-        if (stage < 0 || stage >= limit || microBatch < 0 ||
-            microBatch >= limit)
+        if (stage < 0 || stage >= limit || microBatch < 0 || microBatch >= limit)
           return bad("expected numbers from 0 to 65535");
         if (stage >= schedule.stages())
           schedule.rankOfStage.resize(stage + 1, -1);
@@ -456,18 +414,15 @@ Result<Schedule> readCsv(std::string_view text, const std::string &name) {
                    ": expected at least one action, got none"};
   }
   if (schedule.ranks.empty())
-    return Error{
-        name + ": expected one row for each pipeline rank, got an empty file"};
+    return Error{name + ": expected one row for each pipeline rank, got an empty file"};
   for (int s = 0; s < schedule.stages(); ++s)
     if (schedule.rankOfStage[s] < 0)
-      return Error{name + ": expected every stage up to " +
-                   std::to_string(schedule.stages() - 1) + ", but stage " +
-                   std::to_string(s) + " has no action"};
+      return Error{name + ": expected every stage up to " + std::to_string(schedule.stages() - 1) +
+                   ", but stage " + std::to_string(s) + " has no action"};
   // Counting takes a byte for each stage and micro-batch, so a file must be
   // dense.
   if (int64_t(schedule.stages()) * schedule.microBatches > int64_t(64) << 20)
-    return Error{name +
-                 ": expected at most 67108864 stages times micro-batches"};
+    return Error{name + ": expected at most 67108864 stages times micro-batches"};
   if (auto error = Validator(schedule, &columns, name).run())
     return *error;
   return schedule;

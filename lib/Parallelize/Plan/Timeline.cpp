@@ -87,8 +87,7 @@ private:
 
   /// When the last rank is free for meeting `a`.
   double meetingBegin(const Action &a) {
-    auto [known, isNew] =
-        meetingBegins.try_emplace({a.work, a.microBatch, a.part}, kUnknown);
+    auto [known, isNew] = meetingBegins.try_emplace({a.work, a.microBatch, a.part}, kUnknown);
     if (known->second != kUnknown)
       return known->second;
     double begin = 0;
@@ -110,9 +109,8 @@ private:
       return a.stage ? arrivedForward[slot(a.stage, a.microBatch)] : 0;
     case Work::Backward:
     case Work::BackwardInput:
-      return a.stage + 1 < schedule.stages()
-                 ? arrivedBackward[slot(a.stage, a.microBatch)]
-                 : forward[slot(a.stage, a.microBatch)];
+      return a.stage + 1 < schedule.stages() ? arrivedBackward[slot(a.stage, a.microBatch)]
+                                             : forward[slot(a.stage, a.microBatch)];
     case Work::States:
       return gathered(encoded[a.microBatch], costs.gatherSeconds);
     case Work::EncodeBackward:
@@ -145,19 +143,16 @@ private:
       send(a, a.stage - 1, arrivedBackward, end);
     } else if ((a.work == Work::Encode || a.work == Work::StatesGradient) &&
                a.part + 1 == schedule.partsOf(a.work)) {
-      Gathering &g =
-          (a.work == Work::Encode ? encoded : gradients)[a.microBatch];
+      Gathering &g = (a.work == Work::Encode ? encoded : gradients)[a.microBatch];
       ++g.ranks;
       g.last = std::max(g.last, end);
     }
   }
 
-  void send(const Action &a, int toStage, std::vector<double> &arrived,
-            double end) {
+  void send(const Action &a, int toStage, std::vector<double> &arrived, double end) {
     if (toStage < 0 || toStage >= schedule.stages())
       return;
-    int from = schedule.rankOfStage[a.stage],
-        to = schedule.rankOfStage[toStage];
+    int from = schedule.rankOfStage[a.stage], to = schedule.rankOfStage[toStage];
     double &arrival = arrived[slot(toStage, a.microBatch)];
     arrival = end;
     if (from == to)
@@ -238,17 +233,14 @@ std::string number(double value) {
 
 } // namespace
 
-double encoderSeconds(const Schedule &schedule, const EncoderTimes &times,
-                      const Action &action) {
+double encoderSeconds(const Schedule &schedule, const EncoderTimes &times, const Action &action) {
   if (!mayMeet(action.work)) {
     auto [begin, end] = schedule.microBatchesOf(action);
-    return (end - begin) * (action.work == Work::States ? times.states
-                                                        : times.statesGradient);
+    return (end - begin) * (action.work == Work::States ? times.states : times.statesGradient);
   }
   int first = action.microBatch * schedule.groupSize;
   int size = std::min(schedule.groupSize, schedule.microBatches - first);
-  return size *
-         (action.work == Work::Encode ? times.encode : times.encodeBackward) /
+  return size * (action.work == Work::Encode ? times.encode : times.encodeBackward) /
          schedule.encoderParts;
 }
 
@@ -264,8 +256,8 @@ Result<Timeline> execute(const Schedule &schedule, const Costs &costs) {
     return *error;
   size_t ranks = schedule.ranks.size();
   auto sized = [&](const char *what, size_t want, size_t got) {
-    return Error{std::string("expected ") + what + " of " +
-                 std::to_string(want) + ", got " + std::to_string(got)};
+    return Error{std::string("expected ") + what + " of " + std::to_string(want) + ", got " +
+                 std::to_string(got)};
   };
   if (costs.stages.size() != size_t(schedule.stages()))
     return sized("costs: stages", schedule.stages(), costs.stages.size());
@@ -279,8 +271,7 @@ Result<Timeline> execute(const Schedule &schedule, const Costs &costs) {
   return Executor(schedule, costs).run();
 }
 
-Costs equalCosts(const Schedule &schedule, StageTimes stage,
-                 EncoderTimes encoder) {
+Costs equalCosts(const Schedule &schedule, StageTimes stage, EncoderTimes encoder) {
   Costs costs;
   costs.stages.assign(schedule.stages(), stage);
   costs.encoder.assign(schedule.ranks.size(), encoder);
@@ -309,13 +300,11 @@ std::vector<std::vector<Launch>> placeTransfers(const Schedule &schedule,
     });
     size_t in = 0, out = 0;
     for (const Span &span : timeline.ranks[r]) {
-      for (; in < order.size() && incoming[r][order[in]].begin <= span.begin;
-           ++in) {
+      for (; in < order.size() && incoming[r][order[in]].begin <= span.begin; ++in) {
         const Transfer &t = incoming[r][order[in]];
         lists[r].push_back({Launch::Receive, t.action, t.from, t.begin, t.end});
       }
-      lists[r].push_back(
-          {Launch::Compute, span.action, -1, span.begin, span.end});
+      lists[r].push_back({Launch::Compute, span.action, -1, span.begin, span.end});
       if (out < outgoing[r].size() && outgoing[r][out].action == span.action) {
         const Transfer &t = outgoing[r][out++];
         lists[r].push_back({Launch::Send, t.action, t.to, t.begin, t.end});
@@ -375,17 +364,15 @@ std::string drawText(const Timeline &timeline, int columns) {
   for (size_t r = 0; r < timeline.ranks.size(); ++r) {
     std::string line(columns, '.');
     for (const Span &span : timeline.ranks[r]) {
-      size_t begin =
-          std::min<size_t>(size_t(span.begin * scale + 0.5), columns);
+      size_t begin = std::min<size_t>(size_t(span.begin * scale + 0.5), columns);
       size_t end = std::min<size_t>(size_t(span.end * scale + 0.5), columns);
-      std::string label =
-          letter(span.action.work) + std::to_string(span.action.microBatch);
+      std::string label = letter(span.action.work) + std::to_string(span.action.microBatch);
       label.resize(std::max(label.size(), end - begin), '-');
       line.replace(begin, end - begin, label, 0, end - begin);
     }
     std::string name = std::to_string(r);
-    text += "stage " + std::string(name.size() < 3 ? 3 - name.size() : 0, ' ') +
-            name + "  " + line + "\n";
+    text += "stage " + std::string(name.size() < 3 ? 3 - name.size() : 0, ' ') + name + "  " +
+            line + "\n";
   }
   const Axis axis(timeline.seconds, columns / 12);
   std::string marks(columns + 12, ' ');
@@ -412,8 +399,8 @@ std::string drawSvg(const Timeline &timeline) {
                     number(left + width + right) + "\" height=\"" + number(bottom + 2 * row + 4) +
                     "\" font-family=\"sans-serif\" font-size=\"10\">\n";
   auto text = [&](double x, double y, const std::string &words, const char *anchor = "start") {
-    svg += "<text x=\"" + number(x) + "\" y=\"" + number(y) + "\" text-anchor=\"" + anchor +
-           "\">" + words + "</text>\n";
+    svg += "<text x=\"" + number(x) + "\" y=\"" + number(y) + "\" text-anchor=\"" + anchor + "\">" +
+           words + "</text>\n";
   };
   const Axis axis(timeline.seconds, 16);
   text(4, bottom + 16, std::string("time, ") + axis.unit);
@@ -433,20 +420,18 @@ std::string drawSvg(const Timeline &timeline) {
   }
   for (size_t r = 0; r < timeline.ranks.size(); ++r) {
     double y = row * double(r);
-    svg += "<text x=\"4\" y=\"" + number(y + 14) + "\">stage " +
-           std::to_string(r) + "</text>\n";
+    svg += "<text x=\"4\" y=\"" + number(y + 14) + "\">stage " + std::to_string(r) + "</text>\n";
     for (const Span &span : timeline.ranks[r]) {
       double x = left + span.begin * scale, w = (span.end - span.begin) * scale;
       std::string name = toString(span.action);
-      svg += "<g><title>" + name + ": " + number(span.begin) + " s to " +
-             number(span.end) + " s</title><rect x=\"" + number(x) + "\" y=\"" +
-             number(y) + "\" width=\"" + number(w) + "\" height=\"" +
-             number(row - 2) + "\" fill=\"" +
+      svg += "<g><title>" + name + ": " + number(span.begin) + " s to " + number(span.end) +
+             " s</title><rect x=\"" + number(x) + "\" y=\"" + number(y) + "\" width=\"" +
+             number(w) + "\" height=\"" + number(row - 2) + "\" fill=\"" +
              signs[unsigned(span.action.work)].colour + "\" stroke=\"white\"/>";
       std::string label = std::to_string(span.action.microBatch);
       if (w > 7 * double(label.size()))
-        svg += "<text x=\"" + number(x + 2) + "\" y=\"" + number(y + 14) +
-               "\">" + label + "</text>";
+        svg +=
+            "<text x=\"" + number(x + 2) + "\" y=\"" + number(y + 14) + "\">" + label + "</text>";
       svg += "</g>\n";
     }
   }

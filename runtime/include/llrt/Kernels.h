@@ -94,18 +94,17 @@ struct LlrtAttention {
 // exist only one tile at a time. The same bits for any number of threads. Source: FlashAttention-2, algorithm 1 (arXiv 2307.08691).
 void llrt_attention_forward(LlrtStream *stream, const struct LlrtAttention *attention,
                             const void *q, const void *k, const void *v, const int64_t *mask0,
-                            const int64_t *mask1, const int64_t *mask2,
-                            const int64_t *mask3, void *out, float *lse);
+                            const int64_t *mask1, const int64_t *mask2, const int64_t *mask3,
+                            void *out, float *lse);
 
 // Gradients of the above for the cotangent d_out [B, S, H, D]: d_q like q, d_k
 // and d_v like k (summed over the query heads that share them), all overwritten.
 // The same bits for any number of threads. Source: algorithm 2 of the same paper.
 void llrt_attention_backward(LlrtStream *stream, const struct LlrtAttention *attention,
                              const void *d_out, const void *q, const void *k, const void *v,
-                             const int64_t *mask0, const int64_t *mask1,
-                             const int64_t *mask2, const int64_t *mask3,
-                             const void *out, const float *lse, void *d_q, void *d_k,
-                             void *d_v);
+                             const int64_t *mask0, const int64_t *mask1, const int64_t *mask2,
+                             const int64_t *mask3, const void *out, const float *lse, void *d_q,
+                             void *d_k, void *d_v);
 
 // Null if the libraries for `type` (LlrtType) can be used on this machine, else
 // what is missing and which Debian package brings it.

@@ -80,8 +80,8 @@ inline std::string memoryParts(const ArenaSizes &arenas) {
     last = kind.part;
     int64_t bytes = 0;
     for (const auto &[name, size] : arenas)
-      if (size_t number = arenaNumber(name); number < arenaKinds.size() &&
-                                             arenaKinds[number].part == kind.part)
+      if (size_t number = arenaNumber(name);
+          number < arenaKinds.size() && arenaKinds[number].part == kind.part)
         bytes += size;
     text += (text.empty() ? "" : ", ") + std::string(kind.part) + " " + gigabytes(bytes);
   }

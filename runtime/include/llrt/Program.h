@@ -168,12 +168,12 @@ extern "C" {
 typedef void (*LlrtBlock)(LlrtStream *stream, void **buffers);
 
 struct LlrtProgram {
-  const char *text;               // JSON, `text_bytes` long
+  const char *text; // JSON, `text_bytes` long
   uint64_t text_bytes;
   uint64_t block_count;
   const char *const *block_names; // as in "block" above
   const LlrtBlock *blocks;
-  const char *cpu;                // LLVM's name of the CPU that the blocks need
+  const char *cpu;                 // LLVM's name of the CPU that the blocks need
   const char *const *cpu_features; // e.g. "avx512f"; null ends the list
 };
 

@@ -39,8 +39,7 @@ static std::string initials(const std::string &name) {
   return result;
 }
 
-std::string llrt::didYouMean(const std::string &word,
-                             const std::vector<std::string> &names,
+std::string llrt::didYouMean(const std::string &word, const std::vector<std::string> &names,
                              const std::string &dashes) {
   size_t best = std::max<size_t>(1, (word.size() + 1) / 3) + 1;
   std::string nearest;
@@ -53,8 +52,7 @@ std::string llrt::didYouMean(const std::string &word,
       nearest = name;
     }
   }
-  return nearest.empty() ? "; --help lists them"
-                         : "; did you mean '" + dashes + nearest + "'?";
+  return nearest.empty() ? "; --help lists them" : "; did you mean '" + dashes + nearest + "'?";
 }
 
 Arguments::Arguments(std::vector<Option> known, std::span<char *const> given)
@@ -69,8 +67,7 @@ Arguments::Arguments(std::vector<Option> known, std::span<char *const> given)
     if (!word.starts_with("--"))
       fail("expected an option --name=VALUE, got '", word, "'");
     size_t equals = word.find('=');
-    std::string name =
-        word.substr(2, equals == word.npos ? equals : equals - 2);
+    std::string name = word.substr(2, equals == word.npos ? equals : equals - 2);
     const Option *found = option(name);
     if (!found) {
       std::vector<std::string> names;
@@ -83,20 +80,17 @@ Arguments::Arguments(std::vector<Option> known, std::span<char *const> given)
       equals = word.size();
       word += "=" + std::string(given[++i]);
     }
-    if (equals == word.npos ||
-        (equals + 1 == word.size() && !found->mayBeEmpty))
-      fail("option '--", name, "': expected --", name, "=", found->value,
-           ", got '", word, "'");
+    if (equals == word.npos || (equals + 1 == word.size() && !found->mayBeEmpty))
+      fail("option '--", name, "': expected --", name, "=", found->value, ", got '", word, "'");
     std::vector<std::string> &list = values[name];
     if (!list.empty() && found->need != Option::Need::Repeated)
-      fail("option '--", name, "': expected one value, got '", list[0],
-           "' and '", word.substr(equals + 1), "'");
+      fail("option '--", name, "': expected one value, got '", list[0], "' and '",
+           word.substr(equals + 1), "'");
     list.push_back(word.substr(equals + 1));
   }
   for (const Option &each : options)
     if (each.need == Option::Need::Required && !values.count(each.name))
-      fail("option '--", each.name, "': expected --", each.name, "=",
-           each.value, ", got nothing");
+      fail("option '--", each.name, "': expected --", each.name, "=", each.value, ", got nothing");
 }
 
 const Option *Arguments::option(const std::string &name) const {
@@ -128,9 +122,7 @@ std::optional<std::string> Arguments::find(const std::string &name) const {
   return preset.empty() ? std::nullopt : std::optional(preset);
 }
 
-std::string Arguments::text(const std::string &name) const {
-  return find(name).value();
-}
+std::string Arguments::text(const std::string &name) const { return find(name).value(); }
 
 std::vector<std::string> Arguments::all(const std::string &name) const {
   auto found = values.find(name);
@@ -140,36 +132,30 @@ std::vector<std::string> Arguments::all(const std::string &name) const {
 int64_t Arguments::integer(const std::string &name, int64_t least) const {
   std::string word = text(name);
   int64_t value = 0;
-  auto [end, error] =
-      std::from_chars(word.data(), word.data() + word.size(), value);
+  auto [end, error] = std::from_chars(word.data(), word.data() + word.size(), value);
   if (error != std::errc() || end != word.data() + word.size() || value < least)
-    fail("option '--", name, "': expected an integer of at least ", least,
-         ", got '", word, "'");
+    fail("option '--", name, "': expected an integer of at least ", least, ", got '", word, "'");
   return value;
 }
 
-double Arguments::number(const std::string &name, double least,
-                         std::optional<double> below) const {
+double Arguments::number(const std::string &name, double least, std::optional<double> below) const {
   std::string word = text(name);
   double value = 0;
-  auto [end, error] =
-      std::from_chars(word.data(), word.data() + word.size(), value);
-  if (error != std::errc() || end != word.data() + word.size() ||
-      !std::isfinite(value) || value < least || (below && value >= *below)) {
+  auto [end, error] = std::from_chars(word.data(), word.data() + word.size(), value);
+  if (error != std::errc() || end != word.data() + word.size() || !std::isfinite(value) ||
+      value < least || (below && value >= *below)) {
     std::string range;
     if (std::isfinite(least))
       range += " of at least " + (std::ostringstream() << least).str();
     if (below)
       range += " and less than " + (std::ostringstream() << *below).str();
-    fail("option '--", name, "': expected a number", range, ", got '", word,
-         "'");
+    fail("option '--", name, "': expected a number", range, ", got '", word, "'");
   }
   return value;
 }
 
-std::string
-Arguments::choice(const std::string &name,
-                  std::initializer_list<std::string> choices) const {
+std::string Arguments::choice(const std::string &name,
+                              std::initializer_list<std::string> choices) const {
   std::string word = text(name);
   if (std::find(choices.begin(), choices.end(), word) != choices.end())
     return word;

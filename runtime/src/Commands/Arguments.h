@@ -60,8 +60,7 @@ public:
                 std::optional<double> below = std::nullopt) const;
 
   // One of `choices`.
-  std::string choice(const std::string &name,
-                     std::initializer_list<std::string> choices) const;
+  std::string choice(const std::string &name, std::initializer_list<std::string> choices) const;
 
 private:
   const Option *option(const std::string &name) const;
@@ -74,8 +73,7 @@ private:
 // What an unknown `word` may stand for, to be put behind the message: the one of
 // `names` (in messages with `dashes` before it) that begins with it, has it as
 // its initials, or is a third of its letters away; else where names are listed.
-std::string didYouMean(const std::string &word,
-                       const std::vector<std::string> &names,
+std::string didYouMean(const std::string &word, const std::vector<std::string> &names,
                        const std::string &dashes = "");
 
 } // namespace llrt

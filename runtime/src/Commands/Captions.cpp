@@ -17,30 +17,26 @@
 using namespace llrt;
 
 std::vector<Option> llrt::preprocessingOptions(const std::string &folder) {
-  return {
-      {"tokenizer", "FILE", "",
-       "tokenizer.json or tokenizer.model; if not given, that of " + folder +
-           "."},
-      {"preprocessor", "FILE", "",
-       "preprocessor_config.json or processor_config.json, for a model that "
-       "reads images; if not given, that of " +
-           folder + "."}};
+  return {{"tokenizer", "FILE", "",
+           "tokenizer.json or tokenizer.model; if not given, that of " + folder + "."},
+          {"preprocessor", "FILE", "",
+           "preprocessor_config.json or processor_config.json, for a model that "
+           "reads images; if not given, that of " +
+               folder + "."}};
 }
 
 std::vector<Option> llrt::captionOptions() {
-  std::vector<Option> options = preprocessingOptions(
-      "the folder of the data, or else of the weights");
-  options.insert(options.begin(),
-                 {"data", "DIR|FILES", "",
-                  "WebDataset: a folder of .tar files, or files separated by "
-                  "commas; {000..012} stands for a range.",
-                  Option::Need::Required});
+  std::vector<Option> options =
+      preprocessingOptions("the folder of the data, or else of the weights");
+  options.insert(options.begin(), {"data", "DIR|FILES", "",
+                                   "WebDataset: a folder of .tar files, or files separated by "
+                                   "commas; {000..012} stands for a range.",
+                                   Option::Need::Required});
   for (Option &option : std::vector<Option>{
            {"image-fields", "A,B,...", "",
             "The fields of a sample that are its images, in order; if not "
             "given, all that look like images, ordered by name."},
-           {"on-bad-sample", "stop|skip", "stop",
-            "What to do about a sample that cannot be read."},
+           {"on-bad-sample", "stop|skip", "stop", "What to do about a sample that cannot be read."},
            {"bad-sample-limit", "X", "0.1",
             "With skip: end when more than this share of the samples of an "
             "epoch is bad (and more than 10)."}})
@@ -65,17 +61,13 @@ bool hasImageProcessor(const fs::path &path) {
          parseJson(MappedFile(path).text(), path).contains("image_processor");
 }
 
-const Choice tokenizerChoice = {
-    "tokenizer",
-    {"tokenizer.json", "tokenizer.model", "original/tokenizer.model"},
-    {"tokenizer_config.json", "special_tokens_map.json", "added_tokens.json",
-     "chat_template.json", "chat_template.jinja"},
-    [](const fs::path &) { return true; }};
+const Choice tokenizerChoice = {"tokenizer",
+                                {"tokenizer.json", "tokenizer.model", "original/tokenizer.model"},
+                                {"tokenizer_config.json", "special_tokens_map.json",
+                                 "added_tokens.json", "chat_template.json", "chat_template.jinja"},
+                                [](const fs::path &) { return true; }};
 const Choice preprocessorChoice = {
-    "preprocessor",
-    {"processor_config.json", "preprocessor_config.json"},
-    {},
-    hasImageProcessor};
+    "preprocessor", {"processor_config.json", "preprocessor_config.json"}, {}, hasImageProcessor};
 
 // The file of `choice`. `files` gets it and what lies beside it.
 std::string choose(const Choice &choice, const Arguments &arguments,
@@ -89,14 +81,12 @@ std::string choose(const Choice &choice, const Arguments &arguments,
     for (const char *name : choice.beside)
       take(folder / name, name);
   };
-  if (auto given = arguments.find(choice.option);
-      given && !fs::is_directory(*given)) {
+  if (auto given = arguments.find(choice.option); given && !fs::is_directory(*given)) {
     // It gets the name by which it will be found again.
     bool isJson = given->ends_with(".json");
     std::string name = choice.names[isJson ? 0 : 1];
     if (isJson && choice.accept == hasImageProcessor &&
-        !parseJson(MappedFile(*given).text(), *given)
-             .contains("image_processor"))
+        !parseJson(MappedFile(*given).text(), *given).contains("image_processor"))
       name = choice.names[1];
     take(*given, name);
     takeBeside(fs::path(*given).parent_path());
@@ -129,12 +119,11 @@ std::string choose(const Choice &choice, const Arguments &arguments,
 Preprocessing::Preprocessing(const Program &program, const Arguments &arguments,
                              const std::vector<std::string> &folders) {
   const Program::Model &model = program.model;
-  tokenizer = std::make_unique<Tokenizer>(
-      choose(tokenizerChoice, arguments, folders, files));
+  tokenizer = std::make_unique<Tokenizer>(choose(tokenizerChoice, arguments, folders, files));
   auto check = [&](const char *token, int64_t want) {
     if (int64_t got = tokenizer->specialToken(token); got != want)
-      fail(tokenizer->path(), ": token '", token, "': expected id ", want,
-           " of the program, got ", got);
+      fail(tokenizer->path(), ": token '", token, "': expected id ", want, " of the program, got ",
+           got);
   };
   check("<|begin_of_text|>", model.beginToken);
   if (program.images == 0)
@@ -143,8 +132,8 @@ Preprocessing::Preprocessing(const Program &program, const Arguments &arguments,
   std::string file = choose(preprocessorChoice, arguments, folders, files);
   pipeline = std::make_unique<ImagePipeline>(file);
   if (pipeline->tileSize() != model.tileSize)
-    fail(file, ": field 'size': expected the program's tile size ",
-         model.tileSize, ", got ", pipeline->tileSize());
+    fail(file, ": field 'size': expected the program's tile size ", model.tileSize, ", got ",
+         pipeline->tileSize());
 }
 
 // The folder of the first of `files`.
@@ -173,20 +162,18 @@ static std::vector<std::string> splitAtCommas(const std::string &text) {
   return words;
 }
 
-Captions::Captions(const Program &program, const Arguments &arguments,
-                   const std::string &model)
+Captions::Captions(const Program &program, const Arguments &arguments, const std::string &model)
     : program(program), files(expandShards(arguments.text("data"))),
       preprocessing(program, arguments, folders(files, model)),
       imageFields(splitAtCommas(arguments.find("image-fields").value_or(""))),
       skips(arguments.choice("on-bad-sample", {"stop", "skip"}) == "skip"),
       limit(arguments.number("bad-sample-limit", 0)) {}
 
-std::optional<Captions::Loaded>
-Captions::load(const std::function<std::optional<Sample>()> &next) {
+std::optional<Captions::Loaded> Captions::load(const std::function<std::optional<Sample>()> &next) {
   constexpr int64_t alwaysSkipped = 10; // in an epoch
   CaptionBatch batch({*preprocessing.tokenizer, preprocessing.pipeline.get(),
-                      batchShape(program, program.globalBatch()),
-                      program.model.padToken, imageFields});
+                      batchShape(program, program.globalBatch()), program.model.padToken,
+                      imageFields});
   Loaded loaded;
   while (batch.size() < program.globalBatch()) {
     std::optional<Sample> sample = next();
@@ -218,8 +205,7 @@ Captions::load(const std::function<std::optional<Sample>()> &next) {
   }
   if (batch.size() == 0 && loaded.skipped.empty())
     return std::nullopt;
-  loaded.inputs = makeModelInputs(
-      batch.take(roundUpSamples(program, batch.size())), "data");
+  loaded.inputs = makeModelInputs(batch.take(roundUpSamples(program, batch.size())), "data");
   loaded.counts = counts;
   return loaded;
 }
@@ -231,8 +217,8 @@ static std::string counted(int64_t count, const char *one, const char *many) {
 std::string DataCounts::notes(const Program &program) const {
   std::string lines;
   if (cut)
-    lines += counted(cut, "caption", "captions") + " cut at " +
-             std::to_string(program.textLength) + " tokens\n";
+    lines += counted(cut, "caption", "captions") + " cut at " + std::to_string(program.textLength) +
+             " tokens\n";
   if (skipped)
     lines += counted(skipped, "bad sample", "bad samples") + " skipped\n";
   if (replaced)
@@ -245,13 +231,11 @@ std::string DataCounts::notes(const Program &program) const {
     lines += "no sample has an image, though the program reads images\n";
   std::string fields;
   for (const auto &[field, times] : otherFields)
-    fields += (fields.empty() ? "" : ", ") + field + " (" +
-              std::to_string(times) + ")";
+    fields += (fields.empty() ? "" : ", ") + field + " (" + std::to_string(times) + ")";
   if (!fields.empty())
     lines += "fields that nothing was read of: " + fields + "\n";
   if (!withoutField.empty())
-    lines += "members without a field were passed over, first " + withoutField +
-             "\n";
+    lines += "members without a field were passed over, first " + withoutField + "\n";
   return lines;
 }
 

@@ -39,15 +39,14 @@ std::vector<Option> preprocessingOptions(const std::string &folder);
 
 // What became of the data so far.
 struct DataCounts {
-  int64_t samples = 0;      // that were read
-  int64_t images = 0;       // of them
-  int64_t imagesPassed = 0; // that a text model does not read
-  int64_t cut = 0;          // captions longer than the text length
-  int64_t replaced = 0;     // captions with bytes that are not UTF-8
-  int64_t skipped = 0;      // samples that cannot be read
-  std::map<std::string, int64_t>
-      otherFields;          // nothing was read of, and how often
-  std::string withoutField; // WebDataset::firstWithoutField
+  int64_t samples = 0;                        // that were read
+  int64_t images = 0;                         // of them
+  int64_t imagesPassed = 0;                   // that a text model does not read
+  int64_t cut = 0;                            // captions longer than the text length
+  int64_t replaced = 0;                       // captions with bytes that are not UTF-8
+  int64_t skipped = 0;                        // samples that cannot be read
+  std::map<std::string, int64_t> otherFields; // nothing was read of, and how often
+  std::string withoutField;                   // WebDataset::firstWithoutField
 
   // Says it all, in lines. `program`: that read them.
   std::string text(const Program &program) const;
@@ -61,8 +60,7 @@ public:
   // Reads --data, --tokenizer, --preprocessor, --image-fields, --on-bad-sample
   // and --bad-sample-limit. `model`: a folder in which tokenizer and
   // preprocessor are looked for if that of the data has none; may be empty.
-  Captions(const Program &program, const Arguments &arguments,
-           const std::string &model);
+  Captions(const Program &program, const Arguments &arguments, const std::string &model);
 
   const std::vector<std::string> &shards() const { return files; }
   const Preprocessing &tools() const { return preprocessing; }
@@ -79,8 +77,7 @@ public:
   // takes. Nothing if there is no sample left. Throws Error on a sample that
   // cannot be read, or, if they are to be skipped, on too many of them. May be
   // called on any thread, by one at a time.
-  std::optional<Loaded>
-  load(const std::function<std::optional<Sample>()> &next);
+  std::optional<Loaded> load(const std::function<std::optional<Sample>()> &next);
 
   // The dataset is read again: the limit of bad samples counts anew.
   void beginEpoch() { epochRead = epochBad = 0; }

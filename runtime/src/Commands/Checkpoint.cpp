@@ -19,9 +19,7 @@ static constexpr const char *Unfinished = ".tmp";
 
 // The tensors that an update of a parameter reads and writes.
 static constexpr std::pair<const char *, Held> optimizerParts[] = {
-    {"master.", Held::Master},
-    {"moment1.", Held::Moment1},
-    {"moment2.", Held::Moment2}};
+    {"master.", Held::Master}, {"moment1.", Held::Moment1}, {"moment2.", Held::Moment2}};
 
 static std::vector<int64_t> rowsShape(const Parameter &p) {
   std::vector<int64_t> shape = p.checkpointShape;
@@ -44,14 +42,11 @@ std::optional<std::string> Checkpoints::newest() const {
   return found.empty() ? std::nullopt : std::optional(found.back());
 }
 
-void Checkpoints::save(
-    const Ranks &ranks, const Weights &weights, const TrainingState &state,
-    const std::map<std::string, std::string> &files) const try {
+void Checkpoints::save(const Ranks &ranks, const Weights &weights, const TrainingState &state,
+                       const std::map<std::string, std::string> &files) const try {
   std::string digits = std::to_string(state.step);
-  fs::path path =
-      fs::path(folder) /
-      ("step-" + std::string(8 - std::min<size_t>(8, digits.size()), '0') +
-       digits);
+  fs::path path = fs::path(folder) /
+                  ("step-" + std::string(8 - std::min<size_t>(8, digits.size()), '0') + digits);
   fs::path unfinished = path.string() + Unfinished;
   fs::remove_all(unfinished);
   fs::create_directory(unfinished);
@@ -63,8 +58,8 @@ void Checkpoints::save(
   };
   for (const auto &[name, text] : files)
     write(name, text);
-  writeModel(unfinished, weights.whole(ranks, Weights::Kind::Storage),
-             weights.metadata(), shardBytes, sums);
+  writeModel(unfinished, weights.whole(ranks, Weights::Kind::Storage), weights.metadata(),
+             shardBytes, sums);
   std::vector<TensorToWrite> tensors;
   LlrtType type = ranks.program().masterType();
   for (const Weights::Placed &placed : weights.parameters()) {
@@ -98,14 +93,11 @@ void Checkpoints::save(
     if (std::string name = entry.path().filename();
         name.starts_with("step-") && name.ends_with(Unfinished))
       fs::remove_all(entry.path());
-} catch (
-    const std::runtime_error &cause) { // of the file system, or of a writer
-  throw Failure("checkpoint of step " + std::to_string(state.step) + ": " +
-                cause.what());
+} catch (const std::runtime_error &cause) { // of the file system, or of a writer
+  throw Failure("checkpoint of step " + std::to_string(state.step) + ": " + cause.what());
 }
 
-static void loadOptimizer(const std::string &file, Ranks &ranks,
-                          const Weights &weights) {
+static void loadOptimizer(const std::string &file, Ranks &ranks, const Weights &weights) {
   SafeTensors tensors(file);
   DType type = dtypeOf(ranks.program().masterType());
   size_t expected = 0;
@@ -118,14 +110,13 @@ static void loadOptimizer(const std::string &file, Ranks &ranks,
       const TensorView &view = tensors.at(name);
       if (view.dtype != type || view.shape != rowsShape(p))
         fail(file, ": tensor '", name, "': expected ", dtypeName(type), " ",
-             shapeText(rowsShape(p)), ", got ", dtypeName(view.dtype), " ",
-             shapeText(view.shape));
+             shapeText(rowsShape(p)), ", got ", dtypeName(view.dtype), " ", shapeText(view.shape));
       ++expected;
     }
   }
   if (tensors.tensors().size() != expected)
-    fail(file, ": expected ", expected, " tensors, got ",
-         tensors.tensors().size(), ": other parameters were trained");
+    fail(file, ": expected ", expected, " tensors, got ", tensors.tensors().size(),
+         ": other parameters were trained");
   ranks.each([&](Rank &rank) {
     for (const Parameter &p : rank.stage().parameters)
       if (p.trainable)
@@ -137,22 +128,19 @@ static void loadOptimizer(const std::string &file, Ranks &ranks,
 
 // Says how the shards of a run differ from those of the one before: the first
 // difference.
-static std::string differentShard(const nlohmann::json &now,
-                                  const nlohmann::json &before) {
+static std::string differentShard(const nlohmann::json &now, const nlohmann::json &before) {
   size_t count = std::min(now.size(), before.size()), i = 0;
   while (i < count && now[i] == before[i])
     ++i;
   auto one = [&](const nlohmann::json &list) {
     return i < list.size() ? list[i].dump() : std::string("none");
   };
-  return "expected shard " + std::to_string(i) + " (name, bytes) to be " +
-         one(now) + ", as this run has it, got " + one(before);
+  return "expected shard " + std::to_string(i) + " (name, bytes) to be " + one(now) +
+         ", as this run has it, got " + one(before);
 }
 
-TrainingState llrt::loadCheckpoint(const ModelFolder &checkpoint, Ranks &ranks,
-                                   Weights &weights,
-                                   const nlohmann::ordered_json &options,
-                                   bool otherData) {
+TrainingState llrt::loadCheckpoint(const ModelFolder &checkpoint, Ranks &ranks, Weights &weights,
+                                   const nlohmann::ordered_json &options, bool otherData) {
   std::string file = checkpoint.folder() + "/state.json";
   nlohmann::json json = parseJson(MappedFile(file).text(), file);
   auto field = [&](const char *name) {
@@ -164,11 +152,9 @@ TrainingState llrt::loadCheckpoint(const ModelFolder &checkpoint, Ranks &ranks,
     fail(file, ": field 'version': expected 1, got ", field("version").dump());
   TrainingState state;
   if (!field("step").is_number_unsigned())
-    fail(file, ": field 'step': expected an integer of at least 0, got ",
-         field("step").dump());
+    fail(file, ": field 'step': expected an integer of at least 0, got ", field("step").dump());
   state.step = field("step");
-  state.place =
-      Samples::Place::fromJson(field("place"), file + ": field 'place'");
+  state.place = Samples::Place::fromJson(field("place"), file + ": field 'place'");
   nlohmann::json saved = field("options"), wanted = options;
   if (!saved.is_object())
     fail(file, ": field 'options': expected an object, got ", saved.dump());
@@ -181,8 +167,8 @@ TrainingState llrt::loadCheckpoint(const ModelFolder &checkpoint, Ranks &ranks,
       if (name == "data")
         fail(file, ": field 'data': ", differentShard(want, got),
              "; --changed-data=accept goes on with the shards as they are");
-      fail(file, ": field '", name, "': expected ", want.dump(),
-           ", as this run has it, got ", got.dump());
+      fail(file, ": field '", name, "': expected ", want.dump(), ", as this run has it, got ",
+           got.dump());
     }
   state.options = saved;
   checkpoint.load(ranks, weights);

@@ -50,8 +50,7 @@ public:
   // Writes the checkpoint of `state`, with `files` beside the weights, and
   // removes the oldest ones, and what interrupted runs left. Throws Failure if
   // it cannot be written. Within `atRoot`.
-  void save(const Ranks &ranks, const Weights &weights,
-            const TrainingState &state,
+  void save(const Ranks &ranks, const Weights &weights, const TrainingState &state,
             const std::map<std::string, std::string> &files) const;
 
 private:
@@ -62,10 +61,8 @@ private:
 // Fills all ranks from `checkpoint` and returns where it was, with the options
 // that it was written with. Throws Error if a file of it is missing or broken,
 // or if those options are not `options`; `otherData`: shards may differ.
-TrainingState loadCheckpoint(const ModelFolder &checkpoint, Ranks &ranks,
-                             Weights &weights,
-                             const nlohmann::ordered_json &options,
-                             bool otherData);
+TrainingState loadCheckpoint(const ModelFolder &checkpoint, Ranks &ranks, Weights &weights,
+                             const nlohmann::ordered_json &options, bool otherData);
 
 } // namespace llrt
 #endif // LLRT_COMMANDS_CHECKPOINT_H

@@ -20,10 +20,7 @@ using namespace llrt;
 
 static std::vector<Option> evaluateOptions(const Program &program) {
   std::vector<Option> options = captionOptions();
-  options.push_back(
-      {"weights", "PATH", "",
-       weightsHelp,
-       Option::Need::Required});
+  options.push_back({"weights", "PATH", "", weightsHelp, Option::Need::Required});
   for (Option &option : rankOptions(program))
     options.push_back(std::move(option));
   return options;
@@ -76,6 +73,5 @@ static int evaluate(const Program &program, const Arguments &arguments) {
 }
 
 Command llrt::evaluateCommand() {
-  return {"evaluate", "Print the loss of a token over a dataset.",
-          evaluateOptions, evaluate};
+  return {"evaluate", "Print the loss of a token over a dataset.", evaluateOptions, evaluate};
 }

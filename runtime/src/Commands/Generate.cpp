@@ -31,13 +31,10 @@ using namespace llrt;
 
 static std::vector<Option> generateOptions(const Program &program) {
   std::vector<Option> options = {
-      {"weights", "PATH", "",
-       weightsHelp,
-       Option::Need::Required},
+      {"weights", "PATH", "", weightsHelp, Option::Need::Required},
       {"prompt", "TEXT", "", "What the text begins with; nothing if not given.",
        Option::Need::Optional, /*mayBeEmpty=*/true},
-      {"image", "FILE", "",
-       "A PNG, JPEG, WebP, GIF, TIFF or BMP that the text is about.",
+      {"image", "FILE", "", "A PNG, JPEG, WebP, GIF, TIFF or BMP that the text is about.",
        Option::Need::Repeated},
       {"images-list", "FILE", "",
        "Instead of --image: a file with a path in each line, - for the "
@@ -56,8 +53,8 @@ namespace {
 
 class Generator {
 public:
-  Generator(Ranks &ranks, const Preprocessing &preprocessing,
-            std::vector<int64_t> endTokens, int64_t maxTokens)
+  Generator(Ranks &ranks, const Preprocessing &preprocessing, std::vector<int64_t> endTokens,
+            int64_t maxTokens)
       : ranks(ranks), program(ranks.program()), preprocessing(preprocessing),
         endTokens(std::move(endTokens)), maxTokens(maxTokens) {
     requireLogits(program);
@@ -68,14 +65,12 @@ public:
 
   // Continues `prompt` for each entry of `images`, the files of that text's
   // images; at most `size()` entries, all of the same length.
-  std::vector<std::string>
-  generate(const std::string &prompt,
-           const std::vector<std::vector<std::string>> &images);
+  std::vector<std::string> generate(const std::string &prompt,
+                                    const std::vector<std::vector<std::string>> &images);
 
 private:
-  ModelInputs
-  makeInputs(const std::vector<int64_t> &ids,
-             const std::vector<std::vector<std::string>> &images) const;
+  ModelInputs makeInputs(const std::vector<int64_t> &ids,
+                         const std::vector<std::vector<std::string>> &images) const;
   std::vector<int64_t> likeliest(const ModelInputs &inputs, int64_t position);
 
   Ranks &ranks;
@@ -87,9 +82,8 @@ private:
 
 } // namespace
 
-ModelInputs Generator::makeInputs(
-    const std::vector<int64_t> &ids,
-    const std::vector<std::vector<std::string>> &images) const {
+ModelInputs Generator::makeInputs(const std::vector<int64_t> &ids,
+                                  const std::vector<std::vector<std::string>> &images) const {
   int64_t S = program.textLength, B = size();
   Batch batch;
   batch.shape = batchShape(program, B);
@@ -107,8 +101,7 @@ ModelInputs Generator::makeInputs(
 }
 
 // The likeliest token behind `position` of each sample, in all processes.
-std::vector<int64_t> Generator::likeliest(const ModelInputs &inputs,
-                                          int64_t position) {
+std::vector<int64_t> Generator::likeliest(const ModelInputs &inputs, int64_t position) {
   // Each rank notes the largest of its logits; of equal ones the first counts.
   struct Candidate {
     int64_t sample, token;
@@ -117,19 +110,18 @@ std::vector<int64_t> Generator::likeliest(const ModelInputs &inputs,
   std::vector<std::vector<Candidate>> found(program.grid.ranks());
   runForward(ranks, inputs, [&](const Logits &logits) {
     std::vector<double> row;
-    logits.forEachToken([&](int64_t sample, int64_t place, int64_t begin,
-                            const TensorView &values) {
-      if (place != position)
-        return;
-      row.resize(values.elements());
-      convert(values, LLRT_F64, row.data(), "logits");
-      auto largest = std::max_element(row.begin(), row.end());
-      for (auto logit = row.begin(); logit != row.end(); ++logit)
-        if (std::isnan(*logit))
-          largest = logit;
-      found[logits.owner()].push_back(
-          {sample, begin + (largest - row.begin()), *largest});
-    });
+    logits.forEachToken(
+        [&](int64_t sample, int64_t place, int64_t begin, const TensorView &values) {
+          if (place != position)
+            return;
+          row.resize(values.elements());
+          convert(values, LLRT_F64, row.data(), "logits");
+          auto largest = std::max_element(row.begin(), row.end());
+          for (auto logit = row.begin(); logit != row.end(); ++logit)
+            if (std::isnan(*logit))
+              largest = logit;
+          found[logits.owner()].push_back({sample, begin + (largest - row.begin()), *largest});
+        });
   });
   std::vector<std::string> texts = ranks.texts([&](Rank &rank) {
     const std::vector<Candidate> &list = found[rank.number()];
@@ -161,9 +153,8 @@ std::vector<int64_t> Generator::likeliest(const ModelInputs &inputs,
   return tokens;
 }
 
-std::vector<std::string>
-Generator::generate(const std::string &prompt,
-                    const std::vector<std::vector<std::string>> &images) {
+std::vector<std::string> Generator::generate(const std::string &prompt,
+                                             const std::vector<std::vector<std::string>> &images) {
   const Program::Model &model = program.model;
   std::vector<int64_t> ids = {model.beginToken};
   ids.insert(ids.end(), images[0].size(), model.imageToken);
@@ -184,8 +175,7 @@ Generator::generate(const std::string &prompt,
       if (ended[b])
         continue;
       int64_t token = tokens[b];
-      ended[b] = std::find(endTokens.begin(), endTokens.end(), token) !=
-                 endTokens.end();
+      ended[b] = std::find(endTokens.begin(), endTokens.end(), token) != endTokens.end();
       if (!ended[b])
         added[b].push_back(token);
       inputs.inputIds[b * program.textLength + position] = token;
@@ -195,8 +185,7 @@ Generator::generate(const std::string &prompt,
   }
   std::vector<std::string> texts;
   for (const std::vector<int64_t> &tokens : added)
-    texts.push_back(
-        replaceInvalidUtf8(preprocessing.tokenizer->decode(tokens)));
+    texts.push_back(replaceInvalidUtf8(preprocessing.tokenizer->decode(tokens)));
   return texts;
 }
 
@@ -231,8 +220,7 @@ static int generate(const Program &program, const Arguments &arguments) {
   std::vector<std::string> images = arguments.all("image");
   std::optional<std::string> list = arguments.find("images-list");
   if (list && !images.empty())
-    fail("option '--images-list': expected no --image beside it, got '",
-         images[0], "'");
+    fail("option '--images-list': expected no --image beside it, got '", images[0], "'");
   if (int64_t count = list ? 1 : images.size(); count > program.images)
     fail("option '--image': expected at most ", program.images,
          " images, as the program was compiled, got ", count);
@@ -243,14 +231,12 @@ static int generate(const Program &program, const Arguments &arguments) {
   Weights weights(program);
   model.load(ranks, weights);
   ranks.meet();
-  Generator generator(ranks, preprocessing,
-                      endTokens(program, model, preprocessing), maxTokens);
+  Generator generator(ranks, preprocessing, endTokens(program, model, preprocessing), maxTokens);
   std::vector<std::string> paths;
   if (list) // of the processes, one has the standard input
     paths = linesOf(ranks.atRoot([&] { return readList(*list); }));
   if (list && paths.empty())
-    fail("option '--images-list': expected paths of images in ", *list,
-         ", got none");
+    fail("option '--images-list': expected paths of images in ", *list, ", got none");
 
   if (!list) {
     std::string continuation = generator.generate(prompt, {images})[0];
@@ -275,6 +261,5 @@ static int generate(const Program &program, const Arguments &arguments) {
 }
 
 Command llrt::generateCommand() {
-  return {"generate", "Continue a text about images.", generateOptions,
-          generate};
+  return {"generate", "Continue a text about images.", generateOptions, generate};
 }

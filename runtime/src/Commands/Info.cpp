@@ -21,20 +21,17 @@ using namespace llrt;
 static int info(const Program &program, const Arguments &) {
   std::ostream &out = std::cout;
   out << "program     " << program.model.hash << "\n"
-      << "model       " << program.model.type << ", vocabulary "
-      << program.model.vocabulary;
+      << "model       " << program.model.type << ", vocabulary " << program.model.vocabulary;
   if (program.images > 0)
-    out << ", tiles of " << program.model.tileSize << " pixels, up to "
-        << program.model.tiles << " per image";
+    out << ", tiles of " << program.model.tileSize << " pixels, up to " << program.model.tiles
+        << " per image";
   out << "\n\ncomputation\n";
   for (const auto &[name, value] : program.model.computation.items())
-    out << "  " << name << " = "
-        << (value.is_string() ? value.get<std::string>() : value.dump())
+    out << "  " << name << " = " << (value.is_string() ? value.get<std::string>() : value.dump())
         << "\n";
   out << "\noptions\n";
   for (const auto &[name, value] : program.options.items())
-    out << "  " << name << " = "
-        << (value.is_string() ? value.get<std::string>() : value.dump())
+    out << "  " << name << " = " << (value.is_string() ? value.get<std::string>() : value.dump())
         << "\n";
 
   const Grid &grid = program.grid;
@@ -54,11 +51,9 @@ static int info(const Program &program, const Arguments &) {
     out << "\nchecked by the compiler: no deadlock, no race; each gradient reduced "
            "once\n";
     for (const auto &[name, facts] : programs->items())
-      out << "  " << std::left << std::setw(9) << name << std::right
-          << facts.value("actions", 0) << " actions, at most "
-          << facts.value("communicators", 0)
-          << " communicators of a rank, launch queue of "
-          << facts.value("launch_queue", 0) << "\n";
+      out << "  " << std::left << std::setw(9) << name << std::right << facts.value("actions", 0)
+          << " actions, at most " << facts.value("communicators", 0)
+          << " communicators of a rank, launch queue of " << facts.value("launch_queue", 0) << "\n";
   }
 
   int64_t elements = 0, trainable = 0;
@@ -71,8 +66,7 @@ static int info(const Program &program, const Arguments &) {
   for (const Weights::Placed &placed : weights.parameters()) {
     const Parameter &p = *placed.parameter;
     out << "  " << p.checkpointKey << " " << shapeText(p.checkpointShape);
-    if (!p.checkpointShape.empty() &&
-        p.rowEnd - p.rowBegin != p.checkpointShape[0])
+    if (!p.checkpointShape.empty() && p.rowEnd - p.rowBegin != p.checkpointShape[0])
       out << " rows " << p.rowBegin << ".." << p.rowEnd;
     out << " " << typeName(p.type) << (p.trainable ? "" : " frozen");
     if (program.stages.size() > 1)
@@ -84,8 +78,8 @@ static int info(const Program &program, const Arguments &) {
           out << " " << grid.axes[axis].name;
       }
     if (p.shard)
-      out << (p.shard->storage ? ", weights and state" : ", state")
-          << " sharded over " << grid.axes[p.shard->axis].name;
+      out << (p.shard->storage ? ", weights and state" : ", state") << " sharded over "
+          << grid.axes[p.shard->axis].name;
     out << "\n";
     elements += p.wholeElements();
     trainable += p.trainable ? p.wholeElements() : 0;

@@ -36,8 +36,7 @@ std::vector<int64_t> llrt::tokenOrder(int64_t tokens, int64_t ranks) {
   return order;
 }
 
-int64_t llrt::firstSample(const Program &program, int64_t rank,
-                          int64_t microBatch) {
+int64_t llrt::firstSample(const Program &program, int64_t rank, int64_t microBatch) {
   int64_t dp = program.grid.coordinate(rank, "dp");
   return (dp * program.microBatches + microBatch) * program.batch;
 }
@@ -48,27 +47,24 @@ namespace {
 class Filler {
 public:
   Filler(Rank &rank, const ModelInputs &inputs, int64_t microBatch)
-      : rank(rank), program(rank.program()), inputs(inputs),
-        microBatch(microBatch) {}
+      : rank(rank), program(rank.program()), inputs(inputs), microBatch(microBatch) {}
 
   void text(const Input &to, const std::vector<int64_t> &from) const;
-  template <typename T>
-  void images(const Input &to, const std::vector<T> &from, T missing) const;
+  template <typename T> void images(const Input &to, const std::vector<T> &from, T missing) const;
   void imagePositions(const Input &to) const;
   void vocabularyBias(const Input &to) const;
   std::vector<int64_t> tableIds() const;
   void coordinate(const Input &to, const std::string &axes) const;
   // All of `to`, from numbers of any floating-point type.
   void writeNumbers(const Input &to, const TensorView &numbers) const {
-    rank.write(to.address, to.elements() * typeSize(to.type), [&](std::byte *memory) {
-      convert(numbers, to.type, memory, to.name);
-    });
+    rank.write(to.address, to.elements() * typeSize(to.type),
+               [&](std::byte *memory) { convert(numbers, to.type, memory, to.name); });
   }
 
 private:
   [[noreturn]] void wrong(const Input &to, const std::string &expected) const {
-    fail("the program in this executable: input '", to.name, "': expected ",
-         expected, ", got ", shapeText(to.shape), " of ", typeName(to.type));
+    fail("the program in this executable: input '", to.name, "': expected ", expected, ", got ",
+         shapeText(to.shape), " of ", typeName(to.type));
   }
   void requireInt64(const Input &to) const {
     if (to.type != LLRT_I64)
@@ -111,8 +107,7 @@ void Filler::text(const Input &to, const std::vector<int64_t> &from) const {
 // [images, ...] of a micro-batch, or of a group of them; `missing` where there
 // is no image.
 template <typename T>
-void Filler::images(const Input &to, const std::vector<T> &from,
-                    T missing) const {
+void Filler::images(const Input &to, const std::vector<T> &from, T missing) const {
   if ((sizeof(T) == sizeof(int64_t)) != (to.type == LLRT_I64))
     wrong(to, sizeof(T) == sizeof(int64_t) ? "i64" : "a float type");
   if (to.elements() == 0)
@@ -129,19 +124,16 @@ void Filler::images(const Input &to, const std::vector<T> &from,
   int64_t begin = 0;
   if (to.images) {
     if (count * program.grid.size(to.images->axes) < group * perBatch)
-      wrong(to, "room for the " + std::to_string(group * perBatch) +
-                    " images of a group");
+      wrong(to, "room for the " + std::to_string(group * perBatch) + " images of a group");
     begin = program.grid.index(rank.number(), to.images->axes) * count;
   }
   // Images of a group are consecutive in the global batch.
-  int64_t first =
-      firstSample(program, rank.number(), microBatch * group) * program.images;
+  int64_t first = firstSample(program, rank.number(), microBatch * group) * program.images;
   // The last group of a step may be smaller.
   int64_t batches = std::min(group, program.microBatches - microBatch * group);
   // On one rank there may be fewer samples than a global batch.
   int64_t given = inputs.shape.samples * program.images - first;
-  int64_t real = std::clamp<int64_t>(
-      std::min(batches * perBatch, given) - begin, 0, count);
+  int64_t real = std::clamp<int64_t>(std::min(batches * perBatch, given) - begin, 0, count);
   rank.write(to.address, to.elements() * typeSize(to.type), [&](std::byte *memory) {
     LlrtType sourceType = sizeof(T) == sizeof(int64_t) ? LLRT_I64 : LLRT_F32;
     auto put = [&](int64_t at, const T *data, int64_t elements) {
@@ -202,19 +194,14 @@ void Filler::coordinate(const Input &to, const std::string &axes) const {
   rank.writeValues<int64_t>(to.address, {program.grid.index(rank.number(), list)});
 }
 
-void llrt::setInputs(Rank &rank, const Graph &graph,
-                     const ModelInputs &inputs, int64_t microBatch,
+void llrt::setInputs(Rank &rank, const Graph &graph, const ModelInputs &inputs, int64_t microBatch,
                      double lossGradient) {
   Filler filler(rank, inputs, microBatch);
   const std::map<std::string, const std::vector<int64_t> *> texts = {
-      {"input_ids", &inputs.inputIds},
-      {"labels", &inputs.labels},
-      {"positions", &inputs.positions},
-      {"documents", &inputs.documents},
-      {"key_positions", &inputs.positions},
-      {"key_documents", &inputs.documents},
-      {"image_begin", &inputs.imageBegin},
-      {"image_end", &inputs.imageEnd}};
+      {"input_ids", &inputs.inputIds},      {"labels", &inputs.labels},
+      {"positions", &inputs.positions},     {"documents", &inputs.documents},
+      {"key_positions", &inputs.positions}, {"key_documents", &inputs.documents},
+      {"image_begin", &inputs.imageBegin},  {"image_end", &inputs.imageEnd}};
   for (size_t index : graph.inputs) {
     const Input &to = rank.stage().inputs[index];
     std::string name = to.name;

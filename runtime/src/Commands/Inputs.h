@@ -25,8 +25,8 @@ int64_t firstSample(const Program &program, int64_t rank, int64_t microBatch);
 
 // Fills the inputs of `graph` with this rank's part of `inputs`. `microBatch`:
 // that of the run. `lossGradient`: 1 / valid tokens of the global batch.
-void setInputs(Rank &rank, const Graph &graph, const ModelInputs &inputs,
-               int64_t microBatch, double lossGradient);
+void setInputs(Rank &rank, const Graph &graph, const ModelInputs &inputs, int64_t microBatch,
+               double lossGradient);
 
 } // namespace llrt
 #endif // LLRT_COMMANDS_INPUTS_H

@@ -79,7 +79,8 @@ std::optional<HostMemory> llrt::findHostMemory(const std::string &root) {
       std::string folder = top + path;
       std::optional<int64_t> limit = numberIn(folder + limitName);
       if (limit && *limit < INT64_MAX / 2)
-        note(*limit - numberIn(folder + usageName).value_or(0) + reclaimable(folder + "/memory.stat"),
+        note(*limit - numberIn(folder + usageName).value_or(0) +
+                 reclaimable(folder + "/memory.stat"),
              "the limit of the control group " + (path.empty() ? "/" : path));
       if (path.empty() || path.rfind('/') == std::string::npos)
         break;
@@ -112,7 +113,7 @@ void llrt::requireMemory(const Program &program, const Arguments &arguments) {
     needed += totalBytes(stages[program.stageOf(rank)]);
   if (needed > host->bytes)
     fail("memory: expected ", gigabytes(needed), " GB for the ",
-         end - begin == 1 ? "rank" : std::to_string(end - begin) + " ranks",
-         " on this host, got ", gigabytes(host->bytes), " GB (", host->source,
+         end - begin == 1 ? "rank" : std::to_string(end - begin) + " ranks", " on this host, got ",
+         gigabytes(host->bytes), " GB (", host->source,
          "); --over-memory=allow begins all the same");
 }

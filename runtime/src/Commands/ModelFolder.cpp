@@ -23,23 +23,18 @@ static int64_t stepOf(const fs::path &checkpoint) {
   return std::stoll(checkpoint.filename().string().substr(5));
 }
 
-std::vector<std::string>
-llrt::completeCheckpoints(const std::string &folder) {
+std::vector<std::string> llrt::completeCheckpoints(const std::string &folder) {
   std::vector<std::string> found;
   std::error_code ignored;
-  for (const fs::directory_entry &entry :
-       fs::directory_iterator(folder, ignored)) {
+  for (const fs::directory_entry &entry : fs::directory_iterator(folder, ignored)) {
     std::string name = entry.path().filename();
-    bool digits = name.starts_with("step-") && name.size() > 5 &&
-                  name.size() < 24 &&
+    bool digits = name.starts_with("step-") && name.size() > 5 && name.size() < 24 &&
                   name.find_first_not_of("0123456789", 5) == name.npos;
     if (digits && entry.is_directory())
       found.push_back(entry.path());
   }
   std::sort(found.begin(), found.end(),
-            [](const std::string &a, const std::string &b) {
-              return stepOf(a) < stepOf(b);
-            });
+            [](const std::string &a, const std::string &b) { return stepOf(a) < stepOf(b); });
   return found;
 }
 
@@ -56,17 +51,15 @@ static std::string checkpointBefore(const fs::path &folder) {
        completeCheckpoints(whole.has_parent_path() ? whole.parent_path() : "."))
     if (fs::path(other).filename() == whole.filename())
       return before.empty() ? ""
-                            : "; the checkpoint before it is " + before +
-                                  ": it is taken if " + whole.string() +
-                                  " is moved away";
+                            : "; the checkpoint before it is " + before + ": it is taken if " +
+                                  whole.string() + " is moved away";
     else
       before = other;
   return "";
 }
 
 // Calls `read`; the message of an Error gets the checkpoint before `folder`.
-template <typename Read>
-static void offeringAnother(const std::string &folder, Read read) {
+template <typename Read> static void offeringAnother(const std::string &folder, Read read) {
   try {
     read();
   } catch (const Error &error) {
@@ -74,8 +67,7 @@ static void offeringAnother(const std::string &folder, Read read) {
   }
 }
 
-ModelFolder::ModelFolder(const std::string &path, bool all)
-    : weightsPath(path), all(all) {
+ModelFolder::ModelFolder(const std::string &path, bool all) : weightsPath(path), all(all) {
   if (!fs::is_directory(path)) {
     directory = fs::path(path).parent_path();
     if (directory.empty())
@@ -113,18 +105,17 @@ void ModelFolder::verify(Ranks &ranks) const {
     return;
   }
   // Rank 0 speaks for the one that has found a fault, before anything goes on.
-  std::vector<std::string> faults =
-      ranks.texts([&](Rank &rank) -> std::string {
-        try {
-          checksums->verify(
-              directory, Checksums::Part::Elements,
-              [&](const std::string &file) { return wanted(file); },
-              size_t(rank.number()), size_t(ranks.program().grid.ranks()));
-          return "";
-        } catch (const Error &error) {
-          return error.what();
-        }
-      });
+  std::vector<std::string> faults = ranks.texts([&](Rank &rank) -> std::string {
+    try {
+      checksums->verify(
+          directory, Checksums::Part::Elements,
+          [&](const std::string &file) { return wanted(file); }, size_t(rank.number()),
+          size_t(ranks.program().grid.ranks()));
+      return "";
+    } catch (const Error &error) {
+      return error.what();
+    }
+  });
   ranks.atRoot([&] {
     for (const std::string &fault : faults)
       if (!fault.empty())
@@ -147,8 +138,7 @@ static Json readObject(const std::string &path) {
 }
 
 // The ids of field `eos_token_id`: one, a list, or null.
-static std::vector<int64_t> readEndTokens(const Json &config,
-                                          const std::string &path) {
+static std::vector<int64_t> readEndTokens(const Json &config, const std::string &path) {
   Json value = config.value("eos_token_id", Json());
   if (value.is_null())
     return {};
@@ -157,8 +147,9 @@ static std::vector<int64_t> readEndTokens(const Json &config,
   std::vector<int64_t> ids;
   for (const Json &id : value) {
     if (!id.is_number_integer() || id.get<int64_t>() < 0)
-      fail(path, ": field 'eos_token_id': expected a token id or a list of them, "
-                 "got ",
+      fail(path,
+           ": field 'eos_token_id': expected a token id or a list of them, "
+           "got ",
            config["eos_token_id"].dump());
     ids.push_back(id);
   }
@@ -177,14 +168,12 @@ static void addMissing(std::vector<int64_t> &list, int64_t id) {
     list.push_back(id);
 }
 
-std::vector<int64_t> llrt::endTokens(const Program &program,
-                                     const ModelFolder &model,
+std::vector<int64_t> llrt::endTokens(const Program &program, const ModelFolder &model,
                                      const Preprocessing &preprocessing) {
   std::vector<int64_t> ids = program.model.endTokens;
   for (int64_t id : model.endTokens())
     addMissing(ids, id);
-  if (std::optional<int64_t> id =
-          preprocessing.tokenizer->findSpecialToken(captionEnd))
+  if (std::optional<int64_t> id = preprocessing.tokenizer->findSpecialToken(captionEnd))
     addMissing(ids, *id);
   return ids;
 }
@@ -209,9 +198,8 @@ static void setType(Json &config, const char *type, bool always) {
 static std::string configText(const Program &program, Json config) {
   if (!config.contains("architectures"))
     config["architectures"] =
-        Json::array({config.value("model_type", "") == "mllama"
-                         ? "MllamaForConditionalGeneration"
-                         : "LlamaForCausalLM"});
+        Json::array({config.value("model_type", "") == "mllama" ? "MllamaForConditionalGeneration"
+                                                                : "LlamaForCausalLM"});
   setType(config, typeOfWeights(program), true);
   for (const char *part : {"text_config", "vision_config"})
     if (config.contains(part) && config[part].is_object())
@@ -221,15 +209,13 @@ static std::string configText(const Program &program, Json config) {
   return config.dump(2) + "\n";
 }
 
-std::map<std::string, std::string>
-llrt::modelFiles(const Program &program, const Preprocessing &preprocessing,
-                 const ModelFolder *model) {
+std::map<std::string, std::string> llrt::modelFiles(const Program &program,
+                                                    const Preprocessing &preprocessing,
+                                                    const ModelFolder *model) {
   std::map<std::string, std::string> files = preprocessing.files;
   fs::path folder = model ? model->folder() : "";
-  if (std::string config = folder / "config.json";
-      !program.model.config.empty())
-    files["config.json"] =
-        configText(program, Json::parse(program.model.config));
+  if (std::string config = folder / "config.json"; !program.model.config.empty())
+    files["config.json"] = configText(program, Json::parse(program.model.config));
   else if (model && fs::exists(config))
     files["config.json"] = configText(program, readObject(config));
 

@@ -71,8 +71,7 @@ std::vector<int64_t> endTokens(const Program &program, const ModelFolder &model,
 // the program, or if that has none of `model`; generation_config.json, tokenizer and processor from where they
 // were read. `model`: what training began with; null: drawn weights.
 std::map<std::string, std::string>
-modelFiles(const Program &program, const Preprocessing &preprocessing,
-           const ModelFolder *model);
+modelFiles(const Program &program, const Preprocessing &preprocessing, const ModelFolder *model);
 
 } // namespace llrt
 #endif // LLRT_COMMANDS_MODELFOLDER_H

@@ -19,33 +19,25 @@ std::vector<Option> llrt::optimizerOptions(const Option &learningRate) {
       learningRate,
       {"beta1", "X", "0.9", "AdamW: decay of the mean of gradients."},
       {"beta2", "X", "0.95", "AdamW: decay of the mean of squared gradients."},
-      {"epsilon", "X", "1e-8",
-       "AdamW: added to the root of the second moment."},
-      {"weight-decay", "X", "0",
-       "AdamW: decoupled decay, on all trainable tensors."},
-      {"clip", "X", "0",
-       "Scale gradients down to this norm if theirs is larger; 0: never."},
-      {"warmup", "N", "0",
-       "Steps in which the rate rises linearly to --learning-rate."},
-      {"schedule", "constant|cosine", "constant",
-       "The rate after the warm-up."},
-      {"min-learning-rate", "X", "0",
-       "Where the cosine schedule ends, at the last step."},
+      {"epsilon", "X", "1e-8", "AdamW: added to the root of the second moment."},
+      {"weight-decay", "X", "0", "AdamW: decoupled decay, on all trainable tensors."},
+      {"clip", "X", "0", "Scale gradients down to this norm if theirs is larger; 0: never."},
+      {"warmup", "N", "0", "Steps in which the rate rises linearly to --learning-rate."},
+      {"schedule", "constant|cosine", "constant", "The rate after the warm-up."},
+      {"min-learning-rate", "X", "0", "Where the cosine schedule ends, at the last step."},
   };
 }
 
 Optimizer::Optimizer(const Arguments &arguments, int64_t steps)
-    : learningRate(arguments.number("learning-rate", 0)),
-      beta1(arguments.number("beta1", 0, 1)),
-      beta2(arguments.number("beta2", 0, 1)),
-      epsilon(arguments.number("epsilon", 0)),
-      weightDecay(arguments.number("weight-decay", 0)),
-      clip(arguments.number("clip", 0)), warmup(arguments.integer("warmup", 0)),
+    : learningRate(arguments.number("learning-rate", 0)), beta1(arguments.number("beta1", 0, 1)),
+      beta2(arguments.number("beta2", 0, 1)), epsilon(arguments.number("epsilon", 0)),
+      weightDecay(arguments.number("weight-decay", 0)), clip(arguments.number("clip", 0)),
+      warmup(arguments.integer("warmup", 0)),
       cosine(arguments.choice("schedule", {"constant", "cosine"}) == "cosine"),
       minLearningRate(arguments.number("min-learning-rate", 0)), steps(steps) {
   if (minLearningRate > learningRate)
-    fail("option '--min-learning-rate': expected at most --learning-rate (",
-         learningRate, "), got ", minLearningRate);
+    fail("option '--min-learning-rate': expected at most --learning-rate (", learningRate,
+         "), got ", minLearningRate);
 }
 
 double Optimizer::rate(int64_t step) const {
@@ -54,12 +46,11 @@ double Optimizer::rate(int64_t step) const {
   if (!cosine)
     return learningRate;
   double done = std::min(1.0, double(step - warmup) / double(steps - warmup));
-  return minLearningRate + (learningRate - minLearningRate) * 0.5 *
-                               (1 + std::cos(std::numbers::pi * done));
+  return minLearningRate +
+         (learningRate - minLearningRate) * 0.5 * (1 + std::cos(std::numbers::pi * done));
 }
 
-Hyperparameters Optimizer::hyperparameters(int64_t step,
-                                           double gradientNorm) const {
+Hyperparameters Optimizer::hyperparameters(int64_t step, double gradientNorm) const {
   double scale = clip > 0 ? std::min(1.0, clip / (gradientNorm + 1e-6)) : 1;
   return {scale,
           rate(step),
@@ -72,15 +63,14 @@ Hyperparameters Optimizer::hyperparameters(int64_t step,
 }
 
 nlohmann::ordered_json Optimizer::description() const {
-  nlohmann::ordered_json result = {
-      {"learning-rate", learningRate},
-      {"beta1", beta1},
-      {"beta2", beta2},
-      {"epsilon", epsilon},
-      {"weight-decay", weightDecay},
-      {"clip", clip},
-      {"warmup", warmup},
-      {"schedule", cosine ? "cosine" : "constant"}};
+  nlohmann::ordered_json result = {{"learning-rate", learningRate},
+                                   {"beta1", beta1},
+                                   {"beta2", beta2},
+                                   {"epsilon", epsilon},
+                                   {"weight-decay", weightDecay},
+                                   {"clip", clip},
+                                   {"warmup", warmup},
+                                   {"schedule", cosine ? "cosine" : "constant"}};
   if (cosine) {
     result["min-learning-rate"] = minLearningRate;
     result["steps"] = steps;

@@ -30,8 +30,8 @@ static std::string earlierLines(const std::string &path, int64_t done) {
   return kept;
 }
 
-Progress::Progress(const Program &program, std::optional<std::string> metrics,
-                   int64_t done, int64_t steps)
+Progress::Progress(const Program &program, std::optional<std::string> metrics, int64_t done,
+                   int64_t steps)
     : program(program), path(std::move(metrics)), first(done), steps(steps),
       terminal(isatty(STDERR_FILENO)), start(Clock::now()), lastStep(start) {
   if (!path)
@@ -40,8 +40,7 @@ Progress::Progress(const Program &program, std::optional<std::string> metrics,
   file.open(*path);
   file << kept;
   if (!file.flush())
-    fail("option '--metrics': expected a file that can be written, got ",
-         *path);
+    fail("option '--metrics': expected a file that can be written, got ", *path);
 }
 
 Progress::~Progress() {
@@ -50,12 +49,10 @@ Progress::~Progress() {
 }
 
 void Progress::print(const std::string &lines) {
-  std::fprintf(stderr, "%s%s", terminal ? "\r\033[K" : "",
-               replaceInvalidUtf8(lines).c_str());
+  std::fprintf(stderr, "%s%s", terminal ? "\r\033[K" : "", replaceInvalidUtf8(lines).c_str());
 }
 
-void Progress::add(int64_t step, const StepResult &result,
-                   double learningRate) {
+void Progress::add(int64_t step, const StepResult &result, double learningRate) {
   Clock::time_point now = Clock::now();
   std::chrono::duration<double> seconds = now - lastStep, all = now - start;
   lastStep = now;
@@ -76,13 +73,11 @@ void Progress::add(int64_t step, const StepResult &result,
   lastLine = now;
   double stepsPerSecond = double(step - first) / all.count();
   double left = double(steps - step) / stepsPerSecond;
-  std::fprintf(
-      stderr,
-      "%sstep %lld of %lld  loss %.4f  %.0f tokens/s  %.3g operations/s"
-      "  %lld:%02lld:%02lld left%s",
-      terminal ? "\r\033[K" : "", (long long)step, (long long)steps,
-      result.loss,
-      stepsPerSecond * double(program.globalBatch()) * double(program.textLength),
-      stepsPerSecond * program.stepOperations, (long long)left / 3600,
-      (long long)left / 60 % 60, (long long)left % 60, terminal ? "" : "\n");
+  std::fprintf(stderr,
+               "%sstep %lld of %lld  loss %.4f  %.0f tokens/s  %.3g operations/s"
+               "  %lld:%02lld:%02lld left%s",
+               terminal ? "\r\033[K" : "", (long long)step, (long long)steps, result.loss,
+               stepsPerSecond * double(program.globalBatch()) * double(program.textLength),
+               stepsPerSecond * program.stepOperations, (long long)left / 3600,
+               (long long)left / 60 % 60, (long long)left % 60, terminal ? "" : "\n");
 }

@@ -22,8 +22,7 @@ class Progress {
 public:
   // `metrics`: the file, if wanted. Of a file that is there, the lines of steps
   // up to `done` stay. Throws Error if it cannot be written.
-  Progress(const Program &program, std::optional<std::string> metrics,
-           int64_t done, int64_t steps);
+  Progress(const Program &program, std::optional<std::string> metrics, int64_t done, int64_t steps);
   ~Progress();
 
   // Prints `lines`, each with its end, above the line about the training.

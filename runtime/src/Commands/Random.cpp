@@ -12,8 +12,7 @@
 
 using namespace llrt;
 
-std::array<uint32_t, 4> llrt::philox(std::array<uint32_t, 4> counter,
-                                     std::array<uint32_t, 2> key) {
+std::array<uint32_t, 4> llrt::philox(std::array<uint32_t, 4> counter, std::array<uint32_t, 2> key) {
   for (int round = 0; round < 10; ++round) {
     uint64_t a = uint64_t(0xD2511F53) * counter[0];
     uint64_t b = uint64_t(0xCD9E8D57) * counter[2];
@@ -34,9 +33,9 @@ NormalNumbers::NormalNumbers(uint64_t seed, std::string_view name)
 double NormalNumbers::at(uint64_t index) const {
   // Box and Muller's transform makes two numbers of two; pairs share a counter.
   uint64_t pair = index / 2;
-  auto bits = philox({uint32_t(pair), uint32_t(pair >> 32), uint32_t(stream),
-                      uint32_t(stream >> 32)},
-                     {uint32_t(seed), uint32_t(seed >> 32)});
+  auto bits =
+      philox({uint32_t(pair), uint32_t(pair >> 32), uint32_t(stream), uint32_t(stream >> 32)},
+             {uint32_t(seed), uint32_t(seed >> 32)});
   auto uniform = [](uint32_t high, uint32_t low) { // in [0, 1), 53 bits
     return double((uint64_t(high) << 32 | low) >> 11) * 0x1p-53;
   };

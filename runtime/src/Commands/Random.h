@@ -16,8 +16,7 @@ namespace llrt {
 // Philox4x32-10: 128 random bits from a 128-bit counter and a 64-bit key.
 // Source: Salmon et al., "Parallel random numbers: as easy as 1, 2, 3", SC
 // 2011.
-std::array<uint32_t, 4> philox(std::array<uint32_t, 4> counter,
-                               std::array<uint32_t, 2> key);
+std::array<uint32_t, 4> philox(std::array<uint32_t, 4> counter, std::array<uint32_t, 2> key);
 
 // A sequence of independent N(0, 1) numbers named by `name`; any element can be
 // computed alone, on any rank, in any order.

@@ -22,12 +22,10 @@ using namespace llrt;
 // The cores for one process of `launch`.
 static int64_t availableCores(const Launch &launch) {
   cpu_set_t set;
-  int64_t cores =
-      sched_getaffinity(0, sizeof(set), &set) == 0 ? CPU_COUNT(&set) : 1;
+  int64_t cores = sched_getaffinity(0, sizeof(set), &set) == 0 ? CPU_COUNT(&set) : 1;
   // Launchers may or may not bind processes to cores of their own.
   return std::min<int64_t>(
-      cores, std::max<int64_t>(1, std::thread::hardware_concurrency() /
-                                      launch.localSize));
+      cores, std::max<int64_t>(1, std::thread::hardware_concurrency() / launch.localSize));
 }
 
 std::vector<Option> llrt::rankOptions(const Program &program, int64_t spare) {
@@ -36,8 +34,7 @@ std::vector<Option> llrt::rankOptions(const Program &program, int64_t spare) {
   int64_t cores = availableCores(launch) - spare;
   return {{"threads", "N", std::to_string(std::max<int64_t>(1, cores / here)),
            "Threads of each rank that compute."},
-          {"timeout", "SECONDS", "60",
-           "Give up if other ranks do not answer for so long."}};
+          {"timeout", "SECONDS", "60", "Give up if other ranks do not answer for so long."}};
 }
 
 static int64_t threadsOf(const Arguments &arguments) {
@@ -52,18 +49,14 @@ namespace {
 
 // Messages of a rank that is alone.
 class Alone : public Transport {
-  std::unique_ptr<Request> send(int64_t, int64_t, const Label &,
-                                const void *) override {
+  std::unique_ptr<Request> send(int64_t, int64_t, const Label &, const void *) override {
     __builtin_unreachable(); // there is no other rank
   }
-  std::unique_ptr<Request> receive(int64_t, int64_t, const Label &,
-                                   void *) override {
+  std::unique_ptr<Request> receive(int64_t, int64_t, const Label &, void *) override {
     __builtin_unreachable();
   }
   void idle(const std::string &) override {}
-  std::vector<std::optional<std::string>> ask(const std::string &) override {
-    return {};
-  }
+  std::vector<std::optional<std::string>> ask(const std::string &) override { return {}; }
   void abandon(const std::string &message) override { throw Failure(message); }
 };
 
@@ -111,8 +104,7 @@ struct Ranks::Pool {
   }
 
   // The life of a rank's thread; `make` makes the rank.
-  void live(int64_t number,
-            const std::function<std::unique_ptr<Rank>()> &make) {
+  void live(int64_t number, const std::function<std::unique_ptr<Rank>()> &make) {
     attempt([&] { ranks[number] = make(); });
     for (int64_t done = 0;; ++done) {
       {
@@ -144,16 +136,15 @@ Ranks::Ranks(const Program &program, const Arguments &arguments)
       transport = std::make_unique<Alone>();
     else
       transport = std::unique_ptr<Transport>(mpi = new Mpi);
-    single = std::make_unique<Rank>(program, launch.rank, kernelThreads,
-                                    *transport, timeout);
+    single = std::make_unique<Rank>(program, launch.rank, kernelThreads, *transport, timeout);
   } else {
     pool = std::make_unique<Pool>(count);
     pool->busy = count;
     for (int64_t number = 0; number < count; ++number)
       pool->threads.emplace_back([=, this, &program] {
         pool->live(number, [&] {
-          return std::make_unique<Rank>(program, number, kernelThreads,
-                                        pool->meeting.of(number), timeout);
+          return std::make_unique<Rank>(program, number, kernelThreads, pool->meeting.of(number),
+                                        timeout);
         });
       });
     pool->wait();
@@ -223,8 +214,7 @@ void Ranks::read(int64_t rank, Address from, int64_t bytes, void *to) const {
     mpi->ask(rank, {from.arena, from.offset, bytes}, to);
 }
 
-std::vector<std::string>
-Ranks::texts(const std::function<std::string(Rank &)> &make) {
+std::vector<std::string> Ranks::texts(const std::function<std::string(Rank &)> &make) {
   std::vector<std::string> result(compiled.grid.ranks());
   each([&](Rank &rank) { result[rank.number()] = make(rank); });
   if (mpi && isRoot()) {
@@ -239,8 +229,7 @@ Ranks::texts(const std::function<std::string(Rank &)> &make) {
 }
 
 Tracing::Tracing(Ranks &ranks, std::string path)
-    : ranks(ranks), file(std::move(path)),
-      traces(ranks.program().grid.ranks()) {
+    : ranks(ranks), file(std::move(path)), traces(ranks.program().grid.ranks()) {
   ranks.atRoot([&] {
     writeTrace(file, {}); // now, not after hours of work
     return std::string();
@@ -260,8 +249,7 @@ void Tracing::pause() { ranks.setTraces(nullptr); }
 void Tracing::write() {
   std::vector<std::string> lines = ranks.texts([&](Rank &rank) {
     std::string text;
-    for (const std::string &line :
-         traces[rank.number()].lines(ranks.program(), rank.number()))
+    for (const std::string &line : traces[rank.number()].lines(ranks.program(), rank.number()))
       text += (text.empty() ? "" : ",\n") + line;
     return text;
   });

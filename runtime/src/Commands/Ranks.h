@@ -61,8 +61,7 @@ public:
 
   // The texts that `make` makes of all ranks, by rank, in the process of rank
   // 0; elsewhere nothing.
-  std::vector<std::string>
-  texts(const std::function<std::string(Rank &)> &make);
+  std::vector<std::string> texts(const std::function<std::string(Rank &)> &make);
 
   // Waits until all processes are here, however long it takes.
   void meet() {
@@ -107,8 +106,7 @@ private:
 
 // Another process failed, which has said why: this one says nothing.
 struct PeerFailure : Failure {
-  explicit PeerFailure(int status)
-      : Failure("another rank has failed"), status(status) {}
+  explicit PeerFailure(int status) : Failure("another rank has failed"), status(status) {}
   int status; // to end with
 };
 

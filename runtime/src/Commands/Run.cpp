@@ -19,17 +19,15 @@
 using namespace llrt;
 
 static std::vector<Command> commands() {
-  return {infoCommand(), stepCommand(), trainCommand(), evaluateCommand(),
-          generateCommand()};
+  return {infoCommand(), stepCommand(), trainCommand(), evaluateCommand(), generateCommand()};
 }
 
 static std::string usage(const std::string &name) {
   std::string text = "usage: " + name + " COMMAND [--name=VALUE ...]\n\n";
   for (const Command &command : commands())
-    text += "  " + command.name + std::string(10 - command.name.size(), ' ') +
-            command.summary + "\n";
-  return text + "\n" + name +
-         " COMMAND --help lists the options of a command.\n";
+    text +=
+        "  " + command.name + std::string(10 - command.name.size(), ' ') + command.summary + "\n";
+  return text + "\n" + name + " COMMAND --help lists the options of a command.\n";
 }
 
 // Throws Error if this machine cannot run the blocks.
@@ -38,8 +36,7 @@ static void checkMachine(const LlrtProgram &compiled, const Program &program) {
   for (const std::string &feature : missingCpuFeatures(compiled.cpu_features))
     missing += (missing.empty() ? "" : ", ") + feature;
   if (!missing.empty())
-    fail("this machine's CPU: expected one like ", compiled.cpu,
-         ", got one without ", missing,
+    fail("this machine's CPU: expected one like ", compiled.cpu, ", got one without ", missing,
          "; compile on this machine, or for its CPU");
   LlrtType type = program.precision == "f64"    ? LLRT_F64
                   : program.precision == "bf16" ? LLRT_BF16
@@ -73,8 +70,7 @@ static int runCommand(const LlrtProgram &compiled, const std::string &name,
       continue;
     Arguments arguments(command.options(program), words.subspan(1));
     if (arguments.helpAsked()) {
-      std::cout << "usage: " << name << " " << command.name
-                << " [--name=VALUE ...]\n"
+      std::cout << "usage: " << name << " " << command.name << " [--name=VALUE ...]\n"
                 << command.summary << "\n\n"
                 << arguments.helpText();
       return 0;
@@ -107,16 +103,14 @@ static void report(const std::string &name, const std::string &message) {
 }
 
 int llrt::runMain(const LlrtProgram &program, int argc, char **argv) {
-  std::string name =
-      argc > 0 ? std::filesystem::path(argv[0]).filename() : "llrt";
+  std::string name = argc > 0 ? std::filesystem::path(argv[0]).filename() : "llrt";
   NoOutput none;
   std::streambuf *standard = std::cout.rdbuf();
   if (Launch::process() > 0) // only rank 0 prints
     std::cout.rdbuf(&none);
   int status;
   try {
-    status = runCommand(program, name,
-                        std::span(argv, argc).subspan(argc > 0 ? 1 : 0));
+    status = runCommand(program, name, std::span(argv, argc).subspan(argc > 0 ? 1 : 0));
     if (!std::cout.flush())
       throw Failure("cannot write to the standard output");
   } catch (const PeerFailure &error) {

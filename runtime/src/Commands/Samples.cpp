@@ -21,13 +21,11 @@ json Samples::Place::toJson() const {
           {"index", index}};
 }
 
-Samples::Place Samples::Place::fromJson(const json &json,
-                                        const std::string &where) {
+Samples::Place Samples::Place::fromJson(const json &json, const std::string &where) {
   auto read = [&](const char *field) {
     auto found = json.find(field);
     if (found == json.end() || !found->is_number_integer() || *found < 0)
-      fail(where, ": field '", field,
-           "': expected an integer of at least 0, got ",
+      fail(where, ": field '", field, "': expected an integer of at least 0, got ",
            found == json.end() ? "nothing" : found->dump());
     return found->get<int64_t>();
   };
@@ -55,9 +53,9 @@ void Samples::readWindow() {
   // Fisher and Yates' shuffle. The remainder favours small numbers by less than
   // window / 2^64.
   for (uint64_t i = window.size(); i > 1; --i) {
-    auto bits = philox({uint32_t(i), uint32_t(here.window),
-                        uint32_t(here.window >> 32), uint32_t(here.epoch)},
-                       {uint32_t(seed), uint32_t(seed >> 32)});
+    auto bits = philox(
+        {uint32_t(i), uint32_t(here.window), uint32_t(here.window >> 32), uint32_t(here.epoch)},
+        {uint32_t(seed), uint32_t(seed >> 32)});
     uint64_t other = (uint64_t(bits[0]) << 32 | bits[1]) % i;
     std::swap(window[i - 1], window[other]);
   }

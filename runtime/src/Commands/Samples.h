@@ -51,9 +51,7 @@ public:
   void seek(Place place);
 
   // As that of the dataset.
-  const std::string &firstWithoutField() const {
-    return dataset.firstWithoutField();
-  }
+  const std::string &firstWithoutField() const { return dataset.firstWithoutField(); }
 
 private:
   void readWindow();

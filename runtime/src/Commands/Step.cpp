@@ -30,21 +30,16 @@ using namespace llrt;
 
 static std::vector<Option> stepOptions(const Program &program) {
   std::vector<Option> options = {
-      {"weights", "PATH", "",
-       weightsHelp,
-       Option::Need::Required},
-      {"batch", "FILE", "", "The global batch: a safetensors file.",
-       Option::Need::Required},
+      {"weights", "PATH", "", weightsHelp, Option::Need::Required},
+      {"batch", "FILE", "", "The global batch: a safetensors file.", Option::Need::Required},
       {"steps", "N", "1", "Updates, all on this batch."},
       {"gradients", "FILE", "",
        "Write the gradients of the first step, normalised, before clipping."},
       {"updated", "FILE", "", "Write the master weights after the last step."},
-      {"logits", "FILE", "",
-       "Write the logits [B, S, V] of the given weights."},
-      {"trace", "FILE", "",
-       "Write what each rank did and when (Chrome trace JSON)."}};
-  for (Option &option : optimizerOptions(
-           {"learning-rate", "X", "0.001", "The rate after the warm-up."}))
+      {"logits", "FILE", "", "Write the logits [B, S, V] of the given weights."},
+      {"trace", "FILE", "", "Write what each rank did and when (Chrome trace JSON)."}};
+  for (Option &option :
+       optimizerOptions({"learning-rate", "X", "0.001", "The rate after the warm-up."}))
     options.push_back(std::move(option));
   options.push_back(memoryOption());
   for (Option &option : rankOptions(program))
@@ -54,8 +49,7 @@ static std::vector<Option> stepOptions(const Program &program) {
 
 // Runs the forward program; every rank writes its part of the logits to its
 // place in the file.
-static void writeLogits(Ranks &ranks, const ModelInputs &inputs,
-                        const std::string &path) {
+static void writeLogits(Ranks &ranks, const ModelInputs &inputs, const std::string &path) {
   const Program &program = ranks.program();
   requireLogits(program);
   LlrtType type = program.masterType();
@@ -89,15 +83,14 @@ static void writeLogits(Ranks &ranks, const ModelInputs &inputs,
   std::atomic<bool> good = file >= 0;
   runForward(ranks, inputs, [&](const Logits &logits) {
     std::vector<std::byte> row;
-    logits.forEachToken([&](int64_t sample, int64_t position, int64_t begin,
-                            const TensorView &values) {
-      row.resize(values.elements() * typeSize(type));
-      convert(values, type, row.data(), "logits");
-      int64_t at = ((sample * S + position) * V + begin) * typeSize(type);
-      if (pwrite(file, row.data(), row.size(), dataBegin + at) !=
-          ssize_t(row.size()))
-        good = false;
-    });
+    logits.forEachToken(
+        [&](int64_t sample, int64_t position, int64_t begin, const TensorView &values) {
+          row.resize(values.elements() * typeSize(type));
+          convert(values, type, row.data(), "logits");
+          int64_t at = ((sample * S + position) * V + begin) * typeSize(type);
+          if (pwrite(file, row.data(), row.size(), dataBegin + at) != ssize_t(row.size()))
+            good = false;
+        });
   });
   if (file < 0 || close(file) != 0 || !good)
     throw Failure(path + ": cannot write the logits");
@@ -107,9 +100,8 @@ static int step(const Program &program, const Arguments &arguments) {
   int64_t steps = arguments.integer("steps", 1);
   Optimizer optimizer(arguments, steps);
   std::string batchFile = arguments.text("batch");
-  ModelInputs inputs = makeModelInputs(
-      readBatch(batchFile, batchShape(program, program.globalBatch())),
-      batchFile);
+  ModelInputs inputs =
+      makeModelInputs(readBatch(batchFile, batchShape(program, program.globalBatch())), batchFile);
 
   requireMemory(program, arguments);
   Ranks ranks(program, arguments);
@@ -135,8 +127,7 @@ static int step(const Program &program, const Arguments &arguments) {
           return std::string();
         });
       };
-    StepResult result =
-        runStep(ranks, inputs, optimizer, number, writeGradients);
+    StepResult result = runStep(ranks, inputs, optimizer, number, writeGradients);
     std::chrono::duration<double> seconds = Trace::Clock::now() - begin;
     std::cout << nlohmann::ordered_json{{"step", number},
                                         {"loss", result.loss},
@@ -158,6 +149,5 @@ static int step(const Program &program, const Arguments &arguments) {
 }
 
 Command llrt::stepCommand() {
-  return {"step", "Run steps on one batch; write loss, gradients, weights.",
-          stepOptions, step};
+  return {"step", "Run steps on one batch; write loss, gradients, weights.", stepOptions, step};
 }

@@ -29,23 +29,20 @@ BatchShape llrt::batchShape(const Program &program, int64_t samples) {
 }
 
 int64_t llrt::roundUpSamples(const Program &program, int64_t samples) {
-  int64_t step =
-      program.grid.ranks() == 1 ? program.batch : program.globalBatch();
+  int64_t step = program.grid.ranks() == 1 ? program.batch : program.globalBatch();
   return (samples + step - 1) / step * step;
 }
 
 void llrt::requireFinite(int64_t step, const StepResult &result) {
   if (!std::isfinite(result.loss) || !std::isfinite(result.gradientNorm))
-    throw NotFinite("step " + std::to_string(step) +
-                    ": expected finite numbers, got loss " +
+    throw NotFinite("step " + std::to_string(step) + ": expected finite numbers, got loss " +
                     std::to_string(result.loss) + ", gradient norm " +
                     std::to_string(result.gradientNorm));
 }
 
-StepResult
-llrt::runStep(Ranks &ranks, const ModelInputs &inputs,
-              const Optimizer &optimizer, int64_t step,
-              const std::function<void(const StepResult &)> &gradientsReady) {
+StepResult llrt::runStep(Ranks &ranks, const ModelInputs &inputs, const Optimizer &optimizer,
+                         int64_t step,
+                         const std::function<void(const StepResult &)> &gradientsReady) {
   const Program &program = ranks.program();
   int64_t tokens = inputs.validTokens;
   double lossGradient = tokens ? 1.0 / double(tokens) : 0;
@@ -57,14 +54,11 @@ llrt::runStep(Ranks &ranks, const ModelInputs &inputs,
     rank.run("step", events, program.microBatches);
   });
   Sums sums = ranks.first().sums("step");
-  StepResult result = {tokens ? sums.loss / double(tokens) : 0, tokens,
-                       std::sqrt(sums.squares)};
+  StepResult result = {tokens ? sums.loss / double(tokens) : 0, tokens, std::sqrt(sums.squares)};
   if (gradientsReady)
     gradientsReady(result);
   Events events;
-  events.hyperparameters = [&] {
-    return optimizer.hyperparameters(step, result.gradientNorm);
-  };
+  events.hyperparameters = [&] { return optimizer.hyperparameters(step, result.gradientNorm); };
   ranks.each([&](Rank &rank) { rank.runUpdate("step", events); });
   return result;
 }
@@ -88,17 +82,13 @@ static const Output *logitsOf(const Rank &rank, const Graph &graph) {
 }
 
 void Logits::forEachToken(
-    const std::function<void(int64_t, int64_t, int64_t, const TensorView &)>
-        &visit) const {
+    const std::function<void(int64_t, int64_t, int64_t, const TensorView &)> &visit) const {
   const Program &program = rank.program();
   const Grid &grid = program.grid;
   std::optional<size_t> cp = grid.find("cp");
-  std::vector<int64_t> order =
-      tokenOrder(program.textLength, cp ? grid.axes[*cp].size : 1);
+  std::vector<int64_t> order = tokenOrder(program.textLength, cp ? grid.axes[*cp].size : 1);
   auto part = [&](size_t dimension) {
-    return output.split.empty()
-               ? 0
-               : grid.index(rank.number(), output.split[dimension]);
+    return output.split.empty() ? 0 : grid.index(rank.number(), output.split[dimension]);
   };
   int64_t S = output.shape[1], V = output.shape[2]; // of this part
   // Behind the vocabulary there may be padding.
@@ -143,18 +133,15 @@ void llrt::requireLogits(const Program &program) {
           logits = &found->second;
       }
   if (!logits)
-    fail(
-        "the program in this executable: program 'forward': expected an output "
-        "'logits', got none");
-  std::vector<int64_t> shape = {program.batch, program.textLength,
-                                program.model.vocabulary};
+    fail("the program in this executable: program 'forward': expected an output "
+         "'logits', got none");
+  std::vector<int64_t> shape = {program.batch, program.textLength, program.model.vocabulary};
   for (size_t d = 0; d < logits->split.size() && d < shape.size(); ++d)
     if (int64_t parts = program.grid.size(logits->split[d]); d == 2)
       shape[d] = (shape[d] + parts - 1) / parts; // it may be padded
     else
       shape[d] /= parts;
   if (logits->shape != shape || logits->type == LLRT_I64)
-    fail("the program in this executable: output 'logits': expected shape ",
-         shapeText(shape), ", got ", shapeText(logits->shape), " of ",
-         typeName(logits->type));
+    fail("the program in this executable: output 'logits': expected shape ", shapeText(shape),
+         ", got ", shapeText(logits->shape), " of ", typeName(logits->type));
 }

@@ -38,10 +38,9 @@ void requireFinite(int64_t step, const StepResult &result);
 // One step on the global batch `inputs`: forward, backward, update. `step`
 // counts from 1. `gradientsReady` (may be empty) is called between backward and
 // update; if it throws, weights and optimizer are those of before the step.
-StepResult
-runStep(Ranks &ranks, const ModelInputs &inputs, const Optimizer &optimizer,
-        int64_t step,
-        const std::function<void(const StepResult &)> &gradientsReady = {});
+StepResult runStep(Ranks &ranks, const ModelInputs &inputs, const Optimizer &optimizer,
+                   int64_t step,
+                   const std::function<void(const StepResult &)> &gradientsReady = {});
 
 // A rank's part of the logits of one micro-batch.
 class Logits {
@@ -52,9 +51,8 @@ public:
   // Calls `visit` for each token of this part: its sample in the global batch,
   // its place in the sequence, and `values`, the logits of vocabulary entries
   // `begin` and on.
-  void forEachToken(
-      const std::function<void(int64_t sample, int64_t position, int64_t begin,
-                               const TensorView &values)> &visit) const;
+  void forEachToken(const std::function<void(int64_t sample, int64_t position, int64_t begin,
+                                             const TensorView &values)> &visit) const;
 
   int64_t owner() const { return rank.number(); }
 

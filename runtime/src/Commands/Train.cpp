@@ -34,13 +34,11 @@ static constexpr int64_t TracedSteps = 10;
 
 static std::vector<Option> trainOptions(const Program &program) {
   std::vector<Option> options = captionOptions();
-  for (Option &option : optimizerOptions({"learning-rate", "X", "",
-                                          "The rate after the warm-up.",
-                                          Option::Need::Required}))
+  for (Option &option : optimizerOptions(
+           {"learning-rate", "X", "", "The rate after the warm-up.", Option::Need::Required}))
     options.push_back(std::move(option));
   for (Option &option : std::vector<Option>{
-           {"steps", "N", "", "Updates of the whole training.",
-            Option::Need::Required},
+           {"steps", "N", "", "Updates of the whole training.", Option::Need::Required},
            {"weights", "PATH", "",
             "Weights to begin with: a safetensors file, an index, a "
             "HuggingFace folder, or a folder of checkpoints; drawn at random if "
@@ -61,8 +59,7 @@ static std::vector<Option> trainOptions(const Program &program) {
             "Weights above so many gigabytes are written as several files."},
            {"metrics", "FILE", "", "Write a line of JSON for each step."},
            {"trace", "FILE", "",
-            "Write what each rank did in the first " +
-                std::to_string(TracedSteps) +
+            "Write what each rank did in the first " + std::to_string(TracedSteps) +
                 " steps, and when (Chrome trace JSON)."}})
     options.push_back(std::move(option));
   options.push_back(memoryOption());
@@ -85,8 +82,7 @@ static void catchSignals(bool isRoot) {
           "\nsignal: this step is finished, then training ends; another signal "
           "ends it at once\n";
       signalled = 1;
-      [[maybe_unused]] ssize_t told =
-          write(STDERR_FILENO, text, sizeof(text) - 1);
+      [[maybe_unused]] ssize_t told = write(STDERR_FILENO, text, sizeof(text) - 1);
     };
   action.sa_flags = SA_RESETHAND | SA_RESTART;
   sigaction(SIGINT, &action, nullptr);
@@ -105,8 +101,7 @@ public:
 
   // Text is read when it is asked for: that takes no time worth a thread.
   BatchReader(const Program &program, Captions &captions, Samples &samples)
-      : policy(program.images > 0 ? std::launch::async : std::launch::deferred),
-        read([&] {
+      : policy(program.images > 0 ? std::launch::async : std::launch::deferred), read([&] {
           auto loaded = captions.load([&]() -> std::optional<Sample> {
             int64_t epoch = samples.place().epoch;
             Sample sample = samples.next();
@@ -135,17 +130,15 @@ private:
 } // namespace
 
 // What must not change when a training goes on.
-static nlohmann::ordered_json options(const Optimizer &optimizer, uint64_t seed,
-                                      int64_t shuffle,
+static nlohmann::ordered_json options(const Optimizer &optimizer, uint64_t seed, int64_t shuffle,
                                       const std::vector<std::string> &shards) {
   nlohmann::ordered_json result = optimizer.description();
   result["seed"] = seed;
   result["shuffle"] = shuffle;
   result["data"] = nlohmann::json::array();
   for (const std::string &shard : shards) // they may move, all together
-    result["data"].push_back(
-        {replaceInvalidUtf8(std::filesystem::path(shard).filename().string()),
-         std::filesystem::file_size(shard)});
+    result["data"].push_back({replaceInvalidUtf8(std::filesystem::path(shard).filename().string()),
+                              std::filesystem::file_size(shard)});
   return result;
 }
 
@@ -153,10 +146,9 @@ static nlohmann::ordered_json options(const Optimizer &optimizer, uint64_t seed,
 // `shards`: at the same sample of the shard of that name, at the end of it if
 // it has become too short, in the next epoch if it is gone. `say` is told what
 // has changed.
-static Samples::Place
-carryOver(Samples::Place place, const nlohmann::json &before,
-          const nlohmann::json &now, const std::vector<std::string> &shards,
-          const std::function<void(const std::string &)> &say) {
+static Samples::Place carryOver(Samples::Place place, const nlohmann::json &before,
+                                const nlohmann::json &now, const std::vector<std::string> &shards,
+                                const std::function<void(const std::string &)> &say) {
   auto indexOf = [](const nlohmann::json &list, const nlohmann::json &name) {
     size_t i = 0;
     while (i < list.size() && list[i][0] != name)
@@ -168,16 +160,15 @@ carryOver(Samples::Place place, const nlohmann::json &before,
     if (i == now.size())
       say("shard " + shard[0].get<std::string>() + " is gone");
     else if (now[i][1] != shard[1])
-      say("shard " + shard[0].get<std::string>() + " has changed: " +
-          shard[1].dump() + " bytes before, " + now[i][1].dump() + " now");
+      say("shard " + shard[0].get<std::string>() + " has changed: " + shard[1].dump() +
+          " bytes before, " + now[i][1].dump() + " now");
   }
   for (const nlohmann::json &shard : now)
     if (indexOf(before, shard[0]) == before.size())
       say("shard " + shard[0].get<std::string>() + " is new");
 
   size_t shard = size_t(place.windowStart.shard);
-  size_t here =
-      shard < before.size() ? indexOf(now, before[shard][0]) : now.size();
+  size_t here = shard < before.size() ? indexOf(now, before[shard][0]) : now.size();
   if (here == now.size()) {
     say("going on with the next epoch");
     return {place.epoch + 1, {}, 0, 0};
@@ -193,8 +184,7 @@ carryOver(Samples::Place place, const nlohmann::json &before,
 }
 
 // What ended a training, with what the user has of it.
-[[noreturn]] static void endWith(std::exception_ptr failure,
-                                 const std::string &kept) {
+[[noreturn]] static void endWith(std::exception_ptr failure, const std::string &kept) {
   try {
     std::rethrow_exception(failure);
   } catch (const PeerFailure &) { // another process says it
@@ -215,8 +205,7 @@ static int train(const Program &program, const Arguments &arguments) {
   uint64_t seed = arguments.integer("seed", 0);
   double gate = arguments.number("gate-init", -INFINITY);
   double shardSize = arguments.number("shard-size", 0);
-  bool acceptsData =
-      arguments.choice("changed-data", {"stop", "accept"}) == "accept";
+  bool acceptsData = arguments.choice("changed-data", {"stop", "accept"}) == "accept";
   std::optional<Checkpoints> checkpoints;
   if (auto folder = arguments.find("checkpoint"))
     checkpoints.emplace(*folder, keep, int64_t(shardSize * 1e9));
@@ -245,8 +234,8 @@ static int train(const Program &program, const Arguments &arguments) {
     state = loadCheckpoint(*model, ranks, weights, now, acceptsData);
     say("going on from " + *newest);
     if (state.options["data"] != now["data"])
-      state.place = carryOver(state.place, state.options["data"], now["data"],
-                              captions.shards(), say);
+      state.place =
+          carryOver(state.place, state.options["data"], now["data"], captions.shards(), say);
     state.options = now;
   } else if (model) {
     model->load(ranks, weights);
@@ -261,8 +250,7 @@ static int train(const Program &program, const Arguments &arguments) {
     progress.emplace(program, arguments.find("metrics"), state.step, steps);
   if (state.step >= steps) {
     if (ranks.isRoot())
-      std::cerr << "nothing to do: step " << state.step << " of " << steps
-                << " is done\n";
+      std::cerr << "nothing to do: step " << state.step << " of " << steps << " is done\n";
     return 0;
   }
   std::optional<Tracing> tracing;
@@ -319,9 +307,8 @@ static int train(const Program &program, const Arguments &arguments) {
     counts = loaded.batch.counts;
     StepResult result;
     try {
-      result = runStep(
-          ranks, loaded.batch.inputs, optimizer, number,
-          [&](const StepResult &result) { requireFinite(number, result); });
+      result = runStep(ranks, loaded.batch.inputs, optimizer, number,
+                       [&](const StepResult &result) { requireFinite(number, result); });
     } catch (const NotFinite &) { // before the update, in all processes
       failure = std::current_exception();
       break;
@@ -335,8 +322,7 @@ static int train(const Program &program, const Arguments &arguments) {
         if (!saidNoImage && program.images > 0 && counts.images == 0 &&
             counts.samples >= enoughSamples) {
           saidNoImage = true;
-          progress->print("none of the first " +
-                          std::to_string(counts.samples) +
+          progress->print("none of the first " + std::to_string(counts.samples) +
                           " samples has an image\n");
         }
         progress->add(number, result, optimizer.rate(number));
@@ -358,8 +344,7 @@ static int train(const Program &program, const Arguments &arguments) {
     }
   }
   if (checkpoints && saved > 0 && saved == state.step)
-    kept = "; the checkpoint of step " + std::to_string(saved) +
-           " holds what was done";
+    kept = "; the checkpoint of step " + std::to_string(saved) + " holds what was done";
   if (tracing && !failure)
     tracing->write();
   if (progress) {
@@ -372,10 +357,9 @@ static int train(const Program &program, const Arguments &arguments) {
   if (stop == "failure")
     throw PeerFailure(1);
   if (state.step < steps)
-    throw Failure(
-        "stopped by a signal after step " + std::to_string(state.step) +
-        " of " + std::to_string(steps) +
-        (checkpoints ? "; the same command goes on from there" : kept));
+    throw Failure("stopped by a signal after step " + std::to_string(state.step) + " of " +
+                  std::to_string(steps) +
+                  (checkpoints ? "; the same command goes on from there" : kept));
   return 0;
 }
 

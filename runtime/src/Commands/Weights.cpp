@@ -54,8 +54,7 @@ TensorView llrt::viewOf(const void *data, LlrtType type, int64_t elements) {
           size_t(elements * typeSize(type))};
 }
 
-void llrt::convert(const TensorView &from, LlrtType type, void *to,
-                   const std::string &where) {
+void llrt::convert(const TensorView &from, LlrtType type, void *to, const std::string &where) {
   switch (type) {
   case LLRT_F32:
     return toFloat(from, static_cast<float *>(to), where);
@@ -82,22 +81,20 @@ Weights::Weights(const Program &program) : program(program) {
       tensor.parts.push_back(all.back());
     }
   for (auto &[common, tensor] : tensors) {
-    std::sort(tensor.parts.begin(), tensor.parts.end(),
-              [](const Placed &a, const Placed &b) {
-                return a.parameter->rowBegin < b.parameter->rowBegin;
-              });
+    std::sort(tensor.parts.begin(), tensor.parts.end(), [](const Placed &a, const Placed &b) {
+      return a.parameter->rowBegin < b.parameter->rowBegin;
+    });
     int64_t row = 0;
     for (auto [p, stage] : tensor.parts) {
       if (p->checkpointShape != tensor.shape || p->rowBegin != row)
-        fail("the program in this executable: parameter '", p->name,
-             "': expected rows from ", row, " of ", shapeText(tensor.shape),
-             ", got rows from ", p->rowBegin, " of ",
+        fail("the program in this executable: parameter '", p->name, "': expected rows from ", row,
+             " of ", shapeText(tensor.shape), ", got rows from ", p->rowBegin, " of ",
              shapeText(p->checkpointShape));
       row = p->rowEnd;
     }
     if (int64_t rows = tensor.shape.empty() ? 1 : tensor.shape[0]; row != rows)
-      fail("the program in this executable: tensor '", tensor.key,
-           "': expected ", rows, " rows, got ", row);
+      fail("the program in this executable: tensor '", tensor.key, "': expected ", rows,
+           " rows, got ", row);
   }
 }
 
@@ -113,31 +110,26 @@ static TensorView rowsOf(const TensorView &whole, const Parameter &p) {
 }
 
 // Elements [begin, begin + count) of `whole`.
-static TensorView rangeOf(const TensorView &whole, int64_t begin,
-                          int64_t count) {
+static TensorView rangeOf(const TensorView &whole, int64_t begin, int64_t count) {
   size_t elementBytes = dtypeBits(whole.dtype) / 8;
-  return {whole.dtype,
-          {count},
-          whole.data + begin * elementBytes,
-          count * elementBytes};
+  return {whole.dtype, {count}, whole.data + begin * elementBytes, count * elementBytes};
 }
 
-void llrt::takePart(Rank &rank, const Parameter &p, Held held,
-                    const TensorView &whole, const std::string &where) {
+void llrt::takePart(Rank &rank, const Parameter &p, Held held, const TensorView &whole,
+                    const std::string &where) {
   const Program &program = rank.program();
   LlrtType type = typeOf(program, p, held);
-  forEachRange(program.grid, p, held, rank.number(),
-               [&](int64_t at, int64_t begin, int64_t count) {
-                 Address to = addressOf(p, held);
-                 to.offset += at * typeSize(type);
-                 rank.write(to, count * typeSize(type), [&](std::byte *memory) {
-                   convert(rangeOf(whole, begin, count), type, memory, where);
-                 });
-               });
+  forEachRange(program.grid, p, held, rank.number(), [&](int64_t at, int64_t begin, int64_t count) {
+    Address to = addressOf(p, held);
+    to.offset += at * typeSize(type);
+    rank.write(to, count * typeSize(type), [&](std::byte *memory) {
+      convert(rangeOf(whole, begin, count), type, memory, where);
+    });
+  });
 }
 
-void llrt::readWhole(const Ranks &ranks, const Weights::Placed &placed,
-                     Held held, LlrtType type, std::byte *to) {
+void llrt::readWhole(const Ranks &ranks, const Weights::Placed &placed, Held held, LlrtType type,
+                     std::byte *to) {
   const Program &program = ranks.program();
   const Parameter &p = *placed.parameter;
   LlrtType from = typeOf(program, p, held);
@@ -145,23 +137,20 @@ void llrt::readWhole(const Ranks &ranks, const Weights::Placed &placed,
   std::vector<std::byte> buffer;
   for (int64_t owner : owners(program, placed.stage, p, held)) {
     int64_t first = INT64_MAX, last = 0;
-    forEachRange(program.grid, p, held, owner,
-                 [&](int64_t at, int64_t, int64_t count) {
-                   first = std::min(first, at);
-                   last = std::max(last, at + count);
-                 });
+    forEachRange(program.grid, p, held, owner, [&](int64_t at, int64_t, int64_t count) {
+      first = std::min(first, at);
+      last = std::max(last, at + count);
+    });
     if (first >= last)
       continue;
     Address address = addressOf(p, held);
     address.offset += first * typeSize(from);
     buffer.resize((last - first) * typeSize(from));
     ranks.read(owner, address, buffer.size(), buffer.data());
-    forEachRange(program.grid, p, held, owner,
-                 [&](int64_t at, int64_t whole, int64_t count) {
-                   convert(viewOf(buffer.data() + (at - first) * typeSize(from),
-                                  from, count),
-                           type, to + whole * typeSize(type), p.name);
-                 });
+    forEachRange(program.grid, p, held, owner, [&](int64_t at, int64_t whole, int64_t count) {
+      convert(viewOf(buffer.data() + (at - first) * typeSize(from), from, count), type,
+              to + whole * typeSize(type), p.name);
+    });
   }
 }
 
@@ -193,20 +182,19 @@ static void checkComputation(const Program &program, const SafeTensors &files) {
       nlohmann::json want = here.value(name, nlohmann::json());
       nlohmann::json got = trained.value(name, nlohmann::json());
       if (want != got)
-        fail(files.path(), ": these weights were trained with ", name, " = ",
-             got.dump(), ", this program computes ", name, " = ", want.dump(),
+        fail(files.path(), ": these weights were trained with ", name, " = ", got.dump(),
+             ", this program computes ", name, " = ", want.dump(),
              ": compile it from the config and the options that they were "
              "trained with");
     }
 }
 
-std::string llrt::withoutWrappers(const std::string &key,
-                                  std::vector<std::string> &removed) {
+std::string llrt::withoutWrappers(const std::string &key, std::vector<std::string> &removed) {
   // DistributedDataParallel and DeepSpeed, PEFT: before the name of a model.
   static constexpr const char *outer[] = {"module.", "base_model.model."};
   // torch.compile, FSDP, activation checkpointing: around any module.
-  static constexpr const char *inner[] = {
-      "_orig_mod.", "_fsdp_wrapped_module.", "_checkpoint_wrapped_module."};
+  static constexpr const char *inner[] = {"_orig_mod.", "_fsdp_wrapped_module.",
+                                          "_checkpoint_wrapped_module."};
   std::string name = key;
   for (bool again = true; again;) {
     again = false;
@@ -220,8 +208,7 @@ std::string llrt::withoutWrappers(const std::string &key,
       if (name.starts_with(wrapper))
         erase(wrapper, 0);
     for (const char *wrapper : inner)
-      if (size_t at = name.find(wrapper);
-          at != name.npos && (at == 0 || name[at - 1] == '.'))
+      if (size_t at = name.find(wrapper); at != name.npos && (at == 0 || name[at - 1] == '.'))
         erase(wrapper, at);
   }
   return name;
@@ -230,8 +217,8 @@ std::string llrt::withoutWrappers(const std::string &key,
 // Throws Error if `key` is of an adapter of PEFT: its weights are not those of
 // the model.
 static void refuseAdapter(const std::string &key, const std::string &path) {
-  for (const char *part : {".lora_", ".base_layer.", ".modules_to_save.",
-                           ".original_module.", "prompt_encoder."})
+  for (const char *part :
+       {".lora_", ".base_layer.", ".modules_to_save.", ".original_module.", "prompt_encoder."})
     if (("." + key).find(part) != key.npos)
       fail(path, ": tensor '", key,
            "': expected the weights of a model, got those of a LoRA adapter or "
@@ -252,17 +239,15 @@ void Weights::load(Ranks &ranks, const SafeTensors &files) {
     wrapped += plain != key;
     std::string common = commonKey(plain);
     if (!tensors.count(common) &&
-        std::any_of(program.model.carried.begin(), program.model.carried.end(),
-                    [&](const std::string &begin) {
-                      return common.starts_with(commonKey(begin));
-                    })) {
+        std::any_of(
+            program.model.carried.begin(), program.model.carried.end(),
+            [&](const std::string &begin) { return common.starts_with(commonKey(begin)); })) {
       carried.emplace(plain, key);
       continue;
     }
     bool unused = plain.ends_with("rotary_emb.inv_freq") ||
                   (common == "lm_head.weight" && !tensors.count(common));
-    if (!unused &&
-        (!tensors.count(common) || !found.emplace(common, key).second))
+    if (!unused && (!tensors.count(common) || !found.emplace(common, key).second))
       unexpected.push_back("'" + key + "'");
   }
   for (const auto &[common, tensor] : tensors) {
@@ -272,17 +257,15 @@ void Weights::load(Ranks &ranks, const SafeTensors &files) {
     }
     const std::vector<int64_t> &shape = files.at(found[common]).shape;
     if (shape != tensor.shape)
-      misshapen.push_back("'" + found[common] + "' (expected " +
-                          shapeText(tensor.shape) + ", got " +
-                          shapeText(shape) + ")");
+      misshapen.push_back("'" + found[common] + "' (expected " + shapeText(tensor.shape) +
+                          ", got " + shapeText(shape) + ")");
   }
   std::string faults;
-  for (auto &[name, list] :
-       {std::pair("missing ", &missing), std::pair("unexpected ", &unexpected),
-        std::pair("wrong shape ", &misshapen)})
+  for (auto &[name, list] : {std::pair("missing ", &missing), std::pair("unexpected ", &unexpected),
+                             std::pair("wrong shape ", &misshapen)})
     if (!list->empty())
-      faults += (faults.empty() ? "" : "; ") + std::to_string(list->size()) +
-                " " + name + firstFew(*list);
+      faults += (faults.empty() ? "" : "; ") + std::to_string(list->size()) + " " + name +
+                firstFew(*list);
   if (!faults.empty())
     fail(files.path(), ": expected the ", tensors.size(),
          " tensors of this program, got: ", faults);
@@ -387,16 +370,14 @@ void Weights::initialize(Ranks &ranks, uint64_t seed, double gate) const {
   });
 }
 
-std::vector<TensorToWrite> Weights::whole(const Ranks &ranks,
-                                          Kind kind) const {
+std::vector<TensorToWrite> Weights::whole(const Ranks &ranks, Kind kind) const {
   std::vector<TensorToWrite> list;
   for (const auto &[common, tensor] : tensors) {
     if (kind != Kind::Storage &&
         std::none_of(tensor.parts.begin(), tensor.parts.end(),
                      [](const Placed &p) { return p.parameter->trainable; }))
       continue;
-    LlrtType type = kind == Kind::Storage ? tensor.parts[0].parameter->type
-                                          : program.masterType();
+    LlrtType type = kind == Kind::Storage ? tensor.parts[0].parameter->type : program.masterType();
     auto fill = [&ranks, type, kind, parts = &tensor.parts](std::byte *to) {
       for (const Placed &placed : *parts) {
         const Parameter &p = *placed.parameter;

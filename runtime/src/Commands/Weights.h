@@ -38,8 +38,7 @@ std::string commonKey(const std::string &key);
 // `base_model.model.` at its start; `_orig_mod.`, `_fsdp_wrapped_module.` and
 // `_checkpoint_wrapped_module.` anywhere. Adds those that it had to `removed`,
 // each once.
-std::string withoutWrappers(const std::string &key,
-                            std::vector<std::string> &removed);
+std::string withoutWrappers(const std::string &key, std::vector<std::string> &removed);
 
 // The type of files that holds `type`.
 DType dtypeOf(LlrtType type);
@@ -49,8 +48,7 @@ TensorView viewOf(const void *data, LlrtType type, int64_t elements);
 
 // Converts all elements of `from` to `type`, rounding once to nearest even.
 // Throws Error, opening with `where`, unless `from` is F16, BF16, F32 or F64.
-void convert(const TensorView &from, LlrtType type, void *to,
-             const std::string &where);
+void convert(const TensorView &from, LlrtType type, void *to, const std::string &where);
 
 // The checkpoint tensors of a program and the parameters that are their rows.
 class Weights {
@@ -113,13 +111,13 @@ private:
 
 // Copies the whole of a parameter from the ranks that hold it, converted to
 // `type`; within `atRoot`.
-void readWhole(const Ranks &ranks, const Weights::Placed &placed, Held held,
-               LlrtType type, std::byte *to);
+void readWhole(const Ranks &ranks, const Weights::Placed &placed, Held held, LlrtType type,
+               std::byte *to);
 
 // Fills the buffer `held` of `rank` from the whole parameter, `whole`. Errors
 // open with `where`.
-void takePart(Rank &rank, const Parameter &p, Held held,
-              const TensorView &whole, const std::string &where);
+void takePart(Rank &rank, const Parameter &p, Held held, const TensorView &whole,
+              const std::string &where);
 
 } // namespace llrt
 #endif // LLRT_COMMANDS_WEIGHTS_H

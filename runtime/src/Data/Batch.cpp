@@ -40,8 +40,8 @@ public:
     std::vector<int64_t> values = toInt64(view, where(name));
     for (size_t i = 0; i < values.size(); ++i)
       if (!good(values[i]))
-        fail(where(name), ": element ", placeText(i, shape), ": expected ",
-             expected, ", got ", values[i]);
+        fail(where(name), ": element ", placeText(i, shape), ": expected ", expected, ", got ",
+             values[i]);
     return values;
   }
 
@@ -56,8 +56,8 @@ public:
     toFloat(view, values.data(), where(name));
     for (size_t i = 0; i < values.size(); ++i)
       if (!std::isfinite(values[i]))
-        fail(where(name), ": element ", placeText(i, shape),
-             ": expected a finite number, got ", values[i]);
+        fail(where(name), ": element ", placeText(i, shape), ": expected a finite number, got ",
+             values[i]);
     return values;
   }
 
@@ -67,12 +67,10 @@ public:
   }
 
 private:
-  const TensorView &checked(const char *name,
-                            const std::vector<int64_t> &shape) {
+  const TensorView &checked(const char *name, const std::vector<int64_t> &shape) {
     const TensorView &view = file.at(name);
     if (view.shape != shape)
-      fail(where(name), ": expected the shape ", shapeText(shape), ", got ",
-           shapeText(view.shape));
+      fail(where(name), ": expected the shape ", shapeText(shape), ", got ", shapeText(view.shape));
     return view;
   }
 
@@ -95,8 +93,8 @@ const std::string *findField(const Sample &sample, const std::string &extension,
     if (extensionOf(field) != extension)
       continue;
     if (only)
-      fail(where, ": expected one caption, got fields '", *only, "' and '",
-           field, "'; call the right one '", extension, "'");
+      fail(where, ": expected one caption, got fields '", *only, "' and '", field,
+           "'; call the right one '", extension, "'");
     only = &field;
   }
   return only;
@@ -129,12 +127,11 @@ Caption captionOf(const Sample &sample, const std::string &where) {
 // none is passed over.
 bool hasImageName(std::string_view field) {
   static const std::set<std::string_view> extensions = {
-      "apng", "arw",  "avif", "bmp", "cr2",  "cur",  "dds",  "dib", "dng",
-      "eps",  "exr",  "gif",  "hdr", "heic", "heif", "ico",  "j2k", "jfi",
-      "jfif", "jif",  "jp2",  "jpe", "jpeg", "jpf",  "jpg",  "jpx", "jxl",
-      "nef",  "orf",  "pam",  "pbm", "pcx",  "pgm",  "png",  "pnm", "ppm",
-      "psd",  "qoi",  "ras",  "rw2", "sgi",  "svg",  "svgz", "tga", "tif",
-      "tiff", "webp", "xbm",  "xpm"};
+      "apng", "arw", "avif", "bmp",  "cr2",  "cur",  "dds",  "dib", "dng",  "eps",
+      "exr",  "gif", "hdr",  "heic", "heif", "ico",  "j2k",  "jfi", "jfif", "jif",
+      "jp2",  "jpe", "jpeg", "jpf",  "jpg",  "jpx",  "jxl",  "nef", "orf",  "pam",
+      "pbm",  "pcx", "pgm",  "png",  "pnm",  "ppm",  "psd",  "qoi", "ras",  "rw2",
+      "sgi",  "svg", "svgz", "tga",  "tif",  "tiff", "webp", "xbm", "xpm"};
   return extensions.contains(extensionOf(field));
 }
 
@@ -177,11 +174,9 @@ Batch readBatch(const std::string &path, const BatchShape &shape) {
   const auto &[B, S, M, R, vocabulary, extraRows] = shape;
   SafeTensors file(path);
   BatchReader reader(file);
-  const char *const imageNames[] = {"pixel_values", "aspect_ratio_ids",
-                                    "aspect_ratio_mask",
+  const char *const imageNames[] = {"pixel_values", "aspect_ratio_ids", "aspect_ratio_mask",
                                     "cross_attention_mask"};
-  std::set<std::string> known = {"input_ids", "labels", "attention_mask",
-                                 "document_ids"};
+  std::set<std::string> known = {"input_ids", "labels", "attention_mask", "document_ids"};
   known.insert(std::begin(imageNames), std::end(imageNames));
   for (const auto &[name, view] : file.tensors())
     if (!known.contains(name))
@@ -190,21 +185,18 @@ Batch readBatch(const std::string &path, const BatchShape &shape) {
   Batch batch;
   batch.shape = shape;
   int64_t idCount = vocabulary + extraRows, labelCount = vocabulary;
-  batch.inputIds = reader.integers(
-      "input_ids", {B, S}, "0 to " + std::to_string(idCount - 1),
-      [=](int64_t id) { return id >= 0 && id < idCount; });
+  batch.inputIds = reader.integers("input_ids", {B, S}, "0 to " + std::to_string(idCount - 1),
+                                   [=](int64_t id) { return id >= 0 && id < idCount; });
   batch.labels = reader.integers(
       "labels", {B, S}, "-100 or 0 to " + std::to_string(labelCount - 1),
-      [=](int64_t label) {
-        return label == ignoredLabel || (label >= 0 && label < labelCount);
-      });
+      [=](int64_t label) { return label == ignoredLabel || (label >= 0 && label < labelCount); });
   if (reader.has("attention_mask"))
     batch.attentionMask = reader.mask("attention_mask", {B, S});
   else
     batch.attentionMask.assign(B * S, 1);
   if (reader.has("document_ids"))
-    batch.documentIds = reader.integers("document_ids", {B, S}, "at least 0",
-                                        [](int64_t id) { return id >= 0; });
+    batch.documentIds =
+        reader.integers("document_ids", {B, S}, "at least 0", [](int64_t id) { return id >= 0; });
 
   auto has = [&](const char *name) { return reader.has(name); };
   if (std::none_of(std::begin(imageNames), std::end(imageNames), has))
@@ -214,30 +206,28 @@ Batch readBatch(const std::string &path, const BatchShape &shape) {
       fail(reader.where(name), ": missing; expected the four image tensors "
                                "together or none of them");
   if (M == 0)
-    fail(reader.where(imageNames[0]),
-         ": expected none, the program has no images");
+    fail(reader.where(imageNames[0]), ": expected none, the program has no images");
   batch.pixelValues = reader.floats("pixel_values", {B, M, maxTiles, 3, R, R});
   int64_t lastAspect = int64_t(canvases.size());
-  batch.aspectRatioIds = reader.integers(
-      "aspect_ratio_ids", {B, M}, "0 to " + std::to_string(lastAspect),
-      [=](int64_t id) { return id >= 0 && id <= lastAspect; });
+  batch.aspectRatioIds =
+      reader.integers("aspect_ratio_ids", {B, M}, "0 to " + std::to_string(lastAspect),
+                      [=](int64_t id) { return id >= 0 && id <= lastAspect; });
   batch.aspectRatioMask = reader.mask("aspect_ratio_mask", {B, M, maxTiles});
   for (size_t i = 0; i < batch.aspectRatioMask.size(); ++i) {
     int64_t id = batch.aspectRatioIds[i / maxTiles];
     int64_t expected = int64_t(i % maxTiles) < tilesOfAspect(id);
     if (batch.aspectRatioMask[i] != expected)
-      fail(reader.where("aspect_ratio_mask"), ": element ",
-           placeText(i, {B, M, maxTiles}), ": expected ", expected,
-           " for aspect ratio id ", id, ", got ", batch.aspectRatioMask[i]);
+      fail(reader.where("aspect_ratio_mask"), ": element ", placeText(i, {B, M, maxTiles}),
+           ": expected ", expected, " for aspect ratio id ", id, ", got ",
+           batch.aspectRatioMask[i]);
   }
-  batch.crossAttentionMask =
-      reader.mask("cross_attention_mask", {B, S, M, maxTiles});
+  batch.crossAttentionMask = reader.mask("cross_attention_mask", {B, S, M, maxTiles});
   return batch;
 }
 
 void putImage(Batch &batch, int64_t b, int64_t m, const ImageTiles &tiles) {
-  int64_t B = batch.shape.samples, S = batch.shape.textLength,
-          M = batch.shape.images, R = batch.shape.tileSize;
+  int64_t B = batch.shape.samples, S = batch.shape.textLength, M = batch.shape.images,
+          R = batch.shape.tileSize;
   int64_t imageFloats = maxTiles * 3 * R * R;
   if (batch.pixelValues.empty()) { // the first image of the batch
     batch.pixelValues.resize(size_t(B * M * imageFloats));
@@ -253,33 +243,26 @@ void putImage(Batch &batch, int64_t b, int64_t m, const ImageTiles &tiles) {
   batch.aspectRatioIds[size_t(image)] = tiles.aspectRatioId;
   std::fill_n(&batch.aspectRatioMask[size_t(image * maxTiles)], tiles.tiles, 1);
   for (int64_t s = 1 + m; s < S; ++s)
-    std::fill_n(
-        &batch.crossAttentionMask[size_t(((b * S + s) * M + m) * maxTiles)],
-        tiles.tiles, 1);
+    std::fill_n(&batch.crossAttentionMask[size_t(((b * S + s) * M + m) * maxTiles)], tiles.tiles,
+                1);
 }
 
 CaptionBatch::CaptionBatch(Settings given)
-    : settings(std::move(given)),
-      beginId(settings.tokenizer.specialToken("<|begin_of_text|>")),
+    : settings(std::move(given)), beginId(settings.tokenizer.specialToken("<|begin_of_text|>")),
       endId(settings.tokenizer.specialToken(captionEnd)),
-      imageId(settings.shape.images > 0
-                  ? settings.tokenizer.specialToken("<|image|>")
-                  : -1) {
+      imageId(settings.shape.images > 0 ? settings.tokenizer.specialToken("<|image|>") : -1) {
   const auto &[tokenizer, pipeline, shape, padId, imageFields] = settings;
   const auto &[B, S, M, R, vocabulary, extraRows] = shape;
   if (M > 0 && (!pipeline || pipeline->tileSize() != R))
     fail("preprocessor_config.json: field 'size': expected ", R,
-         ", the tile size of the program, got ",
-         pipeline ? pipeline->tileSize() : 0);
+         ", the tile size of the program, got ", pipeline ? pipeline->tileSize() : 0);
   // Only `<|image|>` may lie behind the vocabulary: it has an embedding, no
   // label.
   if (endId >= vocabulary || padId < 0 || padId >= vocabulary ||
-      tokenizer.baseTokens() > vocabulary ||
-      (M > 0 && imageId >= vocabulary + extraRows))
-    fail(tokenizer.path(), ": expected token ids below the vocabulary of ",
-         vocabulary, " (and ", extraRows, " extra rows), got ",
-         tokenizer.baseTokens(), " base tokens, end ", endId, ", padding ",
-         padId, ", image ", imageId);
+      tokenizer.baseTokens() > vocabulary || (M > 0 && imageId >= vocabulary + extraRows))
+    fail(tokenizer.path(), ": expected token ids below the vocabulary of ", vocabulary, " (and ",
+         extraRows, " extra rows), got ", tokenizer.baseTokens(), " base tokens, end ", endId,
+         ", padding ", padId, ", image ", imageId);
   batch.shape = shape;
   batch.inputIds.assign(size_t(B * S), padId);
   batch.labels.assign(size_t(B * S), ignoredLabel);
@@ -296,14 +279,12 @@ std::vector<std::string> CaptionBatch::imagesOf(const Sample &sample) const {
     return images;
   for (const auto &[field, bytes] : sample.fields)
     if (hasImageName(field) ||
-        (extensionOf(field) != "txt" && extensionOf(field) != "json" &&
-         beginsLikeImage(bytes)))
+        (extensionOf(field) != "txt" && extensionOf(field) != "json" && beginsLikeImage(bytes)))
       images.push_back(field);
-  std::sort(images.begin(), images.end(),
-            [](const std::string &a, const std::string &b) {
-              std::string_view x = stemOf(a), y = stemOf(b);
-              return comesBefore(x, y) || (!comesBefore(y, x) && a < b);
-            });
+  std::sort(images.begin(), images.end(), [](const std::string &a, const std::string &b) {
+    std::string_view x = stemOf(a), y = stemOf(b);
+    return comesBefore(x, y) || (!comesBefore(y, x) && a < b);
+  });
   return images;
 }
 
@@ -318,8 +299,7 @@ CaptionBatch::Added CaptionBatch::add(const Sample &sample) {
   std::vector<std::string> images = imagesOf(sample);
   Caption caption = captionOf(sample, where);
   for (const auto &[field, bytes] : sample.fields)
-    if (field != *caption.field &&
-        std::find(images.begin(), images.end(), field) == images.end())
+    if (field != *caption.field && std::find(images.begin(), images.end(), field) == images.end())
       result.otherFields.push_back(field);
   if (M == 0) {
     result.imagesPassed = int64_t(images.size());
@@ -330,13 +310,12 @@ CaptionBatch::Added CaptionBatch::add(const Sample &sample) {
     for (const std::string &field : images)
       names += (names.empty() ? "'" : ", '") + field + "'";
     fail(where, ": expected at most ", M, " images, got fields ", names,
-         "; name those to read with --image-fields, or compile with --images=",
-         images.size());
+         "; name those to read with --image-fields, or compile with --images=", images.size());
   }
   std::vector<ImageTiles> tiles;
   for (const std::string &field : images)
-    tiles.push_back(settings.pipeline->process(decodeImage(
-        sample.fields.at(field), where + ": field '" + field + "'")));
+    tiles.push_back(settings.pipeline->process(
+        decodeImage(sample.fields.at(field), where + ": field '" + field + "'")));
 
   std::vector<int64_t> ids = {beginId};
   ids.insert(ids.end(), images.size(), imageId);
@@ -364,9 +343,7 @@ CaptionBatch::Added CaptionBatch::add(const Sample &sample) {
 
 Batch CaptionBatch::take(int64_t samples) {
   int64_t B = std::exchange(batch.shape.samples, samples);
-  auto cut = [&](auto &array) {
-    array.resize(array.size() / size_t(B) * size_t(samples));
-  };
+  auto cut = [&](auto &array) { array.resize(array.size() / size_t(B) * size_t(samples)); };
   cut(batch.inputIds);
   cut(batch.labels);
   cut(batch.attentionMask);
@@ -423,16 +400,14 @@ ModelInputs makeModelInputs(Batch batch, const std::string &name) {
   for (size_t i = 0; i < tokens; ++i) {
     size_t sample = i / size_t(S);
     auto refuse = [&](size_t image, const char *reason) {
-      fail(name, ": tensor 'cross_attention_mask': sample ", sample, ", row ",
-           i % size_t(S),
+      fail(name, ": tensor 'cross_attention_mask': sample ", sample, ", row ", i % size_t(S),
            ": expected one interval of images with exactly their "
            "real tiles, got image ",
            image, " ", reason);
     };
     int64_t &begin = inputs.imageBegin[i], &end = inputs.imageEnd[i];
     for (size_t m = 0; m < size_t(M); ++m) {
-      const int64_t *mask =
-          &batch.crossAttentionMask[(i * size_t(M) + m) * maxTiles];
+      const int64_t *mask = &batch.crossAttentionMask[(i * size_t(M) + m) * maxTiles];
       size_t image = sample * size_t(M) + m;
       if (std::all_of(mask, mask + maxTiles, [](int64_t x) { return x == 0; }))
         continue;

@@ -93,10 +93,10 @@ public:
   };
   // What became of a sample.
   struct Added {
-    int64_t images = 0;       // that the model reads
-    int64_t imagesPassed = 0; // that it does not, being a text model
-    bool cut = false;         // the caption, as it is too long
-    bool replaced = false;    // bytes of it that are not UTF-8, by U+FFFD
+    int64_t images = 0;                   // that the model reads
+    int64_t imagesPassed = 0;             // that it does not, being a text model
+    bool cut = false;                     // the caption, as it is too long
+    bool replaced = false;                // bytes of it that are not UTF-8, by U+FFFD
     std::vector<std::string> otherFields; // that nothing was read of
   };
 

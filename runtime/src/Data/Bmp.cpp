@@ -23,16 +23,14 @@ enum Compression { Raw = 0, Rle8 = 1, Rle4 = 2, BitFields = 3 };
 
 // The indices of a picture packed by run lengths, its lowest row first; what is
 // left out is 0. Nothing if it is cut short.
-std::optional<std::vector<uint8_t>>
-unpackRle(std::string_view bytes, int64_t width, int64_t height, bool isFour) {
+std::optional<std::vector<uint8_t>> unpackRle(std::string_view bytes, int64_t width, int64_t height,
+                                              bool isFour) {
   size_t size = size_t(width * height);
   std::vector<uint8_t> data;
   int64_t x = 0;
   bool ended = false;
   auto byte = [&](size_t at) { return uint8_t(bytes[at]); };
-  auto half = [&](uint8_t pair, int64_t i) {
-    return uint8_t(i % 2 == 0 ? pair >> 4 : pair & 15);
-  };
+  auto half = [&](uint8_t pair, int64_t i) { return uint8_t(i % 2 == 0 ? pair >> 4 : pair & 15); };
   for (size_t at = 0; data.size() < size && at + 2 <= bytes.size();) {
     int64_t count = byte(at), value = byte(at + 1);
     at += 2;
@@ -87,12 +85,11 @@ Decoded decodeBmp(std::string_view bytes, const std::string &name) {
   constexpr size_t info = 14; // where the second header begins
   size_t pixelsAt = number(10, 4), headerSize = number(info, 4);
   bool isCore = headerSize == 12;
-  if (!isCore && headerSize != 40 && headerSize != 52 && headerSize != 56 &&
-      headerSize != 64 && headerSize != 108 && headerSize != 124)
+  if (!isCore && headerSize != 40 && headerSize != 52 && headerSize != 56 && headerSize != 64 &&
+      headerSize != 108 && headerSize != 124)
     fail(name, ": broken BMP: unknown header of ", headerSize, " bytes");
   int64_t width = isCore ? number(info + 4, 2) : number(info + 4, 4);
-  int64_t height = isCore ? int64_t(number(info + 6, 2))
-                          : int64_t(int32_t(number(info + 8, 4)));
+  int64_t height = isCore ? int64_t(number(info + 6, 2)) : int64_t(int32_t(number(info + 8, 4)));
   bool isTopDown = height < 0;
   height = std::abs(height);
   uint32_t bits = number(info + (isCore ? 10 : 14), 2);
@@ -101,14 +98,13 @@ Decoded decodeBmp(std::string_view bytes, const std::string &name) {
   if (colours == 0)
     colours = size_t(1) << std::min(bits, 16u);
   auto refuse = [&] {
-    fail(name, ": this kind of BMP is not read (", bits, " bits, compression ",
-         packing, "); convert it to PNG, JPEG or WebP");
+    fail(name, ": this kind of BMP is not read (", bits, " bits, compression ", packing,
+         "); convert it to PNG, JPEG or WebP");
   };
   bool hasPalette = bits == 1 || bits == 4 || bits == 8;
   bool isPacked = packing == Rle8 || packing == Rle4;
-  if ((!hasPalette && bits != 16 && bits != 24 && bits != 32) ||
-      packing > BitFields || (isPacked && !hasPalette) ||
-      (packing == BitFields && hasPalette) || colours > 65536)
+  if ((!hasPalette && bits != 16 && bits != 24 && bits != 32) || packing > BitFields ||
+      (isPacked && !hasPalette) || (packing == BitFields && hasPalette) || colours > 65536)
     refuse();
 
   // Where each colour's bits are. Alpha counts where the masks name it.
@@ -126,8 +122,7 @@ Decoded decodeBmp(std::string_view bytes, const std::string &name) {
       masks = {0xFF0000, 0xFF00, 0xFF, 0xFF000000};
     for (uint32_t mask : masks) {
       int width = std::popcount(mask);
-      if (mask != 0 && mask >> std::countr_zero(mask) != (1u << width) - 1 &&
-          width != 32)
+      if (mask != 0 && mask >> std::countr_zero(mask) != (1u << width) - 1 && width != 32)
         refuse();
     }
   }
@@ -151,8 +146,8 @@ Decoded decodeBmp(std::string_view bytes, const std::string &name) {
   size_t rowBytes = (size_t(width) * bits + 31) / 32 * 4;
   bool isCut = isPacked && !indices;
   if (!isPacked) // PIL does without the padding of the last row
-    isCut = rowBytes * size_t(height - 1) + (size_t(width) * bits + 7) / 8 >
-            bytes.size() - pixelsAt;
+    isCut =
+        rowBytes * size_t(height - 1) + (size_t(width) * bits + 7) / 8 > bytes.size() - pixelsAt;
   if (isCut)
     fail(name, ": broken BMP: cut short");
   uint8_t *to = image.pixels.data();
@@ -161,22 +156,18 @@ Decoded decodeBmp(std::string_view bytes, const std::string &name) {
     for (size_t x = 0; x < size_t(width); ++x) {
       if (hasPalette) {
         size_t bit = x * bits;
-        uint32_t index = isPacked
-                             ? (*indices)[row * size_t(width) + x]
-                             : number(pixelsAt + row * rowBytes + bit / 8, 1) >>
-                                       (8 - bits - bit % 8) &
-                                   ((1u << bits) - 1);
+        uint32_t index =
+            isPacked ? (*indices)[row * size_t(width) + x]
+                     : number(pixelsAt + row * rowBytes + bit / 8, 1) >> (8 - bits - bit % 8) &
+                           ((1u << bits) - 1);
         for (uint8_t value : palette[index])
           *to++ = value;
         continue;
       }
-      uint32_t pixel =
-          number(pixelsAt + row * rowBytes + x * (bits / 8), bits / 8);
+      uint32_t pixel = number(pixelsAt + row * rowBytes + x * (bits / 8), bits / 8);
       auto part = [&](uint32_t mask) {
         uint32_t most = mask >> std::countr_zero(mask);
-        return mask ? int((pixel & mask) >> std::countr_zero(mask)) * 255 /
-                          int(most)
-                    : 0;
+        return mask ? int((pixel & mask) >> std::countr_zero(mask)) * 255 / int(most) : 0;
       };
       int alpha = masks[3] ? part(masks[3]) : 255;
       for (size_t c = 0; c < 3; ++c)

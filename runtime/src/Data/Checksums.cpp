@@ -30,17 +30,15 @@ constexpr int version = 1;
 
 std::string readSum(const json &value, const std::string &where) {
   std::string sum = value.is_string() ? value.get<std::string>() : "";
-  if (sum.size() != 16 ||
-      sum.find_first_not_of("0123456789abcdef") != sum.npos)
+  if (sum.size() != 16 || sum.find_first_not_of("0123456789abcdef") != sum.npos)
     fail(where, ": expected 16 hexadecimal digits, got ", value.dump());
   return sum;
 }
 
 [[noreturn]] void failDiffers(const std::string &what, const std::string &folder,
                               const std::string &want, const std::string &got) {
-  fail(what, ": expected the checksum ", want, " of ",
-       (fs::path(folder) / fileName).string(), ", got ", got,
-       ": the file has changed since it was written (if on purpose, remove ",
+  fail(what, ": expected the checksum ", want, " of ", (fs::path(folder) / fileName).string(),
+       ", got ", got, ": the file has changed since it was written (if on purpose, remove ",
        fileName, ")");
 }
 
@@ -51,8 +49,7 @@ std::span<const std::byte> headerOf(const MappedFile &file) {
   if (bytes.size() < sizeof(length))
     return bytes;
   std::memcpy(&length, bytes.data(), sizeof(length));
-  return bytes.first(sizeof(length) +
-                     std::min<uint64_t>(length, bytes.size() - sizeof(length)));
+  return bytes.first(sizeof(length) + std::min<uint64_t>(length, bytes.size() - sizeof(length)));
 }
 
 } // namespace
@@ -60,8 +57,7 @@ std::span<const std::byte> headerOf(const MappedFile &file) {
 std::string checksumOf(std::span<const std::byte> bytes) {
   char digits[17];
   std::snprintf(digits, sizeof(digits), "%016llx",
-                static_cast<unsigned long long>(
-                    XXH3_64bits(bytes.data(), bytes.size())));
+                static_cast<unsigned long long>(XXH3_64bits(bytes.data(), bytes.size())));
   return digits;
 }
 
@@ -72,10 +68,9 @@ std::optional<Checksums> Checksums::read(const std::string &folder) {
   json content = parseJson(MappedFile(path).text(), path);
   if (!content.is_object() || content.size() != 3 ||
       content.value("algorithm", json()) != algorithm ||
-      content.value("version", json()) != version ||
-      !content.value("files", json()).is_object())
-    fail(path, ": expected the fields 'algorithm' (\"", algorithm,
-         "\"), 'version' (", version, ") and 'files'");
+      content.value("version", json()) != version || !content.value("files", json()).is_object())
+    fail(path, ": expected the fields 'algorithm' (\"", algorithm, "\"), 'version' (", version,
+         ") and 'files'");
   Checksums result;
   for (const auto &[file, value] : content["files"].items()) {
     std::string where = path + ": file '" + file + "'";
@@ -104,15 +99,13 @@ std::string Checksums::text() const {
       list[file] = sums.whole;
     else
       list[file] = {{"header", sums.header}, {"tensors", sums.tensors}};
-  json content = {
-      {"algorithm", algorithm}, {"version", version}, {"files", list}};
+  json content = {{"algorithm", algorithm}, {"version", version}, {"files", list}};
   return content.dump(1) + "\n";
 }
 
-void Checksums::verify(
-    const std::string &folder, Part part,
-    const std::function<bool(const std::string &)> &wanted, size_t share,
-    size_t shares) const {
+void Checksums::verify(const std::string &folder, Part part,
+                       const std::function<bool(const std::string &)> &wanted, size_t share,
+                       size_t shares) const {
   size_t number = 0; // of tensors seen
   for (const auto &[name, sums] : files) {
     if (!wanted(name))
@@ -122,8 +115,7 @@ void Checksums::verify(
       MappedFile file(path);
       bool plain = sums.header.empty();
       std::string got = checksumOf(plain ? file.bytes() : headerOf(file));
-      if (const std::string &want = plain ? sums.whole : sums.header;
-          got != want)
+      if (const std::string &want = plain ? sums.whole : sums.header; got != want)
         failDiffers(path + (plain ? "" : ": header"), folder, want, got);
       continue;
     }
@@ -139,8 +131,7 @@ void Checksums::verify(
     }
     if (file.tensors().size() != sums.tensors.size())
       fail(path, ": expected the ", sums.tensors.size(), " tensors of ",
-           (fs::path(folder) / fileName).string(), ", got ",
-           file.tensors().size());
+           (fs::path(folder) / fileName).string(), ", got ", file.tensors().size());
   }
 }
 

@@ -46,9 +46,7 @@ public:
   // not what `text` makes.
   static std::optional<Checksums> read(const std::string &folder);
 
-  void add(const std::string &file, FileChecksums sums) {
-    files[file] = std::move(sums);
-  }
+  void add(const std::string &file, FileChecksums sums) { files[file] = std::move(sums); }
 
   // The same of a file that is not safetensors and holds `text`.
   void add(const std::string &file, const std::string &text) {
@@ -69,8 +67,8 @@ public:
   // several ranks can divide them. Throws Error that names the first file that
   // is missing or not the same, and the tensor.
   void verify(const std::string &folder, Part part,
-              const std::function<bool(const std::string &file)> &wanted,
-              size_t share = 0, size_t shares = 1) const;
+              const std::function<bool(const std::string &file)> &wanted, size_t share = 0,
+              size_t shares = 1) const;
 
 private:
   std::map<std::string, FileChecksums> files;

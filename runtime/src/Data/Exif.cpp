@@ -37,8 +37,7 @@ public:
   uint32_t number(size_t at, size_t size) const {
     uint32_t value = 0;
     for (size_t i = 0; i < size && at + i < bytes.size(); ++i)
-      value |= uint32_t(uint8_t(bytes[at + i]))
-               << 8 * (isLittle ? i : size - 1 - i);
+      value |= uint32_t(uint8_t(bytes[at + i])) << 8 * (isLittle ? i : size - 1 - i);
     return value;
   }
 
@@ -80,9 +79,7 @@ int readOrientation(std::string_view exif, std::string_view xmp) {
   for (size_t at = 0; !value && (at = xmp.find(tag, at)) != xmp.npos;) {
     at += tag.size();
     std::string_view rest = xmp.substr(at, 3);
-    rest.remove_prefix(rest.starts_with("=\"") ? 2
-                       : rest.starts_with('>') ? 1
-                                               : rest.size());
+    rest.remove_prefix(rest.starts_with("=\"") ? 2 : rest.starts_with('>') ? 1 : rest.size());
     if (!rest.empty() && rest[0] >= '0' && rest[0] <= '9')
       value = rest[0] - '0';
   }

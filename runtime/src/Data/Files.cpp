@@ -45,8 +45,7 @@ MappedFile::MappedFile(const std::string &path) : filePath(path) {
 }
 
 MappedFile::MappedFile(MappedFile &&other) noexcept
-    : filePath(std::move(other.filePath)),
-      contents(std::exchange(other.contents, {})) {}
+    : filePath(std::move(other.filePath)), contents(std::exchange(other.contents, {})) {}
 
 MappedFile::~MappedFile() {
   if (!contents.empty())
@@ -84,8 +83,7 @@ nlohmann::json parseJson(std::string_view text, const std::string &where) {
     else if (event == Event::object_end)
       keys.pop_back();
     else if (event == Event::key && !keys.back().insert(value).second)
-      fail(where, ": key '", value.get<std::string>(),
-           "' appears twice in one JSON object");
+      fail(where, ": key '", value.get<std::string>(), "' appears twice in one JSON object");
     return true;
   };
   try {

@@ -24,8 +24,7 @@ bool unpackFrame(GifFileType *gif, std::vector<uint8_t> &indices) {
   constexpr int mostBits = 12;
   int literalBits = 0;
   GifByteType *block = nullptr; // its length, then its bytes
-  if (DGifGetCode(gif, &literalBits, &block) != GIF_OK || literalBits < 1 ||
-      literalBits > 8)
+  if (DGifGetCode(gif, &literalBits, &block) != GIF_OK || literalBits < 1 || literalBits > 8)
     return false;
   const int clear = 1 << literalBits, end = clear + 1;
   // Code k stands for what code prefix[k] stands for, then suffix[k].
@@ -95,8 +94,7 @@ Decoded decodeGif(std::string_view bytes, const std::string &name) {
   };
   std::string_view rest = bytes;
   auto close = [](GifFileType *gif) { DGifCloseFile(gif, nullptr); };
-  std::unique_ptr<GifFileType, decltype(close)> gif(
-      DGifOpen(&rest, read, &cause), close);
+  std::unique_ptr<GifFileType, decltype(close)> gif(DGifOpen(&rest, read, &cause), close);
   auto check = [&](bool good) {
     if (good)
       return;
@@ -107,8 +105,7 @@ Decoded decodeGif(std::string_view bytes, const std::string &name) {
 
   // The first frame and the transparent index that goes with it.
   int clear = NO_TRANSPARENT_COLOR;
-  for (GifRecordType record = UNDEFINED_RECORD_TYPE;
-       record != IMAGE_DESC_RECORD_TYPE;) {
+  for (GifRecordType record = UNDEFINED_RECORD_TYPE; record != IMAGE_DESC_RECORD_TYPE;) {
     check(DGifGetRecordType(gif.get(), &record));
     if (record == TERMINATE_RECORD_TYPE)
       fail(name, ": broken GIF: expected a picture, got none");
@@ -127,12 +124,10 @@ Decoded decodeGif(std::string_view bytes, const std::string &name) {
   check(DGifGetImageDesc(gif.get()));
   const GifImageDesc &frame = gif->Image;
   // A frame that stands out of the screen widens it, as in PIL.
-  Image image = makeImage(
-      std::max<int64_t>(gif->SWidth, frame.Left + frame.Width),
-      std::max<int64_t>(gif->SHeight, frame.Top + frame.Height), name);
-  std::vector<uint8_t> indices(
-      size_t(image.width * image.height),
-      uint8_t(clear == NO_TRANSPARENT_COLOR ? 0 : clear));
+  Image image = makeImage(std::max<int64_t>(gif->SWidth, frame.Left + frame.Width),
+                          std::max<int64_t>(gif->SHeight, frame.Top + frame.Height), name);
+  std::vector<uint8_t> indices(size_t(image.width * image.height),
+                               uint8_t(clear == NO_TRANSPARENT_COLOR ? 0 : clear));
   std::vector<int64_t> order; // the rows as they are stored
   if (frame.Interlace) {
     for (auto [first, step] : {std::pair{0, 8}, {4, 8}, {2, 4}, {1, 2}})
@@ -146,12 +141,10 @@ Decoded decodeGif(std::string_view bytes, const std::string &name) {
   if (!unpackFrame(gif.get(), stored))
     fail(name, ": broken GIF: its data cannot be unpacked, or is cut short");
   for (size_t row = 0; row < order.size(); ++row)
-    std::copy_n(
-        &stored[row * size_t(frame.Width)], frame.Width,
-        &indices[size_t((frame.Top + order[row]) * image.width + frame.Left)]);
+    std::copy_n(&stored[row * size_t(frame.Width)], frame.Width,
+                &indices[size_t((frame.Top + order[row]) * image.width + frame.Left)]);
 
-  const ColorMapObject *colours =
-      frame.ColorMap ? frame.ColorMap : gif->SColorMap;
+  const ColorMapObject *colours = frame.ColorMap ? frame.ColorMap : gif->SColorMap;
   uint8_t *to = image.pixels.data();
   for (int index : indices) {
     // Without a palette indices are grays; behind its end a palette is black.

@@ -39,24 +39,20 @@ std::vector<Taps> makeTaps(int64_t from, int64_t to) {
     double sum = 0;
     for (int64_t in = first; in < last; ++in) {
       double distance =
-          std::fabs((double(in - first) + double(first) - center + 0.5) *
-                    (1.0 / support));
+          std::fabs((double(in - first) + double(first) - center + 0.5) * (1.0 / support));
       weights.push_back(std::max(0.0, 1.0 - distance));
       sum += weights.back();
     }
     Taps &tap = taps.emplace_back(Taps{first, {}});
     for (double weight : weights)
-      tap.weights.push_back(int32_t(0.5 + (sum != 0 ? weight / sum : weight) *
-                                              (1 << weightBits)));
+      tap.weights.push_back(int32_t(0.5 + (sum != 0 ? weight / sum : weight) * (1 << weightBits)));
   }
   return taps;
 }
 
 constexpr int32_t half = 1 << (weightBits - 1); // rounds to nearest
 
-uint8_t toByte(int32_t sum) {
-  return uint8_t(std::clamp(sum >> weightBits, 0, 255));
-}
+uint8_t toByte(int32_t sum) { return uint8_t(std::clamp(sum >> weightBits, 0, 255)); }
 
 Image resizeWidth(const Image &image, int64_t width) {
   if (width == image.width)
@@ -66,8 +62,7 @@ Image resizeWidth(const Image &image, int64_t width) {
   std::vector<Taps> taps = makeTaps(image.width, width);
   for (int64_t y = 0; y < image.height; ++y)
     for (const Taps &tap : taps) {
-      const uint8_t *pixel =
-          &image.pixels[size_t(y * image.width + tap.first) * 3];
+      const uint8_t *pixel = &image.pixels[size_t(y * image.width + tap.first) * 3];
       int32_t red = half, green = half, blue = half;
       for (int32_t weight : tap.weights) {
         red += weight * pixel[0];
@@ -116,14 +111,11 @@ Image turn(Image image, int orientation) {
   for (int64_t y = 0; y < result.height; ++y)
     for (int64_t x = 0; x < result.width; ++x) {
       int64_t fromX = swaps ? y : x, fromY = swaps ? x : y;
-      if (orientation == 2 || orientation == 3 || orientation == 7 ||
-          orientation == 8)
+      if (orientation == 2 || orientation == 3 || orientation == 7 || orientation == 8)
         fromX = right - fromX;
-      if (orientation == 3 || orientation == 4 || orientation == 6 ||
-          orientation == 7)
+      if (orientation == 3 || orientation == 4 || orientation == 6 || orientation == 7)
         fromY = bottom - fromY;
-      const uint8_t *from =
-          &image.pixels[size_t(fromY * image.width + fromX) * 3];
+      const uint8_t *from = &image.pixels[size_t(fromY * image.width + fromX) * 3];
       to = std::copy_n(from, 3, to);
     }
   return result;
@@ -154,8 +146,7 @@ Format formatOf(std::string_view bytes, const char *&name) {
       name = "AVIF";
       return Format::Other;
     }
-    for (std::string_view heif :
-         {"heic", "heix", "hevc", "heim", "heis", "mif1", "msf1"})
+    for (std::string_view heif : {"heic", "heix", "hevc", "heim", "heis", "mif1", "msf1"})
       if (brand == heif) {
         name = "HEIF";
         return Format::Other;
@@ -180,8 +171,7 @@ Format formatOf(std::string_view bytes, const char *&name) {
 
 Image makeImage(int64_t width, int64_t height, const std::string &name) {
   constexpr int64_t most = 178'956'970; // PIL's bound against bombs
-  if (width < 1 || height < 1 || width > most || height > most ||
-      width * height > most)
+  if (width < 1 || height < 1 || width > most || height > most || width * height > most)
     fail(name, ": expected 1 to ", most, " pixels, got ", width, " x ", height);
   return {width, height, std::vector<uint8_t>(size_t(width * height * 3))};
 }
@@ -228,8 +218,7 @@ Image decodeImage(std::string_view bytes, const std::string &name) {
 Image resizeBilinear(const Image &image, int64_t width, int64_t height) {
   // The order shows in the last bit. This is Pillow 13's, found by comparing
   // 2,949 random sizes; Pillow 11 always begins with the width.
-  bool heightFirst = height < image.height &&
-                     image.height - height > 2 * (image.width - width);
+  bool heightFirst = height < image.height && image.height - height > 2 * (image.width - width);
   return heightFirst ? resizeWidth(resizeHeight(image, height), width)
                      : resizeHeight(resizeWidth(image, width), height);
 }

@@ -35,9 +35,7 @@ constexpr std::array<Canvas, 8> canvases = {
 
 // Real tiles of an image with this aspect ratio id; 1 for id 0, as
 // HuggingFace's aspect_ratio_mask has it.
-inline int64_t tilesOfAspect(int64_t id) {
-  return id == 0 ? 1 : canvases[size_t(id - 1)].tiles();
-}
+inline int64_t tilesOfAspect(int64_t id) { return id == 0 ? 1 : canvases[size_t(id - 1)].tiles(); }
 
 // An image laid on its canvas, before normalization.
 struct FittedImage {

@@ -39,17 +39,14 @@ void onJpegMessage(j_common_ptr jpeg, int level) {
     onJpegError(jpeg);
 }
 
-bool startJpeg(jpeg_decompress_struct &jpeg, JpegState &state,
-               std::string_view bytes) {
+bool startJpeg(jpeg_decompress_struct &jpeg, JpegState &state, std::string_view bytes) {
   if (setjmp(state.jump))
     return false;
   jpeg_create_decompress(&jpeg);
-  jpeg_mem_src(&jpeg, reinterpret_cast<const unsigned char *>(bytes.data()),
-               bytes.size());
+  jpeg_mem_src(&jpeg, reinterpret_cast<const unsigned char *>(bytes.data()), bytes.size());
   jpeg_save_markers(&jpeg, JPEG_APP0 + 1, 0xFFFF); // EXIF and XMP
   jpeg_read_header(&jpeg, TRUE);
-  bool fourInks =
-      jpeg.jpeg_color_space == JCS_CMYK || jpeg.jpeg_color_space == JCS_YCCK;
+  bool fourInks = jpeg.jpeg_color_space == JCS_CMYK || jpeg.jpeg_color_space == JCS_YCCK;
   jpeg.out_color_space = fourInks ? JCS_CMYK : JCS_RGB;
   jpeg_calc_output_dimensions(&jpeg);
   return true;
@@ -74,8 +71,7 @@ int jpegOrientation(const jpeg_decompress_struct &jpeg) {
   std::string exif;
   std::string_view xmp;
   for (auto *marker = jpeg.marker_list; marker; marker = marker->next) {
-    std::string_view data(reinterpret_cast<const char *>(marker->data),
-                          marker->data_length);
+    std::string_view data(reinterpret_cast<const char *>(marker->data), marker->data_length);
     if (data.starts_with(exifMark)) // long data goes on in the next marker
       exif += data.substr(exifMark.size());
     else if (data.starts_with(xmpMark))
@@ -98,13 +94,11 @@ Decoded decodeJpeg(std::string_view bytes, const std::string &name) {
   if (!startJpeg(reader.jpeg, reader.state, bytes))
     fail(name, ": broken JPEG: ", reader.state.message);
 
-  Image image =
-      makeImage(reader.jpeg.output_width, reader.jpeg.output_height, name);
+  Image image = makeImage(reader.jpeg.output_width, reader.jpeg.output_height, name);
   int orientation = jpegOrientation(reader.jpeg); // the end frees markers
   bool hasInks = reader.jpeg.out_color_space == JCS_CMYK;
   std::vector<uint8_t> inks(hasInks ? image.pixels.size() / 3 * 4 : 0);
-  if (!readJpegRows(reader.jpeg, reader.state,
-                    hasInks ? inks.data() : image.pixels.data()))
+  if (!readJpegRows(reader.jpeg, reader.state, hasInks ? inks.data() : image.pixels.data()))
     fail(name, ": broken JPEG: ", reader.state.message);
   // Inks are stored inverted, as Adobe does and PIL assumes.
   uint8_t *to = image.pixels.data();

@@ -22,8 +22,7 @@ bool isSurrogate(uint32_t unit) { return unit >= 0xD800 && unit < 0xE000; }
 
 class Reader {
 public:
-  Reader(std::string_view bytes, const std::string &where)
-      : text(bytes), where(where) {}
+  Reader(std::string_view bytes, const std::string &where) : text(bytes), where(where) {}
 
   // The whole text: an object.
   std::map<std::string, std::string> object() {
@@ -62,8 +61,7 @@ private:
   }
 
   void skipSpace() {
-    while (at < text.size() &&
-           std::string_view(" \t\n\r").find(text[at]) != std::string_view::npos)
+    while (at < text.size() && std::string_view(" \t\n\r").find(text[at]) != std::string_view::npos)
       ++at;
   }
 
@@ -110,8 +108,8 @@ private:
       } while (take(","));
       if (!take("]"))
         expected("',' or ']'");
-    } else if (!take("null") && !take("true") && !take("false") &&
-               !take("NaN") && !take("Infinity") && !take("-Infinity")) {
+    } else if (!take("null") && !take("true") && !take("false") && !take("NaN") &&
+               !take("Infinity") && !take("-Infinity")) {
       number();
     }
   }
@@ -170,17 +168,15 @@ private:
       if (!take("\\")) {
         Utf8Part part = readUtf8(rest);
         // A surrogate that was written as three bytes.
-        bool lone = rest.size() >= 3 && rest[0] == '\xED' &&
-                    uint8_t(rest[1]) >= 0xA0 && uint8_t(rest[1]) < 0xC0 &&
-                    uint8_t(rest[2]) >= 0x80 && uint8_t(rest[2]) < 0xC0;
+        bool lone = rest.size() >= 3 && rest[0] == '\xED' && uint8_t(rest[1]) >= 0xA0 &&
+                    uint8_t(rest[1]) < 0xC0 && uint8_t(rest[2]) >= 0x80 && uint8_t(rest[2]) < 0xC0;
         if (!part.whole && !lone)
           expected("UTF-8");
         result += lone ? replacementCharacter : rest.substr(0, part.bytes);
         at += lone ? 3 : part.bytes;
         continue;
       }
-      constexpr std::string_view marks = "\"\\/bfnrt",
-                                 means = "\"\\/\b\f\n\r\t";
+      constexpr std::string_view marks = "\"\\/bfnrt", means = "\"\\/\b\f\n\r\t";
       size_t mark = at < text.size() ? marks.find(text[at]) : marks.npos;
       if (mark != marks.npos) {
         result += means[mark];
@@ -190,8 +186,7 @@ private:
       if (!take("u"))
         expected("one of \"\\/bfnrtu behind a backslash");
       uint32_t unit = hexUnit();
-      if (unit >= 0xD800 && unit < 0xDC00 &&
-          text.substr(at).starts_with("\\u")) {
+      if (unit >= 0xD800 && unit < 0xDC00 && text.substr(at).starts_with("\\u")) {
         size_t before = std::exchange(at, at + 2);
         uint32_t low = hexUnit();
         if (low >= 0xDC00 && low < 0xE000)
@@ -210,8 +205,7 @@ private:
 
 } // namespace
 
-std::map<std::string, std::string> readJsonTexts(std::string_view bytes,
-                                                 const std::string &where) {
+std::map<std::string, std::string> readJsonTexts(std::string_view bytes, const std::string &where) {
   return Reader(bytes, where).object();
 }
 

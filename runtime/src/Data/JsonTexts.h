@@ -20,8 +20,7 @@ namespace llrt {
 // mark, surrogates without a partner (read as U+FFFD). Levels: 1000 at most.
 // Throws Error, opening with `where`, if `bytes` is no such object.
 // Source: CPython, Modules/_json.c, Lib/json/decoder.py.
-std::map<std::string, std::string> readJsonTexts(std::string_view bytes,
-                                                 const std::string &where);
+std::map<std::string, std::string> readJsonTexts(std::string_view bytes, const std::string &where);
 
 } // namespace llrt
 

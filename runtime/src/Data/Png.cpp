@@ -68,8 +68,8 @@ std::optional<std::string> endCutChunk(std::string_view bytes) {
     std::string whole(bytes.substr(0, at));
     whole += text(uint32_t(length));
     whole += chunk;
-    whole += text(uint32_t(crc32(
-        0, reinterpret_cast<const Bytef *>(chunk.data()), uInt(chunk.size()))));
+    whole +=
+        text(uint32_t(crc32(0, reinterpret_cast<const Bytef *>(chunk.data()), uInt(chunk.size()))));
     whole += std::string_view("\0\0\0\0IEND\xae\x42\x60\x82", 12);
     return whole;
   }
@@ -117,8 +117,7 @@ std::string_view pngText(png_structp png, png_infop info, const char *key) {
   png_get_text(png, info, &texts, &count);
   for (int i = count; i-- > 0;)
     if (std::strcmp(texts[i].key, key) == 0 && texts[i].text)
-      return {texts[i].text,
-              std::max(texts[i].text_length, texts[i].itxt_length)};
+      return {texts[i].text, std::max(texts[i].text_length, texts[i].itxt_length)};
   return {};
 }
 
@@ -170,9 +169,8 @@ Decoded decodePng(std::string_view bytes, const std::string &name) {
   } reader;
   std::optional<std::string> whole = endCutChunk(bytes);
   reader.state.rest = whole ? std::string_view(*whole) : bytes;
-  reader.png =
-      png_create_read_struct(PNG_LIBPNG_VER_STRING, &reader.state, onPngError,
-                             [](png_structp, png_const_charp) {});
+  reader.png = png_create_read_struct(PNG_LIBPNG_VER_STRING, &reader.state, onPngError,
+                                      [](png_structp, png_const_charp) {});
   reader.info = reader.png ? png_create_info_struct(reader.png) : nullptr;
   if (!reader.info)
     fail(name, ": out of memory while decoding");
@@ -183,8 +181,7 @@ Decoded decodePng(std::string_view bytes, const std::string &name) {
   if (!startPng(png, info, reader.depth))
     fail(name, ": broken PNG: ", reader.state.message);
 
-  Image image = makeImage(png_get_image_width(png, info),
-                          png_get_image_height(png, info), name);
+  Image image = makeImage(png_get_image_width(png, info), png_get_image_height(png, info), name);
   int type = png_get_color_type(png, info);
   bool isWide = png_get_bit_depth(png, info) == 16; // only gray still is
   size_t channels = png_get_channels(png, info);
@@ -215,33 +212,28 @@ Decoded decodePng(std::string_view bytes, const std::string &name) {
   // PIL compares stored values with the transparent one's low byte, but that of
   // 1 bit as 0 or 255.
   bool isOneBit = reader.depth == 1;
-  auto isClear = [](int value, png_uint_16 clear) {
-    return value == (clear & 0xFF);
-  };
-  for (const uint8_t *pixel = stored.data();
-       to != image.pixels.data() + image.pixels.size();
+  auto isClear = [](int value, png_uint_16 clear) { return value == (clear & 0xFF); };
+  for (const uint8_t *pixel = stored.data(); to != image.pixels.data() + image.pixels.size();
        pixel += channels * (isWide ? 2 : 1)) {
     switch (type) {
     case PNG_COLOR_TYPE_PALETTE: {
       int index = pixel[0], alpha = index < alphaCount ? alphas[index] : 255;
       if (index < colourCount)
-        put(colours[index].red, colours[index].green, colours[index].blue,
-            alpha);
+        put(colours[index].red, colours[index].green, colours[index].blue, alpha);
       else // behind its end a palette is black, as in PIL
         put(0, 0, 0, alpha);
       break;
     }
     case PNG_COLOR_TYPE_GRAY: {
       int value = isWide ? std::min(pixel[0] << 8 | pixel[1], 255) : pixel[0];
-      bool hides = clear && (isOneBit ? value == (clear->gray ? 255 : 0)
-                                      : isClear(value, clear->gray));
+      bool hides =
+          clear && (isOneBit ? value == (clear->gray ? 255 : 0) : isClear(value, clear->gray));
       put(value, value, value, hides ? 0 : 255);
       break;
     }
     case PNG_COLOR_TYPE_RGB:
       put(pixel[0], pixel[1], pixel[2],
-          clear && isClear(pixel[0], clear->red) &&
-                  isClear(pixel[1], clear->green) &&
+          clear && isClear(pixel[0], clear->red) && isClear(pixel[1], clear->green) &&
                   isClear(pixel[2], clear->blue)
               ? 0
               : 255);

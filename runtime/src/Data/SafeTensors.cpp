@@ -42,12 +42,11 @@ struct DTypeInfo {
   int bits;
 };
 constexpr DTypeInfo dtypes[] = {
-    {"BOOL", 8},    {"F4", 4},          {"F6_E2M3", 6},     {"F6_E3M2", 6},
-    {"U8", 8},      {"I8", 8},          {"F8_E5M2", 8},     {"F8_E4M3", 8},
-    {"F8_E8M0", 8}, {"F8_E4M3FNUZ", 8}, {"F8_E5M2FNUZ", 8}, {"I16", 16},
-    {"U16", 16},    {"F16", 16},        {"BF16", 16},       {"I32", 32},
-    {"U32", 32},    {"F32", 32},        {"C64", 64},        {"F64", 64},
-    {"I64", 64},    {"U64", 64}};
+    {"BOOL", 8},        {"F4", 4},      {"F6_E2M3", 6}, {"F6_E3M2", 6}, {"U8", 8},
+    {"I8", 8},          {"F8_E5M2", 8}, {"F8_E4M3", 8}, {"F8_E8M0", 8}, {"F8_E4M3FNUZ", 8},
+    {"F8_E5M2FNUZ", 8}, {"I16", 16},    {"U16", 16},    {"F16", 16},    {"BF16", 16},
+    {"I32", 32},        {"U32", 32},    {"F32", 32},    {"C64", 64},    {"F64", 64},
+    {"I64", 64},        {"U64", 64}};
 static_assert(std::size(dtypes) == size_t(DType::U64) + 1);
 
 // Bytes of a tensor; nothing if they do not fit 63 bits or end within a byte.
@@ -66,8 +65,7 @@ std::vector<int64_t> readIntegers(const json &list, const std::string &where) {
   std::vector<int64_t> values;
   auto good = [](const json &item) {
     return item.is_number_unsigned() &&
-           item.get<uint64_t>() <=
-               uint64_t(std::numeric_limits<int64_t>::max());
+           item.get<uint64_t>() <= uint64_t(std::numeric_limits<int64_t>::max());
   };
   if (!list.is_array() || !std::all_of(list.begin(), list.end(), good))
     fail(where, ": expected a list of integers of at least 0, got ",
@@ -79,47 +77,40 @@ std::vector<int64_t> readIntegers(const json &list, const std::string &where) {
 
 // One entry of a header; `buffer` is what comes after the header. Sets `begin`
 // to where the tensor starts in it.
-TensorView readEntry(const json &entry, std::span<const std::byte> buffer,
-                     const std::string &where, size_t &begin) {
+TensorView readEntry(const json &entry, std::span<const std::byte> buffer, const std::string &where,
+                     size_t &begin) {
   if (!entry.is_object())
     fail(where, ": expected an object, got ", entry.type_name());
   for (const auto &[key, value] : entry.items())
     if (key != "dtype" && key != "shape" && key != "data_offsets")
-      fail(where, ": expected the fields dtype, shape, data_offsets, got '",
-           key, "'");
+      fail(where, ": expected the fields dtype, shape, data_offsets, got '", key, "'");
   for (const char *key : {"dtype", "shape", "data_offsets"})
     if (!entry.contains(key))
       fail(where, ": field '", key, "': missing");
 
   TensorView view;
-  std::string name =
-      entry["dtype"].is_string() ? entry["dtype"].get<std::string>() : "";
-  const DTypeInfo *info =
-      std::find_if(std::begin(dtypes), std::end(dtypes),
-                   [&](const DTypeInfo &type) { return name == type.name; });
+  std::string name = entry["dtype"].is_string() ? entry["dtype"].get<std::string>() : "";
+  const DTypeInfo *info = std::find_if(std::begin(dtypes), std::end(dtypes),
+                                       [&](const DTypeInfo &type) { return name == type.name; });
   if (info == std::end(dtypes))
-    fail(where,
-         ": field 'dtype': expected a type of the format such as F32, got ",
+    fail(where, ": field 'dtype': expected a type of the format such as F32, got ",
          entry["dtype"].dump());
   view.dtype = DType(info - std::begin(dtypes));
   view.shape = readIntegers(entry["shape"], where + ": field 'shape'");
 
   std::string offsetsWhere = where + ": field 'data_offsets'";
-  std::vector<int64_t> offsets =
-      readIntegers(entry["data_offsets"], offsetsWhere);
-  if (offsets.size() != 2 || offsets[0] > offsets[1] ||
-      uint64_t(offsets[1]) > buffer.size())
+  std::vector<int64_t> offsets = readIntegers(entry["data_offsets"], offsetsWhere);
+  if (offsets.size() != 2 || offsets[0] > offsets[1] || uint64_t(offsets[1]) > buffer.size())
     fail(offsetsWhere, ": expected [begin, end) within the ", buffer.size(),
          " bytes after the header, got ", shapeText(offsets));
   std::optional<size_t> bytes = byteCount(view.dtype, view.shape);
   view.bytes = size_t(offsets[1] - offsets[0]);
   if (!bytes)
-    fail(where,
-         ": field 'shape': expected a whole number of bytes below 2^60, got ",
-         info->name, " ", shapeText(view.shape));
+    fail(where, ": field 'shape': expected a whole number of bytes below 2^60, got ", info->name,
+         " ", shapeText(view.shape));
   if (*bytes != view.bytes)
-    fail(offsetsWhere, ": expected ", *bytes, " bytes for ", info->name, " ",
-         shapeText(view.shape), ", got ", view.bytes);
+    fail(offsetsWhere, ": expected ", *bytes, " bytes for ", info->name, " ", shapeText(view.shape),
+         ", got ", view.bytes);
   begin = size_t(offsets[0]);
   view.data = buffer.data() + begin;
   return view;
@@ -136,22 +127,20 @@ void convertAll(const TensorView &view, Out *out, Convert convert) {
 }
 
 template <typename Out, typename FromFloat, typename FromDouble>
-void convertFloats(const TensorView &view, Out *out, const std::string &where,
-                   FromFloat fromFloat, FromDouble fromDouble) {
+void convertFloats(const TensorView &view, Out *out, const std::string &where, FromFloat fromFloat,
+                   FromDouble fromDouble) {
   switch (view.dtype) {
   case DType::F16:
-    return convertAll<uint16_t>(
-        view, out, [&](uint16_t x) { return fromFloat(floatFromHalf(x)); });
+    return convertAll<uint16_t>(view, out, [&](uint16_t x) { return fromFloat(floatFromHalf(x)); });
   case DType::BF16:
-    return convertAll<uint16_t>(
-        view, out, [&](uint16_t x) { return fromFloat(floatFromBFloat16(x)); });
+    return convertAll<uint16_t>(view, out,
+                                [&](uint16_t x) { return fromFloat(floatFromBFloat16(x)); });
   case DType::F32:
     return convertAll<float>(view, out, fromFloat);
   case DType::F64:
     return convertAll<double>(view, out, fromDouble);
   default:
-    fail(where, ": field 'dtype': expected F16, BF16, F32 or F64, got ",
-         dtypeName(view.dtype));
+    fail(where, ": field 'dtype': expected F16, BF16, F32 or F64, got ", dtypeName(view.dtype));
   }
 }
 
@@ -167,9 +156,7 @@ std::string shapeText(const std::vector<int64_t> &shape) {
   return text + "]";
 }
 
-int64_t TensorView::elements() const {
-  return int64_t(bytes * 8) / dtypeBits(dtype);
-}
+int64_t TensorView::elements() const { return int64_t(bytes * 8) / dtypeBits(dtype); }
 
 SafeTensors::SafeTensors(const std::string &path) : openedPath(path) {
   namespace fs = std::filesystem;
@@ -182,8 +169,9 @@ SafeTensors::SafeTensors(const std::string &path) : openedPath(path) {
     else if (fs::exists(single, ignored))
       views = openFile(single);
     else
-      fail(path, ": expected model.safetensors.index.json or model.safetensors "
-                 "in this folder",
+      fail(path,
+           ": expected model.safetensors.index.json or model.safetensors "
+           "in this folder",
            fs::exists(fs::path(path) / "adapter_model.safetensors", ignored)
                ? ", got an adapter; join it with its model first (PEFT: "
                  "merge_and_unload)"
@@ -200,23 +188,19 @@ Views SafeTensors::openFile(const std::string &path) {
   std::span<const std::byte> bytes = file.bytes();
   uint64_t headerBytes;
   if (bytes.size() < sizeof(headerBytes))
-    fail(path, ": expected a safetensors file of at least 8 bytes, got ",
-         bytes.size());
+    fail(path, ": expected a safetensors file of at least 8 bytes, got ", bytes.size());
   std::memcpy(&headerBytes, bytes.data(), sizeof(headerBytes));
   uint64_t room = std::min(maxHeaderBytes, bytes.size() - sizeof(headerBytes));
   if (headerBytes > room)
-    fail(path, ": header length: expected at most ", room, ", got ",
-         headerBytes,
+    fail(path, ": header length: expected at most ", room, ", got ", headerBytes,
          bytes.size() - sizeof(headerBytes) < headerBytes
              ? " (the file is cut short, or no safetensors file)"
              : "");
-  std::string_view header =
-      file.text().substr(sizeof(headerBytes), headerBytes);
+  std::string_view header = file.text().substr(sizeof(headerBytes), headerBytes);
   if (!header.starts_with('{'))
     fail(path, ": header: expected '{' as its first character");
   json entries = parseJson(header, path + ": header");
-  std::span<const std::byte> buffer =
-      bytes.subspan(sizeof(headerBytes) + headerBytes);
+  std::span<const std::byte> buffer = bytes.subspan(sizeof(headerBytes) + headerBytes);
 
   Views result;
   struct Extent {
@@ -230,19 +214,17 @@ Views SafeTensors::openFile(const std::string &path) {
   for (const auto &[name, entry] : entries.items()) {
     if (name == metadataKey) {
       if (!entry.is_object())
-        fail(path, ": ", metadataKey, ": expected an object of strings, got ",
-             entry.type_name());
+        fail(path, ": ", metadataKey, ": expected an object of strings, got ", entry.type_name());
       for (const auto &[key, text] : entry.items()) {
         if (!text.is_string())
-          fail(path, ": ", metadataKey, ": field '", key,
-               "': expected a string, got ", text.type_name());
+          fail(path, ": ", metadataKey, ": field '", key, "': expected a string, got ",
+               text.type_name());
         texts.emplace(key, text.get<std::string>());
       }
       continue;
     }
     size_t begin = 0;
-    TensorView view =
-        readEntry(entry, buffer, path + ": tensor '" + name + "'", begin);
+    TensorView view = readEntry(entry, buffer, path + ": tensor '" + name + "'", begin);
     auto place = result.emplace(name, std::move(view)).first;
     extents.push_back({begin, begin + place->second.bytes, &place->first});
   }
@@ -250,9 +232,8 @@ Views SafeTensors::openFile(const std::string &path) {
   size_t covered = 0;
   for (const Extent &extent : extents) {
     if (extent.begin != covered)
-      fail(path, ": tensor '", *extent.name,
-           "': field 'data_offsets': expected to begin at ", covered,
-           ", where the tensor before it ends, got ", extent.begin);
+      fail(path, ": tensor '", *extent.name, "': field 'data_offsets': expected to begin at ",
+           covered, ", where the tensor before it ends, got ", extent.begin);
     covered = extent.end;
   }
   if (covered != buffer.size())
@@ -266,19 +247,15 @@ Views SafeTensors::openFile(const std::string &path) {
 void SafeTensors::openIndex(const std::string &indexPath) {
   namespace fs = std::filesystem;
   json index = parseJson(MappedFile(indexPath).text(), indexPath);
-  if (!index.is_object() || !index.contains("weight_map") ||
-      !index["weight_map"].is_object())
-    fail(indexPath,
-         ": field 'weight_map': expected an object of tensor names and "
-         "shard files");
+  if (!index.is_object() || !index.contains("weight_map") || !index["weight_map"].is_object())
+    fail(indexPath, ": field 'weight_map': expected an object of tensor names and "
+                    "shard files");
   std::map<std::string, Views> shards;
   for (const auto &[name, shard] : index["weight_map"].items()) {
-    std::string where =
-        indexPath + ": field 'weight_map': tensor '" + name + "'";
+    std::string where = indexPath + ": field 'weight_map': tensor '" + name + "'";
     std::string file = shard.is_string() ? shard.get<std::string>() : "";
     if (file.empty() || fs::path(file).filename() != file || file == "..")
-      fail(where, ": expected the name of a file in the same folder, got ",
-           shard.dump());
+      fail(where, ": expected the name of a file in the same folder, got ", shard.dump());
     if (!shards.contains(file))
       shards.emplace(file, openFile(fs::path(indexPath).parent_path() / file));
     auto found = shards.at(file).find(name);
@@ -300,27 +277,21 @@ const TensorView &SafeTensors::at(std::string_view name) const {
 }
 
 void toFloat(const TensorView &view, float *out, const std::string &where) {
-  convertFloats(
-      view, out, where, [](float x) { return x; },
-      [](double x) { return float(x); });
+  convertFloats(view, out, where, [](float x) { return x; }, [](double x) { return float(x); });
 }
 
 void toDouble(const TensorView &view, double *out, const std::string &where) {
-  convertFloats(
-      view, out, where, [](float x) { return double(x); },
-      [](double x) { return x; });
+  convertFloats(view, out, where, [](float x) { return double(x); }, [](double x) { return x; });
 }
 
-void toBFloat16(const TensorView &view, uint16_t *out,
-                const std::string &where) {
+void toBFloat16(const TensorView &view, uint16_t *out, const std::string &where) {
   convertFloats(view, out, where, bfloat16FromFloat, bfloat16FromDouble);
 }
 
 std::vector<int64_t> toInt64(const TensorView &view, const std::string &where) {
   std::vector<int64_t> values(size_t(view.elements()));
   auto fill = [&](auto zero) {
-    convertAll<decltype(zero)>(view, values.data(),
-                               [](auto x) { return int64_t(x); });
+    convertAll<decltype(zero)>(view, values.data(), [](auto x) { return int64_t(x); });
   };
   switch (view.dtype) {
   case DType::BOOL: // a byte, 0 or 1
@@ -347,8 +318,7 @@ std::vector<int64_t> toInt64(const TensorView &view, const std::string &where) {
     fill(int64_t());
     break;
   default:
-    fail(where, ": field 'dtype': expected integers or BOOL, got ",
-         dtypeName(view.dtype));
+    fail(where, ": field 'dtype': expected integers or BOOL, got ", dtypeName(view.dtype));
   }
   return values;
 }
@@ -372,17 +342,15 @@ uint16_t bfloat16FromDouble(double value) {
   return bfloat16FromFloat(std::bit_cast<float>(bits));
 }
 
-float floatFromBFloat16(uint16_t bits) {
-  return std::bit_cast<float>(uint32_t(bits) << 16);
-}
+float floatFromBFloat16(uint16_t bits) { return std::bit_cast<float>(uint32_t(bits) << 16); }
 
 float floatFromHalf(uint16_t bits) {
   int exponent = bits >> 10 & 31;
   int fraction = bits & 1023;
   float size;
   if (exponent == 31)
-    size = fraction ? std::numeric_limits<float>::quiet_NaN()
-                    : std::numeric_limits<float>::infinity();
+    size =
+        fraction ? std::numeric_limits<float>::quiet_NaN() : std::numeric_limits<float>::infinity();
   else if (exponent == 0)
     size = std::ldexp(float(fraction), -24);
   else
@@ -390,8 +358,7 @@ float floatFromHalf(uint16_t bits) {
   return bits >> 15 ? -size : size;
 }
 
-FileChecksums writeSafeTensors(const std::string &path,
-                               const std::vector<TensorToWrite> &tensors,
+FileChecksums writeSafeTensors(const std::string &path, const std::vector<TensorToWrite> &tensors,
                                std::map<std::string, std::string> metadata) {
   std::vector<const TensorToWrite *> order;
   for (const TensorToWrite &tensor : tensors)
@@ -409,8 +376,7 @@ FileChecksums writeSafeTensors(const std::string &path,
     std::optional<size_t> bytes = byteCount(tensor->dtype, tensor->shape);
     if (!bytes || header.contains(tensor->name))
       fail(path, ": tensor '", tensor->name,
-           bytes ? "': the name is taken"
-                 : "': expected a whole number of bytes");
+           bytes ? "': the name is taken" : "': expected a whole number of bytes");
     header[tensor->name] = {{"dtype", dtypeName(tensor->dtype)},
                             {"shape", tensor->shape},
                             {"data_offsets", {end, end + *bytes}}};
@@ -421,8 +387,7 @@ FileChecksums writeSafeTensors(const std::string &path,
   head.resize((head.size() + 7) / 8 * 8, ' ');
   uint64_t headerBytes = head.size();
   if (headerBytes > maxHeaderBytes)
-    fail(path, ": header length: expected at most ", maxHeaderBytes, ", got ",
-         headerBytes);
+    fail(path, ": header length: expected at most ", maxHeaderBytes, ", got ", headerBytes);
 
   std::string temporary = path + ".XXXXXX";
   int descriptor = mkostemp(temporary.data(), O_CLOEXEC);
@@ -448,8 +413,7 @@ FileChecksums writeSafeTensors(const std::string &path,
     }
   };
   FileChecksums sums;
-  head.insert(0, reinterpret_cast<const char *>(&headerBytes),
-              sizeof(headerBytes));
+  head.insert(0, reinterpret_cast<const char *>(&headerBytes), sizeof(headerBytes));
   sums.header = checksumOf(std::as_bytes(std::span(head)));
   put(head.data(), head.size());
   std::vector<std::byte> filled;
@@ -466,8 +430,7 @@ FileChecksums writeSafeTensors(const std::string &path,
       }
       data = filled.data();
     }
-    sums.tensors[order[i]->name] =
-        checksumOf({static_cast<const std::byte *>(data), sizes[i]});
+    sums.tensors[order[i]->name] = checksumOf({static_cast<const std::byte *>(data), sizes[i]});
     put(data, sizes[i]);
   }
   check(fchmod(descriptor, 0644) == 0 && fsync(descriptor) == 0);
@@ -476,8 +439,7 @@ FileChecksums writeSafeTensors(const std::string &path,
 
   // The new name is on the disk once the folder is.
   std::string folder = std::filesystem::path(path).parent_path();
-  int folderDescriptor =
-      open(folder.empty() ? "." : folder.c_str(), O_RDONLY | O_CLOEXEC);
+  int folderDescriptor = open(folder.empty() ? "." : folder.c_str(), O_RDONLY | O_CLOEXEC);
   if (folderDescriptor >= 0) {
     fsync(folderDescriptor);
     close(folderDescriptor);
@@ -485,10 +447,9 @@ FileChecksums writeSafeTensors(const std::string &path,
   return sums;
 }
 
-void writeModel(const std::string &folder,
-                const std::vector<TensorToWrite> &tensors,
-                const std::map<std::string, std::string> &metadata,
-                int64_t shardBytes, Checksums &sums) {
+void writeModel(const std::string &folder, const std::vector<TensorToWrite> &tensors,
+                const std::map<std::string, std::string> &metadata, int64_t shardBytes,
+                Checksums &sums) {
   std::vector<std::vector<TensorToWrite>> shards(1);
   int64_t total = 0, size = 0; // of all, of the last shard
   for (const TensorToWrite &tensor : tensors) {
@@ -508,8 +469,7 @@ void writeModel(const std::string &folder,
   json map = json::object();
   for (size_t i = 0; i < shards.size(); ++i) {
     char name[64];
-    std::snprintf(name, sizeof(name), "model-%05zu-of-%05zu.safetensors", i + 1,
-                  shards.size());
+    std::snprintf(name, sizeof(name), "model-%05zu-of-%05zu.safetensors", i + 1, shards.size());
     sums.add(name, writeSafeTensors(to / name, shards[i], metadata));
     for (const TensorToWrite &tensor : shards[i])
       map[tensor.name] = name;

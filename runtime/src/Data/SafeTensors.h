@@ -82,9 +82,7 @@ public:
   // Throws Error if there is no such tensor.
   const TensorView &at(std::string_view name) const;
   // All tensors, sorted by name.
-  const std::map<std::string, TensorView, std::less<>> &tensors() const {
-    return views;
-  }
+  const std::map<std::string, TensorView, std::less<>> &tensors() const { return views; }
   // `__metadata__` of all files together; of equal keys the first file's.
   const std::map<std::string, std::string> &metadata() const { return texts; }
   const std::string &path() const { return openedPath; }
@@ -104,8 +102,7 @@ private:
 // BF16, F32 or F64. A bfloat16 is given as its 16 bits.
 void toFloat(const TensorView &view, float *out, const std::string &where);
 void toDouble(const TensorView &view, double *out, const std::string &where);
-void toBFloat16(const TensorView &view, uint16_t *out,
-                const std::string &where);
+void toBFloat16(const TensorView &view, uint16_t *out, const std::string &where);
 // Throws Error, opening with `where`, unless the dtype is an integer or BOOL.
 std::vector<int64_t> toInt64(const TensorView &view, const std::string &where);
 
@@ -130,8 +127,7 @@ struct TensorToWrite {
 // aligned. `metadata` gets {"format": "pt"}, which transformers asks for, if it
 // has none. Returns the checksums of what was to be written. Throws Error if it
 // cannot be written, or if two tensors have one name.
-FileChecksums writeSafeTensors(const std::string &path,
-                               const std::vector<TensorToWrite> &tensors,
+FileChecksums writeSafeTensors(const std::string &path, const std::vector<TensorToWrite> &tensors,
                                std::map<std::string, std::string> metadata = {});
 
 // Writes the weights of a HuggingFace folder: FOLDER/model.safetensors, or, if
@@ -139,10 +135,9 @@ FileChecksums writeSafeTensors(const std::string &path,
 // tensor has a shard of its own), model-00001-of-00002.safetensors, and
 // model.safetensors.index.json. All get `metadata`. Adds what was written to
 // `sums`.
-void writeModel(const std::string &folder,
-                const std::vector<TensorToWrite> &tensors,
-                const std::map<std::string, std::string> &metadata,
-                int64_t shardBytes, Checksums &sums);
+void writeModel(const std::string &folder, const std::vector<TensorToWrite> &tensors,
+                const std::map<std::string, std::string> &metadata, int64_t shardBytes,
+                Checksums &sums);
 
 } // namespace llrt
 

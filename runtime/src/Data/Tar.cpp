@@ -29,16 +29,14 @@ std::string_view textField(std::string_view header, size_t at, size_t size) {
 
 std::optional<uint64_t> parseNumber(std::string_view text, int base = 10) {
   uint64_t value = 0;
-  auto [end, error] =
-      std::from_chars(text.data(), text.data() + text.size(), value, base);
+  auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value, base);
   if (error != std::errc() || end != text.data() + text.size())
     return std::nullopt;
   return value;
 }
 
 // An octal number, or a binary one behind a byte 0x80 (GNU, for large sizes).
-std::optional<uint64_t> numberField(std::string_view header, size_t at,
-                                    size_t size) {
+std::optional<uint64_t> numberField(std::string_view header, size_t at, size_t size) {
   std::string_view field = header.substr(at, size);
   if (uint8_t(field[0]) == 0x80) {
     uint64_t value = 0;
@@ -57,9 +55,7 @@ std::optional<uint64_t> numberField(std::string_view header, size_t at,
   return field.empty() ? 0 : parseNumber(field, 8);
 }
 
-bool isZero(std::string_view bytes) {
-  return bytes.find_first_not_of('\0') == bytes.npos;
-}
+bool isZero(std::string_view bytes) { return bytes.find_first_not_of('\0') == bytes.npos; }
 
 // Whether the checksum is that of the header's bytes, its own field counted as
 // spaces. Some old programs summed signed bytes.
@@ -81,8 +77,7 @@ std::optional<PaxFields> readPax(std::string_view text) {
   PaxFields records;
   while (!text.empty() && text[0] != '\0') {
     size_t length = 0;
-    auto [end, error] =
-        std::from_chars(text.data(), text.data() + text.size(), length);
+    auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), length);
     size_t digits = size_t(end - text.data());
     if (error != std::errc() || length > text.size() || length < digits + 3 ||
         text[digits] != ' ' || text[length - 1] != '\n')
@@ -99,15 +94,13 @@ std::optional<PaxFields> readPax(std::string_view text) {
 
 // Takes `bytes`, the parts of a sparse file one after the other, apart: `map`
 // holds offset and size of each. False if they do not fit.
-bool placeParts(TarMember &member, const std::vector<uint64_t> &map,
-                std::string_view bytes) {
+bool placeParts(TarMember &member, const std::vector<uint64_t> &map, std::string_view bytes) {
   member.parts.clear();
   if (map.size() % 2 != 0)
     return false;
   for (size_t i = 0; i < map.size(); i += 2) {
     uint64_t offset = map[i], size = map[i + 1];
-    if (size > bytes.size() || offset > member.size ||
-        size > member.size - offset)
+    if (size > bytes.size() || offset > member.size || size > member.size - offset)
       return false;
     if (size != 0)
       member.parts.push_back({offset, bytes.substr(0, size)});
@@ -126,8 +119,7 @@ std::optional<std::vector<uint64_t>> readSparseLines(std::string_view &bytes) {
   while (numbers.size() < wanted) {
     size_t end = bytes.find('\n', at);
     std::optional<uint64_t> number =
-        end == bytes.npos ? std::nullopt
-                          : parseNumber(bytes.substr(at, end - at));
+        end == bytes.npos ? std::nullopt : parseNumber(bytes.substr(at, end - at));
     if (!number)
       return std::nullopt;
     if (numbers.empty() && *number > bytes.size())
@@ -222,14 +214,13 @@ std::string beside(const std::string &name, const std::string &link) {
 } // namespace
 
 TarFile::TarFile(const std::string &path) : file(path) {
-  constexpr std::pair<std::string_view, const char *> packers[] = {
-      {"\x1f\x8b", "gzip"},
-      {"BZh", "bzip2"},
-      {"\xfd"
-       "7zXZ",
-       "xz"},
-      {"\x28\xb5\x2f\xfd", "zstd"},
-      {"\x04\x22\x4d\x18", "lz4"}};
+  constexpr std::pair<std::string_view, const char *> packers[] = {{"\x1f\x8b", "gzip"},
+                                                                   {"BZh", "bzip2"},
+                                                                   {"\xfd"
+                                                                    "7zXZ",
+                                                                    "xz"},
+                                                                   {"\x28\xb5\x2f\xfd", "zstd"},
+                                                                   {"\x04\x22\x4d\x18", "lz4"}};
   for (auto [mark, packer] : packers)
     if (file.text().starts_with(mark))
       fail(path, ": expected a tar file, got one packed by ", packer,
@@ -237,9 +228,7 @@ TarFile::TarFile(const std::string &path) : file(path) {
            "without reading all before it");
 }
 
-void TarFile::fault(const std::string &what) const {
-  fail(file.path(), ": ", what);
-}
+void TarFile::fault(const std::string &what) const { fail(file.path(), ": ", what); }
 
 std::optional<TarMember> TarFile::next() {
   std::string longName, longLink; // from GNU headers
@@ -249,8 +238,7 @@ std::optional<TarMember> TarFile::next() {
   while (offset < text.size()) {
     std::string where = "tar header at byte " + std::to_string(offset);
     std::string_view header = text.substr(offset, tarBlock);
-    if (ended && (header.size() < tarBlock || !hasChecksum(header)) &&
-        !isZero(header))
+    if (ended && (header.size() < tarBlock || !hasChecksum(header)) && !isZero(header))
       break; // what follows the end mark is no archive
     if (header.size() < tarBlock && !isZero(header))
       fault(where + ": expected 512 bytes, the file is cut short");
@@ -266,12 +254,10 @@ std::optional<TarMember> TarFile::next() {
     TarMember member;
     member.header = offset;
     char type = header[156];
-    bool isExtension =
-        type == 'L' || type == 'K' || type == 'x' || type == 'X' || type == 'g';
+    bool isExtension = type == 'L' || type == 'K' || type == 'x' || type == 'X' || type == 'g';
     member.name = textField(header, 0, 100);
     std::string_view prefix = textField(header, 345, 155);
-    if (header.substr(257, 6) == std::string_view("ustar\0", 6) &&
-        !prefix.empty())
+    if (header.substr(257, 6) == std::string_view("ustar\0", 6) && !prefix.empty())
       member.name = std::string(prefix) + "/" + member.name;
     member.link = textField(header, 157, 100);
     std::optional<uint64_t> size = numberField(header, 124, 12);
@@ -285,8 +271,8 @@ std::optional<TarMember> TarFile::next() {
       all.insert(all.end(), records.begin(), records.end());
       std::string sparseName;
       for (const auto &[key, value] : all) {
-        isPaxSparse |= key == "GNU.sparse.map" || key == "GNU.sparse.size" ||
-                       key == "GNU.sparse.realsize";
+        isPaxSparse |=
+            key == "GNU.sparse.map" || key == "GNU.sparse.size" || key == "GNU.sparse.realsize";
         if (key == "path") {
           member.name = value;
         } else if (key == "linkpath") {
@@ -296,8 +282,7 @@ std::optional<TarMember> TarFile::next() {
         } else if (key == "size") {
           size = parseNumber(value);
           if (!size)
-            fault(where + ": field 'size': expected a number, got '" + value +
-                  "'");
+            fault(where + ": field 'size': expected a number, got '" + value + "'");
         }
       }
       if (!sparseName.empty())
@@ -333,11 +318,8 @@ std::optional<TarMember> TarFile::next() {
 
     uint64_t room = text.size() - begin;
     if (!size || *size > room)
-      fault("member '" + member.name + "': expected a size of at most " +
-            std::to_string(room) + " bytes" +
-            (size
-                 ? ", got " + std::to_string(*size) + " (the file is cut short)"
-                 : ""));
+      fault("member '" + member.name + "': expected a size of at most " + std::to_string(room) +
+            " bytes" + (size ? ", got " + std::to_string(*size) + " (the file is cut short)" : ""));
     std::string_view bytes = text.substr(begin, *size);
     size_t padded = (*size + tarBlock - 1) / tarBlock * tarBlock;
     offset = std::min(begin + padded, text.size());
@@ -367,8 +349,7 @@ std::optional<TarMember> TarFile::next() {
       member.kind = TarMember::Kind::HardLink;
     else if (type == '2')
       member.kind = TarMember::Kind::SymbolicLink;
-    else if (!isFolder &&
-             (type == '0' || type == '\0' || type == '7' || type == 'S'))
+    else if (!isFolder && (type == '0' || type == '\0' || type == '7' || type == 'S'))
       member.kind = TarMember::Kind::File;
     member.size = *size;
     if (member.kind == TarMember::Kind::File) {
@@ -383,9 +364,8 @@ std::optional<TarMember> TarFile::next() {
       if (!goodMap)
         member.fault = "expected a sparse file whose map fits its bytes";
       else if (member.size > maxSparseSize && member.size != *size)
-        member.fault = "expected a sparse file of at most " +
-                       std::to_string(maxSparseSize) + " bytes, got one of " +
-                       std::to_string(member.size);
+        member.fault = "expected a sparse file of at most " + std::to_string(maxSparseSize) +
+                       " bytes, got one of " + std::to_string(member.size);
     } else if (type == 'M') {
       member.kind = TarMember::Kind::File;
       member.fault = "expected a whole file, got the rest of one that another "
@@ -399,8 +379,7 @@ std::optional<TarMember> TarFile::next() {
 
 // The member `path` means, links followed; null if there is none. `before`: it
 // is a hard link's, which means what stands before it.
-const TarMember *TarFile::find(const std::string &path,
-                               const TarMember *before) {
+const TarMember *TarFile::find(const std::string &path, const TarMember *before) {
   auto found = index->find(path);
   if (found == index->end())
     return nullptr;
@@ -462,8 +441,7 @@ const TarMember &TarFile::target(const TarMember &link) {
       refuse("which leads in a circle");
     if (!isHard && at->kind != TarMember::Kind::SymbolicLink)
       refuse("which is no file");
-    std::optional<std::string> path =
-        normalize(isHard ? at->link : beside(at->name, at->link));
+    std::optional<std::string> path = normalize(isHard ? at->link : beside(at->name, at->link));
     if (!path)
       refuse("which leads out of it");
     const TarMember *found = find(*path, isHard ? at : nullptr);
@@ -482,8 +460,7 @@ const TarMember &TarFile::target(const TarMember &link) {
         refuse("which is not in it");
       if (steps == maxLinks)
         refuse("which leads in a circle");
-      path =
-          normalize(beside(folder->name, folder->link) + path->substr(slash));
+      path = normalize(beside(folder->name, folder->link) + path->substr(slash));
       if (!path)
         refuse("which leads out of it");
       found = find(*path, nullptr);
@@ -494,8 +471,7 @@ const TarMember &TarFile::target(const TarMember &link) {
 }
 
 std::string TarFile::read(const TarMember &member) {
-  const TarMember &from =
-      member.kind == TarMember::Kind::File ? member : target(member);
+  const TarMember &from = member.kind == TarMember::Kind::File ? member : target(member);
   if (!from.fault.empty())
     fault("member '" + from.name + "': " + from.fault);
   std::string bytes;

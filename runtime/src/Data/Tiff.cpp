@@ -32,9 +32,7 @@ struct TiffState {
   char message[200] = "unreadable";
 };
 
-TiffState &stateOf(thandle_t handle) {
-  return *static_cast<TiffState *>(handle);
-}
+TiffState &stateOf(thandle_t handle) { return *static_cast<TiffState *>(handle); }
 
 tmsize_t readTiff(thandle_t handle, void *to, tmsize_t size) {
   TiffState &state = stateOf(handle);
@@ -50,9 +48,7 @@ tmsize_t writeTiff(thandle_t, void *, tmsize_t) { return 0; }
 
 toff_t seekTiff(thandle_t handle, toff_t offset, int whence) {
   TiffState &state = stateOf(handle);
-  uint64_t base = whence == SEEK_CUR   ? state.at
-                  : whence == SEEK_END ? state.bytes.size()
-                                       : 0;
+  uint64_t base = whence == SEEK_CUR ? state.at : whence == SEEK_END ? state.bytes.size() : 0;
   return state.at = base + offset;
 }
 
@@ -60,16 +56,13 @@ int closeTiff(thandle_t) { return 0; }
 
 toff_t sizeTiff(thandle_t handle) { return stateOf(handle).bytes.size(); }
 
-int onTiffError(TIFF *, void *user, const char *, const char *format,
-                va_list arguments) {
+int onTiffError(TIFF *, void *user, const char *, const char *format, va_list arguments) {
   TiffState &state = *static_cast<TiffState *>(user);
   std::vsnprintf(state.message, sizeof(state.message), format, arguments);
   return 1; // handled: nothing is printed
 }
 
-int onTiffWarning(TIFF *, void *, const char *, const char *, va_list) {
-  return 1;
-}
+int onTiffWarning(TIFF *, void *, const char *, const char *, va_list) { return 1; }
 
 using TiffFile = std::unique_ptr<TIFF, decltype(&TIFFClose)>;
 
@@ -77,9 +70,8 @@ TiffFile openTiff(TiffState &state) {
   TIFFOpenOptions *options = TIFFOpenOptionsAlloc();
   TIFFOpenOptionsSetErrorHandlerExtR(options, onTiffError, &state);
   TIFFOpenOptionsSetWarningHandlerExtR(options, onTiffWarning, &state);
-  TIFF *tiff =
-      TIFFClientOpenExt("image", "rm", &state, readTiff, writeTiff, seekTiff,
-                        closeTiff, sizeTiff, nullptr, nullptr, options);
+  TIFF *tiff = TIFFClientOpenExt("image", "rm", &state, readTiff, writeTiff, seekTiff, closeTiff,
+                                 sizeTiff, nullptr, nullptr, options);
   TIFFOpenOptionsFree(options);
   return {tiff, TIFFClose};
 }
@@ -101,8 +93,7 @@ struct Samples {
 
   // Sample `which` of a pixel, its bits as an unsigned number.
   uint32_t at(int64_t x, int64_t y, uint16_t which) const {
-    const uint8_t *row =
-        planes[areSeparate ? which : 0].data() + size_t(y) * rowBytes;
+    const uint8_t *row = planes[areSeparate ? which : 0].data() + size_t(y) * rowBytes;
     size_t index = areSeparate ? size_t(x) : size_t(x) * perPixel + which;
     switch (bits) {
     case 8:
@@ -138,9 +129,7 @@ bool readSamples(TIFF *tiff, Samples &samples) {
     for (size_t plane = 0; plane < planes; ++plane) {
       samples.planes.emplace_back(samples.rowBytes * size_t(samples.height));
       for (int64_t y = 0; y < samples.height; ++y)
-        if (TIFFReadScanline(tiff,
-                             samples.planes.back().data() +
-                                 size_t(y) * samples.rowBytes,
+        if (TIFFReadScanline(tiff, samples.planes.back().data() + size_t(y) * samples.rowBytes,
                              uint32_t(y), uint16_t(plane)) < 0)
           return false;
     }
@@ -158,14 +147,13 @@ bool readSamples(TIFF *tiff, Samples &samples) {
         samples.planes.emplace_back(samples.rowBytes * size_t(samples.height));
     for (int64_t top = 0; top < samples.height; top += high)
       for (int64_t left = 0; left < samples.width; left += wide) {
-        if (TIFFReadTile(tiff, tile.data(), uint32_t(left), uint32_t(top), 0,
-                         uint16_t(plane)) < 0)
+        if (TIFFReadTile(tiff, tile.data(), uint32_t(left), uint32_t(top), 0, uint16_t(plane)) < 0)
           return false;
         size_t begin = size_t(left) * inRow * samples.bits / 8;
         size_t count = std::min(tileRow, samples.rowBytes - begin);
         for (int64_t y = 0; y < std::min(high, samples.height - top); ++y)
-          std::memcpy(&rows[size_t(top + y) * samples.rowBytes + begin],
-                      &tile[size_t(y) * tileRow], count);
+          std::memcpy(&rows[size_t(top + y) * samples.rowBytes + begin], &tile[size_t(y) * tileRow],
+                      count);
       }
   }
   return true;
@@ -203,8 +191,7 @@ Decoded decodeTiff(std::string_view bytes, const std::string &name) {
   samples.height = image.height;
   samples.bits = tagOf<uint16_t>(tiff, TIFFTAG_BITSPERSAMPLE, 1);
   samples.perPixel = tagOf<uint16_t>(tiff, TIFFTAG_SAMPLESPERPIXEL, 1);
-  samples.areSeparate =
-      tagOf<uint16_t>(tiff, TIFFTAG_PLANARCONFIG, 1) == PLANARCONFIG_SEPARATE;
+  samples.areSeparate = tagOf<uint16_t>(tiff, TIFFTAG_PLANARCONFIG, 1) == PLANARCONFIG_SEPARATE;
   uint16_t extras = 0, *extraTypes = nullptr;
   TIFFGetFieldDefaulted(tiff, TIFFTAG_EXTRASAMPLES, &extras, &extraTypes);
 
@@ -214,9 +201,8 @@ Decoded decodeTiff(std::string_view bytes, const std::string &name) {
     photometric = PHOTOMETRIC_RGB;
   } else if (isYcc || compression == COMPRESSION_OJPEG) {
     std::vector<uint32_t> pixels(image.pixels.size() / 3);
-    if (!TIFFReadRGBAImageOriented(tiff, uint32_t(image.width),
-                                   uint32_t(image.height), pixels.data(),
-                                   ORIENTATION_TOPLEFT, 1))
+    if (!TIFFReadRGBAImageOriented(tiff, uint32_t(image.width), uint32_t(image.height),
+                                   pixels.data(), ORIENTATION_TOPLEFT, 1))
       broken();
     uint8_t *to = image.pixels.data();
     for (uint32_t pixel : pixels)
@@ -225,8 +211,7 @@ Decoded decodeTiff(std::string_view bytes, const std::string &name) {
     return {std::move(image), turned};
   }
 
-  bool isGray = photometric == PHOTOMETRIC_MINISWHITE ||
-                photometric == PHOTOMETRIC_MINISBLACK ||
+  bool isGray = photometric == PHOTOMETRIC_MINISWHITE || photometric == PHOTOMETRIC_MINISBLACK ||
                 (photometric == PHOTOMETRIC_YCBCR && samples.perPixel == 1);
   bool isPalette = photometric == PHOTOMETRIC_PALETTE;
   bool isInk = photometric == PHOTOMETRIC_SEPARATED;
@@ -246,9 +231,9 @@ Decoded decodeTiff(std::string_view bytes, const std::string &name) {
   if (isGray && samples.perPixel > 1)
     isRead &= samples.bits == 8;
   if (!isRead)
-    fail(name, ": this kind of TIFF is not read (photometric interpretation ",
-         photometric, ", ", samples.perPixel, " samples of ", samples.bits,
-         " bits, format ", format, "); convert it to PNG, JPEG or WebP");
+    fail(name, ": this kind of TIFF is not read (photometric interpretation ", photometric, ", ",
+         samples.perPixel, " samples of ", samples.bits, " bits, format ", format,
+         "); convert it to PNG, JPEG or WebP");
 
   // The sample behind the colours may be alpha; of four without a word on it,
   // it is.

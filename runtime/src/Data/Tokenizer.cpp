@@ -27,8 +27,8 @@ using nlohmann::json;
 
 // `\s` is written out: PCRE2 counts U+180E as space, Unicode and tiktoken do
 // not.
-#define SPACE                                                                  \
-  "\\t-\\r \\x{85}\\x{A0}\\x{1680}\\x{2000}-\\x{200A}\\x{2028}\\x{2029}"       \
+#define SPACE                                                                                      \
+  "\\t-\\r \\x{85}\\x{A0}\\x{1680}\\x{2000}-\\x{200A}\\x{2028}\\x{2029}"                           \
   "\\x{202F}\\x{205F}\\x{3000}"
 constexpr char splitPattern[] = "(?i:'s|'t|'re|'ve|'m|'ll|'d)"
                                 "|[^\\r\\n\\p{L}\\p{N}]?\\p{L}+"
@@ -44,7 +44,7 @@ constexpr char splitPattern[] = "(?i:'s|'t|'re|'ve|'m|'ll|'d)"
 constexpr int64_t maxBlockCharacters = 400'000;
 constexpr int64_t maxRunCharacters = 25'000;
 
-constexpr int64_t specialCount = 256;  // without HuggingFace's `<|image|>`
+constexpr int64_t specialCount = 256; // without HuggingFace's `<|image|>`
 
 std::vector<std::string> specialNames(SpecialLayout layout) {
   const char *const first[] = {"begin_of_text",
@@ -96,10 +96,9 @@ std::optional<std::string> decodeBase64(std::string_view text) {
 
 // Python's str.isspace, which decides Meta's cuts (not the split pattern).
 bool isPythonSpace(uint32_t c) {
-  return (c >= 0x09 && c <= 0x0D) || (c >= 0x1C && c <= 0x20) || c == 0x85 ||
-         c == 0xA0 || c == 0x1680 || (c >= 0x2000 && c <= 0x200A) ||
-         c == 0x2028 || c == 0x2029 || c == 0x202F || c == 0x205F ||
-         c == 0x3000;
+  return (c >= 0x09 && c <= 0x0D) || (c >= 0x1C && c <= 0x20) || c == 0x85 || c == 0xA0 ||
+         c == 0x1680 || (c >= 0x2000 && c <= 0x200A) || c == 0x2028 || c == 0x2029 || c == 0x202F ||
+         c == 0x205F || c == 0x3000;
 }
 
 } // namespace
@@ -110,12 +109,11 @@ struct Tokenizer::Pattern {
   Pattern() {
     int error;
     PCRE2_SIZE offset;
-    code = pcre2_compile(reinterpret_cast<PCRE2_SPTR>(splitPattern),
-                         PCRE2_ZERO_TERMINATED, PCRE2_UTF | PCRE2_UCP, &error,
-                         &offset, nullptr);
+    code = pcre2_compile(reinterpret_cast<PCRE2_SPTR>(splitPattern), PCRE2_ZERO_TERMINATED,
+                         PCRE2_UTF | PCRE2_UCP, &error, &offset, nullptr);
     if (!code)
-      fail("PCRE2 refuses the split pattern at offset ", offset, " (error ",
-           error, "); expected a PCRE2 with Unicode support");
+      fail("PCRE2 refuses the split pattern at offset ", offset, " (error ", error,
+           "); expected a PCRE2 with Unicode support");
     pcre2_jit_compile(code, PCRE2_JIT_COMPLETE); // if PCRE2 has it: only speed
   }
   ~Pattern() { pcre2_code_free(code); }
@@ -139,8 +137,7 @@ void Tokenizer::addToken(int64_t id, const std::string &text, bool special) {
   if (text.empty() || !addedIds.emplace(place->second.text, id).second)
     fail(where, ": expected a new text");
   allSpecial &= special;
-  auto at = std::lower_bound(addedSizes.begin(), addedSizes.end(), text.size(),
-                             std::greater<>());
+  auto at = std::lower_bound(addedSizes.begin(), addedSizes.end(), text.size(), std::greater<>());
   if (at == addedSizes.end() || *at != text.size())
     addedSizes.insert(at, text.size());
 }
@@ -154,8 +151,7 @@ void Tokenizer::indexTokens(const std::function<std::string(size_t)> &place) {
            place(size_t(other->second)));
   for (int byte = 0; byte < 256; ++byte)
     if (!ranks.contains(std::string(1, char(byte))))
-      fail(filePath, ": expected a token for each of the 256 bytes, byte ",
-           byte, " has none");
+      fail(filePath, ": expected a token for each of the 256 bytes, byte ", byte, " has none");
 }
 
 void Tokenizer::readModel(SpecialLayout layout) {
@@ -173,23 +169,19 @@ void Tokenizer::readModel(SpecialLayout layout) {
       continue;
     auto where = [&] { return path + ": line " + std::to_string(line) + ": "; };
     size_t space = entry.find(' ');
-    std::string_view number =
-        space == entry.npos ? "" : entry.substr(space + 1);
+    std::string_view number = space == entry.npos ? "" : entry.substr(space + 1);
     std::optional<std::string> token = decodeBase64(entry.substr(0, space));
     if (!token)
       fail(where(), "expected the base64 of a token, a space, a rank");
     int64_t rank = -1;
-    auto [stop, error] =
-        std::from_chars(number.data(), number.data() + number.size(), rank);
+    auto [stop, error] = std::from_chars(number.data(), number.data() + number.size(), rank);
     if (error != std::errc() || stop != number.data() + number.size() ||
         rank != int64_t(tokens.size()))
       fail(where(), "expected rank ", tokens.size(), ", got '", number, "'");
     tokens.push_back(std::move(*token));
     lines.push_back(line);
   }
-  indexTokens([&](size_t rank) {
-    return "line " + std::to_string(lines[rank]);
-  });
+  indexTokens([&](size_t rank) { return "line " + std::to_string(lines[rank]); });
 
   // In a HuggingFace folder the file itself lies in `original`.
   namespace fs = std::filesystem;
@@ -200,8 +192,7 @@ void Tokenizer::readModel(SpecialLayout layout) {
   json list;
   if (fs::exists(config)) {
     json object = parseJson(MappedFile(config).text(), config);
-    list = object.is_object() ? object.value("added_tokens_decoder", json())
-                              : json();
+    list = object.is_object() ? object.value("added_tokens_decoder", json()) : json();
   }
   if (!list.is_object() || list.empty()) {
     for (const std::string &name : specialNames(layout))
@@ -209,12 +200,11 @@ void Tokenizer::readModel(SpecialLayout layout) {
     return;
   }
   for (const auto &[key, entry] : list.items()) {
-    std::string where =
-        config + ": field 'added_tokens_decoder': entry '" + key + "'";
+    std::string where = config + ": field 'added_tokens_decoder': entry '" + key + "'";
     int64_t id = -1;
     auto [stop, error] = std::from_chars(key.data(), key.data() + key.size(), id);
-    if (error != std::errc() || stop != key.data() + key.size() || id < 0 ||
-        !entry.is_object() || !entry.value("content", json()).is_string())
+    if (error != std::errc() || stop != key.data() + key.size() || id < 0 || !entry.is_object() ||
+        !entry.value("content", json()).is_string())
       fail(where, ": expected an id with an object that has 'content'");
     if (id < baseTokens()) // one of the file
       continue;
@@ -222,8 +212,7 @@ void Tokenizer::readModel(SpecialLayout layout) {
   }
 }
 
-std::optional<int64_t>
-Tokenizer::findSpecialToken(std::string_view name) const {
+std::optional<int64_t> Tokenizer::findSpecialToken(std::string_view name) const {
   auto found = addedIds.find(name);
   return found == addedIds.end() ? std::nullopt : std::optional(found->second);
 }
@@ -250,8 +239,7 @@ int64_t Tokenizer::idCount() const {
 }
 
 // Cuts the text as Meta's tokenizer does and encodes each part by itself.
-std::vector<int64_t> Tokenizer::encode(std::string_view bytes,
-                                       bool allowSpecial) const {
+std::vector<int64_t> Tokenizer::encode(std::string_view bytes, bool allowSpecial) const {
   std::string text = replaceInvalidUtf8(bytes);
   std::vector<int64_t> ids;
   size_t start = 0;
@@ -264,8 +252,7 @@ std::vector<int64_t> Tokenizer::encode(std::string_view bytes,
     if (newBlock || isSpace != inSpace)
       run = 0;
     if (newBlock || run == maxRunCharacters) {
-      encodeBlock(std::string_view(text).substr(start, at - start),
-                  allowSpecial, ids);
+      encodeBlock(std::string_view(text).substr(start, at - start), allowSpecial, ids);
       start = at;
       run = 0;
     }
@@ -287,8 +274,7 @@ void Tokenizer::encodeBlock(std::string_view block, bool allowSpecial,
     for (size_t size : addedSizes) {
       if (size <= block.size() - at)
         found = addedIds.find(block.substr(at, size));
-      if (found != addedIds.end() &&
-          (allowSpecial || !added.at(found->second).special))
+      if (found != addedIds.end() && (allowSpecial || !added.at(found->second).special))
         break;
       found = addedIds.end();
     }
@@ -303,17 +289,15 @@ void Tokenizer::encodeBlock(std::string_view block, bool allowSpecial,
   encodeOrdinary(block.substr(start), ids);
 }
 
-void Tokenizer::encodeOrdinary(std::string_view text,
-                               std::vector<int64_t> &ids) const {
+void Tokenizer::encodeOrdinary(std::string_view text, std::vector<int64_t> &ids) const {
   std::unique_ptr<pcre2_match_data, decltype(&pcre2_match_data_free)> match(
       pcre2_match_data_create(1, nullptr), pcre2_match_data_free);
   for (size_t at = 0; at < text.size();) {
     // The pattern matches at every place of every text; `encode` has made the
     // text valid UTF-8.
     auto find = [&](uint32_t options) {
-      return pcre2_match(
-          pattern->code, reinterpret_cast<PCRE2_SPTR>(text.data()), text.size(),
-          at, options | PCRE2_NO_UTF_CHECK, match.get(), nullptr);
+      return pcre2_match(pattern->code, reinterpret_cast<PCRE2_SPTR>(text.data()), text.size(), at,
+                         options | PCRE2_NO_UTF_CHECK, match.get(), nullptr);
     };
     int result = find(0);
     if (result == PCRE2_ERROR_JIT_STACKLIMIT)
@@ -326,8 +310,7 @@ void Tokenizer::encodeOrdinary(std::string_view text,
   }
 }
 
-int64_t Tokenizer::priority(int64_t left, int64_t right,
-                            std::string_view together) const {
+int64_t Tokenizer::priority(int64_t left, int64_t right, std::string_view together) const {
   if (merges) {
     auto found = merges->find(uint64_t(left) << 32 | uint64_t(right));
     return found == merges->end() ? -1 : found->second;
@@ -339,8 +322,7 @@ int64_t Tokenizer::priority(int64_t left, int64_t right,
 // Joins the neighbours of lowest priority, the leftmost such pair first, until
 // none join. Pairs wait in a heap; one that an earlier join has taken apart is
 // passed over: O(n log n).
-void Tokenizer::mergePiece(std::string_view piece,
-                           std::vector<int64_t> &ids) const {
+void Tokenizer::mergePiece(std::string_view piece, std::vector<int64_t> &ids) const {
   if (auto found = ranks.find(piece); wholePieces && found != ranks.end()) {
     ids.push_back(found->second);
     return;
@@ -364,8 +346,7 @@ void Tokenizer::mergePiece(std::string_view piece,
     if (middle == size)
       return;
     size_t stop = end[middle];
-    int64_t order =
-        priority(id[left], id[middle], piece.substr(left, stop - left));
+    int64_t order = priority(id[left], id[middle], piece.substr(left, stop - left));
     if (order >= 0)
       pairs.emplace(order, left, middle, stop);
   };

@@ -50,8 +50,7 @@ public:
   // field if base tokens are not 0, 1, 2, ..., if one is broken, appears twice,
   // or if one of the 256 single bytes is missing; and if a tokenizer.json is of
   // another kind.
-  explicit Tokenizer(const std::string &path,
-                     SpecialLayout layout = SpecialLayout::HuggingFace);
+  explicit Tokenizer(const std::string &path, SpecialLayout layout = SpecialLayout::HuggingFace);
   Tokenizer(const Tokenizer &) = delete; // ranks points into tokens
   ~Tokenizer();
 
@@ -62,8 +61,7 @@ public:
   // it.
   // \p{L} and \p{N} are those of PCRE2's Unicode version (14 in Debian 12):
   // letters that are younger may be split otherwise than by tiktoken.
-  std::vector<int64_t> encode(std::string_view text,
-                              bool allowSpecial = false) const;
+  std::vector<int64_t> encode(std::string_view text, bool allowSpecial = false) const;
 
   // The bytes of `ids`, special tokens as their text. May end within a UTF-8
   // character. Throws Error on an id that has no token.
@@ -88,16 +86,14 @@ private:
   void indexTokens(const std::function<std::string(size_t)> &place);
   // The priority of joining the parts with ids `left` and `right`, whose bytes
   // are `together`: the lower the sooner; -1 if they do not join.
-  int64_t priority(int64_t left, int64_t right,
-                   std::string_view together) const;
+  int64_t priority(int64_t left, int64_t right, std::string_view together) const;
 
-  void encodeBlock(std::string_view block, bool allowSpecial,
-                   std::vector<int64_t> &ids) const;
+  void encodeBlock(std::string_view block, bool allowSpecial, std::vector<int64_t> &ids) const;
   void encodeOrdinary(std::string_view text, std::vector<int64_t> &ids) const;
   void mergePiece(std::string_view piece, std::vector<int64_t> &ids) const;
 
   std::string filePath;
-  std::vector<std::string> tokens; // bytes of the base tokens
+  std::vector<std::string> tokens;                     // bytes of the base tokens
   std::unordered_map<std::string_view, int64_t> ranks; // their ids
   // Of a tokenizer.json: ids of a pair, left * 2^32 + right, and its place in
   // the list of merges. Of a tokenizer.model parts join to any token.

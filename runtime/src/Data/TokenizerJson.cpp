@@ -33,8 +33,9 @@ public:
   Fields(const json &object, std::string path, std::string place)
       : object(object), path(std::move(path)), place(std::move(place)) {
     if (!object.is_object())
-      fail(this->path, ": ", this->place.empty() ? "" : "field '" + this->place + "': ",
-           "expected an object, got ", text(object));
+      fail(this->path, ": ",
+           this->place.empty() ? "" : "field '" + this->place + "': ", "expected an object, got ",
+           text(object));
   }
 
   // Null if it is not there.
@@ -45,8 +46,8 @@ public:
   }
 
   [[noreturn]] void wrong(const char *field, const std::string &expected) const {
-    fail(path, ": field '", nameOf(field), "': expected ", expected,
-         ", as Llama 3 has it, got ", text(get(field)));
+    fail(path, ": field '", nameOf(field), "': expected ", expected, ", as Llama 3 has it, got ",
+         text(get(field)));
   }
 
   // The value must be one of `allowed`; null: not there.
@@ -57,9 +58,7 @@ public:
     wrong(field, text(*allowed.begin()));
   }
 
-  Fields members(const char *field) const {
-    return {get(field), path, nameOf(field)};
-  }
+  Fields members(const char *field) const { return {get(field), path, nameOf(field)}; }
 
   // The object's `type`; what it has instead is named.
   void type(const char *want) const { only("type", {want}); }
@@ -84,8 +83,7 @@ std::array<int, 512> byteOfCharacter() {
   bytes.fill(-1);
   int hidden = 0;
   for (int byte = 0; byte < 256; ++byte) {
-    bool seen = (byte >= 33 && byte <= 126) || (byte >= 161 && byte <= 172) ||
-                byte >= 174;
+    bool seen = (byte >= 33 && byte <= 126) || (byte >= 161 && byte <= 172) || byte >= 174;
     bytes[size_t(seen ? byte : 256 + hidden++)] = byte;
   }
   return bytes;
@@ -157,8 +155,7 @@ void Tokenizer::readJson() {
       token.wrong("content", "a text");
     for (const char *field : {"single_word", "lstrip", "rstrip"})
       token.only(field, {false, nullptr});
-    addToken(token.get("id"), token.get("content"),
-             token.get("special") == true);
+    addToken(token.get("id"), token.get("content"), token.get("special") == true);
   }
 
   const json &vocabulary = model.get("vocab");
@@ -167,12 +164,11 @@ void Tokenizer::readJson() {
   std::vector<const std::string *> names(vocabulary.size());
   tokens.resize(names.size());
   for (auto entry = vocabulary.begin(); entry != vocabulary.end(); ++entry) {
-    std::string where =
-        filePath + ": field 'model.vocab': token '" + entry.key() + "': ";
-    if (!entry->is_number_unsigned() ||
-        entry->get<uint64_t>() >= names.size() || names[entry->get<size_t>()])
-      fail(where, "expected one of the ids 0 to ", names.size() - 1,
-           ", each once, got ", entry->dump());
+    std::string where = filePath + ": field 'model.vocab': token '" + entry.key() + "': ";
+    if (!entry->is_number_unsigned() || entry->get<uint64_t>() >= names.size() ||
+        names[entry->get<size_t>()])
+      fail(where, "expected one of the ids 0 to ", names.size() - 1, ", each once, got ",
+           entry->dump());
     size_t id = *entry;
     names[id] = &entry.key();
     std::optional<std::string> token = bytesOf(entry.key());
@@ -202,8 +198,7 @@ void Tokenizer::readJson() {
       size_t space = both.find(' ');
       left = both.substr(0, space);
       right = space == both.npos ? "" : both.substr(space + 1);
-    } else if (join.is_array() && join.size() == 2 && join[0].is_string() &&
-               join[1].is_string()) {
+    } else if (join.is_array() && join.size() == 2 && join[0].is_string() && join[1].is_string()) {
       left = join[0];
       right = join[1];
     }

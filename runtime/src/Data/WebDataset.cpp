@@ -54,29 +54,24 @@ void expandBraces(const std::string &pattern, std::vector<std::string> &paths) {
     std::string first = inside.substr(0, dots), last = inside.substr(dots + 2);
     auto number = [&](const std::string &text) {
       uint64_t value = 0;
-      auto [end, error] =
-          std::from_chars(text.data(), text.data() + text.size(), value);
+      auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
       if (error != std::errc() || end != text.data() + text.size())
-        fail(pattern, ": expected a range {FIRST..LAST} of numbers, got {",
-             inside, "}");
+        fail(pattern, ": expected a range {FIRST..LAST} of numbers, got {", inside, "}");
       return value;
     };
     uint64_t from = number(first), to = number(last);
     if (from > to || to - from >= maxShards)
-      fail(pattern, ": expected a rising range of at most ", maxShards,
-           " shards, got {", inside, "}");
+      fail(pattern, ": expected a rising range of at most ", maxShards, " shards, got {", inside,
+           "}");
     words.clear();
     for (uint64_t value = from; value <= to; ++value) {
       std::string digits = std::to_string(value);
-      words.push_back(
-          std::string(first.size() - std::min(first.size(), digits.size()),
-                      '0') +
-          digits);
+      words.push_back(std::string(first.size() - std::min(first.size(), digits.size()), '0') +
+                      digits);
     }
   }
   for (const std::string &word : words)
-    expandBraces(pattern.substr(0, open) + word + pattern.substr(close + 1),
-                 paths);
+    expandBraces(pattern.substr(0, open) + word + pattern.substr(close + 1), paths);
 }
 
 } // namespace
@@ -96,8 +91,7 @@ std::vector<std::string> expandShards(const std::string &data) {
         continue;
       if (lower.ends_with(".tar"))
         paths.push_back(entry.path());
-      for (const char *packed :
-           {".tgz", ".tar.gz", ".tar.bz2", ".tar.xz", ".tar.zst", ".tar.lz4"})
+      for (const char *packed : {".tgz", ".tar.gz", ".tar.bz2", ".tar.xz", ".tar.zst", ".tar.lz4"})
         if (lower.ends_with(packed))
           fail(entry.path().string(),
                ": expected unpacked .tar files in this folder; unpack it, or "
@@ -112,14 +106,12 @@ std::vector<std::string> expandShards(const std::string &data) {
   }
   for (const std::string &path : paths)
     if (!fs::is_regular_file(path, error))
-      fail(path.empty() ? "''" : path,
-           ": expected a .tar file or a folder of them",
+      fail(path.empty() ? "''" : path, ": expected a .tar file or a folder of them",
            fs::exists(path, error) ? "" : ", got nothing of this name");
   return paths;
 }
 
-WebDataset::WebDataset(std::vector<std::string> shards)
-    : shards(std::move(shards)) {}
+WebDataset::WebDataset(std::vector<std::string> shards) : shards(std::move(shards)) {}
 
 // The next member that belongs to a sample; nothing at the end of the shard.
 std::optional<WebDataset::Member> WebDataset::nextMember() {
@@ -152,9 +144,7 @@ void WebDataset::fillPending() {
   auto isText = [](const Member &member) {
     return member.field.ends_with("txt") || member.field.ends_with("json");
   };
-  auto isStored = [&](const Member &member) {
-    return tar->isLinked(member.file.header);
-  };
+  auto isStored = [&](const Member &member) { return tar->isLinked(member.file.header); };
   do {
     pending.clear();
     if (!ahead)
@@ -163,8 +153,7 @@ void WebDataset::fillPending() {
       pending.push_back(std::move(*ahead));
       ahead = nextMember();
     }
-  } while (!pending.empty() &&
-           std::none_of(pending.begin(), pending.end(), isText) &&
+  } while (!pending.empty() && std::none_of(pending.begin(), pending.end(), isText) &&
            std::all_of(pending.begin(), pending.end(), isStored));
 }
 
@@ -186,8 +175,8 @@ bool WebDataset::advance(Sample *sample) {
       continue;
     try {
       if (!sample->fields.emplace(member.field, tar->read(member.file)).second)
-        fail(tar->path(), ": member '", member.file.name, "': field '",
-             member.field, "' appears twice in sample '", member.key, "'");
+        fail(tar->path(), ": member '", member.file.name, "': field '", member.field,
+             "' appears twice in sample '", member.key, "'");
     } catch (const Error &error) {
       sample->fault = error.what();
     }
@@ -211,19 +200,17 @@ std::optional<Sample> WebDataset::next() {
 bool WebDataset::skip() { return advance(nullptr); }
 
 void WebDataset::seek(DataPosition position) {
-  if (position.shard < 0 || position.sample < 0 ||
-      position.shard > int64_t(shards.size()))
-    fail("data position: expected a shard of 0 to ", shards.size(),
-         ", got shard ", position.shard, ", sample ", position.sample);
+  if (position.shard < 0 || position.sample < 0 || position.shard > int64_t(shards.size()))
+    fail("data position: expected a shard of 0 to ", shards.size(), ", got shard ", position.shard,
+         ", sample ", position.sample);
   place = {position.shard, 0};
   tar.reset();
   pending.clear();
   ahead.reset();
   for (int64_t done = 0; done < position.sample; ++done)
     if (place.shard != position.shard || !skip())
-      fail(position.shard < int64_t(shards.size())
-               ? shards[size_t(position.shard)]
-               : "data position",
+      fail(position.shard < int64_t(shards.size()) ? shards[size_t(position.shard)]
+                                                   : "data position",
            ": expected at least ", position.sample, " samples, got ", done);
 }
 

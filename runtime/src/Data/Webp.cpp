@@ -14,8 +14,7 @@
 namespace llrt {
 
 Decoded decodeWebp(std::string_view bytes, const std::string &name) {
-  WebPData data = {reinterpret_cast<const uint8_t *>(bytes.data()),
-                   bytes.size()};
+  WebPData data = {reinterpret_cast<const uint8_t *>(bytes.data()), bytes.size()};
   WebPBitstreamFeatures features;
   if (WebPGetFeatures(data.bytes, data.size, &features) != VP8_STATUS_OK)
     fail(name, ": broken WebP: unreadable header");
@@ -47,8 +46,7 @@ Decoded decodeWebp(std::string_view bytes, const std::string &name) {
     WebPChunkIterator found;
     std::string text;
     if (WebPDemuxGetChunk(demuxer, fourcc, 1, &found))
-      text.assign(reinterpret_cast<const char *>(found.chunk.bytes),
-                  found.chunk.size);
+      text.assign(reinterpret_cast<const char *>(found.chunk.bytes), found.chunk.size);
     WebPDemuxReleaseChunkIterator(&found);
     return text;
   };

@@ -60,9 +60,7 @@ struct Mask {
   int64_t *low, *high, *queryRank; // [B, S]
   int64_t *group, *keyRank;        // [B, T]
 
-  QueryMask query(int64_t i) const {
-    return {low + i, high + i, queryRank + i};
-  }
+  QueryMask query(int64_t i) const { return {low + i, high + i, queryRank + i}; }
   KeyMask key(int64_t j) const { return {group + j, keyRank + j}; }
 };
 
@@ -76,13 +74,12 @@ struct SeenKeys {
 } // namespace
 
 // The mask in memory of the calling thread, valid until its next call.
-static Mask maskOf(const LlrtAttention &at, const int64_t *mask0,
-                   const int64_t *mask1, const int64_t *mask2,
-                   const int64_t *mask3) {
+static Mask maskOf(const LlrtAttention &at, const int64_t *mask0, const int64_t *mask1,
+                   const int64_t *mask2, const int64_t *mask3) {
   static thread_local Scratch scratch;
   const int64_t S = at.queries, T = at.keys;
-  auto *memory = static_cast<int64_t *>(
-      scratch.reserve(at.batch * (3 * S + 2 * T) * sizeof(int64_t)));
+  auto *memory =
+      static_cast<int64_t *>(scratch.reserve(at.batch * (3 * S + 2 * T) * sizeof(int64_t)));
   auto next = [&](int64_t count) {
     int64_t *array = memory;
     memory += at.batch * count;
@@ -111,8 +108,7 @@ static Mask maskOf(const LlrtAttention &at, const int64_t *mask0,
       break;
     case LLRT_MASK_ENCODER: { // group 0 the valid tokens, 1 the invalid ones
       auto invalid = [&](int64_t token) {
-        return token / at.tile_stride >= mask0[b] ||
-               token % at.tile_stride >= at.tile_tokens;
+        return token / at.tile_stride >= mask0[b] || token % at.tile_stride >= at.tile_tokens;
       };
       for (int64_t i = 0; i != S; ++i) {
         low[i] = queryRank[i] = 0;
@@ -145,13 +141,10 @@ static Mask maskOf(const LlrtAttention &at, const int64_t *mask0,
 }
 
 // Which keys of one tile the queries of another see, by the extremes of both.
-static SeenKeys seenKeys(QueryMask query, int64_t queries, KeyMask key,
-                         int64_t keys) {
+static SeenKeys seenKeys(QueryMask query, int64_t queries, KeyMask key, int64_t keys) {
   auto [lowMin, lowMax] = std::minmax_element(query.low, query.low + queries);
-  auto [highMin, highMax] =
-      std::minmax_element(query.high, query.high + queries);
-  auto [rankMin, rankMax] =
-      std::minmax_element(query.rank, query.rank + queries);
+  auto [highMin, highMax] = std::minmax_element(query.high, query.high + queries);
+  auto [rankMin, rankMax] = std::minmax_element(query.rank, query.rank + queries);
   bool all = true;
   int64_t begin = keys, end = 0; // keys that some query may see
   for (int64_t j = 0; j != keys; ++j) {
@@ -164,8 +157,7 @@ static SeenKeys seenKeys(QueryMask query, int64_t queries, KeyMask key,
   }
   if (end == 0)
     return {0, 0, false};
-  return {begin / keyStep * keyStep,
-          std::min((end + keyStep - 1) / keyStep * keyStep, keys), all};
+  return {begin / keyStep * keyStep, std::min((end + keyStep - 1) / keyStep * keyStep, keys), all};
 }
 
 //===----------------------------------------------------------------------===//
@@ -186,9 +178,7 @@ struct Tiles {
   }
   int64_t count() const { return (size + tile - 1) / tile; }
   int64_t begin(int64_t index) const { return index * tile; }
-  int64_t length(int64_t index) const {
-    return std::min(tile, size - index * tile);
-  }
+  int64_t length(int64_t index) const { return std::min(tile, size - index * tile); }
 };
 
 // One call: what all tasks read. See Rows.h for Store and Tile.
@@ -213,21 +203,18 @@ template <class Store, class Tile> struct Call {
     return (b * at.queries + i) * at.heads + kv * group;
   }
   // Elements between two keys as the products read them.
-  int64_t keyStride() const {
-    return std::is_same_v<Store, Tile> ? at.kv_heads * width : width;
-  }
+  int64_t keyStride() const { return std::is_same_v<Store, Tile> ? at.kv_heads * width : width; }
 
   // The rows of a query tile, next to each other.
-  void loadQueries(const Store *from, int64_t b, int64_t first, int64_t count,
-                   int64_t kv, Tile *to) const {
+  void loadQueries(const Store *from, int64_t b, int64_t first, int64_t count, int64_t kv,
+                   Tile *to) const {
     for (int64_t i = 0; i != count; ++i)
-      typed.load(from + queryAt(b, first + i, kv), to + i * group * width,
-                 group * width);
+      typed.load(from + queryAt(b, first + i, kv), to + i * group * width, group * width);
   }
   // The rows of a key tile, keyStride() apart: in place, or widened in
   // `buffer`.
-  const Tile *loadKeys(const Store *from, int64_t b, int64_t first,
-                       int64_t count, int64_t kv, Tile *buffer) const {
+  const Tile *loadKeys(const Store *from, int64_t b, int64_t first, int64_t count, int64_t kv,
+                       Tile *buffer) const {
     if constexpr (std::is_same_v<Store, Tile>) {
       return from + keyAt(b, first, kv);
     } else {
@@ -237,24 +224,20 @@ template <class Store, class Tile> struct Call {
     }
   }
   // Elements that `loadKeys` needs for its buffer.
-  int64_t keyBuffer() const {
-    return std::is_same_v<Store, Tile> ? 0 : keyTiles.tile * width;
-  }
+  int64_t keyBuffer() const { return std::is_same_v<Store, Tile> ? 0 : keyTiles.tile * width; }
 
   // The part of the mask for a pair of tiles, in `buffer`; null if all is seen.
-  const int32_t *visible(bool all, int64_t b, int64_t firstQuery,
-                         int64_t queries, int64_t firstKey, int64_t keys,
-                         int32_t *buffer) const {
+  const int32_t *visible(bool all, int64_t b, int64_t firstQuery, int64_t queries, int64_t firstKey,
+                         int64_t keys, int32_t *buffer) const {
     if (all)
       return nullptr;
-    rows().visible(mask.query(b * at.queries + firstQuery),
-                   mask.key(b * at.keys + firstKey), queries, keys, buffer);
+    rows().visible(mask.query(b * at.queries + firstQuery), mask.key(b * at.keys + firstKey),
+                   queries, keys, buffer);
     return buffer;
   }
   SeenKeys seen(int64_t b, int64_t queryTile, int64_t keyTile) const {
     return seenKeys(mask.query(b * at.queries + queryTiles.begin(queryTile)),
-                    queryTiles.length(queryTile),
-                    mask.key(b * at.keys + keyTiles.begin(keyTile)),
+                    queryTiles.length(queryTile), mask.key(b * at.keys + keyTiles.begin(keyTile)),
                     keyTiles.length(keyTile));
   }
 };
@@ -262,9 +245,8 @@ template <class Store, class Tile> struct Call {
 
 // A product of tiles on one thread, with f32 results.
 template <class Tile>
-static MatmulPlan *tileProduct(int64_t m, int64_t n, int64_t k, int64_t aRow,
-                               int64_t aColumn, int64_t bRow, int64_t bColumn,
-                               bool accumulate) {
+static MatmulPlan *tileProduct(int64_t m, int64_t n, int64_t k, int64_t aRow, int64_t aColumn,
+                               int64_t bRow, int64_t bColumn, bool accumulate) {
   return findMatmul({.type = std::is_same_v<Tile, float> ? LLRT_F32 : LLRT_BF16,
                      .resultType = LLRT_F32,
                      .m = m,
@@ -308,8 +290,8 @@ template <class Carve> static void carveScratch(const Carve &carve) {
 
 // out and lse of one query tile.
 template <class Store, class Tile>
-static void forwardTile(const Call<Store, Tile> &call, int64_t b, int64_t kv,
-                        int64_t queryTile, Store *out, float *lse) {
+static void forwardTile(const Call<Store, Tile> &call, int64_t b, int64_t kv, int64_t queryTile,
+                        Store *out, float *lse) {
   const int64_t D = call.width, G = call.group;
   const int64_t first = call.queryTiles.begin(queryTile);
   const int64_t queries = call.queryTiles.length(queryTile), R = queries * G;
@@ -351,9 +333,8 @@ static void forwardTile(const Call<Store, Tile> &call, int64_t b, int64_t kv,
       planned = N;
     }
     qk->run(q, call.loadKeys(call.k, b, firstKey, N, kv, keys), scores);
-    ScoreTile tile = {
-        R, N, G, float(call.at.scale),
-        call.visible(seen.all, b, first, queries, firstKey, N, visible)};
+    ScoreTile tile = {R, N, G, float(call.at.scale),
+                      call.visible(seen.all, b, first, queries, firstKey, N, visible)};
     call.typed.softmax(tile, scores, weights, max, sum, o, D);
     pv->run(weights, call.loadKeys(call.v, b, firstKey, N, kv, keys), o);
   }
@@ -372,8 +353,7 @@ static void forwardTile(const Call<Store, Tile> &call, int64_t b, int64_t kv,
     if (!haveMean) {
       std::fill_n(mean, D, 0.f);
       for (int64_t j = 0; j != call.at.keys; ++j) {
-        typedRows<Store, float>().load(call.v + call.keyAt(b, j, kv), mean + D,
-                                       D);
+        typedRows<Store, float>().load(call.v + call.keyAt(b, j, kv), mean + D, D);
         for (int64_t d = 0; d != D; ++d)
           mean[d] += mean[D + d];
       }
@@ -394,22 +374,20 @@ static void forward(LlrtStream *stream, const LlrtAttention &at, Mask mask, cons
       .q = static_cast<const Store *>(q),
       .k = static_cast<const Store *>(k),
       .v = static_cast<const Store *>(v),
-      .queryTiles =
-          Tiles::divide(at.queries, std::max<int64_t>(1, forwardRows / G), 1),
+      .queryTiles = Tiles::divide(at.queries, std::max<int64_t>(1, forwardRows / G), 1),
       .keyTiles = Tiles::divide(at.keys, forwardKeys, keyStep)};
   const int64_t perHead = call.queryTiles.count();
   runTasks(stream, at.batch * at.kv_heads * perHead, [&](int64_t task) {
     // The last tiles of a causal mask have most to do: they start first.
-    forwardTile(call, task / perHead / at.kv_heads,
-                task / perHead % at.kv_heads, perHead - 1 - task % perHead,
-                static_cast<Store *>(out), lse);
+    forwardTile(call, task / perHead / at.kv_heads, task / perHead % at.kv_heads,
+                perHead - 1 - task % perHead, static_cast<Store *>(out), lse);
   });
 }
 
 void llrt_attention_forward(LlrtStream *stream, const LlrtAttention *attention, const void *q,
                             const void *k, const void *v, const int64_t *mask0,
-                            const int64_t *mask1, const int64_t *mask2,
-                            const int64_t *mask3, void *out, float *lse) {
+                            const int64_t *mask1, const int64_t *mask2, const int64_t *mask3,
+                            void *out, float *lse) {
   const LlrtAttention &at = *attention;
   Mask mask = maskOf(at, mask0, mask1, mask2, mask3);
   if (at.type == LLRT_F32)
@@ -442,15 +420,14 @@ template <class Store> struct Gradients {
 } // namespace
 
 template <class Store, class Tile>
-static void backwardTask(const Call<Store, Tile> &call,
-                         const Gradients<Store> &grad,
+static void backwardTask(const Call<Store, Tile> &call, const Gradients<Store> &grad,
                          const BackwardTask &task) {
   const int64_t D = call.width, G = call.group, b = task.b, kv = task.kv;
   const int64_t mostRows = call.queryTiles.tile * G;
   const int64_t mostKeys = call.keyTiles.tile;
   const int64_t keysBegin = call.keyTiles.begin(task.keyBegin);
-  const int64_t keysEnd = call.keyTiles.begin(task.keyEnd - 1) +
-                          call.keyTiles.length(task.keyEnd - 1);
+  const int64_t keysEnd =
+      call.keyTiles.begin(task.keyEnd - 1) + call.keyTiles.length(task.keyEnd - 1);
 
   Tile *q, *dOut, *k, *v, *weights, *dScores;
   float *scores, *dWeights, *lse, *delta, *dQ, *dK, *dV;
@@ -481,8 +458,7 @@ static void backwardTask(const Call<Store, Tile> &call,
     std::fill_n(dV, (keysEnd - keysBegin) * D, 0.f);
   }
 
-  for (int64_t queryTile = task.queryBegin; queryTile != task.queryEnd;
-       ++queryTile) {
+  for (int64_t queryTile = task.queryBegin; queryTile != task.queryEnd; ++queryTile) {
     const int64_t first = call.queryTiles.begin(queryTile);
     const int64_t queries = call.queryTiles.length(queryTile);
     const int64_t R = queries * G;
@@ -495,8 +471,7 @@ static void backwardTask(const Call<Store, Tile> &call,
 
     bool loaded = false;
     int64_t planned = 0;
-    MatmulPlan *qk = nullptr, *ov = nullptr, *po = nullptr, *sq = nullptr,
-               *sk = nullptr;
+    MatmulPlan *qk = nullptr, *ov = nullptr, *po = nullptr, *sq = nullptr, *sk = nullptr;
     for (int64_t keyTile = task.keyBegin; keyTile != task.keyEnd; ++keyTile) {
       SeenKeys seen = call.seen(b, queryTile, keyTile);
       if (uniformRows)
@@ -527,11 +502,9 @@ static void backwardTask(const Call<Store, Tile> &call,
       const Tile *values = call.loadKeys(call.v, b, firstKey, N, kv, v);
       qk->run(q, keys, scores);
       ov->run(dOut, values, dWeights);
-      ScoreTile tile = {
-          R, N, G, float(call.at.scale),
-          call.visible(seen.all, b, first, queries, firstKey, N, visible)};
-      call.typed.gradient(tile, scores, dWeights, lse, delta,
-                          1.f / call.at.keys, weights, dScores);
+      ScoreTile tile = {R, N, G, float(call.at.scale),
+                        call.visible(seen.all, b, first, queries, firstKey, N, visible)};
+      call.typed.gradient(tile, scores, dWeights, lse, delta, 1.f / call.at.keys, weights, dScores);
       if (task.forKeys) {
         const int64_t at = (firstKey - keysBegin) * D;
         po->run(weights, dOut, dV + at);
@@ -542,8 +515,7 @@ static void backwardTask(const Call<Store, Tile> &call,
     }
     if (task.forQueries)
       for (int64_t i = 0; i != queries; ++i)
-        call.typed.store(dQ + i * G * D, 1.f,
-                         grad.dQ + call.queryAt(b, first + i, kv), G * D);
+        call.typed.store(dQ + i * G * D, 1.f, grad.dQ + call.queryAt(b, first + i, kv), G * D);
   }
   if (task.forKeys)
     for (int64_t j = keysBegin; j != keysEnd; ++j) {
@@ -555,9 +527,8 @@ static void backwardTask(const Call<Store, Tile> &call,
 
 template <class Store, class Tile>
 static void backward(LlrtStream *stream, const LlrtAttention &at, Mask mask, const void *dOut,
-                     const void *q, const void *k, const void *v,
-                     const void *out, const float *lse, void *dQ, void *dK,
-                     void *dV) {
+                     const void *q, const void *k, const void *v, const void *out, const float *lse,
+                     void *dQ, void *dK, void *dV) {
   const int64_t G = at.heads / at.kv_heads;
   const Call<Store, Tile> call = {
       .at = at,
@@ -565,15 +536,11 @@ static void backward(LlrtStream *stream, const LlrtAttention &at, Mask mask, con
       .q = static_cast<const Store *>(q),
       .k = static_cast<const Store *>(k),
       .v = static_cast<const Store *>(v),
-      .queryTiles =
-          Tiles::divide(at.queries, std::max<int64_t>(1, backwardRows / G), 1),
+      .queryTiles = Tiles::divide(at.queries, std::max<int64_t>(1, backwardRows / G), 1),
       .keyTiles = Tiles::divide(at.keys, backwardKeys, keyStep)};
-  const Gradients<Store> grad = {static_cast<const Store *>(dOut),
-                                 static_cast<const Store *>(out),
-                                 lse,
-                                 static_cast<Store *>(dQ),
-                                 static_cast<Store *>(dK),
-                                 static_cast<Store *>(dV)};
+  const Gradients<Store> grad = {
+      static_cast<const Store *>(dOut), static_cast<const Store *>(out), lse,
+      static_cast<Store *>(dQ),         static_cast<Store *>(dK),        static_cast<Store *>(dV)};
   const int64_t queryTiles = call.queryTiles.count();
   const int64_t keyTiles = call.keyTiles.count();
   const int64_t groups = at.batch * at.kv_heads, threads = stream->threads;
@@ -584,33 +551,30 @@ static void backward(LlrtStream *stream, const LlrtAttention &at, Mask mask, con
   const int64_t rounds = (groups + threads - 1) / threads;
   if (5 * rounds * threads <= 7 * groups) {
     runTasks(stream, groups, [&](int64_t task) {
-      backwardTask(call, grad,
-                   {task / at.kv_heads, task % at.kv_heads, 0, queryTiles, 0,
-                    keyTiles, true, true});
+      backwardTask(
+          call, grad,
+          {task / at.kv_heads, task % at.kv_heads, 0, queryTiles, 0, keyTiles, true, true});
     });
     return;
   }
   runTasks(stream, groups * queryTiles, [&](int64_t task) {
-    int64_t group = task / queryTiles,
-            tile = queryTiles - 1 - task % queryTiles;
-    backwardTask(call, grad,
-                 {group / at.kv_heads, group % at.kv_heads, tile, tile + 1, 0,
-                  keyTiles, true, false});
+    int64_t group = task / queryTiles, tile = queryTiles - 1 - task % queryTiles;
+    backwardTask(
+        call, grad,
+        {group / at.kv_heads, group % at.kv_heads, tile, tile + 1, 0, keyTiles, true, false});
   });
   runTasks(stream, groups * keyTiles, [&](int64_t task) {
     int64_t group = task / keyTiles, tile = task % keyTiles;
-    backwardTask(call, grad,
-                 {group / at.kv_heads, group % at.kv_heads, 0, queryTiles, tile,
-                  tile + 1, false, true});
+    backwardTask(
+        call, grad,
+        {group / at.kv_heads, group % at.kv_heads, 0, queryTiles, tile, tile + 1, false, true});
   });
 }
 
 void llrt_attention_backward(LlrtStream *stream, const LlrtAttention *attention, const void *d_out,
-                             const void *q, const void *k, const void *v,
-                             const int64_t *mask0, const int64_t *mask1,
-                             const int64_t *mask2, const int64_t *mask3,
-                             const void *out, const float *lse, void *d_q,
-                             void *d_k, void *d_v) {
+                             const void *q, const void *k, const void *v, const int64_t *mask0,
+                             const int64_t *mask1, const int64_t *mask2, const int64_t *mask3,
+                             const void *out, const float *lse, void *d_q, void *d_k, void *d_v) {
   const LlrtAttention &at = *attention;
   Mask mask = maskOf(at, mask0, mask1, mask2, mask3);
   if (at.type == LLRT_F32)

@@ -30,21 +30,19 @@ namespace {
 // Source: the C interface of the reference BLAS (cblas.h), 32-bit sizes.
 struct OpenBlas {
   enum { RowMajor = 101, NoTranspose = 111, Transpose = 112 };
-  void (*dgemm)(int order, int transposeA, int transposeB, int m, int n, int k,
-                double alpha, const double *a, int lda, const double *b,
-                int ldb, double beta, double *c, int ldc) = nullptr;
+  void (*dgemm)(int order, int transposeA, int transposeB, int m, int n, int k, double alpha,
+                const double *a, int lda, const double *b, int ldb, double beta, double *c,
+                int ldc) = nullptr;
   std::string error;
 
   OpenBlas() {
     void *handle = dlopen("libopenblas.so.0", RTLD_NOW | RTLD_LOCAL);
     if (!handle) {
-      error = std::string("cannot load OpenBLAS: ") + dlerror() +
-              " (Debian package libopenblas0)";
+      error = std::string("cannot load OpenBLAS: ") + dlerror() + " (Debian package libopenblas0)";
       return;
     }
     dgemm = reinterpret_cast<decltype(dgemm)>(dlsym(handle, "cblas_dgemm"));
-    auto setThreads = reinterpret_cast<void (*)(int)>(
-        dlsym(handle, "openblas_set_num_threads"));
+    auto setThreads = reinterpret_cast<void (*)(int)>(dlsym(handle, "openblas_set_num_threads"));
     if (!dgemm || !setThreads)
       error = "libopenblas.so.0 has no function cblas_dgemm or "
               "openblas_set_num_threads (Debian package libopenblas0)";
@@ -82,15 +80,12 @@ static void gemmF64(LlrtStream *stream, const LlrtGemm &gemm, const double *a, c
       if (bias)
         for (int64_t i = 0; i != rows; ++i)
           for (int64_t j = 0; j != g.n; ++j)
-            cRows[i * g.n + j] =
-                bias[j] + (g.accumulate ? cRows[i * g.n + j] : 0);
-      openBlas().dgemm(
-          OpenBlas::RowMajor,
-          g.transpose_a ? OpenBlas::Transpose : OpenBlas::NoTranspose,
-          g.transpose_b ? OpenBlas::Transpose : OpenBlas::NoTranspose, rows,
-          g.n, g.k, 1, a + row * (g.transpose_a ? 1 : g.k),
-          g.transpose_a ? g.m : g.k, b, g.transpose_b ? g.k : g.n,
-          g.accumulate || bias ? 1 : 0, cRows, g.n);
+            cRows[i * g.n + j] = bias[j] + (g.accumulate ? cRows[i * g.n + j] : 0);
+      openBlas().dgemm(OpenBlas::RowMajor,
+                       g.transpose_a ? OpenBlas::Transpose : OpenBlas::NoTranspose,
+                       g.transpose_b ? OpenBlas::Transpose : OpenBlas::NoTranspose, rows, g.n, g.k,
+                       1, a + row * (g.transpose_a ? 1 : g.k), g.transpose_a ? g.m : g.k, b,
+                       g.transpose_b ? g.k : g.n, g.accumulate || bias ? 1 : 0, cRows, g.n);
     }
   };
   parallelFor(stream, body, args, (gemm.m + f64Rows - 1) / f64Rows, 1);
@@ -131,8 +126,8 @@ static Tiles cut(const LlrtGemm &g) {
   return tiles;
 }
 
-static void gemmOneDnn(LlrtStream *stream, const LlrtGemm &g, int64_t type, int64_t resultType, const void *a,
-                       const void *b, const void *bias, void *c) {
+static void gemmOneDnn(LlrtStream *stream, const LlrtGemm &g, int64_t type, int64_t resultType,
+                       const void *a, const void *b, const void *bias, void *c) {
   struct Operands {
     const LlrtGemm &gemm;
     int64_t type, resultType;
@@ -167,10 +162,9 @@ static void gemmOneDnn(LlrtStream *stream, const LlrtGemm &g, int64_t type, int6
                        .cRow = g.n,
                        .accumulate = g.accumulate != 0,
                        .bias = bias != nullptr};
-      findMatmul(matmul)->run(a + bytes(type, row * matmul.aRow),
-                              b + bytes(type, column * matmul.bColumn),
-                              c + bytes(resultType, row * g.n + column),
-                              bias ? bias + bytes(type, column) : nullptr);
+      findMatmul(matmul)->run(
+          a + bytes(type, row * matmul.aRow), b + bytes(type, column * matmul.bColumn),
+          c + bytes(resultType, row * g.n + column), bias ? bias + bytes(type, column) : nullptr);
     }
   };
   parallelFor(stream, body, args, operands.tiles.down * operands.tiles.across, 1);
@@ -191,9 +185,8 @@ static void widen(LlrtStream *stream, const void *from, float *to, int64_t count
 static void narrow(LlrtStream *stream, float *from, void *to, int64_t count) {
   void *args[] = {from, to};
   auto body = [](void **args, int64_t lo, int64_t hi) {
-    typedRows<Bf16, float>().store(static_cast<const float *>(args[0]) + lo,
-                                   1.f, static_cast<Bf16 *>(args[1]) + lo,
-                                   hi - lo);
+    typedRows<Bf16, float>().store(static_cast<const float *>(args[0]) + lo, 1.f,
+                                   static_cast<Bf16 *>(args[1]) + lo, hi - lo);
   };
   parallelFor(stream, body, args, count, convertGrain);
 }
@@ -223,8 +216,7 @@ static void gemmWidened(LlrtStream *stream, const LlrtGemm &g, const void *a, co
     wideC = static_cast<float *>(c);
   else if (g.accumulate)
     widen(stream, c, wideC, g.m * g.n);
-  gemmOneDnn(stream, g, LLRT_F32, LLRT_F32, wideA, wideB, bias ? wideBias : nullptr,
-             wideC);
+  gemmOneDnn(stream, g, LLRT_F32, LLRT_F32, wideA, wideB, bias ? wideBias : nullptr, wideC);
   if (!wideResult)
     narrow(stream, wideC, c, g.m * g.n);
 }

@@ -29,29 +29,29 @@ void llrt::fail(const char *what, const char *message) {
 }
 
 // The functions of oneDNN that are used, without their prefix `dnnl_`.
-#define ONEDNN_FUNCTIONS(X)                                                    \
-  X(engine_create)                                                             \
-  X(stream_create)                                                             \
-  X(stream_destroy)                                                            \
-  X(memory_desc_init_by_strides)                                               \
-  X(memory_desc_get_size)                                                      \
-  X(memory_create)                                                             \
-  X(memory_destroy)                                                            \
-  X(memory_set_data_handle)                                                    \
-  X(matmul_desc_init)                                                          \
-  X(post_ops_create)                                                           \
-  X(post_ops_append_sum)                                                       \
-  X(post_ops_destroy)                                                          \
-  X(primitive_attr_create)                                                     \
-  X(primitive_attr_set_post_ops)                                               \
-  X(primitive_attr_set_scratchpad_mode)                                        \
-  X(primitive_attr_destroy)                                                    \
-  X(primitive_desc_create)                                                     \
-  X(primitive_desc_query_md)                                                   \
-  X(primitive_desc_destroy)                                                    \
-  X(primitive_create)                                                          \
-  X(primitive_execute)                                                         \
-  X(primitive_destroy)                                                         \
+#define ONEDNN_FUNCTIONS(X)                                                                        \
+  X(engine_create)                                                                                 \
+  X(stream_create)                                                                                 \
+  X(stream_destroy)                                                                                \
+  X(memory_desc_init_by_strides)                                                                   \
+  X(memory_desc_get_size)                                                                          \
+  X(memory_create)                                                                                 \
+  X(memory_destroy)                                                                                \
+  X(memory_set_data_handle)                                                                        \
+  X(matmul_desc_init)                                                                              \
+  X(post_ops_create)                                                                               \
+  X(post_ops_append_sum)                                                                           \
+  X(post_ops_destroy)                                                                              \
+  X(primitive_attr_create)                                                                         \
+  X(primitive_attr_set_post_ops)                                                                   \
+  X(primitive_attr_set_scratchpad_mode)                                                            \
+  X(primitive_attr_destroy)                                                                        \
+  X(primitive_desc_create)                                                                         \
+  X(primitive_desc_query_md)                                                                       \
+  X(primitive_desc_destroy)                                                                        \
+  X(primitive_create)                                                                              \
+  X(primitive_execute)                                                                             \
+  X(primitive_destroy)                                                                             \
   X(get_effective_cpu_isa)
 
 namespace {
@@ -70,10 +70,9 @@ struct Library {
       error = std::string("cannot load oneDNN 2: ") + dlerror() + package;
       return;
     }
-#define X(function)                                                            \
-  function =                                                                   \
-      reinterpret_cast<decltype(function)>(dlsym(handle, "dnnl_" #function));  \
-  if (!function)                                                               \
+#define X(function)                                                                                \
+  function = reinterpret_cast<decltype(function)>(dlsym(handle, "dnnl_" #function));               \
+  if (!function)                                                                                   \
     error = "libdnnl.so.2 has no function dnnl_" #function;
     ONEDNN_FUNCTIONS(X)
 #undef X
@@ -133,8 +132,7 @@ struct ThreadState {
   Scratch scratchpad;
 
   ThreadState() {
-    check(library().stream_create(&stream, library().engine,
-                                  dnnl_stream_default_flags),
+    check(library().stream_create(&stream, library().engine, dnnl_stream_default_flags),
           "dnnl_stream_create");
   }
   ~ThreadState() {
@@ -152,14 +150,13 @@ static ThreadState &threadState() {
   return state;
 }
 
-static dnnl_memory_desc_t matrix(int64_t type, int64_t rows, int64_t columns,
-                                 int64_t rowStride, int64_t columnStride) {
+static dnnl_memory_desc_t matrix(int64_t type, int64_t rows, int64_t columns, int64_t rowStride,
+                                 int64_t columnStride) {
   dnnl_dims_t dims = {rows, columns}, strides = {rowStride, columnStride};
   dnnl_memory_desc_t result;
-  check(
-      library().memory_desc_init_by_strides(
-          &result, 2, dims, type == LLRT_BF16 ? dnnl_bf16 : dnnl_f32, strides),
-      "dnnl_memory_desc_init_by_strides");
+  check(library().memory_desc_init_by_strides(&result, 2, dims,
+                                              type == LLRT_BF16 ? dnnl_bf16 : dnnl_f32, strides),
+        "dnnl_memory_desc_init_by_strides");
   return result;
 }
 
@@ -184,9 +181,8 @@ MatmulPlan *llrt::findMatmul(const Matmul &matmul) {
   dnnl_memory_desc_t bias = matrix(d.type, 1, d.n, d.n, 1);
   dnnl_memory_desc_t c = matrix(d.resultType, d.m, d.n, d.cRow, 1);
   dnnl_matmul_desc_t description;
-  check(
-      dnnl.matmul_desc_init(&description, &a, &b, d.bias ? &bias : nullptr, &c),
-      "dnnl_matmul_desc_init");
+  check(dnnl.matmul_desc_init(&description, &a, &b, d.bias ? &bias : nullptr, &c),
+        "dnnl_matmul_desc_init");
 
   // Working memory is ours: oneDNN's own belongs to the creating thread.
   dnnl_primitive_attr_t attributes;
@@ -195,16 +191,13 @@ MatmulPlan *llrt::findMatmul(const Matmul &matmul) {
   check(dnnl.post_ops_create(&postOps), "dnnl_post_ops_create");
   if (d.accumulate)
     check(dnnl.post_ops_append_sum(postOps, 1.f), "dnnl_post_ops_append_sum");
-  check(dnnl.primitive_attr_set_post_ops(attributes, postOps),
-        "dnnl_primitive_attr_set_post_ops");
-  check(dnnl.primitive_attr_set_scratchpad_mode(attributes,
-                                                dnnl_scratchpad_mode_user),
+  check(dnnl.primitive_attr_set_post_ops(attributes, postOps), "dnnl_primitive_attr_set_post_ops");
+  check(dnnl.primitive_attr_set_scratchpad_mode(attributes, dnnl_scratchpad_mode_user),
         "dnnl_primitive_attr_set_scratchpad_mode");
 
   useOneThread();
   dnnl_primitive_desc_t compiled;
-  check(dnnl.primitive_desc_create(&compiled, &description, attributes,
-                                   dnnl.engine, nullptr),
+  check(dnnl.primitive_desc_create(&compiled, &description, attributes, dnnl.engine, nullptr),
         "dnnl_primitive_desc_create");
   dnnl_primitive_t primitive;
   check(dnnl.primitive_create(&primitive, compiled), "dnnl_primitive_create");
@@ -212,8 +205,7 @@ MatmulPlan *llrt::findMatmul(const Matmul &matmul) {
 
   auto memory = [&](const dnnl_memory_desc_t *layout) {
     dnnl_memory_t result;
-    check(dnnl.memory_create(&result, layout, dnnl.engine, DNNL_MEMORY_NONE),
-          "dnnl_memory_create");
+    check(dnnl.memory_create(&result, layout, dnnl.engine, DNNL_MEMORY_NONE), "dnnl_memory_create");
     state.memories.push_back(result);
     return result;
   };
@@ -251,9 +243,8 @@ void MatmulPlan::run(const void *aData, const void *bData, void *cData,
   if (bias)
     pass(DNNL_ARG_BIAS, bias, biasData);
   if (scratchpadBytes)
-    pass(DNNL_ARG_SCRATCHPAD, scratchpad,
-         state.scratchpad.reserve(scratchpadBytes));
-  check(dnnl.primitive_execute(static_cast<dnnl_primitive_t>(primitive),
-                               state.stream, count, arguments),
+    pass(DNNL_ARG_SCRATCHPAD, scratchpad, state.scratchpad.reserve(scratchpadBytes));
+  check(dnnl.primitive_execute(static_cast<dnnl_primitive_t>(primitive), state.stream, count,
+                               arguments),
         "dnnl_primitive_execute");
 }

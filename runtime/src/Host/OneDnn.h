@@ -49,8 +49,7 @@ class MatmulPlan {
 public:
   // `bias` is read only if the description says so. Ends the process with a
   // message if oneDNN reports a fault.
-  void run(const void *a, const void *b, void *c,
-           const void *bias = nullptr) const;
+  void run(const void *a, const void *b, void *c, const void *bias = nullptr) const;
 
 private:
   friend MatmulPlan *findMatmul(const Matmul &);

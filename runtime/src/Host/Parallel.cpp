@@ -15,8 +15,7 @@
 #include <algorithm>
 
 // libgomp: runs fn(data) on `threads` threads, this one included, and waits.
-extern "C" void GOMP_parallel(void (*fn)(void *), void *data, unsigned threads,
-                              unsigned flags);
+extern "C" void GOMP_parallel(void (*fn)(void *), void *data, unsigned threads, unsigned flags);
 extern "C" int omp_get_num_threads(void);
 extern "C" int omp_get_thread_num(void);
 
@@ -37,16 +36,15 @@ static void runParts(void *data) {
     int64_t n = loop.kernel.n;
     return part * (n / loop.parts) + std::min(part, n % loop.parts);
   };
-  for (int64_t part = omp_get_thread_num(); part < loop.parts;
-       part += omp_get_num_threads())
+  for (int64_t part = omp_get_thread_num(); part < loop.parts; part += omp_get_num_threads())
     loop.kernel.body(loop.args, start(part), start(part + 1));
 }
 
 void llrt_launch(LlrtStream *stream, const LlrtKernel *kernel, void **args) {
   if (kernel->n <= 0)
     return;
-  int64_t parts = std::clamp<int64_t>(kernel->n / std::max<int64_t>(kernel->grain, 1), 1,
-                                      stream->threads);
+  int64_t parts =
+      std::clamp<int64_t>(kernel->n / std::max<int64_t>(kernel->grain, 1), 1, stream->threads);
   if (parts == 1)
     return kernel->body(args, 0, kernel->n);
   Loop loop{*kernel, args, parts};

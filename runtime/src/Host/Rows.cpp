@@ -25,25 +25,23 @@ namespace baseline {
 #include "RowLoops.inc"
 } // namespace baseline
 
-#pragma clang attribute push(__attribute__((target("avx2,fma"))),              \
-                             apply_to = function)
+#pragma clang attribute push(__attribute__((target("avx2,fma"))), apply_to = function)
 namespace avx2 {
 #include "RowLoops.inc"
 } // namespace avx2
 #pragma clang attribute pop
 
 #define LLRT_AVX512 "avx2,fma,avx512f,avx512bw,avx512dq,avx512vl"
-#pragma clang attribute push(                                                  \
-    __attribute__((target(LLRT_AVX512), min_vector_width(512))),               \
-    apply_to = function)
+#pragma clang attribute push(__attribute__((target(LLRT_AVX512), min_vector_width(512))),          \
+                             apply_to = function)
 namespace avx512 {
 #include "RowLoops.inc"
 } // namespace avx512
 #pragma clang attribute pop
 
 #define LLRT_CPU_ROUNDS_TO_BF16
-#pragma clang attribute push(                                                  \
-    __attribute__((target(LLRT_AVX512 ",avx512bf16"), min_vector_width(512))), \
+#pragma clang attribute push(                                                                      \
+    __attribute__((target(LLRT_AVX512 ",avx512bf16"), min_vector_width(512))),                     \
     apply_to = function)
 namespace avx512bf16 {
 #include "RowLoops.inc"
@@ -51,16 +49,15 @@ namespace avx512bf16 {
 #pragma clang attribute pop
 
 const Rows &llrt::rows() {
-  static const Rows *const byLevel[] = {&baseline::untyped, &avx2::untyped,
-                                        &avx512::untyped, &avx512bf16::untyped};
+  static const Rows *const byLevel[] = {&baseline::untyped, &avx2::untyped, &avx512::untyped,
+                                        &avx512bf16::untyped};
   return *byLevel[int(cpuLevel())];
 }
 
-template <class Store, class Tile>
-const TypedRows<Store, Tile> &llrt::typedRows() {
+template <class Store, class Tile> const TypedRows<Store, Tile> &llrt::typedRows() {
   static const TypedRows<Store, Tile> *const byLevel[] = {
-      &baseline::typed<Store, Tile>, &avx2::typed<Store, Tile>,
-      &avx512::typed<Store, Tile>, &avx512bf16::typed<Store, Tile>};
+      &baseline::typed<Store, Tile>, &avx2::typed<Store, Tile>, &avx512::typed<Store, Tile>,
+      &avx512bf16::typed<Store, Tile>};
   return *byLevel[int(cpuLevel())];
 }
 

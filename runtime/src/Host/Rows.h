@@ -44,8 +44,7 @@ struct KeyMask {
 // Loops that know no type of q, k and v.
 struct Rows {
   // visible[queries, keys] for ScoreTile.
-  void (*visible)(QueryMask query, KeyMask key, int64_t queries, int64_t keys,
-                  int32_t *visible);
+  void (*visible)(QueryMask query, KeyMask key, int64_t queries, int64_t keys, int32_t *visible);
 };
 
 // Store: type of q, k, v in memory. Tile: type of the factors of a product,
@@ -61,16 +60,16 @@ template <class Store, class Tile> struct TypedRows {
   // turns them into weights exp(scale * score - max), 0 where hidden, and
   // brings `max`, `sum` (of the weights) [rows] and `out` [rows, width] to the
   // new maximum. `weights` may be the memory of `scores`.
-  void (*softmax)(const ScoreTile &tile, float *scores, Tile *weights,
-                  float *max, float *sum, float *out, int64_t width);
+  void (*softmax)(const ScoreTile &tile, float *scores, Tile *weights, float *max, float *sum,
+                  float *out, int64_t width);
   // From the products q . k and d_out . v [rows, keys] and, per row, lse and
   // delta = d_out . out: the weights P = exp(scale * score - lse), 0 where
   // hidden, and the gradients of the products, scale * P * (dWeights - delta).
   // A row whose lse is -inf has P = uniform. Outputs may be the memory of the
   // inputs.
-  void (*gradient)(const ScoreTile &tile, const float *scores,
-                   const float *dWeights, const float *lse, const float *delta,
-                   float uniform, Tile *weights, Tile *dScores);
+  void (*gradient)(const ScoreTile &tile, const float *scores, const float *dWeights,
+                   const float *lse, const float *delta, float uniform, Tile *weights,
+                   Tile *dScores);
 };
 
 // The loops for this CPU. For (float, float), (Bf16, Bf16) and (Bf16, float).

@@ -33,9 +33,7 @@ public:
 
 private:
   struct Delete {
-    void operator()(void *pointer) const {
-      ::operator delete(pointer, alignment);
-    }
+    void operator()(void *pointer) const { ::operator delete(pointer, alignment); }
   };
   std::unique_ptr<void, Delete> memory;
   size_t size = 0;

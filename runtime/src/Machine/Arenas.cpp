@@ -19,14 +19,12 @@ Arenas::Arenas(const Stage &stage) {
   starts.reserve(stage.arenas.size());
   for (const Arena &arena : stage.arenas) {
     size_t bytes = arena.bytes > 0 ? arena.bytes : 1;
-    void *start = mmap(nullptr, bytes, PROT_READ | PROT_WRITE,
-                       MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    void *start = mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     if (start == MAP_FAILED) {
       std::string cause = std::strerror(errno);
       for (auto [mapped, size] : starts)
         munmap(mapped, size);
-      fail("memory: expected ", arena.bytes, " bytes for arena ", arena.name,
-           ", got: ", cause);
+      fail("memory: expected ", arena.bytes, " bytes for arena ", arena.name, ", got: ", cause);
     }
     madvise(start, bytes, MADV_HUGEPAGE); // advice: may be refused
     starts.emplace_back(start, bytes);

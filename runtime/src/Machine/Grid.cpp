@@ -56,8 +56,7 @@ int64_t Grid::index(int64_t rank, const Axes &over) const {
 
 int64_t Grid::moved(int64_t rank, const Axes &over, int64_t value) const {
   for (size_t i = over.size(); i-- > 0; value /= axes[over[i]].size)
-    rank += (value % axes[over[i]].size - coordinate(rank, over[i])) *
-            stride(*this, over[i]);
+    rank += (value % axes[over[i]].size - coordinate(rank, over[i])) * stride(*this, over[i]);
   return rank;
 }
 
@@ -70,8 +69,7 @@ std::string Grid::placeText(int64_t rank) const {
   return text;
 }
 
-std::vector<int64_t> Communicator::members(const Grid &grid,
-                                           int64_t rank) const {
+std::vector<int64_t> Communicator::members(const Grid &grid, int64_t rank) const {
   if (!edge) {
     std::vector<int64_t> result;
     for (int64_t i = 0; i < grid.size(axes); ++i)
@@ -81,6 +79,5 @@ std::vector<int64_t> Communicator::members(const Grid &grid,
   int64_t here = grid.index(rank, axes);
   if (here != edge->first && here != edge->second)
     return {};
-  return {grid.moved(rank, axes, edge->first),
-          grid.moved(rank, axes, edge->second)};
+  return {grid.moved(rank, axes, edge->first), grid.moved(rank, axes, edge->second)};
 }

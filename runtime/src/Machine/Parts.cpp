@@ -48,16 +48,14 @@ int64_t llrt::elementsOf(const Grid &grid, const Parameter &p, Held held) {
 
 // Calls `visit` for what files have of elements [whole, whole + count) of a
 // padded parameter, and with the places there.
-static void
-visitInFiles(const Parameter &p, int64_t at, int64_t whole, int64_t count,
-             const std::function<void(int64_t, int64_t, int64_t)> &visit) {
+static void visitInFiles(const Parameter &p, int64_t at, int64_t whole, int64_t count,
+                         const std::function<void(int64_t, int64_t, int64_t)> &visit) {
   int64_t rows = p.inFiles[0], columns = p.inFiles[1], stride = p.shape[1];
   while (count > 0 && whole / stride < rows) {
     int64_t row = whole / stride, column = whole % stride;
     // Whole rows at once where no column is padded.
-    int64_t run = std::min(columns == stride ? (rows - row) * stride - column
-                                             : stride - column,
-                           count);
+    int64_t run =
+        std::min(columns == stride ? (rows - row) * stride - column : stride - column, count);
     int64_t real = columns == stride ? run : std::min(run, columns - column);
     if (real > 0)
       visit(at, row * columns + column, real);
@@ -67,9 +65,8 @@ visitInFiles(const Parameter &p, int64_t at, int64_t whole, int64_t count,
   }
 }
 
-void llrt::forEachRange(
-    const Grid &grid, const Parameter &p, Held held, int64_t rank,
-    const std::function<void(int64_t, int64_t, int64_t)> &visit) {
+void llrt::forEachRange(const Grid &grid, const Parameter &p, Held held, int64_t rank,
+                        const std::function<void(int64_t, int64_t, int64_t)> &visit) {
   // Elements [first, last) of the part are in the buffer, from `offset`.
   int64_t first = 0, last = p.elements, offset = 0;
   if (isSharded(p, held)) {
@@ -114,8 +111,8 @@ void llrt::forEachRange(
   }
 }
 
-std::vector<int64_t> llrt::owners(const Program &program, size_t stage,
-                                  const Parameter &p, Held held) {
+std::vector<int64_t> llrt::owners(const Program &program, size_t stage, const Parameter &p,
+                                  Held held) {
   std::vector<bool> divides(program.grid.axes.size());
   for (const Axes &axes : p.split)
     for (size_t axis : axes)

@@ -36,13 +36,11 @@ int64_t elementsOf(const Grid &grid, const Parameter &p, Held held);
 // rank `rank` holds: from element `at` of the buffer, which is element `whole`
 // of the whole parameter, counted without padding; padding is left out.
 void forEachRange(const Grid &grid, const Parameter &p, Held held, int64_t rank,
-                  const std::function<void(int64_t at, int64_t whole,
-                                           int64_t count)> &visit);
+                  const std::function<void(int64_t at, int64_t whole, int64_t count)> &visit);
 
 // The ranks of stage `stage` that hold every element of the parameter once
 // together.
-std::vector<int64_t> owners(const Program &program, size_t stage,
-                            const Parameter &p, Held held);
+std::vector<int64_t> owners(const Program &program, size_t stage, const Parameter &p, Held held);
 
 } // namespace llrt
 #endif // LLRT_MACHINE_PARTS_H

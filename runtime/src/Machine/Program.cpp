@@ -46,21 +46,17 @@ const char *llrt::typeName(LlrtType type) {
 }
 
 static int64_t product(const std::vector<int64_t> &shape, size_t from = 0) {
-  return std::accumulate(shape.begin() + std::min(from, shape.size()),
-                         shape.end(), int64_t(1), std::multiplies<>());
+  return std::accumulate(shape.begin() + std::min(from, shape.size()), shape.end(), int64_t(1),
+                         std::multiplies<>());
 }
 
 int64_t Buffer::elements() const { return product(shape); }
 
 int64_t Parameter::rowElements() const { return product(checkpointShape, 1); }
 
-int64_t Parameter::wholeElements() const {
-  return product(inFiles.empty() ? shape : inFiles);
-}
+int64_t Parameter::wholeElements() const { return product(inFiles.empty() ? shape : inFiles); }
 
-LlrtType Program::masterType() const {
-  return precision == "f64" ? LLRT_F64 : LLRT_F32;
-}
+LlrtType Program::masterType() const { return precision == "f64" ? LLRT_F64 : LLRT_F32; }
 
 int64_t Program::globalBatch() const {
   std::optional<size_t> dp = grid.find("dp");
@@ -68,13 +64,10 @@ int64_t Program::globalBatch() const {
 }
 
 static constexpr const char *actionNames[] = {
-    "call",  "all_gather", "all_reduce", "reduce_scatter", "broadcast",
-    "slice", "zero",       "copy",       "send",           "receive",
-    "run",   "statistics", "update"};
+    "call", "all_gather", "all_reduce", "reduce_scatter", "broadcast", "slice", "zero", "copy",
+    "send", "receive",    "run",        "statistics",     "update"};
 
-const char *llrt::actionName(Action::Kind kind) {
-  return actionNames[size_t(kind)];
-}
+const char *llrt::actionName(Action::Kind kind) { return actionNames[size_t(kind)]; }
 
 bool Action::communicates() const {
   switch (kind) {
@@ -94,15 +87,13 @@ namespace {
 
 [[noreturn]] void wrong(const std::string &field, const std::string &expected,
                         const std::string &got) {
-  fail("the program in this executable: field '", field, "': expected ",
-       expected, ", got ", got);
+  fail("the program in this executable: field '", field, "': expected ", expected, ", got ", got);
 }
 
 // Reads one JSON object; `where` is its place in the text, for messages.
 class Reader {
 public:
-  Reader(const json &object, std::string where)
-      : object(object), where(std::move(where)) {
+  Reader(const json &object, std::string where) : object(object), where(std::move(where)) {
     if (!object.is_object())
       wrong(this->where, "an object", object.type_name());
   }
@@ -123,8 +114,7 @@ public:
   int64_t integer(const std::string &field, int64_t least) const {
     const json &value = at(field);
     if (!value.is_number_integer() || value.get<int64_t>() < least)
-      wrong(place(field), "an integer of at least " + std::to_string(least),
-            value.dump());
+      wrong(place(field), "an integer of at least " + std::to_string(least), value.dump());
     return value.get<int64_t>();
   }
 
@@ -178,12 +168,10 @@ public:
   }
 
   // Calls `visit(Reader)` for each object of an array.
-  template <typename Visit>
-  void each(const std::string &field, Visit visit) const {
+  template <typename Visit> void each(const std::string &field, Visit visit) const {
     int64_t index = 0;
     for (const json &element : array(field))
-      visit(
-          Reader(element, place(field) + "[" + std::to_string(index++) + "]"));
+      visit(Reader(element, place(field) + "[" + std::to_string(index++) + "]"));
   }
 
 private:
@@ -302,8 +290,7 @@ private:
     for (const json &dimension : r.array("split"))
       result.push_back(axes(dimension, r.place("split")));
     if (result.size() != rank)
-      wrong(r.place("split"), std::to_string(rank) + " lists of axes",
-            r.at("split").dump());
+      wrong(r.place("split"), std::to_string(rank) + " lists of axes", r.at("split").dump());
     return result;
   }
 
@@ -314,11 +301,9 @@ private:
       std::vector<int64_t> edge = r.integers("edge");
       std::optional<size_t> pp = program.grid.find("pp");
       int64_t stages = pp ? program.grid.axes[*pp].size : 1;
-      if (edge.size() != 2 || edge[0] == edge[1] || edge[0] >= stages ||
-          edge[1] >= stages)
+      if (edge.size() != 2 || edge[0] == edge[1] || edge[0] >= stages || edge[1] >= stages)
         wrong(r.place("edge"),
-              "two coordinates less than " + std::to_string(stages) +
-                  ", the size of axis pp",
+              "two coordinates less than " + std::to_string(stages) + ", the size of axis pp",
               r.at("edge").dump());
       result.axes = {*pp};
       result.edge = {edge[0], edge[1]};
@@ -348,8 +333,7 @@ private:
         statistics += entries.back().kind == Action::Kind::Statistics;
       });
       if (statistics != 1)
-        wrong(programs.place(name), "one entry 'statistics'",
-              std::to_string(statistics));
+        wrong(programs.place(name), "one entry 'statistics'", std::to_string(statistics));
     }
   }
 
@@ -357,25 +341,22 @@ private:
   // (null: there are no frames), behind it.
   Address address(const json &value, const std::string &where, int64_t bytes,
                   const Graph *graph) const {
-    if (!value.is_array() || value.size() != 2 ||
-        !value[0].is_number_integer() || !value[1].is_number_integer())
+    if (!value.is_array() || value.size() != 2 || !value[0].is_number_integer() ||
+        !value[1].is_number_integer())
       wrong(where, "[arena, byte offset]", value.dump());
     Address result = {value[0].get<int64_t>(), value[1].get<int64_t>()};
     bool isFrame = result.arena < 0;
     int64_t index = isFrame ? -1 - result.arena : result.arena;
-    int64_t arenas = stage->arenas.size(),
-            frames = graph ? graph->frames.size() : 0;
+    int64_t arenas = stage->arenas.size(), frames = graph ? graph->frames.size() : 0;
     if (index >= (isFrame ? frames : arenas))
       wrong(where,
             "one of " + std::to_string(arenas) + " arenas" +
                 (frames ? " or " + std::to_string(frames) + " frames" : ""),
             value.dump());
     const Arena &arena = isFrame ? graph->frames[index] : stage->arenas[index];
-    if (result.offset < 0 || bytes > arena.bytes ||
-        result.offset > arena.bytes - bytes)
+    if (result.offset < 0 || bytes > arena.bytes || result.offset > arena.bytes - bytes)
       wrong(where,
-            std::to_string(bytes) + " bytes within the " +
-                std::to_string(arena.bytes) + " of " +
+            std::to_string(bytes) + " bytes within the " + std::to_string(arena.bytes) + " of " +
                 (isFrame ? "frame " : "arena ") + arena.name,
             value.dump());
     return result;
@@ -391,8 +372,7 @@ private:
     to.type = r.type("type");
     to.shape = r.integers("shape");
     to.split = split(r, to.shape.size());
-    to.address =
-        address(r, "address", to.elements() * typeSize(to.type), graph);
+    to.address = address(r, "address", to.elements() * typeSize(to.type), graph);
   }
 
   void readInput(const Reader &r) {
@@ -401,8 +381,7 @@ private:
     readBuffer(r, input, nullptr);
     if (r.has("images")) {
       Reader images(r.at("images"), r.place("images"));
-      input.images = {axes(images.at("axes"), images.place("axes")),
-                      images.integer("group", 1)};
+      input.images = {axes(images.at("axes"), images.place("axes")), images.integer("group", 1)};
     }
     stage->inputs.push_back(std::move(input));
   }
@@ -416,11 +395,9 @@ private:
     p.rowBegin = r.integer("row_begin", 0);
     p.rowEnd = r.integer("row_end", p.rowBegin);
     if (p.rowEnd > rows)
-      wrong(r.place("row_end"), "at most " + std::to_string(rows),
-            std::to_string(p.rowEnd));
+      wrong(r.place("row_end"), "at most " + std::to_string(rows), std::to_string(p.rowEnd));
     p.shape = r.integers("shape");
-    if (int64_t want = (p.rowEnd - p.rowBegin) * p.rowElements();
-        p.wholeElements() != want) {
+    if (int64_t want = (p.rowEnd - p.rowBegin) * p.rowElements(); p.wholeElements() != want) {
       p.inFiles = p.checkpointShape;
       if (!p.inFiles.empty())
         p.inFiles[0] = p.rowEnd - p.rowBegin;
@@ -428,8 +405,7 @@ private:
       for (size_t d = 0; holds && d < 2; ++d)
         holds = p.inFiles[d] <= p.shape[d];
       if (!holds)
-        wrong(r.place("shape"), std::to_string(want) + " elements",
-              r.at("shape").dump());
+        wrong(r.place("shape"), std::to_string(want) + " elements", r.at("shape").dump());
     }
     p.split = split(r, p.shape.size());
     int64_t parts = 1;
@@ -453,15 +429,13 @@ private:
     if (r.has("shard"))
       p.shard = shard(Reader(r.at("shard"), r.place("shard")), p.elements);
     int64_t stateElements = p.stateElements(program.grid);
-    int64_t weightElements =
-        p.shard && p.shard->storage ? stateElements : p.elements;
+    int64_t weightElements = p.shard && p.shard->storage ? stateElements : p.elements;
     p.address = address(r, "address", weightElements * typeSize(p.type));
     if (p.trainable) {
       int64_t bytes = stateElements * typeSize(program.masterType());
       p.master = address(r, "master", bytes);
       p.gradientType = r.type("gradient_type");
-      p.gradient =
-          address(r, "gradient", stateElements * typeSize(p.gradientType));
+      p.gradient = address(r, "gradient", stateElements * typeSize(p.gradientType));
       p.moment1 = address(r, "moment1", bytes);
       p.moment2 = address(r, "moment2", bytes);
     }
@@ -469,16 +443,14 @@ private:
   }
 
   Parameter::Shard shard(const Reader &r, int64_t elements) const {
-    Parameter::Shard result = {axis(r.at("axis"), r.place("axis")),
-                               r.integer("begin", 0), r.integer("elements", 0),
-                               r.boolean("storage")};
+    Parameter::Shard result = {axis(r.at("axis"), r.place("axis")), r.integer("begin", 0),
+                               r.integer("elements", 0), r.boolean("storage")};
     if (elements > result.elements || result.begin > result.elements - elements)
       wrong(r.place("begin"),
             std::to_string(elements) + " elements within the unit of " +
                 std::to_string(result.elements),
             std::to_string(result.begin));
-    if (int64_t parts = program.grid.axes[result.axis].size;
-        result.elements % parts)
+    if (int64_t parts = program.grid.axes[result.axis].size; result.elements % parts)
       wrong(r.place("elements"), "a multiple of " + std::to_string(parts),
             std::to_string(result.elements));
     return result;
@@ -514,42 +486,36 @@ private:
       graph.frames.push_back({f.text("name"), f.integer("bytes", 0)});
     });
     for (const json &input : r.array("inputs")) {
-      auto found = std::find_if(
-          stage->inputs.begin(), stage->inputs.end(),
-          [&](const Input &known) { return json(known.name) == input; });
+      auto found = std::find_if(stage->inputs.begin(), stage->inputs.end(),
+                                [&](const Input &known) { return json(known.name) == input; });
       if (found == stage->inputs.end())
         wrong(r.place("inputs"), "the name of an input", input.dump());
       graph.inputs.push_back(found - stage->inputs.begin());
     }
-    r.each("items", [&](const Reader &item) {
-      graph.items.push_back(action(item, graph.items, &graph));
-    });
+    r.each("items",
+           [&](const Reader &item) { graph.items.push_back(action(item, graph.items, &graph)); });
     for (const auto &[output, value] : r.members("outputs").items()) {
       Reader member(value, r.place("outputs." + output));
       Output &to = graph.outputs[output];
       to.name = output;
       readBuffer(member, to, nullptr);
       to.partial = axes(member, "partial");
-      if (output == "loss" &&
-          (to.type != program.masterType() || to.elements() != 1))
-        wrong(member.place("type"),
-              std::string("one element of ") + typeName(program.masterType()),
+      if (output == "loss" && (to.type != program.masterType() || to.elements() != 1))
+        wrong(member.place("type"), std::string("one element of ") + typeName(program.masterType()),
               typeName(to.type));
     }
   }
 
   // The action `r`, which comes after `earlier`: an item of `graph`, or an
   // entry of a program (null).
-  Action action(const Reader &r, const std::vector<Action> &earlier,
-                const Graph *graph) const {
+  Action action(const Reader &r, const std::vector<Action> &earlier, const Graph *graph) const {
     Action result;
     result.kind = actionKind(r, graph);
     result.stream = r.has("stream") ? r.integer("stream", 0) : 0;
     if (r.has("location")) {
       size_t location = r.integer("location", 0);
       if (location >= locations.size())
-        wrong(r.place("location"),
-              "less than " + std::to_string(locations.size()),
+        wrong(r.place("location"), "less than " + std::to_string(locations.size()),
               std::to_string(location));
       result.location = locations[location];
     }
@@ -557,8 +523,7 @@ private:
       result.after = r.integers("after");
     for (int64_t index : result.after)
       if (index >= int64_t(earlier.size()))
-        wrong(r.place("after"), "indices of earlier actions",
-              std::to_string(index));
+        wrong(r.place("after"), "indices of earlier actions", std::to_string(index));
     using Kind = Action::Kind;
     switch (result.kind) {
     case Kind::Call:
@@ -591,8 +556,8 @@ private:
       int64_t size = typeSize(program.masterType());
       r.each("calls", [&](const Reader &c) {
         Call &to = result.calls.emplace_back(call(c, nullptr));
-        to.address = isUpdate ? address(c, "hyperparameters", 8 * size)
-                              : address(c, "result", size);
+        to.address =
+            isUpdate ? address(c, "hyperparameters", 8 * size) : address(c, "result", size);
         if (!isUpdate)
           to.once = axes(c, "once");
       });
@@ -617,17 +582,14 @@ private:
     wrong(r.place("do"), "one of " + known, word);
   }
 
-  void readCommunication(const Reader &r, const Graph *graph,
-                         Action &to) const {
+  void readCommunication(const Reader &r, const Graph *graph, Action &to) const {
     using Kind = Action::Kind;
     to.communicator = r.integer("communicator", 0);
     if (to.communicator >= program.communicators.size())
-      wrong(r.place("communicator"),
-            "less than " + std::to_string(program.communicators.size()),
+      wrong(r.place("communicator"), "less than " + std::to_string(program.communicators.size()),
             std::to_string(to.communicator));
     const Communicator &communicator = program.communicators[to.communicator];
-    std::vector<int64_t> members =
-        communicator.members(program.grid, stageRank());
+    std::vector<int64_t> members = communicator.members(program.grid, stageRank());
     bool transfers = to.kind == Kind::Send || to.kind == Kind::Receive;
     if (members.empty() || (transfers && members.size() != 2))
       wrong(r.place("communicator"),
@@ -638,12 +600,10 @@ private:
     to.elements = r.integer("elements", 0);
     if (transfers) {
       int64_t bytes = to.elements * typeSize(to.type);
-      (to.kind == Kind::Send ? to.from : to.to) =
-          address(r, "at", bytes, graph);
+      (to.kind == Kind::Send ? to.from : to.to) = address(r, "at", bytes, graph);
       std::vector<int64_t> tag = r.integers("tag");
       if (tag.size() != to.tag.size())
-        wrong(r.place("tag"), "[stage, chunk, micro-batch, value]",
-              r.at("tag").dump());
+        wrong(r.place("tag"), "[stage, chunk, micro-batch, value]", r.at("tag").dump());
       std::copy(tag.begin(), tag.end(), to.tag.begin());
       return;
     }
@@ -660,16 +620,12 @@ private:
       std::string word = r.has("reduction") ? r.text("reduction") : "sum";
       if (word != "sum" && word != "max")
         wrong(r.place("reduction"), "sum or max", word);
-      to.reduction =
-          word == "sum" ? Action::Reduction::Sum : Action::Reduction::Max;
+      to.reduction = word == "sum" ? Action::Reduction::Sum : Action::Reduction::Max;
       to.accumulate = r.has("accumulate") && r.boolean("accumulate");
     }
     bool splits = to.kind == Kind::ReduceScatter || to.kind == Kind::Slice;
-    to.from = address(r, "from",
-                      (splits ? count : 1) * part * typeSize(to.type), graph);
-    to.to = address(r, "to",
-                    (to.kind == Kind::AllGather ? count : 1) * part *
-                        typeSize(to.toType),
+    to.from = address(r, "from", (splits ? count : 1) * part * typeSize(to.type), graph);
+    to.to = address(r, "to", (to.kind == Kind::AllGather ? count : 1) * part * typeSize(to.toType),
                     graph);
   }
 
@@ -683,19 +639,16 @@ private:
     int64_t least = program.microBatches; // groups, for an encoder's graph
     for (size_t input : graph.inputs)
       if (const auto &images = stage->inputs[input].images)
-        least = std::min(least, (program.microBatches + images->group - 1) /
-                                    images->group);
+        least = std::min(least, (program.microBatches + images->group - 1) / images->group);
     if (to.microBatch >= least)
       wrong(r.place("micro_batch"), "less than " + std::to_string(least),
             std::to_string(to.microBatch));
     const json &frames = r.array("frames");
     if (frames.size() != graph.frames.size())
-      wrong(r.place("frames"),
-            std::to_string(graph.frames.size()) + " addresses",
+      wrong(r.place("frames"), std::to_string(graph.frames.size()) + " addresses",
             std::to_string(frames.size()));
     for (size_t i = 0; i < frames.size(); ++i)
-      to.frames.push_back(address(frames[i], r.place("frames"),
-                                  graph.frames[i].bytes, nullptr));
+      to.frames.push_back(address(frames[i], r.place("frames"), graph.frames[i].bytes, nullptr));
   }
 
   // A rank of the stage that is read.
@@ -725,9 +678,9 @@ Program Program::parse(const LlrtProgram &compiled) {
 std::vector<std::string> llrt::missingCpuFeatures(const char *const *features) {
   // `__builtin_cpu_supports` takes literals only.
   using Test = bool (*)();
-#define LLRT_CPU_TEST(NAME)                                                    \
-  {                                                                            \
-    NAME, [] { return bool(__builtin_cpu_supports(NAME)); }                    \
+#define LLRT_CPU_TEST(NAME)                                                                        \
+  {                                                                                                \
+    NAME, [] { return bool(__builtin_cpu_supports(NAME)); }                                        \
   }
   static const std::pair<std::string_view, Test> tests[] = {
       LLRT_CPU_TEST("sse3"),         LLRT_CPU_TEST("ssse3"),

@@ -88,10 +88,9 @@ struct Parameter {
 
   std::string name;
   std::string checkpointKey;
-  std::vector<int64_t>
-      checkpointShape;        // of the checkpoint tensor; empty for a scalar
-  int64_t rowBegin, rowEnd;   // 0, 1 for a scalar
-  std::vector<int64_t> shape; // of the whole parameter
+  std::vector<int64_t> checkpointShape; // of the checkpoint tensor; empty for a scalar
+  int64_t rowBegin, rowEnd;             // 0, 1 for a scalar
+  std::vector<int64_t> shape;           // of the whole parameter
   // Where `shape` is padded, so that ranks can share it: the part of it, from
   // 0 on, that files have. What is behind it is zero. Otherwise empty.
   std::vector<int64_t> inFiles;
@@ -193,8 +192,7 @@ struct Stage {
 };
 
 struct Program {
-  nlohmann::json
-      options; // as given to the compiler, see `docs/commands/info.md`
+  nlohmann::json options; // as given to the compiler, see `docs/commands/info.md`
   int64_t batch, textLength, images, microBatches;
   std::string precision;
 

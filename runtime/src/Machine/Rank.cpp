@@ -18,10 +18,10 @@
 using namespace llrt;
 using Kind = Action::Kind;
 
-Rank::Rank(const Program &program, int64_t number, int64_t threads,
-           Transport &transport, std::chrono::duration<double> timeout)
-    : compiled(program), rank(number), arenas(stage()), transport(transport),
-      timeout(timeout), hostStream{threads} {
+Rank::Rank(const Program &program, int64_t number, int64_t threads, Transport &transport,
+           std::chrono::duration<double> timeout)
+    : compiled(program), rank(number), arenas(stage()), transport(transport), timeout(timeout),
+      hostStream{threads} {
   for (const Communicator &communicator : program.communicators)
     members.push_back(communicator.members(program.grid, rank));
 }
@@ -35,8 +35,7 @@ void Rank::read(Address from, int64_t bytes, void *to) const {
 }
 
 double Rank::masterScalar(Address address) const {
-  return compiled.masterType() == LLRT_F64 ? *at<double>(address)
-                                           : double(*at<float>(address));
+  return compiled.masterType() == LLRT_F64 ? *at<double>(address) : double(*at<float>(address));
 }
 
 void Rank::setMasterScalar(Address address, int64_t index, double value) const {
@@ -53,8 +52,8 @@ void Rank::setMasterScalar(Address address, int64_t index, double value) const {
 // One pass over entries [first, last) of a program.
 class Rank::Interpreter {
 public:
-  Interpreter(Rank &rank, const std::vector<Action> &entries, size_t first,
-              size_t last, const Events &events, int64_t microBatches);
+  Interpreter(Rank &rank, const std::vector<Action> &entries, size_t first, size_t last,
+              const Events &events, int64_t microBatches);
   void run();
 
 private:
@@ -103,17 +102,15 @@ private:
   std::vector<void *> buffers; // of the call at hand
 };
 
-Rank::Interpreter::Interpreter(Rank &rank, const std::vector<Action> &entries,
-                               size_t first, size_t last, const Events &events,
-                               int64_t microBatches)
+Rank::Interpreter::Interpreter(Rank &rank, const std::vector<Action> &entries, size_t first,
+                               size_t last, const Events &events, int64_t microBatches)
     : rank(rank), events(events), done(entries.size()) {
   using Part = Task::Part;
   std::fill_n(done.begin(), first, true);
   for (size_t i = first; i < last; ++i) {
     const Action &entry = entries[i];
     auto push = [&](const Action &action, int64_t item, Part part, Run *run) {
-      streams[action.stream].queue.push_back(
-          {&action, int64_t(i), item, part, run});
+      streams[action.stream].queue.push_back({&action, int64_t(i), item, part, run});
     };
     if (entry.kind != Kind::Run) {
       push(entry, -1, Part::Whole, nullptr);
@@ -125,8 +122,7 @@ Rank::Interpreter::Interpreter(Rank &rank, const std::vector<Action> &entries,
     }
     const Graph &graph = rank.stage().graphs.at(entry.graph);
     int64_t items = graph.items.size();
-    Run &run = runs.emplace_back(
-        Run{&entry, &graph, false, items, std::vector<bool>(items)});
+    Run &run = runs.emplace_back(Run{&entry, &graph, false, items, std::vector<bool>(items)});
     push(entry, -1, Part::Begin, &run);
     for (int64_t item = 0; item < items; ++item)
       push(graph.items[item], item, Part::Whole, &run);
@@ -204,8 +200,7 @@ void Rank::Interpreter::call(const Task &task, const Call &call) {
   Clock::time_point begin = Clock::now();
   call.block(&rank.hostStream, buffers.data());
   if (rank.trace && task.action->kind != Kind::Call)
-    rank.trace->add(
-        {task.action, task.entry, -1, -1, &call, begin, Clock::now()});
+    rank.trace->add({task.action, task.entry, -1, -1, &call, begin, Clock::now()});
 }
 
 // Split over the threads: gradients are as many bytes as all parameters.
@@ -216,8 +211,7 @@ static void zero(LlrtStream *stream, void *data, int64_t bytes) {
       stream,
       [](void **args, int64_t lo, int64_t hi) {
         int64_t end = std::min(hi * Chunk, *static_cast<int64_t *>(args[1]));
-        std::memset(static_cast<char *>(args[0]) + lo * Chunk, 0,
-                    size_t(end - lo * Chunk));
+        std::memset(static_cast<char *>(args[0]) + lo * Chunk, 0, size_t(end - lo * Chunk));
       },
       args, (bytes + Chunk - 1) / Chunk, 4);
 }
@@ -229,16 +223,14 @@ void Rank::Interpreter::compute(const Task &task) {
     return call(task, action.calls[0]);
   case Kind::Slice: {
     const std::vector<int64_t> &group = rank.members[action.communicator];
-    int64_t index =
-        std::find(group.begin(), group.end(), rank.rank) - group.begin();
+    int64_t index = std::find(group.begin(), group.end(), rank.rank) - group.begin();
     return copySlice(action, index, group.size(), at(action.from, task.run),
                      at(action.to, task.run));
   }
   case Kind::Zero:
     return zero(&rank.hostStream, at(action.to, task.run), action.bytes);
   case Kind::Copy:
-    std::memmove(at(action.to, task.run), at(action.from, task.run),
-                 size_t(action.bytes));
+    std::memmove(at(action.to, task.run), at(action.from, task.run), size_t(action.bytes));
     return;
   case Kind::Run:
     if (task.part == Task::Part::End)
@@ -257,17 +249,14 @@ void Rank::Interpreter::compute(const Task &task) {
 }
 
 void Rank::Interpreter::finish(const Run &run) {
-  if (auto loss = run.graph->outputs.find("loss");
-      loss != run.graph->outputs.end()) {
+  if (auto loss = run.graph->outputs.find("loss"); loss != run.graph->outputs.end()) {
     const Grid &grid = rank.compiled.grid;
     const Axes &partial = loss->second.partial;
     bool counts = true;
     for (size_t axis = 0; axis < grid.axes.size(); ++axis) {
       const std::string &name = grid.axes[axis].name;
-      counts &=
-          grid.coordinate(rank.rank, axis) == 0 || name == "dp" ||
-          name == "pp" ||
-          std::find(partial.begin(), partial.end(), axis) != partial.end();
+      counts &= grid.coordinate(rank.rank, axis) == 0 || name == "dp" || name == "pp" ||
+                std::find(partial.begin(), partial.end(), axis) != partial.end();
     }
     if (counts)
       rank.lossSum += rank.masterScalar(loss->second.address);
@@ -290,9 +279,8 @@ void Rank::Interpreter::statistics(const Task &task) {
 
 void Rank::Interpreter::update(const Task &task) {
   Hyperparameters h = events.hyperparameters();
-  const double values[8] = {h.gradientScale, h.learningRate, h.beta1,
-                            h.beta2,         h.epsilon,      h.weightDecay,
-                            h.correction1,   h.correction2};
+  const double values[8] = {h.gradientScale, h.learningRate, h.beta1,       h.beta2,
+                            h.epsilon,       h.weightDecay,  h.correction1, h.correction2};
   for (const Call &each : task.action->calls) {
     for (int64_t i = 0; i < 8; ++i)
       rank.setMasterScalar(each.address, i, values[i]);
@@ -316,9 +304,8 @@ void Rank::Interpreter::complete(const Task &task, Clock::time_point begin) {
     return;
   if (task.part == Task::Part::End)
     begin = task.run->begin;
-  rank.trace->add({task.action, task.entry, task.item,
-                   task.run ? task.run->entry->microBatch : -1, nullptr, begin,
-                   Clock::now()});
+  rank.trace->add({task.action, task.entry, task.item, task.run ? task.run->entry->microBatch : -1,
+                   nullptr, begin, Clock::now()});
 }
 
 // `all_reduce on communicator 'tp' (layer 3), item 2 of graph 'forward',
@@ -330,20 +317,19 @@ std::string Rank::Interpreter::waitsFor() const {
       continue;
     const Task &task = stream.queue.front();
     const Action &action = *task.action;
-    text << (text.view().empty() ? "" : "; ") << actionName(action.kind)
-         << " on communicator '"
+    text << (text.view().empty() ? "" : "; ") << actionName(action.kind) << " on communicator '"
          << rank.compiled.communicators[action.communicator].name << "'";
     if (!action.location.empty())
       text << " (" << action.location << ")";
     if (task.run)
-      text << ", item " << task.item << " of graph '" << task.run->entry->graph
-           << "', micro-batch " << task.run->entry->microBatch;
+      text << ", item " << task.item << " of graph '" << task.run->entry->graph << "', micro-batch "
+           << task.run->entry->microBatch;
     else
       text << ", entry " << task.entry;
     if (action.kind == Kind::Send || action.kind == Kind::Receive) {
       const auto &[stage, chunk, microBatch, value] = action.tag;
-      text << ", stage " << stage << ", chunk " << chunk << ", micro-batch "
-           << microBatch << ", value " << value;
+      text << ", stage " << stage << ", chunk " << chunk << ", micro-batch " << microBatch
+           << ", value " << value;
     }
     std::vector<int64_t> missing = stream.started->missing();
     text << ", for rank" << (missing.size() > 1 ? "s " : " ");
@@ -354,8 +340,7 @@ std::string Rank::Interpreter::waitsFor() const {
 }
 
 void Rank::Interpreter::giveUp() const {
-  std::vector<std::optional<std::string>> answers =
-      rank.transport.ask(waitsFor());
+  std::vector<std::optional<std::string>> answers = rank.transport.ask(waitsFor());
   std::string silent, waiting;
   int64_t silentCount = 0;
   auto place = [&](int64_t number) {
@@ -372,12 +357,11 @@ void Rank::Interpreter::giveUp() const {
   std::ostringstream number;
   number << rank.timeout.count() << " s";
   std::string seconds = number.str();
-  rank.transport.abandon(
-      (silentCount == 0 ? "all ranks have waited for each other for " + seconds
-                        : (silentCount == 1 ? "rank " : "ranks ") + silent +
-                              (silentCount == 1 ? " has" : " have") +
-                              " not answered for " + seconds) +
-      waiting);
+  rank.transport.abandon((silentCount == 0 ? "all ranks have waited for each other for " + seconds
+                                           : (silentCount == 1 ? "rank " : "ranks ") + silent +
+                                                 (silentCount == 1 ? " has" : " have") +
+                                                 " not answered for " + seconds) +
+                         waiting);
 }
 
 //===----------------------------------------------------------------------===//
@@ -386,35 +370,29 @@ void Rank::Interpreter::giveUp() const {
 
 // The number of entries before the first update.
 static size_t firstUpdate(const std::vector<Action> &entries) {
-  return std::find_if(
-             entries.begin(), entries.end(),
-             [](const Action &entry) { return entry.kind == Kind::Update; }) -
+  return std::find_if(entries.begin(), entries.end(),
+                      [](const Action &entry) { return entry.kind == Kind::Update; }) -
          entries.begin();
 }
 
-void Rank::run(const std::string &name, const Events &events,
-               int64_t microBatches) {
+void Rank::run(const std::string &name, const Events &events, int64_t microBatches) {
   const std::vector<Action> &entries = stage().programs.at(name);
   if (compiled.grid.ranks() > 1)
     microBatches = compiled.microBatches;
   lossSum = 0;
-  Interpreter(*this, entries, 0, firstUpdate(entries), events, microBatches)
-      .run();
+  Interpreter(*this, entries, 0, firstUpdate(entries), events, microBatches).run();
 }
 
 void Rank::runUpdate(const std::string &name, const Events &events) {
   const std::vector<Action> &entries = stage().programs.at(name);
-  Interpreter(*this, entries, firstUpdate(entries), entries.size(), events,
-              compiled.microBatches)
+  Interpreter(*this, entries, firstUpdate(entries), entries.size(), events, compiled.microBatches)
       .run();
 }
 
 Sums Rank::sums(const std::string &name) const {
   const std::vector<Action> &entries = stage().programs.at(name);
-  auto entry =
-      std::find_if(entries.begin(), entries.end(), [](const Action &each) {
-        return each.kind == Kind::Statistics;
-      });
+  auto entry = std::find_if(entries.begin(), entries.end(),
+                            [](const Action &each) { return each.kind == Kind::Statistics; });
   Address at = entry->to;
   auto reduced = std::find_if(entry, entries.end(), [&](const Action &each) {
     return each.kind == Kind::AllReduce && each.from == at;

@@ -62,8 +62,8 @@ public:
   // Rank `number` of the grid. `program` and `transport` must outlive the rank.
   // `threads` is at least 1. A program whose other ranks do not answer for
   // `timeout` is given up, and with it the process.
-  Rank(const Program &program, int64_t number, int64_t threads,
-       Transport &transport, std::chrono::duration<double> timeout);
+  Rank(const Program &program, int64_t number, int64_t threads, Transport &transport,
+       std::chrono::duration<double> timeout);
 
   const Program &program() const { return compiled; }
   int64_t number() const { return rank; }
@@ -121,7 +121,7 @@ private:
   std::chrono::duration<double> timeout;
   LlrtStream hostStream;
   std::vector<std::vector<int64_t>> members; // of each communicator
-  double lossSum = 0; // of this rank's runs since `run` began
+  double lossSum = 0;                        // of this rank's runs since `run` began
   Trace *trace = nullptr;
 };
 

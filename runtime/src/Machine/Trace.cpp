@@ -13,8 +13,7 @@
 
 using namespace llrt;
 
-std::vector<std::string> Trace::lines(const Program &program,
-                                      int64_t rank) const {
+std::vector<std::string> Trace::lines(const Program &program, int64_t rank) const {
   using Microseconds = std::chrono::duration<double, std::micro>;
   std::string place = program.grid.placeText(rank);
   std::vector<std::string> result;
@@ -23,14 +22,12 @@ std::vector<std::string> Trace::lines(const Program &program,
       {"ph", "M"},
       {"pid", rank},
       {"args",
-       {{"name", "rank " + std::to_string(rank) +
-                     (place.empty() ? "" : " (" + place + ")")}}}}
+       {{"name", "rank " + std::to_string(rank) + (place.empty() ? "" : " (" + place + ")")}}}}
                        .dump());
   for (const Stepped &event : events) {
     const Action &action = *event.action;
     std::string kind = actionName(action.kind), name = kind;
-    nlohmann::json args = {
-        {"step", event.step}, {"entry", event.entry}, {"do", kind}};
+    nlohmann::json args = {{"step", event.step}, {"entry", event.entry}, {"do", kind}};
     const Call *call = event.call;
     if (action.kind == Action::Kind::Call)
       call = &action.calls[0];
@@ -45,8 +42,7 @@ std::vector<std::string> Trace::lines(const Program &program,
       args["communicator"] = with;
       name += " " + with;
     }
-    if (action.kind == Action::Kind::Send ||
-        action.kind == Action::Kind::Receive)
+    if (action.kind == Action::Kind::Send || action.kind == Action::Kind::Receive)
       args["tag"] = action.tag;
     if (action.kind == Action::Kind::Run)
       name = args["graph"] = action.graph;
@@ -64,8 +60,7 @@ std::vector<std::string> Trace::lines(const Program &program,
   return result;
 }
 
-void llrt::writeTrace(const std::string &file,
-                      const std::vector<std::string> &lines) {
+void llrt::writeTrace(const std::string &file, const std::vector<std::string> &lines) {
   std::ofstream out(file);
   out << "{\"traceEvents\":[";
   const char *separator = "\n";

@@ -16,12 +16,11 @@ using namespace llrt;
 using Kind = Action::Kind;
 
 Communication::Communication(Transport &transport, const Action &action,
-                             const std::vector<int64_t> &members, int64_t rank,
-                             const void *from, void *to)
+                             const std::vector<int64_t> &members, int64_t rank, const void *from,
+                             void *to)
     : transport(transport), action(action), members(members),
       here(std::find(members.begin(), members.end(), rank) - members.begin()),
-      from(static_cast<const std::byte *>(from)),
-      to(static_cast<std::byte *>(to)) {
+      from(static_cast<const std::byte *>(from)), to(static_cast<std::byte *>(to)) {
   advance();
 }
 
@@ -37,8 +36,8 @@ bool Communication::poll() {
 
 std::vector<int64_t> Communication::missing() const {
   std::vector<int64_t> result;
-  bool receives = std::any_of(pending.begin(), pending.end(),
-                              [](const Pending &p) { return !p.isSend; });
+  bool receives =
+      std::any_of(pending.begin(), pending.end(), [](const Pending &p) { return !p.isSend; });
   for (const Pending &p : pending)
     if (p.isSend != receives)
       result.push_back(p.rank);
@@ -57,20 +56,16 @@ Label Communication::label(int64_t bytes) const {
 void Communication::send(int64_t member, const void *data, int64_t bytes) {
   int64_t rank = members[member];
   pending.push_back(
-      {rank, true,
-       transport.send(int64_t(action.communicator), rank, label(bytes), data)});
+      {rank, true, transport.send(int64_t(action.communicator), rank, label(bytes), data)});
 }
 
 void Communication::receive(int64_t member, void *data, int64_t bytes) {
   int64_t rank = members[member];
-  pending.push_back({rank, false,
-                     transport.receive(int64_t(action.communicator), rank,
-                                       label(bytes), data)});
+  pending.push_back(
+      {rank, false, transport.receive(int64_t(action.communicator), rank, label(bytes), data)});
 }
 
-std::byte *Communication::scratch(int64_t bytes) {
-  return memory.emplace_back(bytes).data();
-}
+std::byte *Communication::scratch(int64_t bytes) { return memory.emplace_back(bytes).data(); }
 
 void Communication::advance() {
   switch (action.kind) {
@@ -103,18 +98,18 @@ void Communication::advance() {
 
 // Copies [outer][bytes], whose rows are `fromStride` and `toStride` bytes
 // apart.
-static void copyRows(std::byte *to, int64_t toStride, const std::byte *from,
-                     int64_t fromStride, int64_t outer, int64_t bytes) {
+static void copyRows(std::byte *to, int64_t toStride, const std::byte *from, int64_t fromStride,
+                     int64_t outer, int64_t bytes) {
   for (int64_t row = 0; row < outer; ++row)
     std::memmove(to + row * toStride, from + row * fromStride, size_t(bytes));
 }
 
-void llrt::copySlice(const Action &action, int64_t index, int64_t count,
-                     const void *from, void *to) {
+void llrt::copySlice(const Action &action, int64_t index, int64_t count, const void *from,
+                     void *to) {
   int64_t bytes = action.elements * typeSize(action.type);
   copyRows(static_cast<std::byte *>(to), bytes,
-           static_cast<const std::byte *>(from) + index * bytes, count * bytes,
-           action.outer, bytes);
+           static_cast<const std::byte *>(from) + index * bytes, count * bytes, action.outer,
+           bytes);
 }
 
 void Communication::gather() {
@@ -126,8 +121,7 @@ void Communication::gather() {
         continue;
       send(i, from, action.outer * row);
       // With one row the part is contiguous in `to`.
-      std::byte *part =
-          action.outer == 1 ? to + i * row : scratch(action.outer * row);
+      std::byte *part = action.outer == 1 ? to + i * row : scratch(action.outer * row);
       receive(i, part, action.outer * row);
       parts[i] = part;
     }
@@ -229,8 +223,7 @@ void Communication::allReduce() {
 // Arithmetic
 //===----------------------------------------------------------------------===//
 
-template <typename T>
-static T read(const std::byte *from, LlrtType type, int64_t i) {
+template <typename T> static T read(const std::byte *from, LlrtType type, int64_t i) {
   switch (type) {
   case LLRT_F32:
     return T(reinterpret_cast<const float *>(from)[i]);
@@ -244,8 +237,7 @@ static T read(const std::byte *from, LlrtType type, int64_t i) {
   __builtin_unreachable();
 }
 
-template <typename T>
-static void write(std::byte *to, LlrtType type, int64_t i, T value) {
+template <typename T> static void write(std::byte *to, LlrtType type, int64_t i, T value) {
   switch (type) {
   case LLRT_F32:
     reinterpret_cast<float *>(to)[i] = float(value);
@@ -254,9 +246,8 @@ static void write(std::byte *to, LlrtType type, int64_t i, T value) {
     reinterpret_cast<double *>(to)[i] = double(value);
     return;
   case LLRT_BF16:
-    reinterpret_cast<uint16_t *>(to)[i] = std::is_same_v<T, float>
-                                              ? bfloat16FromFloat(float(value))
-                                              : bfloat16FromDouble(value);
+    reinterpret_cast<uint16_t *>(to)[i] =
+        std::is_same_v<T, float> ? bfloat16FromFloat(float(value)) : bfloat16FromDouble(value);
     return;
   case LLRT_I64:
     break;
@@ -266,9 +257,8 @@ static void write(std::byte *to, LlrtType type, int64_t i, T value) {
 
 // T: the type of the sums.
 template <typename T>
-static void reduceAs(const std::vector<const std::byte *> &parts, LlrtType type,
-                     int64_t count, Action::Reduction reduction,
-                     LlrtType toType, std::byte *to) {
+static void reduceAs(const std::vector<const std::byte *> &parts, LlrtType type, int64_t count,
+                     Action::Reduction reduction, LlrtType toType, std::byte *to) {
   constexpr int64_t Block = 1024;
   T sums[Block];
   for (int64_t begin = 0; begin < count; begin += Block) {
@@ -288,15 +278,14 @@ static void reduceAs(const std::vector<const std::byte *> &parts, LlrtType type,
   }
 }
 
-void Communication::reduce(const std::vector<const std::byte *> &parts,
-                           int64_t count, std::byte *to) const {
+void Communication::reduce(const std::vector<const std::byte *> &parts, int64_t count,
+                           std::byte *to) const {
   bool wide = action.type == LLRT_F64 || action.toType == LLRT_F64;
   auto *as = wide ? reduceAs<double> : reduceAs<float>;
   as(parts, action.type, count, action.reduction, action.toType, to);
 }
 
-void Communication::store(const std::byte *from, std::byte *to,
-                          int64_t count) const {
+void Communication::store(const std::byte *from, std::byte *to, int64_t count) const {
   LlrtType type = action.toType;
   if (!action.accumulate) {
     // No elements have no address.
@@ -305,8 +294,7 @@ void Communication::store(const std::byte *from, std::byte *to,
   }
   for (int64_t i = 0; i < count; ++i)
     if (type == LLRT_F64)
-      write(to, type, i,
-            read<double>(to, type, i) + read<double>(from, type, i));
+      write(to, type, i, read<double>(to, type, i) + read<double>(from, type, i));
     else
       write(to, type, i, read<float>(to, type, i) + read<float>(from, type, i));
 }

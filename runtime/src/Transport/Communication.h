@@ -28,9 +28,8 @@ class Communication {
 public:
   // Starts `action` (whose memory is `from` and `to`) of the rank with number
   // `rank`, one of `members`. Action, memory and transport must outlive it.
-  Communication(Transport &transport, const Action &action,
-                const std::vector<int64_t> &members, int64_t rank,
-                const void *from, void *to);
+  Communication(Transport &transport, const Action &action, const std::vector<int64_t> &members,
+                int64_t rank, const void *from, void *to);
 
   // Goes on as far as it can without waiting; whether it is done.
   bool poll();
@@ -58,8 +57,7 @@ private:
   void allReduce();
   // Reduces `count` elements of all members, of which member i's are at
   // `parts[i]`, into `to` of type toType.
-  void reduce(const std::vector<const std::byte *> &parts, int64_t count,
-              std::byte *to) const;
+  void reduce(const std::vector<const std::byte *> &parts, int64_t count, std::byte *to) const;
   // `to` = `from`, or += where the action accumulates; both of type toType.
   void store(const std::byte *from, std::byte *to, int64_t count) const;
   Label label(int64_t bytes) const;
@@ -78,8 +76,7 @@ private:
 };
 
 // Own part of [outer][count][elements]: part `index`.
-void copySlice(const Action &action, int64_t index, int64_t count,
-               const void *from, void *to);
+void copySlice(const Action &action, int64_t index, int64_t count, const void *from, void *to);
 
 } // namespace llrt
 #endif // LLRT_TRANSPORT_COMMUNICATION_H

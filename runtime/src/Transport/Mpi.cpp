@@ -77,16 +77,15 @@ struct Mpi::Library {
   }
 
   // Starts all pieces of a message.
-  std::vector<MPI_Request> start(bool isSend, void *data, int64_t bytes,
-                                 int64_t peer, int tag, MPI_Comm comm) const {
+  std::vector<MPI_Request> start(bool isSend, void *data, int64_t bytes, int64_t peer, int tag,
+                                 MPI_Comm comm) const {
     std::vector<MPI_Request> requests;
     for (int64_t at = 0; at < bytes; at += PieceBytes) {
       char *piece = static_cast<char *>(data) + at;
       int length = int(std::min(PieceBytes, bytes - at));
       MPI_Request &request = requests.emplace_back();
-      check(isSend
-                ? isend(piece, length, byte, int(peer), tag, comm, &request)
-                : irecv(piece, length, byte, int(peer), tag, comm, &request));
+      check(isSend ? isend(piece, length, byte, int(peer), tag, comm, &request)
+                   : irecv(piece, length, byte, int(peer), tag, comm, &request));
     }
     return requests;
   }
@@ -103,10 +102,8 @@ struct Mpi::Library {
   }
 
   // The same for messages about ranks, waiting. Costs no core while it waits.
-  void transfer(bool isSend, void *data, int64_t bytes, int64_t peer,
-                int tag) const {
-    std::vector<MPI_Request> requests =
-        start(isSend, data, bytes, peer, tag, control);
+  void transfer(bool isSend, void *data, int64_t bytes, int64_t peer, int tag) const {
+    std::vector<MPI_Request> requests = start(isSend, data, bytes, peer, tag, control);
     while (!testAll(requests))
       usleep(20);
   }
@@ -136,13 +133,11 @@ Mpi::Mpi() : library(std::make_unique<Library>()) {
   void *handle = dlopen(LibraryName, RTLD_NOW | RTLD_GLOBAL);
   if (!handle)
     fail("MPI: expected Open MPI's ", LibraryName,
-         " (Debian: libopenmpi3), as a launcher has started this process: ",
-         dlerror());
+         " (Debian: libopenmpi3), as a launcher has started this process: ", dlerror());
   auto load = [&](auto &to, const char *name) {
     void *symbol = dlsym(handle, name);
     if (!symbol)
-      fail("MPI: ", LibraryName, ": expected Open MPI, got a library without ",
-           name);
+      fail("MPI: ", LibraryName, ": expected Open MPI, got a library without ", name);
     to = reinterpret_cast<std::remove_reference_t<decltype(to)>>(symbol);
   };
   load(mpi.init, "MPI_Init_thread");
@@ -191,14 +186,12 @@ int64_t Mpi::rank() const { return library->rank; }
 
 class Mpi::Pending : public Transport::Request {
 public:
-  Pending(Library &mpi, bool isSend, int64_t peer, int64_t channel,
-          const Label &label, void *data)
-      : mpi(mpi), isSend(isSend), peer(peer), tag(int(channel)), own(label),
-        other(label), data(data) {
+  Pending(Library &mpi, bool isSend, int64_t peer, int64_t channel, const Label &label, void *data)
+      : mpi(mpi), isSend(isSend), peer(peer), tag(int(channel)), own(label), other(label),
+        data(data) {
     requests = mpi.start(isSend, &other, sizeof(other), peer, tag, mpi.world);
     if (isSend)
-      for (MPI_Request request :
-           mpi.start(true, data, own.bytes, peer, tag, mpi.world))
+      for (MPI_Request request : mpi.start(true, data, own.bytes, peer, tag, mpi.world))
         requests.push_back(request);
   }
 
@@ -223,14 +216,13 @@ private:
   std::vector<MPI_Request> requests;
 };
 
-std::unique_ptr<Transport::Request>
-Mpi::send(int64_t channel, int64_t to, const Label &label, const void *data) {
-  return std::make_unique<Pending>(*library, true, to, channel, label,
-                                   const_cast<void *>(data));
+std::unique_ptr<Transport::Request> Mpi::send(int64_t channel, int64_t to, const Label &label,
+                                              const void *data) {
+  return std::make_unique<Pending>(*library, true, to, channel, label, const_cast<void *>(data));
 }
 
-std::unique_ptr<Transport::Request>
-Mpi::receive(int64_t channel, int64_t from, const Label &label, void *data) {
+std::unique_ptr<Transport::Request> Mpi::receive(int64_t channel, int64_t from, const Label &label,
+                                                 void *data) {
   return std::make_unique<Pending>(*library, false, from, channel, label, data);
 }
 
@@ -261,11 +253,10 @@ void Mpi::endIfTerminated(const std::string &own) {
     since = now;
   if (now - since < LastWait)
     return;
-  std::fprintf(
-      stderr,
-      "%s: error: ended by a signal, perhaps as another rank has died; "
-      "rank %d waited: %s\n",
-      program_invocation_short_name, library->rank, own.c_str());
+  std::fprintf(stderr,
+               "%s: error: ended by a signal, perhaps as another rank has died; "
+               "rank %d waited: %s\n",
+               program_invocation_short_name, library->rank, own.c_str());
   _exit(1);
 }
 
@@ -292,8 +283,7 @@ std::vector<std::optional<std::string>> Mpi::ask(const std::string &own) {
   std::vector<MPI_Request> asked;
   for (int64_t other = 0; other < mpi.size; ++other)
     if (other != mpi.rank)
-      for (MPI_Request request :
-           mpi.start(true, &none, 1, other, AskTag, mpi.control))
+      for (MPI_Request request : mpi.start(true, &none, 1, other, AskTag, mpi.control))
         asked.push_back(request); // done or not: the process ends soon
   Clock::time_point end = Clock::now() + answerTime;
   int64_t left = mpi.size - 1;
@@ -318,8 +308,7 @@ void Mpi::abandon(const std::string &message) {
   // Of several ranks that give up the lowest one speaks and ends the others.
   if (library->lowestAsker < library->rank)
     sleep(5);
-  std::fprintf(stderr, "%s: error: %s\n", program_invocation_short_name,
-               message.c_str());
+  std::fprintf(stderr, "%s: error: %s\n", program_invocation_short_name, message.c_str());
   library->abort(library->world, 1);
   _exit(1);
 }
@@ -354,9 +343,8 @@ void Mpi::release(int status, const std::string &result) {
   }
 }
 
-std::pair<int, std::string>
-Mpi::serve(const std::function<void(const Question &, void *to)> &read,
-           const std::string &text) {
+std::pair<int, std::string> Mpi::serve(const std::function<void(const Question &, void *to)> &read,
+                                       const std::string &text) {
   Library &mpi = *library;
   for (;;) {
     Question question;

@@ -26,8 +26,8 @@ public:
 
   std::unique_ptr<Request> send(int64_t channel, int64_t to, const Label &label,
                                 const void *data) override;
-  std::unique_ptr<Request> receive(int64_t channel, int64_t from,
-                                   const Label &label, void *data) override;
+  std::unique_ptr<Request> receive(int64_t channel, int64_t from, const Label &label,
+                                   void *data) override;
   void idle(const std::string &waitsFor) override;
   std::vector<std::optional<std::string>> ask(const std::string &own) override;
   [[noreturn]] void abandon(const std::string &message) override;
@@ -44,8 +44,8 @@ public:
   void release(int status, const std::string &result);
   // The others: answers questions until `release`. `read` copies the bytes that a
   // question is about. Returns what `release` got.
-  std::pair<int, std::string>
-  serve(const std::function<void(const Question &, void *to)> &read, const std::string &text);
+  std::pair<int, std::string> serve(const std::function<void(const Question &, void *to)> &read,
+                                    const std::string &text);
 
 private:
   struct Library;

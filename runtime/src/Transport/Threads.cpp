@@ -22,14 +22,13 @@ public:
 
   std::unique_ptr<Request> send(int64_t channel, int64_t to, const Label &label,
                                 const void *data) override {
-    return std::make_unique<Pending>(threads.post(
-        {channel, rank, to}, true, rank, label, const_cast<void *>(data)));
+    return std::make_unique<Pending>(
+        threads.post({channel, rank, to}, true, rank, label, const_cast<void *>(data)));
   }
 
-  std::unique_ptr<Request> receive(int64_t channel, int64_t from,
-                                   const Label &label, void *data) override {
-    return std::make_unique<Pending>(
-        threads.post({channel, from, rank}, false, rank, label, data));
+  std::unique_ptr<Request> receive(int64_t channel, int64_t from, const Label &label,
+                                   void *data) override {
+    return std::make_unique<Pending>(threads.post({channel, from, rank}, false, rank, label, data));
   }
 
   void idle(const std::string &waitsFor) override {
@@ -39,8 +38,7 @@ public:
     std::unique_lock lock(place.mutex);
     place.waits = &waitsFor;
     // The time only bounds how late a rank sees that it has waited too long.
-    place.changed.wait_for(lock, std::chrono::milliseconds(100),
-                           [&] { return place.rung; });
+    place.changed.wait_for(lock, std::chrono::milliseconds(100), [&] { return place.rung; });
     place.rung = false;
     place.waits = nullptr;
   }
@@ -73,15 +71,13 @@ public:
     if (threads.abandoned.exchange(true))
       for (;;)
         pause();
-    std::fprintf(stderr, "%s: error: %s\n", program_invocation_short_name,
-                 message.c_str());
+    std::fprintf(stderr, "%s: error: %s\n", program_invocation_short_name, message.c_str());
     _exit(1); // a rank that does not answer cannot be joined
   }
 
 private:
   struct Pending : Request {
-    explicit Pending(std::shared_ptr<Message> message)
-        : message(std::move(message)) {}
+    explicit Pending(std::shared_ptr<Message> message) : message(std::move(message)) {}
     bool test() override {
       if (!message->done.load(std::memory_order_acquire))
         return false;
@@ -120,10 +116,8 @@ void Threads::ring(int64_t rank) {
   places[rank]->changed.notify_one();
 }
 
-std::shared_ptr<Threads::Message> Threads::post(const Key &key, bool isSend,
-                                                int64_t rank,
-                                                const Label &label,
-                                                void *data) {
+std::shared_ptr<Threads::Message> Threads::post(const Key &key, bool isSend, int64_t rank,
+                                                const Label &label, void *data) {
   auto mine = std::make_shared<Message>();
   mine->label = label;
   mine->data = data;

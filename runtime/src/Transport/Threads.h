@@ -51,8 +51,8 @@ private:
     const std::string *waits = nullptr; // while in `idle`
   };
 
-  std::shared_ptr<Message> post(const Key &key, bool isSend, int64_t rank,
-                                const Label &label, void *data);
+  std::shared_ptr<Message> post(const Key &key, bool isSend, int64_t rank, const Label &label,
+                                void *data);
   void ring(int64_t rank);
 
   std::mutex mutex; // of `meetings`

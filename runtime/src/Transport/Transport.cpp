@@ -22,6 +22,5 @@ static std::string textOf(const Label &label) {
 
 void llrt::requireEqual(const Label &own, const Label &other) {
   if (!(own == other))
-    throw Failure("messages that do not match: expected " + textOf(own) +
-                  ", got " + textOf(other));
+    throw Failure("messages that do not match: expected " + textOf(own) + ", got " + textOf(other));
 }

@@ -64,10 +64,10 @@ public:
 
   // Starts to send `data` to rank `to`; the memory must stay as it is until the
   // request is done. The same for the memory of a receive.
-  virtual std::unique_ptr<Request>
-  send(int64_t channel, int64_t to, const Label &label, const void *data) = 0;
-  virtual std::unique_ptr<Request> receive(int64_t channel, int64_t from,
-                                           const Label &label, void *data) = 0;
+  virtual std::unique_ptr<Request> send(int64_t channel, int64_t to, const Label &label,
+                                        const void *data) = 0;
+  virtual std::unique_ptr<Request> receive(int64_t channel, int64_t from, const Label &label,
+                                           void *data) = 0;
 
   // Called where no request makes progress: returns when that may have changed.
   // `waitsFor` says what this rank waits for, in words. Throws Failure if
@@ -77,8 +77,7 @@ public:
   // What the ranks that wait are waiting for, by rank; none for those that do
   // not say so within `answerTime`. Called by a rank that waits in vain, for
   // `own`.
-  virtual std::vector<std::optional<std::string>>
-  ask(const std::string &own) = 0;
+  virtual std::vector<std::optional<std::string>> ask(const std::string &own) = 0;
 
   // Prints `message` and ends all ranks with status 1.
   [[noreturn]] virtual void abandon(const std::string &message) = 0;

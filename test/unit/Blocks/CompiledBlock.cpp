@@ -243,8 +243,7 @@ std::vector<Array> llamac_test::drawArguments(const CompiledBlock &block, unsign
       else if (array.counts)
         array.values.push_back(double(i % array.below));
       else
-        array.values.push_back(
-            double(array.least + int64_t(random % (array.below - array.least))));
+        array.values.push_back(double(array.least + int64_t(random % (array.below - array.least))));
     }
   return arguments;
 }

@@ -9,10 +9,10 @@
 // the device program and executed on a machine on which only operations take time.
 //
 //===----------------------------------------------------------------------===//
+#include "llamac/Parallelize/Simulate.h"
 #include "llamac/Driver/Pipeline.h"
 #include "llamac/Import/BuildModel.h"
 #include "llamac/Import/ModelConfig.h"
-#include "llamac/Parallelize/Simulate.h"
 #include "tools/llama-opt/Register.h"
 
 #include <gtest/gtest.h>
@@ -60,7 +60,7 @@ FailureOr<Outcome> simulated(StringRef schedule, int microBatches, int chunks) {
 /// What a stage computes, and its times.
 struct Times {
   double forward = 0, backward = 0, weight = 0; ///< of a micro-batch; weight is part of backward
-  double idle = 0; ///< from the first action of all stages to the last
+  double idle = 0;                              ///< from the first action of all stages to the last
 };
 
 std::vector<Times> timesOf(const plan::Timeline &timeline, int microBatches) {

@@ -34,10 +34,9 @@ struct BadData : Folder {
   void writeShard(const std::string &name, const std::string &image) {
     write("9.png", image);
     write("9.txt", "it is 9");
-    ASSERT_EQ(std::system(("cd " + (*this / "") + " && tar -cf data/" + name +
-                           " 9.png 9.txt")
-                              .c_str()),
-              0);
+    ASSERT_EQ(
+        std::system(("cd " + (*this / "") + " && tar -cf data/" + name + " 9.png 9.txt").c_str()),
+        0);
   }
 
   Words train(int64_t steps, Words more = {}) {
@@ -56,8 +55,7 @@ struct BadData : Folder {
 
   std::string checkpoint(const std::string &folder, int64_t step) {
     std::string digits = std::to_string(step);
-    std::string path = *this / folder + "/step-" +
-                       std::string(8 - digits.size(), '0') + digits;
+    std::string path = *this / folder + "/step-" + std::string(8 - digits.size(), '0') + digits;
     return fs::exists(path) ? readAll(path + "/optimizer.safetensors") : "none";
   }
 };
@@ -71,8 +69,7 @@ bool contains(const std::string &text, const std::string &part) {
 TEST(BadData, EndsBehindACheckpointOrIsSkipped) {
   BadData files;
   TinyProgram program(2, 2, 1); // 12 samples are 3 steps
-  std::string keep = "--checkpoint=" + (files / "c"),
-              skip = "--on-bad-sample=skip";
+  std::string keep = "--checkpoint=" + (files / "c"), skip = "--on-bad-sample=skip";
   std::string where = files.data + "/2.tar: sample '9': field 'png': ";
   Outcome stopped = run(program, files.train(6, {keep}));
   EXPECT_EQ(stopped.status, 2);
@@ -90,8 +87,7 @@ TEST(BadData, EndsBehindACheckpointOrIsSkipped) {
                                     "12 captions cut at 8 tokens\n"
                                     "1 bad sample skipped\n"))
       << skipped.err;
-  Outcome whole =
-      run(program, files.train(6, {"--checkpoint=" + (files / "w"), skip}));
+  Outcome whole = run(program, files.train(6, {"--checkpoint=" + (files / "w"), skip}));
   EXPECT_EQ(whole.status, 0) << whole.err;
   EXPECT_EQ(files.checkpoint("c", 6), files.checkpoint("w", 6));
   EXPECT_NE(files.checkpoint("c", 6), "none");
@@ -105,22 +101,17 @@ TEST(BadData, LimitOfBadSamples) {
     files.writeShard(std::string("bad-") + name + ".tar", "broken");
   Outcome outcome = run(program, files.evaluate({"--on-bad-sample=skip"}));
   EXPECT_EQ(outcome.status, 2);
-  EXPECT_TRUE(contains(outcome.err,
-                       "option '--bad-sample-limit': expected at most 0.1 of "
-                       "the samples to be bad, got 11 of 23; the last one: "))
+  EXPECT_TRUE(contains(outcome.err, "option '--bad-sample-limit': expected at most 0.1 of "
+                                    "the samples to be bad, got 11 of 23; the last one: "))
       << outcome.err;
-  outcome =
-      run(program,
-          files.evaluate({"--on-bad-sample=skip", "--bad-sample-limit=0.6"}));
+  outcome = run(program, files.evaluate({"--on-bad-sample=skip", "--bad-sample-limit=0.6"}));
   EXPECT_EQ(outcome.status, 0) << outcome.err;
   EXPECT_EQ(json::parse(outcome.out)["skipped"], 13);
   EXPECT_EQ(json::parse(outcome.out)["samples"], 12);
   // A training of which all samples are bad does not go round for ever.
   fs::remove(files.data + "/0.tar");
   fs::remove(files.data + "/1.tar");
-  outcome =
-      run(program,
-          files.train(2, {"--on-bad-sample=skip", "--bad-sample-limit=2"}));
+  outcome = run(program, files.train(2, {"--on-bad-sample=skip", "--bad-sample-limit=2"}));
   EXPECT_EQ(outcome.status, 2) << outcome.err;
 }
 
@@ -130,8 +121,7 @@ TEST(BadData, ChangedShards) {
   TinyProgram program(2, 2, 1);
   std::string keep = "--checkpoint=" + (files / "c");
   ASSERT_EQ(run(program, files.train(6, {keep})).status, 2);
-  files.writeShard("2.tar",
-                   readAll(files / "9.png") + std::string(20'000, 'x'));
+  files.writeShard("2.tar", readAll(files / "9.png") + std::string(20'000, 'x'));
   fs::remove(files.data + "/2.tar"); // repaired by taking the sample out
   Outcome refused = run(program, files.train(6, {keep}));
   EXPECT_EQ(refused.status, 2);
@@ -140,19 +130,16 @@ TEST(BadData, ChangedShards) {
                                     "got [\"2.tar\","))
       << refused.err;
   EXPECT_TRUE(contains(refused.err, "--changed-data=accept")) << refused.err;
-  Outcome accepted =
-      run(program, files.train(6, {keep, "--changed-data=accept"}));
+  Outcome accepted = run(program, files.train(6, {keep, "--changed-data=accept"}));
   EXPECT_EQ(accepted.status, 0) << accepted.err;
   EXPECT_TRUE(contains(accepted.err, "shard 2.tar is gone")) << accepted.err;
   // Accepted once, it is the data of the training.
   EXPECT_EQ(run(program, files.train(8, {keep})).status, 0);
   // A shard in the middle of which the training stands has become shorter.
   files.writeShard("1.tar", "broken");
-  accepted = run(program, files.train(9, {keep, "--changed-data=accept",
-                                          "--on-bad-sample=skip"}));
+  accepted = run(program, files.train(9, {keep, "--changed-data=accept", "--on-bad-sample=skip"}));
   EXPECT_EQ(accepted.status, 0) << accepted.err;
-  EXPECT_TRUE(contains(accepted.err, "shard 1.tar has changed: "))
-      << accepted.err;
+  EXPECT_TRUE(contains(accepted.err, "shard 1.tar has changed: ")) << accepted.err;
 }
 
 // Numbers that are not finite, and metrics that cannot be written, end the
@@ -192,8 +179,7 @@ TEST(BadData, NothingIsKept) {
   EXPECT_TRUE(outcome.err.starts_with("nothing of this training will be kept: "
                                       "--checkpoint=DIR is not given\n"))
       << outcome.err;
-  EXPECT_TRUE(outcome.err.ends_with("nothing of this training is kept\n"))
-      << outcome.err;
+  EXPECT_TRUE(outcome.err.ends_with("nothing of this training is kept\n")) << outcome.err;
 }
 
 // What was read, cut, skipped and passed over is told.
@@ -219,23 +205,20 @@ TEST(BadData, EvaluateTells) {
   files.write("t/2.txt", "\xff");
   files.write("t/2.cls", "7");
   files.write("t/README", "");
-  ASSERT_EQ(std::system(("cd " + (files / "t") +
-                         " && tar -cf ../t.tar README 1.txt 2.txt 2.cls")
-                            .c_str()),
+  ASSERT_EQ(std::system(
+                ("cd " + (files / "t") + " && tar -cf ../t.tar README 1.txt 2.txt 2.cls").c_str()),
             0);
-  Words words = {"evaluate", "--data=" + (files / "t.tar"),
-                 "--weights=" + files.weights,
+  Words words = {"evaluate", "--data=" + (files / "t.tar"), "--weights=" + files.weights,
                  "--tokenizer=" + files.data + "/tokenizer.model",
                  "--preprocessor=" + files.data + "/preprocessor_config.json"};
   outcome = run(program, words);
   EXPECT_EQ(outcome.status, 0) << outcome.err;
-  EXPECT_EQ(outcome.err,
-            "1 caption cut at 8 tokens\n"
-            "1 caption with bytes that are not UTF-8, read as U+FFFD\n"
-            "no sample has an image, though the program reads images\n"
-            "fields that nothing was read of: cls (1)\n"
-            "members without a field were passed over, first " +
-                (files / "t.tar") + ": 'README'\n");
+  EXPECT_EQ(outcome.err, "1 caption cut at 8 tokens\n"
+                         "1 caption with bytes that are not UTF-8, read as U+FFFD\n"
+                         "no sample has an image, though the program reads images\n"
+                         "fields that nothing was read of: cls (1)\n"
+                         "members without a field were passed over, first " +
+                             (files / "t.tar") + ": 'README'\n");
   EXPECT_EQ(json::parse(outcome.out)["cut"], 1);
 
   // Nothing to evaluate, or numbers that are none, are failures.
@@ -268,8 +251,7 @@ TEST(BadData, MessagesAreUtf8) {
   files.writeShard("z\xff.tar", "broken");
   Outcome outcome = run(program, files.evaluate());
   EXPECT_EQ(outcome.status, 2);
-  EXPECT_TRUE(contains(outcome.err, "/z\xEF\xBF\xBD.tar: sample '9'"))
-      << outcome.err;
+  EXPECT_TRUE(contains(outcome.err, "/z\xEF\xBF\xBD.tar: sample '9'")) << outcome.err;
 }
 
 // A prompt may be empty; a list may come from Windows, or the standard input;
@@ -281,8 +263,7 @@ TEST(BadData, Generate) {
   auto generate = [&](Words more) {
     Words words = {"generate", "--weights=" + files.weights, "--max-tokens=1",
                    "--tokenizer=" + files.data + "/tokenizer.model",
-                   "--preprocessor=" + files.data +
-                       "/preprocessor_config.json"};
+                   "--preprocessor=" + files.data + "/preprocessor_config.json"};
     words.insert(words.end(), more.begin(), more.end());
     return run(program, words);
   };
@@ -291,8 +272,7 @@ TEST(BadData, Generate) {
   EXPECT_EQ(given.out, none.out);
   std::string image = files / "a.png";
   std::string plain = files.write("plain", image + "\n" + image + "\n");
-  std::string windows =
-      files.write("windows", "\xEF\xBB\xBF" + image + "\r\n\r\n" + image);
+  std::string windows = files.write("windows", "\xEF\xBB\xBF" + image + "\r\n\r\n" + image);
   Outcome want = generate({"--prompt=a", "--images-list=" + plain});
   EXPECT_EQ(want.status, 0) << want.err;
   EXPECT_EQ(generate({"--prompt=a", "--images-list=" + windows}).out, want.out);
@@ -302,16 +282,14 @@ TEST(BadData, Generate) {
   dup2(before, STDIN_FILENO);
   Outcome empty = generate({"--images-list=" + files.write("empty", "\n")});
   EXPECT_EQ(empty.status, 2);
-  EXPECT_TRUE(contains(empty.err, "option '--images-list': expected paths"))
-      << empty.err;
+  EXPECT_TRUE(contains(empty.err, "option '--images-list': expected paths")) << empty.err;
 
   auto weights = tinyWeights();
   weights["model.language_model.norm.weight"].values[0] = NAN;
   writeTensors(files.weights, weights);
   Outcome failed = generate({"--prompt=a"});
   EXPECT_EQ(failed.status, 1);
-  EXPECT_TRUE(contains(failed.err, "expected logits that are numbers, got nan"))
-      << failed.err;
+  EXPECT_TRUE(contains(failed.err, "expected logits that are numbers, got nan")) << failed.err;
 }
 
 } // namespace

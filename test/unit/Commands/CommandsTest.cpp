@@ -22,8 +22,7 @@ const char *embeddingKey = "model.language_model.embed_tokens.weight";
 // A folder with weights and a batch of two samples, with 3 and 5 labels; 3 and
 // 6 with images, of which one is predicted from the marker.
 struct Files : Folder {
-  std::string weights = *this / "w.safetensors",
-              batch = *this / "b.safetensors";
+  std::string weights = *this / "w.safetensors", batch = *this / "b.safetensors";
 
   explicit Files(int64_t images = 0) {
     writeTensors(weights, tinyWeights());
@@ -32,8 +31,7 @@ struct Files : Folder {
 
   // `step` with these files and `more`.
   Outcome step(TinyProgram &program, std::vector<std::string> more = {}) {
-    std::vector<std::string> words = {"step", "--weights=" + weights,
-                                      "--batch=" + batch};
+    std::vector<std::string> words = {"step", "--weights=" + weights, "--batch=" + batch};
     words.insert(words.end(), more.begin(), more.end());
     return run(program, words);
   }
@@ -85,12 +83,10 @@ TEST(Main, ExitCodesAndUsage) {
   EXPECT_EQ(unknown.status, 2);
   EXPECT_EQ(unknown.err, "tiny: error: unknown command 'trian'; did you mean "
                          "'train'?\n");
-  for (const char *command :
-       {"info", "step", "train", "evaluate", "generate"}) {
+  for (const char *command : {"info", "step", "train", "evaluate", "generate"}) {
     Outcome text = run(program, {command, "--help"});
     EXPECT_EQ(text.status, 0);
-    EXPECT_NE(text.out.find(std::string("usage: tiny ") + command),
-              text.out.npos);
+    EXPECT_NE(text.out.find(std::string("usage: tiny ") + command), text.out.npos);
   }
   program.content["version"] = 7;
   Outcome broken = run(program, {"info"});
@@ -106,17 +102,13 @@ TEST(Info, ListsMemoryAndParameters) {
   int64_t total = 0;
   for (const json &arena : program.content["stages"][0]["arenas"])
     total += arena["bytes"].get<int64_t>();
-  EXPECT_NE(outcome.out.find("\nmemory of a rank, GB (10^9 bytes)\n"),
-            std::string::npos);
-  EXPECT_NE(outcome.out.find("  " + std::to_string(total) + "\n"),
-            std::string::npos);
+  EXPECT_NE(outcome.out.find("\nmemory of a rank, GB (10^9 bytes)\n"), std::string::npos);
+  EXPECT_NE(outcome.out.find("  " + std::to_string(total) + "\n"), std::string::npos);
   EXPECT_NE(outcome.out.find("computation\n  feature_taps = input\n  row_mask "
                              "= both\n\noptions\n"),
             std::string::npos);
-  EXPECT_NE(outcome.out.find("  lm_head.weight [1012, 4] f32\n"),
-            std::string::npos);
-  EXPECT_NE(outcome.out.find(std::string(embeddingKey) +
-                             " [1020, 4] rows 0..1012 f32 frozen\n"),
+  EXPECT_NE(outcome.out.find("  lm_head.weight [1012, 4] f32\n"), std::string::npos);
+  EXPECT_NE(outcome.out.find(std::string(embeddingKey) + " [1020, 4] rows 0..1012 f32 frozen\n"),
             std::string::npos);
 }
 
@@ -145,8 +137,8 @@ TEST(Step, MicroBatchesAreOneBatch) {
   std::vector<json> lines;
   TinyProgram together(2, 1, 1), apart(1, 2, 1);
   for (TinyProgram *program : {&together, &apart}) {
-    Outcome outcome = files.step(*program, {"--gradients=" + (files / "g"),
-                                            "--logits=" + (files / "l")});
+    Outcome outcome =
+        files.step(*program, {"--gradients=" + (files / "g"), "--logits=" + (files / "l")});
     ASSERT_EQ(outcome.status, 0) << outcome.err;
     lines.push_back(json::parse(outcome.out));
     results.push_back(readTensors(files / "g"));
@@ -199,9 +191,9 @@ TEST(Step, GradientsAreTheSlopeOfTheLoss) {
 TEST(Step, Update) {
   Files files;
   TinyProgram program(2, 1);
-  std::vector<std::string> words = {
-      "--gradients=" + (files / "g"), "--updated=" + (files / "u"),
-      "--learning-rate=0.01", "--epsilon=0.125", "--weight-decay=0.5"};
+  std::vector<std::string> words = {"--gradients=" + (files / "g"), "--updated=" + (files / "u"),
+                                    "--learning-rate=0.01", "--epsilon=0.125",
+                                    "--weight-decay=0.5"};
   Outcome outcome = files.step(program, words);
   ASSERT_EQ(outcome.status, 0) << outcome.err;
   double norm = json::parse(outcome.out)["gradient_norm"];
@@ -227,9 +219,8 @@ TEST(Step, SeveralSteps) {
   Files files;
   TinyProgram program(2, 1);
   ASSERT_EQ(files.step(program, {"--gradients=" + (files / "1")}).status, 0);
-  Outcome outcome =
-      files.step(program, {"--gradients=" + (files / "3"), "--steps=3",
-                           "--trace=" + (files / "t")});
+  Outcome outcome = files.step(
+      program, {"--gradients=" + (files / "3"), "--steps=3", "--trace=" + (files / "t")});
   ASSERT_EQ(outcome.status, 0) << outcome.err;
   EXPECT_EQ(readTensors(files / "1"), readTensors(files / "3"));
   std::istringstream lines(outcome.out);
@@ -250,8 +241,8 @@ TEST(Step, SeveralSteps) {
     names.push_back(events[i]["name"]);
     EXPECT_EQ(events[i]["args"]["step"], 2);
   }
-  EXPECT_EQ(names, (std::vector<std::string>{"step", "step", "gradient_norm",
-                                             "statistics", "adamw", "update"}));
+  EXPECT_EQ(names, (std::vector<std::string>{"step", "step", "gradient_norm", "statistics", "adamw",
+                                             "update"}));
 }
 
 TEST(Step, NoValidToken) {
@@ -273,10 +264,9 @@ TEST(Step, Refusals) {
   TinyProgram program(1, 3);
   Outcome outcome = files.step(program);
   EXPECT_EQ(outcome.status, 2);
-  EXPECT_EQ(outcome.err,
-            "tiny: error: " + files.batch +
-                ": tensor 'input_ids': expected the shape [3, 8], got "
-                "[2, 8]\n");
+  EXPECT_EQ(outcome.err, "tiny: error: " + files.batch +
+                             ": tensor 'input_ids': expected the shape [3, 8], got "
+                             "[2, 8]\n");
   TinyProgram right(2, 1);
   EXPECT_EQ(files.step(right, {"--steps=0"}).status, 2);
   EXPECT_EQ(files.step(right, {"--gradients=/nowhere/g"}).status, 2);
@@ -298,8 +288,8 @@ TEST(Evaluate, PartialBatches) {
     std::vector<json> lines;
     TinyProgram single(1, 1, images), several(2, 2, images);
     for (TinyProgram *program : {&single, &several}) {
-      Outcome outcome = run(*program, {"evaluate", "--weights=" + files.weights,
-                                       "--data=" + (files / "data")});
+      Outcome outcome =
+          run(*program, {"evaluate", "--weights=" + files.weights, "--data=" + (files / "data")});
       ASSERT_EQ(outcome.status, 0) << outcome.err;
       lines.push_back(json::parse(outcome.out));
     }
@@ -317,13 +307,12 @@ TEST(Evaluate, OtherTokens) {
   writeDataset(files / "data", 5, false);
   TinyProgram program(1, 1);
   program.content["model"]["begin_token"] = 3;
-  Outcome outcome = run(program, {"evaluate", "--weights=" + files.weights,
-                                  "--data=" + (files / "data")});
+  Outcome outcome =
+      run(program, {"evaluate", "--weights=" + files.weights, "--data=" + (files / "data")});
   EXPECT_EQ(outcome.status, 2);
-  EXPECT_EQ(outcome.err,
-            "tiny: error: " + (files / "data") +
-                "/tokenizer.model: token '<|begin_of_text|>': expected "
-                "id 3 of the program, got 756\n");
+  EXPECT_EQ(outcome.err, "tiny: error: " + (files / "data") +
+                             "/tokenizer.model: token '<|begin_of_text|>': expected "
+                             "id 3 of the program, got 756\n");
 }
 
 // Weights with which the most likely token after `word` is `next`: hidden
@@ -336,8 +325,7 @@ struct Chain : Files {
     writeDataset(*this / "data", 5, true);
     for (auto &[name, tensor] : weights)
       std::fill(tensor.values.begin(), tensor.values.end(), 0.f);
-    std::fill_n(weights["model.language_model.norm.weight"].values.begin(), D,
-                1.f);
+    std::fill_n(weights["model.language_model.norm.weight"].values.begin(), D, 1.f);
     for (int64_t id = 0; id < V; ++id)
       point(embeddingKey, id, id);
   }
@@ -348,16 +336,14 @@ struct Chain : Files {
     weights[name].values[row * D + 1] = float(std::sin(angle));
   }
 
-  void follow(int64_t word, int64_t next) {
-    point("lm_head.weight", next, word);
-  }
+  void follow(int64_t word, int64_t next) { point("lm_head.weight", next, word); }
 
   Outcome generate(TinyProgram &program, std::vector<std::string> more) {
     writeTensors(Files::weights, weights);
-    std::vector<std::string> words = {
-        "generate", "--weights=" + Files::weights,
-        "--tokenizer=" + (*this / "data/tokenizer.model"),
-        "--preprocessor=" + (*this / "data/preprocessor_config.json")};
+    std::vector<std::string> words = {"generate", "--weights=" + Files::weights,
+                                      "--tokenizer=" + (*this / "data/tokenizer.model"),
+                                      "--preprocessor=" +
+                                          (*this / "data/preprocessor_config.json")};
     words.insert(words.end(), more.begin(), more.end());
     return run(program, words);
   }
@@ -365,8 +351,7 @@ struct Chain : Files {
 
 // The id of a byte in the tokenizer of the tests.
 int64_t idOf(char c) {
-  Tokenizer tokenizer(std::string(LLRT_TEST_DATA_DIR) +
-                      "/../Data/tokenizer_small.model");
+  Tokenizer tokenizer(std::string(LLRT_TEST_DATA_DIR) + "/../Data/tokenizer_small.model");
   return tokenizer.encode(std::string(1, c))[0];
 }
 
@@ -380,13 +365,11 @@ TEST(Generate, FollowsTheLikeliestToken) {
     Outcome outcome = files.generate(program, {"--prompt=a"});
     EXPECT_EQ(outcome.status, 0) << outcome.err;
     EXPECT_EQ(outcome.out, "aXZ\n");
-    EXPECT_EQ(files.generate(program, {"--prompt=a", "--max-tokens=1"}).out,
-              "aX\n");
+    EXPECT_EQ(files.generate(program, {"--prompt=a", "--max-tokens=1"}).out, "aX\n");
   }
   // Without an end the text length, 8, is the end: begin, a, six more.
   files.follow(idOf('Z'), idOf('X'));
-  std::fill_n(files.weights["lm_head.weight"].values.begin() + endToken * D, D,
-              0.f);
+  std::fill_n(files.weights["lm_head.weight"].values.begin() + endToken * D, D, 0.f);
   files.follow(idOf('X'), idOf('X'));
   TinyProgram program(1, 1, 1);
   EXPECT_EQ(files.generate(program, {"--prompt=a"}).status, 0);
@@ -402,23 +385,21 @@ TEST(Generate, SeesImages) {
   head[idOf('W') * D + 2] = 100; // likely where the image is bright
   head[idOf('B') * D + 2] = -100;
   files.weights["model.vision_model.gate"].values[0] = 1;
-  files.write("list", (files / "white.png") + "\n" + (files / "black.png") +
-                          "\n" + (files / "white.png") + "\n");
+  files.write("list", (files / "white.png") + "\n" + (files / "black.png") + "\n" +
+                          (files / "white.png") + "\n");
   for (int64_t batch : {1, 2}) {
     TinyProgram program(batch, 1, 1);
+    EXPECT_EQ(
+        files
+            .generate(program, {"--prompt=a", "--image=" + (files / "white.png"), "--max-tokens=2"})
+            .out,
+        "aWW\n");
     EXPECT_EQ(files
                   .generate(program,
-                            {"--prompt=a", "--image=" + (files / "white.png"),
-                             "--max-tokens=2"})
+                            {"--prompt=a", "--images-list=" + (files / "list"), "--max-tokens=2"})
                   .out,
-              "aWW\n");
-    EXPECT_EQ(files
-                  .generate(program,
-                            {"--prompt=a", "--images-list=" + (files / "list"),
-                             "--max-tokens=2"})
-                  .out,
-              (files / "white.png") + "\tWW\n" + (files / "black.png") +
-                  "\tBB\n" + (files / "white.png") + "\tWW\n");
+              (files / "white.png") + "\tWW\n" + (files / "black.png") + "\tBB\n" +
+                  (files / "white.png") + "\tWW\n");
   }
 }
 
@@ -427,18 +408,15 @@ TEST(Generate, Refusals) {
   TinyProgram program(1, 1, 1), text(1, 1, 0);
   Outcome outcome = files.generate(program, {"--prompt=1 2 3 4 5 6 7 8 9"});
   EXPECT_EQ(outcome.status, 2);
-  EXPECT_NE(outcome.err.find("option '--prompt': expected at most 7 tokens"),
-            std::string::npos)
+  EXPECT_NE(outcome.err.find("option '--prompt': expected at most 7 tokens"), std::string::npos)
       << outcome.err;
   outcome = files.generate(text, {"--image=x.png"});
   EXPECT_EQ(outcome.status, 2);
-  EXPECT_NE(
-      outcome.err.find("option '--image': expected at most 0 images, as the "
-                       "program was compiled, got 1"),
-      std::string::npos)
+  EXPECT_NE(outcome.err.find("option '--image': expected at most 0 images, as the "
+                             "program was compiled, got 1"),
+            std::string::npos)
       << outcome.err;
-  EXPECT_EQ(files.generate(program, {"--image=" + (files / "none.png")}).status,
-            2);
+  EXPECT_EQ(files.generate(program, {"--image=" + (files / "none.png")}).status, 2);
 }
 
 } // namespace

@@ -32,9 +32,9 @@ GridSizes GridSizes::parse(const std::string &text) {
   GridSizes result;
   std::istringstream stream(text);
   char comma;
-  stream >> result.dp >> comma >> result.pp >> comma >> result.cp >> comma >>
-      result.tp >> comma >> result.batch >> comma >> result.microBatches >>
-      comma >> result.shard >> comma >> result.hangs;
+  stream >> result.dp >> comma >> result.pp >> comma >> result.cp >> comma >> result.tp >> comma >>
+      result.batch >> comma >> result.microBatches >> comma >> result.shard >> comma >>
+      result.hangs;
   return result;
 }
 
@@ -50,9 +50,7 @@ int64_t T, v, d;
 int64_t counts[4]; // of the state of E, norm, A, W
 int64_t hangingRank;
 
-template <typename Type> Type *as(void *buffer) {
-  return static_cast<Type *>(buffer);
-}
+template <typename Type> Type *as(void *buffer) { return static_cast<Type *>(buffer); }
 
 // ids [T], tp, E [v, D] -> x [T, D], partial over tp
 void embed(LlrtStream *, void **buffers) {
@@ -62,9 +60,7 @@ void embed(LlrtStream *, void **buffers) {
   double *x = as<double>(buffers[3]);
   for (int64_t t = 0; t < T; ++t)
     for (int64_t k = 0; k < D; ++k)
-      x[t * D + k] = ids[t] >= first && ids[t] < first + v
-                         ? table[(ids[t] - first) * D + k]
-                         : 0;
+      x[t * D + k] = ids[t] >= first && ids[t] < first + v ? table[(ids[t] - first) * D + k] : 0;
 }
 
 // x, norm, A [D, d], tp -> y [T, D], z [T, D] partial over tp
@@ -201,8 +197,7 @@ template <int P> void adamw(LlrtStream *, void **buffers) {
     double gradient = g[i] * h[0];
     m[i] = h[2] * m[i] + (1 - h[2]) * gradient;
     n[i] = h[3] * n[i] + (1 - h[3]) * gradient * gradient;
-    master[i] -= h[1] * (h[5] * master[i] +
-                         m[i] / h[6] / (std::sqrt(n[i] / h[7]) + h[4]));
+    master[i] -= h[1] * (h[5] * master[i] + m[i] / h[6] / (std::sqrt(n[i] / h[7]) + h[4]));
     weights[i] = master[i];
   }
 }
@@ -238,8 +233,7 @@ enum { DpCp, Tp, All, Forward, Backward, Dp, Cp }; // communicators
 // One stage: its memory and its actions.
 struct StageText {
   int64_t bytes = 0;
-  json parameters = json::array(), inputs = json::array(), graphs, step,
-       forward;
+  json parameters = json::array(), inputs = json::array(), graphs, step, forward;
 
   json take(int64_t elements) {
     json address = {0, bytes};
@@ -253,10 +247,8 @@ struct StageText {
       elements *= size;
     json address = take(elements);
     bool real = name == std::string("loss_gradient");
-    inputs.push_back({{"name", name},
-                      {"type", real ? "f64" : "i64"},
-                      {"shape", shape},
-                      {"address", address}});
+    inputs.push_back(
+        {{"name", name}, {"type", real ? "f64" : "i64"}, {"shape", shape}, {"address", address}});
     if (!split.is_null())
       inputs.back()["split"] = split;
     return address;
@@ -267,21 +259,13 @@ json call(const char *block, json buffers) {
   return {{"do", "call"}, {"block", block}, {"buffers", buffers}};
 }
 
-json reduce(int communicator, int64_t elements, json from, json to,
-            const char *reduction = "sum") {
-  return {{"do", "all_reduce"},
-          {"communicator", communicator},
-          {"type", "f64"},
-          {"outer", 1},
-          {"elements", elements},
-          {"from", from},
-          {"to", to},
-          {"reduction", reduction},
-          {"location", 1}};
+json reduce(int communicator, int64_t elements, json from, json to, const char *reduction = "sum") {
+  return {{"do", "all_reduce"}, {"communicator", communicator}, {"type", "f64"},
+          {"outer", 1},         {"elements", elements},         {"from", from},
+          {"to", to},           {"reduction", reduction},       {"location", 1}};
 }
 
-json transfer(const char *kind, int communicator, json at, json tag,
-              int stream) {
+json transfer(const char *kind, int communicator, json at, json tag, int stream) {
   return {{"do", kind},      {"communicator", communicator},
           {"type", "f64"},   {"elements", T * D},
           {"at", at},        {"tag", tag},
@@ -289,10 +273,7 @@ json transfer(const char *kind, int communicator, json at, json tag,
 }
 
 json runOf(const char *graph, int64_t microBatch, json frames) {
-  return {{"do", "run"},
-          {"graph", graph},
-          {"micro_batch", microBatch},
-          {"frames", frames}};
+  return {{"do", "run"}, {"graph", graph}, {"micro_batch", microBatch}, {"frames", frames}};
 }
 
 } // namespace
@@ -314,9 +295,8 @@ GridProgram::GridProgram(const GridSizes &given) : sizes(given) {
   };
   // State of a parameter of `elements` elements: a unit of its own, filled up
   // to a multiple of the ranks that share it.
-  auto parameter = [&](int index, StageText &stage, const char *key,
-                       std::vector<int64_t> shape, int64_t elements,
-                       const char *initializer, json split) {
+  auto parameter = [&](int index, StageText &stage, const char *key, std::vector<int64_t> shape,
+                       int64_t elements, const char *initializer, json split) {
     int64_t unit = shard ? (elements + dp - 1) / dp * dp : elements;
     int64_t held = shard ? unit / dp : elements;
     counts[index] = held;
@@ -348,10 +328,7 @@ GridProgram::GridProgram(const GridSizes &given) : sizes(given) {
     if (!split.is_null())
       text["split"] = split;
     if (shard)
-      text["shard"] = {{"axis", "dp"},
-                       {"begin", 0},
-                       {"elements", unit},
-                       {"storage", shard == 2}};
+      text["shard"] = {{"axis", "dp"}, {"begin", 0}, {"elements", unit}, {"storage", shard == 2}};
     stage.parameters.push_back(text);
 
     std::string number = std::to_string(index);
@@ -374,11 +351,9 @@ GridProgram::GridProgram(const GridSizes &given) : sizes(given) {
     json part = shard ? stage.take(held) : p.weights;
     if (shard == 2)
       part = storage;
-    p.calls[1] = {
-        {"block", "adamw" + number},
-        {"buffers",
-         {hyperparameters, state[0], state[1], state[2], state[3], part}},
-        {"hyperparameters", hyperparameters}};
+    p.calls[1] = {{"block", "adamw" + number},
+                  {"buffers", {hyperparameters, state[0], state[1], state[2], state[3], part}},
+                  {"hyperparameters", hyperparameters}};
     if (shard) {
       // Over cp first, then a part each over dp.
       p.before = {reduce(Cp, unit, p.gradient, p.gradient),
@@ -390,9 +365,8 @@ GridProgram::GridProgram(const GridSizes &given) : sizes(given) {
                    {"from", p.gradient},
                    {"to", state[1]},
                    {"reduction", "sum"}}};
-      p.after = {{"do", "all_gather"}, {"communicator", Dp}, {"type", "f64"},
-                 {"outer", 1},         {"elements", held},   {"from", part},
-                 {"to", p.weights}};
+      p.after = {{"do", "all_gather"}, {"communicator", Dp}, {"type", "f64"},  {"outer", 1},
+                 {"elements", held},   {"from", part},       {"to", p.weights}};
     } else {
       p.before = json::array({reduce(DpCp, elements, p.gradient, p.gradient)});
     }
@@ -400,12 +374,10 @@ GridProgram::GridProgram(const GridSizes &given) : sizes(given) {
   };
   json rows = {json::array({"tp"}), json::array()};
   json columns = {json::array(), json::array({"tp"})};
-  Param params[] = {
-      parameter(0, first, "model.embed_tokens.weight", {V, D}, v * D, "normal",
-                rows),
-      parameter(1, first, "model.norm.weight", {D}, D, "ones", {}),
-      parameter(2, first, "model.mix.weight", {D, D}, D * d, "normal", columns),
-      parameter(3, last, "lm_head.weight", {V, D}, v * D, "normal", rows)};
+  Param params[] = {parameter(0, first, "model.embed_tokens.weight", {V, D}, v * D, "normal", rows),
+                    parameter(1, first, "model.norm.weight", {D}, D, "ones", {}),
+                    parameter(2, first, "model.mix.weight", {D, D}, D * d, "normal", columns),
+                    parameter(3, last, "lm_head.weight", {V, D}, v * D, "normal", rows)};
   auto &[embedding, norm, mixing, headWeights] = params;
 
   json tokens = {json::array(), json::array({"cp"})};
@@ -428,21 +400,17 @@ GridProgram::GridProgram(const GridSizes &given) : sizes(given) {
     dzLast.push_back(one ? dz[m] : last.take(T * D));
   }
   json x = {-1, 0}, y = {-1, T * D * 8}, frameZ = {-2, 0};
-  json partial = first.take(T * D), dyPart = first.take(T * d),
-       dy = first.take(T * D);
-  json frameList =
-      json::array({{{"name", "residuals"}, {"bytes", 2 * T * D * 8}},
-                   {{"name", "z"}, {"bytes", T * D * 8}}});
+  json partial = first.take(T * D), dyPart = first.take(T * d), dy = first.take(T * D);
+  json frameList = json::array(
+      {{{"name", "residuals"}, {"bytes", 2 * T * D * 8}}, {{"name", "z"}, {"bytes", T * D * 8}}});
   auto graph = [](json frames, json inputs, json items, json outputs) {
     return json{{"frames", frames},
                 {"inputs", inputs},
                 {"items", items},
                 {"outputs", outputs.is_null() ? json::object() : outputs}};
   };
-  json gather = {
-      {"do", "all_gather"}, {"communicator", Tp}, {"type", "f64"}, {"outer", T},
-      {"elements", d},      {"from", dyPart},     {"to", dy},
-      {"location", 1}};
+  json gather = {{"do", "all_gather"}, {"communicator", Tp}, {"type", "f64"}, {"outer", T},
+                 {"elements", d},      {"from", dyPart},     {"to", dy},      {"location", 1}};
   // What is reduced is on a stream of its own, as it may be.
   auto onStream1 = [](json item, json after) {
     item["stream"] = 1;
@@ -453,40 +421,32 @@ GridProgram::GridProgram(const GridSizes &given) : sizes(given) {
     item["after"] = after;
     return item;
   };
-  first.graphs["begin"] =
-      graph(frameList, {"input_ids", "coordinate:tp", "coordinate:dp,pp,cp,tp"},
-            {call("hang", json::array({number})),
-             call("embed", {ids, tpFirst, embedding.weights, x}),
-             onStream1(reduce(Tp, T * D, x, x), {1}),
-             afterwards(call("mix", {x, norm.weights, mixing.weights, tpFirst,
-                                     y, partial}),
-                        {2}),
-             onStream1(reduce(Tp, T * D, partial, frameZ), {3})},
-            {});
-  first.graphs["begin_backward"] =
-      graph(frameList, {"input_ids", "coordinate:tp"},
-            {call("mix_backward", {frameZ, y, mixing.weights, tpFirst,
-                                   mixing.gradient, dyPart}),
-             gather,
-             call("embed_backward", {dy, x, norm.weights, ids, tpFirst,
-                                     norm.gradient, embedding.gradient})},
-            {});
-  json logits = last.take(T * v), largest = last.take(T),
-       sum = last.take(2 * T), lossAt = last.take(1),
-       dzPartial = last.take(T * D);
+  first.graphs["begin"] = graph(
+      frameList, {"input_ids", "coordinate:tp", "coordinate:dp,pp,cp,tp"},
+      {call("hang", json::array({number})), call("embed", {ids, tpFirst, embedding.weights, x}),
+       onStream1(reduce(Tp, T * D, x, x), {1}),
+       afterwards(call("mix", {x, norm.weights, mixing.weights, tpFirst, y, partial}), {2}),
+       onStream1(reduce(Tp, T * D, partial, frameZ), {3})},
+      {});
+  first.graphs["begin_backward"] = graph(
+      frameList, {"input_ids", "coordinate:tp"},
+      {call("mix_backward", {frameZ, y, mixing.weights, tpFirst, mixing.gradient, dyPart}), gather,
+       call("embed_backward",
+            {dy, x, norm.weights, ids, tpFirst, norm.gradient, embedding.gradient})},
+      {});
+  json logits = last.take(T * v), largest = last.take(T), sum = last.take(2 * T),
+       lossAt = last.take(1), dzPartial = last.take(T * D);
   json lossOutput = {{"type", "f64"},
                      {"shape", json::array({1})},
                      {"address", lossAt},
                      {"partial", json::array({"cp"})}};
-  json headItems = {
-      call("head", {frameZ, headWeights.weights, logits, largest}),
-      reduce(Tp, T, largest, largest, "max"),
-      call("sums", {logits, largest, labels, tpLast, sum}),
-      reduce(Tp, 2 * T, sum, sum),
-      call("loss", {largest, sum, labels, lossAt})};
+  json headItems = {call("head", {frameZ, headWeights.weights, logits, largest}),
+                    reduce(Tp, T, largest, largest, "max"),
+                    call("sums", {logits, largest, labels, tpLast, sum}),
+                    reduce(Tp, 2 * T, sum, sum), call("loss", {largest, sum, labels, lossAt})};
   // Frames of the head: residuals is dz here.
-  json headFrames = json::array({{{"name", "dz"}, {"bytes", T * D * 8}},
-                                 {{"name", "z"}, {"bytes", T * D * 8}}});
+  json headFrames =
+      json::array({{{"name", "dz"}, {"bytes", T * D * 8}}, {{"name", "z"}, {"bytes", T * D * 8}}});
   last.graphs["head"] =
       graph(headFrames, {"labels", "coordinate:tp"}, headItems,
             {{"loss", lossOutput},
@@ -494,15 +454,13 @@ GridProgram::GridProgram(const GridSizes &given) : sizes(given) {
               {{"type", "f64"},
                {"shape", {B, S / cp, v}},
                {"address", logits},
-               {"split",
-                {json::array(), json::array({"cp"}), json::array({"tp"})}}}}});
-  headItems.push_back(call(
-      "head_backward", {logits, largest, sum, labels, tpLast, scale, frameZ,
-                        headWeights.weights, headWeights.gradient, dzPartial}));
+               {"split", {json::array(), json::array({"cp"}), json::array({"tp"})}}}}});
+  headItems.push_back(
+      call("head_backward", {logits, largest, sum, labels, tpLast, scale, frameZ,
+                             headWeights.weights, headWeights.gradient, dzPartial}));
   headItems.push_back(reduce(Tp, T * D, dzPartial, json({-1, 0})));
-  last.graphs["head_step"] =
-      graph(headFrames, {"labels", "coordinate:tp", "loss_gradient"}, headItems,
-            {{"loss", lossOutput}});
+  last.graphs["head_step"] = graph(headFrames, {"labels", "coordinate:tp", "loss_gradient"},
+                                   headItems, {{"loss", lossOutput}});
 
   // All forwards, then all backwards. Streams: 2 what is sent, 3 what comes.
   for (StageText &stage : stages)
@@ -525,8 +483,7 @@ GridProgram::GridProgram(const GridSizes &given) : sizes(given) {
         end.push_back(transfer("receive", Forward, zLast[m], {0, 0, m, 0}, 3));
       }
       int64_t got = int64_t(end.size()) - 1;
-      end.push_back(
-          runOf(isStep ? "head_step" : "head", m, {dzLast[m], zLast[m]}));
+      end.push_back(runOf(isStep ? "head_step" : "head", m, {dzLast[m], zLast[m]}));
       if (!one)
         end.back()["after"] = {got};
       if (isStep && !one) {
@@ -569,16 +526,14 @@ GridProgram::GridProgram(const GridSizes &given) : sizes(given) {
 
   json stageList = json::array();
   for (StageText &stage : stages)
-    stageList.push_back(
-        {{"arenas", json::array({{{"name", "all"}, {"bytes", stage.bytes}}})},
-         {"parameters", stage.parameters},
-         {"inputs", stage.inputs},
-         {"graphs", stage.graphs},
-         {"programs", {{"step", stage.step}, {"forward", stage.forward}}}});
-  json communicators =
-      json::array({{{"name", "dp,cp"}, {"axes", {"dp", "cp"}}},
-                   {{"name", "tp"}, {"axes", {"tp"}}},
-                   {{"name", "all"}, {"axes", {"dp", "pp", "cp", "tp"}}}});
+    stageList.push_back({{"arenas", json::array({{{"name", "all"}, {"bytes", stage.bytes}}})},
+                         {"parameters", stage.parameters},
+                         {"inputs", stage.inputs},
+                         {"graphs", stage.graphs},
+                         {"programs", {{"step", stage.step}, {"forward", stage.forward}}}});
+  json communicators = json::array({{{"name", "dp,cp"}, {"axes", {"dp", "cp"}}},
+                                    {{"name", "tp"}, {"axes", {"tp"}}},
+                                    {{"name", "all"}, {"axes", {"dp", "pp", "cp", "tp"}}}});
   if (one) // numbers stay the same
     for (const char *name : {"forward", "backward"})
       communicators.push_back({{"name", name}, {"axes", {"tp"}}});
@@ -589,8 +544,8 @@ GridProgram::GridProgram(const GridSizes &given) : sizes(given) {
   communicators.push_back({{"name", "dp"}, {"axes", {"dp"}}});
   communicators.push_back({{"name", "cp"}, {"axes", {"cp"}}});
   json axes = json::array();
-  for (auto [name, size] : {std::pair("dp", dp), std::pair("pp", pp),
-                            std::pair("cp", cp), std::pair("tp", tp)})
+  for (auto [name, size] :
+       {std::pair("dp", dp), std::pair("pp", pp), std::pair("cp", cp), std::pair("tp", tp)})
     axes.push_back({{"name", name}, {"size", size}});
   content = {{"version", 2},
              {"options",
@@ -649,15 +604,12 @@ static int runGrid(const std::string &sizes, std::vector<std::string> words) {
   return runMain(program.get(), arguments.size(), arguments.data());
 }
 
-static pid_t startProcess(const std::vector<std::string> &words,
-                          const std::string &log) {
+static pid_t startProcess(const std::vector<std::string> &words, const std::string &log) {
   pid_t process = fork();
   if (process != 0)
     return process;
-  for (auto [file, target] :
-       {std::pair(".out", STDOUT_FILENO), std::pair(".err", STDERR_FILENO)})
-    dup2(open((log + file).c_str(), O_WRONLY | O_CREAT | O_TRUNC, 0644),
-         target);
+  for (auto [file, target] : {std::pair(".out", STDOUT_FILENO), std::pair(".err", STDERR_FILENO)})
+    dup2(open((log + file).c_str(), O_WRONLY | O_CREAT | O_TRUNC, 0644), target);
   std::vector<char *> arguments;
   for (const std::string &word : words)
     arguments.push_back(const_cast<char *>(word.c_str()));
@@ -671,35 +623,30 @@ static std::vector<std::string> commandLine(const GridSizes &sizes,
                                             std::vector<std::string> words) {
   if (words[0] != "info")
     words.push_back("--threads=1");
-  words.insert(words.begin(), {std::filesystem::read_symlink("/proc/self/exe"),
-                               "--grid=" + sizes.text()});
+  words.insert(words.begin(),
+               {std::filesystem::read_symlink("/proc/self/exe"), "--grid=" + sizes.text()});
   return words;
 }
 
-Outcome llrt::test::runThreads(const GridSizes &sizes,
-                               std::vector<std::string> words) {
+Outcome llrt::test::runThreads(const GridSizes &sizes, std::vector<std::string> words) {
   Folder folder;
-  int status = waitFor(
-      startProcess(commandLine(sizes, std::move(words)), folder / "log"));
+  int status = waitFor(startProcess(commandLine(sizes, std::move(words)), folder / "log"));
   return {status, readAll(folder / "log.out"), readAll(folder / "log.err")};
 }
 
-pid_t llrt::test::startMpi(const GridSizes &sizes,
-                           std::vector<std::string> words,
+pid_t llrt::test::startMpi(const GridSizes &sizes, std::vector<std::string> words,
                            const std::string &log, int64_t processes) {
   std::vector<std::string> line = commandLine(sizes, std::move(words));
   line.insert(line.begin(),
-              {"mpirun", "--allow-run-as-root", "--oversubscribe", "--bind-to",
-               "none", "-n",
+              {"mpirun", "--allow-run-as-root", "--oversubscribe", "--bind-to", "none", "-n",
                std::to_string(processes < 0 ? sizes.ranks() : processes)});
   return startProcess(line, log);
 }
 
-Outcome llrt::test::runMpi(const GridSizes &sizes,
-                           std::vector<std::string> words, int64_t processes) {
+Outcome llrt::test::runMpi(const GridSizes &sizes, std::vector<std::string> words,
+                           int64_t processes) {
   Folder folder;
-  int status =
-      waitFor(startMpi(sizes, std::move(words), folder / "log", processes));
+  int status = waitFor(startMpi(sizes, std::move(words), folder / "log", processes));
   return {status, readAll(folder / "log.out"), readAll(folder / "log.err")};
 }
 

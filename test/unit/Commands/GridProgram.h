@@ -61,12 +61,11 @@ Outcome runThreads(const GridSizes &sizes, std::vector<std::string> words);
 
 // The same in a process for each rank. `processes`: how many, -1 for as many as
 // there are ranks.
-Outcome runMpi(const GridSizes &sizes, std::vector<std::string> words,
-               int64_t processes = -1);
+Outcome runMpi(const GridSizes &sizes, std::vector<std::string> words, int64_t processes = -1);
 
 // Starts the same; the output goes to the files `log`.out and `log`.err.
-pid_t startMpi(const GridSizes &sizes, std::vector<std::string> words,
-               const std::string &log, int64_t processes = -1);
+pid_t startMpi(const GridSizes &sizes, std::vector<std::string> words, const std::string &log,
+               int64_t processes = -1);
 
 // Weights of the program under its keys, all numbers unlike each other.
 std::map<std::string, FloatTensor> gridWeights();

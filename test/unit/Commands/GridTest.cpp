@@ -26,8 +26,7 @@ struct Files : Folder {
   }
 
   // `step`, all that it writes to NAME.g, .u and .l.
-  std::vector<std::string> step(const std::string &name,
-                                std::vector<std::string> more = {}) {
+  std::vector<std::string> step(const std::string &name, std::vector<std::string> more = {}) {
     std::vector<std::string> words = {"step",
                                       "--weights=" + (*this / "w.safetensors"),
                                       "--batch=" + (*this / "b.safetensors"),
@@ -70,17 +69,16 @@ std::vector<json> linesOf(const std::string &text) {
 }
 
 // Each has a global batch of 8: dp x micro-batches x batch.
-const GridSizes
-    single = {.batch = 8},
-    grids[] = {
-        {.dp = 2, .batch = 2, .microBatches = 2},
-        {.tp = 2, .batch = 4, .microBatches = 2},
-        {.cp = 2, .batch = 4, .microBatches = 2},
-        {.pp = 2, .batch = 2, .microBatches = 4},
-        {.dp = 2, .batch = 4, .shard = 1},
-        {.dp = 2, .cp = 2, .batch = 2, .microBatches = 2, .shard = 2},
-        {.dp = 2, .pp = 2, .cp = 2, .tp = 2, .batch = 2, .microBatches = 2},
-        {.dp = 2, .pp = 2, .tp = 4, .batch = 1, .microBatches = 4, .shard = 1},
+const GridSizes single = {.batch = 8},
+                grids[] = {
+                    {.dp = 2, .batch = 2, .microBatches = 2},
+                    {.tp = 2, .batch = 4, .microBatches = 2},
+                    {.cp = 2, .batch = 4, .microBatches = 2},
+                    {.pp = 2, .batch = 2, .microBatches = 4},
+                    {.dp = 2, .batch = 4, .shard = 1},
+                    {.dp = 2, .cp = 2, .batch = 2, .microBatches = 2, .shard = 2},
+                    {.dp = 2, .pp = 2, .cp = 2, .tp = 2, .batch = 2, .microBatches = 2},
+                    {.dp = 2, .pp = 2, .tp = 4, .batch = 1, .microBatches = 4, .shard = 1},
 };
 
 // Loss, gradients, updated weights and logits do not depend on the grid.
@@ -128,8 +126,7 @@ TEST(Grid, GradientsAreTheSlopeOfTheLoss) {
     }
   writeTensors(files / "w.safetensors", weights);
   Outcome there = runThreads(grid, files.step("x"));
-  double moved = double(linesOf(there.out)[0]["loss"]) -
-                 double(linesOf(here.out)[0]["loss"]);
+  double moved = double(linesOf(there.out)[0]["loss"]) - double(linesOf(here.out)[0]["loss"]);
   EXPECT_NEAR(moved, slope, 0.02 * std::fabs(slope));
   EXPECT_GT(std::fabs(slope), 1e-5);
 }
@@ -145,9 +142,7 @@ TEST(Grid, ProcessesGiveTheBitsOfThreads) {
     ASSERT_EQ(mpi.status, 0) << mpi.err;
     EXPECT_EQ(linesOf(mpi.out), linesOf(threads.out)); // only rank 0 prints
     for (const char *part : {".g", ".u", ".l"})
-      EXPECT_EQ(readAll(files / "mpi" + part),
-                readAll(files / "threads" + part))
-          << part;
+      EXPECT_EQ(readAll(files / "mpi" + part), readAll(files / "threads" + part)) << part;
   }
 }
 
@@ -159,10 +154,8 @@ TEST(Grid, TraceIsTheProgram) {
   json program = GridProgram(sizes).content;
   for (bool processes : {false, true}) {
     SCOPED_TRACE(processes ? "MPI" : "threads");
-    std::vector<std::string> words =
-        files.step("x", {"--trace=" + (files / "t")});
-    Outcome outcome =
-        processes ? runMpi(sizes, words) : runThreads(sizes, words);
+    std::vector<std::string> words = files.step("x", {"--trace=" + (files / "t")});
+    Outcome outcome = processes ? runMpi(sizes, words) : runThreads(sizes, words);
     ASSERT_EQ(outcome.status, 0) << outcome.err;
     json events = json::parse(readAll(files / "t"))["traceEvents"];
     int64_t checked = 0;
@@ -178,14 +171,12 @@ TEST(Grid, TraceIsTheProgram) {
             if (kind == "call")
               with = action["block"];
             else if (action.contains("communicator"))
-              with = program["communicators"][size_t(action["communicator"])]
-                            ["name"];
+              with = program["communicators"][size_t(action["communicator"])]["name"];
             want[action.value("stream", 0)].push_back(
                 {e, item, kind, with, action.value("tag", json())});
           };
           if (entry["do"] == "run") {
-            const json &items =
-                stage["graphs"][std::string(entry["graph"])]["items"];
+            const json &items = stage["graphs"][std::string(entry["graph"])]["items"];
             for (size_t i = 0; i < items.size(); ++i)
               expect(items[i], int64_t(i));
           }
@@ -194,15 +185,12 @@ TEST(Grid, TraceIsTheProgram) {
         double last = 0;
         for (const json &event : events) {
           const json &args = event["args"];
-          if (event["pid"] != rank || event["ph"] != "X" ||
-              args["step"] != step ||
+          if (event["pid"] != rank || event["ph"] != "X" || args["step"] != step ||
               (args.contains("block") && args["do"] != "call"))
             continue;
-          std::string with =
-              args.value("block", args.value("communicator", ""));
-          got[event["tid"]].push_back({args["entry"], args.value("item", -1),
-                                       args["do"], with,
-                                       args.value("tag", json())});
+          std::string with = args.value("block", args.value("communicator", ""));
+          got[event["tid"]].push_back(
+              {args["entry"], args.value("item", -1), args["do"], with, args.value("tag", json())});
           double end = double(event["ts"]) + double(event["dur"]);
           EXPECT_GE(event["dur"], 0);
           EXPECT_GE(end, last); // in the order in which they ended
@@ -216,8 +204,7 @@ TEST(Grid, TraceIsTheProgram) {
     // Calls of statistics and update are there, too: stage 0 has 3 parameters.
     int64_t updates = 0;
     for (const json &event : events)
-      updates += event["pid"] == 0 && event["ph"] == "X" &&
-                 event["args"]["do"] == "update" &&
+      updates += event["pid"] == 0 && event["ph"] == "X" && event["args"]["do"] == "update" &&
                  event["args"].contains("block");
     EXPECT_EQ(updates, 6);
   }
@@ -237,8 +224,7 @@ TEST(Grid, CheckpointsDoNotDependOnTheGrid) {
                                     "--checkpoint=" + (folder / checkpoint),
                                     "--checkpoint-every=1",
                                     "--keep=9",
-                                    "--metrics=" + (folder / checkpoint) +
-                                        ".jsonl"};
+                                    "--metrics=" + (folder / checkpoint) + ".jsonl"};
   };
   Outcome one = runThreads(single, words(3, "one"));
   ASSERT_EQ(one.status, 0) << one.err;
@@ -252,15 +238,13 @@ TEST(Grid, CheckpointsDoNotDependOnTheGrid) {
   ASSERT_EQ(third.status, 0) << third.err;
   for (const char *file : {"model", "optimizer"})
     for (const char *step : {"1", "2", "3"}) {
-      std::string path =
-          std::string("/step-0000000") + step + "/" + file + ".safetensors";
+      std::string path = std::string("/step-0000000") + step + "/" + file + ".safetensors";
       Tensors got = readTensors(folder / "many" + path);
       Tensors want = readTensors(folder / "one" + path);
       ASSERT_EQ(got.size(), want.size());
       for (auto &[name, values] : want) {
         double norm = distance(values, std::vector<double>(values.size()));
-        EXPECT_LT(distance(values, got[name]), 1e-10 * (norm + 1e-10))
-            << path << " " << name;
+        EXPECT_LT(distance(values, got[name]), 1e-10 * (norm + 1e-10)) << path << " " << name;
       }
     }
   // What was drawn, before any update, to the bit.
@@ -271,12 +255,10 @@ TEST(Grid, EvaluateAndGenerate) {
   Files files;
   writeDataset(files / "data", 5, false); // fewer samples than a global batch
   std::vector<std::string> evaluate = {"evaluate", "--data=" + (files / "data"),
-                                       "--weights=" +
-                                           (files / "w.safetensors")},
+                                       "--weights=" + (files / "w.safetensors")},
                            generate = {"generate", "--prompt=it is",
                                        "--weights=" + (files / "w.safetensors"),
-                                       "--tokenizer=" +
-                                           (files / "data/tokenizer.model")};
+                                       "--tokenizer=" + (files / "data/tokenizer.model")};
   Outcome one = runThreads(single, evaluate);
   ASSERT_EQ(one.status, 0) << one.err;
   json want = json::parse(one.out);
@@ -290,8 +272,7 @@ TEST(Grid, EvaluateAndGenerate) {
         continue;
       SCOPED_TRACE(grids[i].text());
       auto *run = processes ? +[](const GridSizes &grid,
-                                  std::vector<std::string>
-                                      words) { return runMpi(grid, words); }
+                                  std::vector<std::string> words) { return runMpi(grid, words); }
                             : runThreads;
       Outcome loss = run(grids[i], evaluate);
       ASSERT_EQ(loss.status, 0) << loss.err;
@@ -305,8 +286,7 @@ TEST(Grid, InfoShowsStagesAndParts) {
   Outcome outcome = runThreads(grids[7], {"info"});
   ASSERT_EQ(outcome.status, 0) << outcome.err;
   for (const char *line :
-       {"ranks       16, outermost axis first: dp 2 pp 2 cp 1 tp 4\n",
-        "\n  stage 1  ",
+       {"ranks       16, outermost axis first: dp 2 pp 2 cp 1 tp 4\n", "\n  stage 1  ",
         "  model.mix.weight [4, 4] f64, stage 0, dimension 1 split over tp, "
         "state sharded over dp\n",
         "  lm_head.weight [1012, 4] f64, stage 1, dimension 0 split over tp"})
@@ -324,8 +304,8 @@ pid_t findProcess(const std::string &word, int64_t rank) {
     std::string path = entry.path();
     auto holds = [&](const char *file, const std::string &text) {
       std::ifstream stream(path + file);
-      return std::string(std::istreambuf_iterator<char>(stream), {})
-                 .find(text) != std::string::npos;
+      return std::string(std::istreambuf_iterator<char>(stream), {}).find(text) !=
+             std::string::npos;
     };
     if (holds("/cmdline", word) && holds("/environ", variable + '\0'))
       return std::stol(entry.path().filename());
@@ -340,10 +320,9 @@ struct Disturbed : Files {
   double seconds; // from the signal to the end
 
   explicit Disturbed(int signal) {
-    std::vector<std::string> words = {"step",
-                                      "--weights=" + (*this / "w.safetensors"),
-                                      "--batch=" + (*this / "b.safetensors"),
-                                      "--steps=1000000", "--timeout=1"};
+    std::vector<std::string> words = {"step", "--weights=" + (*this / "w.safetensors"),
+                                      "--batch=" + (*this / "b.safetensors"), "--steps=1000000",
+                                      "--timeout=1"};
     pid_t job = startMpi({.tp = 2, .batch = 8}, words, *this / "log");
     while (readAll(*this / "log.out").find("\"step\":3") == std::string::npos)
       usleep(1000);
@@ -352,9 +331,7 @@ struct Disturbed : Files {
     EXPECT_GT(process, 0);
     kill(process, signal);
     status = waitFor(job);
-    seconds =
-        std::chrono::duration<double>(std::chrono::steady_clock::now() - begin)
-            .count();
+    seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
     err = readAll(*this / "log.err");
   }
 };
@@ -387,22 +364,16 @@ TEST(Failures, AProcessThatDoesNotAnswer) {
   Disturbed job(SIGSTOP);
   EXPECT_EQ(job.status, 1) << job.err;
   EXPECT_LT(job.seconds, 10);
-  EXPECT_NE(job.err.find("rank 1 (tp 1) has not answered for 1 s"),
-            std::string::npos)
-      << job.err;
-  EXPECT_NE(job.err.find("rank 0 (tp 0) waits: "), std::string::npos)
-      << job.err;
-  EXPECT_NE(job.err.find("on communicator 'tp' (a test)"), std::string::npos)
-      << job.err;
+  EXPECT_NE(job.err.find("rank 1 (tp 1) has not answered for 1 s"), std::string::npos) << job.err;
+  EXPECT_NE(job.err.find("rank 0 (tp 0) waits: "), std::string::npos) << job.err;
+  EXPECT_NE(job.err.find("on communicator 'tp' (a test)"), std::string::npos) << job.err;
 }
 
 TEST(Failures, AProcessThatDies) {
   Disturbed job(SIGKILL);
   EXPECT_NE(job.status, 0) << job.err; // mpirun's: 128 + the signal
   EXPECT_LT(job.seconds, 10);
-  EXPECT_NE(job.err.find("another rank has died; rank 0 waited: "),
-            std::string::npos)
-      << job.err;
+  EXPECT_NE(job.err.find("another rank has died; rank 0 waited: "), std::string::npos) << job.err;
 }
 
 // An error in one place is one message, and the status of all.
@@ -411,20 +382,16 @@ TEST(Failures, BadInputOnManyRanks) {
   std::vector<std::string> words = files.step("x");
   words[1] = "--weights=/nowhere";
   for (bool processes : {false, true}) {
-    Outcome outcome =
-        processes ? runMpi(grids[0], words) : runThreads(grids[0], words);
+    Outcome outcome = processes ? runMpi(grids[0], words) : runThreads(grids[0], words);
     EXPECT_EQ(outcome.status, 2) << outcome.err;
     size_t place = outcome.err.find("grid: error: ");
     ASSERT_NE(place, std::string::npos) << outcome.err;
-    EXPECT_EQ(outcome.err.find("grid: error: ", place + 1), std::string::npos)
-        << outcome.err;
+    EXPECT_EQ(outcome.err.find("grid: error: ", place + 1), std::string::npos) << outcome.err;
   }
   words = files.step("x");
-  words[6] =
-      "--gradients=/nowhere/x"; // found by rank 0 alone, in the first step
+  words[6] = "--gradients=/nowhere/x"; // found by rank 0 alone, in the first step
   for (bool processes : {false, true}) {
-    Outcome outcome =
-        processes ? runMpi(grids[0], words) : runThreads(grids[0], words);
+    Outcome outcome = processes ? runMpi(grids[0], words) : runThreads(grids[0], words);
     EXPECT_EQ(outcome.status, 2) << outcome.err;
   }
 }
@@ -433,19 +400,16 @@ TEST(Failures, LaunchesThatDoNotFit) {
   Files files;
   Outcome three = runMpi({.dp = 2, .batch = 4}, files.step("x"), 3);
   EXPECT_EQ(three.status, 2);
-  EXPECT_NE(three.err.find(
-                "grid: error: launcher: expected 2 processes, one for each "
-                "rank of the program, got 3; start it without a launcher (all "
-                "ranks in one process), or with 'mpirun -n 2' or 'srun -n 2 "
-                "--mpi=pmix'\n"),
+  EXPECT_NE(three.err.find("grid: error: launcher: expected 2 processes, one for each "
+                           "rank of the program, got 3; start it without a launcher (all "
+                           "ranks in one process), or with 'mpirun -n 2' or 'srun -n 2 "
+                           "--mpi=pmix'\n"),
             std::string::npos)
       << three.err;
-  for (const char *name :
-       {"RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT"})
+  for (const char *name : {"RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT"})
     setenv(name, "0", 1);
   Outcome torch = runThreads({.dp = 2, .batch = 4}, files.step("x"));
-  for (const char *name :
-       {"RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT"})
+  for (const char *name : {"RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT"})
     unsetenv(name);
   EXPECT_EQ(torch.status, 2);
   EXPECT_NE(torch.err.find("got torchrun"), std::string::npos) << torch.err;

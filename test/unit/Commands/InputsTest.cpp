@@ -53,9 +53,8 @@ struct Job {
 
   // What rank `number` has in input `name` for run `microBatch`.
   template <typename T = int64_t>
-  std::vector<T> fill(const char *name, std::vector<int64_t> shape, Split split,
-                      int64_t number, int64_t microBatch,
-                      std::optional<Input::Images> images = {}) {
+  std::vector<T> fill(const char *name, std::vector<int64_t> shape, Split split, int64_t number,
+                      int64_t microBatch, std::optional<Input::Images> images = {}) {
     Input input;
     input.name = name;
     input.type = sizeof(T) == 8 ? LLRT_I64 : LLRT_F32;
@@ -100,20 +99,16 @@ TEST(Inputs, SamplesAndChunks) {
   std::iota(outer.begin() + 6, outer.end(), 18);
   std::iota(inner.begin(), inner.end(), 6);
   Split cp = {{}, {2}};
-  EXPECT_EQ(job.fill("input_ids", {2, 12}, cp, job.rankAt(0, 0, 0, 1), 0),
-            want({0, 1}, outer));
-  EXPECT_EQ(job.fill("input_ids", {2, 12}, cp, job.rankAt(1, 1, 1, 0), 1),
-            want({6, 7}, inner));
+  EXPECT_EQ(job.fill("input_ids", {2, 12}, cp, job.rankAt(0, 0, 0, 1), 0), want({0, 1}, outer));
+  EXPECT_EQ(job.fill("input_ids", {2, 12}, cp, job.rankAt(1, 1, 1, 0), 1), want({6, 7}, inner));
   // Split over tp as well: a contiguous third of the chunks.
-  EXPECT_EQ(
-      job.fill("positions", {2, 4}, {{}, {2, 3}}, job.rankAt(0, 0, 0, 1), 1),
-      want({2, 3}, {4, 5, 18, 19}));
+  EXPECT_EQ(job.fill("positions", {2, 4}, {{}, {2, 3}}, job.rankAt(0, 0, 0, 1), 1),
+            want({2, 3}, {4, 5, 18, 19}));
   // Keys are whole, in the order of all chunks.
   std::vector<int64_t> all = outer;
   all.insert(all.end(), inner.begin(), inner.end());
   for (int64_t c : {0, 1})
-    EXPECT_EQ(job.fill("key_positions", {2, 24}, {}, job.rankAt(0, 0, c, 0), 0),
-              want({0, 1}, all));
+    EXPECT_EQ(job.fill("key_positions", {2, 24}, {}, job.rankAt(0, 0, c, 0), 0), want({0, 1}, all));
 }
 
 // Images of a group of micro-batches, split over pp and tp and filled up.
@@ -128,8 +123,7 @@ TEST(Inputs, Images) {
             (std::vector<int64_t>{0, 1}));
   EXPECT_EQ(job.fill("tiles", {2}, {}, job.rankAt(1, 1, 0, 2), 0, pair),
             (std::vector<int64_t>{71, 72}));
-  EXPECT_EQ(job.fill<float>("pixels", {2, Pixels}, {}, job.rankAt(0, 1, 0, 0),
-                            0, pair),
+  EXPECT_EQ(job.fill<float>("pixels", {2, Pixels}, {}, job.rankAt(0, 1, 0, 0), 0, pair),
             (std::vector<float>{20, 20, 20, 20, 21, 21, 21, 21}));
   // One micro-batch has 6: over tp only, padded to 3 for each.
   Input::Images single = {{3}, 1};
@@ -137,9 +131,8 @@ TEST(Inputs, Images) {
             (std::vector<int64_t>{30, 31, 32}));
   EXPECT_EQ(job.fill("tiles", {3}, {}, job.rankAt(0, 0, 0, 2), 1, single),
             (std::vector<int64_t>{1, 1, 1})); // images that are not there
-  Input::Images uneven = {{1, 3}, 1}; // 6 images over 6 ranks with room for 4
-  EXPECT_EQ(job.fill<float>("encoder:pixels", {4, Pixels}, {},
-                            job.rankAt(0, 0, 0, 1), 0, uneven),
+  Input::Images uneven = {{1, 3}, 1};         // 6 images over 6 ranks with room for 4
+  EXPECT_EQ(job.fill<float>("encoder:pixels", {4, Pixels}, {}, job.rankAt(0, 0, 0, 1), 0, uneven),
             (std::vector<float>{11, 11, 11, 11, 12, 12, 12, 12, //
                                 0, 0, 0, 0, 0, 0, 0, 0}));
   EXPECT_ERROR(job.fill("tiles", {1}, {}, 0, 0, single),
@@ -154,11 +147,9 @@ TEST(Inputs, Coordinates) {
   EXPECT_EQ(job.fill("coordinate:cp,tp", {1}, {}, job.rankAt(1, 0, 1, 2), 0),
             (std::vector<int64_t>{5}));
   // Tokens of an image are split without chunks.
-  EXPECT_EQ(
-      job.fill("image_positions", {1, 3}, {{}, {2}}, job.rankAt(0, 0, 1, 0), 0),
-      (std::vector<int64_t>{3, 4, 5}));
-  EXPECT_EQ(job.fill<float>("loss_gradient", {1}, {}, 0, 0),
-            (std::vector<float>{0.25}));
+  EXPECT_EQ(job.fill("image_positions", {1, 3}, {{}, {2}}, job.rankAt(0, 0, 1, 0), 0),
+            (std::vector<int64_t>{3, 4, 5}));
+  EXPECT_EQ(job.fill<float>("loss_gradient", {1}, {}, 0, 0), (std::vector<float>{0.25}));
   EXPECT_ERROR(job.fill("coordinate:xp", {1}, {}, 0, 0),
                "expected names of axes behind 'coordinate:'");
   EXPECT_ERROR(job.fill("nonsense", {1}, {}, 0, 0), "unknown input 'nonsense'");

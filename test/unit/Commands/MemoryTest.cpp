@@ -21,8 +21,7 @@ using nlohmann::json;
 using testing::HasSubstr;
 
 TEST(MemoryTable, EqualStagesAreOneLineAndArenasHaveOneOrder) {
-  ArenaSizes first = {{"inputs", 1}, {"activations", 2'500'000'000},
-                      {"parameters", 4'000'000'000}};
+  ArenaSizes first = {{"inputs", 1}, {"activations", 2'500'000'000}, {"parameters", 4'000'000'000}};
   ArenaSizes second = {{"parameters", 4'000'000'000}, {"activations", 1'000'000}};
   EXPECT_EQ(memoryTable({first, second, second, first}),
             "               parameters  activations  total       bytes\n"
@@ -45,8 +44,7 @@ struct Root {
   }
   ~Root() { std::filesystem::remove_all(path); }
   void write(const std::string &name, const std::string &text) {
-    std::filesystem::create_directories(
-        std::filesystem::path(path + name).parent_path());
+    std::filesystem::create_directories(std::filesystem::path(path + name).parent_path());
     std::ofstream(path + name) << text;
   }
 };
@@ -65,8 +63,7 @@ TEST(HostMemory, IsTheSmallestOfMeminfoAndControlGroups) {
   root.write("/sys/fs/cgroup/job/memory.current", "250000\n");
   root.write("/sys/fs/cgroup/job/memory.stat", "anon 1\ninactive_file 50000\n");
   EXPECT_EQ(findHostMemory(root.path)->bytes, 400'000);
-  EXPECT_EQ(findHostMemory(root.path)->source,
-            "the limit of the control group /job");
+  EXPECT_EQ(findHostMemory(root.path)->source, "the limit of the control group /job");
   // Version 1, in a container that mounts its group at the top; no limit is a
   // huge number there.
   root.write("/proc/self/cgroup", "5:cpu:/x\n4:memory,hugetlb:/docker/abc\n");
@@ -88,7 +85,8 @@ TEST(HostMemory, WhatDoesNotFitDoesNotBegin) {
                                     "--batch=" + (folder / "b.safetensors")};
   Outcome outcome = run(program, words);
   EXPECT_EQ(outcome.status, 2);
-  EXPECT_THAT(outcome.err, HasSubstr("memory: expected 1152921504.607 GB for the rank on this host, got "));
+  EXPECT_THAT(outcome.err,
+              HasSubstr("memory: expected 1152921504.607 GB for the rank on this host, got "));
   EXPECT_THAT(outcome.err, HasSubstr("--over-memory=allow begins all the same"));
   words.push_back("--over-memory=allow");
   outcome = run(program, words);

@@ -21,8 +21,8 @@ Arguments parse(std::vector<std::string> words) {
   std::vector<char *> given;
   for (std::string &word : words)
     given.push_back(word.data());
-  std::vector<Option> options = optimizerOptions(
-      {"learning-rate", "X", "", "The rate.", Option::Need::Required});
+  std::vector<Option> options =
+      optimizerOptions({"learning-rate", "X", "", "The rate.", Option::Need::Required});
   options.push_back({"image", "FILE", "", "An image.", Option::Need::Repeated});
   return Arguments(options, given);
 }
@@ -41,34 +41,27 @@ TEST(Arguments, Values) {
 
 // Every message names the option, what was expected and what was found.
 TEST(Arguments, Refusals) {
-  EXPECT_ERROR(
-      parse({"--learning-rat=1"}),
-      "unknown option '--learning-rat'; did you mean '--learning-rate'?");
-  EXPECT_ERROR(parse({"--learning-rate=1", "--weightdecay=0"}),
-               "did you mean '--weight-decay'?");
+  EXPECT_ERROR(parse({"--learning-rat=1"}),
+               "unknown option '--learning-rat'; did you mean '--learning-rate'?");
+  EXPECT_ERROR(parse({"--learning-rate=1", "--weightdecay=0"}), "did you mean '--weight-decay'?");
   EXPECT_ERROR(parse({"--lr=1"}), "did you mean '--learning-rate'?");
   EXPECT_ERROR(parse({"--learning=1"}), "did you mean '--learning-rate'?");
   EXPECT_ERROR(parse({"--zz=1"}), "unknown option '--zz'; --help lists them");
-  EXPECT_ERROR(parse({}),
-               "option '--learning-rate': expected --learning-rate=X, "
-               "got nothing");
+  EXPECT_ERROR(parse({}), "option '--learning-rate': expected --learning-rate=X, "
+                          "got nothing");
   for (std::vector<std::string> words :
-       {std::vector<std::string>{"--learning-rate"},
-        {"--learning-rate", "--clip=1"}})
-    EXPECT_ERROR(parse(words),
-                 "expected --learning-rate=X, got '--learning-rate'");
+       {std::vector<std::string>{"--learning-rate"}, {"--learning-rate", "--clip=1"}})
+    EXPECT_ERROR(parse(words), "expected --learning-rate=X, got '--learning-rate'");
   EXPECT_ERROR(parse({"learning-rate=1"}),
                "expected an option --name=VALUE, got 'learning-rate=1'");
   EXPECT_ERROR(parse({"--learning-rate=1", "--learning-rate=2"}),
                "expected one value, got '1' and '2'");
-  Arguments given = parse({"--learning-rate=1x", "--warmup=1.5", "--beta1=1",
-                           "--schedule=line", "--epsilon=-1", "--clip=inf"});
-  EXPECT_ERROR(
-      given.number("learning-rate", 0),
-      "option '--learning-rate': expected a number of at least 0, got '1x'");
-  EXPECT_ERROR(
-      given.integer("warmup", 0),
-      "option '--warmup': expected an integer of at least 0, got '1.5'");
+  Arguments given = parse({"--learning-rate=1x", "--warmup=1.5", "--beta1=1", "--schedule=line",
+                           "--epsilon=-1", "--clip=inf"});
+  EXPECT_ERROR(given.number("learning-rate", 0),
+               "option '--learning-rate': expected a number of at least 0, got '1x'");
+  EXPECT_ERROR(given.integer("warmup", 0),
+               "option '--warmup': expected an integer of at least 0, got '1.5'");
   EXPECT_ERROR(given.number("beta1", 0, 1),
                "expected a number of at least 0 and less than 1, got '1'");
   EXPECT_ERROR(given.choice("schedule", {"constant", "cosine"}),
@@ -87,9 +80,9 @@ TEST(Arguments, HelpListsEveryOptionWithItsDefault) {
 }
 
 TEST(Optimizer, Schedules) {
-  Optimizer cosine(parse({"--learning-rate=2", "--schedule=cosine",
-                          "--warmup=10", "--min-learning-rate=1"}),
-                   110);
+  Optimizer cosine(
+      parse({"--learning-rate=2", "--schedule=cosine", "--warmup=10", "--min-learning-rate=1"}),
+      110);
   EXPECT_DOUBLE_EQ(cosine.rate(1), 0.2);
   EXPECT_DOUBLE_EQ(cosine.rate(10), 2);
   EXPECT_DOUBLE_EQ(cosine.rate(60), 1.5); // half way
@@ -99,14 +92,10 @@ TEST(Optimizer, Schedules) {
   EXPECT_DOUBLE_EQ(constant.rate(8), 2);
   // A schedule that is all warm-up divides by nothing.
   EXPECT_DOUBLE_EQ(
-      Optimizer(parse({"--learning-rate=2", "--schedule=cosine", "--warmup=5"}),
-                5)
-          .rate(5),
-      2);
-  EXPECT_ERROR(
-      Optimizer(parse({"--learning-rate=1", "--min-learning-rate=2"}), 1),
-      "option '--min-learning-rate': expected at most --learning-rate (1), got "
-      "2");
+      Optimizer(parse({"--learning-rate=2", "--schedule=cosine", "--warmup=5"}), 5).rate(5), 2);
+  EXPECT_ERROR(Optimizer(parse({"--learning-rate=1", "--min-learning-rate=2"}), 1),
+               "option '--min-learning-rate': expected at most --learning-rate (1), got "
+               "2");
 }
 
 // As torch.nn.utils.clip_grad_norm_.
@@ -122,12 +111,10 @@ TEST(Optimizer, Clipping) {
 // The known answers of Random123, the authors' library.
 TEST(Random, Philox) {
   using Words = std::array<uint32_t, 4>;
-  EXPECT_EQ(philox({0, 0, 0, 0}, {0, 0}),
-            (Words{0x6627e8d5, 0xe169c58d, 0xbc57ac4c, 0x9b00dbd8}));
+  EXPECT_EQ(philox({0, 0, 0, 0}, {0, 0}), (Words{0x6627e8d5, 0xe169c58d, 0xbc57ac4c, 0x9b00dbd8}));
   EXPECT_EQ(philox({~0u, ~0u, ~0u, ~0u}, {~0u, ~0u}),
             (Words{0x408f276d, 0x41c83b0e, 0xa20bc7c6, 0x6d5451fd}));
-  EXPECT_EQ(philox({0x243f6a88, 0x85a308d3, 0x13198a2e, 0x03707344},
-                   {0xa4093822, 0x299f31d0}),
+  EXPECT_EQ(philox({0x243f6a88, 0x85a308d3, 0x13198a2e, 0x03707344}, {0xa4093822, 0x299f31d0}),
             (Words{0xd16cfe09, 0x94fdcceb, 0x5001e420, 0x24126ea1}));
 }
 
@@ -161,21 +148,16 @@ TEST(Program, Refusals) {
   };
   using J = nlohmann::json &;
   refuse([](J j) { j["version"] = 1; }, "field 'version': expected 2, got 1");
-  refuse(
-      [](J j) { j["stages"][0]["parameters"][1].erase("master"); },
-      "field 'stages[0].parameters[1].master': expected a value, got nothing");
+  refuse([](J j) { j["stages"][0]["parameters"][1].erase("master"); },
+         "field 'stages[0].parameters[1].master': expected a value, got nothing");
   refuse([](J j) { j["stages"][0]["parameters"][0]["elements"] = 5; },
          "field 'stages[0].parameters[0].elements': expected 4048, got 5");
-  refuse(
-      [](J j) {
-        j["stages"][0]["parameters"][0]["address"] = {0, 1 << 20};
-      },
-      "field 'stages[0].parameters[0].address': expected 16192 bytes within");
-  refuse(
-      [](J j) { j["stages"][0]["graphs"]["step"]["items"][0]["block"] = "x"; },
-      "field 'stages[0].graphs.step.items[0].block': expected a block of this "
-      "executable, "
-      "got x");
+  refuse([](J j) { j["stages"][0]["parameters"][0]["address"] = {0, 1 << 20}; },
+         "field 'stages[0].parameters[0].address': expected 16192 bytes within");
+  refuse([](J j) { j["stages"][0]["graphs"]["step"]["items"][0]["block"] = "x"; },
+         "field 'stages[0].graphs.step.items[0].block': expected a block of this "
+         "executable, "
+         "got x");
   refuse([](J j) { j["stages"][0]["programs"].erase("forward"); },
          "field 'stages[0].programs.forward': expected a program, got nothing");
   refuse([](J j) { j["stages"][0]["programs"]["step"][4]["micro_batch"] = 1; },
@@ -189,13 +171,8 @@ TEST(Program, Refusals) {
 // The same of what only grids have.
 TEST(Program, RefusalsOnGrids) {
   auto refuse = [](auto edit, const char *message) {
-    GridProgram program({.dp = 2,
-                         .pp = 2,
-                         .cp = 2,
-                         .tp = 2,
-                         .batch = 1,
-                         .microBatches = 2,
-                         .shard = 1});
+    GridProgram program(
+        {.dp = 2, .pp = 2, .cp = 2, .tp = 2, .batch = 1, .microBatches = 2, .shard = 1});
     edit(program.content);
     EXPECT_ERROR(Program::parse(program.get()), message);
   };
@@ -209,31 +186,22 @@ TEST(Program, RefusalsOnGrids) {
   };
   refuse([](J j) { j["stages"].erase(1); },
          "field 'stages': expected 2, the size of axis pp, got 1");
-  refuse([](J j) { j["locations"].erase(1); },
-         ".location': expected less than 1, got 1");
-  refuse([](J j) { j["locations"][0] = 3; },
-         "field 'locations': expected strings, got 3");
+  refuse([](J j) { j["locations"].erase(1); }, ".location': expected less than 1, got 1");
+  refuse([](J j) { j["locations"][0] = 3; }, "field 'locations': expected strings, got 3");
   refuse([](J j) { j["axes"][0]["size"] = 1 << 20; },
          "field 'axes': expected at most 1048576 ranks");
   refuse([](J j) { j["communicators"][0]["axes"] = {"xp"}; },
          "field 'communicators[0].axes': expected the name of an axis, got "
          "\"xp\"");
-  refuse(
-      [](J j) {
-        j["communicators"][0]["axes"] = {"cp", "dp"};
-      },
-      "expected axes outermost first, as in 'axes', got [\"cp\",\"dp\"]");
-  refuse(
-      [](J j) {
-        j["communicators"][3]["edge"] = {0, 2};
-      },
-      "field 'communicators[3].edge': expected two coordinates less than 2");
+  refuse([](J j) { j["communicators"][0]["axes"] = {"cp", "dp"}; },
+         "expected axes outermost first, as in 'axes', got [\"cp\",\"dp\"]");
+  refuse([](J j) { j["communicators"][3]["edge"] = {0, 2}; },
+         "field 'communicators[3].edge': expected two coordinates less than 2");
   refuse([&](J j) { stage(j)["parameters"][0]["split"] = {{"tp"}}; },
          "field 'stages[0].parameters[0].split': expected 2 lists of axes");
   refuse(
       [&](J j) {
-        stage(j)["parameters"][1]["split"] =
-            nlohmann::json::array({{"dp", "cp", "tp"}});
+        stage(j)["parameters"][1]["split"] = nlohmann::json::array({{"dp", "cp", "tp"}});
       },
       "field 'stages[0].parameters[1].split': expected a divisor of dimension "
       "0, 4, got 8 parts");
@@ -249,36 +217,25 @@ TEST(Program, RefusalsOnGrids) {
   refuse([&](J j) { stage(j)["graphs"]["begin"]["items"][2]["after"] = {2}; },
          "field 'stages[0].graphs.begin.items[2].after': expected indices of "
          "earlier actions, got 2");
-  refuse(
-      [&](J j) {
-        stage(j)["graphs"]["begin"]["items"][1]["buffers"][3] = {-3, 0};
-      },
-      "expected one of 1 arenas or 2 frames, got [-3,0]");
-  refuse(
-      [&](J j) {
-        stage(j)["graphs"]["begin"]["items"][2]["to"] = {-1, 1 << 20};
-      },
-      "bytes within the 256 of frame residuals, got [-1,1048576]");
+  refuse([&](J j) { stage(j)["graphs"]["begin"]["items"][1]["buffers"][3] = {-3, 0}; },
+         "expected one of 1 arenas or 2 frames, got [-3,0]");
+  refuse([&](J j) { stage(j)["graphs"]["begin"]["items"][2]["to"] = {-1, 1 << 20}; },
+         "bytes within the 256 of frame residuals, got [-1,1048576]");
   refuse([&](J j) { stage(j)["graphs"]["begin"]["items"][0]["do"] = "send"; },
          "field 'stages[0].graphs.begin.items[0].do': expected one of call, "
          "all_gather, all_reduce, reduce_scatter, broadcast, slice, zero, "
          "copy, got send");
-  refuse(
-      [&](J j) { stage(j)["graphs"]["begin"]["items"][2]["communicator"] = 7; },
-      "communicator': expected less than 7, got 7");
+  refuse([&](J j) { stage(j)["graphs"]["begin"]["items"][2]["communicator"] = 7; },
+         "communicator': expected less than 7, got 7");
   refuse([&](J j) { step(j, "send")["communicator"] = 2; },
          "expected one of two ranks of which this stage is one, got all");
-  refuse(
-      [&](J j) {
-        step(j, "send")["tag"] = {1, 2, 3};
-      },
-      "expected [stage, chunk, micro-batch, value], got [1,2,3]");
+  refuse([&](J j) { step(j, "send")["tag"] = {1, 2, 3}; },
+         "expected [stage, chunk, micro-batch, value], got [1,2,3]");
   refuse([&](J j) { step(j, "reduce_scatter")["type"] = "i64"; },
          "type': expected one of f32, bf16, f64, got i64");
   refuse([&](J j) { step(j, "reduce_scatter")["reduction"] = "min"; },
          "reduction': expected sum or max, got min");
-  refuse([&](J j) { step(j, "run")["frames"].erase(1); },
-         "frames': expected 2 addresses, got 1");
+  refuse([&](J j) { step(j, "run")["frames"].erase(1); }, "frames': expected 2 addresses, got 1");
   refuse([&](J j) { step(j, "run")["graph"] = "x"; },
          "graph': expected a graph of this program, got x");
   refuse(
@@ -306,10 +263,9 @@ TEST(Program, CpuWithoutAFeature) {
   program.cpuFeatures = {"sse3", missing[0].c_str(), nullptr};
   Outcome outcome = run(program, {"evaluate", "--data=x", "--weights=y"});
   EXPECT_EQ(outcome.status, 2);
-  EXPECT_EQ(outcome.err,
-            "tiny: error: this machine's CPU: expected one like tiny, "
-            "got one without " +
-                missing[0] + "; compile on this machine, or for its CPU\n");
+  EXPECT_EQ(outcome.err, "tiny: error: this machine's CPU: expected one like tiny, "
+                         "got one without " +
+                             missing[0] + "; compile on this machine, or for its CPU\n");
 }
 
 } // namespace

@@ -27,10 +27,8 @@ pid_t llrt::test::start(TinyProgram &program, std::vector<std::string> words,
   pid_t process = fork();
   if (process != 0)
     return process;
-  for (auto [file, target] :
-       {std::pair(".out", STDOUT_FILENO), std::pair(".err", STDERR_FILENO)})
-    dup2(open((log + file).c_str(), O_WRONLY | O_CREAT | O_TRUNC, 0644),
-         target);
+  for (auto [file, target] : {std::pair(".out", STDOUT_FILENO), std::pair(".err", STDERR_FILENO)})
+    dup2(open((log + file).c_str(), O_WRONLY | O_CREAT | O_TRUNC, 0644), target);
   std::vector<char *> arguments;
   for (std::string &word : words)
     arguments.push_back(word.data());
@@ -62,17 +60,16 @@ Tensors llrt::test::readTensors(const std::string &path) {
   return result;
 }
 
-void llrt::test::writeTensors(
-    const std::string &path,
-    const std::map<std::string, FloatTensor> &tensors) {
+void llrt::test::writeTensors(const std::string &path,
+                              const std::map<std::string, FloatTensor> &tensors) {
   std::vector<TensorToWrite> list;
   for (const auto &[name, tensor] : tensors)
     list.push_back({name, DType::F32, tensor.shape, tensor.values.data()});
   writeSafeTensors(path, list);
 }
 
-std::map<std::string, FloatTensor> llrt::test::unlikeWeights(
-    const std::map<std::string, std::vector<int64_t>> &shapes) {
+std::map<std::string, FloatTensor>
+llrt::test::unlikeWeights(const std::map<std::string, std::vector<int64_t>> &shapes) {
   std::map<std::string, FloatTensor> weights;
   int64_t i = 0;
   for (const auto &[name, shape] : shapes) {
@@ -93,8 +90,7 @@ std::map<std::string, FloatTensor> llrt::test::tinyWeights() {
                         {"lm_head.weight", {V, D}}});
 }
 
-void llrt::test::writeBatch(const std::string &path,
-                            const std::vector<int64_t> &tokens,
+void llrt::test::writeBatch(const std::string &path, const std::vector<int64_t> &tokens,
                             int64_t images) {
   int64_t B = tokens.size();
   std::vector<int64_t> ids(B * S), labels(B * S, -100), mask(B * S, 1);
@@ -112,17 +108,14 @@ void llrt::test::writeBatch(const std::string &path,
     for (int64_t s = 1; s < S; ++s)
       cross[(b * S + s) * 4] = 1;
   }
-  std::vector<TensorToWrite> list = {
-      {"input_ids", DType::I64, {B, S}, ids.data()},
-      {"labels", DType::I64, {B, S}, labels.data()},
-      {"attention_mask", DType::I64, {B, S}, mask.data()}};
+  std::vector<TensorToWrite> list = {{"input_ids", DType::I64, {B, S}, ids.data()},
+                                     {"labels", DType::I64, {B, S}, labels.data()},
+                                     {"attention_mask", DType::I64, {B, S}, mask.data()}};
   if (images) {
-    list.push_back(
-        {"pixel_values", DType::F32, {B, 1, 4, 3, R, R}, pixels.data()});
+    list.push_back({"pixel_values", DType::F32, {B, 1, 4, 3, R, R}, pixels.data()});
     list.push_back({"aspect_ratio_ids", DType::I64, {B, 1}, ratios.data()});
     list.push_back({"aspect_ratio_mask", DType::I64, {B, 1, 4}, tiles.data()});
-    list.push_back(
-        {"cross_attention_mask", DType::I64, {B, S, 1, 4}, cross.data()});
+    list.push_back({"cross_attention_mask", DType::I64, {B, S, 1, 4}, cross.data()});
   }
   writeSafeTensors(path, list);
 }
@@ -133,12 +126,10 @@ void llrt::test::writePng(const std::string &path, int64_t side, uint8_t gray) {
   image.width = image.height = png_uint_32(side);
   image.format = PNG_FORMAT_GRAY;
   std::vector<uint8_t> pixels(side * side, gray);
-  ASSERT_TRUE(png_image_write_to_file(&image, path.c_str(), 0, pixels.data(), 0,
-                                      nullptr));
+  ASSERT_TRUE(png_image_write_to_file(&image, path.c_str(), 0, pixels.data(), 0, nullptr));
 }
 
-void llrt::test::writeDataset(const std::string &folder, int64_t samples,
-                              bool images) {
+void llrt::test::writeDataset(const std::string &folder, int64_t samples, bool images) {
   namespace fs = std::filesystem;
   fs::create_directories(folder + "/files");
   for (int64_t i = 0; i < samples; ++i) {
@@ -149,16 +140,12 @@ void llrt::test::writeDataset(const std::string &folder, int64_t samples,
   }
   // Two shards: names that begin with 1000 to 1003, and the others.
   std::string tar = "cd " + folder + "/files && tar --sort=name -cf ";
-  ASSERT_EQ(std::system((tar + "../0.tar $(ls | grep '^100[0-3]')").c_str()),
-            0);
-  ASSERT_EQ(std::system((tar + "../1.tar $(ls | grep -v '^100[0-3]')").c_str()),
-            0);
+  ASSERT_EQ(std::system((tar + "../0.tar $(ls | grep '^100[0-3]')").c_str()), 0);
+  ASSERT_EQ(std::system((tar + "../1.tar $(ls | grep -v '^100[0-3]')").c_str()), 0);
   fs::remove_all(folder + "/files");
-  fs::copy_file(std::string(LLRT_TEST_DATA_DIR) +
-                    "/../Data/tokenizer_small.model",
+  fs::copy_file(std::string(LLRT_TEST_DATA_DIR) + "/../Data/tokenizer_small.model",
                 folder + "/tokenizer.model");
   if (images)
-    std::ofstream(folder + "/preprocessor_config.json")
-        << R"({"size": {"height": 14, "width": 14},
+    std::ofstream(folder + "/preprocessor_config.json") << R"({"size": {"height": 14, "width": 14},
                "image_mean": [0.5, 0.5, 0.5], "image_std": [0.5, 0.5, 0.5]})";
 }

@@ -27,8 +27,7 @@ Outcome run(TinyProgram &program, std::vector<std::string> words);
 
 // Starts the same and returns the process; its output goes to the files
 // `log`.out and `log`.err.
-pid_t start(TinyProgram &program, std::vector<std::string> words,
-            const std::string &log);
+pid_t start(TinyProgram &program, std::vector<std::string> words, const std::string &log);
 
 // Waits for the end of `process`; its status as in Outcome.
 int waitFor(pid_t process);
@@ -42,8 +41,7 @@ struct FloatTensor {
   std::vector<int64_t> shape;
   std::vector<float> values;
 };
-void writeTensors(const std::string &path,
-                  const std::map<std::string, FloatTensor> &tensors);
+void writeTensors(const std::string &path, const std::map<std::string, FloatTensor> &tensors);
 
 // Weights of these shapes, all numbers unlike each other.
 std::map<std::string, FloatTensor>
@@ -53,8 +51,7 @@ unlikeWeights(const std::map<std::string, std::vector<int64_t>> &shapes);
 std::map<std::string, FloatTensor> tinyWeights();
 
 // A batch file of `samples` samples of text; sample i has `tokens[i]` labels.
-void writeBatch(const std::string &path, const std::vector<int64_t> &tokens,
-                int64_t images = 0);
+void writeBatch(const std::string &path, const std::vector<int64_t> &tokens, int64_t images = 0);
 
 // Makes a folder with a dataset of `samples` captions, at least 5, in two
 // shards, with a tokenizer, and images and a preprocessor if `images`.

@@ -53,9 +53,8 @@ template <int64_t B, int64_t M, bool Backward> void model(LlrtStream *, void **b
       mean += as<float>(buffers[Pixels])[b * pixels + i] / float(pixels);
     for (int64_t s = b * S; s < (b + 1) * S; ++s) {
       float image = begin[s] < end[s] ? mean : 0;
-      const float *row = ids[s] < V
-                             ? as<float>(buffers[Frozen]) + ids[s] * D
-                             : as<float>(buffers[Extra]) + (ids[s] - V) * D;
+      const float *row = ids[s] < V ? as<float>(buffers[Frozen]) + ids[s] * D
+                                    : as<float>(buffers[Extra]) + (ids[s] - V) * D;
       float h[D], *logits = as<float>(buffers[Logits]) + s * V, total = 0;
       for (int64_t d = 0; d < D; ++d)
         h[d] = norm[d] * row[d] + *as<float>(buffers[Gate]) * image;
@@ -89,9 +88,7 @@ template <int64_t B, int64_t M, bool Backward> void model(LlrtStream *, void **b
   *as<float>(buffers[Loss]) = loss;
 }
 
-void waitBlock(LlrtStream *, void **) {
-  std::this_thread::sleep_for(std::chrono::milliseconds(5));
-}
+void waitBlock(LlrtStream *, void **) { std::this_thread::sleep_for(std::chrono::milliseconds(5)); }
 
 constexpr int64_t sizes[] = {X * D, D, 1, V *D}; // of the trainable parameters
 
@@ -114,8 +111,7 @@ void adamw(LlrtStream *, void **buffers) { // hyperparameters; five buffers of e
       float &v = as<float>(buffers[5 + 5 * p])[i];
       m = h[2] * m + (1 - h[2]) * gradient;
       v = h[3] * v + (1 - h[3]) * gradient * gradient;
-      master -=
-          h[1] * (h[5] * master + m / h[6] / (std::sqrt(v / h[7]) + h[4]));
+      master -= h[1] * (h[5] * master + m / h[6] / (std::sqrt(v / h[7]) + h[4]));
       weight = master;
     }
 }
@@ -133,21 +129,18 @@ struct Space {
 
 } // namespace
 
-TinyProgram::TinyProgram(int64_t batch, int64_t microBatches, int64_t images,
-                         bool slow) {
+TinyProgram::TinyProgram(int64_t batch, int64_t microBatches, int64_t images, bool slow) {
   Space parameters{0}, training{1}, inputs{2}, work{3};
   std::vector<json> buffers(Logits + 1);
   json list = json::array(), optimizer = json::array();
-  auto parameter = [&](const char *key, std::vector<int64_t> shape,
-                       int64_t begin, int64_t end, const char *initializer,
-                       int value, int gradient) {
+  auto parameter = [&](const char *key, std::vector<int64_t> shape, int64_t begin, int64_t end,
+                       const char *initializer, int value, int gradient) {
     std::vector<int64_t> rows = shape;
     rows[0] = end - begin;
     int64_t elements = 1;
     for (int64_t size : rows)
       elements *= size;
-    std::string name =
-        key + (begin || end != shape[0] ? "#" + std::to_string(begin) : "");
+    std::string name = key + (begin || end != shape[0] ? "#" + std::to_string(begin) : "");
     json p = {{"name", name},
               {"checkpoint_key", key},
               {"checkpoint_shape", shape},
@@ -179,16 +172,13 @@ TinyProgram::TinyProgram(int64_t batch, int64_t microBatches, int64_t images,
   parameter("lm_head.weight", {V, D}, 0, V, "normal", Head, DHead);
 
   json inputList = json::array();
-  auto input = [&](const char *name, const char *type,
-                   std::vector<int64_t> shape, int buffer) {
+  auto input = [&](const char *name, const char *type, std::vector<int64_t> shape, int buffer) {
     int64_t elements = 1;
     for (int64_t size : shape)
       elements *= size;
     buffers[buffer] = inputs.take(elements * 8);
-    inputList.push_back({{"name", name},
-                         {"type", type},
-                         {"shape", shape},
-                         {"address", buffers[buffer]}});
+    inputList.push_back(
+        {{"name", name}, {"type", type}, {"shape", shape}, {"address", buffers[buffer]}});
   };
   input("input_ids", "i64", {batch, S}, Ids);
   input("labels", "i64", {batch, S}, Labels);
@@ -199,104 +189,88 @@ TinyProgram::TinyProgram(int64_t batch, int64_t microBatches, int64_t images,
 
   buffers[Loss] = work.take(4);
   buffers[Logits] = work.take(batch * S * V * 4);
-  json norm = work.take(4), hyperparameters = work.take(32),
-       sums = work.take(16);
-  json loss = {
-      {"type", "f32"}, {"shape", json::array({1})}, {"address", buffers[Loss]}};
-  json logits = {
-      {"type", "f32"}, {"shape", {batch, S, V}}, {"address", buffers[Logits]}};
-  json normBuffers = {buffers[DExtra], buffers[DNorm], buffers[DGate],
-                      buffers[DHead], norm};
+  json norm = work.take(4), hyperparameters = work.take(32), sums = work.take(16);
+  json loss = {{"type", "f32"}, {"shape", json::array({1})}, {"address", buffers[Loss]}};
+  json logits = {{"type", "f32"}, {"shape", {batch, S, V}}, {"address", buffers[Logits]}};
+  json normBuffers = {buffers[DExtra], buffers[DNorm], buffers[DGate], buffers[DHead], norm};
   optimizer.insert(optimizer.begin(), hyperparameters);
   json step = json::array(), forward = json::array();
   for (const json &p : list)
     if (p["trainable"])
-      step.push_back({{"do", "zero"},
-                      {"at", p["gradient"]},
-                      {"bytes", p["elements"].get<int64_t>() * 4}});
+      step.push_back(
+          {{"do", "zero"}, {"at", p["gradient"]}, {"bytes", p["elements"].get<int64_t>() * 4}});
   for (int64_t m = 0; m < microBatches; ++m) {
-    for (auto [program, graph] :
-         {std::pair(&step, "step"), std::pair(&forward, "forward")})
-      program->push_back({{"do", "run"},
-                          {"graph", graph},
-                          {"micro_batch", m},
-                          {"frames", json::array()}});
+    for (auto [program, graph] : {std::pair(&step, "step"), std::pair(&forward, "forward")})
+      program->push_back(
+          {{"do", "run"}, {"graph", graph}, {"micro_batch", m}, {"frames", json::array()}});
   }
-  step.push_back({{"do", "statistics"},
-                  {"calls", json::array({{{"block", "gradient_norm"},
-                                          {"buffers", normBuffers},
-                                          {"result", norm}}})},
-                  {"to", sums}});
   step.push_back(
-      {{"do", "update"},
-       {"calls", json::array({{{"block", "adamw"},
-                               {"buffers", optimizer},
-                               {"hyperparameters", hyperparameters}}})}});
-  forward.push_back(
-      {{"do", "statistics"}, {"calls", json::array()}, {"to", sums}});
+      {{"do", "statistics"},
+       {"calls",
+        json::array({{{"block", "gradient_norm"}, {"buffers", normBuffers}, {"result", norm}}})},
+       {"to", sums}});
+  step.push_back({{"do", "update"},
+                  {"calls", json::array({{{"block", "adamw"},
+                                          {"buffers", optimizer},
+                                          {"hyperparameters", hyperparameters}}})}});
+  forward.push_back({{"do", "statistics"}, {"calls", json::array()}, {"to", sums}});
 
   json inputNames = json::array();
   for (const json &each : inputList)
     inputNames.push_back(each["name"]);
   auto graph = [&](const char *block, json outputs) {
-    json items =
-        json::array({{{"do", "call"}, {"block", block}, {"buffers", buffers}}});
+    json items = json::array({{{"do", "call"}, {"block", block}, {"buffers", buffers}}});
     if (slow && block == std::string("step"))
-      items.push_back(
-          {{"do", "call"}, {"block", "wait"}, {"buffers", json::array()}});
-    return json{{"frames", json::array()},
-                {"inputs", inputNames},
-                {"items", items},
-                {"outputs", outputs}};
+      items.push_back({{"do", "call"}, {"block", "wait"}, {"buffers", json::array()}});
+    return json{
+        {"frames", json::array()}, {"inputs", inputNames}, {"items", items}, {"outputs", outputs}};
   };
-  content = {
-      {"version", 2},
-      {"options",
-       {{"batch", batch},
-        {"text_length", S},
-        {"images", images},
-        {"micro_batches", microBatches},
-        {"precision", "f32"}}},
-      {"model",
-       {{"model_type", "tiny"},
-        {"vocabulary", V},
-        {"extra_rows", X},
-        {"image_token", imageToken},
-        {"begin_token", beginToken},
-        {"end_tokens", json::array({endToken})},
-        {"config", R"({"model_type":"mllama","torch_dtype":"bfloat16",
+  content = {{"version", 2},
+             {"options",
+              {{"batch", batch},
+               {"text_length", S},
+               {"images", images},
+               {"micro_batches", microBatches},
+               {"precision", "f32"}}},
+             {"model",
+              {{"model_type", "tiny"},
+               {"vocabulary", V},
+               {"extra_rows", X},
+               {"image_token", imageToken},
+               {"begin_token", beginToken},
+               {"end_tokens", json::array({endToken})},
+               {"config", R"({"model_type":"mllama","torch_dtype":"bfloat16",
                        "text_config":{"factor":8.0,"dtype":"bfloat16"},
                        "vision_config":{"image_size":28}})"},
-        {"pad_token", padToken},
-        {"tile_size", R},
-        {"tiles", 4},
-        {"initializer_range", 0.5},
-        {"hash", "tiny"},
-        {"computation", {{"feature_taps", "input"}, {"row_mask", "both"}}}}},
-      {"operations", {{"forward", 1e6}, {"step", 3e6}}},
-      {"axes", json::array()},
-      {"communicators", json::array()},
-      {"stages",
-       json::array({{{"arenas",
-                      {{{"name", "parameters"}, {"bytes", parameters.bytes}},
-                       {{"name", "training"}, {"bytes", training.bytes}},
-                       {{"name", "inputs"}, {"bytes", inputs.bytes}},
-                       {{"name", "workspace"}, {"bytes", work.bytes}}}},
-                     {"parameters", list},
-                     {"inputs", inputList},
-                     {"graphs",
-                      {{"step", graph("step", {{"loss", loss}})},
-                       {"forward", graph("forward", {{"loss", loss},
-                                                     {"logits", logits}})}}},
-                     {"programs", {{"step", step}, {"forward", forward}}}}})}};
+               {"pad_token", padToken},
+               {"tile_size", R},
+               {"tiles", 4},
+               {"initializer_range", 0.5},
+               {"hash", "tiny"},
+               {"computation", {{"feature_taps", "input"}, {"row_mask", "both"}}}}},
+             {"operations", {{"forward", 1e6}, {"step", 3e6}}},
+             {"axes", json::array()},
+             {"communicators", json::array()},
+             {"stages",
+              json::array({{{"arenas",
+                             {{{"name", "parameters"}, {"bytes", parameters.bytes}},
+                              {{"name", "training"}, {"bytes", training.bytes}},
+                              {{"name", "inputs"}, {"bytes", inputs.bytes}},
+                              {{"name", "workspace"}, {"bytes", work.bytes}}}},
+                            {"parameters", list},
+                            {"inputs", inputList},
+                            {"graphs",
+                             {{"step", graph("step", {{"loss", loss}})},
+                              {"forward", graph("forward", {{"loss", loss}, {"logits", logits}})}}},
+                            {"programs", {{"step", step}, {"forward", forward}}}}})}};
 
   names = {"step", "forward", "gradient_norm", "adamw", "wait"};
   bool two = batch == 2, sees = images == 1;
   blocks = {two    ? sees ? model<2, 1, true> : model<2, 0, true>
-               : sees ? model<1, 1, true>
+            : sees ? model<1, 1, true>
                    : model<1, 0, true>,
             two    ? sees ? model<2, 1, false> : model<2, 0, false>
-               : sees ? model<1, 1, false>
+            : sees ? model<1, 1, false>
                    : model<1, 0, false>,
             gradientNorm, adamw, waitBlock};
 }

@@ -30,16 +30,15 @@ namespace llrt::test {
 
 // As many tokens as tokenizer_small.model of the tests of Data.
 constexpr int64_t baseTokens = 756;
-constexpr int64_t beginToken = baseTokens, endToken = baseTokens + 1,
-                  padToken = baseTokens + 4, imageToken = baseTokens + 256;
+constexpr int64_t beginToken = baseTokens, endToken = baseTokens + 1, padToken = baseTokens + 4,
+                  imageToken = baseTokens + 256;
 constexpr int64_t V = baseTokens + 256, X = 8, D = 4, S = 8, R = 14;
 
 class TinyProgram {
 public:
   // `batch` 1 or 2, `images` 0 or 1. `slow`: a micro-batch of `step` takes 5 ms
   // more.
-  TinyProgram(int64_t batch, int64_t microBatches, int64_t images = 0,
-              bool slow = false);
+  TinyProgram(int64_t batch, int64_t microBatches, int64_t images = 0, bool slow = false);
 
   // The program's text, which may be edited before `get`.
   nlohmann::json content;

@@ -24,32 +24,27 @@ namespace fs = std::filesystem;
 
 namespace {
 
-std::vector<std::string> join(std::vector<std::string> a,
-                              const std::vector<std::string> &b) {
+std::vector<std::string> join(std::vector<std::string> a, const std::vector<std::string> &b) {
   a.insert(a.end(), b.begin(), b.end());
   return a;
 }
 
 // The id of a byte in the tokenizer of the tests.
 int64_t idOfByte(char c) {
-  return Tokenizer(std::string(LLRT_TEST_DATA_DIR) +
-                   "/../Data/tokenizer_small.model")
+  return Tokenizer(std::string(LLRT_TEST_DATA_DIR) + "/../Data/tokenizer_small.model")
       .encode(std::string(1, c))[0];
 }
 
 // A dataset of six samples and folders for checkpoints.
 struct Training : Folder {
-  explicit Training(bool images = false) {
-    writeDataset(*this / "data", 6, images);
-  }
+  explicit Training(bool images = false) { writeDataset(*this / "data", 6, images); }
 
   // The command line of a training of `steps` steps with checkpoints in
   // `folder`.
   std::vector<std::string> words(int64_t steps, const std::string &folder,
                                  std::vector<std::string> more = {}) {
-    return join({"train", "--data=" + (*this / "data"),
-                 "--steps=" + std::to_string(steps), "--learning-rate=0.01",
-                 "--seed=5", "--shuffle=4", "--gate-init=0.5", "--keep=100",
+    return join({"train", "--data=" + (*this / "data"), "--steps=" + std::to_string(steps),
+                 "--learning-rate=0.01", "--seed=5", "--shuffle=4", "--gate-init=0.5", "--keep=100",
                  "--checkpoint=" + (*this / folder)},
                 more);
   }
@@ -58,8 +53,7 @@ struct Training : Folder {
   std::string checkpoint(const std::string &folder, int64_t step) {
     std::string path = *this / folder + "/step-0000000" + std::to_string(step);
     EXPECT_TRUE(fs::exists(path + "/optimizer.safetensors")) << path;
-    return readAll(path + "/model.safetensors") +
-           readAll(path + "/optimizer.safetensors");
+    return readAll(path + "/model.safetensors") + readAll(path + "/optimizer.safetensors");
   }
 
   std::vector<json> metrics(const std::string &file) {
@@ -77,12 +71,10 @@ TEST(Train, GoesOnAsIfNeverStopped) {
   for (bool images : {false, true}) {
     Training files(images);
     TinyProgram program(1, 2, images);
-    Outcome whole =
-        run(program, files.words(6, "whole", {"--metrics=" + (files / "m1")}));
+    Outcome whole = run(program, files.words(6, "whole", {"--metrics=" + (files / "m1")}));
     ASSERT_EQ(whole.status, 0) << whole.err;
     for (int64_t steps : {2, 4, 6}) {
-      Outcome part = run(program, files.words(steps, "parts",
-                                              {"--metrics=" + (files / "m2")}));
+      Outcome part = run(program, files.words(steps, "parts", {"--metrics=" + (files / "m2")}));
       ASSERT_EQ(part.status, 0) << part.err;
       EXPECT_EQ(part.err.starts_with("going on from "), steps > 2) << part.err;
     }
@@ -97,10 +89,9 @@ TEST(Train, GoesOnAsIfNeverStopped) {
     }
     // Twelve samples of a dataset of six: the loss of the second epoch is
     // lower.
-    EXPECT_LT(one[3]["loss"].get<double>() + one[4]["loss"].get<double>() +
-                  one[5]["loss"].get<double>(),
-              one[0]["loss"].get<double>() + one[1]["loss"].get<double>() +
-                  one[2]["loss"].get<double>());
+    EXPECT_LT(
+        one[3]["loss"].get<double>() + one[4]["loss"].get<double>() + one[5]["loss"].get<double>(),
+        one[0]["loss"].get<double>() + one[1]["loss"].get<double>() + one[2]["loss"].get<double>());
     // Done is done.
     Outcome again = run(program, files.words(6, "parts"));
     EXPECT_EQ(again.status, 0);
@@ -119,8 +110,7 @@ TEST(Train, PassesOverAnUnfinishedCheckpoint) {
   std::ofstream(unfinished + "/model.safetensors") << "half";
   Outcome outcome = run(program, files.words(4, "c"));
   EXPECT_EQ(outcome.status, 0) << outcome.err;
-  EXPECT_NE(outcome.err.find("going on from " + (files / "c/step-00000002")),
-            std::string::npos);
+  EXPECT_NE(outcome.err.find("going on from " + (files / "c/step-00000002")), std::string::npos);
   EXPECT_FALSE(fs::exists(unfinished));
   EXPECT_EQ(files.checkpoint("c", 4), files.checkpoint("whole", 4));
 }
@@ -151,24 +141,22 @@ TEST(Train, SavesOnSigterm) {
   Training files;
   TinyProgram slow(1, 1, 0, true);
   pid_t process =
-      start(slow, files.words(5000, "c", {"--metrics=" + (files / "m")}),
-            files / "log");
+      start(slow, files.words(5000, "c", {"--metrics=" + (files / "m")}), files / "log");
   for (int i = 0; i < 3000 && files.metrics("m").empty(); ++i)
     std::this_thread::sleep_for(std::chrono::milliseconds(2));
   kill(process, SIGTERM);
   EXPECT_EQ(waitFor(process), 1);
   int64_t done = files.metrics("m").back()["step"];
-  EXPECT_NE(readAll(files / "log.err")
-                .find("tiny: error: stopped by a signal after step " +
-                      std::to_string(done) + " of 5000"),
-            std::string::npos)
+  EXPECT_NE(
+      readAll(files / "log.err")
+          .find("tiny: error: stopped by a signal after step " + std::to_string(done) + " of 5000"),
+      std::string::npos)
       << readAll(files / "log.err");
   ASSERT_LT(done, 10);
   Outcome more = run(slow, files.words(done + 1, "c"));
   EXPECT_EQ(more.status, 0) << more.err;
   ASSERT_EQ(run(slow, files.words(done + 1, "whole")).status, 0);
-  EXPECT_EQ(files.checkpoint("c", done + 1),
-            files.checkpoint("whole", done + 1));
+  EXPECT_EQ(files.checkpoint("c", done + 1), files.checkpoint("whole", done + 1));
 }
 
 // A checkpoint that does not fit, or cannot be read, is an error.
@@ -179,9 +167,8 @@ TEST(Train, RefusesOtherCheckpoints) {
   std::string path = files / "c/step-00000001";
   Outcome other = run(program, files.words(2, "c", {"--clip=1"}));
   EXPECT_EQ(other.status, 2);
-  EXPECT_NE(other.err.find(path +
-                           "/state.json: field 'clip': expected 1.0, as this "
-                           "run has it, got 0.0"),
+  EXPECT_NE(other.err.find(path + "/state.json: field 'clip': expected 1.0, as this "
+                                  "run has it, got 0.0"),
             std::string::npos)
       << other.err;
   // Another set of trainable parameters.
@@ -189,8 +176,7 @@ TEST(Train, RefusesOtherCheckpoints) {
   frozen.content["stages"][0]["parameters"][3]["trainable"] = false;
   other = run(frozen, files.words(2, "c"));
   EXPECT_EQ(other.status, 2);
-  EXPECT_NE(other.err.find("expected 9 tensors, got 12"), std::string::npos)
-      << other.err;
+  EXPECT_NE(other.err.find("expected 9 tensors, got 12"), std::string::npos) << other.err;
   // Cut off, and gone.
   fs::resize_file(path + "/optimizer.safetensors", 1000);
   EXPECT_EQ(run(program, files.words(2, "c")).status, 2);
@@ -236,8 +222,7 @@ TEST(Train, CarriesTensorsThatItDoesNotRead) {
   program.content["model"]["carried"] = {"vision_model."};
   Outcome drawn = run(program, files.words(1, "c"));
   EXPECT_EQ(drawn.status, 2);
-  EXPECT_NE(drawn.err.find("option '--weights': expected weights, got none"),
-            std::string::npos)
+  EXPECT_NE(drawn.err.find("option '--weights': expected weights, got none"), std::string::npos)
       << drawn.err;
   auto tensors = tinyWeights();
   tensors["vision_model.class_embedding"] = {{3}, {1, 2, 3}};
@@ -248,8 +233,7 @@ TEST(Train, CarriesTensorsThatItDoesNotRead) {
   Outcome second = run(program, files.words(2, "c"));
   ASSERT_EQ(second.status, 0) << second.err;
   Tensors got = readTensors(files / "c/step-00000002/model.safetensors");
-  EXPECT_EQ(got["vision_model.class_embedding"],
-            (std::vector<double>{1, 2, 3}));
+  EXPECT_EQ(got["vision_model.class_embedding"], (std::vector<double>{1, 2, 3}));
   TinyProgram strict(1, 1);
   EXPECT_EQ(run(strict, files.words(1, "d", {weights})).status, 2);
 }
@@ -258,10 +242,8 @@ TEST(Train, CarriesTensorsThatItDoesNotRead) {
 TEST(Train, KeepsTheNewest) {
   Training files;
   TinyProgram program(1, 1);
-  std::vector<std::string> words =
-      files.words(5, "c", {"--checkpoint-every=1"});
-  std::replace(words.begin(), words.end(), std::string("--keep=100"),
-               std::string("--keep=2"));
+  std::vector<std::string> words = files.words(5, "c", {"--checkpoint-every=1"});
+  std::replace(words.begin(), words.end(), std::string("--keep=100"), std::string("--keep=2"));
   ASSERT_EQ(run(program, words).status, 0);
   std::vector<std::string> left;
   for (const auto &entry : fs::directory_iterator(files / "c"))
@@ -275,15 +257,12 @@ TEST(Train, CheckpointsAreWeights) {
   Training files;
   writeTensors(files / "w.safetensors", tinyWeights());
   TinyProgram program(1, 1);
-  ASSERT_EQ(run(program,
-                files.words(3, "c", {"--weights=" + (files / "w.safetensors")}))
-                .status,
+  ASSERT_EQ(run(program, files.words(3, "c", {"--weights=" + (files / "w.safetensors")})).status,
             0);
   std::vector<double> losses;
-  for (std::string weights :
-       {files / "w.safetensors", files / "c/step-00000003"}) {
-    Outcome outcome = run(program, {"evaluate", "--data=" + (files / "data"),
-                                    "--weights=" + weights});
+  for (std::string weights : {files / "w.safetensors", files / "c/step-00000003"}) {
+    Outcome outcome =
+        run(program, {"evaluate", "--data=" + (files / "data"), "--weights=" + weights});
     ASSERT_EQ(outcome.status, 0) << outcome.err;
     losses.push_back(json::parse(outcome.out)["loss"]);
   }
@@ -300,11 +279,10 @@ TEST(Train, ChecksumsAndFilesOfAFolder) {
   std::set<std::string> names;
   for (const auto &entry : fs::directory_iterator(path))
     names.insert(entry.path().filename());
-  EXPECT_EQ(names, (std::set<std::string>{
-                       "checksums.json", "config.json", "generation_config.json",
-                       "model.safetensors", "optimizer.safetensors",
-                       "preprocessor_config.json", "state.json",
-                       "tokenizer.model"}));
+  EXPECT_EQ(names,
+            (std::set<std::string>{"checksums.json", "config.json", "generation_config.json",
+                                   "model.safetensors", "optimizer.safetensors",
+                                   "preprocessor_config.json", "state.json", "tokenizer.model"}));
   for (const char *name : {"tokenizer.model", "preprocessor_config.json"})
     EXPECT_EQ(readAll(path / name), readAll(files / "data/" + name));
   // The type of the weights, wherever the config names one; the tile size of
@@ -338,8 +316,7 @@ TEST(Train, CarriesFilesOfTheWeightsOver) {
   fs::rename(files / "data/tokenizer.model", files / "w/tokenizer.model");
   files.write("w/tokenizer_config.json", "{}");
   TinyProgram program(1, 1);
-  Outcome outcome =
-      run(program, files.words(1, "c", {"--weights=" + (files / "w")}));
+  Outcome outcome = run(program, files.words(1, "c", {"--weights=" + (files / "w")}));
   ASSERT_EQ(outcome.status, 0) << outcome.err;
   fs::remove_all(files / "w"); // what follows needs it no more
   for (int64_t step : {1, 2}) {
@@ -347,9 +324,7 @@ TEST(Train, CarriesFilesOfTheWeightsOver) {
     std::string path = files / "c/step-0000000" + std::to_string(step) + "/";
     EXPECT_EQ(readAll(path + "tokenizer_config.json"), "{}");
     EXPECT_EQ(json::parse(readAll(path + "generation_config.json")),
-              (json{{"temperature", 0.6},
-                    {"eos_token_id", {7, endToken}},
-                    {"do_sample", true}}));
+              (json{{"temperature", 0.6}, {"eos_token_id", {7, endToken}}, {"do_sample", true}}));
   }
 }
 
@@ -363,16 +338,14 @@ TEST(Train, WritesShards) {
   std::string path = files / "c/step-00000002";
   EXPECT_FALSE(fs::exists(path + "/model.safetensors"));
   json index = json::parse(readAll(path + "/model.safetensors.index.json"));
-  EXPECT_EQ(index["metadata"]["total_size"],
-            4 * ((V + X) * D + D + 1 + V * D));
+  EXPECT_EQ(index["metadata"]["total_size"], 4 * ((V + X) * D + D + 1 + V * D));
   std::set<std::string> shards;
   for (const auto &[name, file] : index["weight_map"].items())
     shards.insert(file);
   EXPECT_EQ(shards, (std::set<std::string>{"model-00001-of-00003.safetensors",
                                            "model-00002-of-00003.safetensors",
                                            "model-00003-of-00003.safetensors"}));
-  EXPECT_EQ(readTensors(path),
-            readTensors(files / "one/step-00000002/model.safetensors"));
+  EXPECT_EQ(readTensors(path), readTensors(files / "one/step-00000002/model.safetensors"));
   ASSERT_EQ(run(program, files.words(3, "c")).status, 0);
   ASSERT_EQ(run(program, files.words(3, "one")).status, 0);
   EXPECT_EQ(files.checkpoint("c", 3), files.checkpoint("one", 3));
@@ -383,9 +356,7 @@ TEST(Train, WritesShards) {
 TEST(Train, NoticesEveryFlippedBit) {
   Training files(true);
   TinyProgram program(1, 1, 1);
-  ASSERT_EQ(run(program, files.words(2, "c", {"--checkpoint-every=1",
-                                              "--shard-size=1e-5"}))
-                .status,
+  ASSERT_EQ(run(program, files.words(2, "c", {"--checkpoint-every=1", "--shard-size=1e-5"})).status,
             0);
   std::string path = files / "c/step-00000002", before = files / "c/step-00000001";
   std::mt19937 draw(3);
@@ -404,17 +375,14 @@ TEST(Train, NoticesEveryFlippedBit) {
       EXPECT_EQ(outcome.status, 2) << file << " byte " << place;
       // A broken checksums.json may blame the file of the sum that is broken.
       if (entry.path().filename() != "checksums.json")
-        EXPECT_NE(outcome.err.find(file + ": "), std::string::npos)
-            << outcome.err;
-      EXPECT_NE(outcome.err.find("; the checkpoint before it is " + before),
-                std::string::npos)
+        EXPECT_NE(outcome.err.find(file + ": "), std::string::npos) << outcome.err;
+      EXPECT_NE(outcome.err.find("; the checkpoint before it is " + before), std::string::npos)
           << outcome.err;
     }
     std::ofstream(file, std::ios::binary) << good;
   }
   // An element: its tensor is named, whatever reads it.
-  std::string file = path + "/model-00003-of-00003.safetensors",
-              good = readAll(file), bad = good;
+  std::string file = path + "/model-00003-of-00003.safetensors", good = readAll(file), bad = good;
   bad.back() = char(bad.back() ^ 1);
   std::ofstream(file, std::ios::binary) << bad;
   for (const std::string &command : {"evaluate", "generate"}) {
@@ -435,8 +403,7 @@ TEST(Train, NoticesEveryFlippedBit) {
   fs::remove(path + "/optimizer.safetensors");
   Outcome missing = run(program, files.words(3, "c"));
   EXPECT_EQ(missing.status, 2);
-  EXPECT_NE(missing.err.find("optimizer.safetensors: cannot open"),
-            std::string::npos);
+  EXPECT_NE(missing.err.find("optimizer.safetensors: cannot open"), std::string::npos);
   // The checkpoint before it is taken, as the message says.
   fs::rename(path, files / "away");
   Outcome outcome = run(program, files.words(3, "c"));
@@ -453,9 +420,8 @@ TEST(Evaluate, FindsTokenizerAndPreprocessor) {
   fs::create_directories(hf / "original");
   writeTensors(hf / "model.safetensors", tinyWeights());
   auto evaluate = [&](std::vector<std::string> more = {}) {
-    return run(program, join({"evaluate", "--data=" + (files / "data"),
-                              "--weights=" + hf.string()},
-                             more));
+    return run(program,
+               join({"evaluate", "--data=" + (files / "data"), "--weights=" + hf.string()}, more));
   };
   Outcome want = evaluate();
   ASSERT_EQ(want.status, 0) << want.err;
@@ -466,17 +432,12 @@ TEST(Evaluate, FindsTokenizerAndPreprocessor) {
   EXPECT_EQ(none.err, "tiny: error: option '--tokenizer': expected "
                       "tokenizer.json or tokenizer.model or "
                       "original/tokenizer.model in " +
-                          (files / "data") + " or " + hf.string() +
-                          ", or the name of a file\n");
-  std::string processor =
-      "{\"image_processor\": " + readAll(files / "p") + "}";
-  std::string json = std::string(LLRT_TEST_DATA_DIR) +
-                     "/../Data/tokenizer_small.json";
+                          (files / "data") + " or " + hf.string() + ", or the name of a file\n");
+  std::string processor = "{\"image_processor\": " + readAll(files / "p") + "}";
+  std::string json = std::string(LLRT_TEST_DATA_DIR) + "/../Data/tokenizer_small.json";
   for (fs::path folder : {hf, fs::path(files / "data")})
-    for (const char *tokenizer :
-         {"tokenizer.json", "tokenizer.model", "original/tokenizer.model"})
-      for (const char *images :
-           {"processor_config.json", "preprocessor_config.json"}) {
+    for (const char *tokenizer : {"tokenizer.json", "tokenizer.model", "original/tokenizer.model"})
+      for (const char *images : {"processor_config.json", "preprocessor_config.json"}) {
         fs::create_directories((folder / tokenizer).parent_path());
         bool isJson = tokenizer == std::string("tokenizer.json");
         bool isNested = images == std::string("processor_config.json");
@@ -484,15 +445,14 @@ TEST(Evaluate, FindsTokenizerAndPreprocessor) {
         // Of transformers 4, without what is asked for: passed over.
         std::ofstream(folder / "processor_config.json")
             << "{\"processor_class\": \"MllamaProcessor\"}";
-        std::ofstream(folder / images)
-            << (isNested ? processor : readAll(files / "p"));
+        std::ofstream(folder / images) << (isNested ? processor : readAll(files / "p"));
         Outcome got = evaluate();
         EXPECT_EQ(got.out, want.out) << got.err;
         std::string named = folder / images;
-        EXPECT_EQ(evaluate({"--preprocessor=" + named,
-                            "--tokenizer=" + (folder / tokenizer).string()})
-                      .out,
-                  want.out);
+        EXPECT_EQ(
+            evaluate({"--preprocessor=" + named, "--tokenizer=" + (folder / tokenizer).string()})
+                .out,
+            want.out);
         for (std::string file : {tokenizer, images, "processor_config.json"})
           fs::remove(folder / file);
       }
@@ -517,23 +477,20 @@ TEST(Generate, StopsAtEveryEndToken) {
       weights[name].values[row * D] = float(std::cos(angle));
       weights[name].values[row * D + 1] = float(std::sin(angle));
     };
-    std::fill_n(weights["model.language_model.norm.weight"].values.begin(), D,
-                1.f);
+    std::fill_n(weights["model.language_model.norm.weight"].values.begin(), D, 1.f);
     for (int64_t id = 0; id < V; ++id)
       point("model.language_model.embed_tokens.weight", id, id);
     point("lm_head.weight", idOfByte('b'), idOfByte('a'));
     point("lm_head.weight", next, idOfByte('b'));
     writeTensors(hf / "model.safetensors", weights);
-    return run(program, {"generate", "--prompt=a", "--max-tokens=2",
-                         "--weights=" + hf.string()});
+    return run(program, {"generate", "--prompt=a", "--max-tokens=2", "--weights=" + hf.string()});
   };
   EXPECT_EQ(generate(idOfByte('x')).out, "abx\n");
   EXPECT_EQ(generate(idOfByte('c')).out, "ab\n");
   EXPECT_EQ(generate(endToken).out, "ab\n");
   for (std::string ids : {"ID", "[5, ID]"}) {
     ids.replace(ids.find("ID"), 2, std::to_string(idOfByte('x')));
-    std::ofstream(hf / "generation_config.json")
-        << "{\"eos_token_id\": " << ids << "}";
+    std::ofstream(hf / "generation_config.json") << "{\"eos_token_id\": " << ids << "}";
     EXPECT_EQ(generate(idOfByte('x')).out, "ab\n");
     EXPECT_EQ(generate(idOfByte('c')).out, "ab\n");
     EXPECT_EQ(generate(endToken).out, "ab\n");
@@ -542,8 +499,7 @@ TEST(Generate, StopsAtEveryEndToken) {
     std::ofstream(hf / "generation_config.json") << text;
     EXPECT_EQ(generate(idOfByte('x')).out, "abx\n");
   }
-  std::ofstream(hf / "generation_config.json")
-      << "{\"eos_token_id\": [\"</s>\"]}";
+  std::ofstream(hf / "generation_config.json") << "{\"eos_token_id\": [\"</s>\"]}";
   Outcome bad = generate(endToken);
   EXPECT_EQ(bad.status, 2);
   EXPECT_NE(bad.err.find("generation_config.json: field 'eos_token_id': "
@@ -558,8 +514,7 @@ TEST(Generate, StopsAtEveryEndToken) {
 TEST(Train, FolderOfARunIsItsNewestCheckpoint) {
   Training files(true);
   TinyProgram program(1, 1, 1);
-  ASSERT_EQ(run(program, files.words(3, "c", {"--checkpoint-every=1"})).status,
-            0);
+  ASSERT_EQ(run(program, files.words(3, "c", {"--checkpoint-every=1"})).status, 0);
   fs::create_directory(files / "c/step-00000009.tmp");
   fs::create_directory(files / "only");
   for (const char *shard : {"0.tar", "1.tar"})
@@ -568,8 +523,7 @@ TEST(Train, FolderOfARunIsItsNewestCheckpoint) {
   for (std::string command : {"evaluate", "generate"}) {
     std::vector<std::string> outs;
     for (std::string weights : {"c", "c/step-00000003", "c/step-00000003/"}) {
-      std::vector<std::string> words = {command,
-                                        "--weights=" + (files / weights)};
+      std::vector<std::string> words = {command, "--weights=" + (files / weights)};
       words.push_back(command == "evaluate" ? "--data=" + (files / "only")
                                             : "--image=" + (files / "i.png"));
       Outcome outcome = run(program, words);
@@ -579,8 +533,8 @@ TEST(Train, FolderOfARunIsItsNewestCheckpoint) {
     EXPECT_EQ(outs[0], outs[1]);
     EXPECT_EQ(outs[0], outs[2]);
   }
-  Outcome other = run(program, {"evaluate", "--data=" + (files / "only"),
-                                "--weights=" + (files / "only")});
+  Outcome other =
+      run(program, {"evaluate", "--data=" + (files / "only"), "--weights=" + (files / "only")});
   EXPECT_EQ(other.status, 2);
 }
 
@@ -595,13 +549,10 @@ TEST(Train, BrokenImage) {
                             .c_str()),
             0);
   TinyProgram program(1, 1, 1);
-  Outcome outcome =
-      run(program, {"train", "--data=" + (files / "bad"), "--steps=9",
-                    "--learning-rate=0.01", "--shuffle=1"});
+  Outcome outcome = run(program, {"train", "--data=" + (files / "bad"), "--steps=9",
+                                  "--learning-rate=0.01", "--shuffle=1"});
   EXPECT_EQ(outcome.status, 2);
-  EXPECT_NE(outcome.err.find("2.tar: sample '9': field 'png'"),
-            std::string::npos)
-      << outcome.err;
+  EXPECT_NE(outcome.err.find("2.tar: sample '9': field 'png'"), std::string::npos) << outcome.err;
 }
 
 TEST(Train, StopsWhenTheLossIsNotANumber) {
@@ -610,11 +561,9 @@ TEST(Train, StopsWhenTheLossIsNotANumber) {
   weights["model.language_model.norm.weight"].values[0] = NAN;
   writeTensors(files / "w.safetensors", weights);
   TinyProgram program(1, 1);
-  Outcome outcome = run(
-      program, files.words(3, "c", {"--weights=" + (files / "w.safetensors")}));
+  Outcome outcome = run(program, files.words(3, "c", {"--weights=" + (files / "w.safetensors")}));
   EXPECT_EQ(outcome.status, 1);
-  EXPECT_NE(outcome.err.find("step 1: expected finite numbers, got loss nan"),
-            std::string::npos)
+  EXPECT_NE(outcome.err.find("step 1: expected finite numbers, got loss nan"), std::string::npos)
       << outcome.err;
   EXPECT_TRUE(fs::is_empty(files / "c"));
 }
@@ -624,9 +573,7 @@ TEST(Train, OptionsAreChecked) {
   TinyProgram program(1, 1);
   Outcome outcome = run(program, files.words(1, "c", {"--shufle=3"}));
   EXPECT_EQ(outcome.status, 2);
-  EXPECT_EQ(
-      outcome.err,
-      "tiny: error: unknown option '--shufle'; did you mean '--shuffle'?\n");
+  EXPECT_EQ(outcome.err, "tiny: error: unknown option '--shufle'; did you mean '--shuffle'?\n");
 }
 
 // Each epoch has every sample once; windows do not mix; `seek` goes on in the
@@ -645,8 +592,7 @@ TEST(Samples, Order) {
   Samples samples(shards, 1, 4);
   std::string order = keys(samples, 18);
   for (int64_t epoch = 0; epoch < 3; ++epoch) {
-    std::string first = order.substr(epoch * 6, 4),
-                last = order.substr(epoch * 6 + 4, 2);
+    std::string first = order.substr(epoch * 6, 4), last = order.substr(epoch * 6 + 4, 2);
     EXPECT_TRUE(std::is_permutation(first.begin(), first.end(), "0123"));
     EXPECT_TRUE(std::is_permutation(last.begin(), last.end(), "45"));
   }
@@ -661,8 +607,7 @@ TEST(Samples, Order) {
   EXPECT_NE(keys(other, 18), order);
   files.write("empty.tar", std::string(1024, '\0'));
   Samples none({files / "empty.tar"}, 1, 4);
-  EXPECT_ERROR(none.next(),
-               "option '--data': expected at least one sample, got none");
+  EXPECT_ERROR(none.next(), "option '--data': expected at least one sample, got none");
 }
 
 } // namespace

@@ -29,8 +29,7 @@ struct Loaded {
 
   explicit Loaded(TinyProgram edited = TinyProgram(1, 1))
       : tiny(std::move(edited)), program(Program::parse(tiny.get())),
-        ranks(program, arguments(program)), rank(ranks.first()),
-        weights(program) {}
+        ranks(program, arguments(program)), rank(ranks.first()), weights(program) {}
 
   static Arguments arguments(const Program &program) {
     char threads[] = "--threads=1";
@@ -55,8 +54,7 @@ TEST(Weights, CommonKeys) {
         std::pair("vision_model.y", "vision_model.y"),
         std::pair("model.vision_model.y", "vision_model.y"),
         std::pair("multi_modal_projector.bias", "multi_modal_projector.bias"),
-        std::pair("model.multi_modal_projector.bias",
-                  "multi_modal_projector.bias"),
+        std::pair("model.multi_modal_projector.bias", "multi_modal_projector.bias"),
         std::pair("language_model.lm_head.weight", "lm_head.weight"),
         std::pair("lm_head.weight", "lm_head.weight"), std::pair("z", "z")})
     EXPECT_EQ(commonKey(key), common);
@@ -67,12 +65,10 @@ TEST(Weights, KeepTheKeysOfTheFile) {
   Folder folder;
   std::map<std::string, FloatTensor>
       weights = tinyWeights(),
-      released = {
-          {"language_model.model.embed_tokens.weight", weights[embeddingKey]},
-          {"language_model.model.norm.weight",
-           weights["model.language_model.norm.weight"]},
-          {"vision_model.gate", weights["model.vision_model.gate"]},
-          {"language_model.lm_head.weight", weights["lm_head.weight"]}};
+      released = {{"language_model.model.embed_tokens.weight", weights[embeddingKey]},
+                  {"language_model.model.norm.weight", weights["model.language_model.norm.weight"]},
+                  {"vision_model.gate", weights["model.vision_model.gate"]},
+                  {"language_model.lm_head.weight", weights["lm_head.weight"]}};
   // Not a weight: passed over.
   std::map<std::string, FloatTensor> file = released;
   file["language_model.model.rotary_emb.inv_freq"] = {{1}, {1}};
@@ -80,11 +76,9 @@ TEST(Weights, KeepTheKeysOfTheFile) {
 
   Loaded loaded;
   loaded.weights.load(loaded.ranks, SafeTensors(folder / "in.safetensors"));
-  loaded.weights.write(folder / "out.safetensors", loaded.ranks,
-                       Weights::Kind::Storage);
+  loaded.weights.write(folder / "out.safetensors", loaded.ranks, Weights::Kind::Storage);
   writeTensors(folder / "want.safetensors", released);
-  EXPECT_EQ(readTensors(folder / "out.safetensors"),
-            readTensors(folder / "want.safetensors"));
+  EXPECT_EQ(readTensors(folder / "out.safetensors"), readTensors(folder / "want.safetensors"));
 }
 
 // What wrappers leave in keys is removed, whatever their nesting, and told;
@@ -93,23 +87,18 @@ TEST(Weights, KeysOfWrappers) {
   std::vector<std::string> removed;
   for (auto [key, plain] :
        {std::pair("module.model.norm.weight", "model.norm.weight"),
-        std::pair("_orig_mod.module._orig_mod.lm_head.weight",
-                  "lm_head.weight"),
+        std::pair("_orig_mod.module._orig_mod.lm_head.weight", "lm_head.weight"),
         std::pair("base_model.model.model.layers.0.x", "model.layers.0.x"),
-        std::pair("module.base_model.model._orig_mod.vision_model.y",
-                  "vision_model.y"),
-        std::pair("model.layers.3._orig_mod.mlp._fsdp_wrapped_module.z",
-                  "model.layers.3.mlp.z"),
+        std::pair("module.base_model.model._orig_mod.vision_model.y", "vision_model.y"),
+        std::pair("model.layers.3._orig_mod.mlp._fsdp_wrapped_module.z", "model.layers.3.mlp.z"),
         std::pair("model.submodule.x", "model.submodule.x"),
         std::pair("my_orig_mod.x", "my_orig_mod.x")})
     EXPECT_EQ(withoutWrappers(key, removed), plain);
-  EXPECT_EQ(removed, (std::vector<std::string>{"module.", "_orig_mod.",
-                                               "base_model.model.",
+  EXPECT_EQ(removed, (std::vector<std::string>{"module.", "_orig_mod.", "base_model.model.",
                                                "_fsdp_wrapped_module."}));
 
   Folder folder;
-  for (std::string prefix :
-       {"module.", "_orig_mod.", "base_model.model.", "module._orig_mod."}) {
+  for (std::string prefix : {"module.", "_orig_mod.", "base_model.model.", "module._orig_mod."}) {
     std::map<std::string, FloatTensor> file;
     for (const auto &[key, tensor] : tinyWeights())
       file[prefix + key] = tensor;
@@ -122,18 +111,15 @@ TEST(Weights, KeysOfWrappers) {
                         "the keys of 4 tensors: '"),
               std::string::npos)
         << told;
-    loaded.weights.write(folder / "out.safetensors", loaded.ranks,
-                         Weights::Kind::Storage);
+    loaded.weights.write(folder / "out.safetensors", loaded.ranks, Weights::Kind::Storage);
     writeTensors(folder / "want.safetensors", tinyWeights());
-    EXPECT_EQ(readTensors(folder / "out.safetensors"),
-              readTensors(folder / "want.safetensors"));
+    EXPECT_EQ(readTensors(folder / "out.safetensors"), readTensors(folder / "want.safetensors"));
     // Twice the same tensor is not decided.
     file["lm_head.weight"] = tinyWeights()["lm_head.weight"];
     writeTensors(folder / "in.safetensors", file);
     Loaded twice;
-    EXPECT_ERROR(
-        twice.weights.load(twice.ranks, SafeTensors(folder / "in.safetensors")),
-        "1 unexpected '");
+    EXPECT_ERROR(twice.weights.load(twice.ranks, SafeTensors(folder / "in.safetensors")),
+                 "1 unexpected '");
   }
 }
 
@@ -141,17 +127,16 @@ TEST(Weights, KeysOfWrappers) {
 TEST(Weights, RefusesAdapters) {
   Folder folder;
   for (std::string key :
-       {"base_model.model.lm_head.lora_A.weight",
-        "base_model.model.lm_head.base_layer.weight",
+       {"base_model.model.lm_head.lora_A.weight", "base_model.model.lm_head.base_layer.weight",
         "base_model.model.lm_head.modules_to_save.default.weight"}) {
     std::map<std::string, FloatTensor> file = tinyWeights();
     file[key] = {{1}, {1}};
     writeTensors(folder / "in.safetensors", file);
     Loaded loaded;
-    EXPECT_ERROR(loaded.weights.load(loaded.ranks,
-                                     SafeTensors(folder / "in.safetensors")),
-                 "tensor '" + key + "': expected the weights of a model, got "
-                 "those of a LoRA adapter");
+    EXPECT_ERROR(loaded.weights.load(loaded.ranks, SafeTensors(folder / "in.safetensors")),
+                 "tensor '" + key +
+                     "': expected the weights of a model, got "
+                     "those of a LoRA adapter");
   }
   fs::rename(folder / "in.safetensors", folder / "adapter_model.safetensors");
   EXPECT_ERROR(SafeTensors files(folder / ""), "got an adapter");
@@ -174,10 +159,8 @@ TEST(Weights, JoinRows) {
         rank.writeValues(*p.master, std::vector<float>(p.elements, 3));
       }
   });
-  loaded.weights.write(folder / "g.safetensors", loaded.ranks,
-                       Weights::Kind::Gradients);
-  loaded.weights.write(folder / "u.safetensors", loaded.ranks,
-                       Weights::Kind::Masters);
+  loaded.weights.write(folder / "g.safetensors", loaded.ranks, Weights::Kind::Gradients);
+  loaded.weights.write(folder / "u.safetensors", loaded.ranks, Weights::Kind::Masters);
   Tensors gradients = readTensors(folder / "g.safetensors"),
           masters = readTensors(folder / "u.safetensors");
   EXPECT_EQ(gradients.count("model.vision_model.gate"), 0u);
@@ -219,11 +202,10 @@ TEST(Weights, Refusals) {
   weights["model.vision_model.gate"] = {{2}, {1, 2}};
   std::string path = folder / "in.safetensors";
   writeTensors(path, weights);
-  EXPECT_EQ(
-      errorOf([&] { loaded.weights.load(loaded.ranks, SafeTensors(path)); }),
-      path + ": expected the 4 tensors of this program, got: 1 missing "
-             "'lm_head.weight'; 5 unexpected 'a', 'b', 'c' and 2 more; 1 wrong "
-             "shape 'model.vision_model.gate' (expected [1], got [2])");
+  EXPECT_EQ(errorOf([&] { loaded.weights.load(loaded.ranks, SafeTensors(path)); }),
+            path + ": expected the 4 tensors of this program, got: 1 missing "
+                   "'lm_head.weight'; 5 unexpected 'a', 'b', 'c' and 2 more; 1 wrong "
+                   "shape 'model.vision_model.gate' (expected [1], got [2])");
   // The same tensor under the keys of two families.
   weights = tinyWeights();
   weights["language_model.lm_head.weight"] = weights["lm_head.weight"];
@@ -251,16 +233,14 @@ TEST(Weights, Initialize) {
   }
   EXPECT_EQ(drawn[0], drawn[1]);
   EXPECT_EQ(drawn[0]["model.vision_model.gate"], std::vector<double>{0.25});
-  EXPECT_EQ(drawn[0]["model.language_model.norm.weight"],
-            std::vector<double>(D, 1));
+  EXPECT_EQ(drawn[0]["model.language_model.norm.weight"], std::vector<double>(D, 1));
   double squares = 0; // initializer_range 0.5
   for (double x : drawn[0]["lm_head.weight"])
     squares += x * x / (V * D);
   EXPECT_NEAR(squares, 0.25, 0.03);
   divided.weights.initialize(divided.ranks, 8, 0.25);
   divided.weights.write(folder / "w", divided.ranks, Weights::Kind::Storage);
-  EXPECT_NE(readTensors(folder / "w")["lm_head.weight"],
-            drawn[0]["lm_head.weight"]);
+  EXPECT_NE(readTensors(folder / "w")["lm_head.weight"], drawn[0]["lm_head.weight"]);
 }
 
 } // namespace

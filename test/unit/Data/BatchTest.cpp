@@ -29,26 +29,23 @@ struct BatchFile {
   Ints labels = {-100, -100, 3, 4, -100, 5, 99, -100};
   Ints attention = {1, 1, 1, 1, 1, 1, 1, 0};
   Ints documents = {0, 0, 1, 1, 2, 2, 2, 2};
-  std::vector<float> pixels =
-      std::vector<float>(2 * 2 * 4 * 3 * tile * tile, 0.5f);
+  std::vector<float> pixels = std::vector<float>(2 * 2 * 4 * 3 * tile * tile, 0.5f);
   Ints aspects = {1, 6, 2, 0};
   Ints aspectMask = {1, 0, 0, 0, 1, 1, 1, 1, 1, 1, 0, 0, 1, 0, 0, 0};
   // [2, 4, 2, 4]
-  Ints cross = {0, 0, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0,
-                1, 0, 0, 0, 1, 1, 1, 1, 0, 0, 0, 0, 1, 1, 1, 1,
-                0, 0, 0, 0, 0, 0, 0, 0, 1, 1, 0, 0, 0, 0, 0, 0,
-                1, 1, 0, 0, 0, 0, 0, 0, 1, 1, 0, 0, 0, 0, 0, 0};
+  Ints cross = {0, 0, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0, 1, 1,
+                1, 1, 0, 0, 0, 0, 1, 1, 1, 1, 0, 0, 0, 0, 0, 0, 0, 0, 1, 1, 0, 0,
+                0, 0, 0, 0, 1, 1, 0, 0, 0, 0, 0, 0, 1, 1, 0, 0, 0, 0, 0, 0};
 
   std::vector<TensorToWrite> tensors() const {
-    return {
-        {"input_ids", DType::I64, {2, 4}, ids.data()},
-        {"labels", DType::I64, {2, 4}, labels.data()},
-        {"attention_mask", DType::I64, {2, 4}, attention.data()},
-        {"document_ids", DType::I64, {2, 4}, documents.data()},
-        {"pixel_values", DType::F32, {2, 2, 4, 3, tile, tile}, pixels.data()},
-        {"aspect_ratio_ids", DType::I64, {2, 2}, aspects.data()},
-        {"aspect_ratio_mask", DType::I64, {2, 2, 4}, aspectMask.data()},
-        {"cross_attention_mask", DType::I64, {2, 4, 2, 4}, cross.data()}};
+    return {{"input_ids", DType::I64, {2, 4}, ids.data()},
+            {"labels", DType::I64, {2, 4}, labels.data()},
+            {"attention_mask", DType::I64, {2, 4}, attention.data()},
+            {"document_ids", DType::I64, {2, 4}, documents.data()},
+            {"pixel_values", DType::F32, {2, 2, 4, 3, tile, tile}, pixels.data()},
+            {"aspect_ratio_ids", DType::I64, {2, 2}, aspects.data()},
+            {"aspect_ratio_mask", DType::I64, {2, 2, 4}, aspectMask.data()},
+            {"cross_attention_mask", DType::I64, {2, 4, 2, 4}, cross.data()}};
   }
 
   Batch read(const std::vector<TensorToWrite> &tensors) const {
@@ -140,8 +137,7 @@ TEST(Batch, OtherElementTypes) {
 
 // One wrong thing, one message that names file, tensor, place and values.
 TEST(Batch, RefusesBrokenFiles) {
-  auto expect = [](std::function<void(BatchFile &)> spoil,
-                   const std::string &part) {
+  auto expect = [](std::function<void(BatchFile &)> spoil, const std::string &part) {
     BatchFile file;
     spoil(file);
     EXPECT_ERROR(file.inputs(), part);
@@ -163,8 +159,7 @@ TEST(Batch, RefusesBrokenFiles) {
   expect([](BatchFile &f) { f.pixels[1] = std::nanf(""); },
          "tensor 'pixel_values': element [0, 0, 0, 0, 0, 1]: expected a finite "
          "number, got nan");
-  expect([](BatchFile &f) { f.shape.samples = 3; },
-         "expected the shape [3, 4], got [2, 4]");
+  expect([](BatchFile &f) { f.shape.samples = 3; }, "expected the shape [3, 4], got [2, 4]");
   expect([](BatchFile &f) { f.shape.tileSize = 28; },
          "tensor 'pixel_values': expected the shape [2, 2, 4, 3, 28, 28]");
   expect([](BatchFile &f) { f.shape.images = 0; }, "the program has no images");
@@ -192,11 +187,11 @@ TEST(Batch, RefusesBrokenFiles) {
   BatchFile file;
   std::vector<TensorToWrite> tensors = file.tensors();
   tensors[0].dtype = DType::F64;
-  EXPECT_ERROR(file.read(tensors), "tensor 'input_ids': field 'dtype': expected integers or BOOL, got F64");
+  EXPECT_ERROR(file.read(tensors),
+               "tensor 'input_ids': field 'dtype': expected integers or BOOL, got F64");
   tensors = file.tensors();
   tensors[0].name = "inputs";
-  EXPECT_ERROR(file.read(tensors),
-               "tensor 'inputs': expected only the tensors");
+  EXPECT_ERROR(file.read(tensors), "tensor 'inputs': expected only the tensors");
 }
 
 // Images that a row sees with one between them left out are no interval.
@@ -209,10 +204,9 @@ TEST(Batch, RefusesGaps) {
   batch.aspectRatioIds = {1, 1, 1};
   batch.aspectRatioMask = {1, 0, 0, 0, 1, 0, 0, 0, 1, 0, 0, 0};
   batch.crossAttentionMask = {1, 0, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0};
-  EXPECT_ERROR(makeModelInputs(batch, "B"),
-               "row 0: expected one interval of images "
-               "with exactly their real tiles, got image "
-               "2 after a gap");
+  EXPECT_ERROR(makeModelInputs(batch, "B"), "row 0: expected one interval of images "
+                                            "with exactly their real tiles, got image "
+                                            "2 after a gap");
   batch.crossAttentionMask = {0, 0, 0, 0, 1, 0, 0, 0, 1, 0, 0, 0};
   ModelInputs inputs = makeModelInputs(batch, "B");
   EXPECT_EQ(inputs.imageBegin, Ints{1});
@@ -222,8 +216,8 @@ TEST(Batch, RefusesGaps) {
 struct Captions {
   Folder folder;
   Tokenizer tokenizer{golden("tokenizer_small.model")};
-  ImagePipeline pipeline{folder.write(
-      "p.json", R"({"size":{"height":42,"width":42},"image_mean":[0.5,0.5,0.5],
+  ImagePipeline pipeline{
+      folder.write("p.json", R"({"size":{"height":42,"width":42},"image_mean":[0.5,0.5,0.5],
                     "image_std":[0.5,0.5,0.5]})")};
   SafeTensors images{golden("images_golden.safetensors")};
   int64_t n = tokenizer.baseTokens();
@@ -239,8 +233,7 @@ struct Captions {
     CaptionBatch batch({tokenizer, &pipeline, shape, pad, imageFields});
     added.clear();
     for (auto &sample : fields)
-      added.push_back(
-          batch.add({"a.tar", std::to_string(batch.size()), sample, ""}));
+      added.push_back(batch.add({"a.tar", std::to_string(batch.size()), sample, ""}));
     return batch.take(batch.size());
   }
   std::vector<std::string> imageFields;
@@ -254,12 +247,10 @@ TEST(Batch, CaptionsBecomeTokens) {
   ASSERT_LT(text.size(), 5u);
   Batch batch = captions.make(
       {{{"txt", "aaab flag"}, {"png", captions.image("png_rgb_42x84")}},
-       {{"json", R"({"caption":"<|image|> 123 456 789 0"})"},
-        {"jpg", captions.image("jpeg_420")}},
+       {{"json", R"({"caption":"<|image|> 123 456 789 0"})"}, {"jpg", captions.image("jpeg_420")}},
        {{"json", R"({"text":"aaab flag"})"}}});
   int64_t n = captions.n;
-  Ints first = {n, n + 256}, labels = {-100, -100}, bare = {n},
-       bareLabels = {-100};
+  Ints first = {n, n + 256}, labels = {-100, -100}, bare = {n}, bareLabels = {-100};
   for (Ints *list : {&first, &labels, &bare, &bareLabels}) {
     list->insert(list->end(), text.begin(), text.end());
     list->push_back(n + 1);
@@ -291,15 +282,13 @@ TEST(Batch, CaptionsBecomeTokens) {
   // it.
   ModelInputs inputs = makeModelInputs(batch, "batch");
   EXPECT_EQ(inputs.imageBegin, Ints(24, 0));
-  EXPECT_EQ(inputs.imageEnd, (Ints{0, 1, 1, 1, 1, 1, 1, 1, 0, 1, 1, 1,
-                                   1, 1, 1, 1, 0, 0, 0, 0, 0, 0, 0, 0}));
+  EXPECT_EQ(inputs.imageEnd,
+            (Ints{0, 1, 1, 1, 1, 1, 1, 1, 0, 1, 1, 1, 1, 1, 1, 1, 0, 0, 0, 0, 0, 0, 0, 0}));
   EXPECT_EQ(inputs.tiles, (Ints{2, 1, 4, 1, 1, 1}));
-  EXPECT_EQ(inputs.validTokens,
-            int64_t(text.size()) + 1 + 6 + int64_t(text.size()) + 1);
+  EXPECT_EQ(inputs.validTokens, int64_t(text.size()) + 1 + 6 + int64_t(text.size()) + 1);
 
   // The pixels are those of the pipeline, in the first image's place.
-  ImageTiles tiles = captions.pipeline.process(
-      decodeImage(captions.image("jpeg_420"), "jpeg"));
+  ImageTiles tiles = captions.pipeline.process(decodeImage(captions.image("jpeg_420"), "jpeg"));
   size_t size = tiles.pixels.size();
   EXPECT_EQ(std::vector<float>(batch.pixelValues.begin() + int64_t(2 * size),
                                batch.pixelValues.begin() + int64_t(3 * size)),
@@ -311,27 +300,17 @@ TEST(Batch, CaptionsBecomeTokens) {
 // What a batch of captions writes to a file is read again without complaint.
 TEST(Batch, CaptionBatchIsAValidFile) {
   Captions captions;
-  Batch batch = captions.make(
-      {{{"txt", "a"}, {"jpeg", captions.image("jpeg_gray")}}, {{"txt", "b"}}});
+  Batch batch =
+      captions.make({{{"txt", "a"}, {"jpeg", captions.image("jpeg_gray")}}, {{"txt", "b"}}});
   std::string path = captions.folder / "B.safetensors";
   writeSafeTensors(
-      path,
-      {{"input_ids", DType::I64, {2, 8}, batch.inputIds.data()},
-       {"labels", DType::I64, {2, 8}, batch.labels.data()},
-       {"attention_mask", DType::I64, {2, 8}, batch.attentionMask.data()},
-       {"pixel_values",
-        DType::F32,
-        {2, 2, 4, 3, 42, 42},
-        batch.pixelValues.data()},
-       {"aspect_ratio_ids", DType::I64, {2, 2}, batch.aspectRatioIds.data()},
-       {"aspect_ratio_mask",
-        DType::I64,
-        {2, 2, 4},
-        batch.aspectRatioMask.data()},
-       {"cross_attention_mask",
-        DType::I64,
-        {2, 8, 2, 4},
-        batch.crossAttentionMask.data()}});
+      path, {{"input_ids", DType::I64, {2, 8}, batch.inputIds.data()},
+             {"labels", DType::I64, {2, 8}, batch.labels.data()},
+             {"attention_mask", DType::I64, {2, 8}, batch.attentionMask.data()},
+             {"pixel_values", DType::F32, {2, 2, 4, 3, 42, 42}, batch.pixelValues.data()},
+             {"aspect_ratio_ids", DType::I64, {2, 2}, batch.aspectRatioIds.data()},
+             {"aspect_ratio_mask", DType::I64, {2, 2, 4}, batch.aspectRatioMask.data()},
+             {"cross_attention_mask", DType::I64, {2, 8, 2, 4}, batch.crossAttentionMask.data()}});
   Batch read = readBatch(path, batch.shape);
   EXPECT_EQ(read.inputIds, batch.inputIds);
   EXPECT_EQ(read.crossAttentionMask, batch.crossAttentionMask);
@@ -344,8 +323,7 @@ TEST(Batch, CaptionBatchIsAValidFile) {
 // their names; every text row sees both, the first marker only its own.
 TEST(Batch, SeveralImagesInOrder) {
   Captions captions;
-  std::string wide = captions.image("png_rgb_42x84"),
-              tall = captions.image("png_rgb_90x30");
+  std::string wide = captions.image("png_rgb_42x84"), tall = captions.image("png_rgb_90x30");
   using Fields = std::map<std::string, std::string>;
   for (auto [first, second] : {std::pair{"0.png", "1.png"},
                                {"2.jpg", "10.jpg"},
@@ -356,9 +334,8 @@ TEST(Batch, SeveralImagesInOrder) {
                                {"jpg", "png"}}) {
     SCOPED_TRACE(first);
     for (bool turned : {false, true}) {
-      Batch batch = captions.make({Fields{{"txt", "flag"},
-                                          {first, turned ? tall : wide},
-                                          {second, turned ? wide : tall}}});
+      Batch batch = captions.make(
+          {Fields{{"txt", "flag"}, {first, turned ? tall : wide}, {second, turned ? wide : tall}}});
       EXPECT_EQ(batch.aspectRatioIds, turned ? (Ints{7, 2}) : (Ints{2, 7}));
       EXPECT_EQ(batch.inputIds[1], captions.n + 256);
       EXPECT_EQ(batch.inputIds[2], captions.n + 256);
@@ -369,23 +346,19 @@ TEST(Batch, SeveralImagesInOrder) {
   }
   // Named fields count alone, in their order.
   captions.imageFields = {"seg.png", "jpg"};
-  Batch batch = captions.make({Fields{
-      {"txt", "x"}, {"jpg", wide}, {"seg.png", tall}, {"depth.png", "?"}}});
+  Batch batch =
+      captions.make({Fields{{"txt", "x"}, {"jpg", wide}, {"seg.png", tall}, {"depth.png", "?"}}});
   EXPECT_EQ(batch.aspectRatioIds, (Ints{7, 2}));
-  EXPECT_EQ(captions.added[0].otherFields,
-            std::vector<std::string>{"depth.png"});
+  EXPECT_EQ(captions.added[0].otherFields, std::vector<std::string>{"depth.png"});
 }
 
 // What was not read of a sample is told.
 TEST(Batch, TellsWhatBecameOfSamples) {
   Captions captions;
-  captions.make({{{"a.txt", "flag flag flag flag flag flag flag"},
-                  {"json", "{}"},
-                  {"cls", "3"}},
+  captions.make({{{"a.txt", "flag flag flag flag flag flag flag"}, {"json", "{}"}, {"cls", "3"}},
                  {{"txt", "\xff"}}});
   EXPECT_TRUE(captions.added[0].cut);
-  EXPECT_EQ(captions.added[0].otherFields,
-            (std::vector<std::string>{"cls", "json"}));
+  EXPECT_EQ(captions.added[0].otherFields, (std::vector<std::string>{"cls", "json"}));
   EXPECT_FALSE(captions.added[0].replaced);
   EXPECT_TRUE(captions.added[1].replaced);
   captions.shape.images = 0; // a text model
@@ -397,24 +370,16 @@ TEST(Batch, TellsWhatBecameOfSamples) {
 TEST(Batch, BadSampleLeavesNothing) {
   Captions captions;
   captions.shape.samples = 2;
-  CaptionBatch batch({captions.tokenizer,
-                      &captions.pipeline,
-                      captions.shape,
-                      captions.pad,
-                      {}});
+  CaptionBatch batch({captions.tokenizer, &captions.pipeline, captions.shape, captions.pad, {}});
   std::string png = captions.image("png_rgba");
   EXPECT_ERROR(
-      batch.add({"a.tar",
-                 "1",
-                 {{"txt", "a"}, {"1.png", png}, {"2.png", png.substr(0, 50)}},
-                 ""}),
+      batch.add({"a.tar", "1", {{"txt", "a"}, {"1.png", png}, {"2.png", png.substr(0, 50)}}, ""}),
       "a.tar: sample '1': field '2.png': broken PNG");
   EXPECT_ERROR(batch.add({"a.tar", "1", {{"txt", "a"}}, "a fault"}), "a fault");
   batch.add({"a.tar", "2", {{"txt", "b"}}, ""});
   batch.add({"a.tar", "3", {{"txt", "c"}}, ""});
   Batch got = batch.take(2);
-  EXPECT_EQ(got.inputIds,
-            captions.make({{{"txt", "b"}}, {{"txt", "c"}}}).inputIds);
+  EXPECT_EQ(got.inputIds, captions.make({{{"txt", "b"}}, {{"txt", "c"}}}).inputIds);
   EXPECT_TRUE(got.pixelValues.empty());
 }
 
@@ -426,15 +391,11 @@ TEST(Batch, RefusesBrokenSamples) {
   EXPECT_ERROR(captions.make({{{"json", "{"}}}), "sample '0': field 'json'");
   EXPECT_ERROR(captions.make({{{"json", "[1]"}}}),
                "field 'json': expected JSON: an object at byte 0");
-  EXPECT_ERROR(captions.make({{{"json", R"({"caption":null})"}}}),
-               "expected a string 'caption'");
-  EXPECT_ERROR(captions.make({{{"json", R"({"text":1})"}}}),
-               "expected a string");
-  EXPECT_ERROR(
-      captions.make(
-          {{{"txt", "a"}, {"png", png}, {"jpg", png}, {"2.webp", png}}}),
-      "expected at most 2 images, got fields 'jpg', 'png', '2.webp'; name "
-      "those to read with --image-fields, or compile with --images=3");
+  EXPECT_ERROR(captions.make({{{"json", R"({"caption":null})"}}}), "expected a string 'caption'");
+  EXPECT_ERROR(captions.make({{{"json", R"({"text":1})"}}}), "expected a string");
+  EXPECT_ERROR(captions.make({{{"txt", "a"}, {"png", png}, {"jpg", png}, {"2.webp", png}}}),
+               "expected at most 2 images, got fields 'jpg', 'png', '2.webp'; name "
+               "those to read with --image-fields, or compile with --images=3");
   EXPECT_ERROR(captions.make({{{"txt", "a"}, {"png", "x"}}}),
                "a.tar: sample '0': field 'png': expected a PNG, JPEG, WebP, "
                "GIF, TIFF or BMP image, got something else");

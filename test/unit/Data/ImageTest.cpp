@@ -35,8 +35,7 @@ std::string_view bytesOf(const TensorView &view) {
 }
 
 // The largest difference of two lists of bytes.
-template <typename A, typename B>
-int largestDifference(const A &a, const B &b, size_t count) {
+template <typename A, typename B> int largestDifference(const A &a, const B &b, size_t count) {
   int most = 0;
   for (size_t i = 0; i < count; ++i)
     most = std::max(most, std::abs(int(uint8_t(a[i])) - int(uint8_t(b[i]))));
@@ -47,8 +46,7 @@ int largestDifference(const A &a, const B &b, size_t count) {
 // bit before normalization, to rounding after it.
 TEST(Image, EqualsTransformers) {
   SafeTensors file(golden("images_golden.safetensors"));
-  nlohmann::json cases =
-      parseJson(MappedFile(golden("images_golden.json")).text(), "golden");
+  nlohmann::json cases = parseJson(MappedFile(golden("images_golden.json")).text(), "golden");
   ASSERT_GT(cases.size(), 30u);
   Folder folder;
   for (const nlohmann::json &item : cases) {
@@ -58,16 +56,14 @@ TEST(Image, EqualsTransformers) {
     ImagePipeline pipeline(folder.write("p.json", configText(side)));
     Image image = decodeImage(bytesOf(file.at(name + ".file")), name);
     if (const TensorView *rgb = file.find(name + ".rgb")) {
-      ASSERT_EQ(rgb->shape,
-                (std::vector<int64_t>{image.height, image.width, 3}));
+      ASSERT_EQ(rgb->shape, (std::vector<int64_t>{image.height, image.width, 3}));
       EXPECT_EQ(largestDifference(image.pixels, bytesOf(*rgb), rgb->bytes), 0);
     }
 
     FittedImage fitted = pipeline.fit(image);
     ASSERT_EQ(fitted.aspectRatioId, item["aspect_ratio_id"].get<int64_t>());
     Canvas canvas = canvases[size_t(fitted.aspectRatioId - 1)];
-    std::string_view want =
-        bytesOf(file.at(name + ".tiles")); // [tiles, 3, R, R]
+    std::string_view want = bytesOf(file.at(name + ".tiles")); // [tiles, 3, R, R]
     ASSERT_EQ(want.size(), size_t(tiles * 3 * side * side));
     int most = 0;
     size_t at = 0;
@@ -77,8 +73,8 @@ TEST(Image, EqualsTransformers) {
           for (int64_t x = 0; x < side; ++x, ++at) {
             int64_t row = tile / canvas.wide * side + y;
             int64_t column = tile % canvas.wide * side + x;
-            int got = fitted.canvas.pixels[size_t(
-                (row * fitted.canvas.width + column) * 3 + channel)];
+            int got =
+                fitted.canvas.pixels[size_t((row * fitted.canvas.width + column) * 3 + channel)];
             most = std::max(most, std::abs(got - int(uint8_t(want[at]))));
           }
     EXPECT_EQ(most, 0);
@@ -92,15 +88,12 @@ TEST(Image, EqualsTransformers) {
     for (size_t i = 0; i < result.pixels.size(); ++i) {
       size_t channel = i / size_t(side * side) % 3;
       double expected =
-          i < want.size()
-              ? (uint8_t(want[i]) / 255.0 - mean[channel]) / deviation[channel]
-              : 0;
+          i < want.size() ? (uint8_t(want[i]) / 255.0 - mean[channel]) / deviation[channel] : 0;
       worst = std::max(worst, std::fabs(result.pixels[i] - expected));
       sum += result.pixels[i];
     }
     EXPECT_LT(worst, 1e-6);
-    EXPECT_NEAR(sum, item["sum"].get<double>(),
-                1e-7 * double(want.size()) + 1e-3);
+    EXPECT_NEAR(sum, item["sum"].get<double>(), 1e-7 * double(want.size()) + 1e-3);
     int64_t marked = 0;
     for (int64_t bit : item["mask"].get<std::vector<int64_t>>())
       marked += bit;
@@ -121,29 +114,23 @@ TEST(Image, FormatsEqualPillow) {
     SCOPED_TRACE(name);
     ++count;
     Image image;
-    EXPECT_NO_THROW(image =
-                        decodeImage(bytesOf(file.at(name + ".file")), name));
+    EXPECT_NO_THROW(image = decodeImage(bytesOf(file.at(name + ".file")), name));
     std::vector<int64_t> shape = {image.height, image.width, 3};
     EXPECT_EQ(rgb.shape, shape);
     if (rgb.shape != shape)
       continue;
-    bool isLossy =
-        name.find("lossy") != name.npos || name.find("jpeg") != name.npos;
-    EXPECT_LE(largestDifference(image.pixels, bytesOf(rgb), rgb.bytes),
-              isLossy ? 2 : 0);
-    EXPECT_EQ(beginsLikeImage(bytesOf(file.at(name + ".file"))),
-              !name.starts_with("bmp"));
+    bool isLossy = name.find("lossy") != name.npos || name.find("jpeg") != name.npos;
+    EXPECT_LE(largestDifference(image.pixels, bytesOf(rgb), rgb.bytes), isLossy ? 2 : 0);
+    EXPECT_EQ(beginsLikeImage(bytesOf(file.at(name + ".file"))), !name.starts_with("bmp"));
   }
   EXPECT_GT(count, 100);
 }
 
 // An interlaced PNG of one row of samples; PIL writes neither 16 bits nor
 // interlaced files. `transparent`: gray value that is fully transparent, or -1.
-std::string pngOf(int depth, int type, int width, std::string row,
-                  int transparent = -1) {
+std::string pngOf(int depth, int type, int width, std::string row, int transparent = -1) {
   std::string bytes;
-  png_structp png =
-      png_create_write_struct(PNG_LIBPNG_VER_STRING, nullptr, nullptr, nullptr);
+  png_structp png = png_create_write_struct(PNG_LIBPNG_VER_STRING, nullptr, nullptr, nullptr);
   png_infop info = png_create_info_struct(png);
   png_set_write_fn(
       png, &bytes,
@@ -152,9 +139,8 @@ std::string pngOf(int depth, int type, int width, std::string row,
             ->append(reinterpret_cast<char *>(data), size);
       },
       nullptr);
-  png_set_IHDR(png, info, png_uint_32(width), 1, depth, type,
-               PNG_INTERLACE_ADAM7, PNG_COMPRESSION_TYPE_DEFAULT,
-               PNG_FILTER_TYPE_DEFAULT);
+  png_set_IHDR(png, info, png_uint_32(width), 1, depth, type, PNG_INTERLACE_ADAM7,
+               PNG_COMPRESSION_TYPE_DEFAULT, PNG_FILTER_TYPE_DEFAULT);
   png_color_16 colour = {};
   colour.gray = png_uint_16(transparent);
   if (transparent >= 0)
@@ -171,15 +157,13 @@ std::string pngOf(int depth, int type, int width, std::string row,
 // what they become with the transparent value.
 TEST(Image, DepthsOfPng) {
   using Bytes = std::vector<uint8_t>;
-  Image image =
-      decodeImage(pngOf(16, PNG_COLOR_TYPE_RGB, 2,
-                        "\x12\xff\x34\x80\x56\x7f\xff\xff\x80\x01\x01\x01"),
-                  "rgb");
+  Image image = decodeImage(
+      pngOf(16, PNG_COLOR_TYPE_RGB, 2, "\x12\xff\x34\x80\x56\x7f\xff\xff\x80\x01\x01\x01"), "rgb");
   EXPECT_EQ(image.width, 2);
   EXPECT_EQ(image.pixels, (Bytes{0x12, 0x34, 0x56, 0xff, 0x80, 0x01}));
-  image = decodeImage(pngOf(16, PNG_COLOR_TYPE_GRAY_ALPHA, 2,
-                            std::string("\x64\x11\x33\x00\x64\x11\x00\xff", 8)),
-                      "gray alpha");
+  image = decodeImage(
+      pngOf(16, PNG_COLOR_TYPE_GRAY_ALPHA, 2, std::string("\x64\x11\x33\x00\x64\x11\x00\xff", 8)),
+      "gray alpha");
   // 100 * 0.2 + 255 * 0.8, and white.
   EXPECT_EQ(image.pixels, (Bytes{224, 224, 224, 255, 255, 255}));
   image = decodeImage(pngOf(2, PNG_COLOR_TYPE_GRAY, 4, "\x1b", 2), "gray");
@@ -197,9 +181,8 @@ TEST(Image, RefusesBrokenImages) {
   EXPECT_ERROR(decodeImage("\xff\xd8\xff\xd9", "a.jpg"), "a.jpg: broken JPEG");
   SafeTensors file(golden("images_golden.safetensors"));
   std::mt19937 draw(1);
-  for (const char *name :
-       {"png_rgba.file", "png_palette_transparent.file", "jpeg_420.file",
-        "jpeg_progressive.file", "jpeg_cmyk.file"}) {
+  for (const char *name : {"png_rgba.file", "png_palette_transparent.file", "jpeg_420.file",
+                           "jpeg_progressive.file", "jpeg_cmyk.file"}) {
     std::string good(bytesOf(file.at(name)));
     EXPECT_ERROR(decodeImage(good.substr(0, good.size() / 2), name), "broken");
     for (int round = 0; round < 200; ++round) {
@@ -216,8 +199,8 @@ TEST(Image, RefusesBrokenImages) {
     }
   }
   SafeTensors formats(golden("formats_golden.safetensors"));
-  for (const char *name : {"webp", "webp_lossy", "gif", "tiff_tiff_lzw",
-                           "tiff_jpeg", "bmp_rle8", "bmp_RGB", "exif_jpeg_6"}) {
+  for (const char *name : {"webp", "webp_lossy", "gif", "tiff_tiff_lzw", "tiff_jpeg", "bmp_rle8",
+                           "bmp_RGB", "exif_jpeg_6"}) {
     std::string good(bytesOf(formats.at(std::string(name) + ".file")));
     EXPECT_ERROR(decodeImage(good.substr(0, good.size() / 2), name), "broken");
     for (int round = 0; round < 100; ++round) {
@@ -245,46 +228,35 @@ TEST(ImagePipeline, RefusesBrokenConfigs) {
     std::string path = folder.write("p.json", text);
     EXPECT_ERROR(ImagePipeline pipeline(path), part);
   };
-  EXPECT_EQ(ImagePipeline(folder.write("p.json", configText(560))).tileSize(),
-            560);
-  ImagePipeline full(folder.write(
-      "p.json", configText(56, ",\"do_pad\":true,\"do_resize\":true,"
-                               "\"max_image_tiles\":4,\"resample\":2,"
-                               "\"rescale_factor\":0.00392156862745098")));
+  EXPECT_EQ(ImagePipeline(folder.write("p.json", configText(560))).tileSize(), 560);
+  ImagePipeline full(
+      folder.write("p.json", configText(56, ",\"do_pad\":true,\"do_resize\":true,"
+                                            "\"max_image_tiles\":4,\"resample\":2,"
+                                            "\"rescale_factor\":0.00392156862745098")));
   expect("[]", "p.json: expected a JSON object, got array");
   expect("{", "p.json: expected JSON");
-  expect(
-      "{}",
-      "field 'size': expected equal height and width, 1 to 8192, got nothing");
-  expect(configText(56, ",\"do_pad\":false"),
-         "field 'do_pad': expected true, got false");
+  expect("{}", "field 'size': expected equal height and width, 1 to 8192, got nothing");
+  expect(configText(56, ",\"do_pad\":false"), "field 'do_pad': expected true, got false");
   expect(configText(56, ",\"do_normalize\":null"), "field 'do_normalize'");
-  expect(configText(56, ",\"resample\":3"),
-         "field 'resample': expected 2, got 3");
+  expect(configText(56, ",\"resample\":3"), "field 'resample': expected 2, got 3");
   expect(configText(56, ",\"max_image_tiles\":9"), "field 'max_image_tiles'");
   expect(configText(56, ",\"rescale_factor\":0"), "field 'rescale_factor'");
   expect(configText(0), "field 'size'");
   expect(configText(56, ",\"size\":1"), "key 'size' appears twice");
-  expect("{\"size\":{\"height\":56,\"width\":55}}",
-         "got {\"height\":56,\"width\":55}");
+  expect("{\"size\":{\"height\":56,\"width\":55}}", "got {\"height\":56,\"width\":55}");
   expect("{\"size\":{\"height\":56,\"width\":56}}", "field 'image_mean'");
   expect("{\"size\":{\"height\":56,\"width\":56},\"image_mean\":[0,0,0],"
          "\"image_std\":[1,1,0]}",
          "field 'image_std': expected three numbers greater");
-  expect("{\"image_processor_type\":\"CLIPImageProcessor\"}",
-         "field 'image_processor_type'");
+  expect("{\"image_processor_type\":\"CLIPImageProcessor\"}", "field 'image_processor_type'");
   // As transformers 5 writes a processor_config.json.
   auto nested = [](const std::string &text) {
-    return "{\"image_processor\":" + text +
-           ",\"processor_class\":\"MllamaProcessor\"}";
+    return "{\"image_processor\":" + text + ",\"processor_class\":\"MllamaProcessor\"}";
   };
-  EXPECT_EQ(
-      ImagePipeline(folder.write("p.json", nested(configText(42)))).tileSize(),
-      42);
+  EXPECT_EQ(ImagePipeline(folder.write("p.json", nested(configText(42)))).tileSize(), 42);
   expect(nested(configText(56, ",\"resample\":3")),
          "p.json: field 'image_processor': field 'resample': expected 2, got 3");
-  expect(nested("3"),
-         "field 'image_processor': expected a JSON object, got number");
+  expect(nested("3"), "field 'image_processor': expected a JSON object, got number");
 }
 
 // An image of the wanted size stays as it is; one colour stays one colour.
@@ -296,8 +268,7 @@ TEST(Image, ResizeKeepsWhatItMust) {
   Image flat = {7, 5, std::vector<uint8_t>(7 * 5 * 3, 201)};
   for (auto [width, height] : {std::pair{1, 1}, {3, 40}, {100, 2}}) {
     Image resized = resizeBilinear(flat, width, height);
-    EXPECT_EQ(resized.pixels,
-              std::vector<uint8_t>(size_t(width * height * 3), 201));
+    EXPECT_EQ(resized.pixels, std::vector<uint8_t>(size_t(width * height * 3), 201));
   }
 }
 

@@ -32,10 +32,10 @@ std::string refusal(const std::string &header, size_t bytes) {
   return errorOf([&] { SafeTensors file(path); });
 }
 
-#define EXPECT_REFUSED(header, bytes, part)                                    \
-  do {                                                                         \
-    std::string message = refusal(header, bytes);                              \
-    EXPECT_NE(message.find(part), std::string::npos) << message;               \
+#define EXPECT_REFUSED(header, bytes, part)                                                        \
+  do {                                                                                             \
+    std::string message = refusal(header, bytes);                                                  \
+    EXPECT_NE(message.find(part), std::string::npos) << message;                                   \
   } while (false)
 
 // What is written is read again: names, shapes, bytes, metadata; every tensor
@@ -65,8 +65,7 @@ TEST(SafeTensors, RoundTrip) {
   EXPECT_EQ(file.find("absent"), nullptr);
   EXPECT_ERROR(file.at("absent"), "tensor 'absent': missing");
   for (const auto &[name, tensor] : file.tensors())
-    EXPECT_EQ(uintptr_t(tensor.data) % uintptr_t(dtypeBits(tensor.dtype) / 8),
-              0u);
+    EXPECT_EQ(uintptr_t(tensor.data) % uintptr_t(dtypeBits(tensor.dtype) / 8), 0u);
   // Nothing but the file stays in the folder.
   size_t entries = 0;
   for (auto &entry : std::filesystem::directory_iterator(folder / "")) {
@@ -81,17 +80,14 @@ TEST(SafeTensors, RoundTrip) {
 TEST(SafeTensors, ShardedModel) {
   Folder folder;
   float values[] = {1, 2};
-  writeSafeTensors(folder / "a.safetensors", {{"x", DType::F32, {1}, values},
-                                              {"z", DType::F32, {1}, values}});
-  writeSafeTensors(folder / "b.safetensors",
-                   {{"y", DType::F32, {1}, values + 1}});
+  writeSafeTensors(folder / "a.safetensors",
+                   {{"x", DType::F32, {1}, values}, {"z", DType::F32, {1}, values}});
+  writeSafeTensors(folder / "b.safetensors", {{"y", DType::F32, {1}, values + 1}});
   auto writeIndex = [&](const std::string &map) {
-    return folder.write(
-        "model.safetensors.index.json",
-        "{\"metadata\":{\"total_size\":8},\"weight_map\":" + map + "}");
+    return folder.write("model.safetensors.index.json",
+                        "{\"metadata\":{\"total_size\":8},\"weight_map\":" + map + "}");
   };
-  std::string index =
-      writeIndex(R"({"x":"a.safetensors","y":"b.safetensors"})");
+  std::string index = writeIndex(R"({"x":"a.safetensors","y":"b.safetensors"})");
   for (const std::string &path : {folder / "", index}) {
     SafeTensors file(path);
     EXPECT_EQ(file.tensors().size(), 2u);
@@ -102,8 +98,7 @@ TEST(SafeTensors, ShardedModel) {
   writeIndex(R"({"y":"a.safetensors"})");
   EXPECT_ERROR(SafeTensors file(index), "a.safetensors holds no such tensor");
   writeIndex(R"({"y":"../a.safetensors"})");
-  EXPECT_ERROR(SafeTensors file(index),
-               "expected the name of a file in the same");
+  EXPECT_ERROR(SafeTensors file(index), "expected the name of a file in the same");
   writeIndex(R"({"y":3})");
   EXPECT_ERROR(SafeTensors file(index), "tensor 'y'");
   writeIndex(R"({"y":"c.safetensors"})");
@@ -116,13 +111,10 @@ TEST(SafeTensors, ShardedModel) {
 
 // Every rule of the format has its own message.
 TEST(SafeTensors, RefusesBrokenFiles) {
-  auto entry = [](const std::string &dtype, const std::string &shape,
-                  const std::string &offsets) {
-    return "{\"dtype\":\"" + dtype + "\",\"shape\":" + shape +
-           ",\"data_offsets\":" + offsets + "}";
+  auto entry = [](const std::string &dtype, const std::string &shape, const std::string &offsets) {
+    return "{\"dtype\":\"" + dtype + "\",\"shape\":" + shape + ",\"data_offsets\":" + offsets + "}";
   };
-  auto one = [&](const std::string &dtype, const std::string &shape,
-                 const std::string &offsets) {
+  auto one = [&](const std::string &dtype, const std::string &shape, const std::string &offsets) {
     return "{\"x\":" + entry(dtype, shape, offsets) + "}";
   };
   Folder folder;
@@ -139,38 +131,32 @@ TEST(SafeTensors, RefusesBrokenFiles) {
   EXPECT_REFUSED("{\"x\":1}", 0, "tensor 'x': expected an object");
   EXPECT_REFUSED("{\"__metadata__\":{\"a\":1}}", 0, "expected a string");
   EXPECT_REFUSED(one("F31", "[1]", "[0,4]"), 4, "field 'dtype'");
-  EXPECT_REFUSED("{\"x\":{\"dtype\":\"F32\",\"shape\":[1]}}", 4,
-                 "field 'data_offsets': missing");
+  EXPECT_REFUSED("{\"x\":{\"dtype\":\"F32\",\"shape\":[1]}}", 4, "field 'data_offsets': missing");
   EXPECT_REFUSED(one("F32", "[-1]", "[0,4]"), 4, "at least 0, got [-1]");
   EXPECT_REFUSED(one("F32", "[1.5]", "[0,4]"), 4, "field 'shape'");
   EXPECT_REFUSED(one("F32", "[2]", "[0,4]"), 4, "expected 8 bytes for F32 [2]");
-  EXPECT_REFUSED(one("F32", "[4294967296,4294967296]", "[0,0]"), 0,
-                 "below 2^60");
+  EXPECT_REFUSED(one("F32", "[4294967296,4294967296]", "[0,0]"), 0, "below 2^60");
   EXPECT_REFUSED(one("F4", "[3]", "[0,2]"), 2, "whole number of bytes");
   EXPECT_REFUSED(one("F32", "[1]", "[0,8]"), 4, "within the 4 bytes");
   EXPECT_REFUSED(one("F32", "[1]", "[4,0]"), 4, "[begin, end)");
   EXPECT_REFUSED(one("F32", "[1]", "[0]"), 4, "[begin, end)");
-  EXPECT_REFUSED(one("F32", "[1]", "[0,18446744073709551615]"), 4,
-                 "field 'data_offsets'");
+  EXPECT_REFUSED(one("F32", "[1]", "[0,18446744073709551615]"), 4, "field 'data_offsets'");
   EXPECT_REFUSED(one("F32", "[1]", "[4,8]"), 8, "expected to begin at 0");
   EXPECT_REFUSED(one("F32", "[1]", "[0,4]"), 8, "expected 4 bytes after");
   std::string x = entry("F32", "[2]", "[0,8]");
-  EXPECT_REFUSED("{\"x\":" + x + ",\"y\":" + x + "}", 8,
-                 "expected to begin at 8");
+  EXPECT_REFUSED("{\"x\":" + x + ",\"y\":" + x + "}", 8, "expected to begin at 8");
   EXPECT_REFUSED("{\"x\":" + x + ",\"x\":" + x + "}", 8, "appears twice");
 }
 
 // Trailing spaces and sub-byte types are legal.
 TEST(SafeTensors, AcceptsWhatTheFormatAllows) {
   Folder folder;
-  std::string path =
-      folder.write("w", fileOf("{\"x\":{\"dtype\":\"F4\",\"shape\":[2,3],"
-                               "\"data_offsets\":[0,3]}}     ",
-                               3));
+  std::string path = folder.write("w", fileOf("{\"x\":{\"dtype\":\"F4\",\"shape\":[2,3],"
+                                              "\"data_offsets\":[0,3]}}     ",
+                                              3));
   SafeTensors file(path);
   EXPECT_EQ(file.at("x").elements(), 6);
-  EXPECT_EQ(SafeTensors(folder.write("e", fileOf("{}", 0))).tensors().size(),
-            0u);
+  EXPECT_EQ(SafeTensors(folder.write("e", fileOf("{}", 0))).tensors().size(), 0u);
 }
 
 // Files with random damage are read or refused, never more.
@@ -187,8 +173,7 @@ TEST(SafeTensors, SurvivesDamage) {
   for (int round = 0; round < 500; ++round) {
     std::string bad = good;
     for (unsigned i = 0, n = 1 + draw() % 4; i < n; ++i)
-      bad[draw() % bad.size()] =
-          char(draw() % 2 ? draw() : "[]{},:\"019-"[draw() % 11]);
+      bad[draw() % bad.size()] = char(draw() % 2 ? draw() : "[]{},:\"019-"[draw() % 11]);
     if (draw() % 4 == 0)
       bad.resize(draw() % bad.size());
     folder.write("w", bad);
@@ -207,11 +192,10 @@ TEST(SafeTensors, SurvivesDamage) {
 TEST(SafeTensors, WriterRefuses) {
   Folder folder;
   float x = 0;
-  EXPECT_ERROR(writeSafeTensors(folder / "w", {{"x", DType::F32, {1}, &x},
-                                               {"x", DType::F32, {1}, &x}}),
-               "tensor 'x': the name is taken");
-  EXPECT_ERROR(writeSafeTensors(folder / "no/w", {{"x", DType::F32, {1}, &x}}),
-               "cannot create");
+  EXPECT_ERROR(
+      writeSafeTensors(folder / "w", {{"x", DType::F32, {1}, &x}, {"x", DType::F32, {1}, &x}}),
+      "tensor 'x': the name is taken");
+  EXPECT_ERROR(writeSafeTensors(folder / "no/w", {{"x", DType::F32, {1}, &x}}), "cannot create");
 }
 
 // Every f16 value; ties and overflow of bf16; one rounding from f64.
@@ -236,8 +220,8 @@ TEST(SafeTensors, Conversions) {
             0x3f80); // tie to even
   EXPECT_EQ(bfloat16FromFloat(1.0f + 3 * std::ldexp(1.0f, -8)), 0x3f82);
   EXPECT_EQ(bfloat16FromFloat(std::numeric_limits<float>::max()), 0x7f80);
-  EXPECT_TRUE(std::isnan(floatFromBFloat16(
-      bfloat16FromFloat(std::numeric_limits<float>::signaling_NaN()))));
+  EXPECT_TRUE(std::isnan(
+      floatFromBFloat16(bfloat16FromFloat(std::numeric_limits<float>::signaling_NaN()))));
   // Just above a tie; rounding to f32 first would make it a tie and go down.
   double above = 1.0 + std::ldexp(1.0, -8) + std::ldexp(1.0, -40);
   EXPECT_EQ(bfloat16FromFloat(float(above)), 0x3f80);
@@ -253,10 +237,7 @@ TEST(SafeTensors, Conversions) {
   std::string bytes = "x";
   for (uint16_t half : {0x3c00, 0x3e00})
     bytes.append(reinterpret_cast<const char *>(&half), 2);
-  TensorView view = {DType::F16,
-                     {2},
-                     reinterpret_cast<const std::byte *>(bytes.data()) + 1,
-                     4};
+  TensorView view = {DType::F16, {2}, reinterpret_cast<const std::byte *>(bytes.data()) + 1, 4};
   float floats[2];
   double doubles[2];
   uint16_t brains[2];

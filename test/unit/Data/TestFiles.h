@@ -26,8 +26,7 @@ inline std::string golden(const std::string &name) {
 class Folder {
 public:
   Folder() {
-    std::string pattern =
-        (std::filesystem::temp_directory_path() / "llrt-XXXXXX").string();
+    std::string pattern = (std::filesystem::temp_directory_path() / "llrt-XXXXXX").string();
     path = mkdtemp(pattern.data());
   }
   Folder(const Folder &) = delete;
@@ -61,10 +60,10 @@ template <typename Run> std::string errorOf(Run run) {
   return "";
 }
 
-#define EXPECT_ERROR(statement, part)                                          \
-  do {                                                                         \
-    std::string message = llrt::test::errorOf([&] { statement; });             \
-    EXPECT_NE(message.find(part), std::string::npos) << message;               \
+#define EXPECT_ERROR(statement, part)                                                              \
+  do {                                                                                             \
+    std::string message = llrt::test::errorOf([&] { statement; });                                 \
+    EXPECT_NE(message.find(part), std::string::npos) << message;                                   \
   } while (false)
 
 } // namespace llrt::test

@@ -23,8 +23,7 @@ namespace {
 TEST(Tokenizer, EqualsTiktoken) {
   Tokenizer tokenizer(golden("tokenizer_small.model"));
   EXPECT_EQ(tokenizer.baseTokens(), 756);
-  nlohmann::json expected =
-      parseJson(MappedFile(golden("tokenizer_golden.json")).text(), "golden");
+  nlohmann::json expected = parseJson(MappedFile(golden("tokenizer_golden.json")).text(), "golden");
   ASSERT_GT(expected["cases"].size(), 200u);
   for (const nlohmann::json &item : expected["cases"]) {
     std::string text = item["text"];
@@ -66,11 +65,9 @@ TEST(Tokenizer, SpecialTokens) {
   EXPECT_EQ(meta.specialToken("<|image|>"), n + 11);
   EXPECT_EQ(meta.specialToken("<|reserved_special_token_245|>"), n + 255);
   EXPECT_EQ(meta.idCount(), n + 256);
-  EXPECT_ERROR(meta.specialToken("<|reserved_special_token_246|>"),
-               "no special");
+  EXPECT_ERROR(meta.specialToken("<|reserved_special_token_246|>"), "no special");
   EXPECT_EQ(hf.decode({n, n + 256}), "<|begin_of_text|><|image|>");
-  EXPECT_ERROR(hf.decode({n + 257}),
-               "expected 0 to " + std::to_string(n + 256));
+  EXPECT_ERROR(hf.decode({n + 257}), "expected 0 to " + std::to_string(n + 256));
   EXPECT_ERROR(hf.decode({-1}), "got -1");
 }
 
@@ -116,8 +113,7 @@ TEST(Tokenizer, RefusesOtherJson) {
     return errorOf([&] { Tokenizer tokenizer(path); });
   };
   using nlohmann::json;
-  for (auto [pointer, value, part] : std::vector<
-           std::tuple<std::string, json, std::string>>{
+  for (auto [pointer, value, part] : std::vector<std::tuple<std::string, json, std::string>>{
            {"/model/type", "WordPiece",
             "field 'model.type': expected \"BPE\", as Llama 3 has it, got "
             "\"WordPiece\""},
@@ -125,7 +121,8 @@ TEST(Tokenizer, RefusesOtherJson) {
            {"/model/dropout", 0.1, "'model.dropout'"},
            {"/model/byte_fallback", true, "'model.byte_fallback'"},
            {"/model/end_of_word_suffix", "</w>", "'model.end_of_word_suffix'"},
-           {"/normalizer", {{"type", "NFC"}},
+           {"/normalizer",
+            {{"type", "NFC"}},
             "field 'normalizer': expected nothing, as Llama 3 has it, got "
             "{\"type\":\"NFC\"}"},
            {"/pre_tokenizer/type", "ByteLevel", "'pre_tokenizer.type'"},
@@ -133,20 +130,18 @@ TEST(Tokenizer, RefusesOtherJson) {
             "field 'pre_tokenizer.pretokenizers[0].pattern.Regex'"},
            {"/pre_tokenizer/pretokenizers/0/behavior", "Removed", "behavior"},
            {"/pre_tokenizer/pretokenizers/1/use_regex", true, "use_regex"},
-           {"/pre_tokenizer/pretokenizers/1/add_prefix_space", true,
-            "add_prefix_space"},
-           {"/pre_tokenizer/pretokenizers/1/type", "Metaspace",
-            "pretokenizers[1].type"},
+           {"/pre_tokenizer/pretokenizers/1/add_prefix_space", true, "add_prefix_space"},
+           {"/pre_tokenizer/pretokenizers/1/type", "Metaspace", "pretokenizers[1].type"},
            {"/decoder", {{"type", "Sequence"}}, "'decoder.type'"},
            {"/added_tokens/3/lstrip", true, "'added_tokens[3].lstrip'"},
            {"/added_tokens/3/id", -1, "'added_tokens[3].id'"},
            {"/added_tokens/3/id", 757, "id 757 is that of '<|end_of_text|>'"},
            {"/added_tokens/3/content", "<|end_of_text|>", "a new text"},
            {"/model/vocab/a", 100000, "token 'a': expected one of the ids 0"},
-           {"/model/vocab/new word", 756, "token 'new word': expected the "
-                                          "characters of a byte-level"},
-           {"/model/merges/7", "nothing here",
-            "field 'model.merges[7]': expected two tokens"},
+           {"/model/vocab/new word", 756,
+            "token 'new word': expected the "
+            "characters of a byte-level"},
+           {"/model/merges/7", "nothing here", "field 'model.merges[7]': expected two tokens"},
            {"/model/merges/7", 3, "field 'model.merges[7]'"},
            {"/model", 3, "field 'model': expected an object"}}) {
     std::string message = refusal(pointer, value);
@@ -179,8 +174,7 @@ TEST(Tokenizer, SpecialTokensOfTheConfig) {
     EXPECT_EQ(tokenizer.encode("<|image|>", true), std::vector<int64_t>{760});
     EXPECT_NE(tokenizer.encode("<|image|>"), std::vector<int64_t>{760});
     EXPECT_ERROR(tokenizer.decode({770}), "got 770");
-    folder.write("tokenizer_config.json",
-                 R"({"added_tokens_decoder": {"x": {"content": "y"}}})");
+    folder.write("tokenizer_config.json", R"({"added_tokens_decoder": {"x": {"content": "y"}}})");
     EXPECT_ERROR(Tokenizer bad(folder / name),
                  "tokenizer_config.json: field 'added_tokens_decoder': entry "
                  "'x': expected an id");
@@ -202,8 +196,7 @@ TEST(Tokenizer, CutsLongRuns) {
   // The cut falls between `a` and `b`, which would be joined without it.
   ASSERT_EQ(tokenizer.encode("ab").size(), 1u);
   EXPECT_EQ(tokenizer.encode(run + "abab"), joined({run + "a", "bab"}));
-  EXPECT_EQ(tokenizer.encode("a " + run + "abab"),
-            joined({"a " + run + "a", "bab"}));
+  EXPECT_EQ(tokenizer.encode("a " + run + "abab"), joined({"a " + run + "a", "bab"}));
   std::string spaces(25'000, ' ');
   EXPECT_EQ(tokenizer.encode(spaces + "  x"), joined({spaces, "  x"}));
   // Characters count, not bytes.
@@ -227,8 +220,7 @@ TEST(Tokenizer, LongPiecesAreFast) {
     text += "ab"[(i % 1000 * 7919 / 13) % 2];
   auto start = std::chrono::steady_clock::now();
   std::vector<int64_t> ids = tokenizer.encode(text);
-  std::chrono::duration<double> seconds =
-      std::chrono::steady_clock::now() - start;
+  std::chrono::duration<double> seconds = std::chrono::steady_clock::now() - start;
   EXPECT_EQ(tokenizer.decode(ids), text);
   EXPECT_LT(seconds.count(), 20); // about 0.2 s in a release build
   // Text that keeps looking like a special token.
@@ -249,19 +241,15 @@ TEST(Tokenizer, RefusesBrokenFiles) {
     return message.find(part) != std::string::npos ? "" : message;
   };
   EXPECT_EQ(has(refusal(""), "byte 0 has none"), "");
-  EXPECT_EQ(has(refusal(good.substr(good.find('\n') + 1)),
-                "line 1: expected rank 0, got '1'"),
-            "");
+  EXPECT_EQ(has(refusal(good.substr(good.find('\n') + 1)), "line 1: expected rank 0, got '1'"), "");
   EXPECT_EQ(has(refusal("AA== 0\n\nAQ=\n"), "line 3: expected the base64"), "");
   EXPECT_EQ(has(refusal("AA== 0\nAQ== 1x\n"), "line 2: expected rank 1"), "");
-  EXPECT_EQ(has(refusal("AA== 0\nAQ==\n"), "line 2: expected rank 1, got ''"),
-            "");
-  EXPECT_EQ(has(refusal("AA== 0\nA*== 1\n"), "line 2: expected the base64"),
-            "");
+  EXPECT_EQ(has(refusal("AA== 0\nAQ==\n"), "line 2: expected rank 1, got ''"), "");
+  EXPECT_EQ(has(refusal("AA== 0\nA*== 1\n"), "line 2: expected the base64"), "");
   EXPECT_EQ(has(refusal(" 0\n"), "line 1: expected the base64"), "");
-  EXPECT_EQ(has(refusal("AA== 0\nAQ== 1\nAA== 2\n"),
-                "line 3: expected a new token, got that of line 1"),
-            "");
+  EXPECT_EQ(
+      has(refusal("AA== 0\nAQ== 1\nAA== 2\n"), "line 3: expected a new token, got that of line 1"),
+      "");
   EXPECT_ERROR(Tokenizer tokenizer(folder / "absent"), "absent: cannot open");
 }
 

@@ -18,8 +18,8 @@ using namespace llrt::test;
 namespace {
 
 // One header block and the padded bytes of a ustar member.
-std::string member(const std::string &name, const std::string &bytes,
-                   char type = '0', const std::string &prefix = "") {
+std::string member(const std::string &name, const std::string &bytes, char type = '0',
+                   const std::string &prefix = "") {
   char header[512] = {};
   std::strncpy(header, name.c_str(), 100);
   std::snprintf(header + 100, 8, "%07o", 0644u);
@@ -81,21 +81,19 @@ using Texts = std::vector<std::string>;
 // Keys end at the first dot of the file name; fields are in lower case; members
 // of no sample are passed over; only neighbours are one sample.
 TEST(WebDataset, GroupsMembers) {
-  std::string tar = member("d/", "", '5') + member("__index__", "x") +
-                    member("README", "no dot") + member("d/._x.png", "hidden") +
-                    member("d.e/1.Seg.PNG", "p") + member("d.e/1.txt", "t") +
-                    member("2.txt", "second") + member("fifo.txt", "", '6') +
-                    member("3.txt", "") + member("2.png", "again") + endMark;
-  EXPECT_EQ(readText(tar), (Texts{"d.e/1{seg.png=p txt=t }", "2{txt=second }",
-                                  "3{txt= }", "2{png=again }"}));
+  std::string tar = member("d/", "", '5') + member("__index__", "x") + member("README", "no dot") +
+                    member("d/._x.png", "hidden") + member("d.e/1.Seg.PNG", "p") +
+                    member("d.e/1.txt", "t") + member("2.txt", "second") +
+                    member("fifo.txt", "", '6') + member("3.txt", "") + member("2.png", "again") +
+                    endMark;
+  EXPECT_EQ(readText(tar),
+            (Texts{"d.e/1{seg.png=p txt=t }", "2{txt=second }", "3{txt= }", "2{png=again }"}));
   // The end mark may be missing, as tarfile allows; what follows it is not
   // read, but for another archive.
   EXPECT_EQ(readText(member("1.txt", "t")), Texts{"1{txt=t }"});
-  EXPECT_EQ(readText(member("1.txt", "t") + endMark + "junk"),
-            Texts{"1{txt=t }"});
-  EXPECT_EQ(
-      readText(member("1.txt", "t") + endMark + member("2.txt", "u") + endMark),
-      (Texts{"1{txt=t }", "2{txt=u }"}));
+  EXPECT_EQ(readText(member("1.txt", "t") + endMark + "junk"), Texts{"1{txt=t }"});
+  EXPECT_EQ(readText(member("1.txt", "t") + endMark + member("2.txt", "u") + endMark),
+            (Texts{"1{txt=t }", "2{txt=u }"}));
   EXPECT_EQ(readText(""), Texts{});
   EXPECT_EQ(readText(endMark), Texts{});
   Folder folder;
@@ -105,8 +103,7 @@ TEST(WebDataset, GroupsMembers) {
 }
 
 // A header with the name of what it links to.
-std::string linkTo(const std::string &name, const std::string &target,
-                   char type) {
+std::string linkTo(const std::string &name, const std::string &target, char type) {
   std::string text = member(name, "", type);
   target.copy(&text[157], 100);
   text.replace(148, 8, 8, ' ');
@@ -133,32 +130,27 @@ TEST(WebDataset, FollowsLinks) {
     for (const std::string &tar : {image + link, link + image}) // either first
       EXPECT_EQ(fieldOf(tar, "a/1"), "{png=pixels }");
   // A chain, odd spellings, an absolute path, a folder that is a link.
-  EXPECT_EQ(fieldOf(image + linkTo("2.png", "./a//1.png", '2') + soft, "2"),
-            "{png=pixels }");
-  EXPECT_EQ(fieldOf(linkTo("2.png", "/img/x.png", '2') + image, "2"),
-            "{png=pixels }");
-  EXPECT_EQ(fieldOf(linkTo("b/c", "../img", '2') +
-                        linkTo("b/2.png", "c/../c/x.png", '2') + image,
-                    "b/2"),
-            "{png=pixels }");
+  EXPECT_EQ(fieldOf(image + linkTo("2.png", "./a//1.png", '2') + soft, "2"), "{png=pixels }");
+  EXPECT_EQ(fieldOf(linkTo("2.png", "/img/x.png", '2') + image, "2"), "{png=pixels }");
+  EXPECT_EQ(
+      fieldOf(linkTo("b/c", "../img", '2') + linkTo("b/2.png", "c/../c/x.png", '2') + image, "b/2"),
+      "{png=pixels }");
   // The long name of a target.
   std::string folder(120, 'f');
-  EXPECT_EQ(fieldOf(member("x", folder + "/x.png" + '\0', 'K') +
-                        linkTo("2.png", "short", '2') +
+  EXPECT_EQ(fieldOf(member("x", folder + "/x.png" + '\0', 'K') + linkTo("2.png", "short", '2') +
                         member("x.png", "pixels", '0', folder),
                     "2"),
             "{png=pixels }");
   EXPECT_EQ(fieldOf(member("x", paxRecord("linkpath", folder + "/x.png"), 'x') +
-                        linkTo("2.png", "short", '1') +
-                        member("x.png", "pixels", '0', folder),
+                        linkTo("2.png", "short", '1') + member("x.png", "pixels", '0', folder),
                     "2"),
             "{png=pixels }");
-  EXPECT_EQ(fieldOf(member("x.png", "old") + linkTo("2.png", "x.png", '1') +
-                        member("q.txt", "") + member("x.png", "new"),
+  EXPECT_EQ(fieldOf(member("x.png", "old") + linkTo("2.png", "x.png", '1') + member("q.txt", "") +
+                        member("x.png", "new"),
                     "2"),
             "{png=old }");
-  EXPECT_EQ(fieldOf(member("x.png", "old") + linkTo("2.png", "x.png", '2') +
-                        member("q.txt", "") + member("x.png", "new"),
+  EXPECT_EQ(fieldOf(member("x.png", "old") + linkTo("2.png", "x.png", '2') + member("q.txt", "") +
+                        member("x.png", "new"),
                     "2"),
             "{png=new }");
 }
@@ -166,21 +158,20 @@ TEST(WebDataset, FollowsLinks) {
 // Files that links of samples lead to are no samples, wherever they stand.
 TEST(WebDataset, LinkedFilesAreNoSamples) {
   std::string store = member("img/x.png", "p") + member("img/y.png", "q"),
-              samples =
-                  linkTo("1.png", "img/x.png", '2') + member("1.txt", "t") +
-                  linkTo("2.png", "img/y.png", '1') + member("2.txt", "u");
+              samples = linkTo("1.png", "img/x.png", '2') + member("1.txt", "t") +
+                        linkTo("2.png", "img/y.png", '1') + member("2.txt", "u");
   Texts want = {"1{png=p txt=t }", "2{png=q txt=u }"};
   EXPECT_EQ(readText(store + samples), want);
   EXPECT_EQ(readText(samples + store), want);
   want.push_back("img/z{png=r }"); // a file that no link leads to
   EXPECT_EQ(readText(store + samples + member("img/z.png", "r")), want);
   // A sample that has a text stays one.
-  EXPECT_EQ(readText(member("1.png", "p") + member("1.txt", "t") +
-                     linkTo("2.png", "1.png", '2') + member("2.txt", "u")),
+  EXPECT_EQ(readText(member("1.png", "p") + member("1.txt", "t") + linkTo("2.png", "1.png", '2') +
+                     member("2.txt", "u")),
             (Texts{"1{png=p txt=t }", "2{png=p txt=u }"}));
   Folder folder;
-  WebDataset data({folder.write("a.tar", samples + store),
-                   folder.write("b.tar", member("3.txt", "v"))});
+  WebDataset data(
+      {folder.write("a.tar", samples + store), folder.write("b.tar", member("3.txt", "v"))});
   EXPECT_TRUE(data.skip() && data.skip());
   EXPECT_EQ(data.position(), (DataPosition{1, 0}));
   EXPECT_ERROR(data.seek({0, 3}), "expected at least 3 samples, got 2");
@@ -189,10 +180,9 @@ TEST(WebDataset, LinkedFilesAreNoSamples) {
 // A link that leads nowhere spoils its sample, not the dataset.
 TEST(WebDataset, RefusesLinksThatLeadNowhere) {
   std::string image = member("x.png", "p"), folder = member("d", "", '5');
-  auto expect = [&](const std::string &target, char type,
-                    const std::string &reason) {
-    std::string tar = linkTo("1.png", target, type) + image + folder +
-                      linkTo("l", "m", '2') + linkTo("m", "l", '2');
+  auto expect = [&](const std::string &target, char type, const std::string &reason) {
+    std::string tar = linkTo("1.png", target, type) + image + folder + linkTo("l", "m", '2') +
+                      linkTo("m", "l", '2');
     EXPECT_EQ(faultOf(tar), "a.tar: member '1.png': expected a link to a file "
                             "of this archive, got '" +
                                 target + "', " + reason);
@@ -209,11 +199,10 @@ TEST(WebDataset, RefusesLinksThatLeadNowhere) {
 
 // The sparse file `..ab...c` (dots are zeros) in GNU's four forms.
 TEST(WebDataset, SparseFiles) {
-  std::string want = std::string("1{txt=") + std::string(2, '\0') + "ab" +
-                     std::string(3, '\0') + "c }";
+  std::string want =
+      std::string("1{txt=") + std::string(2, '\0') + "ab" + std::string(3, '\0') + "c }";
   auto expect = [&](const std::string &tar) {
-    EXPECT_EQ(readText(tar + member("2.txt", "u") + endMark),
-              (Texts{want, "2{txt=u }"}));
+    EXPECT_EQ(readText(tar + member("2.txt", "u") + endMark), (Texts{want, "2{txt=u }"}));
   };
   auto records = [](std::vector<std::pair<std::string, std::string>> list) {
     std::string text;
@@ -228,24 +217,16 @@ TEST(WebDataset, SparseFiles) {
                   {"offset", "7"},
                   {"numbytes", "1"}}) +
          member("1.txt", "abc"));
-  expect(records({{"size", "8"},
-                  {"numblocks", "2"},
-                  {"map", "2,2,7,1"},
-                  {"name", "1.txt"}}) +
+  expect(records({{"size", "8"}, {"numblocks", "2"}, {"map", "2,2,7,1"}, {"name", "1.txt"}}) +
          member("GNUSparseFile.1/1.txt", "abc"));
   std::string map = "2\n2\n2\n7\n1\n";
   map.resize(512);
-  expect(records({{"major", "1"},
-                  {"minor", "0"},
-                  {"name", "1.txt"},
-                  {"realsize", "8"}}) +
+  expect(records({{"major", "1"}, {"minor", "0"}, {"name", "1.txt"}, {"realsize", "8"}}) +
          member("GNUSparseFile.1/1.txt", map + "abc"));
   // The old form: four parts in the header, more in blocks behind it.
   for (int more : {0, 1}) {
     std::string tar = member("1.txt", "abc", 'S');
-    auto put = [&](size_t at, unsigned value) {
-      std::snprintf(&tar[at], 12, "%011o", value);
-    };
+    auto put = [&](size_t at, unsigned value) { std::snprintf(&tar[at], 12, "%011o", value); };
     if (more) {
       tar.insert(512, 512, '\0');
       tar[482] = 1;
@@ -263,17 +244,14 @@ TEST(WebDataset, SparseFiles) {
   }
   // Maps that do not fit.
   for (const char *broken : {"2,2,7", "2,2,7,2", "2,9", "x", "9,1", "2,2,-7,1"})
-    EXPECT_EQ(faultOf(records({{"size", "8"}, {"map", broken}}) +
-                      member("1.txt", "abc")),
+    EXPECT_EQ(faultOf(records({{"size", "8"}, {"map", broken}}) + member("1.txt", "abc")),
               "a.tar: member '1.txt': expected a sparse file whose map fits "
               "its bytes")
         << broken;
-  EXPECT_EQ(faultOf(records({{"major", "1"}, {"realsize", "8"}}) +
-                    member("1.txt", "9\n1\n")),
+  EXPECT_EQ(faultOf(records({{"major", "1"}, {"realsize", "8"}}) + member("1.txt", "9\n1\n")),
             "a.tar: member '1.txt': expected a sparse file whose map fits its "
             "bytes");
-  EXPECT_EQ(faultOf(records({{"size", "99999999999"}, {"map", "0,3"}}) +
-                    member("1.txt", "abc")),
+  EXPECT_EQ(faultOf(records({{"size", "99999999999"}, {"map", "0,3"}}) + member("1.txt", "abc")),
             "a.tar: member '1.txt': expected a sparse file of at most "
             "4294967296 bytes, got one of 99999999999");
 }
@@ -288,8 +266,7 @@ TEST(WebDataset, RefusesPackedShards) {
   folder.write("a.tar", "");
   folder.write("B.TAR", "");
   folder.write("._a.tar", "macOS");
-  EXPECT_EQ(expandShards(folder / ""),
-            (Texts{folder / "B.TAR", folder / "a.tar"}));
+  EXPECT_EQ(expandShards(folder / ""), (Texts{folder / "B.TAR", folder / "a.tar"}));
   folder.write("b.tar.gz", "");
   EXPECT_ERROR(expandShards(folder / ""), "b.tar.gz: expected unpacked .tar");
 }
@@ -297,38 +274,33 @@ TEST(WebDataset, RefusesPackedShards) {
 // The three ways to write a name of more than 100 bytes.
 TEST(WebDataset, LongNames) {
   std::string folder(150, 'f'), name = folder + "/1.txt";
-  EXPECT_EQ(readText(member("1.txt", "t", '0', folder) + endMark),
-            Texts{folder + "/1{txt=t }"});
-  EXPECT_EQ(readText(member("././@LongLink", name + '\0', 'L') +
-                     member(name.substr(0, 100), "t") + member("2.txt", "u")),
-            (Texts{folder + "/1{txt=t }", "2{txt=u }"}));
-  std::string pax = paxRecord("mtime", "1.5") + paxRecord("path", name) +
-                    paxRecord("size", "1");
-  EXPECT_EQ(readText(member("pax", pax, 'x') + member("short", "t") +
-                     member("global", paxRecord("comment", "c"), 'g') +
+  EXPECT_EQ(readText(member("1.txt", "t", '0', folder) + endMark), Texts{folder + "/1{txt=t }"});
+  EXPECT_EQ(readText(member("././@LongLink", name + '\0', 'L') + member(name.substr(0, 100), "t") +
                      member("2.txt", "u")),
+            (Texts{folder + "/1{txt=t }", "2{txt=u }"}));
+  std::string pax = paxRecord("mtime", "1.5") + paxRecord("path", name) + paxRecord("size", "1");
+  EXPECT_EQ(readText(member("pax", pax, 'x') + member("short", "t") +
+                     member("global", paxRecord("comment", "c"), 'g') + member("2.txt", "u")),
             (Texts{folder + "/1{txt=t }", "2{txt=u }"}));
 }
 
 // A position that was saved anywhere gives the samples that were still to come.
 TEST(WebDataset, Resumes) {
   Folder folder;
-  std::string three = member("1.txt", "a") + member("1.png", "x") +
-                      member("2.txt", "b") + member("3.txt", "c");
-  std::vector<std::string> shards = {
-      folder.write("0.tar", three + endMark), folder.write("1.tar", endMark),
-      folder.write("2.tar", member("1.txt", "d") + endMark)};
+  std::string three =
+      member("1.txt", "a") + member("1.png", "x") + member("2.txt", "b") + member("3.txt", "c");
+  std::vector<std::string> shards = {folder.write("0.tar", three + endMark),
+                                     folder.write("1.tar", endMark),
+                                     folder.write("2.tar", member("1.txt", "d") + endMark)};
   WebDataset data(shards);
   Texts all = readAllSamples(data);
-  EXPECT_EQ(all,
-            (Texts{"1{png=x txt=a }", "2{txt=b }", "3{txt=c }", "1{txt=d }"}));
+  EXPECT_EQ(all, (Texts{"1{png=x txt=a }", "2{txt=b }", "3{txt=c }", "1{txt=d }"}));
   EXPECT_EQ(data.position(), (DataPosition{3, 0}));
   data.seek({0, 0});
   for (size_t done = 0; done <= all.size(); ++done) {
     WebDataset resumed(shards);
     resumed.seek(data.position());
-    EXPECT_EQ(readAllSamples(resumed),
-              Texts(all.begin() + int64_t(done), all.end()));
+    EXPECT_EQ(readAllSamples(resumed), Texts(all.begin() + int64_t(done), all.end()));
     EXPECT_EQ(data.skip(), done < all.size());
   }
   EXPECT_ERROR(data.seek({0, 4}), "0.tar: expected at least 4 samples, got 3");
@@ -339,8 +311,7 @@ TEST(WebDataset, Resumes) {
 
 TEST(WebDataset, ExpandsShards) {
   Folder folder;
-  for (const char *name :
-       {"s-00.tar", "s-08.tar", "s-09.tar", "s-10.tar", "x.txt"})
+  for (const char *name : {"s-00.tar", "s-08.tar", "s-09.tar", "s-10.tar", "x.txt"})
     folder.write(name, "");
   Texts all = {folder / "s-08.tar", folder / "s-09.tar", folder / "s-10.tar"};
   std::string base = folder / "s-";
@@ -356,8 +327,7 @@ TEST(WebDataset, RefusesShards) {
   Folder folder;
   std::string base = folder / "s-";
   EXPECT_ERROR(expandShards(folder / ""), "expected at least one .tar file");
-  EXPECT_ERROR(expandShards(base + "{1..2}.tar"),
-               "s-1.tar: expected a .tar file");
+  EXPECT_ERROR(expandShards(base + "{1..2}.tar"), "s-1.tar: expected a .tar file");
   EXPECT_ERROR(expandShards(base + "{2..1}.tar"), "expected a rising range");
   EXPECT_ERROR(expandShards(base + "{0..9999999999}.tar"), "at most 1000000");
   EXPECT_ERROR(expandShards(base + "{a..c}.tar"), "{FIRST..LAST}");
@@ -370,11 +340,9 @@ TEST(WebDataset, RefusesBrokenTars) {
     return message.find(part) != std::string::npos ? "" : message;
   };
   std::string good = member("1.txt", std::string(600, 't'));
-  EXPECT_EQ(has(refusal(good.substr(0, 100)), "a.tar: tar header at byte 0"),
-            "");
-  EXPECT_EQ(has(refusal(good.substr(0, 1000)),
-                "a.tar: member '1.txt': expected a "
-                "size of at most 488 bytes, got 600"),
+  EXPECT_EQ(has(refusal(good.substr(0, 100)), "a.tar: tar header at byte 0"), "");
+  EXPECT_EQ(has(refusal(good.substr(0, 1000)), "a.tar: member '1.txt': expected a "
+                                               "size of at most 488 bytes, got 600"),
             "");
   std::string bad = good;
   bad[3] = 'y';
@@ -385,12 +353,10 @@ TEST(WebDataset, RefusesBrokenTars) {
   EXPECT_EQ(has(refusal(member("p", paxRecord("size", "z"), 'x') + good),
                 "field 'size': expected a number, got 'z'"),
             "");
-  EXPECT_EQ(has(refusal(member("p", paxRecord("size", "99999"), 'x') + good),
-                "got 99999"),
-            "");
+  EXPECT_EQ(has(refusal(member("p", paxRecord("size", "99999"), 'x') + good), "got 99999"), "");
 
-  std::string tar = member("p", paxRecord("path", "q/1.png"), 'x') + good +
-                    member("2.txt", "u") + endMark;
+  std::string tar =
+      member("p", paxRecord("path", "q/1.png"), 'x') + good + member("2.txt", "u") + endMark;
   std::mt19937 draw(1);
   for (int round = 0; round < 500; ++round) {
     std::string broken = tar;

@@ -25,12 +25,8 @@ struct Problem {
   LlrtAttention at;
   std::vector<int64_t> mask0, mask1, mask2, mask3;
 
-  int64_t queryCount() const {
-    return at.batch * at.queries * at.heads * at.head_size;
-  }
-  int64_t keyCount() const {
-    return at.batch * at.keys * at.kv_heads * at.head_size;
-  }
+  int64_t queryCount() const { return at.batch * at.queries * at.heads * at.head_size; }
+  int64_t keyCount() const { return at.batch * at.keys * at.kv_heads * at.head_size; }
   int64_t rowCount() const { return at.batch * at.queries * at.heads; }
 
   // The rules of Kernels.h, word by word.
@@ -43,16 +39,14 @@ struct Problem {
     }
     if (at.mask == LLRT_MASK_ENCODER) {
       auto padding = [&](int64_t token) {
-        return token / at.tile_stride >= mask0[b] ||
-               token % at.tile_stride >= at.tile_tokens;
+        return token / at.tile_stride >= mask0[b] || token % at.tile_stride >= at.tile_tokens;
       };
       return !padding(mask1[i]) || !padding(j);
     }
     int64_t begin = mask0[b * S + i], end = mask1[b * S + i];
     int64_t tile = j / at.tile_tokens, image = tile / at.tile_count;
     return begin >= end ||
-           (begin <= image && image < end &&
-            tile % at.tile_count < mask2[b * at.images + image]);
+           (begin <= image && image < end && tile % at.tile_count < mask2[b * at.images + image]);
   }
 };
 
@@ -65,8 +59,7 @@ struct Backward {
 
 // Calls row(b, i, h, P) with the weights of each query; lse if wanted.
 void eachRow(const Problem &p, const Doubles &q, const Doubles &k, Doubles *lse,
-             const std::function<void(int64_t b, int64_t i, int64_t h,
-                                      const Doubles &)> &row) {
+             const std::function<void(int64_t b, int64_t i, int64_t h, const Doubles &)> &row) {
   const LlrtAttention &at = p.at;
   const int64_t D = at.head_size, G = at.heads / at.kv_heads;
   Doubles weights(at.keys);
@@ -77,8 +70,7 @@ void eachRow(const Problem &p, const Doubles &q, const Doubles &k, Doubles *lse,
         for (int64_t j = 0; j != at.keys; ++j) {
           weights[j] = 0;
           for (int64_t d = 0; d != D; ++d)
-            weights[j] += at.scale *
-                          q[((b * at.queries + i) * at.heads + h) * D + d] *
+            weights[j] += at.scale * q[((b * at.queries + i) * at.heads + h) * D + d] *
                           k[((b * at.keys + j) * at.kv_heads + h / G) * D + d];
           if (!p.sees(b, i, j))
             weights[j] = -INFINITY;
@@ -95,53 +87,46 @@ void eachRow(const Problem &p, const Doubles &q, const Doubles &k, Doubles *lse,
       }
 }
 
-Forward forwardReference(const Problem &p, const Doubles &q, const Doubles &k,
-                         const Doubles &v) {
+Forward forwardReference(const Problem &p, const Doubles &q, const Doubles &k, const Doubles &v) {
   const LlrtAttention &at = p.at;
   const int64_t D = at.head_size, G = at.heads / at.kv_heads;
   Forward result = {Doubles(p.queryCount()), Doubles(p.rowCount())};
-  eachRow(p, q, k, &result.lse,
-          [&](int64_t b, int64_t i, int64_t h, const Doubles &weights) {
-            for (int64_t j = 0; j != at.keys; ++j)
-              for (int64_t d = 0; d != D; ++d)
-                result.out[((b * at.queries + i) * at.heads + h) * D + d] +=
-                    weights[j] *
-                    v[((b * at.keys + j) * at.kv_heads + h / G) * D + d];
-          });
+  eachRow(p, q, k, &result.lse, [&](int64_t b, int64_t i, int64_t h, const Doubles &weights) {
+    for (int64_t j = 0; j != at.keys; ++j)
+      for (int64_t d = 0; d != D; ++d)
+        result.out[((b * at.queries + i) * at.heads + h) * D + d] +=
+            weights[j] * v[((b * at.keys + j) * at.kv_heads + h / G) * D + d];
+  });
   return result;
 }
 
 // dP = dO . v, dS = P (dP - sum P dP), dQ = scale dS k, dK = scale dS q, dV = P
 // dO.
-Backward backwardReference(const Problem &p, const Doubles &dOut,
-                           const Doubles &q, const Doubles &k,
-                           const Doubles &v) {
+Backward backwardReference(const Problem &p, const Doubles &dOut, const Doubles &q,
+                           const Doubles &k, const Doubles &v) {
   const LlrtAttention &at = p.at;
   const int64_t D = at.head_size, G = at.heads / at.kv_heads;
   Backward result = {Doubles(q.size()), Doubles(k.size()), Doubles(v.size())};
   Doubles dWeights(at.keys);
-  eachRow(p, q, k, nullptr,
-          [&](int64_t b, int64_t i, int64_t h, const Doubles &weights) {
-            const int64_t query = ((b * at.queries + i) * at.heads + h) * D;
-            auto key = [&](int64_t j) {
-              return ((b * at.keys + j) * at.kv_heads + h / G) * D;
-            };
-            double mean = 0;
-            for (int64_t j = 0; j != at.keys; ++j) {
-              dWeights[j] = 0;
-              for (int64_t d = 0; d != D; ++d)
-                dWeights[j] += dOut[query + d] * v[key(j) + d];
-              mean += weights[j] * dWeights[j];
-            }
-            for (int64_t j = 0; j != at.keys; ++j) {
-              double dScore = at.scale * weights[j] * (dWeights[j] - mean);
-              for (int64_t d = 0; d != D; ++d) {
-                result.dQ[query + d] += dScore * k[key(j) + d];
-                result.dK[key(j) + d] += dScore * q[query + d];
-                result.dV[key(j) + d] += weights[j] * dOut[query + d];
-              }
-            }
-          });
+  eachRow(p, q, k, nullptr, [&](int64_t b, int64_t i, int64_t h, const Doubles &weights) {
+    const int64_t query = ((b * at.queries + i) * at.heads + h) * D;
+    auto key = [&](int64_t j) { return ((b * at.keys + j) * at.kv_heads + h / G) * D; };
+    double mean = 0;
+    for (int64_t j = 0; j != at.keys; ++j) {
+      dWeights[j] = 0;
+      for (int64_t d = 0; d != D; ++d)
+        dWeights[j] += dOut[query + d] * v[key(j) + d];
+      mean += weights[j] * dWeights[j];
+    }
+    for (int64_t j = 0; j != at.keys; ++j) {
+      double dScore = at.scale * weights[j] * (dWeights[j] - mean);
+      for (int64_t d = 0; d != D; ++d) {
+        result.dQ[query + d] += dScore * k[key(j) + d];
+        result.dK[key(j) + d] += dScore * q[query + d];
+        result.dV[key(j) + d] += weights[j] * dOut[query + d];
+      }
+    }
+  });
   return result;
 }
 
@@ -153,8 +138,7 @@ struct Sizes {
   int64_t batch, heads, kvHeads, headSize;
 };
 
-LlrtAttention describe(int64_t type, const Sizes &s, int64_t queries,
-                       int64_t keys, int64_t mask) {
+LlrtAttention describe(int64_t type, const Sizes &s, int64_t queries, int64_t keys, int64_t mask) {
   return {.type = type,
           .batch = s.batch,
           .queries = queries,
@@ -172,9 +156,8 @@ LlrtAttention describe(int64_t type, const Sizes &s, int64_t queries,
 
 // `documents` documents one after the other, positions from 0 in each. The
 // first `leftPadding` and last `rightPadding` tokens are padding.
-Problem causal(int64_t type, const Sizes &s, int64_t length,
-               int64_t documents = 1, int64_t leftPadding = 0,
-               int64_t rightPadding = 0) {
+Problem causal(int64_t type, const Sizes &s, int64_t length, int64_t documents = 1,
+               int64_t leftPadding = 0, int64_t rightPadding = 0) {
   Problem p = {describe(type, s, length, length, LLRT_MASK_CAUSAL)};
   for (int64_t b = 0; b != s.batch; ++b)
     for (int64_t i = 0; i != length; ++i) {
@@ -208,8 +191,8 @@ Problem someQueries(const Problem &whole, int64_t first, int64_t queries) {
 }
 
 // Image b has b % (tileCount + 1) real tiles, so one of them has none.
-Problem encoder(int64_t type, const Sizes &s, int64_t tileCount,
-                int64_t tileStride, int64_t tileTokens) {
+Problem encoder(int64_t type, const Sizes &s, int64_t tileCount, int64_t tileStride,
+                int64_t tileTokens) {
   int64_t length = tileCount * tileStride;
   Problem p = {describe(type, s, length, length, LLRT_MASK_ENCODER)};
   p.at.tile_count = tileCount;
@@ -223,10 +206,9 @@ Problem encoder(int64_t type, const Sizes &s, int64_t tileCount,
 }
 
 // Ranges of images go up along the text; some queries have none.
-Problem images(int64_t type, const Sizes &s, int64_t queries, int64_t images,
-               int64_t tileCount, int64_t tileTokens) {
-  Problem p = {describe(type, s, queries, images * tileCount * tileTokens,
-                        LLRT_MASK_IMAGES)};
+Problem images(int64_t type, const Sizes &s, int64_t queries, int64_t images, int64_t tileCount,
+               int64_t tileTokens) {
+  Problem p = {describe(type, s, queries, images * tileCount * tileTokens, LLRT_MASK_IMAGES)};
   p.at.images = images;
   p.at.tile_count = tileCount;
   p.at.tile_tokens = tileTokens;
@@ -257,37 +239,30 @@ struct Inputs {
 
 Inputs drawInputs(const Problem &p) {
   std::mt19937 generator(5);
-  return {draw(generator, p.at.type, p.queryCount()),
-          draw(generator, p.at.type, p.keyCount()),
-          draw(generator, p.at.type, p.keyCount()),
-          draw(generator, p.at.type, p.queryCount())};
+  return {draw(generator, p.at.type, p.queryCount()), draw(generator, p.at.type, p.keyCount()),
+          draw(generator, p.at.type, p.keyCount()), draw(generator, p.at.type, p.queryCount())};
 }
 
 Result runKernels(const Problem &p, const Inputs &in, int64_t threads = 1) {
   LlrtStream stream{threads};
   const int64_t type = p.at.type;
   Result r = {Array(type, p.queryCount()), Array(LLRT_F32, p.rowCount()),
-              Array(type, p.queryCount()), Array(type, p.keyCount()),
-              Array(type, p.keyCount())};
+              Array(type, p.queryCount()), Array(type, p.keyCount()), Array(type, p.keyCount())};
   auto *lse = static_cast<float *>(r.lse.data());
-  llrt_attention_forward(&stream, &p.at, in.q.data(), in.k.data(), in.v.data(),
-                         p.mask0.data(), p.mask1.data(), p.mask2.data(),
-                         p.mask3.data(), r.out.data(), lse);
-  llrt_attention_backward(&stream, &p.at, in.dOut.data(), in.q.data(), in.k.data(),
-                          in.v.data(), p.mask0.data(), p.mask1.data(),
-                          p.mask2.data(), p.mask3.data(), r.out.data(), lse,
-                          r.dQ.data(), r.dK.data(), r.dV.data());
+  llrt_attention_forward(&stream, &p.at, in.q.data(), in.k.data(), in.v.data(), p.mask0.data(),
+                         p.mask1.data(), p.mask2.data(), p.mask3.data(), r.out.data(), lse);
+  llrt_attention_backward(&stream, &p.at, in.dOut.data(), in.q.data(), in.k.data(), in.v.data(),
+                          p.mask0.data(), p.mask1.data(), p.mask2.data(), p.mask3.data(),
+                          r.out.data(), lse, r.dQ.data(), r.dK.data(), r.dV.data());
   return r;
 }
 
 // Compares with the reference on 1 and 2 threads, which must agree bit by bit.
 void check(const Problem &p) {
   const LlrtAttention &at = p.at;
-  SCOPED_TRACE(testing::Message()
-               << "type " << at.type << ", mask " << at.mask << ", B "
-               << at.batch << ", S " << at.queries << ", T " << at.keys
-               << ", H " << at.heads << ", K " << at.kv_heads << ", D "
-               << at.head_size);
+  SCOPED_TRACE(testing::Message() << "type " << at.type << ", mask " << at.mask << ", B "
+                                  << at.batch << ", S " << at.queries << ", T " << at.keys << ", H "
+                                  << at.heads << ", K " << at.kv_heads << ", D " << at.head_size);
   Inputs in = drawInputs(p);
   Result found = runKernels(p, in, 2);
   EXPECT_TRUE(runKernels(p, in) == found) << "1 and 2 threads differ";
@@ -305,15 +280,12 @@ void check(const Problem &p) {
       EXPECT_NEAR(found.lse.get(i), forward.lse[i], 1e-5) << "lse[" << i << "]";
   // With one key in sight dQ and dK are 0 up to rounding: hold them to dV's
   // size.
-  auto gradient = [&](const Array &array, const Doubles &wanted,
-                      const char *what) {
+  auto gradient = [&](const Array &array, const Doubles &wanted, const char *what) {
     Doubles values = array.doubles();
     double size = std::max(rms(wanted), rms(backward.dV));
     for (size_t i = 0; i != wanted.size(); ++i)
-      ASSERT_LE(std::abs(values[i] - wanted[i]),
-                tolerance * std::max(size, std::abs(wanted[i])))
-          << what << "[" << i << "]: expected " << wanted[i] << ", found "
-          << values[i];
+      ASSERT_LE(std::abs(values[i] - wanted[i]), tolerance * std::max(size, std::abs(wanted[i])))
+          << what << "[" << i << "]: expected " << wanted[i] << ", found " << values[i];
   };
   gradient(found.dQ, backward.dQ, "dQ");
   gradient(found.dK, backward.dK, "dK");
@@ -321,11 +293,8 @@ void check(const Problem &p) {
 }
 
 class Attention : public testing::TestWithParam<int64_t> {};
-INSTANTIATE_TEST_SUITE_P(Types, Attention,
-                         testing::Values(int64_t(LLRT_F32), int64_t(LLRT_BF16)),
-                         [](const auto &info) {
-                           return info.param == LLRT_F32 ? "f32" : "bf16";
-                         });
+INSTANTIATE_TEST_SUITE_P(Types, Attention, testing::Values(int64_t(LLRT_F32), int64_t(LLRT_BF16)),
+                         [](const auto &info) { return info.param == LLRT_F32 ? "f32" : "bf16"; });
 
 //===----------------------------------------------------------------------===//
 // Tests
@@ -333,14 +302,13 @@ INSTANTIATE_TEST_SUITE_P(Types, Attention,
 
 // The gradient formulas of the reference agree with differences of its forward.
 TEST(AttentionReference, GradientsMatchCentralDifferences) {
-  for (const Problem &p : {causal(LLRT_F32, {1, 4, 2, 3}, 6, 2, 1, 1),
-                           encoder(LLRT_F32, {2, 2, 1, 4}, 2, 3, 2),
-                           images(LLRT_F32, {1, 2, 2, 4}, 5, 2, 2, 2)}) {
+  for (const Problem &p :
+       {causal(LLRT_F32, {1, 4, 2, 3}, 6, 2, 1, 1), encoder(LLRT_F32, {2, 2, 1, 4}, 2, 3, 2),
+        images(LLRT_F32, {1, 2, 2, 4}, 5, 2, 2, 2)}) {
     Inputs in = drawInputs(p);
     Doubles inputs[] = {in.q.doubles(), in.k.doubles(), in.v.doubles()};
     Doubles dOut = in.dOut.doubles();
-    Backward backward =
-        backwardReference(p, dOut, inputs[0], inputs[1], inputs[2]);
+    Backward backward = backwardReference(p, dOut, inputs[0], inputs[1], inputs[2]);
     auto loss = [&] {
       Doubles out = forwardReference(p, inputs[0], inputs[1], inputs[2]).out;
       double sum = 0;
@@ -397,8 +365,7 @@ TEST_P(Attention, DocumentsDoNotSeeEachOther) {
 TEST_P(Attention, QueriesThatSeeNothingWeighAllKeysAlike) {
   check(causal(GetParam(), {1, 4, 2, 16}, 300, 1, 150, 20));
   check(causal(GetParam(), {2, 2, 1, 8}, 9, 2, 3, 0));
-  check(
-      causal(GetParam(), {1, 1, 1, 16}, 140, 1, 140, 0)); // nothing but padding
+  check(causal(GetParam(), {1, 1, 1, 16}, 140, 1, 140, 0)); // nothing but padding
 }
 
 // Positions need not ascend: a rank may hold any rows of the text.
@@ -474,10 +441,8 @@ TEST_P(Attention, LargeScoresStayFinite) {
   for (const Array *array : {&r.out, &r.lse, &r.dQ, &r.dK, &r.dV})
     for (double value : array->doubles())
       ASSERT_TRUE(std::isfinite(value));
-  Forward wanted =
-      forwardReference(p, in.q.doubles(), in.k.doubles(), in.v.doubles());
-  expectClose(r.out.doubles(), wanted.out, GetParam() == LLRT_F32 ? 1e-3 : 3e-2,
-              "out");
+  Forward wanted = forwardReference(p, in.q.doubles(), in.k.doubles(), in.v.doubles());
+  expectClose(r.out.doubles(), wanted.out, GetParam() == LLRT_F32 ? 1e-3 : 3e-2, "out");
 }
 
 // A NaN reaches the rows that see it and no other.

@@ -23,13 +23,12 @@ constexpr Types types[] = {{LLRT_F32, LLRT_F32, 1e-5},
                            {LLRT_BF16, LLRT_F32, 1e-5},
                            {LLRT_F64, LLRT_F64, 1e-13}};
 
-Doubles reference(const LlrtGemm &g, const Array &a, const Array &b,
-                  const Array *bias, const Array &c) {
+Doubles reference(const LlrtGemm &g, const Array &a, const Array &b, const Array *bias,
+                  const Array &c) {
   Doubles result(g.m * g.n);
   for (int64_t i = 0; i != g.m; ++i)
     for (int64_t j = 0; j != g.n; ++j) {
-      double sum =
-          (g.accumulate ? c.get(i * g.n + j) : 0) + (bias ? bias->get(j) : 0);
+      double sum = (g.accumulate ? c.get(i * g.n + j) : 0) + (bias ? bias->get(j) : 0);
       for (int64_t l = 0; l != g.k; ++l)
         sum += a.get(g.transpose_a ? l * g.m + i : i * g.k + l) *
                b.get(g.transpose_b ? j * g.k + l : l * g.n + j);
@@ -40,17 +39,16 @@ Doubles reference(const LlrtGemm &g, const Array &a, const Array &b,
 
 void checkGemm(LlrtStream stream, std::mt19937 &generator, const LlrtGemm &g, bool withBias,
                double tolerance) {
-  SCOPED_TRACE(testing::Message()
-               << "type " << g.type << " to " << g.result_type << ", " << g.m
-               << " x " << g.n << " x " << g.k << ", transposed "
-               << g.transpose_a << g.transpose_b << ", accumulate "
-               << g.accumulate << ", bias " << withBias);
+  SCOPED_TRACE(testing::Message() << "type " << g.type << " to " << g.result_type << ", " << g.m
+                                  << " x " << g.n << " x " << g.k << ", transposed "
+                                  << g.transpose_a << g.transpose_b << ", accumulate "
+                                  << g.accumulate << ", bias " << withBias);
   Array a = draw(generator, g.type, g.m * g.k);
   Array b = draw(generator, g.type, g.k * g.n);
   Array bias = draw(generator, g.type, g.n);
   // Without `accumulate` C may hold anything, NaN too.
-  Array c = g.accumulate ? draw(generator, g.result_type, g.m * g.n)
-                         : Array(g.result_type, g.m * g.n);
+  Array c =
+      g.accumulate ? draw(generator, g.result_type, g.m * g.n) : Array(g.result_type, g.m * g.n);
   Doubles wanted = reference(g, a, b, withBias ? &bias : nullptr, c);
   llrt_gemm(&stream, &g, a.data(), b.data(), withBias ? bias.data() : nullptr, c.data());
   expectClose(c.doubles(), wanted, tolerance, "C");
@@ -63,15 +61,14 @@ class Gemm : public testing::TestWithParam<int> {};
 // enough to be shared among threads.
 TEST_P(Gemm, EveryVariantMatchesPlainLoops) {
   std::mt19937 generator(1);
-  const std::tuple<int, int, int> sizes[] = {
-      {1, 1, 1},    {1, 7, 3},    {5, 1, 2},     {3, 4, 1},
-      {17, 33, 65}, {1, 300, 80}, {130, 96, 40}, {200, 160, 144}};
+  const std::tuple<int, int, int> sizes[] = {{1, 1, 1},     {1, 7, 3},      {5, 1, 2},
+                                             {3, 4, 1},     {17, 33, 65},   {1, 300, 80},
+                                             {130, 96, 40}, {200, 160, 144}};
   for (const Types &t : types)
     for (auto [m, n, k] : sizes)
       for (int variant = 0; variant != 16; ++variant)
         checkGemm({GetParam()}, generator,
-                  {t.type, t.resultType, m, n, k, variant & 1, variant >> 1 & 1,
-                   variant >> 2 & 1},
+                  {t.type, t.resultType, m, n, k, variant & 1, variant >> 1 & 1, variant >> 2 & 1},
                   variant >> 3 & 1, t.tolerance);
 }
 
@@ -79,8 +76,7 @@ TEST_P(Gemm, EveryVariantMatchesPlainLoops) {
 TEST_P(Gemm, RepeatedCallsUseTheirOwnOperands) {
   std::mt19937 generator(2);
   for (int call = 0; call != 3; ++call)
-    checkGemm({GetParam()}, generator, {LLRT_F32, LLRT_F32, 24, 40, 56, 0, 1, 0}, false,
-              1e-5);
+    checkGemm({GetParam()}, generator, {LLRT_F32, LLRT_F32, 24, 40, 56, 0, 1, 0}, false, 1e-5);
 }
 
 INSTANTIATE_TEST_SUITE_P(Threads, Gemm, testing::Values(1, 2));
@@ -116,8 +112,7 @@ TEST(GemmRanks, ThreadsOfOneProcessDoNotDisturbEachOther) {
     std::mt19937 generator(seed);
     for (int call = 0; call != 20; ++call)
       for (const Types &t : types)
-        checkGemm({}, generator, {t.type, t.resultType, 33, 48, 20, 0, 1, 1}, true,
-                  t.tolerance);
+        checkGemm({}, generator, {t.type, t.resultType, 33, 48, 20, 0, 1, 1}, true, t.tolerance);
   };
   std::thread first(rank, 3), second(rank, 4);
   first.join();

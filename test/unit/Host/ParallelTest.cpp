@@ -38,8 +38,7 @@ TEST(ParallelFor, CoversEveryIndexOnce) {
         llrt::parallelFor(&stream, visit, args, n, grain);
         for (auto &count : record.visits)
           EXPECT_EQ(count, 1);
-        EXPECT_EQ(record.parts,
-                  n ? std::clamp<int64_t>(n / grain, 1, threads) : 0);
+        EXPECT_EQ(record.parts, n ? std::clamp<int64_t>(n / grain, 1, threads) : 0);
       }
   }
 }

@@ -20,8 +20,7 @@ std::vector<float> weightsOf(std::vector<float> scores) {
   float max = 0, sum = 0, out = 0;
   int64_t keys = scores.size();
   ScoreTile tile = {1, keys, 1, 1.f, nullptr};
-  typedRows<float, float>().softmax(tile, scores.data(), scores.data(), &max,
-                                    &sum, &out, 1);
+  typedRows<float, float>().softmax(tile, scores.data(), scores.data(), &max, &sum, &out, 1);
   return scores;
 }
 
@@ -50,11 +49,10 @@ TEST(Rows, Bf16RoundsToNearestEven) {
     uint32_t from;
     uint16_t to;
   };
-  const Case cases[] = {
-      {0x3f800000, 0x3f80}, {0x3f808000, 0x3f80}, // tie, down to even
-      {0x3f818000, 0x3f82},                       // tie, up to even
-      {0x3f808001, 0x3f81}, {0x3f807fff, 0x3f80}, {0x7f7fffff, 0x7f80},
-      {0xff800000, 0xff80}, {0x80000000, 0x8000}, {0xc2f0c000, 0xc2f1}};
+  const Case cases[] = {{0x3f800000, 0x3f80}, {0x3f808000, 0x3f80}, // tie, down to even
+                        {0x3f818000, 0x3f82},                       // tie, up to even
+                        {0x3f808001, 0x3f81}, {0x3f807fff, 0x3f80}, {0x7f7fffff, 0x7f80},
+                        {0xff800000, 0xff80}, {0x80000000, 0x8000}, {0xc2f0c000, 0xc2f1}};
   for (int64_t repeat : {1, 40}) // the rest of a row, and whole vectors
     for (const Case &c : cases) {
       std::vector<float> from(repeat, std::bit_cast<float>(c.from));

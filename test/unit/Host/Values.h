@@ -21,9 +21,7 @@ namespace values {
 
 using Doubles = std::vector<double>;
 
-inline int64_t bytesOf(int64_t type) {
-  return type == LLRT_BF16 ? 2 : type == LLRT_F32 ? 4 : 8;
-}
+inline int64_t bytesOf(int64_t type) { return type == LLRT_BF16 ? 2 : type == LLRT_F32 ? 4 : 8; }
 
 // An array of `type` in memory of exactly its size, so that a sanitizer sees
 // accesses outside.
@@ -93,15 +91,13 @@ inline double rms(const Doubles &values) {
 
 // Each value lies within `tolerance` times the root mean square of the wanted
 // ones (all of them, so that values near 0 are not held to their own size).
-inline void expectClose(const Doubles &found, const Doubles &wanted,
-                        double tolerance, const char *what) {
+inline void expectClose(const Doubles &found, const Doubles &wanted, double tolerance,
+                        const char *what) {
   ASSERT_EQ(found.size(), wanted.size()) << what;
   double bound = tolerance * rms(wanted) + 1e-30;
   for (size_t i = 0; i != found.size(); ++i)
-    ASSERT_LE(std::abs(found[i] - wanted[i]),
-              std::max(bound, tolerance * std::abs(wanted[i])))
-        << what << "[" << i << "]: expected " << wanted[i] << ", found "
-        << found[i];
+    ASSERT_LE(std::abs(found[i] - wanted[i]), std::max(bound, tolerance * std::abs(wanted[i])))
+        << what << "[" << i << "]: expected " << wanted[i] << ", found " << found[i];
 }
 
 } // namespace values

@@ -54,11 +54,11 @@ TEST(Cost, AttentionCountsEveryKeyOfEveryQuery) {
                                       q + ", " + k + ", " + k + ", " + masks + ") -> (" + q + ", " +
                                       lse + ")"),
             4 * 2 * 3 * 6 * 4 * 5);
-  EXPECT_EQ(operations(arguments,
-                       "%y:3 = llama.attention_grad %q, %q, %k, %k, %q, %l, %p, %p, %r, %r" +
-                           attributes + q + ", " + q + ", " + k + ", " + k + ", " + q + ", " + lse +
-                           ", " + masks + ") -> (" + q + ", " + k + ", " + k + ")"),
-            8 * 2 * 3 * 6 * 4 * 5);
+  EXPECT_EQ(
+      operations(arguments, "%y:3 = llama.attention_grad %q, %q, %k, %k, %q, %l, %p, %p, %r, %r" +
+                                attributes + q + ", " + q + ", " + k + ", " + k + ", " + q + ", " +
+                                lse + ", " + masks + ") -> (" + q + ", " + k + ", " + k + ")"),
+      8 * 2 * 3 * 6 * 4 * 5);
 }
 
 TEST(Cost, RowOpsCountNothing) {

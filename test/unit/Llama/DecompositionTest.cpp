@@ -217,8 +217,7 @@ TEST(Rope, RotatesHalvesAndTheInverseRotatesBack) {
         double angle = positions[s] * frequencies[i];
         const double *head = &x.values[(s * 2 + h) * 4];
         wanted[(s * 2 + h) * 4 + i] = head[i] * std::cos(angle) - head[2 + i] * std::sin(angle);
-        wanted[(s * 2 + h) * 4 + 2 + i] =
-            head[2 + i] * std::cos(angle) + head[i] * std::sin(angle);
+        wanted[(s * 2 + h) * 4 + 2 + i] = head[2 + i] * std::cos(angle) + head[i] * std::sin(angle);
       }
   Array y = execute("llama.rope", "{}", {x, table})[0];
   expectNear(y, wanted);
@@ -243,8 +242,9 @@ struct Attention {
 
 static std::string attentionAttributes(const std::string &mask, int tileCount, int tileStride,
                                        int tileTokens) {
-  return "{mask = #llama.mask<" + mask + ">, scale = 0.5 : f64, tile_count = " +
-         std::to_string(tileCount) + " : i64, tile_stride = " + std::to_string(tileStride) +
+  return "{mask = #llama.mask<" + mask +
+         ">, scale = 0.5 : f64, tile_count = " + std::to_string(tileCount) +
+         " : i64, tile_stride = " + std::to_string(tileStride) +
          " : i64, tile_tokens = " + std::to_string(tileTokens) + " : i64, statistics = f64}";
 }
 
@@ -384,8 +384,7 @@ TEST(Attention, ImagesMask) { expectAttention(imagesCase()); }
 TEST(Attention, AQueryWithoutKeysWeighsAllAlike) {
   Attention a = noKeyCase();
   std::vector<Array> results = execute("llama.attention", a.attributes, a.inputs());
-  std::vector<Array> wanted =
-      attentionByLoops(a, [](int b, int s) { return b == 1 && s == 0; });
+  std::vector<Array> wanted = attentionByLoops(a, [](int b, int s) { return b == 1 && s == 0; });
   expectNear(results[0], wanted[0]);
   expectNear(results[1], wanted[1]);
   EXPECT_NEAR(results[1][5 * 4], std::log(5.0), 1e-12);
@@ -569,7 +568,8 @@ TEST(Taps, AreInterleavedAfterTheFinalState) {
 }
 
 TEST(Views, KeepTheOrderOfElements) {
-  Array heads = draw({2, 3, 2, 4}), images = draw({4, 5, 3}), tiles = integers({2, 2}, {1, 1, 1, 1});
+  Array heads = draw({2, 3, 2, 4}), images = draw({4, 5, 3}),
+        tiles = integers({2, 2}, {1, 1, 1, 1});
   Array merged = execute("llama.merge_heads", "{}", {heads})[0];
   expectNear(merged, {{2, 3, 8}, "f64", heads.values}, 0);
   expectNear(execute("llama.split_heads", "{head_size = 4 : i64}", {merged})[0], heads, 0);
@@ -612,8 +612,8 @@ TEST(CrossEntropy, ChainAndGradient) {
   Array one = {{1}, "f64", {cotangent}};
   std::vector<Array> d = execute("llama.cross_entropy_grad", "{}", {one, sum, labels});
   Array dLogits = execute("llama.row_sum_exp_grad", kStatistics, {d[0], logits, maximum})[0];
-  Array dTarget = execute("llama.target_logit_grad", "{size = 5 : i64, element_type = f64}",
-                          {d[1], labels})[0];
+  Array dTarget =
+      execute("llama.target_logit_grad", "{size = 5 : i64, element_type = f64}", {d[1], labels})[0];
   for (size_t i = 0; i < dLogits.size(); ++i)
     dLogits[i] += dTarget[i];
   expectNear(dLogits, wantedGradient);

@@ -160,15 +160,13 @@ CompiledOp::CompiledOp(const std::string &name, const std::string &attributes,
   ir.SetInsertPoint(llvm::BasicBlock::Create(*llvmContext, "", call));
   SmallVector<llvm::Value *> arguments;
   for (size_t i = 0; i < inputs.size() + state->results.size(); ++i)
-    arguments.push_back(
-        ir.CreateLoad(pointer, ir.CreateConstGEP1_64(pointer, call->getArg(0), i)));
+    arguments.push_back(ir.CreateLoad(pointer, ir.CreateConstGEP1_64(pointer, call->getArg(0), i)));
   ir.CreateCall(llvmModule->getFunction("main"), arguments);
   ir.CreateRetVoid();
 
   state->jit = llvm::cantFail(llvm::orc::LLJITBuilder().create());
   llvmModule->setDataLayout(state->jit->getDataLayout());
-  llvm::cantFail(
-      state->jit->addIRModule({std::move(llvmModule), std::move(llvmContext)}));
+  llvm::cantFail(state->jit->addIRModule({std::move(llvmModule), std::move(llvmContext)}));
   state->function = llvm::cantFail(state->jit->lookup("call")).toPtr<void (*)(void **)>();
 }
 

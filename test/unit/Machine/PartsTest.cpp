@@ -16,8 +16,7 @@ using namespace llrt::test;
 
 namespace {
 
-Parameter makeParameter(std::vector<int64_t> shape, Split split,
-                        const Grid &grid) {
+Parameter makeParameter(std::vector<int64_t> shape, Split split, const Grid &grid) {
   Parameter p = {};
   p.shape = std::move(shape);
   p.split = std::move(split);
@@ -32,9 +31,8 @@ using Ranges = std::vector<std::array<int64_t, 3>>; // at, whole, count
 
 Ranges rangesOf(const Grid &grid, const Parameter &p, Held held, int64_t rank) {
   Ranges result;
-  forEachRange(grid, p, held, rank, [&](int64_t at, int64_t whole, int64_t n) {
-    result.push_back({at, whole, n});
-  });
+  forEachRange(grid, p, held, rank,
+               [&](int64_t at, int64_t whole, int64_t n) { result.push_back({at, whole, n}); });
   return result;
 }
 
@@ -51,8 +49,7 @@ TEST(Grid, CoordinatesAndGroups) {
   Communicator tp = {"tp", {3}, {}};
   EXPECT_EQ(tp.members(grid, 17), (std::vector<int64_t>{16, 17, 18, 19}));
   Communicator both = {"dp,cp", {0, 2}, {}};
-  EXPECT_EQ(both.members(grid, 17),
-            (std::vector<int64_t>{1, 5, 9, 13, 17, 21}));
+  EXPECT_EQ(both.members(grid, 17), (std::vector<int64_t>{1, 5, 9, 13, 17, 21}));
   Grid stages = {{{"dp", 2}, {"pp", 3}, {"tp", 2}}};
   Communicator edge = {"back", {1}, std::pair<int64_t, int64_t>(2, 0)};
   EXPECT_EQ(edge.members(stages, 7), (std::vector<int64_t>{11, 7}));
@@ -68,8 +65,7 @@ TEST(Parts, ColumnsAndShards) {
   p.shard = {0, 0, 16, false};
   EXPECT_EQ(rangesOf(grid, p, Held::Master, 1), // dp 0, tp 1
             (Ranges{{0, 3, 3}, {3, 9, 3}, {6, 15, 2}}));
-  EXPECT_EQ(rangesOf(grid, p, Held::Master, 3),
-            (Ranges{{0, 17, 1}, {1, 21, 3}}));
+  EXPECT_EQ(rangesOf(grid, p, Held::Master, 3), (Ranges{{0, 17, 1}, {1, 21, 3}}));
   EXPECT_EQ(rangesOf(grid, p, Held::Storage, 3).size(), 4u);
 }
 
@@ -79,8 +75,7 @@ TEST(Parts, PaddingIsLeftOut) {
   Parameter p = makeParameter({4, 6}, {{}, {0}}, grid);
   p.inFiles = {3, 5};
   EXPECT_EQ(p.wholeElements(), 15);
-  EXPECT_EQ(rangesOf(grid, p, Held::Storage, 1),
-            (Ranges{{0, 3, 2}, {3, 8, 2}, {6, 13, 2}}));
+  EXPECT_EQ(rangesOf(grid, p, Held::Storage, 1), (Ranges{{0, 3, 2}, {3, 8, 2}, {6, 13, 2}}));
   p = makeParameter({4, 6}, {{0}, {}}, grid);
   p.inFiles = {3, 6};
   EXPECT_EQ(rangesOf(grid, p, Held::Storage, 1), (Ranges{{0, 12, 6}}));
@@ -99,8 +94,7 @@ TEST(Parts, EveryElementOnce) {
                                    {"tpr", 1 + below(2)}},
                                   {}, 64);
     const Grid &grid = program.grid;
-    std::vector<Split> splits = {{},           {{3}, {}},  {{}, {3}},
-                                 {{3, 4}, {}}, {{2}, {3}}, {{4}, {2}}};
+    std::vector<Split> splits = {{}, {{3}, {}}, {{}, {3}}, {{3, 4}, {}}, {{2}, {3}}, {{4}, {2}}};
     Split split = splits[below(int64_t(splits.size()))];
     std::vector<int64_t> shape = {12 * (1 + below(2)), 12};
     Parameter p = makeParameter(shape, split, grid);
@@ -115,13 +109,12 @@ TEST(Parts, EveryElementOnce) {
     }
     std::vector<int> count(p.wholeElements());
     for (int64_t rank : owners(program, 0, p, held))
-      forEachRange(grid, p, held, rank,
-                   [&](int64_t at, int64_t whole, int64_t n) {
-                     ASSERT_GE(at, 0);
-                     ASSERT_LE(at + n, elementsOf(grid, p, held));
-                     for (int64_t i = 0; i < n; ++i)
-                       ++count[whole + i];
-                   });
+      forEachRange(grid, p, held, rank, [&](int64_t at, int64_t whole, int64_t n) {
+        ASSERT_GE(at, 0);
+        ASSERT_LE(at + n, elementsOf(grid, p, held));
+        for (int64_t i = 0; i < n; ++i)
+          ++count[whole + i];
+      });
     EXPECT_EQ(count, std::vector<int>(count.size(), 1));
   }
 }

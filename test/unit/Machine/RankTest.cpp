@@ -7,9 +7,9 @@
 
 #include "SmallGrid.h"
 
-#include <numeric>
 #include <cmath>
 #include <cstring>
+#include <numeric>
 #include <random>
 #include <thread>
 
@@ -29,8 +29,7 @@ void note(LlrtStream *, void **buffers) {
 
 // The order in which the calls of `entries` ran on one rank: entry i notes its
 // turn in element 1 + i.
-std::vector<int> turns(std::vector<Action> entries, Program program,
-                       int64_t count) {
+std::vector<int> turns(std::vector<Action> entries, Program program, int64_t count) {
   std::vector<int> result;
   runAll(
       program, [&](int64_t) { return entries; }, [](Rank &) {},
@@ -41,8 +40,7 @@ std::vector<int> turns(std::vector<Action> entries, Program program,
   return result;
 }
 
-Action noteAt(int64_t element, int64_t stream = 0,
-              std::vector<int64_t> after = {}) {
+Action noteAt(int64_t element, int64_t stream = 0, std::vector<int64_t> after = {}) {
   return callOf(note, {place(0), place(1 + element)}, stream, after);
 }
 
@@ -50,24 +48,22 @@ Action noteAt(int64_t element, int64_t stream = 0,
 TEST(Rank, StreamsAndAfter) {
   Program program = makeProgram({}, {}, 4096);
   // Stream 0 waits for the last of stream 3.
-  EXPECT_EQ(turns({noteAt(0, 3), noteAt(1, 3), noteAt(2, 0, {1}), noteAt(3, 0)},
-                  program, 4),
+  EXPECT_EQ(turns({noteAt(0, 3), noteAt(1, 3), noteAt(2, 0, {1}), noteAt(3, 0)}, program, 4),
             (std::vector<int>{1, 2, 3, 4}));
   // Without `after` the streams go in turn, each in its order.
-  std::vector<int> free = turns(
-      {noteAt(0, 3), noteAt(1, 3), noteAt(2, 0), noteAt(3, 0)}, program, 4);
+  std::vector<int> free =
+      turns({noteAt(0, 3), noteAt(1, 3), noteAt(2, 0), noteAt(3, 0)}, program, 4);
   EXPECT_LT(free[0], free[1]);
   EXPECT_LT(free[2], free[3]);
   EXPECT_LT(free[2], free[1]);
   // A chain across three streams, against the order in which they are visited.
-  EXPECT_EQ(turns({noteAt(0, 2), noteAt(1, 1, {0}), noteAt(2, 0, {1}),
-                   noteAt(3, 2, {2})},
-                  program, 4),
-            (std::vector<int>{1, 2, 3, 4}));
+  EXPECT_EQ(
+      turns({noteAt(0, 2), noteAt(1, 1, {0}), noteAt(2, 0, {1}), noteAt(3, 2, {2})}, program, 4),
+      (std::vector<int>{1, 2, 3, 4}));
 }
 
-Action runOf(const char *graph, std::vector<Address> frames = {},
-             int64_t stream = 0, std::vector<int64_t> after = {}) {
+Action runOf(const char *graph, std::vector<Address> frames = {}, int64_t stream = 0,
+             std::vector<int64_t> after = {}) {
   Action action = {};
   action.kind = Kind::Run;
   action.graph = graph;
@@ -83,8 +79,7 @@ TEST(Rank, RunsAndTheirItems) {
   Program program = makeProgram({}, {}, 4096);
   Graph &graph = program.stages[0].graphs["g"];
   graph.items = {noteAt(0), noteAt(1, 7), noteAt(2, 7, {0}), noteAt(3, 0, {1})};
-  std::vector<int> order =
-      turns({runOf("g"), noteAt(4), noteAt(5, 9), noteAt(6, 7)}, program, 7);
+  std::vector<int> order = turns({runOf("g"), noteAt(4), noteAt(5, 9), noteAt(6, 7)}, program, 7);
   EXPECT_LT(order[0], order[2]);
   EXPECT_LT(order[1], order[3]);
   for (int item : {0, 1, 2, 3})
@@ -94,8 +89,7 @@ TEST(Rank, RunsAndTheirItems) {
 
   // Items wait for the begin of their run, which waits for `after`.
   graph.items = {noteAt(0, 7)};
-  order =
-      turns({noteAt(1, 5), noteAt(2, 5), runOf("g", {}, 0, {1})}, program, 3);
+  order = turns({noteAt(1, 5), noteAt(2, 5), runOf("g", {}, 0, {1})}, program, 3);
   EXPECT_EQ(order, (std::vector<int>{3, 1, 2}));
 }
 
@@ -144,8 +138,7 @@ void mix(LlrtStream *, void **buffers) {
 // random delays, give the bits of the same actions done one after the other.
 TEST(Rank, RandomProgramsInAnyOrder) {
   constexpr int64_t Buffers = 6;
-  Program program =
-      makeProgram({{"a", 2}, {"b", 3}}, {{0}, {1}, {0, 1}}, Buffers * 4 * 4);
+  Program program = makeProgram({{"a", 2}, {"b", 3}}, {{0}, {1}, {0, 1}}, Buffers * 4 * 4);
   for (uint32_t seed = 0; seed < 30; ++seed) {
     std::vector<std::vector<float>> results[2];
     for (bool streams : {false, true}) {
@@ -159,21 +152,19 @@ TEST(Rank, RandomProgramsInAnyOrder) {
         Action action;
         if (random() % 2) {
           size_t communicator = random() % 3;
-          action = collective(Kind::AllReduce, communicator, 4, place(4 * from),
-                              place(4 * to), 1 + int64_t(communicator));
+          action = collective(Kind::AllReduce, communicator, 4, place(4 * from), place(4 * to),
+                              1 + int64_t(communicator));
           if (from != to && random() % 2)
             action.kind = Kind::Broadcast;
           else
-            action.reduction =
-                random() % 2 ? Action::Reduction::Max : Action::Reduction::Sum;
+            action.reduction = random() % 2 ? Action::Reduction::Max : Action::Reduction::Sum;
         } else {
           action = callOf(mix, {place(4 * to), place(4 * from)});
         }
         if (!streams)
           action.stream = 0;
         for (int64_t buffer : {from, to})
-          action.after.insert(action.after.end(), touched[buffer].begin(),
-                              touched[buffer].end());
+          action.after.insert(action.after.end(), touched[buffer].begin(), touched[buffer].end());
         for (int64_t buffer : {from, to})
           touched[buffer].push_back(i);
         list.push_back(action);
@@ -217,9 +208,8 @@ TEST(RankDeathTest, DeadlocksAreReported) {
     runAll(
         program,
         [](int64_t rank) {
-          std::vector<Action> list = {
-              collective(Kind::AllReduce, 0, 4, place(0), place(0)),
-              collective(Kind::AllReduce, 1, 4, place(4), place(4))};
+          std::vector<Action> list = {collective(Kind::AllReduce, 0, 4, place(0), place(0)),
+                                      collective(Kind::AllReduce, 1, 4, place(4), place(4))};
           if (rank == 1)
             std::swap(list[0], list[1]);
           return list;
@@ -240,9 +230,8 @@ TEST(Rank, StreamsResolveTheDeadlock) {
   runAll(
       program,
       [](int64_t rank) {
-        std::vector<Action> list = {
-            collective(Kind::AllReduce, 0, 4, place(0), place(0), 1),
-            collective(Kind::AllReduce, 1, 4, place(4), place(4), 2)};
+        std::vector<Action> list = {collective(Kind::AllReduce, 0, 4, place(0), place(0), 1),
+                                    collective(Kind::AllReduce, 1, 4, place(4), place(4), 2)};
         if (rank == 1)
           std::swap(list[0], list[1]);
         return list;

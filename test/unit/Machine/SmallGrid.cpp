@@ -12,8 +12,7 @@
 using namespace llrt;
 using namespace llrt::test;
 
-Program llrt::test::makeProgram(std::vector<Grid::Axis> axes,
-                                std::vector<Axes> communicators,
+Program llrt::test::makeProgram(std::vector<Grid::Axis> axes, std::vector<Axes> communicators,
                                 int64_t bytes) {
   Program program = {};
   program.batch = program.microBatches = 1;
@@ -29,8 +28,8 @@ Program llrt::test::makeProgram(std::vector<Grid::Axis> axes,
   return program;
 }
 
-Action llrt::test::callOf(LlrtBlock block, std::vector<Address> buffers,
-                          int64_t stream, std::vector<int64_t> after) {
+Action llrt::test::callOf(LlrtBlock block, std::vector<Address> buffers, int64_t stream,
+                          std::vector<int64_t> after) {
   Action action = {};
   action.kind = Action::Kind::Call;
   action.stream = stream;
@@ -39,9 +38,9 @@ Action llrt::test::callOf(LlrtBlock block, std::vector<Address> buffers,
   return action;
 }
 
-Action llrt::test::collective(Action::Kind kind, size_t communicator,
-                              int64_t elements, Address from, Address to,
-                              int64_t stream, std::vector<int64_t> after) {
+Action llrt::test::collective(Action::Kind kind, size_t communicator, int64_t elements,
+                              Address from, Address to, int64_t stream,
+                              std::vector<int64_t> after) {
   Action action = {};
   action.kind = kind;
   action.stream = stream;
@@ -53,11 +52,10 @@ Action llrt::test::collective(Action::Kind kind, size_t communicator,
   return action;
 }
 
-void llrt::test::runAll(
-    Program &program,
-    const std::function<std::vector<Action>(int64_t rank)> &entries,
-    const std::function<void(Rank &)> &begin,
-    const std::function<void(Rank &)> &end, double timeout) {
+void llrt::test::runAll(Program &program,
+                        const std::function<std::vector<Action>(int64_t rank)> &entries,
+                        const std::function<void(Rank &)> &begin,
+                        const std::function<void(Rank &)> &end, double timeout) {
   int64_t count = program.grid.ranks();
   Threads meeting(count);
   // Each rank has its own list: a program of its own with the same grid.

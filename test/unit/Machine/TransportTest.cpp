@@ -27,8 +27,7 @@ using Kind = Action::Kind;
 
 namespace {
 
-constexpr Kind kinds[] = {Kind::AllGather, Kind::AllReduce, Kind::ReduceScatter,
-                          Kind::Broadcast};
+constexpr Kind kinds[] = {Kind::AllGather, Kind::AllReduce, Kind::ReduceScatter, Kind::Broadcast};
 constexpr LlrtType types[] = {LLRT_F32, LLRT_BF16, LLRT_F64};
 
 double valueAt(const std::byte *data, LlrtType type, int64_t i) {
@@ -68,12 +67,10 @@ struct Case {
     auto below = [&](int64_t n) { return int64_t(random() % uint64_t(n)); };
     action.kind = kinds[below(4)];
     action.type = action.toType = types[below(3)];
-    bool reduces =
-        action.kind == Kind::AllReduce || action.kind == Kind::ReduceScatter;
+    bool reduces = action.kind == Kind::AllReduce || action.kind == Kind::ReduceScatter;
     if (reduces && action.type == LLRT_BF16 && below(2))
       action.toType = LLRT_F32;
-    action.reduction =
-        below(4) ? Action::Reduction::Sum : Action::Reduction::Max;
+    action.reduction = below(4) ? Action::Reduction::Sum : Action::Reduction::Max;
     action.accumulate = reduces && below(2);
     action.outer = 1 + below(3);
     action.elements = 1 + below(9);
@@ -90,9 +87,8 @@ struct Case {
     std::mt19937 random(seed + uint32_t(2 * i + isFrom));
     // Of unlike size, so that the order of a sum shows.
     for (int64_t e = 0; e < elements; ++e)
-      setValue(
-          data.data(), type, e,
-          std::ldexp((double(random() % 2000) - 1000) / 3, int(random() % 20)));
+      setValue(data.data(), type, e,
+               std::ldexp((double(random() % 2000) - 1000) / 3, int(random() % 20)));
     return data;
   }
 
@@ -103,12 +99,8 @@ struct Case {
     for (int64_t i = 0; i < count; ++i)
       from.push_back(input(i, seed, true));
     int64_t n = action.elements;
-    auto put = [&](int64_t at, double value) {
-      setValue(to.data(), action.toType, at, value);
-    };
-    auto get = [&](int64_t i, int64_t at) {
-      return valueAt(from[i].data(), action.type, at);
-    };
+    auto put = [&](int64_t at, double value) { setValue(to.data(), action.toType, at, value); };
+    auto get = [&](int64_t i, int64_t at) { return valueAt(from[i].data(), action.type, at); };
     // Sums are in f32, or f64.
     bool wide = action.type == LLRT_F64;
     auto reduce = [&](int64_t at, int64_t source) {
@@ -150,14 +142,12 @@ struct Case {
 // Does `cases` one after the other as member `me` of all ranks; the results one
 // behind the other.
 std::vector<std::byte> perform(Transport &transport, std::vector<Case> &cases,
-                               const std::vector<int64_t> &members,
-                               int64_t me) {
+                               const std::vector<int64_t> &members, int64_t me) {
   std::vector<std::byte> all;
   for (size_t i = 0; i < cases.size(); ++i) {
     std::vector<std::byte> from = cases[i].input(me, uint32_t(i * 100), true);
     std::vector<std::byte> to = cases[i].input(me, uint32_t(i * 100), false);
-    Communication communication(transport, cases[i].action, members, me,
-                                from.data(), to.data());
+    Communication communication(transport, cases[i].action, members, me, from.data(), to.data());
     while (!communication.poll())
       transport.idle("a test");
     all.insert(all.end(), to.begin(), to.end());
@@ -187,8 +177,7 @@ std::vector<std::vector<std::byte>> performOnThreads(int64_t count) {
   std::vector<std::vector<std::byte>> results(count);
   std::vector<std::thread> threads;
   for (int64_t me = 0; me < count; ++me)
-    threads.emplace_back(
-        [&, me] { results[me] = perform(meeting.of(me), cases, members, me); });
+    threads.emplace_back([&, me] { results[me] = perform(meeting.of(me), cases, members, me); });
   for (std::thread &thread : threads)
     thread.join();
   return results;
@@ -206,8 +195,7 @@ TEST(Transport, CollectivesOfThreads) {
         std::vector<std::byte> want = cases[i].want(me, uint32_t(i * 100));
         ASSERT_LE(at + want.size(), got[me].size());
         EXPECT_EQ(std::memcmp(want.data(), got[me].data() + at, want.size()), 0)
-            << count << " members, case " << i << ", "
-            << actionName(cases[i].action.kind) << " of "
+            << count << " members, case " << i << ", " << actionName(cases[i].action.kind) << " of "
             << typeName(cases[i].action.type);
         at += want.size();
       }
@@ -219,17 +207,15 @@ TEST(Transport, CollectivesOfThreads) {
 TEST(Transport, CollectivesOfProcesses) {
   for (int64_t count : {2, 3, 4, 5}) {
     Folder folder;
-    std::string line =
-        "mpirun --allow-run-as-root --oversubscribe --bind-to none -n " +
-        std::to_string(count) + " " +
-        std::filesystem::read_symlink("/proc/self/exe").string() +
-        " --collectives=" + (folder / "out") + " 2>" + (folder / "err");
+    std::string line = "mpirun --allow-run-as-root --oversubscribe --bind-to none -n " +
+                       std::to_string(count) + " " +
+                       std::filesystem::read_symlink("/proc/self/exe").string() +
+                       " --collectives=" + (folder / "out") + " 2>" + (folder / "err");
     ASSERT_EQ(std::system(line.c_str()), 0) << readAll(folder / "err");
     std::vector<std::vector<std::byte>> want = performOnThreads(count);
     for (int64_t me = 0; me < count; ++me) {
       std::string got = readAll(folder / "out" + std::to_string(me));
-      EXPECT_EQ(got, std::string(reinterpret_cast<char *>(want[me].data()),
-                                 want[me].size()));
+      EXPECT_EQ(got, std::string(reinterpret_cast<char *>(want[me].data()), want[me].size()));
     }
   }
 }
@@ -258,8 +244,7 @@ TEST(Transport, TagsMustMatch) {
   Threads meeting(2);
   int32_t data[2] = {};
   auto send = meeting.of(0).send(0, 1, {{"send"}, 4, {0, 0, 3, 1}}, &data[0]);
-  auto receive =
-      meeting.of(1).receive(0, 0, {{"send"}, 4, {0, 0, 2, 1}}, &data[1]);
+  auto receive = meeting.of(1).receive(0, 0, {{"send"}, 4, {0, 0, 2, 1}}, &data[1]);
   for (auto *request : {&send, &receive})
     try {
       (*request)->test();
@@ -283,9 +268,7 @@ int main(int argc, char **argv) {
   Mpi mpi;
   int64_t count = std::atoll(std::getenv("OMPI_COMM_WORLD_SIZE"));
   std::vector<Case> cases = makeCases(count, 200);
-  std::vector<std::byte> result =
-      perform(mpi, cases, firstRanks(count), mpi.rank());
+  std::vector<std::byte> result = perform(mpi, cases, firstRanks(count), mpi.rank());
   std::ofstream(word.substr(option.size()) + std::to_string(mpi.rank()))
-      .write(reinterpret_cast<char *>(result.data()),
-             std::streamsize(result.size()));
+      .write(reinterpret_cast<char *>(result.data()), std::streamsize(result.size()));
 }

@@ -74,11 +74,11 @@ TEST(Machine, RingsBetweenServersUseTheCardsOfTheirMembers) {
   machine.insideServer = {1, 60};
   machine.betweenServers = {10, 10};
   EXPECT_EQ(machine.collectiveSeconds(1, 1, 960), 0);
-  EXPECT_EQ(machine.collectiveSeconds(8, 1, 960), 1 + 840 / 60.);    // inside
+  EXPECT_EQ(machine.collectiveSeconds(8, 1, 960), 1 + 840 / 60.); // inside
   EXPECT_EQ(machine.collectiveSeconds(4, 2, 960), 1 + 720 / 60.);
-  EXPECT_EQ(machine.collectiveSeconds(16, 1, 960), 10 + 900 / 60.);  // 8 cards, 80
-  EXPECT_EQ(machine.collectiveSeconds(16, 2, 960), 10 + 900 / 40.);  // 4 cards
-  EXPECT_EQ(machine.collectiveSeconds(4, 8, 960), 10 + 720 / 10.);   // one
+  EXPECT_EQ(machine.collectiveSeconds(16, 1, 960), 10 + 900 / 60.); // 8 cards, 80
+  EXPECT_EQ(machine.collectiveSeconds(16, 2, 960), 10 + 900 / 40.); // 4 cards
+  EXPECT_EQ(machine.collectiveSeconds(4, 8, 960), 10 + 720 / 10.);  // one
   EXPECT_EQ(machine.collectiveSeconds(2, 64, 960), 10 + 480 / 10.);
 }
 

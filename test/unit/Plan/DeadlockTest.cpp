@@ -45,8 +45,7 @@ std::string faultsOf(const Certificate &certificate) {
 }
 
 Schedule withEncoder(const Schedule &schedule, int group) {
-  auto placed = placeEncoder(
-      schedule, equalCosts(schedule, {1, 1, 1}, {.3, .1, .2, .6}), group);
+  auto placed = placeEncoder(schedule, equalCosts(schedule, {1, 1, 1}, {.3, .1, .2, .6}), group);
   EXPECT_TRUE(placed) << placed.error();
   return placed->schedule;
 }
@@ -63,8 +62,7 @@ std::vector<Schedule> someSchedules() {
     }
   size_t plain = schedules.size();
   for (size_t k = 0; k < plain; ++k)
-    schedules.push_back(
-        withEncoder(schedules[k], 1 + int(k % 2) % schedules[k].microBatches));
+    schedules.push_back(withEncoder(schedules[k], 1 + int(k % 2) % schedules[k].microBatches));
   schedules.push_back(*readCsv("0F0,0F1,3F0,3B0,3F1,3B1,0B0,0B1\n"
                                "1F0,2F0,1F1,2F1,2B0,1B0,2B1,1B1\n",
                                "v.csv"));
@@ -166,8 +164,7 @@ Program exchange(bool oneStream) {
       bool send = k == 0;
       int on = send == (c == 0) ? 0 : 1; // a: left to right, b: right to left
       a.stream = oneStream ? 0 : on;
-      a.calls.push_back({send ? CallKind::Send : CallKind::Receive, on, 1 - c,
-                         uint64_t(on), 8, 0});
+      a.calls.push_back({send ? CallKind::Send : CallKind::Receive, on, 1 - c, uint64_t(on), 8, 0});
       a.location = send ? "send.mlir:1" : "receive.mlir:2";
       cls.actions.push_back(a);
     }
@@ -183,10 +180,8 @@ TEST(Deadlock, CycleIsPrinted) {
   Certificate certificate = checkProgram(exchange(true));
   ASSERT_EQ(certificate.faults.size(), 1u);
   EXPECT_EQ(certificate.faults[0].rule, "R4");
-  EXPECT_THAT(certificate.faults[0].message,
-              HasSubstr("left, action 0 (send.mlir:1)"));
-  EXPECT_THAT(certificate.faults[0].message,
-              HasSubstr("right, action 1 (receive.mlir:2)"));
+  EXPECT_THAT(certificate.faults[0].message, HasSubstr("left, action 0 (send.mlir:1)"));
+  EXPECT_THAT(certificate.faults[0].message, HasSubstr("right, action 1 (receive.mlir:2)"));
   Certificate free = checkProgram(exchange(false));
   EXPECT_TRUE(free) << faultsOf(free);
   EXPECT_EQ(free.launchQueue, 2);
@@ -196,16 +191,13 @@ TEST(Deadlock, RulesOfTheirOwn) {
   Program program = exchange(false);
   program.classes[1].actions[1].stream = 5;
   program.classes[1].actions[1].calls[0].communicator = 1;
-  EXPECT_THAT(faultsOf(checkProgram(program)),
-              HasSubstr("R2: communicator 'b'"));
+  EXPECT_THAT(faultsOf(checkProgram(program)), HasSubstr("R2: communicator 'b'"));
   program = exchange(false);
   program.classes[1].actions[1].awaits = {3};
-  EXPECT_THAT(faultsOf(checkProgram(program)),
-              HasSubstr("R3: right, action 1"));
+  EXPECT_THAT(faultsOf(checkProgram(program)), HasSubstr("R3: right, action 1"));
   program = exchange(false);
   program.classes[0].gradients = {{"w", 2}};
-  EXPECT_THAT(faultsOf(checkProgram(program)),
-              HasSubstr("R9: left: gradient 'w'"));
+  EXPECT_THAT(faultsOf(checkProgram(program)), HasSubstr("R9: left: gradient 'w'"));
 }
 
 // Notes' figures: the queue for interleaved V = 8, 16 stages, 64 micro-batches,
@@ -223,8 +215,8 @@ TEST(Deadlock, ScalesLinearly) {
   double seconds = double(std::clock() - begin) / CLOCKS_PER_SEC;
   EXPECT_TRUE(certificate) << faultsOf(certificate);
   EXPECT_LT(certificate.launchQueue, 300);
-  std::printf("%zu actions checked in %.3f s, launch queue %d\n", actions,
-              seconds, certificate.launchQueue);
+  std::printf("%zu actions checked in %.3f s, launch queue %d\n", actions, seconds,
+              certificate.launchQueue);
 }
 
 } // namespace

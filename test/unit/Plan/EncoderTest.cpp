@@ -24,42 +24,34 @@ namespace {
 BalanceModel model405B() {
   constexpr double D = 16384, F = 53248, KV = 1024, S = 192, V = 128256;
   constexpr double N = 2336, Nv = 2308, Dv = 1280;
-  constexpr double second =
-      400e12; // operations of one GPU; cancels in every ratio
-  auto cost = [&](const char *kind, double matrices, double attention,
-                  bool trainable) {
+  constexpr double second = 400e12; // operations of one GPU; cancels in every ratio
+  auto cost = [&](const char *kind, double matrices, double attention, bool trainable) {
     BlockCost block{kind, kind};
     block.forward = (matrices + attention) / second;
     block.backwardInput = (matrices + 2 * attention) / second;
     block.backwardWeight = trainable ? matrices / second : 0;
     return block;
   };
-  BlockCost self = cost("self", S * 2 * (2 * D * D + 2 * D * KV + 3 * D * F),
-                        4 * S * S * D, false);
-  BlockCost cross =
-      cost("cross", S * 2 * (2 * D * D + 3 * D * F), 4 * S * Nv * D, true);
+  BlockCost self = cost("self", S * 2 * (2 * D * D + 2 * D * KV + 3 * D * F), 4 * S * S * D, false);
+  BlockCost cross = cost("cross", S * 2 * (2 * D * D + 3 * D * F), 4 * S * Nv * D, true);
   BlockCost side = cost("key_value", 2 * Nv * 2 * D * KV, 0, true);
-  BlockCost encoder = cost("encoder",
-                           40 * 2 * N * (4 * Dv * Dv + 2 * Dv * 5120) +
-                               2 * 4 * 576 * 588 * Dv + 2 * Nv * 7680 * D,
-                           40 * 4 * N * N * Dv, true);
+  BlockCost encoder =
+      cost("encoder",
+           40 * 2 * N * (4 * Dv * Dv + 2 * Dv * 5120) + 2 * 4 * 576 * 588 * Dv + 2 * Nv * 7680 * D,
+           40 * 4 * N * N * Dv, true);
   BalanceModel model;
-  model.encoder = {encoder.forward, encoder.backwardInput,
-                   encoder.backwardWeight};
+  model.encoder = {encoder.forward, encoder.backwardInput, encoder.backwardWeight};
   auto add = [&](const BlockCost &block) {
     model.blocks.push_back(block);
-    model.keyValue.push_back(
-        block.kind == "cross"
-            ? StageTimes{side.forward, side.backwardInput, side.backwardWeight}
-            : StageTimes{});
+    model.keyValue.push_back(block.kind == "cross"
+                                 ? StageTimes{side.forward, side.backwardInput, side.backwardWeight}
+                                 : StageTimes{});
   };
   add({"embedding", "embedding"});
   // Plan B: 126 self layers, 32 cross layers at 2, 7 + 5j, 156.
   for (int layer = 0; layer < 158; ++layer)
-    add(layer == 2 || layer == 156 ||
-                (layer >= 7 && layer < 156 && (layer - 7) % 5 == 0)
-            ? cross
-            : self);
+    add(layer == 2 || layer == 156 || (layer >= 7 && layer < 156 && (layer - 7) % 5 == 0) ? cross
+                                                                                          : self);
   add(cost("head", 2 * S * V * D, 0, false));
   return model;
 }
@@ -118,11 +110,9 @@ TEST(Encoder, Balanced) {
       EXPECT_FALSE(validate(row->schedule.schedule));
       EXPECT_GE(row->firstStage, row->replicated) << p << ' ' << m;
       if (m > 16) {
-        double promised =
-            p == 16 ? (m == 64 ? 1.27 : 1.37) : (m == 64 ? 1.41 : 1.65);
+        double promised = p == 16 ? (m == 64 ? 1.27 : 1.37) : (m == 64 ? 1.41 : 1.65);
         EXPECT_LE(row->replicated, 1.03 * row->ideal) << p << ' ' << m;
-        EXPECT_GE(row->firstStageEqual, promised * row->replicated)
-            << p << ' ' << m;
+        EXPECT_GE(row->firstStageEqual, promised * row->replicated) << p << ' ' << m;
       } else {
         EXPECT_LE(row->replicated, row->outside);
       }
@@ -157,8 +147,7 @@ TEST(Encoder, PartsFitIntoShorterIdleTimes) {
       double seconds = 0;
       for (const Span &span : rank)
         if (mayMeet(span.action.work)) {
-          seen[span.action.work].push_back(span.action.microBatch * parts +
-                                           span.action.part);
+          seen[span.action.work].push_back(span.action.microBatch * parts + span.action.part);
           seconds += span.end - span.begin;
         }
       EXPECT_NEAR(seconds, 16 * 0.8, 1e-9);
@@ -179,8 +168,7 @@ TEST(Encoder, PartsInOrder) {
   Schedule placed = placeEncoder(text, costs, 4)->schedule;
   auto &list = placed.ranks[2];
   auto at = [&](int part) {
-    return std::find(list.begin(), list.end(),
-                     Action{Work::EncodeBackward, -1, 1, part});
+    return std::find(list.begin(), list.end(), Action{Work::EncodeBackward, -1, 1, part});
   };
   Schedule good = placed;
   std::swap(*at(0), *at(1));
@@ -223,24 +211,23 @@ TEST(Encoder, StatesInParts) {
   EXPECT_LT(at({Work::Backward, 0, 15}), at({Work::StatesGradient, -1, 1, 1}));
   // A forward before its states is refused.
   Schedule wrong = placed->schedule;
-  std::swap(wrong.ranks[0][at({Work::States, -1, 0, 1})], wrong.ranks[0][at({Work::Forward, 0, 1})]);
+  std::swap(wrong.ranks[0][at({Work::States, -1, 0, 1})],
+            wrong.ranks[0][at({Work::Forward, 0, 1})]);
   EXPECT_THAT(validate(wrong)->message, HasSubstr("can never start"));
 }
 
 // Each policy and every text schedule gives a possible order with all encoder
 // work, and compute time is conserved.
 TEST(Encoder, EveryPolicyIsPossible) {
-  for (auto &text :
-       {*oneForwardOneBackward(4, 10), *gpipe(3, 5), *interleaved(4, 8, 2, 4),
-        *zeroBubbleH1(4, 9), *oneForwardOneBackward(5, 3), inParts(3)})
+  for (auto &text : {*oneForwardOneBackward(4, 10), *gpipe(3, 5), *interleaved(4, 8, 2, 4),
+                     *zeroBubbleH1(4, 9), *oneForwardOneBackward(5, 3), inParts(3)})
     for (int group : {1, 2, 3})
       for (const EncoderPolicy &policy : encoderPolicies(text, group)) {
         Costs costs = equalCosts(text, {1, 1, 1}, {0.3, 0.1, 0.2, 0.6});
         auto placed = placeEncoder(text, costs, group, policy);
         ASSERT_TRUE(placed) << placed.error();
         auto timeline = execute(placed->schedule, costs);
-        EXPECT_NEAR(timeline->busy(0),
-                    execute(text, costs)->busy(0) + text.microBatches * 1.2,
+        EXPECT_NEAR(timeline->busy(0), execute(text, costs)->busy(0) + text.microBatches * 1.2,
                     1e-9);
       }
 }
@@ -252,8 +239,7 @@ TEST(Encoder, MeetsOnAllRanks) {
   int impossible = 0;
   for (Schedule text :
        {*oneForwardOneBackward(4, 10), *gpipe(3, 5), *interleaved(4, 8, 2, 4),
-        *interleaved(2, 4, 3, 2), *zeroBubbleH1(4, 9),
-        *oneForwardOneBackward(5, 3), inParts(2)})
+        *interleaved(2, 4, 3, 2), *zeroBubbleH1(4, 9), *oneForwardOneBackward(5, 3), inParts(2)})
     for (int group : {1, 2, 3})
       for (const EncoderPolicy &policy : encoderPolicies(text, group)) {
         Costs costs = equalCosts(text, {1, 1, 1}, {0.3, 0.1, 0.2, 0.6});
@@ -272,8 +258,7 @@ TEST(Encoder, MeetsOnAllRanks) {
             if (mayMeet(span.action.work)) {
               double begin =
                   begins
-                      .try_emplace(toString(span.action) +
-                                       std::to_string(span.action.part),
+                      .try_emplace(toString(span.action) + std::to_string(span.action.part),
                                    span.begin)
                       .first->second;
               EXPECT_EQ(span.begin, begin) << toString(span.action);
@@ -308,8 +293,7 @@ TEST(Encoder, Outside) {
   Costs costs = equalCosts(*text, {1, 1, 1}, {0.25, 0, 0, 0.5});
   auto outside = placeEncoderOutside(*text, costs, 2);
   ASSERT_TRUE(outside);
-  EXPECT_NEAR(outside->seconds, execute(*text, costs)->seconds + 8 * 0.75,
-              1e-9);
+  EXPECT_NEAR(outside->seconds, execute(*text, costs)->seconds + 8 * 0.75, 1e-9);
   EXPECT_EQ(outside->encodedInFlight, 4);
   auto inside = placeEncoder(*text, costs, 2);
   EXPECT_LT(inside->seconds, outside->seconds);

@@ -56,8 +56,7 @@ inline uint64_t load(Memory &memory, int64_t begin, int64_t end) {
   splitAt(memory, begin);
   splitAt(memory, end);
   uint64_t result = 3, previous = 0;
-  for (auto at = memory.lower_bound(begin);
-       at != memory.end() && at->first < end; ++at)
+  for (auto at = memory.lower_bound(begin); at != memory.end() && at->first < end; ++at)
     if (at->second.second != previous) {
       previous = at->second.second;
       result = mix(mix(result, uint64_t(at->first - begin)), previous);
@@ -79,16 +78,15 @@ struct Outcome {
 };
 
 /// Runs the program once; each host has a queue of `queue` launches.
-inline Outcome interpret(const Program &program, std::mt19937 &random,
-                  int queue = 1 << 30) {
+inline Outcome interpret(const Program &program, std::mt19937 &random, int queue = 1 << 30) {
   struct Running {
     int launched = 0;                        // next action of the host
     std::map<int, std::vector<int>> streams; // launched, not done
-    std::vector<char> state; // 0 not launched, 1 launched, 2 started, 3 done
-    std::vector<std::vector<int>> waits; // actions whose events it awaits
+    std::vector<char> state;                 // 0 not launched, 1 launched, 2 started, 3 done
+    std::vector<std::vector<int>> waits;     // actions whose events it awaits
     std::map<int, int> recorder;
     std::map<int, Memory> memory; // by arena
-    std::vector<uint64_t> input; // hash of what an action read
+    std::vector<uint64_t> input;  // hash of what an action read
   };
   int classes = int(program.classes.size());
   std::vector<Running> ranks(classes);
@@ -120,11 +118,9 @@ inline Outcome interpret(const Program &program, std::mt19937 &random,
         read = mix(read, load(ranks[c].memory[x.arena], x.begin, x.end));
     ranks[c].input[i] = read;
     for (const Call &call : a.calls) {
-      auto &list = call.kind == CallKind::Send
-                       ? sends[{call.communicator, c, call.peer}]
-                   : call.kind == CallKind::Receive
-                       ? receives[{call.communicator, call.peer, c}]
-                       : collectives[{call.communicator, c}];
+      auto &list = call.kind == CallKind::Send      ? sends[{call.communicator, c, call.peer}]
+                   : call.kind == CallKind::Receive ? receives[{call.communicator, call.peer, c}]
+                                                    : collectives[{call.communicator, c}];
       numberOf[{c, i, &call}] = list.size();
       list.push_back({c, i, &call});
     }
@@ -137,9 +133,8 @@ inline Outcome interpret(const Program &program, std::mt19937 &random,
       return mix(mix(uint64_t(x.count), uint64_t(x.type)), uint64_t(x.axes));
     };
     if (call.kind == CallKind::Send)
-      return receives[{call.communicator, c, call.peer}].size() > k
-                 ? std::optional(0)
-                 : std::nullopt;
+      return receives[{call.communicator, c, call.peer}].size() > k ? std::optional(0)
+                                                                    : std::nullopt;
     if (call.kind == CallKind::Receive) {
       auto &list = sends[{call.communicator, call.peer, c}];
       if (list.size() <= k)
@@ -155,8 +150,7 @@ inline Outcome interpret(const Program &program, std::mt19937 &random,
       if (list.size() <= k)
         return std::nullopt;
       const Posted &p = list[k];
-      sum = mix(sum, mix(mix(ranks[p.cls].input[p.action], what(*p.call)),
-                         uint64_t(p.call->kind)));
+      sum = mix(sum, mix(mix(ranks[p.cls].input[p.action], what(*p.call)), uint64_t(p.call->kind)));
     }
     return sum;
   };
@@ -176,10 +170,8 @@ inline Outcome interpret(const Program &program, std::mt19937 &random,
           moves.push_back([&, c, i] {
             Running &rank = ranks[c];
             const LaunchedAction &a = actionOf(c, i);
-            for (int event :
-                 a.awaits) // an event that was not recorded does nothing
-              if (auto found = rank.recorder.find(event);
-                  found != rank.recorder.end())
+            for (int event : a.awaits) // an event that was not recorded does nothing
+              if (auto found = rank.recorder.find(event); found != rank.recorder.end())
                 rank.waits[i].push_back(found->second);
             for (int event : a.records)
               rank.recorder[event] = i;
@@ -247,10 +239,9 @@ inline Outcome interpret(const Program &program, std::mt19937 &random,
 //===--- Mutations
 //----------------------------------------------------------===//
 
-inline constexpr const char *kMutations[] = {
-    "drop",          "swap",          "retype",       "regroup",
-    "wrong peer",    "wrong count",   "missing wait",
-    "double reduce", "missing reduce"};
+inline constexpr const char *kMutations[] = {"drop",         "swap",          "retype",
+                                             "regroup",      "wrong peer",    "wrong count",
+                                             "missing wait", "double reduce", "missing reduce"};
 inline constexpr int kMutationKinds = std::size(kMutations);
 
 /// Applies one fault to a random place; false if the program has no such place.
@@ -264,12 +255,9 @@ inline bool mutate(Program &program, int kind, std::mt19937 &random) {
       for (int i = 0; i < int(program.classes[c].actions.size()); ++i)
         if (suits(c, i, program.classes[c].actions[i]))
           sites.push_back({c, i});
-    return sites.empty() ? std::nullopt
-                         : std::optional(sites[random() % sites.size()]);
+    return sites.empty() ? std::nullopt : std::optional(sites[random() % sites.size()]);
   };
-  auto calls = [](int, int, const LaunchedAction &a) {
-    return !a.calls.empty();
-  };
+  auto calls = [](int, int, const LaunchedAction &a) { return !a.calls.empty(); };
   auto pairs = [](int, int, const LaunchedAction &a) {
     return !a.calls.empty() && a.calls[0].peer >= 0;
   };
@@ -332,9 +320,7 @@ inline bool mutate(Program &program, int kind, std::mt19937 &random) {
     actions()[site->action].calls[0].count /= 2;
     return true;
   case 6: {
-    if (!(site = pick([](int, int, const LaunchedAction &a) {
-            return !a.awaits.empty();
-          })))
+    if (!(site = pick([](int, int, const LaunchedAction &a) { return !a.awaits.empty(); })))
       return false;
     auto &awaits = actions()[site->action].awaits;
     awaits.erase(awaits.begin() + int(random() % awaits.size()));
@@ -346,16 +332,13 @@ inline bool mutate(Program &program, int kind, std::mt19937 &random) {
     LaunchedAction copy = actions()[site->action];
     // Reduces in place again, on all members.
     int q = copy.calls[0].communicator;
-    std::string gradient =
-        program.classes[site->cls].gradients[copy.calls[0].gradient].name;
+    std::string gradient = program.classes[site->cls].gradients[copy.calls[0].gradient].name;
     for (int c : program.communicators[q].classes)
       for (auto &list = program.classes[c].actions; auto &a : list)
         if (!a.calls.empty() && a.calls[0].gradient >= 0 &&
-            program.classes[c].gradients[a.calls[0].gradient].name ==
-                gradient) {
+            program.classes[c].gradients[a.calls[0].gradient].name == gradient) {
           LaunchedAction again = a;
-          std::erase_if(again.accesses,
-                        [](const Access &x) { return !x.write; });
+          std::erase_if(again.accesses, [](const Access &x) { return !x.write; });
           for (Access &x : again.accesses)
             x.write = false;
           again.accesses.push_back(again.accesses[0]);
@@ -370,14 +353,11 @@ inline bool mutate(Program &program, int kind, std::mt19937 &random) {
       return false;
     int q = actions()[site->action].calls[0].communicator;
     std::string gradient =
-        program.classes[site->cls]
-            .gradients[actions()[site->action].calls[0].gradient]
-            .name;
+        program.classes[site->cls].gradients[actions()[site->action].calls[0].gradient].name;
     for (int c : program.communicators[q].classes)
       std::erase_if(program.classes[c].actions, [&](const LaunchedAction &a) {
         return !a.calls.empty() && a.calls[0].gradient >= 0 &&
-               program.classes[c].gradients[a.calls[0].gradient].name ==
-                   gradient;
+               program.classes[c].gradients[a.calls[0].gradient].name == gradient;
       });
     return true;
   }

@@ -20,15 +20,13 @@ namespace {
 PartitionProblem chain(const std::vector<double> &times, size_t stages) {
   PartitionProblem problem;
   for (double time : times)
-    problem.blocks.push_back(
-        {"b" + std::to_string(problem.blocks.size()), "self", time});
+    problem.blocks.push_back({"b" + std::to_string(problem.blocks.size()), "self", time});
   problem.stages.resize(stages);
   return problem;
 }
 
 /// The best (sorted times, then boundaries) of all cuts; empty if none fits.
-std::pair<std::vector<int64_t>, std::vector<size_t>>
-bruteForce(const PartitionProblem &problem) {
+std::pair<std::vector<int64_t>, std::vector<size_t>> bruteForce(const PartitionProblem &problem) {
   std::pair<std::vector<int64_t>, std::vector<size_t>> best;
   std::vector<size_t> begin{0};
   std::function<void()> visit = [&] {
@@ -42,8 +40,7 @@ bruteForce(const PartitionProblem &problem) {
         int64_t bytes = 0;
         for (size_t b = begin[k]; b < begin[k + 1]; ++b) {
           seconds += problem.blocks[b].seconds();
-          bytes += problem.blocks[b].parameterBytes +
-                   problem.blocks[b].optimizerBytes +
+          bytes += problem.blocks[b].parameterBytes + problem.blocks[b].optimizerBytes +
                    problem.stages[k].inFlight * problem.blocks[b].residualBytes;
         }
         if (bytes > problem.stages[k].memoryBytes)
@@ -71,8 +68,7 @@ TEST(Partition, EqualsBruteForce) {
   std::mt19937 random(3);
   int infeasible = 0;
   for (int trial = 0; trial < 2000; ++trial) {
-    size_t blocks = 1 + random() % 9,
-           stages = 1 + random() % std::min<size_t>(blocks, 5);
+    size_t blocks = 1 + random() % 9, stages = 1 + random() % std::min<size_t>(blocks, 5);
     PartitionProblem problem = chain(std::vector<double>(blocks), stages);
     for (BlockCost &block : problem.blocks) {
       block.forward = double(random() % 4);
@@ -134,8 +130,7 @@ TEST(Partition, EarlyStagesGetFewerBlocks) {
 TEST(Partition, ErrorsNameTheSmallestChange) {
   auto many = solvePartition(chain({1, 1, 1}, 4));
   ASSERT_FALSE(many);
-  EXPECT_EQ(many.error(),
-            "expected at most 3 stages, one for each block, got 4");
+  EXPECT_EQ(many.error(), "expected at most 3 stages, one for each block, got 4");
 
   PartitionProblem problem = chain({1, 1, 1, 1}, 2);
   for (BlockCost &block : problem.blocks)
@@ -154,8 +149,7 @@ TEST(Partition, ErrorsNameTheSmallestChange) {
   problem.stages[0].memoryBytes = problem.stages[1].memoryBytes = 105;
   problem.blocks[2].name = "head";
   problem.blocks[2].parameterBytes = 900;
-  EXPECT_THAT(solvePartition(problem).error(),
-              HasSubstr("'head' alone needs 910"));
+  EXPECT_THAT(solvePartition(problem).error(), HasSubstr("'head' alone needs 910"));
 }
 
 // Wrong answers are refused: a block twice, a cap not obeyed, a wrong time.

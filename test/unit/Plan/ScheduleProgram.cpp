@@ -28,8 +28,7 @@ enum Kind : uint64_t {
   AllDZ
 };
 uint64_t key(Kind kind, int stage, int number) {
-  return uint64_t(kind) << 56 | uint64_t(unsigned(stage + 1)) << 32 |
-         unsigned(number);
+  return uint64_t(kind) << 56 | uint64_t(unsigned(stage + 1)) << 32 | unsigned(number);
 }
 
 /// When an action runs in the timeline. A collective begins with the last of
@@ -67,18 +66,15 @@ void placeValues(RankClass &cls, const std::vector<Times> &times) {
     auto await = [&](const std::vector<int> &users) {
       for (int user : users)
         if (int stream = cls.actions[user].stream; stream != a.stream)
-          latest[stream] =
-              std::max(user, latest.try_emplace(stream, user).first->second);
+          latest[stream] = std::max(user, latest.try_emplace(stream, user).first->second);
     };
     for (Access &access : a.accesses) {
       auto found = live.find(access.value);
       if (found == live.end()) { // a write of a new value
         Slot slot{top, {}};
-        auto old =
-            std::find_if(free.begin(), free.end(), [&](const Slot &slot) {
-              return slot.until <= times[i].begin &&
-                     (a.calls.empty() || !slot.sent);
-            });
+        auto old = std::find_if(free.begin(), free.end(), [&](const Slot &slot) {
+          return slot.until <= times[i].begin && (a.calls.empty() || !slot.sent);
+        });
         if (old == free.end()) {
           top += bytes;
         } else {
@@ -95,14 +91,12 @@ void placeValues(RankClass &cls, const std::vector<Times> &times) {
       access.end = access.begin + bytes;
       Slot &slot = found->second;
       slot.users.push_back(i);
-      if (!access.write ||
-          a.calls.empty()) // the readers of a transfer end after it
+      if (!access.write || a.calls.empty()) // the readers of a transfer end after it
         slot.until = std::max(slot.until, times[i].end);
       slot.sent |= !access.write && !a.calls.empty();
     }
     for (const Access &access : a.accesses)
-      if (auto found = live.find(access.value);
-          found != live.end() && lastUse[access.value] == i) {
+      if (auto found = live.find(access.value); found != live.end() && lastUse[access.value] == i) {
         free.push_back(std::move(found->second));
         live.erase(found);
       }
@@ -126,16 +120,14 @@ Program scheduleProgram(const Schedule &schedule,
   for (int r = 0; r < ranks; ++r)
     all.push_back(r);
   int gather = schedule.groupSize ? communicator("image states", all) : -1;
-  int reduce =
-      schedule.groupSize ? communicator("image state gradients", all) : -1;
+  int reduce = schedule.groupSize ? communicator("image state gradients", all) : -1;
   std::map<std::tuple<int, int, bool>, int> edges; // from, to, forward
   auto edge = [&](int from, int to, bool forward) {
     auto [found, isNew] = edges.try_emplace({from, to, forward}, -1);
     if (isNew)
-      found->second =
-          communicator((forward ? "forward " : "backward ") +
-                           std::to_string(from) + " to " + std::to_string(to),
-                       {from, to});
+      found->second = communicator((forward ? "forward " : "backward ") + std::to_string(from) +
+                                       " to " + std::to_string(to),
+                                   {from, to});
     return found->second;
   };
 
@@ -146,8 +138,7 @@ Program scheduleProgram(const Schedule &schedule,
     std::map<int, int> additions;
     std::vector<Times> times;
     Times now{0, 0};
-    auto emit = [&](const std::string &what, int stream,
-                    std::vector<uint64_t> reads,
+    auto emit = [&](const std::string &what, int stream, std::vector<uint64_t> reads,
                     std::vector<uint64_t> writes) -> LaunchedAction & {
       LaunchedAction &a = cls.actions.emplace_back();
       times.push_back(now);
@@ -159,18 +150,16 @@ Program scheduleProgram(const Schedule &schedule,
         a.accesses.push_back({0, 0, 0, value, true});
       return a;
     };
-    auto sum = [&](int stage, std::vector<uint64_t> &reads,
-                   std::vector<uint64_t> &writes) {
+    auto sum = [&](int stage, std::vector<uint64_t> &reads, std::vector<uint64_t> &writes) {
       int &n = additions[stage];
       if (n > 0)
         reads.push_back(key(Sum, stage, n));
       writes.push_back(key(Sum, stage, ++n));
     };
-    auto collective = [&](CallKind kind, int on, uint64_t tag, uint64_t in,
-                          uint64_t out, const std::string &what) {
+    auto collective = [&](CallKind kind, int on, uint64_t tag, uint64_t in, uint64_t out,
+                          const std::string &what) {
       now = {now.end, kNever};
-      emit(what, 1 + on, {in}, {out})
-          .calls.push_back({kind, on, -1, tag, 1 << 20, 1});
+      emit(what, 1 + on, {in}, {out}).calls.push_back({kind, on, -1, tag, 1 << 20, 1});
     };
     for (const Launch &launch : launches[r]) {
       const Action &a = launch.action;
@@ -180,15 +169,13 @@ Program scheduleProgram(const Schedule &schedule,
       bool forward = a.work == Work::Forward;
       if (launch.kind != Launch::Compute) {
         bool send = launch.kind == Launch::Send;
-        int on = send ? edge(r, launch.peer, forward)
-                      : edge(launch.peer, r, forward);
+        int on = send ? edge(r, launch.peer, forward) : edge(launch.peer, r, forward);
         uint64_t value = key(forward ? Output : InputGradient, s, m);
-        LaunchedAction &action =
-            emit((send ? "send " : "receive ") + what, 1 + on,
-                 send ? std::vector{value} : std::vector<uint64_t>{},
-                 send ? std::vector<uint64_t>{} : std::vector{value});
-        action.calls.push_back({send ? CallKind::Send : CallKind::Receive, on,
-                                launch.peer, value, 1 << 16, 1});
+        LaunchedAction &action = emit((send ? "send " : "receive ") + what, 1 + on,
+                                      send ? std::vector{value} : std::vector<uint64_t>{},
+                                      send ? std::vector<uint64_t>{} : std::vector{value});
+        action.calls.push_back(
+            {send ? CallKind::Send : CallKind::Receive, on, launch.peer, value, 1 << 16, 1});
         continue;
       }
       std::vector<uint64_t> reads, writes;
@@ -226,16 +213,16 @@ Program scheduleProgram(const Schedule &schedule,
         break;
       case Work::Encode:
         emit(what, 0, {}, {key(Share, r, m)});
-        collective(CallKind::AllGather, gather, key(Z, 0, m), key(Share, r, m),
-                   key(Z, r, m), "gather " + what);
+        collective(CallKind::AllGather, gather, key(Z, 0, m), key(Share, r, m), key(Z, r, m),
+                   "gather " + what);
         break;
       case Work::States:
         emit(what, 0, {key(Z, r, m)}, {key(KeyValue, r, m)});
         break;
       case Work::StatesGradient:
         emit(what, 0, {key(KeyValue, r, m)}, {key(DZ, r, m)});
-        collective(CallKind::ReduceScatter, reduce, key(DZ, 0, m),
-                   key(DZ, r, m), key(AllDZ, r, m), "reduce " + what);
+        collective(CallKind::ReduceScatter, reduce, key(DZ, 0, m), key(DZ, r, m), key(AllDZ, r, m),
+                   "reduce " + what);
         break;
       case Work::EncodeBackward:
         reads = {key(AllDZ, r, m), key(Share, r, m)};
@@ -250,16 +237,13 @@ Program scheduleProgram(const Schedule &schedule,
     int own = communicator("data of rank " + std::to_string(r), {r});
     for (auto [stage, n] : additions) {
       bool encoder = stage < 0;
-      std::string gradient =
-          encoder ? "encoder" : "stage " + std::to_string(stage);
+      std::string gradient = encoder ? "encoder" : "stage " + std::to_string(stage);
       cls.gradients.push_back({gradient, encoder ? 3u : 1u, 1 << 24, 0});
       int on = encoder ? reduce : own;
       LaunchedAction &action =
-          emit("reduce " + gradient, 1 + on, {key(Sum, stage, n)},
-               {key(Sum, stage, n + 1)});
-      action.calls.push_back({CallKind::AllReduce, on, -1, key(Sum, stage, 0),
-                              1 << 24, 0, int(cls.gradients.size()) - 1,
-                              encoder ? 3u : 1u});
+          emit("reduce " + gradient, 1 + on, {key(Sum, stage, n)}, {key(Sum, stage, n + 1)});
+      action.calls.push_back({CallKind::AllReduce, on, -1, key(Sum, stage, 0), 1 << 24, 0,
+                              int(cls.gradients.size()) - 1, encoder ? 3u : 1u});
     }
     placeValues(cls, times);
     program.classes.push_back(std::move(cls));

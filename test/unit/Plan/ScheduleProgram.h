@@ -18,8 +18,7 @@ namespace mlir::llamac::plan {
 /// has ended in the timeline behind `launches` (of placeTransfers), one
 /// gradient per stage (and one for the encoder) reduced at the end. Locations
 /// are "rank 2: 2F5".
-Program scheduleProgram(const Schedule &schedule,
-                        const std::vector<std::vector<Launch>> &launches);
+Program scheduleProgram(const Schedule &schedule, const std::vector<std::vector<Launch>> &launches);
 
 } // namespace mlir::llamac::plan
 

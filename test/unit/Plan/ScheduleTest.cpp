@@ -28,10 +28,9 @@ TEST(Schedule, OneForwardOneBackwardAsDrawn) {
 TEST(Schedule, InterleavedGroupsMicroBatches) {
   auto schedule = interleaved(2, 4, 2, 2);
   ASSERT_TRUE(schedule);
-  EXPECT_EQ(
-      writeCsv(*schedule),
-      "0F0,0F1,2F0,2F1,0F2,2B0,0F3,2B1,2F2,0B0,2F3,0B1,2B2,2B3,0B2,0B3\n"
-      "1F0,1F1,3F0,3B0,3F1,3B1,1F2,1B0,1F3,1B1,3F2,3B2,3F3,3B3,1B2,1B3\n");
+  EXPECT_EQ(writeCsv(*schedule),
+            "0F0,0F1,2F0,2F1,0F2,2B0,0F3,2B1,2F2,0B0,2F3,0B1,2B2,2B3,0B2,0B3\n"
+            "1F0,1F1,3F0,3B0,3F1,3B1,1F2,1B0,1F3,1B1,3F2,3B2,3F3,3B3,1B2,1B3\n");
 }
 
 // Every generated schedule is possible, for all small sizes, fewer
@@ -40,8 +39,8 @@ TEST(Schedule, InterleavedGroupsMicroBatches) {
 TEST(Schedule, GeneratedSchedulesAreValid) {
   for (int ranks = 1; ranks <= 6; ++ranks)
     for (int m = 1; m <= 14; ++m) {
-      for (auto &schedule : {gpipe(ranks, m), oneForwardOneBackward(ranks, m),
-                             zeroBubbleH1(ranks, m)}) {
+      for (auto &schedule :
+           {gpipe(ranks, m), oneForwardOneBackward(ranks, m), zeroBubbleH1(ranks, m)}) {
         ASSERT_TRUE(schedule);
         auto error = validate(*schedule);
         EXPECT_FALSE(error) << error->message;
@@ -50,8 +49,7 @@ TEST(Schedule, GeneratedSchedulesAreValid) {
         for (int n = 1; n <= 14; ++n) {
           auto schedule = interleaved(ranks, m, chunks, n);
           int last = m % n ? m % n : std::min(m, n);
-          EXPECT_EQ(bool(schedule), last >= ranks)
-              << ranks << ' ' << m << ' ' << n;
+          EXPECT_EQ(bool(schedule), last >= ranks) << ranks << ' ' << m << ' ' << n;
           if (schedule) {
             auto error = validate(*schedule);
             EXPECT_FALSE(error) << error->message;
@@ -64,19 +62,16 @@ TEST(Schedule, GeneratedSchedulesAreValid) {
 TEST(Schedule, InterleavedNamesTheNearestThatWorks) {
   auto schedule = interleaved(4, 12, 2, 5);
   ASSERT_FALSE(schedule);
-  EXPECT_EQ(schedule.error(),
-            "interleaved: expected groups of at least 4 micro-batches, one for "
-            "each pipeline "
-            "rank, got a last group of 2; nearest number of consecutive "
-            "micro-batches that "
-            "works: 4; nearest number of micro-batches that works: 10");
+  EXPECT_EQ(schedule.error(), "interleaved: expected groups of at least 4 micro-batches, one for "
+                              "each pipeline "
+                              "rank, got a last group of 2; nearest number of consecutive "
+                              "micro-batches that "
+                              "works: 4; nearest number of micro-batches that works: 10");
   EXPECT_TRUE(interleaved(4, 12, 2, 4));
   EXPECT_TRUE(interleaved(4, 10, 2, 5));
   EXPECT_FALSE(interleaved(4, 11, 2, 5));
-  EXPECT_THAT(interleaved(16, 64, 8, 20).error(),
-              HasSubstr("a last group of 4"));
-  EXPECT_THAT(interleaved(4, 2, 2, 2).error(),
-              HasSubstr("4 micro-batches, all consecutive, work"));
+  EXPECT_THAT(interleaved(16, 64, 8, 20).error(), HasSubstr("a last group of 4"));
+  EXPECT_THAT(interleaved(4, 2, 2, 2).error(), HasSubstr("4 micro-batches, all consecutive, work"));
   EXPECT_THAT(gpipe(0, 1).error(), HasSubstr("at least 1 pipeline rank"));
 }
 
@@ -103,8 +98,7 @@ TEST(Schedule, MicroBatchesInFlight) {
 // What is written is read back the same; empty cells and line ends of Windows
 // are fine.
 TEST(Schedule, CsvRoundTrip) {
-  for (auto &schedule :
-       {interleaved(3, 6, 2, 3), zeroBubbleH1(4, 9), gpipe(2, 3)}) {
+  for (auto &schedule : {interleaved(3, 6, 2, 3), zeroBubbleH1(4, 9), gpipe(2, 3)}) {
     auto read = readCsv(writeCsv(*schedule), "s.csv");
     ASSERT_TRUE(read) << read.error();
     EXPECT_EQ(read->ranks, schedule->ranks);
@@ -127,26 +121,19 @@ TEST(Schedule, CsvErrorsNameTheCell) {
   EXPECT_EQ(error("0F0,0X0\n"), "s.csv: row 1, column 2: expected a cell like "
                                 "3F12, letter F, B, I or W, got "
                                 "'0X0'");
-  EXPECT_THAT(error("0F0,0B0\n1F0,0B1\n"),
-              HasSubstr("row 2, column 2: stage 0 belongs to "
-                        "row 1 already, got '0B1'"));
-  EXPECT_EQ(error("0F0,,0B0,0F0\n"),
-            "s.csv: row 1, column 4: '0F0' stands here a second time");
+  EXPECT_THAT(error("0F0,0B0\n1F0,0B1\n"), HasSubstr("row 2, column 2: stage 0 belongs to "
+                                                     "row 1 already, got '0B1'"));
+  EXPECT_EQ(error("0F0,,0B0,0F0\n"), "s.csv: row 1, column 4: '0F0' stands here a second time");
   EXPECT_EQ(error("0F0,0F1,0B0\n"), "s.csv: row 1: '0B1' is missing");
   EXPECT_EQ(error("0F0,0I0\n"), "s.csv: row 1: '0W0' is missing");
-  EXPECT_THAT(error("0F0,0B0,0W0\n"),
-              HasSubstr("column 3: '0W0' is there although"));
-  EXPECT_EQ(error("0F0,0B0\n1F0,,1F1,1B0,1B1\n"),
-            "s.csv: row 1: '0F1' is missing");
-  EXPECT_EQ(error("0B0,0F0\n"),
-            "s.csv: row 1, column 1: '0B0' can never start: it waits "
-            "for '0F0', which comes later or waits for it");
-  EXPECT_THAT(
-      error("0F0,0B0,0F1,0B1\n1F1,1F0,1B1,1B0\n"),
-      HasSubstr("row 1, column 2: '0B0' can never start: it waits for '1B0'"));
+  EXPECT_THAT(error("0F0,0B0,0W0\n"), HasSubstr("column 3: '0W0' is there although"));
+  EXPECT_EQ(error("0F0,0B0\n1F0,,1F1,1B0,1B1\n"), "s.csv: row 1: '0F1' is missing");
+  EXPECT_EQ(error("0B0,0F0\n"), "s.csv: row 1, column 1: '0B0' can never start: it waits "
+                                "for '0F0', which comes later or waits for it");
+  EXPECT_THAT(error("0F0,0B0,0F1,0B1\n1F1,1F0,1B1,1B0\n"),
+              HasSubstr("row 1, column 2: '0B0' can never start: it waits for '1B0'"));
   EXPECT_THAT(error(""), HasSubstr("empty file"));
-  EXPECT_THAT(error("0F0,0B0\n\n1F0,1B0\n"),
-              HasSubstr("row 2: expected at least one"));
+  EXPECT_THAT(error("0F0,0B0\n\n1F0,1B0\n"), HasSubstr("row 2: expected at least one"));
   EXPECT_THAT(error("0F0,99999999999F0\n"), HasSubstr("column 2"));
   EXPECT_THAT(error("0F0,0F70000\n"), HasSubstr("0 to 65535"));
   EXPECT_THAT(error("0F0,0B0\n2F0,2B0\n"), HasSubstr("stage 1 has no action"));

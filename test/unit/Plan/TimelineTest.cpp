@@ -31,19 +31,16 @@ TEST(Timeline, BubblesEqualClosedFormulas) {
       for (StageTimes t : {StageTimes{1, 1, 1}, StageTimes{0.25, 0.5, 0.125}}) {
         double whole = t.forward + t.backward();
         EXPECT_NEAR(idle(*gpipe(p, m), t), (p - 1) * whole, 1e-9);
-        EXPECT_NEAR(idle(*oneForwardOneBackward(p, m), t), (p - 1) * whole,
-                    1e-9);
+        EXPECT_NEAR(idle(*oneForwardOneBackward(p, m), t), (p - 1) * whole, 1e-9);
         for (int v : {2, 3})
           EXPECT_NEAR(idle(*interleaved(p, m, v, p), t), (p - 1) * whole, 1e-9)
               << p << ' ' << m << ' ' << v;
       }
-      for (StageTimes t : {StageTimes{1, 1, 1}, StageTimes{0.3, 0.3, 0.3},
-                           StageTimes{1, 1, 0.5}, StageTimes{1, 1.5, 1}})
+      for (StageTimes t : {StageTimes{1, 1, 1}, StageTimes{0.3, 0.3, 0.3}, StageTimes{1, 1, 0.5},
+                           StageTimes{1, 1.5, 1}})
         EXPECT_NEAR(idle(*zeroBubbleH1(p, m), t),
-                    (p - 1) * (t.forward + t.backward() - 2 * t.backwardWeight),
-                    1e-9)
-            << p << ' ' << m << ' ' << t.backwardInput << ' '
-            << t.backwardWeight;
+                    (p - 1) * (t.forward + t.backward() - 2 * t.backwardWeight), 1e-9)
+            << p << ' ' << m << ' ' << t.backwardInput << ' ' << t.backwardWeight;
     }
   // As a fraction of the step, 1F1B: (p-1) / (m+p-1).
   auto schedule = oneForwardOneBackward(4, 12);
@@ -79,8 +76,7 @@ TEST(Timeline, SlowestStageSetsThePace) {
   auto schedule = gpipe(3, 10);
   Costs costs = equalCosts(*schedule, {1, 1, 1});
   costs.stages[1] = {3, 2, 2};
-  EXPECT_DOUBLE_EQ(execute(*schedule, costs)->seconds,
-                   (1 + 3 * 10 + 1 + 2) + 4 * 10 + 2);
+  EXPECT_DOUBLE_EQ(execute(*schedule, costs)->seconds, (1 + 3 * 10 + 1 + 2) + 4 * 10 + 2);
 }
 
 // Receives stand in the list where the send can begin, not where their data is
@@ -106,8 +102,10 @@ TEST(Timeline, Pictures) {
                                      "time, s    |0\n"
                                      "F forward, B backward, . idle; behind a letter the "
                                      "micro-batch, of the encoder the group\n");
-  EXPECT_THAT(drawText(*timeline, 72),
-              HasSubstr("\ntime, s    |0              |2              |4              |6              |8\n"));
+  EXPECT_THAT(
+      drawText(*timeline, 72),
+      HasSubstr(
+          "\ntime, s    |0              |2              |4              |6              |8\n"));
   std::string svg = drawSvg(*timeline);
   EXPECT_THAT(svg, HasSubstr("<title>1B1: 5 s to 7 s</title>"));
   EXPECT_THAT(svg, HasSubstr(">time, s<"));
@@ -123,24 +121,22 @@ TEST(Timeline, Pictures) {
 // A timeline has its schedule in it; what the first stage does not do backward stands where
 // it could: after its own forward and the backward of the stage behind.
 TEST(Timeline, HasItsSchedule) {
-  for (auto &schedule : {gpipe(3, 4), oneForwardOneBackward(3, 4), interleaved(2, 4, 2, 2),
-                         zeroBubbleH1(3, 4)}) {
+  for (auto &schedule :
+       {gpipe(3, 4), oneForwardOneBackward(3, 4), interleaved(2, 4, 2, 2), zeroBubbleH1(3, 4)}) {
     auto timeline = execute(*schedule, equalCosts(*schedule));
     EXPECT_EQ(scheduleOf(*timeline).ranks, schedule->ranks);
     EXPECT_EQ(scheduleOf(*timeline).rankOfStage, schedule->rankOfStage);
   }
   auto schedule = oneForwardOneBackward(2, 2);
   auto timeline = execute(*schedule, equalCosts(*schedule));
-  std::erase_if(timeline->ranks[0], [](const Span &span) {
-    return span.action.work == Work::Backward;
-  });
+  std::erase_if(timeline->ranks[0],
+                [](const Span &span) { return span.action.work == Work::Backward; });
   EXPECT_EQ(writeCsv(scheduleOf(*timeline)), "0F0,0F1,0B0,0B1\n1F0,1B0,1F1,1B1\n");
 
   auto halves = zeroBubbleH1(2, 2);
   timeline = execute(*halves, equalCosts(*halves));
-  std::erase_if(timeline->ranks[0], [](const Span &span) {
-    return span.action.work == Work::BackwardWeight;
-  });
+  std::erase_if(timeline->ranks[0],
+                [](const Span &span) { return span.action.work == Work::BackwardWeight; });
   EXPECT_EQ(writeCsv(scheduleOf(*timeline)), "0F0,0F1,0I0,0W0,0I1,0W1\n1F0,1I0,1F1,1I1,1W0,1W1\n");
 }
 
@@ -148,8 +144,7 @@ TEST(Timeline, RefusesCostsOfAnotherSize) {
   auto schedule = gpipe(2, 2);
   Costs costs = equalCosts(*schedule);
   costs.stages.pop_back();
-  EXPECT_EQ(execute(*schedule, costs).error(),
-            "expected costs: stages of 2, got 1");
+  EXPECT_EQ(execute(*schedule, costs).error(), "expected costs: stages of 2, got 1");
 }
 
 } // namespace

@@ -44,14 +44,12 @@ enum class CallKind : uint8_t {
 /// One communication call of an action.
 struct Call {
   CallKind kind;
-  int communicator; ///< index into Program::communicators
-  int peer = -1;    ///< class at the other end of a send or receive
-  uint64_t tag =
-      0; ///< which tensor: stage, chunk, micro-batch; equal at both ends
+  int communicator;  ///< index into Program::communicators
+  int peer = -1;     ///< class at the other end of a send or receive
+  uint64_t tag = 0;  ///< which tensor: stage, chunk, micro-batch; equal at both ends
   int64_t count = 0; ///< elements
   int type = 0;      ///< element type
-  int gradient =
-      -1; ///< index into RankClass::gradients, for a reduction of one
+  int gradient = -1; ///< index into RankClass::gradients, for a reduction of one
   uint32_t axes = 0; ///< bit per grid axis that it goes over
   int toType = -1;   ///< type of the result; -1: `type`
 };
@@ -73,7 +71,7 @@ struct LaunchedAction {
   std::vector<Call> calls;
   std::vector<int> awaits, records; ///< events of the class
   std::vector<Access> accesses;     ///< reads come before writes
-  std::string location;     ///< of the op, for messages
+  std::string location;             ///< of the op, for messages
 };
 
 struct Gradient {
@@ -95,8 +93,8 @@ struct RankClass {
 struct Communicator {
   std::string name;
   std::vector<int> classes; ///< its members; one class alone: a group inside it
-  uint32_t axes = 0; ///< bit per grid axis that a group spans; 0: not known
-  int64_t ranks = 0; ///< members of a group; 0: not known
+  uint32_t axes = 0;        ///< bit per grid axis that a group spans; 0: not known
+  int64_t ranks = 0;        ///< members of a group; 0: not known
 };
 
 struct ElementType {
@@ -107,21 +105,19 @@ struct ElementType {
 struct Program {
   std::vector<RankClass> classes;
   std::vector<Communicator> communicators;
-  std::vector<std::string> axes; ///< names of the bits, for messages
+  std::vector<std::string> axes;  ///< names of the bits, for messages
   std::vector<ElementType> types; ///< by number; empty: a call is not compared
                                   ///< with the bytes of its action
 };
 
 struct Fault {
-  std::string rule; ///< "R1" ... "R9"
-  std::string
-      message; ///< with the locations of both ends, or of the whole cycle
+  std::string rule;    ///< "R1" ... "R9"
+  std::string message; ///< with the locations of both ends, or of the whole cycle
 };
 
 struct Certificate {
   std::vector<Fault> faults; ///< empty: proved
-  int launchQueue =
-      0; ///< smallest number of actions in a host's queue that suffices
+  int launchQueue = 0;       ///< smallest number of actions in a host's queue that suffices
   explicit operator bool() const { return faults.empty(); }
 };
 

@@ -40,12 +40,10 @@ struct EncoderPolicy {
 /// A schedule with encoder work in it.
 struct EncoderSchedule {
   Schedule schedule;
-  EncoderPolicy policy; ///< what made it
-  double seconds = 0;   ///< of the step
-  int encodedInFlight =
-      0; ///< groups between encode and encode_backward, most on a rank
-  int statesInFlight =
-      0; ///< groups between states and states_gradient, most on a rank
+  EncoderPolicy policy;    ///< what made it
+  double seconds = 0;      ///< of the step
+  int encodedInFlight = 0; ///< groups between encode and encode_backward, most on a rank
+  int statesInFlight = 0;  ///< groups between states and states_gradient, most on a rank
 };
 
 /// Puts the encoder work of groups of `groupSize` micro-batches into
@@ -55,24 +53,21 @@ struct EncoderSchedule {
 /// action. states(g) stands before the rank's first forward of g,
 /// states_gradient(g) after its last backward of g. Deterministic; O(actions *
 /// ranks).
-Result<EncoderSchedule> placeEncoder(const Schedule &schedule,
-                                     const Costs &costs, int groupSize,
+Result<EncoderSchedule> placeEncoder(const Schedule &schedule, const Costs &costs, int groupSize,
                                      const EncoderPolicy &policy);
 
 /// The policy with the shortest step among `encoderPolicies(schedule,
 /// groupSize)` that keep at most `mostInFlight` groups between encode and
 /// encode_backward on any rank; of equals the first. If none does, the error
 /// gives the number that works.
-Result<EncoderSchedule> placeEncoder(const Schedule &schedule,
-                                     const Costs &costs, int groupSize,
+Result<EncoderSchedule> placeEncoder(const Schedule &schedule, const Costs &costs, int groupSize,
                                      int mostInFlight = INT_MAX);
-std::vector<EncoderPolicy> encoderPolicies(const Schedule &schedule,
-                                           int groupSize);
+std::vector<EncoderPolicy> encoderPolicies(const Schedule &schedule, int groupSize);
 
 /// For comparison: all groups encoded before the first forward, all
 /// encode_backward after the last backward; nothing in bubbles.
-Result<EncoderSchedule> placeEncoderOutside(const Schedule &schedule,
-                                            const Costs &costs, int groupSize);
+Result<EncoderSchedule> placeEncoderOutside(const Schedule &schedule, const Costs &costs,
+                                            int groupSize);
 
 } // namespace mlir::llamac::plan
 

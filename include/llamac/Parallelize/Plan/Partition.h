@@ -25,13 +25,12 @@ namespace mlir::llamac::plan {
 /// One application of a block: a layer, the embedding, the head. Times are of
 /// one micro-batch on a stage of speed 1; bytes are of one rank.
 struct BlockCost {
-  std::string name;   ///< for messages: model.layers.7
-  std::string kind;   ///< blocks of one kind cost the same: self, cross, ...
-  double forward = 0; ///< seconds
-  double backwardInput = 0;  ///< seconds; 0 below the first trainable block
-  double backwardWeight = 0; ///< seconds; 0 for a frozen block
-  int64_t residualBytes =
-      0; ///< kept from forward to backward, per micro-batch in flight
+  std::string name;           ///< for messages: model.layers.7
+  std::string kind;           ///< blocks of one kind cost the same: self, cross, ...
+  double forward = 0;         ///< seconds
+  double backwardInput = 0;   ///< seconds; 0 below the first trainable block
+  double backwardWeight = 0;  ///< seconds; 0 for a frozen block
+  int64_t residualBytes = 0;  ///< kept from forward to backward, per micro-batch in flight
   int64_t parameterBytes = 0; ///< weights and gradients
   int64_t optimizerBytes = 0; ///< masters and moments
   double seconds() const { return forward + backwardInput + backwardWeight; }
@@ -39,15 +38,14 @@ struct BlockCost {
 
 /// What runs one stage.
 struct StageResource {
-  double speed = 1; ///< > 0; time of a block = its seconds / speed
+  double speed = 1;                ///< > 0; time of a block = its seconds / speed
   int64_t memoryBytes = INT64_MAX; ///< for parameters, optimizer and residuals
-  int64_t inFlight = 1; ///< micro-batches whose residuals live at once
+  int64_t inFlight = 1;            ///< micro-batches whose residuals live at once
 };
 
 struct PartitionProblem {
-  std::vector<BlockCost> blocks; ///< in order of the chain
-  std::vector<StageResource>
-      stages; ///< in order of the chain; chunks are stages too
+  std::vector<BlockCost> blocks;     ///< in order of the chain
+  std::vector<StageResource> stages; ///< in order of the chain; chunks are stages too
 };
 
 /// Stage s gets blocks [begin[s], begin[s + 1]); no stage is empty.
@@ -81,8 +79,7 @@ int64_t leastLack(const PartitionProblem &problem);
 
 /// Checks an answer against the problem: covers every block once in order,
 /// times and bytes right, caps obeyed, not below the lower bound.
-std::optional<Error> verifyPartition(const PartitionProblem &problem,
-                                     const Partition &partition);
+std::optional<Error> verifyPartition(const PartitionProblem &problem, const Partition &partition);
 
 /// The cut at which stages have as many blocks as their neighbours, the larger
 /// ones first; what one does without costs. Caps are not looked at. Needs a
@@ -91,8 +88,8 @@ Partition equalCounts(const PartitionProblem &problem);
 
 /// The kinds of the blocks of one stage, in order, runs counted: "3 self,
 /// cross, self".
-std::string describeStage(const PartitionProblem &problem,
-                          const Partition &partition, size_t stage);
+std::string describeStage(const PartitionProblem &problem, const Partition &partition,
+                          size_t stage);
 
 } // namespace mlir::llamac::plan
 

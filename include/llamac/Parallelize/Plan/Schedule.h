@@ -34,7 +34,7 @@ enum class Work : uint8_t {
   BackwardInput,  ///< I: gradient of the stage's input
   BackwardWeight, ///< W: gradients of the stage's parameters
   Encode,         ///< this rank's share of the images of a group
-  States, ///< image states arrive; key/value sides of this rank's cross layers
+  States,         ///< image states arrive; key/value sides of this rank's cross layers
   StatesGradient, ///< backward of the key/value sides; the sum of dZ leaves
   EncodeBackward, ///< backward of this rank's share of the images of a group
 };
@@ -43,9 +43,7 @@ enum class Work : uint8_t {
 /// rank.
 inline bool isEncoderWork(Work work) { return work >= Work::Encode; }
 /// Whether all ranks may begin it together (Schedule::encoderMeets).
-inline bool mayMeet(Work work) {
-  return work == Work::Encode || work == Work::EncodeBackward;
-}
+inline bool mayMeet(Work work) { return work == Work::Encode || work == Work::EncodeBackward; }
 
 /// One action of one rank.
 struct Action {
@@ -65,7 +63,7 @@ struct Schedule {
   int microBatches = 0;
   std::vector<int> rankOfStage;           ///< one entry per stage
   std::vector<std::vector<Action>> ranks; ///< launch order
-  int groupSize = 0; ///< micro-batches of an encoder group; 0: no encoder work
+  int groupSize = 0;                      ///< micro-batches of an encoder group; 0: no encoder work
   /// encode(g), and encode_backward(g), are so many actions of equal length, one
   /// after the other on each rank, with others between: they fit into shorter
   /// idle times.
@@ -82,15 +80,11 @@ struct Schedule {
   static constexpr int kLateGradients = 2;
 
   int partsOf(Work work) const {
-    return !isEncoderWork(work) ? 1
-           : mayMeet(work)      ? encoderParts
-                                : 1 + splitsStates;
+    return !isEncoderWork(work) ? 1 : mayMeet(work) ? encoderParts : 1 + splitsStates;
   }
   /// The micro-batches [first, second) of a part of states(g) or states_gradient(g).
   std::pair<int, int> microBatchesOf(const Action &action) const;
-  int groups() const {
-    return groupSize ? (microBatches + groupSize - 1) / groupSize : 0;
-  }
+  int groups() const { return groupSize ? (microBatches + groupSize - 1) / groupSize : 0; }
 };
 
 /// All forwards, then all backwards. `ranks` and `microBatches` at least 1, as
@@ -108,8 +102,7 @@ Result<Schedule> oneForwardOneBackward(int ranks, int microBatches);
 /// behind it. The error names the nearest N and the nearest number of
 /// micro-batches that work. Source: Llama 3, arXiv 2407.21783, section 3.3.2;
 /// Narayanan et al., arXiv 2104.04473.
-Result<Schedule> interleaved(int ranks, int microBatches, int chunks,
-                             int consecutive);
+Result<Schedule> interleaved(int ranks, int microBatches, int chunks, int consecutive);
 
 /// ZB-H1: 1F1B with split backward; rank r runs its weight halves r
 /// micro-batches late, so that at most `ranks` micro-batches hold memory, as in
@@ -136,9 +129,8 @@ std::optional<Error> validate(const Schedule &schedule);
 /// Greatest number of micro-batches whose memory lives at once.
 struct InFlight {
   int residuals = 0; ///< forward done, B or I not
-  int carried =
-      0;        ///< I done, W not: what zero-bubble carries between the halves
-  int both = 0; ///< forward done, B or W not
+  int carried = 0;   ///< I done, W not: what zero-bubble carries between the halves
+  int both = 0;      ///< forward done, B or W not
 };
 /// Per stage, from the launch order of its rank.
 std::vector<InFlight> inFlight(const Schedule &schedule);

@@ -32,8 +32,7 @@ struct EncoderTimes {
 };
 
 /// Seconds of an action of encoder work on a rank with these times.
-double encoderSeconds(const Schedule &schedule, const EncoderTimes &times,
-                      const Action &action);
+double encoderSeconds(const Schedule &schedule, const EncoderTimes &times, const Action &action);
 
 /// A transfer of n bytes holds the link for n / bytesPerSecond and arrives
 /// latency later.
@@ -43,14 +42,12 @@ struct Link {
 };
 
 struct Costs {
-  std::vector<StageTimes> stages; ///< one per stage
-  std::vector<EncoderTimes>
-      encoder;              ///< one per rank; may be empty without encoder work
-  double gatherSeconds = 0; ///< image states of one group, to all ranks
-  double reduceSeconds = 0; ///< gradient of the image states of one group
-  int64_t boundaryBytes = 0; ///< what one stage sends the next, per micro-batch
-  std::vector<std::vector<Link>>
-      links; ///< [from][to]; empty: transfers take no time
+  std::vector<StageTimes> stages;       ///< one per stage
+  std::vector<EncoderTimes> encoder;    ///< one per rank; may be empty without encoder work
+  double gatherSeconds = 0;             ///< image states of one group, to all ranks
+  double reduceSeconds = 0;             ///< gradient of the image states of one group
+  int64_t boundaryBytes = 0;            ///< what one stage sends the next, per micro-batch
+  std::vector<std::vector<Link>> links; ///< [from][to]; empty: transfers take no time
 };
 
 /// One action on the compute stream of a rank.
@@ -94,8 +91,7 @@ struct Launch {
 /// can begin. A receive placed only at its use would hold back the sender's
 /// stream and need a deeper launch queue. Stages on one rank need no transfer.
 /// The timeline is of this schedule.
-std::vector<std::vector<Launch>> placeTransfers(const Schedule &schedule,
-                                                const Timeline &timeline);
+std::vector<std::vector<Launch>> placeTransfers(const Schedule &schedule, const Timeline &timeline);
 
 /// The order of the timeline's work without that of the encoder. A backward, or half of one,
 /// that is not there (nothing of the stage is trained) stands where it could first run.

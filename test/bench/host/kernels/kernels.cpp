@@ -30,8 +30,7 @@ static LlrtStream stream;
 
 static double now() {
   timespec time;
-  clock_gettime(stream.threads == 1 ? CLOCK_THREAD_CPUTIME_ID : CLOCK_MONOTONIC,
-                &time);
+  clock_gettime(stream.threads == 1 ? CLOCK_THREAD_CPUTIME_ID : CLOCK_MONOTONIC, &time);
   return time.tv_sec + 1e-9 * time.tv_nsec;
 }
 
@@ -63,8 +62,7 @@ static std::vector<double> numbers(int64_t type, int64_t count) {
     else if (type == LLRT_F32)
       reinterpret_cast<float *>(memory.data())[i] = value;
     else
-      reinterpret_cast<uint16_t *>(memory.data())[i] =
-          *reinterpret_cast<uint32_t *>(&value) >> 16;
+      reinterpret_cast<uint16_t *>(memory.data())[i] = *reinterpret_cast<uint32_t *>(&value) >> 16;
   }
   return memory;
 }
@@ -73,8 +71,7 @@ static std::vector<double> numbers(int64_t type, int64_t count) {
 static double gemmRate(const LlrtGemm &g) {
   auto a = numbers(g.type, g.m * g.k), b = numbers(g.type, g.k * g.n);
   auto c = numbers(g.result_type, g.m * g.n);
-  double time =
-      measure([&] { llrt_gemm(&stream, &g, a.data(), b.data(), nullptr, c.data()); });
+  double time = measure([&] { llrt_gemm(&stream, &g, a.data(), b.data(), nullptr, c.data()); });
   return 2e-9 * g.m * g.n * g.k / time;
 }
 
@@ -98,14 +95,12 @@ static double wholeRate(const LlrtGemm &g) {
   return 2e-9 * g.m * g.n * g.k / measure([&] { plan->run(a.data(), b.data(), c.data()); });
 }
 
-static void gemm(int64_t type, int64_t resultType, int64_t m, int64_t n,
-                 int64_t k, int64_t transposeA, int64_t transposeB,
-                 int64_t accumulate) {
+static void gemm(int64_t type, int64_t resultType, int64_t m, int64_t n, int64_t k,
+                 int64_t transposeA, int64_t transposeB, int64_t accumulate) {
   LlrtGemm g = {type, resultType, m, n, k, transposeA, transposeB, accumulate};
   double rate = gemmRate(g);
-  printf("gemm %-4s -> %-4s %5ld x %5ld x %5ld %s%s%s  %7.1f GFLOP/s",
-         name(type), name(resultType), long(m), long(n), long(k),
-         transposeA ? "A^T " : "A ", transposeB ? "B^T" : "B",
+  printf("gemm %-4s -> %-4s %5ld x %5ld x %5ld %s%s%s  %7.1f GFLOP/s", name(type), name(resultType),
+         long(m), long(n), long(k), transposeA ? "A^T " : "A ", transposeB ? "B^T" : "B",
          accumulate ? " +=" : "   ", rate);
   // On several threads oneDNN's own are not used; f64 and, on a CPU without its
   // instructions, bf16 have no such product.
@@ -134,8 +129,7 @@ static void attention(int64_t type, const Shape &s) {
                       .tile_tokens = 0,
                       .scale = 1 / std::sqrt(double(s.headSize))};
   // All tokens are real, every query sees all images.
-  at.tile_tokens =
-      s.tiles ? at.keys / at.tile_count / std::max<int64_t>(s.images, 1) : 0;
+  at.tile_tokens = s.tiles ? at.keys / at.tile_count / std::max<int64_t>(s.images, 1) : 0;
   std::vector<int64_t> mask0, mask1(s.batch * s.queries), mask2, mask3;
   double pairs = double(s.queries) * s.keys;
   if (s.mask == LLRT_MASK_CAUSAL) {
@@ -161,23 +155,20 @@ static void attention(int64_t type, const Shape &s) {
   LlrtGemm reference = {type, type, 256, 1024, 1024, 0, 0, 0};
   double peak = gemmRate(reference);
   double forward = measure([&] {
-    llrt_attention_forward(&stream, &at, q.data(), k.data(), v.data(), mask0.data(),
-                           mask1.data(), mask2.data(), mask3.data(), out.data(),
-                           lse.data());
+    llrt_attention_forward(&stream, &at, q.data(), k.data(), v.data(), mask0.data(), mask1.data(),
+                           mask2.data(), mask3.data(), out.data(), lse.data());
   });
   double backward = measure([&] {
-    llrt_attention_backward(&stream, &at, dOut.data(), q.data(), k.data(), v.data(),
-                            mask0.data(), mask1.data(), mask2.data(),
-                            mask3.data(), out.data(), lse.data(), dQ.data(),
-                            dK.data(), dV.data());
+    llrt_attention_backward(&stream, &at, dOut.data(), q.data(), k.data(), v.data(), mask0.data(),
+                            mask1.data(), mask2.data(), mask3.data(), out.data(), lse.data(),
+                            dQ.data(), dK.data(), dV.data());
   });
   peak = std::max(peak, gemmRate(reference));
   double product = 2e-9 * pairs * s.batch * s.heads * s.headSize;
   printf("%-28s %-4s  forward %7.1f GFLOP/s %3.0f %%   backward %7.1f GFLOP/s "
          "%3.0f %%\n",
-         s.what, name(type), 2 * product / forward,
-         200 * product / forward / peak, 5 * product / backward,
-         500 * product / backward / peak);
+         s.what, name(type), 2 * product / forward, 200 * product / forward / peak,
+         5 * product / backward, 500 * product / backward / peak);
 }
 
 int main(int argc, char **argv) {
@@ -188,15 +179,11 @@ int main(int argc, char **argv) {
     gemm(type, LLRT_F32, 2048, 2048, 2048, 1, 0, 1);
     gemm(type, type, 256, 1024, 1024, 0, 0, 0);
     const Shape shapes[] = {
-        {"text 2048, D 128, G 4", LLRT_MASK_CAUSAL, 1, 2048, 2048, 8, 2, 128, 0,
-         0},
-        {"text 512, D 128, G 4", LLRT_MASK_CAUSAL, 2, 512, 512, 8, 2, 128, 0,
-         0},
+        {"text 2048, D 128, G 4", LLRT_MASK_CAUSAL, 1, 2048, 2048, 8, 2, 128, 0, 0},
+        {"text 512, D 128, G 4", LLRT_MASK_CAUSAL, 2, 512, 512, 8, 2, 128, 0, 0},
         {"text 256, D 16, G 2", LLRT_MASK_CAUSAL, 4, 256, 256, 8, 4, 16, 0, 0},
-        {"encoder 2336, D 80", LLRT_MASK_ENCODER, 1, 2336, 2336, 4, 4, 80, 0,
-         4},
-        {"cross 192 x 2308, D 128, G 4", LLRT_MASK_IMAGES, 1, 192, 2308, 8, 2,
-         128, 1, 4},
+        {"encoder 2336, D 80", LLRT_MASK_ENCODER, 1, 2336, 2336, 4, 4, 80, 0, 4},
+        {"cross 192 x 2308, D 128, G 4", LLRT_MASK_IMAGES, 1, 192, 2308, 8, 2, 128, 1, 4},
     };
     for (const Shape &shape : shapes)
       attention(type, shape);
