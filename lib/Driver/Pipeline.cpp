@@ -7,7 +7,9 @@
 #include "llamac/Driver/Pipeline.h"
 
 #include "llamac/Lower/Passes.h"
-#include "llamac/Parallelize/Passes.h"
+#include "llamac/Cost/Passes.h"
+#include "llamac/Pipeline/Passes.h"
+#include "llamac/Shard/Passes.h"
 #include "llamac/Train/Passes.h"
 
 #include "mlir/IR/Builders.h"

@@ -20,7 +20,7 @@
 //===----------------------------------------------------------------------===//
 #include "llamac/Import/ModelConfig.h"
 
-#include "llamac/Import/JsonReader.h"
+#include "llamac/Support/JsonReader.h"
 
 #include "llvm/ADT/STLExtras.h"
 #include "llvm/ADT/StringExtras.h"

@@ -14,7 +14,7 @@
 // place in the scratch buffer is planned as arenas are (ArenaPlan.h).
 //
 //===----------------------------------------------------------------------===//
-#include "llamac/Lower/ArenaPlan.h"
+#include "llamac/Support/ArenaPlan.h"
 #include "llamac/Lower/Passes.h"
 
 #include "dialects/Llama/IR/Llama.h"

@@ -16,8 +16,8 @@
 
 #include "dialects/Dist/IR/Dist.h"
 #include "dialects/Llama/IR/Llama.h"
-#include "llamac/Lower/ArenaPlan.h"
-#include "llamac/Parallelize/Grid.h"
+#include "llamac/Support/ArenaPlan.h"
+#include "llamac/Support/Grid.h"
 #include "runtime/include/llrt/MemoryTable.h"
 
 #include "mlir/Dialect/Shard/IR/ShardOps.h"

@@ -10,7 +10,9 @@
 #include "dialects/Dist/IR/Dist.h"
 #include "dialects/Llama/IR/Llama.h"
 #include "llamac/Lower/Passes.h"
-#include "llamac/Parallelize/Passes.h"
+#include "llamac/Cost/Passes.h"
+#include "llamac/Pipeline/Passes.h"
+#include "llamac/Shard/Passes.h"
 #include "llamac/Train/Passes.h"
 #include "mlir/InitAllDialects.h"
 #include "mlir/InitAllExtensions.h"
@@ -30,7 +32,9 @@ inline void registerToolDialects(DialectRegistry &registry) {
 inline void registerToolPasses() {
   registerAllPasses();
   registerTrainPasses();
-  registerParallelizePasses();
+  registerCostPasses();
+  registerShardPasses();
+  registerPipelinePasses();
   registerLowerPasses();
   registerLowerBlocksPipeline();
 }

@@ -9,7 +9,7 @@
 
 #include "src/Commands/Arguments.h"
 #include "src/Data/Batch.h"
-#include "src/Machine/Program.h"
+#include "src/Program/Program.h"
 
 #include <functional>
 #include <map>

@@ -8,7 +8,7 @@
 #define LLRT_COMMANDS_COMMANDS_H
 
 #include "src/Commands/Arguments.h"
-#include "src/Machine/Program.h"
+#include "src/Program/Program.h"
 
 namespace llrt {
 

@@ -8,7 +8,7 @@
 #define LLRT_COMMANDS_INPUTS_H
 
 #include "src/Data/Batch.h"
-#include "src/Machine/Rank.h"
+#include "src/Rank/Rank.h"
 
 namespace llrt {
 

@@ -15,7 +15,7 @@
 
 #include "llrt/MemoryTable.h"
 #include "src/Commands/Arguments.h"
-#include "src/Machine/Program.h"
+#include "src/Program/Program.h"
 
 namespace llrt {
 

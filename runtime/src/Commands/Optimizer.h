@@ -8,7 +8,7 @@
 #define LLRT_COMMANDS_OPTIMIZER_H
 
 #include "src/Commands/Arguments.h"
-#include "src/Machine/Rank.h"
+#include "src/Rank/Rank.h"
 
 namespace llrt {
 

@@ -15,7 +15,7 @@
 #define LLRT_COMMANDS_RANKS_H
 
 #include "src/Commands/Arguments.h"
-#include "src/Machine/Rank.h"
+#include "src/Rank/Rank.h"
 #include "src/Transport/Launch.h"
 
 #include <functional>

@@ -23,7 +23,7 @@
 
 #include "src/Commands/Ranks.h"
 #include "src/Data/SafeTensors.h"
-#include "src/Machine/Parts.h"
+#include "src/Rank/Parts.h"
 
 #include <memory>
 

@@ -7,7 +7,7 @@
 #ifndef LLRT_TRANSPORT_COMMUNICATION_H
 #define LLRT_TRANSPORT_COMMUNICATION_H
 
-#include "src/Machine/Program.h"
+#include "src/Program/Program.h"
 #include "src/Transport/Transport.h"
 
 namespace llrt {

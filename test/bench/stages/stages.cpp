@@ -16,8 +16,8 @@
 #include "llamac/Driver/Pipeline.h"
 #include "llamac/Import/BuildModel.h"
 #include "llamac/Import/ModelConfig.h"
-#include "llamac/Parallelize/BlockCosts.h"
-#include "llamac/Parallelize/Passes.h"
+#include "llamac/Cost/BlockCosts.h"
+#include "llamac/Shard/Passes.h"
 
 #include "dialects/Dist/IR/Dist.h"
 #include "dialects/Llama/IR/Llama.h"

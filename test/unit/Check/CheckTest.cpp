@@ -16,7 +16,7 @@
 #include "llamac/Driver/Pipeline.h"
 #include "llamac/Import/BuildModel.h"
 #include "llamac/Import/ModelConfig.h"
-#include "llamac/Parallelize/Certificate.h"
+#include "llamac/Check/Certificate.h"
 #include "tools/llama-opt/Register.h"
 
 #include "mlir/IR/Verifier.h"

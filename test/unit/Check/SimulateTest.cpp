@@ -9,7 +9,7 @@
 // the device program and executed on a machine on which only operations take time.
 //
 //===----------------------------------------------------------------------===//
-#include "llamac/Parallelize/Simulate.h"
+#include "llamac/Cost/Simulate.h"
 #include "llamac/Driver/Pipeline.h"
 #include "llamac/Import/BuildModel.h"
 #include "llamac/Import/ModelConfig.h"

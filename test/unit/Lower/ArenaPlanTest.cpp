@@ -4,7 +4,7 @@
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 //
 //===----------------------------------------------------------------------===//
-#include "llamac/Lower/ArenaPlan.h"
+#include "llamac/Support/ArenaPlan.h"
 
 #include "llvm/ADT/SmallVector.h"
 

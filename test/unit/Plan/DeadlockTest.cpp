@@ -9,8 +9,8 @@
 // The checker is held against the interpreter of Mutations.h.
 //
 //===----------------------------------------------------------------------===//
-#include "llamac/Parallelize/Plan/Deadlock.h"
-#include "llamac/Parallelize/Plan/Encoder.h"
+#include "llamac/Plan/Deadlock.h"
+#include "llamac/Plan/Encoder.h"
 
 #include "Mutations.h"
 #include "ScheduleProgram.h"

@@ -5,7 +5,7 @@
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 //
 //===----------------------------------------------------------------------===//
-#include "llamac/Parallelize/Plan/Balance.h"
+#include "llamac/Plan/Balance.h"
 
 #include <algorithm>
 #include <cstdio>

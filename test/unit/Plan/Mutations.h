@@ -13,7 +13,7 @@
 #ifndef LLAMAC_TEST_PLAN_MUTATIONS_H
 #define LLAMAC_TEST_PLAN_MUTATIONS_H
 
-#include "llamac/Parallelize/Plan/Deadlock.h"
+#include "llamac/Plan/Deadlock.h"
 
 #include <algorithm>
 #include <functional>

@@ -5,7 +5,7 @@
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 //
 //===----------------------------------------------------------------------===//
-#include "llamac/Parallelize/Plan/Partition.h"
+#include "llamac/Plan/Partition.h"
 
 #include <algorithm>
 #include <functional>

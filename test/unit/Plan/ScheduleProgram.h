@@ -7,8 +7,8 @@
 #ifndef LLAMAC_TEST_PLAN_SCHEDULEPROGRAM_H
 #define LLAMAC_TEST_PLAN_SCHEDULEPROGRAM_H
 
-#include "llamac/Parallelize/Plan/Deadlock.h"
-#include "llamac/Parallelize/Plan/Timeline.h"
+#include "llamac/Plan/Deadlock.h"
+#include "llamac/Plan/Timeline.h"
 
 namespace mlir::llamac::plan {
 

@@ -5,7 +5,7 @@
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 //
 //===----------------------------------------------------------------------===//
-#include "llamac/Parallelize/Plan/Schedule.h"
+#include "llamac/Plan/Schedule.h"
 
 #include <gmock/gmock.h>
 

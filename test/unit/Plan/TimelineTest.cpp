@@ -5,7 +5,7 @@
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 //
 //===----------------------------------------------------------------------===//
-#include "llamac/Parallelize/Plan/Timeline.h"
+#include "llamac/Plan/Timeline.h"
 
 #include <gmock/gmock.h>
 

@@ -1,0 +1,131 @@
+//===- Deadlock.h - A proof that no rank waits for ever --------*- C++ -*-===//
+//
+// Part of llamac, under the Apache License v2.0 with LLVM Exceptions.
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+//
+//===----------------------------------------------------------------------===//
+//
+// Checks launch-ordered programs of rank classes by the rules
+//   R1 match: k-th call on a communicator agrees on all its members; k-th send
+//   of a pair
+//      with the k-th receive: kind, count, type, tensor; a call fits the bytes
+//      of its action and the axes of its communicator
+//   R2 one communicator, one stream of a class
+//   R3 an event is recorded before it is awaited, in launch order
+//   R4 no cycle of waits across hosts, streams, events and communicators
+//   R7 memory: each read finds the value that it wants, written before; no address is
+//      written before the readers of its old value are done
+//   R9 every gradient is reduced once over exactly the axes on which it is
+//   partial, whole
+//      and in its type
+// One class stands for all ranks with the same program: shifts along tp, cp and
+// dp map the full graph onto itself. That groups are whole axes and peers have
+// equal other coordinates is the caller's to check.
+//
+//===----------------------------------------------------------------------===//
+#ifndef LLAMAC_PLAN_DEADLOCK_H
+#define LLAMAC_PLAN_DEADLOCK_H
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+namespace mlir::llamac::plan {
+
+enum class CallKind : uint8_t {
+  Send,
+  Receive,
+  AllReduce,
+  AllGather,
+  ReduceScatter,
+  Broadcast ///< from the first member
+};
+
+/// One communication call of an action.
+struct Call {
+  CallKind kind;
+  int communicator;  ///< index into Program::communicators
+  int peer = -1;     ///< class at the other end of a send or receive
+  uint64_t tag = 0;  ///< which tensor: stage, chunk, micro-batch; equal at both ends
+  int64_t count = 0; ///< elements
+  int type = 0;      ///< element type
+  int gradient = -1; ///< index into RankClass::gradients, for a reduction of one
+  uint32_t axes = 0; ///< bit per grid axis that it goes over
+  int toType = -1;   ///< type of the result; -1: `type`
+};
+
+/// Bytes [begin, end) of an arena that an action reads or writes. `value` names
+/// what is there: a read expects the value that was last written.
+struct Access {
+  int arena;
+  int64_t begin, end;
+  uint64_t value;
+  bool write;
+  int type = -1; ///< of its elements; -1: any
+};
+
+/// One entry of the launch list of a class. Several calls are a group: they
+/// start together, and the action is done when all are.
+struct LaunchedAction {
+  int stream = 0;
+  std::vector<Call> calls;
+  std::vector<int> awaits, records; ///< events of the class
+  std::vector<Access> accesses;     ///< reads come before writes
+  std::string location;             ///< of the op, for messages
+};
+
+struct Gradient {
+  std::string name;
+  uint32_t partialAxes; ///< bit per grid axis; 0: needs no reduction
+  int64_t count = 0;    ///< elements that each of its reductions must have
+  int type = 0;         ///< type in which they must be made
+};
+
+/// Ranks that run the same list.
+struct RankClass {
+  std::string name;
+  std::vector<LaunchedAction> actions;
+  std::vector<Access> initial; ///< there before the step: parameters, inputs
+  std::vector<Access> final;   ///< what has to be there when all is done
+  std::vector<Gradient> gradients;
+};
+
+struct Communicator {
+  std::string name;
+  std::vector<int> classes; ///< its members; one class alone: a group inside it
+  uint32_t axes = 0;        ///< bit per grid axis that a group spans; 0: not known
+  int64_t ranks = 0;        ///< members of a group; 0: not known
+};
+
+struct ElementType {
+  std::string name;
+  int bytes;
+};
+
+struct Program {
+  std::vector<RankClass> classes;
+  std::vector<Communicator> communicators;
+  std::vector<std::string> axes;  ///< names of the bits, for messages
+  std::vector<ElementType> types; ///< by number; empty: a call is not compared
+                                  ///< with the bytes of its action
+};
+
+struct Fault {
+  std::string rule;    ///< "R1" ... "R9"
+  std::string message; ///< with the locations of both ends, or of the whole cycle
+};
+
+struct Certificate {
+  std::vector<Fault> faults; ///< empty: proved
+  int launchQueue = 0;       ///< smallest number of actions in a host's queue that suffices
+  explicit operator bool() const { return faults.empty(); }
+};
+
+/// Checks all rules; R4 only if R1 to R3 hold, since else the graph has no
+/// meaning. Of each rule at most ten faults are listed. Time grows linearly
+/// with actions.
+Certificate checkProgram(const Program &program);
+
+} // namespace mlir::llamac::plan
+
+#endif // LLAMAC_PLAN_DEADLOCK_H

@@ -1,0 +1,123 @@
+//===- Certificate.cpp - What is proved of a device program ---------------===//
+//
+// Part of llamac, under the Apache License v2.0 with LLVM Exceptions.
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+//
+//===----------------------------------------------------------------------===//
+#include "llamac/Check/Certificate.h"
+
+#include "dialects/Dist/IR/Dist.h"
+#include "llamac/Support/Grid.h"
+
+#include "llvm/ADT/DenseSet.h"
+#include "llvm/ADT/SetVector.h"
+
+#include <map>
+#include <set>
+
+using namespace mlir;
+using namespace mlir::llamac;
+
+LogicalResult llamac::certify(ModuleOp module) {
+  Builder builder(module.getContext());
+  llvm::SetVector<StringRef> names;
+  for (auto program : module.getOps<dist::ProgramOp>())
+    names.insert(program.getName());
+  if (names.empty())
+    return module.emitError("expected a device program: no dist.program");
+  SmallVector<Axis> axes = axesOf(module);
+  int64_t ranks = 1, stages = 1, gradients = 0;
+  for (const Axis &axis : axes)
+    ranks *= axis.size;
+
+  std::map<std::pair<int64_t, int>, int64_t> peaks; // stage, arena -> end of what is used
+  NamedAttrList programs;
+  // Of each rule at most ten, each once.
+  auto print = [&](ArrayRef<plan::Fault> faults, const Twine &where) {
+    std::map<std::string, std::set<std::string>> printed;
+    for (const plan::Fault &fault : faults)
+      if (auto &messages = printed[fault.rule];
+          messages.size() < 10 && messages.insert(fault.message).second)
+        emitError(UnknownLoc::get(module.getContext()))
+            << where << "rule " << fault.rule << ": " << fault.message;
+  };
+  std::vector<plan::Fault> ofModule;
+  checkStorage(module, ofModule);
+  print(ofModule, "");
+  bool holds = ofModule.empty();
+  for (StringRef name : names) {
+    std::vector<plan::Fault> faults;
+    FailureOr<plan::Program> program = readProgram(module, name, faults);
+    if (failed(program))
+      return failure();
+    plan::Certificate certificate = plan::checkProgram(*program);
+    print(faults, "program '" + name + "', ");
+    print(certificate.faults, "program '" + name + "', ");
+    holds &= faults.empty() && certificate.faults.empty();
+    int64_t actions = 0, calls = 0, most = 0;
+    stages = program->classes.size();
+    for (auto [stage, cls] : llvm::enumerate(program->classes)) {
+      gradients += cls.gradients.size();
+      actions += cls.actions.size();
+      llvm::DenseSet<int> used;
+      for (const plan::LaunchedAction &action : cls.actions) {
+        for (const plan::Call &call : action.calls) {
+          used.insert(call.communicator);
+          ++calls;
+        }
+        for (const plan::Access &access : action.accesses)
+          if (int64_t &peak = peaks[{stage, access.arena}]; peak < access.end)
+            peak = access.end;
+      }
+      most = std::max<int64_t>(most, used.size());
+    }
+    NamedAttrList of;
+    of.set("actions", builder.getI64IntegerAttr(actions));
+    of.set("communications", builder.getI64IntegerAttr(calls));
+    of.set("communicators", builder.getI64IntegerAttr(most));
+    of.set("launch_queue", builder.getI64IntegerAttr(certificate.launchQueue));
+    programs.set(name, of.getDictionary(module.getContext()));
+  }
+  if (!holds)
+    return failure();
+  SmallVector<Attribute> arenas;
+  std::map<int64_t, int> next; // number of an arena on its stage
+  for (auto arena : module.getOps<dist::ArenaOp>()) {
+    int64_t stage = arena.getStage();
+    arenas.push_back(builder.getDictionaryAttr(
+        {builder.getNamedAttr("bytes", builder.getI64IntegerAttr(arena.getBytes())),
+         builder.getNamedAttr("name", arena.getSymNameAttr()),
+         builder.getNamedAttr("peak", builder.getI64IntegerAttr(peaks[{stage, next[stage]++}])),
+         builder.getNamedAttr("stage", builder.getI64IntegerAttr(stage))}));
+  }
+  module->setAttr(
+      kCertificateAttr,
+      builder.getDictionaryAttr(
+          {builder.getNamedAttr("arenas", builder.getArrayAttr(arenas)),
+           builder.getNamedAttr("gradient_reductions", builder.getI64IntegerAttr(gradients)),
+           builder.getNamedAttr("programs", programs.getDictionary(module.getContext())),
+           builder.getNamedAttr("rank_classes", builder.getI64IntegerAttr(stages)),
+           builder.getNamedAttr("ranks", builder.getI64IntegerAttr(ranks))}));
+  return success();
+}
+
+void llamac::printCertificate(ModuleOp module, llvm::raw_ostream &os) {
+  auto facts = module->getAttrOfType<DictionaryAttr>(kCertificateAttr);
+  if (!facts)
+    return;
+  auto number = [](DictionaryAttr from, StringRef name) {
+    auto value = from.getAs<IntegerAttr>(name);
+    return value ? value.getInt() : 0;
+  };
+  os << "checked: " << number(facts, "ranks") << " ranks in " << number(facts, "rank_classes")
+     << (number(facts, "rank_classes") == 1 ? " class\n" : " classes\n");
+  for (NamedAttribute program : facts.getAs<DictionaryAttr>("programs")) {
+    auto of = cast<DictionaryAttr>(program.getValue());
+    os << "program '" << program.getName().getValue() << "': no deadlock, no race; "
+       << number(of, "actions") << " actions, " << number(of, "communications")
+       << " communications on at most " << number(of, "communicators")
+       << " communicators of a rank, launch queue of " << number(of, "launch_queue") << "\n";
+  }
+  os << "gradients: reduced once over exactly their axes, in "
+     << number(facts, "gradient_reductions") << " pieces\n";
+}

@@ -1,0 +1,712 @@
+//===- Program.cpp - The program of an executable, parsed -----------------===//
+//
+// Part of llamac, under the Apache License v2.0 with LLVM Exceptions.
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+//
+//===----------------------------------------------------------------------===//
+
+#include "src/Program/Program.h"
+
+#include "src/Data/Error.h"
+
+#include <algorithm>
+#include <functional>
+#include <numeric>
+#include <string_view>
+#include <unordered_map>
+
+using namespace llrt;
+using nlohmann::json;
+
+int64_t llrt::typeSize(LlrtType type) {
+  switch (type) {
+  case LLRT_BF16:
+    return 2;
+  case LLRT_F32:
+    return 4;
+  case LLRT_F64:
+  case LLRT_I64:
+    return 8;
+  }
+  __builtin_unreachable();
+}
+
+const char *llrt::typeName(LlrtType type) {
+  switch (type) {
+  case LLRT_BF16:
+    return "bf16";
+  case LLRT_F32:
+    return "f32";
+  case LLRT_F64:
+    return "f64";
+  case LLRT_I64:
+    return "i64";
+  }
+  __builtin_unreachable();
+}
+
+static int64_t product(const std::vector<int64_t> &shape, size_t from = 0) {
+  return std::accumulate(shape.begin() + std::min(from, shape.size()), shape.end(), int64_t(1),
+                         std::multiplies<>());
+}
+
+int64_t Buffer::elements() const { return product(shape); }
+
+int64_t Parameter::rowElements() const { return product(checkpointShape, 1); }
+
+int64_t Parameter::wholeElements() const { return product(inFiles.empty() ? shape : inFiles); }
+
+LlrtType Program::masterType() const { return precision == "f64" ? LLRT_F64 : LLRT_F32; }
+
+int64_t Program::globalBatch() const {
+  std::optional<size_t> dp = grid.find("dp");
+  return batch * microBatches * (dp ? grid.axes[*dp].size : 1);
+}
+
+static constexpr const char *actionNames[] = {
+    "call", "all_gather", "all_reduce", "reduce_scatter", "broadcast", "slice", "zero", "copy",
+    "send", "receive",    "run",        "statistics",     "update"};
+
+const char *llrt::actionName(Action::Kind kind) { return actionNames[size_t(kind)]; }
+
+bool Action::communicates() const {
+  switch (kind) {
+  case Kind::AllGather:
+  case Kind::AllReduce:
+  case Kind::ReduceScatter:
+  case Kind::Broadcast:
+  case Kind::Send:
+  case Kind::Receive:
+    return true;
+  default:
+    return false;
+  }
+}
+
+namespace {
+
+[[noreturn]] void wrong(const std::string &field, const std::string &expected,
+                        const std::string &got) {
+  fail("the program in this executable: field '", field, "': expected ", expected, ", got ", got);
+}
+
+// Reads one JSON object; `where` is its place in the text, for messages.
+class Reader {
+public:
+  Reader(const json &object, std::string where) : object(object), where(std::move(where)) {
+    if (!object.is_object())
+      wrong(this->where, "an object", object.type_name());
+  }
+
+  std::string place(const std::string &field) const {
+    return where.empty() ? field : where + "." + field;
+  }
+
+  const json &at(const std::string &field) const {
+    auto found = object.find(field);
+    if (found == object.end())
+      wrong(place(field), "a value", "nothing");
+    return *found;
+  }
+
+  bool has(const std::string &field) const { return object.contains(field); }
+
+  int64_t integer(const std::string &field, int64_t least) const {
+    const json &value = at(field);
+    if (!value.is_number_integer() || value.get<int64_t>() < least)
+      wrong(place(field), "an integer of at least " + std::to_string(least), value.dump());
+    return value.get<int64_t>();
+  }
+
+  double number(const std::string &field) const {
+    if (!at(field).is_number())
+      wrong(place(field), "a number", at(field).dump());
+    return at(field).get<double>();
+  }
+
+  std::string text(const std::string &field) const {
+    if (!at(field).is_string())
+      wrong(place(field), "a string", at(field).dump());
+    return at(field).get<std::string>();
+  }
+
+  bool boolean(const std::string &field) const {
+    if (!at(field).is_boolean())
+      wrong(place(field), "true or false", at(field).dump());
+    return at(field).get<bool>();
+  }
+
+  const json &array(const std::string &field) const {
+    if (!at(field).is_array())
+      wrong(place(field), "an array", at(field).type_name());
+    return at(field);
+  }
+
+  const json &members(const std::string &field) const {
+    if (!at(field).is_object())
+      wrong(place(field), "an object", at(field).type_name());
+    return at(field);
+  }
+
+  // Non-negative integers.
+  std::vector<int64_t> integers(const std::string &field) const {
+    std::vector<int64_t> result;
+    for (const json &value : array(field)) {
+      if (!value.is_number_integer() || value.get<int64_t>() < 0)
+        wrong(place(field), "integers of at least 0", value.dump());
+      result.push_back(value.get<int64_t>());
+    }
+    return result;
+  }
+
+  LlrtType type(const std::string &field) const {
+    std::string name = text(field);
+    for (LlrtType type : {LLRT_F32, LLRT_BF16, LLRT_F64, LLRT_I64})
+      if (name == typeName(type))
+        return type;
+    wrong(place(field), "one of f32, bf16, f64, i64", name);
+  }
+
+  // Calls `visit(Reader)` for each object of an array.
+  template <typename Visit> void each(const std::string &field, Visit visit) const {
+    int64_t index = 0;
+    for (const json &element : array(field))
+      visit(Reader(element, place(field) + "[" + std::to_string(index++) + "]"));
+  }
+
+private:
+  const json &object;
+  std::string where;
+};
+
+class Parser {
+public:
+  explicit Parser(const LlrtProgram &compiled) {
+    for (uint64_t i = 0; i < compiled.block_count; ++i)
+      blocks.emplace(compiled.block_names[i], compiled.blocks[i]);
+  }
+
+  Program parse(const json &text) {
+    Reader root(text, "");
+    if (root.integer("version", 0) != 2)
+      wrong("version", "2", root.at("version").dump());
+    readOptions(root);
+    readModel(Reader(root.members("model"), "model"));
+    Reader operations(root.members("operations"), "operations");
+    program.forwardOperations = operations.number("forward");
+    program.stepOperations = operations.number("step");
+    if (root.has("certificate"))
+      program.certificate = root.members("certificate");
+    root.each("axes", [&](const Reader &axis) {
+      program.grid.axes.push_back({axis.text("name"), axis.integer("size", 1)});
+    });
+    if (program.grid.ranks() > LLRT_MOST_RANKS)
+      wrong("axes", "at most " + std::to_string(LLRT_MOST_RANKS) + " ranks",
+            std::to_string(program.grid.ranks()));
+    root.each("communicators", [&](const Reader &r) { readCommunicator(r); });
+    if (root.has("locations"))
+      for (const json &text : root.array("locations")) {
+        if (!text.is_string())
+          wrong("locations", "strings", text.dump());
+        locations.push_back(text.get<std::string>());
+      }
+    std::optional<size_t> pp = program.grid.find("pp");
+    int64_t stages = pp ? program.grid.axes[*pp].size : 1;
+    root.each("stages", [&](const Reader &r) { readStage(r); });
+    if (int64_t(program.stages.size()) != stages)
+      wrong("stages", std::to_string(stages) + ", the size of axis pp",
+            std::to_string(program.stages.size()));
+    return std::move(program);
+  }
+
+private:
+  void readOptions(const Reader &root) {
+    Reader options(root.members("options"), "options");
+    program.options = root.at("options");
+    program.batch = options.integer("batch", 1);
+    program.textLength = options.integer("text_length", 1);
+    program.images = options.integer("images", 0);
+    program.microBatches = options.integer("micro_batches", 1);
+    program.precision = options.text("precision");
+  }
+
+  void readModel(const Reader &model) {
+    Program::Model &m = program.model;
+    m.type = model.text("model_type");
+    m.hash = model.text("hash");
+    m.vocabulary = model.integer("vocabulary", 1);
+    m.extraRows = model.integer("extra_rows", 0);
+    m.beginToken = model.integer("begin_token", 0);
+    m.padToken = model.integer("pad_token", 0);
+    m.endTokens = model.integers("end_tokens");
+    m.initializerRange = model.number("initializer_range");
+    if (model.has("carried"))
+      for (const json &key : model.array("carried"))
+        m.carried.push_back(key.get<std::string>());
+    if (model.has("computation"))
+      m.computation = model.members("computation");
+    if (model.has("config")) {
+      m.config = model.text("config");
+      if (!json::accept(m.config))
+        wrong("model.config", "the text of a JSON file", m.config);
+    }
+    bool images = program.images > 0;
+    m.imageToken = images ? model.integer("image_token", 0) : -1;
+    m.tileSize = images ? model.integer("tile_size", 1) : 0;
+    m.tiles = images ? model.integer("tiles", 1) : 0;
+  }
+
+  size_t axis(const json &value, const std::string &where) const {
+    std::optional<size_t> found;
+    if (value.is_string())
+      found = program.grid.find(value.get<std::string>());
+    if (!found)
+      wrong(where, "the name of an axis", value.dump());
+    return *found;
+  }
+
+  // Names of axes, outermost first, none twice.
+  Axes axes(const json &value, const std::string &where) const {
+    if (!value.is_array())
+      wrong(where, "names of axes", value.dump());
+    Axes result;
+    for (const json &name : value) {
+      result.push_back(axis(name, where));
+      if (result.size() > 1 && result.back() <= result[result.size() - 2])
+        wrong(where, "axes outermost first, as in 'axes'", value.dump());
+    }
+    return result;
+  }
+
+  Axes axes(const Reader &r, const std::string &field) const {
+    return r.has(field) ? axes(r.at(field), r.place(field)) : Axes();
+  }
+
+  // The field `split`, for a tensor of `rank` dimensions.
+  Split split(const Reader &r, size_t rank) const {
+    Split result;
+    if (!r.has("split"))
+      return result;
+    for (const json &dimension : r.array("split"))
+      result.push_back(axes(dimension, r.place("split")));
+    if (result.size() != rank)
+      wrong(r.place("split"), std::to_string(rank) + " lists of axes", r.at("split").dump());
+    return result;
+  }
+
+  void readCommunicator(const Reader &r) {
+    Communicator result;
+    result.name = r.text("name");
+    if (r.has("edge")) {
+      std::vector<int64_t> edge = r.integers("edge");
+      std::optional<size_t> pp = program.grid.find("pp");
+      int64_t stages = pp ? program.grid.axes[*pp].size : 1;
+      if (edge.size() != 2 || edge[0] == edge[1] || edge[0] >= stages || edge[1] >= stages)
+        wrong(r.place("edge"),
+              "two coordinates less than " + std::to_string(stages) + ", the size of axis pp",
+              r.at("edge").dump());
+      result.axes = {*pp};
+      result.edge = {edge[0], edge[1]};
+    } else {
+      result.axes = axes(r.at("axes"), r.place("axes"));
+    }
+    program.communicators.push_back(std::move(result));
+  }
+
+  void readStage(const Reader &root) {
+    stage = &program.stages.emplace_back();
+    root.each("arenas", [&](const Reader &arena) {
+      stage->arenas.push_back({arena.text("name"), arena.integer("bytes", 0)});
+    });
+    root.each("parameters", [&](const Reader &r) { readParameter(r); });
+    root.each("inputs", [&](const Reader &r) { readInput(r); });
+    for (const auto &[name, graph] : root.members("graphs").items())
+      readGraph(name, Reader(graph, root.place("graphs." + name)));
+    Reader programs(root.members("programs"), root.place("programs"));
+    for (const char *name : {"step", "forward"}) {
+      if (!programs.has(name))
+        wrong(programs.place(name), "a program", "nothing");
+      std::vector<Action> &entries = stage->programs[name];
+      int64_t statistics = 0;
+      programs.each(name, [&](const Reader &r) {
+        entries.push_back(action(r, entries, nullptr));
+        statistics += entries.back().kind == Action::Kind::Statistics;
+      });
+      if (statistics != 1)
+        wrong(programs.place(name), "one entry 'statistics'", std::to_string(statistics));
+    }
+  }
+
+  // An address with `bytes` bytes of its arena, or of its frame of `graph`
+  // (null: there are no frames), behind it.
+  Address address(const json &value, const std::string &where, int64_t bytes,
+                  const Graph *graph) const {
+    if (!value.is_array() || value.size() != 2 || !value[0].is_number_integer() ||
+        !value[1].is_number_integer())
+      wrong(where, "[arena, byte offset]", value.dump());
+    Address result = {value[0].get<int64_t>(), value[1].get<int64_t>()};
+    bool isFrame = result.arena < 0;
+    int64_t index = isFrame ? -1 - result.arena : result.arena;
+    int64_t arenas = stage->arenas.size(), frames = graph ? graph->frames.size() : 0;
+    if (index >= (isFrame ? frames : arenas))
+      wrong(where,
+            "one of " + std::to_string(arenas) + " arenas" +
+                (frames ? " or " + std::to_string(frames) + " frames" : ""),
+            value.dump());
+    const Arena &arena = isFrame ? graph->frames[index] : stage->arenas[index];
+    if (result.offset < 0 || bytes > arena.bytes || result.offset > arena.bytes - bytes)
+      wrong(where,
+            std::to_string(bytes) + " bytes within the " + std::to_string(arena.bytes) + " of " +
+                (isFrame ? "frame " : "arena ") + arena.name,
+            value.dump());
+    return result;
+  }
+
+  Address address(const Reader &r, const std::string &field, int64_t bytes,
+                  const Graph *graph = nullptr) const {
+    return address(r.at(field), r.place(field), bytes, graph);
+  }
+
+  // The members that inputs and outputs have in common.
+  void readBuffer(const Reader &r, Buffer &to, const Graph *graph) const {
+    to.type = r.type("type");
+    to.shape = r.integers("shape");
+    to.split = split(r, to.shape.size());
+    to.address = address(r, "address", to.elements() * typeSize(to.type), graph);
+  }
+
+  void readInput(const Reader &r) {
+    Input input;
+    input.name = r.text("name");
+    readBuffer(r, input, nullptr);
+    if (r.has("images")) {
+      Reader images(r.at("images"), r.place("images"));
+      input.images = {axes(images.at("axes"), images.place("axes")), images.integer("group", 1)};
+    }
+    stage->inputs.push_back(std::move(input));
+  }
+
+  void readParameter(const Reader &r) {
+    Parameter p;
+    p.name = r.text("name");
+    p.checkpointKey = r.text("checkpoint_key");
+    p.checkpointShape = r.integers("checkpoint_shape");
+    int64_t rows = p.checkpointShape.empty() ? 1 : p.checkpointShape[0];
+    p.rowBegin = r.integer("row_begin", 0);
+    p.rowEnd = r.integer("row_end", p.rowBegin);
+    if (p.rowEnd > rows)
+      wrong(r.place("row_end"), "at most " + std::to_string(rows), std::to_string(p.rowEnd));
+    p.shape = r.integers("shape");
+    if (int64_t want = (p.rowEnd - p.rowBegin) * p.rowElements(); p.wholeElements() != want) {
+      p.inFiles = p.checkpointShape;
+      if (!p.inFiles.empty())
+        p.inFiles[0] = p.rowEnd - p.rowBegin;
+      bool holds = p.inFiles.size() == 2 && p.shape.size() == 2;
+      for (size_t d = 0; holds && d < 2; ++d)
+        holds = p.inFiles[d] <= p.shape[d];
+      if (!holds)
+        wrong(r.place("shape"), std::to_string(want) + " elements", r.at("shape").dump());
+    }
+    p.split = split(r, p.shape.size());
+    int64_t parts = 1;
+    for (size_t dimension = 0; dimension < p.split.size(); ++dimension) {
+      int64_t size = program.grid.size(p.split[dimension]);
+      if (p.shape[dimension] % size)
+        wrong(r.place("split"),
+              "a divisor of dimension " + std::to_string(dimension) + ", " +
+                  std::to_string(p.shape[dimension]),
+              std::to_string(size) + " parts");
+      parts *= size;
+    }
+    p.elements = r.integer("elements", 0);
+    if (p.elements != product(p.shape) / parts)
+      wrong(r.place("elements"), std::to_string(product(p.shape) / parts),
+            std::to_string(p.elements));
+    p.type = r.type("type");
+    p.trainable = r.boolean("trainable");
+    p.initializer = initializer(r);
+    // Elements of the state, and of the weights, at their addresses.
+    if (r.has("shard"))
+      p.shard = shard(Reader(r.at("shard"), r.place("shard")), p.elements);
+    int64_t stateElements = p.stateElements(program.grid);
+    int64_t weightElements = p.shard && p.shard->storage ? stateElements : p.elements;
+    p.address = address(r, "address", weightElements * typeSize(p.type));
+    if (p.trainable) {
+      int64_t bytes = stateElements * typeSize(program.masterType());
+      p.master = address(r, "master", bytes);
+      p.gradientType = r.type("gradient_type");
+      p.gradient = address(r, "gradient", stateElements * typeSize(p.gradientType));
+      p.moment1 = address(r, "moment1", bytes);
+      p.moment2 = address(r, "moment2", bytes);
+    }
+    stage->parameters.push_back(std::move(p));
+  }
+
+  Parameter::Shard shard(const Reader &r, int64_t elements) const {
+    Parameter::Shard result = {axis(r.at("axis"), r.place("axis")), r.integer("begin", 0),
+                               r.integer("elements", 0), r.boolean("storage")};
+    if (elements > result.elements || result.begin > result.elements - elements)
+      wrong(r.place("begin"),
+            std::to_string(elements) + " elements within the unit of " +
+                std::to_string(result.elements),
+            std::to_string(result.begin));
+    if (int64_t parts = program.grid.axes[result.axis].size; result.elements % parts)
+      wrong(r.place("elements"), "a multiple of " + std::to_string(parts),
+            std::to_string(result.elements));
+    return result;
+  }
+
+  static Parameter::Initializer initializer(const Reader &r) {
+    std::string name = r.text("initializer");
+    if (name == "normal")
+      return Parameter::Initializer::Normal;
+    if (name == "ones")
+      return Parameter::Initializer::Ones;
+    if (name == "zeros")
+      return Parameter::Initializer::Zeros;
+    if (name == "gate")
+      return Parameter::Initializer::Gate;
+    wrong(r.place("initializer"), "one of normal, ones, zeros, gate", name);
+  }
+
+  Call call(const Reader &r, const Graph *graph) const {
+    Call result = {r.text("block"), nullptr, {}, {}, {}};
+    auto found = blocks.find(result.name);
+    if (found == blocks.end())
+      wrong(r.place("block"), "a block of this executable", result.name);
+    result.block = found->second;
+    for (const json &value : r.array("buffers"))
+      result.buffers.push_back(address(value, r.place("buffers"), 0, graph));
+    return result;
+  }
+
+  void readGraph(const std::string &name, const Reader &r) {
+    Graph &graph = stage->graphs[name];
+    r.each("frames", [&](const Reader &f) {
+      graph.frames.push_back({f.text("name"), f.integer("bytes", 0)});
+    });
+    for (const json &input : r.array("inputs")) {
+      auto found = std::find_if(stage->inputs.begin(), stage->inputs.end(),
+                                [&](const Input &known) { return json(known.name) == input; });
+      if (found == stage->inputs.end())
+        wrong(r.place("inputs"), "the name of an input", input.dump());
+      graph.inputs.push_back(found - stage->inputs.begin());
+    }
+    r.each("items",
+           [&](const Reader &item) { graph.items.push_back(action(item, graph.items, &graph)); });
+    for (const auto &[output, value] : r.members("outputs").items()) {
+      Reader member(value, r.place("outputs." + output));
+      Output &to = graph.outputs[output];
+      to.name = output;
+      readBuffer(member, to, nullptr);
+      to.partial = axes(member, "partial");
+      if (output == "loss" && (to.type != program.masterType() || to.elements() != 1))
+        wrong(member.place("type"), std::string("one element of ") + typeName(program.masterType()),
+              typeName(to.type));
+    }
+  }
+
+  // The action `r`, which comes after `earlier`: an item of `graph`, or an
+  // entry of a program (null).
+  Action action(const Reader &r, const std::vector<Action> &earlier, const Graph *graph) const {
+    Action result;
+    result.kind = actionKind(r, graph);
+    result.stream = r.has("stream") ? r.integer("stream", 0) : 0;
+    if (r.has("location")) {
+      size_t location = r.integer("location", 0);
+      if (location >= locations.size())
+        wrong(r.place("location"), "less than " + std::to_string(locations.size()),
+              std::to_string(location));
+      result.location = locations[location];
+    }
+    if (r.has("after"))
+      result.after = r.integers("after");
+    for (int64_t index : result.after)
+      if (index >= int64_t(earlier.size()))
+        wrong(r.place("after"), "indices of earlier actions", std::to_string(index));
+    using Kind = Action::Kind;
+    switch (result.kind) {
+    case Kind::Call:
+      result.calls.push_back(call(r, graph));
+      break;
+    case Kind::AllGather:
+    case Kind::AllReduce:
+    case Kind::ReduceScatter:
+    case Kind::Broadcast:
+    case Kind::Slice:
+    case Kind::Send:
+    case Kind::Receive:
+      readCommunication(r, graph, result);
+      break;
+    case Kind::Zero:
+      result.bytes = r.integer("bytes", 0);
+      result.to = address(r, "at", result.bytes, graph);
+      break;
+    case Kind::Copy:
+      result.bytes = r.integer("bytes", 0);
+      result.from = address(r, "from", result.bytes, graph);
+      result.to = address(r, "to", result.bytes, graph);
+      break;
+    case Kind::Run:
+      readRun(r, result);
+      break;
+    case Kind::Statistics:
+    case Kind::Update: {
+      bool isUpdate = result.kind == Kind::Update;
+      int64_t size = typeSize(program.masterType());
+      r.each("calls", [&](const Reader &c) {
+        Call &to = result.calls.emplace_back(call(c, nullptr));
+        to.address =
+            isUpdate ? address(c, "hyperparameters", 8 * size) : address(c, "result", size);
+        if (!isUpdate)
+          to.once = axes(c, "once");
+      });
+      if (!isUpdate)
+        result.to = address(r, "to", 2 * sizeof(double));
+      break;
+    }
+    }
+    return result;
+  }
+
+  static Action::Kind actionKind(const Reader &r, const Graph *graph) {
+    std::string word = r.text("do"), known;
+    for (Action::Kind kind = Action::Kind::Call; kind <= Action::Kind::Update;
+         kind = Action::Kind(int(kind) + 1)) {
+      if (graph && kind >= Action::Kind::Send)
+        break;
+      if (word == actionName(kind))
+        return kind;
+      known += (known.empty() ? "" : ", ") + std::string(actionName(kind));
+    }
+    wrong(r.place("do"), "one of " + known, word);
+  }
+
+  void readCommunication(const Reader &r, const Graph *graph, Action &to) const {
+    using Kind = Action::Kind;
+    to.communicator = r.integer("communicator", 0);
+    if (to.communicator >= program.communicators.size())
+      wrong(r.place("communicator"), "less than " + std::to_string(program.communicators.size()),
+            std::to_string(to.communicator));
+    const Communicator &communicator = program.communicators[to.communicator];
+    std::vector<int64_t> members = communicator.members(program.grid, stageRank());
+    bool transfers = to.kind == Kind::Send || to.kind == Kind::Receive;
+    if (members.empty() || (transfers && members.size() != 2))
+      wrong(r.place("communicator"),
+            transfers ? "one of two ranks of which this stage is one"
+                      : "one of which this stage is a member",
+            communicator.name);
+    to.type = to.toType = r.type("type");
+    to.elements = r.integer("elements", 0);
+    if (transfers) {
+      int64_t bytes = to.elements * typeSize(to.type);
+      (to.kind == Kind::Send ? to.from : to.to) = address(r, "at", bytes, graph);
+      std::vector<int64_t> tag = r.integers("tag");
+      if (tag.size() != to.tag.size())
+        wrong(r.place("tag"), "[stage, chunk, micro-batch, value]", r.at("tag").dump());
+      std::copy(tag.begin(), tag.end(), to.tag.begin());
+      return;
+    }
+    to.outer = r.has("outer") ? r.integer("outer", 0) : 1;
+    int64_t count = members.size(), part = to.outer * to.elements;
+    bool reduces = to.kind == Kind::AllReduce || to.kind == Kind::ReduceScatter;
+    if (reduces) {
+      if (to.type == LLRT_I64)
+        wrong(r.place("type"), "one of f32, bf16, f64", "i64");
+      if (r.has("to_type"))
+        to.toType = r.type("to_type");
+      if (to.toType == LLRT_I64)
+        wrong(r.place("to_type"), "one of f32, bf16, f64", "i64");
+      std::string word = r.has("reduction") ? r.text("reduction") : "sum";
+      if (word != "sum" && word != "max")
+        wrong(r.place("reduction"), "sum or max", word);
+      to.reduction = word == "sum" ? Action::Reduction::Sum : Action::Reduction::Max;
+      to.accumulate = r.has("accumulate") && r.boolean("accumulate");
+    }
+    bool splits = to.kind == Kind::ReduceScatter || to.kind == Kind::Slice;
+    to.from = address(r, "from", (splits ? count : 1) * part * typeSize(to.type), graph);
+    to.to = address(r, "to", (to.kind == Kind::AllGather ? count : 1) * part * typeSize(to.toType),
+                    graph);
+  }
+
+  void readRun(const Reader &r, Action &to) const {
+    to.graph = r.text("graph");
+    auto found = stage->graphs.find(to.graph);
+    if (found == stage->graphs.end())
+      wrong(r.place("graph"), "a graph of this program", to.graph);
+    const Graph &graph = found->second;
+    to.microBatch = r.integer("micro_batch", 0);
+    int64_t least = program.microBatches; // groups, for an encoder's graph
+    for (size_t input : graph.inputs)
+      if (const auto &images = stage->inputs[input].images)
+        least = std::min(least, (program.microBatches + images->group - 1) / images->group);
+    if (to.microBatch >= least)
+      wrong(r.place("micro_batch"), "less than " + std::to_string(least),
+            std::to_string(to.microBatch));
+    const json &frames = r.array("frames");
+    if (frames.size() != graph.frames.size())
+      wrong(r.place("frames"), std::to_string(graph.frames.size()) + " addresses",
+            std::to_string(frames.size()));
+    for (size_t i = 0; i < frames.size(); ++i)
+      to.frames.push_back(address(frames[i], r.place("frames"), graph.frames[i].bytes, nullptr));
+  }
+
+  // A rank of the stage that is read.
+  int64_t stageRank() const {
+    std::optional<size_t> pp = program.grid.find("pp");
+    return pp ? program.grid.moved(0, {*pp}, program.stages.size() - 1) : 0;
+  }
+
+  Stage *stage = nullptr; // the one that is read
+  std::unordered_map<std::string, LlrtBlock> blocks;
+  std::vector<std::string> locations;
+  Program program;
+};
+
+} // namespace
+
+Program Program::parse(const LlrtProgram &compiled) {
+  json text;
+  try {
+    text = json::parse(std::string_view(compiled.text, compiled.text_bytes));
+  } catch (const json::exception &error) {
+    fail("the program in this executable is not JSON: ", error.what());
+  }
+  return Parser(compiled).parse(text);
+}
+
+std::vector<std::string> llrt::missingCpuFeatures(const char *const *features) {
+  // `__builtin_cpu_supports` takes literals only.
+  using Test = bool (*)();
+#define LLRT_CPU_TEST(NAME)                                                                        \
+  {                                                                                                \
+    NAME, [] { return bool(__builtin_cpu_supports(NAME)); }                                        \
+  }
+  static const std::pair<std::string_view, Test> tests[] = {
+      LLRT_CPU_TEST("sse3"),         LLRT_CPU_TEST("ssse3"),
+      LLRT_CPU_TEST("sse4.1"),       LLRT_CPU_TEST("sse4.2"),
+      LLRT_CPU_TEST("popcnt"),       LLRT_CPU_TEST("aes"),
+      LLRT_CPU_TEST("avx"),          LLRT_CPU_TEST("avx2"),
+      LLRT_CPU_TEST("bmi"),          LLRT_CPU_TEST("bmi2"),
+      LLRT_CPU_TEST("f16c"),         LLRT_CPU_TEST("fma"),
+      LLRT_CPU_TEST("lzcnt"),        LLRT_CPU_TEST("movbe"),
+      LLRT_CPU_TEST("gfni"),         LLRT_CPU_TEST("vpclmulqdq"),
+      LLRT_CPU_TEST("vaes"),         LLRT_CPU_TEST("avx512f"),
+      LLRT_CPU_TEST("avx512vl"),     LLRT_CPU_TEST("avx512bw"),
+      LLRT_CPU_TEST("avx512dq"),     LLRT_CPU_TEST("avx512cd"),
+      LLRT_CPU_TEST("avx512vbmi"),   LLRT_CPU_TEST("avx512ifma"),
+      LLRT_CPU_TEST("avx512vbmi2"),  LLRT_CPU_TEST("avx512vnni"),
+      LLRT_CPU_TEST("avx512bitalg"), LLRT_CPU_TEST("avx512vpopcntdq"),
+      LLRT_CPU_TEST("avx512bf16"),   LLRT_CPU_TEST("avx512fp16"),
+      LLRT_CPU_TEST("avxvnni"),      LLRT_CPU_TEST("amx-tile"),
+      LLRT_CPU_TEST("amx-int8"),     LLRT_CPU_TEST("amx-bf16"),
+  };
+#undef LLRT_CPU_TEST
+  __builtin_cpu_init();
+  std::vector<std::string> missing;
+  for (; features && *features; ++features)
+    for (const auto &[name, present] : tests)
+      if (name == *features && !present())
+        missing.push_back(*features);
+  return missing;
+}
