@@ -233,10 +233,10 @@ bool Block::check(const Actor &actor, Space space, uint64_t address, uint64_t by
 /// The state of bytes of shared or local memory that are read; tells the first that is not written.
 static void checkStates(const uint8_t *state, uint64_t address, uint32_t bytes, FaultSink &sink) {
   constexpr uint32_t written = 0x01010101 * uint32_t(ByteState::Written);
-  uint32_t word;
-  if (bytes == 4 && (std::memcpy(&word, state, 4), word == written))
-    return;
-  for (uint32_t i = 0; i < bytes; ++i) {
+  uint32_t i = 0, word;
+  while (i + 4 <= bytes && (std::memcpy(&word, state + i, 4), word == written))
+    i += 4;
+  for (; i < bytes; ++i) {
     if (state[i] == uint8_t(ByteState::Written))
       continue;
     bool inFlight = state[i] == uint8_t(ByteState::InFlight);
@@ -263,6 +263,30 @@ static void raceShared(SharedMemory &shared, uint32_t offset, uint32_t bytes, co
   sink.fault(f);
 }
 
+/// Of shared memory; `access` is what accessOf says.
+bool Block::readOne(const Actor &actor, const Access &access, uint32_t address, uint32_t bytes, void *to,
+                    uint32_t alignment, bool checkWritten) {
+  uint32_t offset = address;
+  Block *target = this;
+  bool plain = address >= window::sharedStart && uint64_t(address) + bytes <= shared.end &&
+               address % alignment == 0;
+  if (!plain) {
+    if (!check(actor, Space::Shared, address, bytes, alignment, false)) {
+      poisonInto(to, bytes, address);
+      return false;
+    }
+    target = sharedTarget(actor, address, offset);
+  }
+  SharedMemory &s = target->shared;
+  std::memcpy(to, &s.bytes[offset], bytes);
+  ActorSink sink(*this, actor, Space::Shared, target);
+  if (checkWritten)
+    checkStates(&s.state[offset], offset, bytes, sink);
+  if (launch.checkRaces)
+    raceShared(s, offset, bytes, access, false, sink);
+  return true;
+}
+
 bool Block::read(const Actor &actor, Space space, uint64_t address, uint32_t bytes, void *to,
                  uint32_t alignment, bool checkWritten) {
   resolve(space, address);
@@ -276,23 +300,14 @@ bool Block::read(const Actor &actor, Space space, uint64_t address, uint32_t byt
     return launch.memory.read(address, bytes, to, accessOf(actor, *this, false, true), sink,
                               checkWritten);
   }
+  if (space == Space::Shared)
+    return readOne(actor, accessOf(actor, *this, false, false), uint32_t(address), bytes, to, alignment,
+                   checkWritten);
   if (!check(actor, space, address, bytes, alignment, false)) {
     poisonInto(to, bytes, address);
     return false;
   }
   switch (space) {
-  case Space::Shared: {
-    uint32_t offset;
-    Block *target = sharedTarget(actor, uint32_t(address), offset);
-    SharedMemory &s = target->shared;
-    std::memcpy(to, &s.bytes[offset], bytes);
-    ActorSink sink(*this, actor, space, target);
-    if (checkWritten)
-      checkStates(&s.state[offset], offset, bytes, sink);
-    if (launch.checkRaces)
-      raceShared(s, offset, bytes, accessOf(actor, *this, false, false), false, sink);
-    return true;
-  }
   case Space::Local: {
     const Warp &w = *actor.warp;
     size_t at = size_t(actor.lane) * w.localStride + address;
@@ -317,6 +332,14 @@ bool Block::read(const Actor &actor, Space space, uint64_t address, uint32_t byt
     else
       std::memcpy(to, &launch.config.parameters[address], bytes);
     return true;
+  }
+}
+
+void Block::readShared(const Actor &actor, std::span<const Range> ranges, uint8_t *to, uint32_t alignment) {
+  Access access = accessOf(actor, *this, false, false);
+  for (const Range &r : ranges) {
+    readOne(actor, access, r.address, r.bytes, to, alignment, true);
+    to += r.bytes;
   }
 }
 

@@ -11,6 +11,7 @@
 
 #include <deque>
 #include <memory>
+#include <span>
 #include <unordered_map>
 #include <vector>
 
@@ -113,6 +114,11 @@ public:
             uint32_t alignment, bool checkWritten = true);
   bool write(const Actor &actor, Space space, uint64_t address, uint32_t bytes, const void *from,
              uint32_t alignment);
+  struct Range {
+    uint32_t address, bytes;
+  };
+  /// Reads many ranges of shared memory, one behind the other into `to`: cheaper than one by one.
+  void readShared(const Actor &actor, std::span<const Range> ranges, uint8_t *to, uint32_t alignment);
   /// Only the checks (exists, alignment), as for an instruction that starts an asynchronous access.
   bool check(const Actor &actor, Space space, uint64_t address, uint64_t bytes, uint32_t alignment,
              bool write);
@@ -121,6 +127,10 @@ public:
               void (*update)(void *bytes, void *context), void *context);
   /// The block and offset that a shared address means; null (reported) if there is none.
   Block *sharedTarget(const Actor &actor, uint32_t address, uint32_t &offset);
+
+private:
+  bool readOne(const Actor &actor, const Access &access, uint32_t address, uint32_t bytes, void *to,
+               uint32_t alignment, bool checkWritten);
 };
 
 /// Blocks that run together. Without clusters: one block.

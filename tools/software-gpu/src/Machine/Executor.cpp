@@ -163,7 +163,7 @@ void meet(Warp &w, Group &g) {
                  .message = std::string(write ? "writes " : "reads ") + name +
                             ", which an asynchronous operation uses until its wait",
                  .place = w.place(lane, in)};
-        r.others.push_back(w.frame->holders[i]);
+        r.others.push_back(*w.frame->holders[i]);
         w.block.launch.reporter.add(std::move(r));
       }
   };

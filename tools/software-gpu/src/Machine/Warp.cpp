@@ -11,6 +11,7 @@
 #include "Machine/Launch.h"
 
 #include <algorithm>
+#include <array>
 #include <cstring>
 
 using namespace sgpu;
@@ -307,18 +308,28 @@ Actor Warp::actor(unsigned lane, const Instruction &in, Scope scope) {
 // Registers that asynchronous operations own
 //===----------------------------------------------------------------------===//
 
-void Warp::hold(std::span<const uint32_t> defined, uint32_t lanes, bool forWrite, const Place &by) {
+void Warp::hold(std::span<const uint32_t> defined, uint32_t lanes, bool forWrite,
+                std::shared_ptr<const Place> by) {
   auto &mask = forWrite ? frame->heldForWrite : frame->held;
   if (mask.empty())
     mask.resize(frame->function->numDefined());
+  frame->holders.resize(frame->function->numDefined());
+  // Bits of the seed: a word for the register, other bits of it in every lane.
+  static constexpr std::array<uint32_t, 32> salts = [] {
+    std::array<uint32_t, 32> s{};
+    for (uint32_t lane = 0; lane < 32; ++lane)
+      s[lane] = uint32_t(mix(lane));
+    return s;
+  }();
   uint32_t rows = frame->function->rows;
   for (uint32_t i : defined) {
     mask[i] |= lanes;
     frame->holders[i] = by;
     if (forWrite || i >= rows)
       continue;
-    for (uint32_t rest = lanes; rest; rest &= rest - 1)
-      frame->rows[i * 32 + unsigned(std::countr_zero(rest))] = uint32_t(random.next());
+    uint32_t word = uint32_t(random.next()), *row = &frame->rows[i * 32];
+    for (unsigned lane = 0; lane < 32; ++lane)
+      row[lane] = lanes >> lane & 1 ? word ^ salts[lane] : row[lane];
   }
 }
 

@@ -30,7 +30,7 @@ struct Frame {
   std::vector<uint32_t> predicates;
   std::vector<uint32_t> defined;       ///< lanes, by Function::definedIndex
   std::vector<uint32_t> held, heldForWrite; ///< lanes that asynchronous operations own; empty: none
-  std::map<uint32_t, Place> holders;   ///< who owns a held register, by Function::definedIndex
+  std::vector<std::shared_ptr<const Place>> holders; ///< of held registers, by Function::definedIndex; empty: none
   std::vector<uint8_t> params;         ///< .param variables of the function: lane-major
   uint32_t localBase = 0;              ///< of its .local variables, in every lane's local memory
   uint32_t localTop = 0;
@@ -153,7 +153,8 @@ public:
   /// Registers that an asynchronous operation owns from now on, for the active lanes. Touching them
   /// is reported as InFlight with `by`; forWrite: only writing them is. Their values become poison
   /// unless forWrite. `defined`: indices as in Instruction::writes.
-  void hold(std::span<const uint32_t> defined, uint32_t lanes, bool forWrite, const Place &by);
+  void hold(std::span<const uint32_t> defined, uint32_t lanes, bool forWrite,
+            std::shared_ptr<const Place> by);
   void unhold(Frame &frame, std::span<const uint32_t> defined, uint32_t lanes);
 
   Place place(unsigned lane, const Instruction &in) const;

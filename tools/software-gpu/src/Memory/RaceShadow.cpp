@@ -11,6 +11,7 @@
 #include <algorithm>
 #include <bit>
 #include <new>
+#include <optional>
 #include <sys/mman.h>
 
 using namespace sgpu;
@@ -97,7 +98,7 @@ bool RaceShadow::conflicts(const Reader &earlier, const Access &now, bool strong
     others &= ~(1u << now.agent->id.lane());
   if (!others)
     return false;
-  const uint32_t *times = now.known.find(now.agent->known.all, earlier.group);
+  const uint32_t *times = now.known.find(now.agent->known.all, earlier.group).times;
   for (; others; others &= others - 1)
     if (!times || times[std::countr_zero(others)] < earlier.time)
       return !(strongAllowed && strongTogether(earlier.group >> 2, earlier.site, now));
@@ -106,7 +107,7 @@ bool RaceShadow::conflicts(const Reader &earlier, const Access &now, bool strong
 
 /// AgentClock::afterProxyFence.
 static bool afterProxyFence(Epoch epoch, const Access &now) {
-  const uint32_t *times = now.proxyKnown.find(now.agent->known.proxy, epoch.agent.group());
+  const uint32_t *times = now.proxyKnown.find(now.agent->known.proxy, epoch.agent.group()).times;
   return times && times[epoch.agent.lane()] >= epoch.time;
 }
 
@@ -209,6 +210,77 @@ bool RaceShadow::accessCell(Stripe &stripe, Cell &cell, const Access &now, bool 
   return found;
 }
 
+/// What most cells of a read need: the writer is known and nobody else reads. Cells side by side mostly have
+/// one writer, which is then looked up once.
+class RaceShadow::QuickRead {
+public:
+  explicit QuickRead(const Access &now)
+      : now(now), group(now.agent->id.group()), reader(group << 24 | std::min(now.agent->time, lastTime)),
+        lanes(now.lanes ? now.lanes : 1u << now.agent->id.lane()), work(now.work ? now.work->id : 0),
+        flags((now.site & siteMask) | uint32_t(now.scope) << scopeShift |
+              (now.proxy == Proxy::Async ? asyncBit : 0)) {}
+
+  /// Reads cells from `first` on; returns the first, up to `last`, that needs more.
+  uint64_t run(Cell *cells, uint64_t first, uint64_t last) {
+    while (first < last && !(cells[first].writerSite & splitBit) && one(cells[first]))
+      ++first;
+    return first;
+  }
+
+private:
+  bool inOrder(const Cell &cell) {
+    if (cell.writerWork != work || cell.writerSite & hostBit)
+      return false;
+    AgentId id;
+    id.value = cell.writer >> 24;
+    uint32_t time = uint32_t(cell.writer & lastTime);
+    auto knows = [&](Access::Rows &rows, const ClockRef &clock, uint32_t &least) {
+      const Access::Rows::Row &row = rows.find(clock, id.group());
+      least = std::min(least, row.least);
+      return row.times && row.times[id.lane()] >= time;
+    };
+    uint32_t least = ~0u;
+    if (!knows(now.known, now.agent->known.all, least) && !(id == now.agent->id))
+      return false;
+    if (now.proxy == Proxy::Async && !(cell.writerSite & asyncBit) &&
+        !knows(now.proxyKnown, now.agent->known.proxy, least))
+      return false;
+    // All lanes of the writer's group are in order up to this time, for a writer of the generic proxy too.
+    if (now.proxy == Proxy::Generic || !(cell.writerSite & asyncBit))
+      knownGroup = id.group(), knownTime = least;
+    return true;
+  }
+
+  bool one(Cell &cell) {
+    if (cell.writer &&
+        !(cell.writer >> 29 == knownGroup && (cell.writer & lastTime) <= knownTime &&
+          cell.writerWork == work && !(cell.writerSite & hostBit)) &&
+        !inOrder(cell))
+      return false;
+    if (cell.reader) {
+      if (cell.reader >> 24 != group || cell.readerWork != work)
+        return false;
+      if (cell.reader == reader && !((cell.readerSite ^ flags) & ~siteMask)) {
+        cell.readerLanes |= lanes;
+        return true;
+      }
+      if (cell.readerLanes & ~lanes)
+        return false;
+    }
+    cell.reader = reader;
+    cell.readerLanes = lanes;
+    cell.readerWork = work;
+    cell.readerSite = flags;
+    return true;
+  }
+
+  const Access &now;
+  uint64_t group, reader;
+  uint32_t lanes, work, flags;
+  uint64_t knownGroup = 0; // of writers that are in order up to knownTime
+  uint32_t knownTime = 0;
+};
+
 /// From here on the bytes of the cell are looked after one by one.
 void RaceShadow::split(Stripe &stripe, uint64_t index) {
   Cell &cell = cells[index];
@@ -230,6 +302,9 @@ void RaceShadow::split(Stripe &stripe, uint64_t index) {
 bool RaceShadow::access(uint64_t offset, uint64_t size, const Access &now, bool sameValue,
                         Conflict &conflict) {
   bool found = false;
+  std::optional<QuickRead> quick;
+  if (!now.write && now.agent)
+    quick.emplace(now);
   uint64_t at = offset, end = std::min(offset + size, bytes);
   while (at < end) {
     uint64_t part = threadSafe ? std::min(end, ((at >> stripeShift) + 1) << stripeShift) : end;
@@ -245,6 +320,8 @@ bool RaceShadow::access(uint64_t offset, uint64_t size, const Access &now, bool 
         conflict.offset = where;
       }
     };
+    if (quick && (at | part) % 4 == 0)
+      at = quick->run(cells, at / 4, part / 4) * 4;
     while (at < part) {
       uint64_t index = at / 4, next = std::min(part, (index + 1) * 4);
       Cell &cell = cells[index];
@@ -253,6 +330,8 @@ bool RaceShadow::access(uint64_t offset, uint64_t size, const Access &now, bool 
         if (whole) {
           one(cell, at);
           at = next;
+          if (quick && part % 4 == 0)
+            at = quick->run(cells, at / 4, part / 4) * 4;
           continue;
         }
         split(stripe, index);

@@ -7,6 +7,7 @@
 
 #include "Memory/Clocks.h"
 
+#include <algorithm>
 #include <atomic>
 #include <cstdint>
 #include <functional>
@@ -41,19 +42,28 @@ struct Access {
   Proxy proxy = Proxy::Generic;
   bool write = false;
   uint32_t warpsPerCta = 1, ctasPerCluster = 1; ///< to know from a warp its block, for scopes
-  /// Of the agent's clocks: the row looked up last. Cells side by side mostly have one writer.
-  struct Row {
-    uint64_t group = ~uint64_t(0);
-    const uint32_t *times = nullptr;
-    const uint32_t *find(const ClockRef &clock, uint64_t wanted) {
-      if (group != wanted) {
-        group = wanted;
-        times = clock ? clock->row(wanted) : nullptr;
-      }
-      return times;
+  /// Of one of the agent's clocks: rows looked up. Cells side by side have few writers.
+  class Rows {
+  public:
+    struct Row {
+      uint64_t group = ~uint64_t(0);
+      const uint32_t *times = nullptr;
+      uint32_t used = 0;
+      uint32_t least = 0; ///< every lane's time is at least this; found out for rows used often
+    };
+    const Row &find(const ClockRef &clock, uint64_t group) {
+      Row &r = rows[group >> 2 & 3];
+      if (r.group != group)
+        r = {group, clock ? clock->row(group) : nullptr, 0, 0};
+      if (++r.used == 4 && r.times)
+        r.least = *std::min_element(r.times, r.times + 32);
+      return r;
     }
+
+  private:
+    Row rows[4];
   };
-  mutable Row known, proxyKnown;
+  mutable Rows known, proxyKnown;
 };
 
 /// The other side of a race.
@@ -86,6 +96,7 @@ public:
 private:
   struct Cell;
   struct Reader;
+  class QuickRead;
   struct Stripe {
     std::atomic_flag busy = ATOMIC_FLAG_INIT;
     std::unordered_map<const Cell *, std::vector<Reader>> readers; // more than the one in the cell

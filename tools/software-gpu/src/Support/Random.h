@@ -11,7 +11,7 @@ namespace sgpu {
 
 /// A bijection of 64 bits that mixes well. Source: Steele, Lea, Flood, "Fast Splittable Pseudorandom
 /// Number Generators", OOPSLA 2014 (the finalizer of SplitMix64).
-inline uint64_t mix(uint64_t x) {
+constexpr uint64_t mix(uint64_t x) {
   x += 0x9e3779b97f4a7c15;
   x = (x ^ (x >> 30)) * 0xbf58476d1ce4e5b9;
   x = (x ^ (x >> 27)) * 0x94d049bb133111eb;

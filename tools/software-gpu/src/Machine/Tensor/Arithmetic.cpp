@@ -17,6 +17,7 @@
 #include <algorithm>
 #include <bit>
 #include <cmath>
+#include <cstring>
 
 namespace sgpu {
 
@@ -86,31 +87,47 @@ Format formatOf(TensorType type) {
   }
 }
 
-struct Decoded {
-  float value;
-  int32_t exponent;
-};
+/// As the rule counts it. Without branches: this runs for every operand and every sum.
+inline int32_t exponentOf(float value, int leastExponent) {
+  uint32_t bits = std::bit_cast<uint32_t>(value);
+  int field = static_cast<int>(bits >> 23 & 255);
+  int exponent = std::max(field - 127, leastExponent);
+  exponent = field == 255 ? notANumber : exponent;
+  return (bits << 1) == 0 ? zeroOperand : exponent;
+}
 
-Decoded decode(TensorType type, uint32_t bits) {
-  if (type == TensorType::BF16 || type == TensorType::TF32 || type == TensorType::F32) {
-    bits = type == TensorType::BF16 ? bits << 16 : type == TensorType::TF32 ? bits & ~0x1fffu : bits;
-    int field = static_cast<int>(bits >> 23 & 255);
-    return {std::bit_cast<float>(bits), !(bits << 1)   ? zeroOperand
-                                        : field == 255 ? notANumber
-                                                       : std::max(field, 1) - 127};
+int leastExponentOf(TensorType type) {
+  switch (type) {
+  case TensorType::F16:
+  case TensorType::E5M2:
+    return -14;
+  case TensorType::E4M3:
+    return -6;
+  default: // the 8-bit exponents of f32
+    return -126;
   }
+}
+
+/// The value of bits, exactly. NaN stays NaN.
+inline float valueOfBits(TensorType type, uint32_t bits) {
+  if (type == TensorType::BF16)
+    return std::bit_cast<float>(bits << 16);
+  if (type == TensorType::TF32)
+    return std::bit_cast<float>(bits & ~0x1fffu);
+  if (type == TensorType::F32)
+    return std::bit_cast<float>(bits);
   Format f = formatOf(type);
   uint32_t fraction = bits & ((1u << f.fractionBits) - 1);
   int all = (1 << f.exponentBits) - 1, bias = all / 2;
   int field = static_cast<int>(bits >> f.fractionBits) & all;
   float sign = (bits >> (f.exponentBits + f.fractionBits)) & 1 ? -1.f : 1.f;
   if (field == all && (f.hasInfinity || fraction == (1u << f.fractionBits) - 1))
-    return {f.hasInfinity && !fraction ? sign * INFINITY : NAN, notANumber};
+    return f.hasInfinity && !fraction ? sign * INFINITY : NAN;
   if (!field && !fraction)
-    return {0.f, zeroOperand};
+    return 0.f;
   int exponent = std::max(field, 1) - bias;
   float unit = std::bit_cast<float>(static_cast<uint32_t>(exponent - f.fractionBits + 127) << 23);
-  return {sign * static_cast<float>(fraction | (field ? 1u << f.fractionBits : 0)) * unit, exponent};
+  return sign * static_cast<float>(fraction | (field ? 1u << f.fractionBits : 0)) * unit;
 }
 
 // value = sum * 2^(exponent), rounded as the rule says.
@@ -150,24 +167,19 @@ uint32_t roundSum(SumRule::Rounding rounding, int64_t sum, int exponent) {
   return sign | field << kept | (static_cast<uint32_t>(significand) & ((1u << kept) - 1));
 }
 
-Decoded decodeAccumulator(const SumRule &rule, uint32_t bits) {
-  return decode(rule.rounding == SumRule::Rounding::NearestEvenF16 ? TensorType::F16
-                                                                    : TensorType::F32,
-                bits);
-}
-
 // One step by the definition.
 uint32_t stepByDefinition(const SumRule &rule, const Multiplicand &a, int m, const Multiplicand &b,
                           int n, int from, int to, uint32_t c) {
   bool toF16 = rule.rounding == SumRule::Rounding::NearestEvenF16;
   uint32_t nan = toF16 ? 0x7fffu : 0x7fffffffu;
-  Decoded dc = decodeAccumulator(rule, c);
-  int largest = dc.exponent == zeroOperand ? rule.zeroExponent : dc.exponent;
-  float special = dc.exponent == notANumber ? dc.value : 0.f;
-  bool isSpecial = dc.exponent == notANumber;
+  TensorType type = toF16 ? TensorType::F16 : TensorType::F32;
+  float vc = valueOfBits(type, c);
+  int ec = exponentOf(vc, leastExponentOf(type)), largest = ec == zeroOperand ? rule.zeroExponent : ec;
+  bool isSpecial = ec == notANumber;
+  float special = isSpecial ? vc : 0.f;
   for (int k = from; k < to; ++k) {
-    int ea = a.exponent[k * a.lines + m], eb = b.exponent[k * b.lines + n];
     float va = a.value[k * a.lines + m], vb = b.value[k * b.lines + n];
+    int ea = exponentOf(va, a.leastExponent), eb = exponentOf(vb, b.leastExponent);
     if (ea == notANumber || eb == notANumber) {
       // Finite values only matter by being zero or not, and by sign.
       float x = ea == notANumber ? va : std::copysign(va != 0 ? 1.f : 0.f, va);
@@ -186,7 +198,7 @@ uint32_t stepByDefinition(const SumRule &rule, const Multiplicand &a, int m, con
   }
   // trunc(value * 2^(fractionBits - largest)) in f64: values have at most 24 bits.
   double scale = rule.fractionBits - largest;
-  int64_t sum = static_cast<int64_t>(std::ldexp(static_cast<double>(dc.value), static_cast<int>(scale)));
+  int64_t sum = static_cast<int64_t>(std::ldexp(static_cast<double>(vc), static_cast<int>(scale)));
   for (int k = from; k < to; ++k) {
     double product = static_cast<double>(a.value[k * a.lines + m]) *
                      static_cast<double>(b.value[k * b.lines + n]);
@@ -207,6 +219,12 @@ typedef double Doubles __attribute__((vector_size(lanes * 8), aligned(4)));
 #else
 #define SGPU_CLONES
 #endif
+
+SGPU_CLONES
+void exponentsOf(const float *values, size_t count, int leastExponent, int32_t *exponents) {
+  for (size_t i = 0; i < count; ++i)
+    exponents[i] = exponentOf(values[i], leastExponent);
+}
 
 // One step for all results. `slow` ([n][m], 0 or 1) says which results the caller must compute by
 // the definition; those are left unchanged. If `toF16`, the results are f32 rounded to odd (the last
@@ -278,15 +296,41 @@ uint32_t halfOf(uint32_t bits) {
 } // namespace
 
 void Multiplicand::resize(int newLines, int newK) {
+  if (lines == newLines && k == newK)
+    return;
   lines = newLines, k = newK;
   value.assign(static_cast<size_t>(lines) * k, 0.f);
-  exponent.assign(static_cast<size_t>(lines) * k, zeroOperand);
 }
 
-void Multiplicand::setAny(TensorType type, int line, int kIndex, uint32_t bits) {
-  Decoded d = decode(type, bits);
-  value[kIndex * lines + line] = d.value;
-  exponent[kIndex * lines + line] = d.exponent;
+void Multiplicand::set(TensorType type, int line, int kIndex, uint32_t bits) {
+  leastExponent = leastExponentOf(type);
+  value[kIndex * lines + line] = valueOfBits(type, bits);
+}
+
+void Multiplicand::setRun(TensorType type, int line, int kIndex, bool alongLines, const uint8_t *bytes,
+                          int count, uint32_t flip) {
+  leastExponent = leastExponentOf(type);
+  size_t at = size_t(kIndex) * lines + line, step = alongLines ? 1 : lines;
+  auto each = [&](auto word, auto valueOfOne) {
+    for (int i = 0; i < count; ++i, at += step) {
+      std::memcpy(&word, bytes + size_t(i) * sizeof word, sizeof word);
+      value[at] = valueOfOne(word ^ flip);
+    }
+  };
+  switch (type) {
+  case TensorType::BF16: // each type with code of its own
+    return each(uint16_t(), [](uint32_t bits) { return valueOfBits(TensorType::BF16, bits); });
+  case TensorType::TF32:
+    return each(uint32_t(), [](uint32_t bits) { return valueOfBits(TensorType::TF32, bits); });
+  case TensorType::F16:
+    return each(uint16_t(), [](uint32_t bits) { return valueOfBits(TensorType::F16, bits); });
+  case TensorType::E4M3:
+    return each(uint8_t(), [](uint32_t bits) { return valueOfBits(TensorType::E4M3, bits); });
+  case TensorType::E5M2:
+    return each(uint8_t(), [](uint32_t bits) { return valueOfBits(TensorType::E5M2, bits); });
+  default: // integers and f64 are no multiplicands of this kind
+    return;
+  }
 }
 
 uint32_t sumOfProducts(const SumRule &rule, const Multiplicand &a, int m, const Multiplicand &b,
@@ -302,28 +346,26 @@ void multiplyAdd(const SumRule &rule, const Multiplicand &a, const Multiplicand 
   int m = a.lines, n = b.lines, count = m * n;
   // Reused between calls: a wgmma makes up to 16384 results.
   thread_local std::vector<float> cv;
-  thread_local std::vector<int32_t> ce;
+  thread_local std::vector<int32_t> ce, ae, be;
   thread_local std::vector<uint32_t> before;
   thread_local std::vector<uint8_t> slow;
   cv.resize(count), ce.resize(count), slow.resize(count);
+  ae.resize(a.value.size()), be.resize(b.value.size());
+  exponentsOf(a.value.data(), ae.size(), a.leastExponent, ae.data());
+  exponentsOf(b.value.data(), be.size(), b.leastExponent, be.data());
   for (int from = 0; from < a.k; from += rule.step) {
     int to = std::min(a.k, from + rule.step);
     if (toF16) {
       before.assign(acc, acc + count);
-      for (int i = 0; i < count; ++i) {
-        Decoded c = decode(TensorType::F16, acc[i]);
-        cv[i] = c.value, ce[i] = c.exponent;
-      }
+      for (int i = 0; i < count; ++i)
+        cv[i] = valueOfBits(TensorType::F16, acc[i]);
     } else {
-      for (int i = 0; i < count; ++i) {
-        int field = static_cast<int>(acc[i] >> 23 & 255);
-        cv[i] = std::bit_cast<float>(acc[i]);
-        ce[i] = !(acc[i] << 1) ? zeroOperand : field == 255 ? notANumber : std::max(field, 1) - 127;
-      }
+      std::memcpy(cv.data(), acc, size_t(count) * 4);
     }
+    exponentsOf(cv.data(), cv.size(), leastExponentOf(toF16 ? TensorType::F16 : TensorType::F32), ce.data());
     bool any = fastStep(rule.fractionBits, rule.zeroExponent, toF16, toE8M13 ? 13 : 23,
-             &a.value[from * m], &a.exponent[from * m], m, &b.value[from * n],
-             &b.exponent[from * n], n, to - from, cv.data(), ce.data(), acc, slow.data());
+             &a.value[from * m], &ae[from * m], m, &b.value[from * n],
+             &be[from * n], n, to - from, cv.data(), ce.data(), acc, slow.data());
     for (int i = 0; i < count && (any || toF16); ++i) {
       if (slow[i])
         acc[i] = stepByDefinition(rule, a, i % m, b, i / m, from, to, toF16 ? before[i] : acc[i]);
@@ -346,7 +388,7 @@ void multiplyAddInteger(int m, int n, int k, const int32_t *a, const int32_t *b,
     }
 }
 
-float valueOf(TensorType type, uint32_t bits) { return decode(type, bits).value; }
+float valueOf(TensorType type, uint32_t bits) { return valueOfBits(type, bits); }
 
 uint32_t roundedTo(TensorType type, double value) {
   if (type == TensorType::F32)

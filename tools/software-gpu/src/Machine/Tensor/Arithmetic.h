@@ -43,25 +43,20 @@ struct SumRule {
 // `sm` is 80, 86, 89, 90, ... ; `a` the type of A and B, `d` F32 or F16.
 SumRule sumRuleFor(TensorUnit, int sm, TensorType a, TensorType d);
 
-// A multiplicand, made ready once and used for many products: values exact in f32, exponents as
-// the rule counts them (subnormal numbers keep the smallest exponent). Stored as [k][lines].
+// A multiplicand, made ready once and used for many products: values exact in f32, stored as [k][lines].
 struct Multiplicand {
   int lines = 0, k = 0;
+  int leastExponent = 0; // of the type: subnormal numbers keep it
   std::vector<float> value;
-  std::vector<int32_t> exponent;
 
-  // Sets line `line`, element `k` from raw bits.
+  // All elements are to be set afterwards, with one type.
   void resize(int newLines, int newK);
-  void set(TensorType type, int line, int kIndex, uint32_t bits) {
-    uint32_t field = bits >> 7 & 255;
-    if (type != TensorType::BF16 || field == 0 || field == 255)
-      return setAny(type, line, kIndex, bits);
-    value[kIndex * lines + line] = std::bit_cast<float>(bits << 16);
-    exponent[kIndex * lines + line] = static_cast<int32_t>(field) - 127;
-  }
-
-private:
-  void setAny(TensorType type, int line, int kIndex, uint32_t bits);
+  // Sets line `line`, element `kIndex` from raw bits.
+  void set(TensorType type, int line, int kIndex, uint32_t bits);
+  // Sets `count` elements (16 bytes or a multiple) from `bytes`, where they lie side by side, the first
+  // one at (line, kIndex): along the lines, or along k. `flip` is xored to the bits of each.
+  void setRun(TensorType type, int line, int kIndex, bool alongLines, const uint8_t *bytes, int count,
+              uint32_t flip);
 };
 
 // acc[n][m] = acc[n][m] + sum over k of a[k][m] b[k][n], in the steps of `rule`, for floating-point

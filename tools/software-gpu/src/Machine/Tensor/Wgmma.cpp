@@ -42,6 +42,18 @@ struct WgmmaExtra {
 
 constexpr int warpRows = 16; // of D, and of A, for each warp
 
+/// Where element `index` of a lane stands in Accumulator::values: indexOf(lane, 0) + indexOf(0, index).
+constexpr int indexOf(int lane, int index) {
+  Element e = fragmentC(16, lane, index);
+  return e.column * warpRows + e.row;
+}
+constexpr std::array<int, 32> laneIndices = [] {
+  std::array<int, 32> a{};
+  for (int l = 0; l < 32; ++l)
+    a[l] = indexOf(l, 0);
+  return a;
+}();
+
 } // namespace
 
 struct Accumulator {
@@ -70,7 +82,7 @@ public:
   uint64_t descriptorA = 0, descriptorB = 0;
   std::array<Part, 4> parts;
   uint32_t arrived = 0;
-  Place place;
+  std::shared_ptr<const Place> place;
   Task task;
 
   Warp &firstWarp() const { return *block->warps[group * 4]; }
@@ -102,22 +114,8 @@ ClockRef WgmmaOp::commonTo(ClockRef Knowledge::*part) const {
   return common ? ClockRef(common) : first;
 }
 
-/// An element of 1, 2 or 4 bytes; loads of its own size keep it out of memory.
-static uint32_t elementAt(const uint8_t *at, int bytes) {
-  if (bytes == 1)
-    return *at;
-  if (bytes == 2) {
-    uint16_t half;
-    std::memcpy(&half, at, 2);
-    return half;
-  }
-  uint32_t word;
-  std::memcpy(&word, at, 4);
-  return word;
-}
-
-/// Calls set(line, k, bits) for every element of a matrix in shared memory. `ofOneWarp`: 16 lines are
-/// read by one warp, else all warps read all.
+/// Calls set(line, k, bytes) for every 16 bytes of a matrix in shared memory; they go on along k, or along
+/// the lines if `mnMajor`. `ofOneWarp`: 16 lines are read by one warp, else all warps read all.
 template <typename F>
 void WgmmaOp::readMatrix(uint64_t bits, bool mnMajor, int lines, TensorType type, bool ofOneWarp,
                          F set) const {
@@ -132,36 +130,45 @@ void WgmmaOp::readMatrix(uint64_t bits, bool mnMajor, int lines, TensorType type
   Actor actor;
   actor.warp = &firstWarp(), actor.instruction = in, actor.clock = &clock;
   actor.proxy = Proxy::Async, actor.what = "wgmma.mma_async";
-  actor.place = &place;
-  int elementBytes = bitsOf(type) / 8, per = 16 / elementBytes, k = form->shape.k;
+  actor.place = place.get();
+  int per = 128 / bitsOf(type), k = form->shape.k;
   int outer = mnMajor ? k : lines, pieces = (mnMajor ? lines : k) / per;
-  int knownOf = -1; // the warp whose knowledge the clock has
-  for (int line = 0; line < outer; ++line)
-    for (int i = 0; i < pieces;) {
-      // Two pieces that lie side by side, in either order, are one access.
-      uint8_t bytes[32];
-      uint32_t at[2] = {d.pieceAddress(mnMajor, line, i), 0};
-      int count = 1;
-      if (i % 2 == 0 && i + 1 < pieces) {
-        at[1] = d.pieceAddress(mnMajor, line, i + 1);
-        count += (at[0] ^ at[1]) == 16;
-      }
-      int warp = (mnMajor ? i * per : line) / warpRows;
-      if (ofOneWarp && warp != knownOf) {
-        clock.known = parts[warp].known;
-        knownOf = warp;
-      }
-      uint32_t start = count == 2 ? std::min(at[0], at[1]) : at[0];
-      block->read(actor, Space::Shared, start, uint32_t(16 * count), bytes, 16);
-      for (int p = 0; p < count; ++p, ++i)
-        for (int e = 0; e < per; ++e) {
-          uint32_t value = elementAt(bytes + (at[p] - start) + e * elementBytes, elementBytes);
-          if (mnMajor)
-            set(i * per + e, line, value);
-          else
-            set(line, i * per + e, value);
-        }
+  // Of one warp at a time: the warps know different things.
+  thread_local std::vector<Block::Range> ranges;
+  thread_local std::vector<uint8_t> bytes;
+  struct Piece {
+    int line, index;
+    uint32_t at; // in bytes
+  };
+  thread_local std::vector<Piece> list;
+  for (int warp = 0; warp < (ofOneWarp ? 4 : 1); ++warp) {
+    int fromLine = 0, toLine = outer, fromPiece = 0, toPiece = pieces;
+    if (ofOneWarp) {
+      clock.known = parts[warp].known;
+      int &from = mnMajor ? fromPiece : fromLine, &to = mnMajor ? toPiece : toLine;
+      int size = mnMajor ? warpRows / per : warpRows;
+      from = warp * size, to = from + size;
     }
+    ranges.clear(), list.clear();
+    uint32_t total = 0;
+    for (int line = fromLine; line < toLine; ++line)
+      for (int i = fromPiece; i < toPiece;) {
+        // Two pieces that lie side by side, in either order, are one range.
+        uint32_t first = d.pieceAddress(mnMajor, line, i), second = 0;
+        bool two = i % 2 == 0 && i + 1 < toPiece &&
+                   (first ^ (second = d.pieceAddress(mnMajor, line, i + 1))) == 16;
+        bool swapped = two && second < first;
+        ranges.push_back({swapped ? second : first, two ? 32u : 16u});
+        list.push_back({line, i++, total + 16 * swapped});
+        if (two)
+          list.push_back({line, i++, total + 16 * !swapped});
+        total += ranges.back().bytes;
+      }
+    bytes.resize(total);
+    block->readShared(actor, ranges, bytes.data(), 16);
+    for (const Piece &p : list)
+      set(mnMajor ? p.index * per : p.line, mnMajor ? p.line : p.index * per, &bytes[p.at]);
+  }
 }
 
 void WgmmaOp::complete() {
@@ -177,20 +184,21 @@ void WgmmaOp::complete() {
   }
   uint32_t signA = form->negateA ? 1u << (bitsOf(form->a) - 1) : 0;
   uint32_t signB = form->negateB ? 1u << (bitsOf(form->b) - 1) : 0;
-  auto setA = [&](int m, int k, uint32_t bits) {
-    if (integer)
-      ia[k * 64 + m] = integerOf(form->a, bits);
-    else
-      a.set(form->a, m, k, bits ^ signA);
+  const int count = 128 / bitsOf(form->a); // A and B have elements of one size
+  auto putA = [&](int m, int k, const uint8_t *bytes) {
+    if (!integer)
+      return a.setRun(form->a, m, k, form->mMajorA, bytes, count, signA);
+    for (int i = 0; i < count; ++i) // bytes, K-major
+      ia[(k + i) * 64 + m] = integerOf(form->a, bytes[i]);
   };
-  auto setB = [&](int n, int k, uint32_t bits) {
-    if (integer)
-      ib[k * s.n + n] = integerOf(form->b, bits);
-    else
-      b.set(form->b, n, k, bits ^ signB);
+  auto putB = [&](int n, int k, const uint8_t *bytes) {
+    if (!integer)
+      return b.setRun(form->b, n, k, form->nMajorB, bytes, count, signB);
+    for (int i = 0; i < count; ++i)
+      ib[(k + i) * s.n + n] = integerOf(form->b, bytes[i]);
   };
   if (form->registersA.empty()) {
-    readMatrix(descriptorA, form->mMajorA, 64, form->a, true, setA);
+    readMatrix(descriptorA, form->mMajorA, 64, form->a, true, putA);
   } else {
     int bits = bitsOf(form->a), per = elementsPerRegister(bits);
     uint32_t mask = bits == 32 ? ~0u : (1u << bits) - 1;
@@ -199,17 +207,24 @@ void WgmmaOp::complete() {
         for (int l = 0; l < 32; ++l)
           for (int j = 0; j < per; ++j) {
             Element e = fragmentA(bits, 16, l, r * per + j);
-            setA(w * warpRows + e.row, e.column, parts[w].a[r * 32 + l] >> (j * bits) & mask);
+            uint32_t element = parts[w].a[r * 32 + l] >> (j * bits) & mask;
+            if (integer)
+              ia[e.column * 64 + w * warpRows + e.row] = integerOf(form->a, element);
+            else
+              a.set(form->a, w * warpRows + e.row, e.column, element ^ signA);
           }
   }
-  readMatrix(descriptorB, form->nMajorB, s.n, form->b, false, setB);
+  readMatrix(descriptorB, form->nMajorB, s.n, form->b, false, putB);
 
-  acc.assign(size_t(s.n) * 64, 0);
+  acc.resize(size_t(s.n) * 64);
   for (int w = 0; w < 4; ++w)
-    if (parts[w].scaleD)
-      for (int n = 0; n < s.n; ++n)
-        std::copy_n(&parts[w].accumulator->values[size_t(n) * warpRows], warpRows,
-                    &acc[size_t(n) * 64 + w * warpRows]);
+    for (int n = 0; n < s.n; ++n) {
+      uint32_t *to = &acc[size_t(n) * 64 + w * warpRows];
+      if (parts[w].scaleD)
+        std::copy_n(&parts[w].accumulator->values[size_t(n) * warpRows], warpRows, to);
+      else
+        std::fill_n(to, warpRows, 0);
+    }
   if (integer)
     multiplyAddInteger(64, s.n, s.k, ia.data(), ib.data(), reinterpret_cast<int32_t *>(acc.data()),
                        form->saturate);
@@ -225,13 +240,10 @@ void WgmmaOp::complete() {
     int per = form->elementsPerAccumulator();
     for (size_t r = 0; r < form->accumulators.size(); ++r) {
       uint32_t *row = to.frame->rows.data() + form->accumulators[r].row * 32;
-      for (int l = 0; l < 32; ++l) {
-        uint32_t word = 0;
-        for (int j = 0; j < per; ++j) {
-          Element e = fragmentC(16, l, int(r) * per + j);
-          word |= to.values[size_t(e.column) * warpRows + e.row] << (16 * j);
-        }
-        row[l] = word;
+      for (int j = 0; j < per; ++j) {
+        const uint32_t *from = to.values.data() + indexOf(0, int(r) * per + j);
+        for (int l = 0; l < 32; ++l)
+          row[l] = from[laneIndices[l]] << (16 * j) | (j ? row[l] : 0);
       }
     }
   }
@@ -287,7 +299,8 @@ void remember(Warp &warp, const Frame &frame, const std::vector<Operand> &regist
 
 /// The accumulator of an operation that starts: the one that operations in flight have, or a new one.
 std::shared_ptr<Accumulator> takeAccumulator(Warp &warp, const Instruction &in, const WgmmaExtra &x,
-                                             bool reads, const Place &place) {
+                                             bool reads,
+                                             const std::shared_ptr<const Place> &place) {
   WarpAsync &async = asyncOf(warp);
   for (auto &a : async.accumulators) {
     if (a->frame.get() != warp.frame)
@@ -312,12 +325,11 @@ std::shared_ptr<Accumulator> takeAccumulator(Warp &warp, const Instruction &in, 
     if (reads && (warp.active & ~defined))
       warp.report(Check::Uninitialized, unsigned(std::countr_zero(warp.active & ~defined)), in,
                   "accumulator register " + std::to_string(r) + " was never written");
-    for (int l = 0; l < 32; ++l)
-      for (int j = 0; j < per; ++j) {
-        Element e = fragmentC(16, l, int(r) * per + j);
-        a->values[size_t(e.column) * warpRows + e.row] =
-            per == 2 ? row[l] >> (16 * j) & 0xffff : row[l];
-      }
+    for (int j = 0; j < per; ++j) {
+      uint32_t *to = a->values.data() + indexOf(0, int(r) * per + j);
+      for (int l = 0; l < 32; ++l)
+        to[laneIndices[l]] = per == 2 ? row[l] >> (16 * j) & 0xffff : row[l];
+    }
     warp.frame->defined[x.accumulatorIndices[r]] = ~0u;
   }
   warp.hold(x.accumulatorIndices, warp.active, false, place);
@@ -349,8 +361,9 @@ Step runWgmma(Warp &warp, const Instruction &in) {
   } else {
     op = std::make_shared<WgmmaOp>();
     op->block = &block, op->group = group, op->number = number, op->in = &in, op->form = &x;
-    op->place = warp.place(0, in);
-    op->place.what = "wgmma.mma_async";
+    auto place = std::make_shared<Place>(warp.place(0, in));
+    place->what = "wgmma.mma_async";
+    op->place = std::move(place);
     warpgroup.ops.push_back(op);
     op->descriptorB = warp.u64(x.descriptorB)[0];
     if (x.descriptorA)
@@ -408,7 +421,7 @@ Step runWgmma(Warp &warp, const Instruction &in) {
     WgmmaOp *o = op.get();
     Warpgroup *w = &warpgroup;
     op->task.start(
-        block.cluster, op->place, {}, [o, keep = op] { o->complete(); }, {},
+        block.cluster, *op->place, {}, [o, keep = op] { o->complete(); }, {},
         [o, w] { return w->ops.front().get() == o; });
     block.notify();
   }
