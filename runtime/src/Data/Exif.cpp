@@ -12,38 +12,42 @@ namespace {
 
 constexpr uint32_t orientationTag = 274;
 
-// The first directory of a TIFF file or of EXIF data. Source: TIFF 6.0,
-// section 2.
+// The first directory of a TIFF or BigTIFF file, or of EXIF data. Source: TIFF
+// 6.0, section 2; the BigTIFF Design, AWare Systems.
 class Directory {
 public:
   explicit Directory(std::string_view bytes)
       : bytes(bytes), isLittle(bytes.starts_with("II")),
-        isKnown(isLittle || bytes.starts_with("MM")) {}
+        isKnown(isLittle || bytes.starts_with("MM")), isBig(number(2, 2) == 43) {}
 
   // Where the entry of `tag` is.
   std::optional<size_t> find(uint32_t tag) const {
-    size_t begin = number(4, 4), count = isKnown ? number(begin, 2) : 0;
-    for (size_t i = 0; i < count; ++i) {
-      size_t entry = begin + 2 + 12 * i;
-      if (entry + 12 > bytes.size())
+    size_t wide = isBig ? 8 : 4, entrySize = 4 + 2 * wide;
+    size_t begin = number(isBig ? 8 : 4, wide);
+    if (!isKnown || begin >= bytes.size())
+      return std::nullopt;
+    size_t count = number(begin, isBig ? 8 : 2);
+    begin += isBig ? 8 : 2;
+    for (size_t i = 0; i < count; ++i, begin += entrySize) {
+      if (begin + entrySize > bytes.size())
         break;
-      if (number(entry, 2) == tag)
-        return entry;
+      if (number(begin, 2) == tag)
+        return begin;
     }
     return std::nullopt;
   }
 
   // The number of `size` bytes at byte `at`.
-  uint32_t number(size_t at, size_t size) const {
-    uint32_t value = 0;
-    for (size_t i = 0; i < size && at + i < bytes.size(); ++i)
-      value |= uint32_t(uint8_t(bytes[at + i])) << 8 * (isLittle ? i : size - 1 - i);
+  uint64_t number(size_t at, size_t size) const {
+    uint64_t value = 0;
+    for (size_t i = 0; i < size && at < bytes.size() && i < bytes.size() - at; ++i)
+      value |= uint64_t(uint8_t(bytes[at + i])) << 8 * (isLittle ? i : size - 1 - i);
     return value;
   }
 
 private:
   std::string_view bytes;
-  bool isLittle, isKnown;
+  bool isLittle, isKnown, isBig;
 };
 
 // The value of the orientation tag; of the types the integers of more than a

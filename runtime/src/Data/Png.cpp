@@ -38,8 +38,35 @@ void readPngBytes(png_structp png, png_bytep to, size_t size) {
   png_longjmp(png, 1);
 }
 
+// What the end of `stream`, of zlib, lacks of its checksum; empty if more is
+// missing.
+std::string missingChecksum(std::string_view stream) {
+  constexpr size_t headerBytes = 2, checksumBytes = 4;
+  z_stream state = {};
+  if (stream.size() < headerBytes || inflateInit2(&state, -MAX_WBITS) != Z_OK)
+    return "";
+  stream.remove_prefix(headerBytes);
+  state.next_in = reinterpret_cast<Bytef *>(const_cast<char *>(stream.data()));
+  state.avail_in = uInt(stream.size());
+  std::vector<Bytef> out(1 << 16);
+  uLong sum = adler32(0, nullptr, 0);
+  int result = Z_OK;
+  while (result == Z_OK) {
+    state.next_out = out.data();
+    state.avail_out = uInt(out.size());
+    result = inflate(&state, Z_NO_FLUSH);
+    sum = adler32(sum, out.data(), uInt(out.size()) - state.avail_out);
+  }
+  std::string missing;
+  if (result == Z_STREAM_END)
+    for (size_t i = state.avail_in; i < checksumBytes; ++i)
+      missing += char(sum >> 8 * (checksumBytes - 1 - i));
+  inflateEnd(&state);
+  return missing;
+}
+
 // What is left of a file that ends within its last IDAT chunk, as a whole file:
-// the pixels may be there, with only its checksum missing. Nothing of any other
+// the pixels may be there, with only checksums missing. Nothing of any other
 // file.
 std::optional<std::string> endCutChunk(std::string_view bytes) {
   auto number = [&](size_t at) {
@@ -55,18 +82,22 @@ std::optional<std::string> endCutChunk(std::string_view bytes) {
     return four;
   };
   size_t at = 8; // behind the signature
+  std::string stream;
   while (bytes.size() - at >= 8) {
     size_t length = number(at), left = bytes.size() - at - 8;
+    bool hasPixels = bytes.substr(at + 4, 4) == "IDAT";
+    if (hasPixels)
+      stream += bytes.substr(at + 8, length);
     if (left >= length + 4) {
       at += length + 12;
       continue;
     }
-    if (bytes.substr(at + 4, 4) != "IDAT")
+    if (!hasPixels)
       return std::nullopt;
-    length = std::min(length, left);
-    std::string_view chunk = bytes.substr(at + 4, length + 4);
+    std::string chunk(bytes.substr(at + 4, length + 4));
+    chunk += missingChecksum(stream);
     std::string whole(bytes.substr(0, at));
-    whole += text(uint32_t(length));
+    whole += text(uint32_t(chunk.size() - 4));
     whole += chunk;
     whole +=
         text(uint32_t(crc32(0, reinterpret_cast<const Bytef *>(chunk.data()), uInt(chunk.size()))));
@@ -83,6 +114,8 @@ bool startPng(png_structp png, png_infop info, int &depth) {
   if (setjmp(png_jmpbuf(png)))
     return false;
   png_read_info(png, info);
+  // From here on: the pixels have a checksum of zlib's, too.
+  png_set_crc_action(png, PNG_CRC_WARN_USE, PNG_CRC_NO_CHANGE);
   depth = png_get_bit_depth(png, info);
   int type = png_get_color_type(png, info);
   if (type == PNG_COLOR_TYPE_PALETTE)

@@ -181,8 +181,12 @@ for bits in [1, 2, 4]:
     for clear in [0, 1]:
         add(f"png_gray_{bits}_transparent_{clear}", png(12, 9, bits, 0, rows, (b"tRNS", struct.pack(">H", clear))))
     add(f"png_short_palette_{bits}", png(12, 9, bits, 3, rows, (b"PLTE", colours[:3 * max(1, 2**bits - 1)])))
-for cut in [12, 14, 16]:  # IEND, and the checksum of the last IDAT chunk
+for cut in [12, 14, 16, 17, 20]:  # IEND, the checksum of the last IDAT chunk, that of the pixels
     add(f"png_cut_{cut}", encode(small, "PNG")[:-cut])
+whole = encode(small, "PNG")
+add("png_wrong_crc", whole[:-13] + bytes([whole[-13] ^ 1]) + whole[-12:])  # of IDAT
+for mode in ["LA", "RGBA"]:
+    add(f"tiff_big_{mode}", encode(translucent.convert(mode), "TIFF", big_tiff=True))
 add("gif_cut_2", encode(palette, "GIF")[:-2])
 
 
