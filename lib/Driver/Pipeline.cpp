@@ -6,8 +6,8 @@
 //===----------------------------------------------------------------------===//
 #include "llamac/Driver/Pipeline.h"
 
-#include "llamac/Lower/Passes.h"
 #include "llamac/Cost/Passes.h"
+#include "llamac/Lower/Passes.h"
 #include "llamac/Pipeline/Passes.h"
 #include "llamac/Shard/Passes.h"
 #include "llamac/Train/Passes.h"
@@ -20,29 +20,8 @@ using namespace mlir::llamac;
 // Calls `visit(name, field)` for every option; names are those of the command line.
 template <typename Options, typename Visit>
 static void visitOptions(Options &options, Visit visit) {
-  visit("batch", options.batch);
-  visit("text-length", options.textLength);
-  visit("images", options.images);
-  visit("micro-batches", options.microBatches);
-  visit("precision", options.precision);
-  visit("accumulate", options.accumulate);
-  visit("trainable", options.trainable);
-  visit("recompute", options.recompute);
-  visit("target", options.target);
-  visit("cpu", options.cpu);
-  visit("lower", options.lower);
-  visit("grid", options.grid);
-  visit("fsdp", options.fsdp);
-  visit("blocks-in-flight", options.blocksInFlight);
-  visit("encoder", options.encoder);
-  visit("encoder-shard", options.encoderShard);
-  visit("encoder-axes", options.encoderAxes);
-  visit("encoder-group", options.encoderGroup);
-  visit("schedule", options.schedule);
-  visit("virtual-stages", options.virtualStages);
-  visit("consecutive", options.consecutive);
-  visit("machine", options.machine);
-  visit("over-memory", options.overMemory);
+#define LLAMAC_OPTION(STEP, TYPE, FIELD, NAME, DEFAULT, VALUES, HELP) visit(NAME, options.FIELD);
+#include "llamac/Driver/Options.def"
 }
 
 // As an attribute's name.

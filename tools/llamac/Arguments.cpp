@@ -47,22 +47,21 @@ static std::string alternatives(ArrayRef<StringRef> words) {
   return join(words.drop_back(), ", ") + " or " + words.back().str();
 }
 
-void Arguments::integer(StringRef name, int64_t &value, int64_t least, int64_t most,
-                        StringRef help) {
-  options.push_back({name.str(), "N", help.str(), false, false,
-                     [&value, least, most](StringRef text) -> std::string {
-                       int64_t number;
-                       if (text.getAsInteger(10, number) || number < least || number > most)
-                         return ("an integer from " + Twine(least) + " to " + Twine(most)).str();
-                       value = number;
-                       return "";
-                     }});
+void Arguments::add(StringRef name, int64_t &value, Range values, StringRef help) {
+  options.push_back(
+      {name.str(), "N", help.str(), false,
+       [&value, least = values.least, most = values.most](StringRef text) -> std::string {
+         int64_t number;
+         if (text.getAsInteger(10, number) || number < least || number > most)
+           return ("an integer from " + Twine(least) + " to " + Twine(most)).str();
+         value = number;
+         return "";
+       }});
 }
 
-void Arguments::choice(StringRef name, std::string &value, ArrayRef<StringRef> choices,
-                       StringRef help) {
-  std::vector<StringRef> known = choices;
-  options.push_back({name.str(), join(known, "|"), help.str(), false, false,
+void Arguments::add(StringRef name, std::string &value, OneOf values, StringRef help) {
+  std::vector<StringRef> known = std::move(values.words);
+  options.push_back({name.str(), join(known, "|"), help.str(), false,
                      [&value, known](StringRef text) -> std::string {
                        if (!is_contained(known, text))
                          return alternatives(known);
@@ -71,8 +70,8 @@ void Arguments::choice(StringRef name, std::string &value, ArrayRef<StringRef> c
                      }});
 }
 
-void Arguments::text(StringRef name, std::string &value, StringRef placeholder, StringRef help) {
-  options.push_back({name.str(), placeholder.str(), help.str(), false, false,
+void Arguments::add(StringRef name, std::string &value, Text values, StringRef help) {
+  options.push_back({name.str(), values.placeholder.str(), help.str(), false,
                      [&value](StringRef text) -> std::string {
                        if (text.empty())
                          return "a value";
@@ -82,20 +81,10 @@ void Arguments::text(StringRef name, std::string &value, StringRef placeholder, 
 }
 
 void Arguments::flag(StringRef name, bool &value, StringRef help) {
-  options.push_back({name.str(), "", help.str(), true, false, [&value](StringRef) -> std::string {
+  options.push_back({name.str(), "", help.str(), true, [&value](StringRef) -> std::string {
                        value = true;
                        return "";
                      }});
-}
-
-void Arguments::fixed(StringRef name, ArrayRef<StringRef> allowed) {
-  std::vector<StringRef> known = allowed;
-  options.push_back(
-      {name.str(), join(known, "|"), "", false, true, [known](StringRef text) -> std::string {
-         return is_contained(known, text)
-                    ? ""
-                    : alternatives(known) + ": this version runs one rank on the host";
-       }});
 }
 
 Error Arguments::parseOption(ArrayRef<const char *> &arguments) {
@@ -171,12 +160,5 @@ void Arguments::printOptions(raw_ostream &os) const {
   };
   print("-o FILE", "where the result goes; - is standard output");
   for (const Option &option : options)
-    if (!option.isFixed)
-      print("--" + option.name + (option.isFlag ? "" : "=" + option.placeholder), option.help);
-  if (none_of(options, [](const Option &option) { return option.isFixed; }))
-    return;
-  os << "\nAccepted with these values only, until there is more than one rank:\n";
-  for (const Option &option : options)
-    if (option.isFixed)
-      os << "  --" << option.name << "=" << option.placeholder << "\n";
+    print("--" + option.name + (option.isFlag ? "" : "=" + option.placeholder), option.help);
 }

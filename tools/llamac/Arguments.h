@@ -27,18 +27,23 @@ namespace mlir::llamac {
 
 class Arguments {
 public:
-  /// An integer from `least` to `most`.
-  void integer(llvm::StringRef name, int64_t &value, int64_t least, int64_t most,
-               llvm::StringRef help);
-  /// One of `choices`.
-  void choice(llvm::StringRef name, std::string &value, llvm::ArrayRef<llvm::StringRef> choices,
-              llvm::StringRef help);
+  /// What an option accepts.
+  struct Range {
+    int64_t least, most;
+  };
+  struct OneOf {
+    OneOf(std::vector<llvm::StringRef> words) : words(std::move(words)) {}
+    std::vector<llvm::StringRef> words;
+  };
   /// Any text but the empty one; `placeholder` stands for it in the help.
-  void text(llvm::StringRef name, std::string &value, llvm::StringRef placeholder,
-            llvm::StringRef help);
+  struct Text {
+    llvm::StringRef placeholder;
+  };
+
+  void add(llvm::StringRef name, int64_t &value, Range values, llvm::StringRef help);
+  void add(llvm::StringRef name, std::string &value, OneOf values, llvm::StringRef help);
+  void add(llvm::StringRef name, std::string &value, Text values, llvm::StringRef help);
   void flag(llvm::StringRef name, bool &value, llvm::StringRef help);
-  /// An option that a later version gives a meaning: only `allowed` is accepted.
-  void fixed(llvm::StringRef name, llvm::ArrayRef<llvm::StringRef> allowed);
 
   /// Parses what follows the command's name.
   llvm::Error parse(llvm::ArrayRef<const char *> arguments);
@@ -56,7 +61,7 @@ public:
 private:
   struct Option {
     std::string name, placeholder, help;
-    bool isFlag = false, isFixed = false;
+    bool isFlag = false;
     /// Takes the value; returns what was expected if it is wrong, else "".
     std::function<std::string(llvm::StringRef)> set;
   };

@@ -17,16 +17,16 @@
 #include "tools/llamac/Arguments.h"
 
 #include "dialects/Dist/IR/Dist.h"
+#include "llamac/Check/Certificate.h"
+#include "llamac/Cost/Simulate.h"
 #include "llamac/Driver/Memory.h"
 #include "llamac/Driver/Pipeline.h"
 #include "llamac/Emit/Emit.h"
 #include "llamac/Import/BuildModel.h"
 #include "llamac/Import/ModelConfig.h"
 #include "llamac/Import/Statistics.h"
-#include "llamac/Check/Certificate.h"
-#include "llamac/Support/Grid.h"
-#include "llamac/Cost/Simulate.h"
 #include "llamac/Pipeline/StageReport.h"
+#include "llamac/Support/Grid.h"
 
 #include "mlir/IR/Verifier.h"
 #include "mlir/Parser/Parser.h"
@@ -77,21 +77,16 @@ struct Command {
   std::string compileFrom = "import", compileTo = "emit";
 
   void addImportOptions() {
-    arguments.integer("tile-size", tileSize, 1, 1 << 14, "pixels of an image tile's side (config)");
-    arguments.choice("feature-taps", featureTaps, {"input", "output"},
-                     "side of an encoder layer that its tap reads (that of the config's "
-                     "transformers_version; input)");
-    arguments.choice("row-mask", rowMask, {"both", "ffn"},
-                     "branches of a cross-attention layer that skip rows without image (that of "
-                     "the config's transformers_version; both)");
+    arguments.add("tile-size", tileSize, Arguments::Range(1, 1 << 14),
+                  "pixels of an image tile's side (config)");
+    arguments.add("feature-taps", featureTaps, Arguments::OneOf({"input", "output"}),
+                  "side of an encoder layer that its tap reads (that of the config's "
+                  "transformers_version; input)");
+    arguments.add("row-mask", rowMask, Arguments::OneOf({"both", "ffn"}),
+                  "branches of a cross-attention layer that skip rows without image (that of "
+                  "the config's transformers_version; both)");
     arguments.flag("statistics", statistics, "print sizes and operations; -o is optional then");
     arguments.flag("timing", timing, "print where compile time goes");
-    arguments.integer("batch", options.batch, 1, kMostSamples, "samples of a micro-batch (1)");
-    arguments.integer("text-length", options.textLength, 1, kMostTokens,
-                      "text tokens of a sample (192)");
-    arguments.integer("images", options.images, 0, kMostImages,
-                      "images of a sample (1; text-only models 0; 0 also leaves a vision model's "
-                      "images out)");
   }
 };
 
@@ -244,24 +239,17 @@ static int writeModule(ModuleOp module, StringRef path) {
 
 // Options of a step that was done before the file was written.
 static Error checkOptionsOfDoneSteps(const Command &command, Step from) {
-  auto done = [&](Step step, ArrayRef<StringRef> names) -> Error {
-    if (step > from)
+  auto done = [&](Step step, StringRef name) -> Error {
+    if (step > from || !command.arguments.given(name))
       return Error::success();
-    for (StringRef name : names)
-      if (command.arguments.given(name))
-        return commandError("--" + name + ": --compile-from=" + command.compileFrom +
-                            " goes on from a form that is past it");
-    return Error::success();
+    return commandError("--" + name + ": --compile-from=" + command.compileFrom +
+                        " goes on from a form that is past it");
   };
-  if (Error error = done(Step::Train, {"batch", "text-length", "images", "precision", "accumulate",
-                                       "trainable", "recompute", "statistics"}))
+#define LLAMAC_OPTION(STEP, TYPE, FIELD, NAME, DEFAULT, VALUES, HELP)                              \
+  if (Error error = done(Step::STEP, NAME))                                                        \
     return error;
-  if (Error error =
-          done(Step::Parallelize, {"micro-batches", "grid", "fsdp", "blocks-in-flight", "encoder",
-                                   "encoder-shard", "encoder-axes", "encoder-group", "schedule",
-                                   "virtual-stages", "consecutive", "machine"}))
-    return error;
-  return done(Step::Lower, {"lower"});
+#include "llamac/Driver/Options.def"
+  return done(Step::Train, "statistics");
 }
 
 static Step stepOf(StringRef name) {
@@ -583,6 +571,10 @@ static int runImport(ArrayRef<const char *> rest) {
   Command command;
   Arguments &arguments = command.arguments;
   command.addImportOptions();
+#define LLAMAC_SIZE_OPTION(STEP, TYPE, FIELD, NAME, DEFAULT, VALUES, HELP)                         \
+  arguments.add(NAME, command.options.FIELD, Arguments::VALUES, HELP);
+#define LLAMAC_OPTION(STEP, TYPE, FIELD, NAME, DEFAULT, VALUES, HELP)
+#include "llamac/Driver/Options.def"
   if (Error error = arguments.parse(rest))
     return report(std::move(error));
   if (arguments.help) {
@@ -599,64 +591,25 @@ static int runImport(ArrayRef<const char *> rest) {
 
 // What decides the program.
 static void addCompileOptions(Command &command) {
-  Arguments &arguments = command.arguments;
-  CompileOptions &options = command.options;
   command.addImportOptions();
-  arguments.integer("micro-batches", options.microBatches, 1, kMostSamples,
-                    "micro-batches of a step (1)");
-  arguments.choice("precision", options.precision, {"bf16", "f32", "f64"},
-                   "type of weights and activations (bf16); f64 implies --lower=reference");
-  arguments.choice("accumulate", options.accumulate, {"f32", "bf16"},
-                   "type of gradient sums under bf16 (f32)");
-  arguments.text("trainable", options.trainable, "WHAT",
-                 "all, adapter, adapter-without-rows, or patterns of keys: a.*,b.* (all)");
-  arguments.choice("recompute", options.recompute, {"none", "selective", "full"},
-                   "what backward computes again instead of keeping it (none)");
-  arguments.choice("target", options.target, {"host", "cuda"}, "what runs the executable (host)");
-  arguments.text("cpu", options.cpu, "NAME", "CPU to emit code for, as LLVM names it (native)");
-  arguments.choice("lower", options.lower, {"fast", "reference"},
-                   "kernels, or the meaning of each op with neither kernels nor threads (fast)");
-  arguments.choice("compile-from", command.compileFrom, ArrayRef(kStepNames).drop_back(),
-                   "last step that a .mlir file has behind it (import)");
-  arguments.text("grid", options.grid, "RANKS",
-                 "ranks on each axis, as in tp=2,cp=1,pp=2,dp=1 (all 1)");
-  arguments.choice("fsdp", options.fsdp, {"none", "optimizer", "gradients", "parameters"},
-                   "what is sharded over dp, each with what stands before it (none)");
-  arguments.integer("blocks-in-flight", options.blocksInFlight, 1, kMostSamples,
-                    "with --fsdp=gradients, blocks that have whole gradients at once; with "
-                    "parameters, that have whole weights (2)");
-  arguments.choice("encoder", options.encoder, {"replicated", "first-stage"},
-                   "stages that run the image encoder: all, sharing its work, or the first "
-                   "(replicated)");
-  arguments.choice("encoder-shard", options.encoderShard, {"images", "tokens"},
-                   "what of the encoder's work is split (images)");
-  arguments.text("encoder-axes", options.encoderAxes, "AXES",
-                 "axes that split it: some of tp,cp,pp (all that can)");
-  arguments.integer("encoder-group", options.encoderGroup, 1, kMostSamples,
-                    "micro-batches that the encoder takes at once (the fewest that give each "
-                    "rank equally many images)");
-  arguments.text("schedule", options.schedule, "NAME",
-                 "1f1b, gpipe, interleaved, zero-bubble or FILE.csv (1f1b)");
-  arguments.integer("virtual-stages", options.virtualStages, 1, kMostSamples,
-                    "chunks of a pipeline stage, with --schedule=interleaved (1)");
-  arguments.integer("consecutive", options.consecutive, 1, kMostSamples,
-                    "micro-batches that pass a chunk before the next one (pp)");
-  arguments.text("machine", options.machine, "NAME",
-                 "what stages are planned for: cpu, h100-sxm, h200-sxm, a100-sxm or FILE.json "
-                 "(cpu)");
-  arguments.choice("over-memory", options.overMemory, {"refuse", "allow"},
-                   "whether a program may need more memory than the machine has (refuse)");
+#define LLAMAC_OPTION(STEP, TYPE, FIELD, NAME, DEFAULT, VALUES, HELP)                              \
+  command.arguments.add(NAME, command.options.FIELD, Arguments::VALUES, HELP);
+#include "llamac/Driver/Options.def"
+  command.arguments.add("compile-from", command.compileFrom,
+                        Arguments::OneOf(ArrayRef(kStepNames).drop_back().vec()),
+                        "last step that a .mlir file has behind it (import)");
 }
 
 static int runCompile(ArrayRef<const char *> rest) {
   Command command;
   Arguments &arguments = command.arguments;
   addCompileOptions(command);
-  arguments.choice("compile-to", command.compileTo, kStepNames, "last step (emit)");
+  arguments.add("compile-to", command.compileTo, Arguments::OneOf(ArrayRef(kStepNames).vec()),
+                "last step (emit)");
   arguments.flag("simulate", command.simulate,
                  "print the step as the machine would run it: time, bubble, load, MFU");
-  arguments.text("timeline", command.timeline, "FILE",
-                 "write the simulated step: .json (Perfetto), .svg, .txt, or .csv, its schedule");
+  arguments.add("timeline", command.timeline, Arguments::Text("FILE"),
+                "write the simulated step: .json (Perfetto), .svg, .txt, or .csv, its schedule");
   if (Error error = arguments.parse(rest))
     return report(std::move(error));
   if (arguments.help) {
