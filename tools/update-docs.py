@@ -20,7 +20,7 @@ ROOT = pathlib.Path(__file__).resolve().parent.parent
 DOCS = ROOT / "docs"
 LLVM = pathlib.Path("/usr/lib/llvm-22")
 DIALECTS = {"llama": "dialects/Llama/IR/LlamaOps.td", "dist": "dialects/Dist/IR/DistOps.td"}
-STEPS = ["Train", "Cost", "Shard", "Pipeline", "Lower"]
+STEPS = ["Train", "Cost", "Shard", "Pipeline", "Lower", "Check"]
 # The model of the forms page: one self-attention layer, small enough to read.
 CONFIG = """{"architectures": ["LlamaForCausalLM"], "model_type": "llama", "vocab_size": 32,
  "hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2,

@@ -5,6 +5,7 @@
 //
 //===----------------------------------------------------------------------===//
 #include "llamac/Check/Certificate.h"
+#include "llamac/Check/Passes.h"
 
 #include "dialects/Dist/IR/Dist.h"
 #include "llamac/Support/Grid.h"
@@ -15,11 +16,19 @@
 #include <map>
 #include <set>
 
+namespace mlir::llamac {
+#define GEN_PASS_DEF_CHECKPASS
+#include "llamac/Check/Passes.h.inc"
+} // namespace mlir::llamac
+
 using namespace mlir;
 using namespace mlir::llamac;
 
-LogicalResult llamac::certify(ModuleOp module) {
+/// Checks every program of the module and leaves `llama.certificate`, or says what is wrong
+/// and fails.
+static LogicalResult certify(ModuleOp module) {
   Builder builder(module.getContext());
+  module->removeAttr(kCertificateAttr);
   llvm::SetVector<StringRef> names;
   for (auto program : module.getOps<dist::ProgramOp>())
     names.insert(program.getName());
@@ -33,24 +42,24 @@ LogicalResult llamac::certify(ModuleOp module) {
   std::map<std::pair<int64_t, int>, int64_t> peaks; // stage, arena -> end of what is used
   NamedAttrList programs;
   // Of each rule at most ten, each once.
-  auto print = [&](ArrayRef<plan::Fault> faults, const Twine &where) {
+  auto print = [&](ArrayRef<check::Fault> faults, const Twine &where) {
     std::map<std::string, std::set<std::string>> printed;
-    for (const plan::Fault &fault : faults)
+    for (const check::Fault &fault : faults)
       if (auto &messages = printed[fault.rule];
           messages.size() < 10 && messages.insert(fault.message).second)
         emitError(UnknownLoc::get(module.getContext()))
             << where << "rule " << fault.rule << ": " << fault.message;
   };
-  std::vector<plan::Fault> ofModule;
+  std::vector<check::Fault> ofModule;
   checkStorage(module, ofModule);
   print(ofModule, "");
   bool holds = ofModule.empty();
   for (StringRef name : names) {
-    std::vector<plan::Fault> faults;
-    FailureOr<plan::Program> program = readProgram(module, name, faults);
+    std::vector<check::Fault> faults;
+    FailureOr<check::Program> program = readProgram(module, name, faults);
     if (failed(program))
       return failure();
-    plan::Certificate certificate = plan::checkProgram(*program);
+    check::Certificate certificate = check::checkProgram(*program);
     print(faults, "program '" + name + "', ");
     print(certificate.faults, "program '" + name + "', ");
     holds &= faults.empty() && certificate.faults.empty();
@@ -60,12 +69,12 @@ LogicalResult llamac::certify(ModuleOp module) {
       gradients += cls.gradients.size();
       actions += cls.actions.size();
       llvm::DenseSet<int> used;
-      for (const plan::LaunchedAction &action : cls.actions) {
-        for (const plan::Call &call : action.calls) {
+      for (const check::LaunchedAction &action : cls.actions) {
+        for (const check::Call &call : action.calls) {
           used.insert(call.communicator);
           ++calls;
         }
-        for (const plan::Access &access : action.accesses)
+        for (const check::Access &access : action.accesses)
           if (int64_t &peak = peaks[{stage, access.arena}]; peak < access.end)
             peak = access.end;
       }
@@ -121,3 +130,13 @@ void llamac::printCertificate(ModuleOp module, llvm::raw_ostream &os) {
   os << "gradients: reduced once over exactly their axes, in "
      << number(facts, "gradient_reductions") << " pieces\n";
 }
+
+namespace {
+struct CheckPass : llamac::impl::CheckPassBase<CheckPass> {
+  using CheckPassBase::CheckPassBase;
+  void runOnOperation() override {
+    if (failed(certify(getOperation())))
+      signalPassFailure();
+  }
+};
+} // namespace

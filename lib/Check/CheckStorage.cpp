@@ -30,7 +30,7 @@ using llama::ParameterOp;
 namespace {
 class StorageChecker {
 public:
-  StorageChecker(ModuleOp module, std::vector<plan::Fault> &faults)
+  StorageChecker(ModuleOp module, std::vector<check::Fault> &faults)
       : module(module), symbols(module), axes(axesOf(module)), faults(faults) {}
 
   void run() {
@@ -57,7 +57,7 @@ private:
   ModuleOp module;
   SymbolTable symbols;
   SmallVector<Axis> axes;
-  std::vector<plan::Fault> &faults;
+  std::vector<check::Fault> &faults;
 };
 } // namespace
 
@@ -264,6 +264,6 @@ void StorageChecker::checkGraphs() {
             " has other parameters in 'step' than in 'forward'");
 }
 
-void llamac::checkStorage(ModuleOp module, std::vector<plan::Fault> &faults) {
+void llamac::checkStorage(ModuleOp module, std::vector<check::Fault> &faults) {
   StorageChecker(module, faults).run();
 }

@@ -61,7 +61,7 @@ uint32_t llamac::gradientAxes(ArrayRef<Axis> axes, llama::ParameterOp parameter,
   return bits;
 }
 
-ItemReader::ItemReader(ModuleOp module, int64_t stages, std::vector<plan::Fault> &faults)
+ItemReader::ItemReader(ModuleOp module, int64_t stages, std::vector<check::Fault> &faults)
     : symbols(module), axes(axesOf(module)), stages(stages), module(module), faults(faults) {
   auto options = module->getAttrOfType<DictionaryAttr>("llama.options");
   auto asked = [&](StringRef option, StringRef value) {
@@ -549,7 +549,7 @@ int ItemReader::communicator(StringRef name) {
   }
   auto [entry, isNew] = communicatorOf.try_emplace({name, of}, int(communicators.size()));
   if (isNew) {
-    plan::Communicator &made = communicators.emplace_back();
+    check::Communicator &made = communicators.emplace_back();
     made.name = name.str() + (of >= 0 && stages > 1 ? " of stage " + std::to_string(of) : "");
     made.classes = std::move(classes);
     made.axes = bits;
@@ -567,7 +567,7 @@ LogicalResult ItemReader::readCollective(dist::CollectiveOp op, GraphItems *grap
   item.stream = op.getStream();
   item.inPlace = kind == Kind::AllReduce || kind == Kind::Broadcast;
   int on = communicator(op.getCommunicator());
-  const plan::Communicator &group = communicators[on];
+  const check::Communicator &group = communicators[on];
   Type type = op.getType(), toType = op.getToType().value_or(type);
   int64_t share = op.getOuter() * op.getElements(), whole = share * group.ranks;
   bool scatters = kind == Kind::ReduceScatter || kind == Kind::Slice;
@@ -611,12 +611,12 @@ LogicalResult ItemReader::readCollective(dist::CollectiveOp op, GraphItems *grap
     graph->needed[to->value] = item.what;
   if (kind == Kind::Slice)
     return success();
-  static const std::pair<Kind, plan::CallKind> kinds[] = {
-      {Kind::AllGather, plan::CallKind::AllGather},
-      {Kind::AllReduce, plan::CallKind::AllReduce},
-      {Kind::ReduceScatter, plan::CallKind::ReduceScatter},
-      {Kind::Broadcast, plan::CallKind::Broadcast}};
-  plan::Call call{};
+  static const std::pair<Kind, check::CallKind> kinds[] = {
+      {Kind::AllGather, check::CallKind::AllGather},
+      {Kind::AllReduce, check::CallKind::AllReduce},
+      {Kind::ReduceScatter, check::CallKind::ReduceScatter},
+      {Kind::Broadcast, check::CallKind::Broadcast}};
+  check::Call call{};
   for (auto [one, other] : kinds)
     if (one == kind)
       call.kind = other;

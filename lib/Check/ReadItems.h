@@ -10,7 +10,7 @@
 #include "dialects/Dist/IR/Dist.h"
 #include "dialects/Llama/IR/Llama.h"
 #include "llamac/Support/Grid.h"
-#include "llamac/Plan/Deadlock.h"
+#include "llamac/Check/Rules.h"
 
 #include "mlir/IR/BuiltinOps.h"
 #include "mlir/IR/SymbolTable.h"
@@ -25,7 +25,7 @@
 namespace mlir::llamac {
 
 /// Element types as numbers, and their bytes.
-inline const plan::ElementType kTypes[] = {{"i64", 8}, {"f64", 8}, {"f32", 4}, {"bf16", 2}};
+inline const check::ElementType kTypes[] = {{"i64", 8}, {"f64", 8}, {"f32", 4}, {"bf16", 2}};
 inline int typeNumber(Type type) {
   return type.isInteger(64) ? 0 : type.isF64() ? 1 : type.isF32() ? 2 : type.isBF16() ? 3 : -1;
 }
@@ -51,7 +51,7 @@ struct Use {
 struct Item {
   int stream = 0;
   SmallVector<Use> uses;
-  std::optional<plan::Call> call;
+  std::optional<check::Call> call;
   uint64_t factor = 0;  ///< of a sum over ranks of what has no name: what it makes of contents
   bool inPlace = false; ///< a collective whose result may take the place of its operand
   std::string what;
@@ -91,7 +91,7 @@ struct GraphItems {
 /// Reads ops into items, a stage at a time.
 class ItemReader {
 public:
-  ItemReader(ModuleOp module, int64_t stages, std::vector<plan::Fault> &faults);
+  ItemReader(ModuleOp module, int64_t stages, std::vector<check::Fault> &faults);
 
   /// What is read from now on is of this stage.
   void begin(int64_t stage);
@@ -131,7 +131,7 @@ public:
   Type gradientType;                             ///< in which gradients have to be summed
   int64_t groupSize = 1;                         ///< micro-batches that the encoder takes at once
   llvm::MapVector<StringRef, int> arenas;        ///< of the stage
-  std::vector<plan::Communicator> communicators; ///< of all that was read
+  std::vector<check::Communicator> communicators; ///< of all that was read
   std::vector<StringRef> parameters;             ///< with gradients, by number
   llvm::StringMap<int> parameterNumber;
   llvm::StringMap<dist::StorageOp> storage;                ///< of the stage
@@ -143,7 +143,7 @@ private:
   void checkPlaced(dist::CollectiveOp op, ArrayAttr placed, const llvm::Twine &what);
 
   ModuleOp module;
-  std::vector<plan::Fault> &faults;
+  std::vector<check::Fault> &faults;
   SymbolTableCollection collection;
   std::map<std::pair<StringRef, int64_t>, int> communicatorOf; // and stage, -1: all
   llvm::StringMap<int64_t> scratch;

@@ -63,7 +63,7 @@ using Named = std::map<int64_t, Written>;
 
 class ProgramReader {
 public:
-  ProgramReader(ModuleOp module, int64_t stages, std::vector<plan::Fault> &faults)
+  ProgramReader(ModuleOp module, int64_t stages, std::vector<check::Fault> &faults)
       : module(module), items(module, stages, faults), faults(faults) {
     for (auto unit : module.getOps<dist::UnitOp>()) {
       weightsOf[dist::weightsFrame(unit.getSymName())] = unit;
@@ -76,7 +76,7 @@ public:
     microBatches = given ? std::max<int64_t>(0, given.getInt()) : 0;
   }
 
-  FailureOr<plan::Program> read(ArrayRef<dist::ProgramOp> programs);
+  FailureOr<check::Program> read(ArrayRef<dist::ProgramOp> programs);
 
 private:
   /// A trained parameter of the stage: where its sharded or whole gradient lies.
@@ -129,19 +129,19 @@ private:
 
   ModuleOp module;
   ItemReader items;
-  std::vector<plan::Fault> &faults;
+  std::vector<check::Fault> &faults;
   llvm::StringMap<dist::UnitOp> weightsOf, gradientOf; // by the frame of what is whole
   llvm::StringMap<unsigned> stagesOf;                  // of parameters
   int64_t microBatches = 0;                            // 0: not known
   int64_t losses = 0;                                  // graphs that give it
-  plan::Program program;
+  check::Program program;
 
   // Of the stage that is being read.
   int64_t stage = 0;
   std::vector<Trained> trained;
   llvm::StringMap<uint32_t> imageAxes; // of the encoder's parameters: what splits its images
   llvm::SetVector<size_t> inNorm;      // of `trained`, counted in the norm
-  plan::RankClass *cls = nullptr;
+  check::RankClass *cls = nullptr;
   std::map<std::pair<StringRef, int64_t>, int> instances; // frame, number -> name
   std::vector<Named> named;                               // arenas first
   llvm::DenseMap<int64_t, Named> graphValues;             // of the run
@@ -195,7 +195,7 @@ static void cut(Named &bytes, int64_t where) {
 int ProgramReader::emit(const Item &item, const llvm::Twine &where, ArrayRef<Place> places,
                         uint64_t tag, int64_t run) {
   int number = cls->actions.size();
-  plan::LaunchedAction &action = cls->actions.emplace_back();
+  check::LaunchedAction &action = cls->actions.emplace_back();
   action.stream = item.stream;
   action.location = (where + item.what).str();
   if (item.call) {
@@ -427,8 +427,8 @@ LogicalResult ProgramReader::readEntry(Operation &op) {
         items.fault("R1", locationOf(op, sends ? "a send" : "a receive") +
                               " is of another micro-batch than its tag");
       item.uses.push_back(*one);
-      plan::Call call{};
-      call.kind = sends ? plan::CallKind::Send : plan::CallKind::Receive;
+      check::Call call{};
+      call.kind = sends ? check::CallKind::Send : check::CallKind::Receive;
       call.communicator = items.communicator(op.getCommunicator());
       call.peer = int(sends ? (*edge)[1] : (*edge)[0]);
       call.tag = llvm::hash_combine(llvm::hash_combine_range(op.getTag()), one->content);
@@ -483,7 +483,7 @@ LogicalResult ProgramReader::readEntry(Operation &op) {
         InstanceAttr instance = *zero.getWrites();
         StringRef frame = instance.getFrame().getValue();
         item.what = locationOf(&op, frame + " " + Twine(instance.getNumber()));
-        plan::Gradient gradient{item.what, 0, 0, typeNumber(items.gradientType)};
+        check::Gradient gradient{item.what, 0, 0, typeNumber(items.gradientType)};
         gradient.count = zero.getBytes() / widthOf(items.gradientType);
         for (auto [i, axis] : llvm::enumerate(items.axes))
           if (axis.name == "dp" && axis.size > 1) {
@@ -1085,7 +1085,7 @@ LogicalResult ProgramReader::readStage(dist::ProgramOp source) {
   return success();
 }
 
-FailureOr<plan::Program> ProgramReader::read(ArrayRef<dist::ProgramOp> programs) {
+FailureOr<check::Program> ProgramReader::read(ArrayRef<dist::ProgramOp> programs) {
   if (failed(checkCommunicators()))
     return failure();
   for (const Axis &axis : items.axes)
@@ -1104,8 +1104,8 @@ FailureOr<plan::Program> ProgramReader::read(ArrayRef<dist::ProgramOp> programs)
   return std::move(program);
 }
 
-FailureOr<plan::Program> llamac::readProgram(ModuleOp module, StringRef name,
-                                             std::vector<plan::Fault> &faults) {
+FailureOr<check::Program> llamac::readProgram(ModuleOp module, StringRef name,
+                                             std::vector<check::Fault> &faults) {
   SmallVector<dist::ProgramOp> programs;
   for (auto source : module.getOps<dist::ProgramOp>())
     if (source.getName() == name)

@@ -6,6 +6,7 @@
 //===----------------------------------------------------------------------===//
 #include "llamac/Driver/Pipeline.h"
 
+#include "llamac/Check/Passes.h"
 #include "llamac/Cost/Passes.h"
 #include "llamac/Lower/Passes.h"
 #include "llamac/Pipeline/Passes.h"
@@ -111,3 +112,5 @@ void llamac::buildPipeline(OpPassManager &pm, const CompileOptions &options, Ste
     pm.addPass(createPlanArenasPass());
   }
 }
+
+void llamac::buildCheck(OpPassManager &pm) { pm.addPass(createCheckPass()); }

@@ -9,6 +9,7 @@
 
 #include "dialects/Dist/IR/Dist.h"
 #include "dialects/Llama/IR/Llama.h"
+#include "llamac/Check/Passes.h"
 #include "llamac/Lower/Passes.h"
 #include "llamac/Cost/Passes.h"
 #include "llamac/Pipeline/Passes.h"
@@ -37,6 +38,7 @@ inline void registerToolPasses() {
   registerPipelinePasses();
   registerLowerPasses();
   registerLowerBlocksPipeline();
+  registerCheckPasses();
 }
 
 } // namespace mlir::llamac

@@ -6,7 +6,7 @@
 //===----------------------------------------------------------------------===//
 //
 // A device program (the form that Lower leaves) is read back as launch lists, one for each
-// pipeline stage, and checked by the rules of Plan/Deadlock.h. The runs are flattened: an
+// pipeline stage, and checked by the rules of Check/Rules.h. The runs are flattened: an
 // action is a call of a block, a collective, a transfer. What an action reads and writes is
 // known twice: by address, and by name (a value of a graph, a byte of a frame instance, a
 // byte of an arena that holds state). The names say which value a read has to find; the
@@ -16,13 +16,13 @@
 #ifndef LLAMAC_CHECK_CERTIFICATE_H
 #define LLAMAC_CHECK_CERTIFICATE_H
 
-#include "llamac/Plan/Deadlock.h"
+#include "llamac/Check/Rules.h"
 
 #include "mlir/IR/BuiltinOps.h"
 
 namespace mlir::llamac {
 
-/// Module attribute: what was proved, `{ranks = 16 : i64, ...}`; see docs/commands/llamac-check.md.
+/// Module attribute: what dist-check proved, `{ranks = 16 : i64, ...}`; see docs/commands/llamac-check.md.
 inline constexpr llvm::StringLiteral kCertificateAttr = "llama.certificate";
 
 /// Module attribute: the reductions inside blocks, noted before blocks are lowered.
@@ -31,21 +31,17 @@ inline constexpr llvm::StringLiteral kReductionsAttr = "llama.reductions";
 /// The launch lists of the programs `name`, one class for each stage. Gradients that are not
 /// reduced in one piece, and the like, are added to `faults`. Fails with a message if the
 /// module is no device program.
-FailureOr<plan::Program> readProgram(ModuleOp module, StringRef name,
-                                     std::vector<plan::Fault> &faults);
+FailureOr<check::Program> readProgram(ModuleOp module, StringRef name,
+                                      std::vector<check::Fault> &faults);
 
 /// Adds to `faults` what is wrong with the places of parameters and their state, and with the
 /// graphs as a whole: see CheckStorage.cpp.
-void checkStorage(ModuleOp module, std::vector<plan::Fault> &faults);
+void checkStorage(ModuleOp module, std::vector<check::Fault> &faults);
 
 /// Notes in `llama.reductions` every sum and maximum that an op of a block forms, and how
 /// often it does in one step of a rank. Fails with a message at a gradient that is summed in
 /// bf16 unless `llama.options` ask for that.
 LogicalResult noteReductions(ModuleOp module);
-
-/// Checks every program of the module and leaves `llama.certificate`, or says what is wrong
-/// and fails.
-LogicalResult certify(ModuleOp module);
 
 /// Prints `llama.certificate`.
 void printCertificate(ModuleOp module, llvm::raw_ostream &os);

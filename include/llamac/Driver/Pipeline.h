@@ -44,6 +44,10 @@ void restoreOptions(ModuleOp module, CompileOptions &options,
 void buildPipeline(OpPassManager &pm, const CompileOptions &options, Step from, Step to,
                    ArrayRef<int64_t> stageMemory = {});
 
+/// Adds the pass that proves the program which Lower leaves. Apart from Lower, which runs once
+/// for every cut into stages that is tried: only the program that is kept is proved.
+void buildCheck(OpPassManager &pm);
+
 } // namespace mlir::llamac
 
 #endif // LLAMAC_DRIVER_PIPELINE_H

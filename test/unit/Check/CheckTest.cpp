@@ -7,10 +7,10 @@
 //
 // Small models on small grids are compiled as far as the device program and read back
 // as launch lists. All of them are proved, and faults that are put into them are found.
-// What counts as a fault is decided by the interpreter of unit/Plan/Mutations.h.
+// What counts as a fault is decided by the interpreter of unit/Rules/Mutations.h.
 //
 //===----------------------------------------------------------------------===//
-#include "../Plan/Mutations.h"
+#include "../Rules/Mutations.h"
 
 #include "dialects/Dist/IR/Dist.h"
 #include "llamac/Driver/Pipeline.h"
@@ -77,9 +77,9 @@ OwningOpRef<ModuleOp> compile(const Case &c) {
   return module;
 }
 
-std::string faultsOf(ArrayRef<plan::Fault> faults) {
+std::string faultsOf(ArrayRef<check::Fault> faults) {
   std::string text;
-  for (const plan::Fault &fault : faults)
+  for (const check::Fault &fault : faults)
     text += fault.rule + ": " + fault.message + "\n";
   return text;
 }
@@ -94,24 +94,24 @@ const Case kCases[] = {
     {"pp=2,dp=2", 4, "interleaved", "optimizer", "replicated", "images", "pp", 2, 2},
 };
 
-plan::Program programOf(const Case &c, StringRef name) {
+check::Program programOf(const Case &c, StringRef name) {
   static std::map<const Case *, OwningOpRef<ModuleOp>> compiled;
   OwningOpRef<ModuleOp> &module = compiled[&c];
   if (!module)
     module = compile(c);
-  std::vector<plan::Fault> faults;
-  FailureOr<plan::Program> program = readProgram(*module, name, faults);
+  std::vector<check::Fault> faults;
+  FailureOr<check::Program> program = readProgram(*module, name, faults);
   EXPECT_TRUE(succeeded(program) && faults.empty()) << c.grid << ": " << faultsOf(faults);
-  return succeeded(program) ? std::move(*program) : plan::Program();
+  return succeeded(program) ? std::move(*program) : check::Program();
 }
 
 // For messages: an action names the layer that it comes from, or the gradients.
 TEST(Check, ActionsSayWhatTheyBelongTo) {
-  plan::Program program = programOf(kCases[3], "step"); // tp and pp of 2
+  check::Program program = programOf(kCases[3], "step"); // tp and pp of 2
   std::vector<std::string> first, last;
-  for (const plan::LaunchedAction &action : program.classes[0].actions)
+  for (const check::LaunchedAction &action : program.classes[0].actions)
     first.push_back(action.location);
-  for (const plan::LaunchedAction &action : program.classes[1].actions)
+  for (const check::LaunchedAction &action : program.classes[1].actions)
     last.push_back(action.location);
   auto gathers = [](const std::string &layer) {
     return Contains(HasSubstr("forward 1: all_gather @tp, " + layer));
@@ -127,11 +127,11 @@ TEST(Check, CompiledProgramsAreProved) {
   std::mt19937 random(1);
   for (const Case &c : kCases)
     for (const char *name : {"step", "forward"}) {
-      plan::Program program = programOf(c, name);
-      plan::Certificate certificate = plan::checkProgram(program);
+      check::Program program = programOf(c, name);
+      check::Certificate certificate = check::checkProgram(program);
       ASSERT_TRUE(certificate) << c.grid << ", " << name << ":\n" << faultsOf(certificate.faults);
-      plan::Outcome one = plan::interpret(program, random);
-      plan::Outcome other = plan::interpret(program, random, certificate.launchQueue);
+      check::Outcome one = check::interpret(program, random);
+      check::Outcome other = check::interpret(program, random, certificate.launchQueue);
       EXPECT_FALSE(one.hangs || other.hangs) << c.grid;
       EXPECT_EQ(one.written, other.written) << c.grid;
     }
@@ -141,23 +141,23 @@ TEST(Check, CompiledProgramsAreProved) {
 // one of a few random orders is found, and so is what breaks a rule whatever the order.
 TEST(Check, MutationsAreFound) {
   std::mt19937 random(7);
-  std::vector<plan::Program> programs;
-  std::vector<plan::Outcome> wants;
+  std::vector<check::Program> programs;
+  std::vector<check::Outcome> wants;
   for (const Case &c : ArrayRef(kCases).drop_front()) { // the first has no other rank
     programs.push_back(programOf(c, "step"));
-    wants.push_back(plan::interpret(programs.back(), random));
+    wants.push_back(check::interpret(programs.back(), random));
   }
-  int counted[plan::kMutationKinds] = {}, total = 0, refused = 0, missed = 0;
+  int counted[check::kMutationKinds] = {}, total = 0, refused = 0, missed = 0;
   for (int trial = 0; trial < 400; ++trial) {
     size_t number = random() % programs.size();
-    plan::Program program = programs[number];
-    int kind = trial % plan::kMutationKinds;
-    if (!plan::mutate(program, kind, random))
+    check::Program program = programs[number];
+    int kind = trial % check::kMutationKinds;
+    if (!check::mutate(program, kind, random))
       continue;
-    plan::Certificate certificate = plan::checkProgram(program);
+    check::Certificate certificate = check::checkProgram(program);
     bool broken = kind == 2 || kind == 5; // types and counts that differ break R1
     for (int order = 0; order < 3 && !broken; ++order) {
-      plan::Outcome got = plan::interpret(program, random);
+      check::Outcome got = check::interpret(program, random);
       broken = got.hangs || got.written != wants[number].written;
     }
     if (!broken) {
@@ -166,15 +166,15 @@ TEST(Check, MutationsAreFound) {
     }
     ++counted[kind], ++total;
     missed += bool(certificate);
-    EXPECT_FALSE(certificate) << plan::kMutations[kind] << ", trial " << trial << ", grid "
+    EXPECT_FALSE(certificate) << check::kMutations[kind] << ", trial " << trial << ", grid "
                               << kCases[number + 1].grid;
   }
   EXPECT_GE(total, 200);
-  for (int kind = 0; kind < plan::kMutationKinds; ++kind)
-    EXPECT_GE(counted[kind], 3) << plan::kMutations[kind];
+  for (int kind = 0; kind < check::kMutationKinds; ++kind)
+    EXPECT_GE(counted[kind], 3) << check::kMutations[kind];
   std::printf("%d mutants counted, %d missed; %d more refused by rule\n", total, missed, refused);
-  for (int kind = 0; kind < plan::kMutationKinds; ++kind)
-    std::printf("  %s: %d\n", plan::kMutations[kind], counted[kind]);
+  for (int kind = 0; kind < check::kMutationKinds; ++kind)
+    std::printf("  %s: %d\n", check::kMutations[kind], counted[kind]);
 }
 
 } // namespace

@@ -1,36 +1,43 @@
-//===- Deadlock.h - A proof that no rank waits for ever --------*- C++ -*-===//
+//===- Rules.h - Launch lists, and the rules that they obey ----*- C++ -*-===//
 //
 // Part of llamac, under the Apache License v2.0 with LLVM Exceptions.
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 //
 //===----------------------------------------------------------------------===//
 //
-// Checks launch-ordered programs of rank classes by the rules
-//   R1 match: k-th call on a communicator agrees on all its members; k-th send
-//   of a pair
-//      with the k-th receive: kind, count, type, tensor; a call fits the bytes
-//      of its action and the axes of its communicator
-//   R2 one communicator, one stream of a class
-//   R3 an event is recorded before it is awaited, in launch order
-//   R4 no cycle of waits across hosts, streams, events and communicators
-//   R7 memory: each read finds the value that it wants, written before; no address is
-//      written before the readers of its old value are done
-//   R9 every gradient is reduced once over exactly the axes on which it is
-//   partial, whole
-//      and in its type
-// One class stands for all ranks with the same program: shifts along tp, cp and
-// dp map the full graph onto itself. That groups are whole axes and peers have
-// equal other coordinates is the caller's to check.
+// A program as it is launched: for every class of ranks one list of actions. An action has a
+// stream, waits for events, reads and writes bytes of arenas, and may communicate:
+//
+//   stage 0   stream 0   F0 ----- F1 ----- ...       RankClass, with its LaunchedActions
+//             stream 1        S0 ----- S1            S0 waits for the event that F0 records
+//   stage 1   stream 2        R0 ----- R1            the k-th receive meets the k-th send
+//
+// checkProgram() checks these rules; a file of lib/Check/Rules for each group:
+//
+//   Match      R1 the k-th call on a communicator agrees on all its members, the k-th send of a
+//                 pair with the k-th receive: kind, count, type, tensor; a call fits the bytes
+//                 of its action and the axes of its communicator
+//              R2 one communicator, one stream of a class
+//              R3 an event is recorded before it is awaited, in launch order
+//   Cycles     R4 no cycle of waits across hosts, streams, events and communicators
+//   Memory     R7 each read finds the value that it wants, written before; no address is
+//                 written before the readers of its old value are done
+//   Gradients  R9 every gradient is reduced once over exactly the axes on which it is partial,
+//                 whole and in its type
+//
+// One class stands for all ranks with the same program: shifts along tp, cp and dp map the
+// full graph onto itself. That groups are whole axes and peers have equal other coordinates is
+// the caller's to check. Nothing here knows IR; Certificate.h reads programs into this form.
 //
 //===----------------------------------------------------------------------===//
-#ifndef LLAMAC_PLAN_DEADLOCK_H
-#define LLAMAC_PLAN_DEADLOCK_H
+#ifndef LLAMAC_CHECK_RULES_H
+#define LLAMAC_CHECK_RULES_H
 
 #include <cstdint>
 #include <string>
 #include <vector>
 
-namespace mlir::llamac::plan {
+namespace mlir::llamac::check {
 
 enum class CallKind : uint8_t {
   Send,
@@ -126,6 +133,6 @@ struct Certificate {
 /// with actions.
 Certificate checkProgram(const Program &program);
 
-} // namespace mlir::llamac::plan
+} // namespace mlir::llamac::check
 
-#endif // LLAMAC_PLAN_DEADLOCK_H
+#endif // LLAMAC_CHECK_RULES_H

@@ -10,10 +10,10 @@
 // if every action wrote the same values.
 //
 //===----------------------------------------------------------------------===//
-#ifndef LLAMAC_TEST_PLAN_MUTATIONS_H
-#define LLAMAC_TEST_PLAN_MUTATIONS_H
+#ifndef LLAMAC_TEST_RULES_MUTATIONS_H
+#define LLAMAC_TEST_RULES_MUTATIONS_H
 
-#include "llamac/Plan/Deadlock.h"
+#include "llamac/Check/Rules.h"
 
 #include <algorithm>
 #include <functional>
@@ -25,10 +25,9 @@
 #include <tuple>
 #include <vector>
 
-namespace mlir::llamac::plan {
+namespace mlir::llamac::check {
 
-//===--- Interpreter
-//--------------------------------------------------------===//
+//===--- Interpreter ------------------------------------------------------===//
 
 inline uint64_t mix(uint64_t a, uint64_t b) {
   a ^= b + 0x9e3779b97f4a7c15ull + (a << 6) + (a >> 2);
@@ -364,6 +363,6 @@ inline bool mutate(Program &program, int kind, std::mt19937 &random) {
   }
 }
 
-} // namespace mlir::llamac::plan
+} // namespace mlir::llamac::check
 
-#endif // LLAMAC_TEST_PLAN_MUTATIONS_H
+#endif // LLAMAC_TEST_RULES_MUTATIONS_H

@@ -11,7 +11,9 @@
 #include <map>
 #include <tuple>
 
-namespace mlir::llamac::plan {
+namespace mlir::llamac::check {
+
+using namespace plan;
 
 namespace {
 
@@ -251,4 +253,4 @@ Program scheduleProgram(const Schedule &schedule,
   return program;
 }
 
-} // namespace mlir::llamac::plan
+} // namespace mlir::llamac::check

@@ -1,5 +1,4 @@
-//===- DeadlockTest.cpp - A proof that no rank waits for ever
-//--------------===//
+//===- RulesTest.cpp - The rules that launch lists obey --------------------===//
 //
 // Part of llamac, under the Apache License v2.0 with LLVM Exceptions.
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
@@ -9,7 +8,7 @@
 // The checker is held against the interpreter of Mutations.h.
 //
 //===----------------------------------------------------------------------===//
-#include "llamac/Plan/Deadlock.h"
+#include "llamac/Check/Rules.h"
 #include "llamac/Plan/Encoder.h"
 
 #include "Mutations.h"
@@ -23,6 +22,7 @@
 #include <random>
 #include <set>
 
+using namespace mlir::llamac::check;
 using namespace mlir::llamac::plan;
 using testing::HasSubstr;
 
@@ -71,7 +71,7 @@ std::vector<Schedule> someSchedules() {
 
 // No false alarm: every schedule that we make is proved, the interpreter agrees
 // in every order tried, and the queue that the certificate names suffices.
-TEST(Deadlock, OwnProgramsAreFree) {
+TEST(Rules, OwnProgramsAreFree) {
   std::mt19937 random(1);
   for (const Schedule &schedule : someSchedules()) {
     Program program = programOf(schedule);
@@ -86,7 +86,7 @@ TEST(Deadlock, OwnProgramsAreFree) {
 }
 
 // One queue slot less than the certificate says, and the program hangs.
-TEST(Deadlock, LaunchQueueIsTheSmallest) {
+TEST(Rules, LaunchQueueIsTheSmallest) {
   std::mt19937 random(2);
   int tried = 0;
   for (const Schedule &schedule : someSchedules()) {
@@ -105,7 +105,7 @@ TEST(Deadlock, LaunchQueueIsTheSmallest) {
 
 // Every mutant that the interpreter sees hang, race or give other numbers in
 // one of a few random orders is found by the checker.
-TEST(Deadlock, MutationsAreFound) {
+TEST(Rules, MutationsAreFound) {
   std::mt19937 random(5);
   std::vector<Schedule> schedules;
   for (int p : {2, 3})
@@ -176,7 +176,7 @@ Program exchange(bool oneStream) {
 // Both send first on one stream: each waits for the other's receive. The cycle
 // is printed as the four actions with their locations; on two streams it is
 // free.
-TEST(Deadlock, CycleIsPrinted) {
+TEST(Rules, CycleIsPrinted) {
   Certificate certificate = checkProgram(exchange(true));
   ASSERT_EQ(certificate.faults.size(), 1u);
   EXPECT_EQ(certificate.faults[0].rule, "R4");
@@ -187,7 +187,7 @@ TEST(Deadlock, CycleIsPrinted) {
   EXPECT_EQ(free.launchQueue, 2);
 }
 
-TEST(Deadlock, RulesOfTheirOwn) {
+TEST(Rules, RulesOfTheirOwn) {
   Program program = exchange(false);
   program.classes[1].actions[1].stream = 5;
   program.classes[1].actions[1].calls[0].communicator = 1;
@@ -203,7 +203,7 @@ TEST(Deadlock, RulesOfTheirOwn) {
 // Notes' figures: the queue for interleaved V = 8, 16 stages, 64 micro-batches,
 // N = 16 with a stream per edge and direction is small; 65,000 actions take
 // under 0.2 s.
-TEST(Deadlock, ScalesLinearly) {
+TEST(Rules, ScalesLinearly) {
   auto schedule = interleaved(16, 96, 8, 16);
   Program program = programOf(*schedule);
   size_t actions = 0;
