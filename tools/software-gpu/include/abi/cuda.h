@@ -12,7 +12,7 @@
 #include <cstddef>
 #include <cstdint>
 
-namespace abi {
+namespace sgpu::abi {
 
 using CUdevice = int;
 using CUdeviceptr = unsigned long long;
@@ -518,10 +518,12 @@ constexpr unsigned hostAllocPortable = 1, hostAllocDeviceMap = 2, hostAllocWrite
 using cuuint32_t = uint32_t;
 using cuuint64_t = uint64_t;
 
+#ifndef SGPU_ABI_TYPES_ONLY
 #define CUDA_FUNCTION(name, parameters)                                                            \
   extern "C" __attribute__((visibility("default"))) CUresult name parameters;
 #include "abi/cuda_functions.def"
+#endif
 
-} // namespace abi
+} // namespace sgpu::abi
 
 #endif

@@ -335,7 +335,8 @@ void Driver::execute(Lock &lock, const OpRef &op) {
   Place place = callPlace(task->name);
   auto at = [&] { return place; };
   bool exists = true;
-  if (task->checked && !op->stalled) {
+  if (task->checked && !op->checked) { // once, however often it waits
+    op->checked = true;
     Access access;
     access.work = &op->work;
     for (const sgpu_range &r : task->reads)

@@ -61,7 +61,7 @@ struct Op {
   unsigned waitsFor = 0; ///< ops that it depends on and that are not done
   std::vector<std::weak_ptr<Op>> dependencies;
   CUcontext context = nullptr;
-  bool done = false, running = false, stalled = false;
+  bool done = false, running = false, stalled = false, checked = false;
   uint64_t mark = 0;
   uint64_t time = 0; ///< simulated nanoseconds at its end
   bool freesMemory = false; ///< of cuMemFreeAsync
@@ -182,7 +182,7 @@ private:
 struct Capture;
 } // namespace sgpu::cuda
 
-namespace abi {
+namespace sgpu::abi {
 struct CUctx_st {
   sgpu::cuda::Device *device = nullptr;
   bool primary = false;
@@ -273,7 +273,7 @@ struct CUgraphExec_st {
   CUcontext context = nullptr;
   sgpu::cuda::OpRef last; ///< end of the last launch
 };
-} // namespace abi
+} // namespace sgpu::abi
 
 namespace sgpu::cuda {
 

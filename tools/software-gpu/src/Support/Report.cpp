@@ -31,7 +31,9 @@ static std::string toText(const Place &place) {
       s += "), block " + triple(place.block) + ", thread " + triple(place.thread);
     }
   } else {
-    s = place.call.empty() ? "the host" : "call " + place.call;
+    s = !place.rank.empty()   ? place.rank
+        : place.call.empty() ? "the host"
+                             : "call " + place.call;
   }
   if (!place.what.empty())
     s += ", " + place.what;
@@ -65,6 +67,8 @@ static Json toJson(const Place &place) {
       j.add("block", std::vector<uint64_t>{place.block.x, place.block.y, place.block.z});
       j.add("thread", std::vector<uint64_t>{place.thread.x, place.thread.y, place.thread.z});
     }
+  } else if (!place.rank.empty()) {
+    j.add("rank", place.rank);
   } else {
     j.add("call", place.call);
   }

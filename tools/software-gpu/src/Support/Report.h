@@ -24,10 +24,11 @@ struct Dim3 {
 };
 
 /// Where something happened: in a kernel (line > 0), or in a call of the host (kernel empty, call
-/// set: "cuMemcpyDtoHAsync").
+/// set: "cuMemcpyDtoHAsync"), or in a rank of libnccl (rank set).
 struct Place {
   std::string kernel;
   std::string call;
+  std::string rank{}; ///< "rank 1 (process 17, device 0)"
   int line = 0;       ///< line of the PTX text, 1 is the first
   std::string text;   ///< the instruction as text, may be empty
   std::string source; ///< "file:line" from .loc, empty without

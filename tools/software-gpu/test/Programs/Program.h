@@ -12,7 +12,7 @@
 #include <cuda.h>
 #else
 #include "abi/cuda.h"
-using namespace abi;
+using namespace sgpu::abi;
 #define cuDevicePrimaryCtxRelease cuDevicePrimaryCtxRelease_v2
 #define cuMemAlloc cuMemAlloc_v2
 #define cuMemFree cuMemFree_v2

@@ -16,7 +16,7 @@
 #include <string>
 #include <vector>
 
-using namespace abi;
+using namespace sgpu::abi;
 
 static decltype(&cuGetProcAddress_v2) procAddress;
 

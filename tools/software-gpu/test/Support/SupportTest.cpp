@@ -18,7 +18,8 @@ struct Environment : ::testing::Test {
   static constexpr const char *names[] = {
       "SOFTWARE_GPU_DEVICES",    "SOFTWARE_GPU_CHIP",   "SOFTWARE_GPU_MEMORY",
       "SOFTWARE_GPU_SEED",       "SOFTWARE_GPU_CHECKS", "SOFTWARE_GPU_REPORT",
-      "SOFTWARE_GPU_COMPLETION", "SOFTWARE_GPU_THREADS", "SOFTWARE_GPU_COUNTERS"};
+      "SOFTWARE_GPU_COMPLETION", "SOFTWARE_GPU_THREADS", "SOFTWARE_GPU_COUNTERS",
+      "SOFTWARE_GPU_TIMEOUT"};
   void SetUp() override { clear(); }
   void TearDown() override { clear(); }
   void clear() {
@@ -55,6 +56,7 @@ TEST_F(Environment, EveryVariable) {
   set("SOFTWARE_GPU_REPORT", "/tmp/x");
   set("SOFTWARE_GPU_COMPLETION", "random");
   set("SOFTWARE_GPU_THREADS", "3");
+  set("SOFTWARE_GPU_TIMEOUT", "7");
   set("SOFTWARE_GPU_COUNTERS", "/tmp/y");
   Options o = Options::fromEnvironment();
   EXPECT_EQ(o.devices, 4);
@@ -67,6 +69,7 @@ TEST_F(Environment, EveryVariable) {
   EXPECT_EQ(o.report, "/tmp/x");
   EXPECT_EQ(o.completion, Completion::Random);
   EXPECT_EQ(o.threads, 3);
+  EXPECT_EQ(o.timeout, 7);
   EXPECT_EQ(o.counters, "/tmp/y");
 }
 
@@ -92,7 +95,8 @@ TEST_F(Environment, BadValuesNameTheVariableAndWhatIsAccepted) {
         {"SOFTWARE_GPU_CHECKS", "races", "uninitialized"},
         {"SOFTWARE_GPU_CHECKS", "race,,leak", "uninitialized"},
         {"SOFTWARE_GPU_COMPLETION", "soon", "late, early or random"},
-        {"SOFTWARE_GPU_THREADS", "0", "1 to 1024"}}) {
+        {"SOFTWARE_GPU_THREADS", "0", "1 to 1024"},
+        {"SOFTWARE_GPU_TIMEOUT", "0", "1 to 1000000"}}) {
     clear();
     set(name, value);
     std::string message = error();
