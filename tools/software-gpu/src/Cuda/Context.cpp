@@ -10,7 +10,7 @@
 
 using namespace sgpu;
 using namespace sgpu::cuda;
-using namespace abi;
+using namespace sgpu::abi;
 
 //===----------------------------------------------------------------------===//
 // Errors, the driver
@@ -257,6 +257,17 @@ CUcontext sgpu::cuda::makeContext(Device &device, bool primary) {
   return c;
 }
 
+/// What the kernels of a device may touch is what one of its contexts has enabled.
+static void updatePeers(Device &device) {
+  for (auto &other : Driver::get().devices) {
+    bool enabled = false;
+    for (const auto &[context, object] : state().contexts.all())
+      enabled |= context->device == &device && context->peers.contains(other->ordinal);
+    if (other.get() != &device)
+      device.memory->setPeer(*other->memory, enabled);
+  }
+}
+
 void sgpu::cuda::destroyContext(Lock &lock, CUcontext context) {
   Driver &driver = Driver::get();
   State &s = state();
@@ -298,6 +309,7 @@ void sgpu::cuda::destroyContext(Lock &lock, CUcontext context) {
   if (device.primary == context)
     device.primary = nullptr;
   s.contexts.remove(context);
+  updatePeers(device);
 }
 
 CUresult abi::cuDevicePrimaryCtxRetain(CUcontext *pctx, CUdevice dev) {
@@ -489,6 +501,7 @@ CUresult abi::cuCtxEnablePeerAccess(CUcontext peerContext, unsigned int Flags) {
     require(!Flags);
     require(peer->device != c->device, CUDA_ERROR_PEER_ACCESS_UNSUPPORTED);
     require(c->peers.insert(peer->device->ordinal).second, CUDA_ERROR_PEER_ACCESS_ALREADY_ENABLED);
+    updatePeers(*c->device);
   });
 }
 
@@ -496,5 +509,6 @@ CUresult abi::cuCtxDisablePeerAccess(CUcontext peerContext) {
   return call([&](Driver &, Lock &) {
     require(current()->peers.erase(findContext(peerContext)->device->ordinal),
             CUDA_ERROR_PEER_ACCESS_NOT_ENABLED);
+    updatePeers(*current()->device);
   });
 }

@@ -72,6 +72,10 @@ Driver::Driver(const Options &options)
     d->memory = std::make_unique<DeviceMemory>(i, options, reporter);
     devices.push_back(std::move(d));
   }
+  for (auto &d : devices)
+    for (auto &other : devices)
+      if (d != other)
+        d->memory->setPeer(*other->memory, false);
   numChains = 1; // 0 is no chain
 }
 

@@ -9,7 +9,7 @@
 
 using namespace sgpu;
 using namespace sgpu::cuda;
-using namespace abi;
+using namespace sgpu::abi;
 
 //===----------------------------------------------------------------------===//
 // Graphs and their nodes

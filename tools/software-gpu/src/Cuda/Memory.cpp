@@ -9,7 +9,7 @@
 
 using namespace sgpu;
 using namespace sgpu::cuda;
-using namespace abi;
+using namespace sgpu::abi;
 
 //===----------------------------------------------------------------------===//
 // Allocation
@@ -66,6 +66,17 @@ CUresult abi::cuMemAllocPitch_v2(CUdeviceptr *dptr, size_t *pPitch, size_t Width
   });
 }
 
+/// The memory belongs to no context and no pool any more.
+static void forget(CUdeviceptr address) {
+  for (const auto &[context, object] : state().contexts.all())
+    context->memory.erase(address);
+  for (const auto &[pool, object] : state().pools.all())
+    if (auto it = pool->live.find(address); it != pool->live.end()) {
+      pool->used -= it->second;
+      pool->live.erase(it);
+    }
+}
+
 // Freeing waits for all work of the context, as NVIDIA's driver does.
 CUresult abi::cuMemFree_v2(CUdeviceptr dptr) {
   return call([&](Driver &driver, Lock &lock) {
@@ -78,8 +89,7 @@ CUresult abi::cuMemFree_v2(CUdeviceptr dptr) {
     refuseFree(*d->memory, dptr, "cuMemFree_v2");
     driver.waitAll(lock, c);
     d->memory->free(dptr, "cuMemFree_v2");
-    for (const auto &[context, object] : state().contexts.all())
-      context->memory.erase(dptr);
+    forget(dptr);
     require(c->error == CUDA_SUCCESS, c->error);
   });
 }
@@ -207,13 +217,7 @@ CUresult abi::cuMemFreeAsync(CUdeviceptr dptr, CUstream hStream) {
     TaskRef task = orderTask("cuMemFreeAsync", dptr, a->bytes, true);
     if (!stream->capture && !ofGraph) {
       driver.freeing.insert(dptr);
-      for (const auto &[context, object] : state().contexts.all())
-        context->memory.erase(dptr);
-      for (const auto &[pool, object] : state().pools.all())
-        if (auto it = pool->live.find(dptr); it != pool->live.end()) {
-          pool->used -= it->second;
-          pool->live.erase(it);
-        }
+      forget(dptr);
     }
     // In a graph the memory stays the graph's: its contents end.
     auto own = std::make_shared<Task>(*task);

@@ -13,7 +13,7 @@
 
 using namespace sgpu;
 using namespace sgpu::cuda;
-using namespace abi;
+using namespace sgpu::abi;
 
 //===----------------------------------------------------------------------===//
 // Images
@@ -69,6 +69,8 @@ template <typename T> T read(const uint8_t *from) {
 }
 
 constexpr uint32_t elfMagic = 0x464c457f, wrapperMagic = 0x466243b1, fatbinMagic = 0xba55ed50;
+
+constexpr unsigned newestPtx = 9; ///< of the parser
 
 /// The PTX of a fat binary that fits the chip best. Layout: header of 16 bytes (magic, version,
 /// header bytes, bytes of all entries), then entries: kind (1: PTX), header bytes, payload bytes,
@@ -139,7 +141,9 @@ CUmodule makeModule(CUcontext context, const std::string &text, const std::strin
     for (const std::string &kernel : m->module->kernels())
       m->module->kernel(kernel); // an instruction that cannot be decoded is an error of the load
   } catch (const Error &e) {
-    refuse(log, CUDA_ERROR_INVALID_PTX, e.what());
+    unsigned major = 0;
+    std::sscanf(text.c_str() + std::min(text.find(".version"), text.size()), ".version %u", &major);
+    refuse(log, major > newestPtx ? CUDA_ERROR_UNSUPPORTED_PTX_VERSION : CUDA_ERROR_INVALID_PTX, e.what());
   }
   return state().modules.add(std::move(m));
 }
@@ -593,7 +597,9 @@ TaskRef sgpu::cuda::launchTask(CUfunction f, LaunchConfig config, void **paramet
                       std::max(f->requiredCluster.z, 1u)};
   switch (f->module->module->check(f->name, config)) {
   case LaunchStatus::Ok: break;
-  case LaunchStatus::OutOfResources: fail(CUDA_ERROR_LAUNCH_OUT_OF_RESOURCES);
+  case LaunchStatus::OutOfResources:
+    fail(config.dynamicShared > dynamicLimit(f) ? CUDA_ERROR_INVALID_VALUE
+                                                : CUDA_ERROR_LAUNCH_OUT_OF_RESOURCES);
   default:
     fail(config.cluster.count() > chipOf(f).clusterBlocks ? CUDA_ERROR_INVALID_CLUSTER_SIZE
                                                           : CUDA_ERROR_INVALID_VALUE);

@@ -8,7 +8,7 @@
 
 using namespace sgpu;
 using namespace sgpu::cuda;
-using namespace abi;
+using namespace sgpu::abi;
 
 //===----------------------------------------------------------------------===//
 // Order of a stream
@@ -361,21 +361,24 @@ void sgpu::cuda::waitFor(Lock &lock, CUstream stream) {
   waitChecked(lock, stream->context, lastOf(lock, stream));
 }
 
-/// Lets a step of work go on, then says whether the op is done.
-static void query(Driver &driver, Lock &lock, CUcontext context, const OpRef &op) {
-  if (op && !op->done)
+/// Lets a step of work go on, then says whether all of the ops are done.
+static void query(Driver &driver, Lock &lock, CUcontext context, const std::vector<OpRef> &ops) {
+  auto done = [](const OpRef &op) { return !op || op->done; };
+  if (!std::all_of(ops.begin(), ops.end(), done))
     driver.advance(lock);
   require(context->error == CUDA_SUCCESS, context->error);
-  require(!op || op->done, CUDA_ERROR_NOT_READY);
-  if (op)
-    driver.known(*op);
+  require(std::all_of(ops.begin(), ops.end(), done), CUDA_ERROR_NOT_READY);
+  for (const OpRef &op : ops)
+    if (op)
+      driver.known(*op);
 }
 
 CUresult abi::cuStreamQuery(CUstream hStream) {
   return call([&](Driver &driver, Lock &lock) {
     CUstream stream = findStream(hStream);
     refuseCapturing(stream);
-    query(driver, lock, stream->context, lastOf(lock, stream));
+    query(driver, lock, stream->context,
+          stream->isLegacy ? before(stream) : std::vector<OpRef>{stream->last});
   });
 }
 
@@ -468,7 +471,7 @@ CUresult abi::cuEventQuery(CUevent hEvent) {
   return call([&](Driver &driver, Lock &lock) {
     CUevent event = findEvent(hEvent);
     refuseCaptured(event);
-    query(driver, lock, event->context, event->op);
+    query(driver, lock, event->context, {event->op});
   });
 }
 

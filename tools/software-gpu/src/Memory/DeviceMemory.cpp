@@ -73,6 +73,7 @@ struct DeviceMemory::Impl {
   std::atomic_flag locks[1024];
   uint64_t base = 0, reserved = 0, seed = 0;
   bool checkRaces = true;
+  std::vector<std::pair<DeviceMemory *, bool>> peers; // may this device touch its memory?
 
   const Piece *around(uint64_t address) const {
     auto it = pieces.upper_bound(address);
@@ -94,7 +95,13 @@ struct DeviceMemory::Impl {
         return &v;
     std::shared_lock lock(mutex);
     const Piece *piece = around(address);
-    if (!piece || !piece->live())
+    if (!piece) {
+      for (const auto &[peer, access] : peers)
+        if (access && peer->owns(address))
+          return peer->impl->view(address, size);
+      return nullptr;
+    }
+    if (!piece->live())
       return nullptr;
     const Allocation &a = *piece->allocation;
     View v;
@@ -276,6 +283,9 @@ bool DeviceMemory::free(uint64_t address, std::string freedBy) {
 
 std::shared_ptr<const Allocation> DeviceMemory::find(uint64_t address) const {
   std::shared_lock lock(impl->mutex);
+  for (const auto &[peer, access] : impl->peers)
+    if (access && peer->owns(address))
+      return peer->find(address);
   const Impl::Piece *piece = impl->around(address);
   if (!piece || address - piece->allocation->address >= piece->allocation->bytes)
     return nullptr;
@@ -293,6 +303,13 @@ void DeviceMemory::setKeep(uint64_t address) {
   std::unique_lock lock(impl->mutex);
   if (const Impl::Piece *piece = impl->around(address))
     piece->allocation->keep = true;
+}
+
+void DeviceMemory::setPeer(DeviceMemory &other, bool access) {
+  std::unique_lock lock(impl->mutex);
+  std::erase_if(impl->peers, [&](const auto &p) { return p.first == &other; });
+  impl->peers.emplace_back(&other, access);
+  impl->generation = newGeneration();
 }
 
 uint64_t DeviceMemory::used() const {
@@ -350,6 +367,10 @@ std::string DeviceMemory::describe(uint64_t address) const {
   if (it != impl->pieces.end() && it->second.allocation->address - address < farAway)
     return std::to_string(it->second.allocation->address - address) + " bytes before " +
            text(it->second);
+  for (const auto &[peer, access] : impl->peers)
+    if (peer->owns(address))
+      return peer->describe(address) + ", of another device" +
+             (access ? "" : ", to which this one has no access (cuCtxEnablePeerAccess)");
   return "in no allocation";
 }
 

@@ -80,6 +80,10 @@ public:
   void setReadOnly(uint64_t address, bool readOnly);
   void setKeep(uint64_t address);
 
+  /// Names another device, for messages, and says whether this one may touch its memory. Then every
+  /// function above and below takes addresses of the other device, too.
+  void setPeer(DeviceMemory &other, bool access);
+
   uint64_t total() const { return capacity; }
   uint64_t used() const;
   /// Reports every allocation that is still live, is not kept and not of the host.
