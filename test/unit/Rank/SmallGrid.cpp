@@ -12,46 +12,6 @@
 using namespace llrt;
 using namespace llrt::test;
 
-Program llrt::test::makeProgram(std::vector<Grid::Axis> axes, std::vector<Axes> communicators,
-                                int64_t bytes) {
-  Program program = {};
-  program.batch = program.microBatches = 1;
-  program.precision = "f32";
-  program.grid.axes = std::move(axes);
-  for (const Axes &each : communicators) {
-    std::string name;
-    for (size_t axis : each)
-      name += (name.empty() ? "" : ",") + program.grid.axes[axis].name;
-    program.communicators.push_back({name, each, std::nullopt});
-  }
-  program.stages.emplace_back().arenas.push_back({"all", bytes});
-  return program;
-}
-
-Action llrt::test::callOf(LlrtBlock block, std::vector<Address> buffers, int64_t stream,
-                          std::vector<int64_t> after) {
-  Action action = {};
-  action.kind = Action::Kind::Call;
-  action.stream = stream;
-  action.after = std::move(after);
-  action.calls.push_back({"a block", block, std::move(buffers), {}, {}});
-  return action;
-}
-
-Action llrt::test::collective(Action::Kind kind, size_t communicator, int64_t elements,
-                              Address from, Address to, int64_t stream,
-                              std::vector<int64_t> after) {
-  Action action = {};
-  action.kind = kind;
-  action.stream = stream;
-  action.after = std::move(after);
-  action.communicator = communicator;
-  action.elements = elements;
-  action.from = from;
-  action.to = to;
-  return action;
-}
-
 void llrt::test::runAll(Program &program,
                         const std::function<std::vector<Action>(int64_t rank)> &entries,
                         const std::function<void(Rank &)> &begin,

@@ -7,24 +7,14 @@
 #ifndef LLRT_TEST_MACHINE_SMALLGRID_H
 #define LLRT_TEST_MACHINE_SMALLGRID_H
 
+#include "SmallProgram.h"
+
 #include "src/Rank/Rank.h"
 #include "src/Transport/Threads.h"
 
 #include <gtest/gtest.h>
 
 namespace llrt::test {
-
-// A program of one stage, without parameters, on `axes`; a communicator for
-// each set of `communicators`. One arena of `bytes` bytes.
-Program makeProgram(std::vector<Grid::Axis> axes, std::vector<Axes> communicators, int64_t bytes);
-
-// A call of `block`, which gets `buffers`.
-Action callOf(LlrtBlock block, std::vector<Address> buffers, int64_t stream = 0,
-              std::vector<int64_t> after = {});
-
-// A collective of f32.
-Action collective(Action::Kind kind, size_t communicator, int64_t elements, Address from,
-                  Address to, int64_t stream = 0, std::vector<int64_t> after = {});
 
 // Runs `entries(rank)` on a thread for each rank, after `begin` has filled its
 // memory; `end` sees it then. Rethrows what the first one throws.

@@ -1,0 +1,108 @@
+//===- Device.h - Memory and queues of one rank ----------------*- C++ -*-===//
+//
+// Part of llamac, under the Apache License v2.0 with LLVM Exceptions.
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+//
+//===----------------------------------------------------------------------===//
+//
+// A device has memory, and streams in which it does what it is given: the work of a
+// stream in order, later. Streams know nothing of each other but for events:
+//
+//   stream 0   call | call | record e |        call | ...
+//   stream 1   receive     | await e  | send |        ...
+//   host       (has gone on)                          wait | read
+//
+// A rank issues a whole program like this and then waits. The host blocks in `read`
+// and `wait` alone, and in nothing that another rank would have to do something for.
+// One thread calls all functions of an object.
+//
+// On the host: src/Host/HostDevice.h.
+//
+//===----------------------------------------------------------------------===//
+#ifndef LLRT_DEVICE_DEVICE_H
+#define LLRT_DEVICE_DEVICE_H
+
+#include "src/Program/Program.h"
+
+#include <chrono>
+#include <cstddef>
+#include <functional>
+#include <memory>
+#include <vector>
+
+namespace llrt {
+
+// What a piece of work is called in messages: an entry of a program, or an item of the
+// graph that an entry runs. What is pointed at must outlive the work.
+struct Work {
+  const Action *action;        // the entry or the item
+  int64_t entry;               // in its program
+  int64_t item = -1;           // in the graph of `run`; -1: the entry itself
+  const Action *run = nullptr; // of an item: the entry
+};
+
+// `all_reduce on communicator 'tp' (layer 3), item 2 of graph 'forward', micro-batch 0`,
+// `call of block 'loss', entry 4`.
+std::string workText(const Program &program, const Work &work);
+
+class Device {
+public:
+  using Clock = std::chrono::steady_clock;
+
+  // A stream, by the number that a program gives it. It is there when it is first used.
+  using Stream = int64_t;
+
+  // A point of a stream. Belongs to the device that made it.
+  class Mark {
+  public:
+    virtual ~Mark() = default;
+  };
+  using Event = std::shared_ptr<Mark>;
+
+  virtual ~Device() = default; // frees all memory; drops work that is not done
+
+  // Memory that is all zero, on a page boundary, until the device ends. `name` is for
+  // messages. Throws Error, with what was wanted, if there is not enough.
+  virtual void *allocate(int64_t bytes, const std::string &name) = 0;
+
+  // Brings `bytes` bytes that `fill` makes to `to`. `fill` is called before this
+  // returns, with the memory to fill: what it read may change afterwards.
+  virtual void write(Stream stream, void *to, int64_t bytes,
+                     const std::function<void(std::byte *)> &fill) = 0;
+
+  // Copies `bytes` bytes at `from` to `to` of the host, as they are when the stream has
+  // done what it was given; waits for that.
+  virtual void read(Stream stream, const void *from, int64_t bytes, void *to) = 0;
+
+  virtual void zero(Stream stream, void *to, int64_t bytes) = 0;
+
+  // Copies `rows` times `bytes` bytes, whose beginnings are `toStride` and `fromStride`
+  // bytes apart. One row may overlap itself.
+  virtual void copy(Stream stream, void *to, int64_t toStride, const void *from, int64_t fromStride,
+                    int64_t rows, int64_t bytes) = 0;
+
+  // All that the block does.
+  virtual void call(Stream stream, LlrtBlock block, std::vector<void *> buffers,
+                    const Work &work) = 0;
+
+  // This rank's side of `work.action`, a collective, a send or a receive. The k-th on a
+  // communicator meets the k-th of the other members.
+  virtual void communicate(Stream stream, const void *from, void *to, const Work &work) = 0;
+
+  // Done when all that the stream was given before is done.
+  virtual Event record(Stream stream) = 0;
+
+  // What the stream is given later waits for `event`.
+  virtual void await(Stream stream, const Event &event) = 0;
+
+  // The host waits for `event`. Throws Failure, with the name of the work, if a block or
+  // a communication fails. Where nothing has moved for the timeout of the device, asks
+  // all ranks what they wait for, prints it and ends them.
+  virtual void wait(const Event &event) = 0;
+
+  // When `event`, which is done, was.
+  virtual Clock::time_point time(const Event &event) const = 0;
+};
+
+} // namespace llrt
+#endif // LLRT_DEVICE_DEVICE_H
