@@ -6,6 +6,7 @@
 //===----------------------------------------------------------------------===//
 #include "CutGraph.h"
 
+#include "llamac/Plan/Schedule.h"
 #include "llamac/Support/ArenaPlan.h"
 #include "llamac/Train/Retype.h"
 
@@ -31,22 +32,12 @@ int64_t llamac::alignedBytes(Type type) {
 namespace {
 using namespace llamac;
 
-constexpr StringRef kEncoderPart = "encoder", kKeyValuePart = "key_value";
-
 /// Inputs of the encoder, whose first two dimensions are samples and images.
 bool countsImages(StringRef input) {
   return input == "pixels" || input == "aspect_ratio_ids" || input == "tiles";
 }
 
-enum class Work {
-  Forward,
-  Backward,
-  BackwardWeight,
-  Encode,
-  States,
-  StatesGradient,
-  EncodeBackward
-};
+using plan::Work; // BackwardInput is a Backward here
 
 /// A piece by its work, its chunk, stage or part of the encoder and, if it is one
 /// application, that.
@@ -116,6 +107,7 @@ private:
   int stageOf(const PieceKey &key) const {
     switch (key.work) {
     case Work::Forward:
+    case Work::BackwardInput:
     case Work::Backward:
     case Work::BackwardWeight:
       return cut.stageOfChunk[key.where];

@@ -64,7 +64,7 @@ static constexpr int64_t f64Rows = 64;
 static void gemmF64(LlrtStream *stream, const LlrtGemm &gemm, const double *a, const double *b,
                     const double *bias, double *c) {
   if (!openBlas().error.empty())
-    fail("llrt_gemm", openBlas().error.c_str());
+    stopProcess("llrt_gemm", openBlas().error.c_str());
 
   struct Operands {
     const LlrtGemm &gemm;

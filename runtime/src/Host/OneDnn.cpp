@@ -22,7 +22,7 @@ extern "C" void omp_set_num_threads(int count);
 
 using namespace llrt;
 
-void llrt::fail(const char *what, const char *message) {
+void llrt::stopProcess(const char *what, const char *message) {
   fflush(stdout);
   fprintf(stderr, "llrt: error: %s: %s\n", what, message);
   _Exit(1); // other threads may be at work: no destructors
@@ -94,13 +94,13 @@ static const Library &tryLibrary() {
 static const Library &library() {
   const Library &result = tryLibrary();
   if (!result.error.empty())
-    fail("host kernels", result.error.c_str());
+    stopProcess("host kernels", result.error.c_str());
   return result;
 }
 
 static void check(dnnl_status_t status, const char *what) {
   if (status != dnnl_success)
-    fail(what, ("oneDNN status " + std::to_string(status)).c_str());
+    stopProcess(what, ("oneDNN status " + std::to_string(status)).c_str());
 }
 
 const char *llrt::oneDnnError() {

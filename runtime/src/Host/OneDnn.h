@@ -65,7 +65,7 @@ private:
 MatmulPlan *findMatmul(const Matmul &matmul);
 
 // Prints `message` and ends the process with status 1.
-[[noreturn]] void fail(const char *what, const char *message);
+[[noreturn]] void stopProcess(const char *what, const char *message);
 
 } // namespace llrt
 #endif // LLRT_HOST_ONEDNN_H

@@ -6,7 +6,7 @@
 //===----------------------------------------------------------------------===//
 //
 // What happens between two matrix products, one vector at a time. Every loop is
-// compiled for three instruction sets (CpuLevel); `rows` gives those for this
+// compiled for four instruction sets (CpuLevel); `rows` gives those for this
 // CPU.
 //
 //===----------------------------------------------------------------------===//
