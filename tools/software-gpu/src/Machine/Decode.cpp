@@ -439,6 +439,32 @@ Step runMixed(Warp &w, const Instruction &in) {
   return Step::Next;
 }
 
+/// prmt puts bytes together, some of which may never be used (see runPack in Moves.cpp). mode[0]: uses a,
+/// mode[1]: uses b.
+Step runPermute(Warp &w, const Instruction &in) {
+  uint32_t defined = 0;
+  for (unsigned i = 0; i < 2; ++i)
+    if (Operand s = in.operands[1 + i]; in.mode[i])
+      defined |= s.base == Operand::Register ? w.frame->defined[s.row] : ~0u;
+  Step step = runRows(w, in);
+  uint32_t &d = w.frame->defined[in.operands[0].row];
+  d = (d & ~w.active) | (defined & w.active);
+  return step;
+}
+
+void decodePermute(DecodeContext &c) {
+  const ptx::Operand &selector = c.ast.operands[3];
+  using M = ptx::Modifier;
+  bool known = selector.isImmediate() &&
+               c.ast.firstOf({M::F4e, M::B4e, M::Rc8, M::Ecl, M::Ecr, M::Rc16}) == M::Type;
+  c.in.mode[0] = c.in.mode[1] = !known;
+  if (known)
+    for (unsigned i = 0; i < 4; ++i)
+      c.in.mode[c.immediate(selector) >> (4 * i) >> 2 & 1] = 1;
+  c.in.propagates = true;
+  c.in.execute = runPermute;
+}
+
 /// The operand that a slot names; an element of a vector or pair, else the whole.
 const ptx::Operand &slotOperand(const ptx::Instruction &in, const scalar::Slot &slot) {
   const ptx::Operand &op = in.operands[unsigned(slot.operand)];
@@ -475,7 +501,9 @@ void decodeScalar(DecodeContext &c) {
   }
   for (unsigned i = 0; i < op.sources; ++i) {
     const scalar::Slot &slot = op.source[i];
+    bool moved = c.ast.opcode == ptx::Opcode::Prmt && i < 2;
     Operand s = slot.operand < 0 ? Operand{Operand::Predicate, 0, false, c.function.carry}
+                : moved          ? c.moved(slotOperand(c.ast, slot), slot.type)
                                  : c.source(slotOperand(c.ast, slot), slot.type);
     masks |= s.base == Operand::Predicate;
     if (slot.lane == scalar::Lane::Long && s.bytes == 4 && s.base == Operand::Constant)
@@ -485,6 +513,8 @@ void decodeScalar(DecodeContext &c) {
   c.extra(ScalarPlan{op.run, op.control, op.destinations, op.sources});
   c.operands(std::move(list));
   c.in.execute = masks ? runMixed : runRows;
+  if (c.ast.opcode == ptx::Opcode::Prmt)
+    decodePermute(c);
 }
 } // namespace
 

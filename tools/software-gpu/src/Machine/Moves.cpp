@@ -75,13 +75,14 @@ static void getBytes(const Warp &w, Operand op, unsigned lane, uint8_t *to, unsi
   std::memcpy(to, row + lane * op.bytes, bytes);
 }
 
-/// mov.b32 %r, {%a, %b}: elements in rising order of bits; mode[0] is bytes of one.
+/// mov.b32 %r, {%a, %b}: elements in rising order of bits; mode[0] is bytes of one. The
+/// result counts as defined if any element is: compilers put together vectors of which some are never used.
 static Step runPack(Warp &w, const Instruction &in) {
   Operand d = in.operands[0];
-  uint32_t defined = ~0u;
+  uint32_t defined = 0;
   unsigned n = unsigned(in.operands.size()) - 1;
   for (unsigned i = 0; i < n; ++i)
-    defined &= definedLanes(w, in.operands[i + 1]);
+    defined |= definedLanes(w, in.operands[i + 1]);
   auto *row = reinterpret_cast<uint8_t *>(w.u32(d));
   forLanes(w.active, [&](unsigned lane) {
     uint8_t bytes[16] = {};

@@ -252,7 +252,7 @@ Step runClusterArrive(Warp &w, const Instruction &in) {
   w.clusterPhase.resize(32);
   forLanes(w.active, [&](unsigned lane) { w.clusterPhase[lane] = b.phase + 1; });
   if (in.mode[1]) // .relaxed
-    forLanes(w.active, [&](unsigned lane) { w.clocks[lane].tick(); });
+    forLanes(w.active, [&](unsigned lane) { w.clocks[lane].releaseFenced(b.coming); });
   else
     release(w.clocks.data(), w.active, b.coming);
   w.block.notify();

@@ -105,6 +105,7 @@ void Knowledge::join(const Knowledge &other) {
   sgpu::join(proxy, other.proxy);
   sgpu::join(fenced, other.fenced);
   sgpu::join(fencedCta, other.fencedCta);
+  sgpu::join(inits, other.inits);
 }
 
 Knowledge AgentClock::snapshot() const {
@@ -133,6 +134,21 @@ void AgentClock::fence(bool cta) {
   ClockRef &published = cta ? known.fencedCta : known.fenced;
   published = known.all;
   raise(published, id, time);
+  tick();
+}
+
+void AgentClock::initFence() {
+  raise(known.inits, id, time);
+  tick();
+}
+
+void AgentClock::releaseFenced(Knowledge &object) {
+  Knowledge k;
+  k.all = k.fenced = known.fenced;
+  k.inits = known.inits;
+  if (k.all)
+    k.proxy = known.proxy; // of what is ordered
+  object.join(k);
   tick();
 }
 
@@ -173,7 +189,7 @@ template <typename Body> static void forAlike(AgentClock *clocks, uint32_t lanes
       unsigned l = std::countr_zero(rest);
       const Knowledge &other = clocks[l].known;
       if (other.all == k.all && other.proxy == k.proxy && other.fenced == k.fenced &&
-          other.fencedCta == k.fencedCta)
+          other.fencedCta == k.fencedCta && other.inits == k.inits)
         alike |= 1u << l;
     }
     body(first, alike);

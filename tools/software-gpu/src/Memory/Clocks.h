@@ -78,6 +78,7 @@ struct Knowledge {
   ClockRef proxy;     ///< of these, what fence.proxy.async has made visible across the proxies
   ClockRef fenced;    ///< of these, what fences of scope cluster, gpu or sys have published
   ClockRef fencedCta; ///< the same with fences of scope cta
+  ClockRef inits;     ///< of mbarrier.init alone, what fence.mbarrier_init has published
   void join(const Knowledge &other);
 };
 
@@ -114,6 +115,15 @@ struct AgentClock {
   void proxyFence();
   /// Fences, scope cta (`cta`) or wider.
   void fence(bool cta);
+  /// fence.mbarrier_init: what this thread has initialised is known to those that it meets, even at a barrier
+  /// that orders no memory (barrier.cluster.arrive.relaxed).
+  void initFence();
+  /// Whether mbarrier.init at `epoch` is known.
+  bool knowsInit(Epoch epoch) const {
+    return after(epoch) || (known.inits && known.inits->of(epoch.agent) >= epoch.time);
+  }
+  /// What an arrival without memory order tells: what fences of scope cluster or wider published before it.
+  void releaseFenced(Knowledge &object);
   /// What a strong write publishes. `releases`: the write has release semantics of its own.
   /// A read-modify-write adds to what is there (`keep`). `cta`: scope of the write.
   void publish(Released &at, bool releases, bool keep, bool cta, uint64_t ctaId);

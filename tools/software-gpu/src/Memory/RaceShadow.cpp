@@ -129,9 +129,8 @@ bool RaceShadow::accessCell(Stripe &stripe, Cell &cell, const Access &now, bool 
     if (!(now.write && sameValue) && conflicts(writer, now, true)) {
       conflict = {epoch, cell.writerWork, cell.writerSite & siteMask, true, false, 0};
       found = true;
-    } else if (now.proxy == Proxy::Async && !(cell.writerSite & (asyncBit | hostBit)) && !now.write &&
-               now.agent && cell.writerWork == work &&
-               !afterProxyFence(epoch, now)) {
+    } else if (now.proxy == Proxy::Async && !(cell.writerSite & (asyncBit | hostBit)) && now.agent &&
+               cell.writerWork == work && !afterProxyFence(epoch, now)) {
       conflict = {epoch, cell.writerWork, cell.writerSite & siteMask, true, true, 0};
       found = true;
     }

@@ -15,14 +15,6 @@ using namespace sgpu::machinetest;
 
 namespace {
 constexpr uint64_t seeds[] = {1, 2, 3};
-
-void expectNear(const std::vector<float> &got, const std::vector<double> &want, double relative,
-                double absolute) {
-  ASSERT_EQ(got.size(), want.size());
-  for (size_t i = 0; i < got.size(); ++i)
-    ASSERT_NEAR(got[i], want[i], absolute + relative * std::fabs(want[i])) << "element " << i;
-}
-std::vector<double> doubles(const std::vector<float> &v) { return {v.begin(), v.end()}; }
 } // namespace
 
 TEST(Witness, TritonVadd) {
@@ -197,25 +189,42 @@ TEST(Witness, NvccMath) {
   }
 }
 
-TEST(Witness, NumbaSaxpyAndBlocksum) {
-  struct Array { // numba's array of one dimension
-    uint64_t meminfo = 0, parent = 0, items, itemsize, data, shape, stride;
-  };
-  for (uint64_t seed : seeds) {
-    Gpu gpu(ptxFile("witnesses/other/blocksum.sm90.ptx"), options(seed, 90));
-    std::string name = gpu.module->kernels().at(0);
-    const size_t n = 1000;
-    std::vector<float> x(n);
-    std::iota(x.begin(), x.end(), 1.0f);
-    auto array = [&](uint64_t data, uint64_t items) {
-      return Array{0, 0, items, 4, data, items, 4};
-    };
-    Array a = array(gpu.upload(x), n), o = array(gpu.upload(std::vector<float>{0}), 1);
-    gpu.run(name, {4, 1, 1}, {256, 1, 1}, a.meminfo, a.parent, a.items, a.itemsize, a.data,
-            a.shape, a.stride, o.meminfo, o.parent, o.items, o.itemsize, o.data, o.shape, o.stride);
-    EXPECT_TRUE(gpu.clean());
-    EXPECT_EQ(gpu.download<float>(o.data, 1)[0], 500500.0f);
-  }
+namespace {
+struct Array { // numba's array of one dimension
+  uint64_t meminfo = 0, parent = 0, items, itemsize, data, shape, stride;
+  Array(uint64_t data, uint64_t items) : items(items), itemsize(4), data(data), shape(items), stride(4) {}
+};
+} // namespace
+
+TEST(Witness, NumbaSaxpy) {
+  for (size_t n : {1, 255, 256, 1000})
+    for (uint64_t seed : seeds) {
+      Gpu gpu(ptxFile("witnesses/other/saxpy.sm80.ptx"), options(seed, 80));
+      auto vx = numbers(n, 1), vy = numbers(n, 2);
+      Array x(gpu.upload(vx), n), y(gpu.upload(vy), n);
+      gpu.run(gpu.module->kernels().at(0), {uint32_t(n + 255) / 256, 1, 1}, {256, 1, 1}, 2.5f, x.meminfo, x.parent,
+              x.items, x.itemsize, x.data, x.shape, x.stride, y.meminfo, y.parent, y.items, y.itemsize, y.data,
+              y.shape, y.stride);
+      EXPECT_TRUE(gpu.clean());
+      auto o = gpu.download<float>(y.data, n);
+      for (size_t i = 0; i < n; ++i) // numba contracts
+        ASSERT_EQ(o[i], std::fma(2.5f, vx[i], vy[i])) << i;
+    }
+}
+
+TEST(Witness, NumbaBlocksum) {
+  for (size_t n : {1, 255, 1000, 2048})
+    for (uint64_t seed : seeds) {
+      Gpu gpu(ptxFile("witnesses/other/blocksum.sm90.ptx"), options(seed, 90));
+      std::vector<float> v(n);
+      std::iota(v.begin(), v.end(), 1.0f); // sums are exact: any order gives the same bits
+      Array x(gpu.upload(v), n), o(gpu.upload(std::vector<float>{0}), 1);
+      gpu.run(gpu.module->kernels().at(0), {uint32_t(n + 255) / 256, 1, 1}, {256, 1, 1}, x.meminfo, x.parent, x.items,
+              x.itemsize, x.data, x.shape, x.stride, o.meminfo, o.parent, o.items, o.itemsize, o.data, o.shape,
+              o.stride);
+      EXPECT_TRUE(gpu.clean());
+      EXPECT_EQ(gpu.download<float>(o.data, 1)[0], float(n) * float(n + 1) / 2);
+    }
 }
 
 //===----------------------------------------------------------------------===//

@@ -40,7 +40,7 @@ Actor actorOf(Warp &warp, unsigned l, const Instruction &in, const BarrierExtra 
 }
 
 /// The mbarrier that a lane names; barrier null (reported) if there is none. A thread must know of
-/// the mbarrier.init by another, unless a fence.mbarrier_init published it.
+/// the mbarrier.init by another.
 Target target(Warp &warp, unsigned l, const Instruction &in, const BarrierExtra &x) {
   Target t;
   t.block = sharedTarget(actorOf(warp, l, in, x), in.space, warp.address(x.address, l), t.offset);
@@ -51,7 +51,7 @@ Target target(Warp &warp, unsigned l, const Instruction &in, const BarrierExtra 
     return t;
   }
   t.barrier = findMBarrier(*t.block, t.offset, placeOf(warp, l, in));
-  if (t.barrier && !t.barrier->published && !warp.clocks[l].after(t.barrier->madeBy))
+  if (t.barrier && !warp.clocks[l].knowsInit(t.barrier->madeBy))
     warp.report(Check::Race, l, in,
                 "mbarrier used without an order after its mbarrier.init by another thread");
   return t;

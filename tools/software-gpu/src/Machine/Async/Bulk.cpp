@@ -301,9 +301,9 @@ void start(Warp &warp, std::shared_ptr<BulkCopy> copy) {
       [c] { return !c->toShared && (!c->fromShared || c->readDone); });
 }
 
-/// The thread must know of the mbarrier.init, or it must have been published.
+/// The thread must know of the mbarrier.init.
 bool knowsInit(Warp &warp, unsigned lane, const Instruction &in, const MBarrier &barrier) {
-  if (barrier.published || warp.clocks[lane].after(barrier.madeBy))
+  if (warp.clocks[lane].knowsInit(barrier.madeBy))
     return true;
   warp.report(Check::Race, lane, in,
               "mbarrier used without an order after its mbarrier.init by another thread");

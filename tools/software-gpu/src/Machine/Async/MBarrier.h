@@ -28,7 +28,6 @@ struct MBarrier {
   Knowledge arriving;        ///< of those that arrived in this phase
   Knowledge completed;       ///< of all that arrived in completed phases
   Epoch madeBy;              ///< mbarrier.init
-  bool published = false;    ///< by fence.mbarrier_init
 
   /// The 64 bits in memory. A store to them is noticed by the next operation.
   uint64_t bits() const;

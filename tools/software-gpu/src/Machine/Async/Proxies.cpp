@@ -24,14 +24,8 @@ Step runProxyFence(Warp &warp, const Instruction &) {
   return Step::Next;
 }
 
-/// fence.mbarrier_init: the mbarriers that these threads made are known to the whole cluster.
 Step runInitFence(Warp &warp, const Instruction &) {
-  BlockAsync &async = asyncOf(warp.block);
-  for (auto &[offset, barrier] : async.mbarriers)
-    forLanes(warp.active, [&, &barrier = barrier](unsigned l) {
-      if (barrier.madeBy.agent == warp.clocks[l].id)
-        barrier.published = true;
-    });
+  forLanes(warp.active, [&](unsigned l) { warp.clocks[l].initFence(); });
   return Step::Next;
 }
 

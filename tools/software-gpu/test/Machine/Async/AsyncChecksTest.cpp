@@ -206,6 +206,50 @@ const Case cases[] = {
       BAD: D:
       setp.eq.u32 %p2, %r0, 64;
       @%p2 mbarrier.arrive.shared::cta.b64 _, [%r4];)"},
+    // In a cluster: a barrier that orders no memory shows the mbarrier to others only after this fence ...
+    {"ClusterInitWithoutFence", Check::Race, "mbarrier.init", R"(
+      @%p0 mbarrier.init.shared.b64 [%r4], 2;
+      GOOD: fence.mbarrier_init.release.cluster;
+      barrier.cluster.arrive.relaxed.aligned;
+      barrier.cluster.wait.acquire.aligned;
+      mapa.shared::cluster.u32 %r7, %r4, 1;
+      @%p0 mbarrier.arrive.release.cluster.shared::cluster.b64 _, [%r7];
+      barrier.cluster.arrive.aligned;
+      barrier.cluster.wait.aligned;)", 2},
+    // ... which is nothing without a barrier.
+    {"ClusterInitWithoutBarrier", Check::Race, "mbarrier.init", R"(
+      @%p0 mbarrier.init.shared.b64 [%r4], 2;
+      fence.mbarrier_init.release.cluster;
+      GOOD: barrier.cluster.arrive.relaxed.aligned;
+      GOOD: barrier.cluster.wait.acquire.aligned;
+      BAD: bar.sync 0;
+      mov.u32 %r8, %cluster_ctarank;
+      setp.eq.u32 %p2, %r8, 1;
+      @%p2 bra L;
+      mapa.shared::cluster.u32 %r7, %r4, 1;
+      BAD: mov.u32 %r9, 0;
+      BAD: S: add.u32 %r9, %r9, 1;
+      BAD: setp.lt.u32 %p3, %r9, 2000;
+      BAD: @%p3 bra S;
+      @%p0 mbarrier.arrive.release.cluster.shared::cluster.b64 _, [%r7];
+      L: barrier.cluster.arrive.aligned;
+      barrier.cluster.wait.aligned;)", 2},
+    // A store is not what fence.mbarrier_init publishes; fence.acq_rel publishes both.
+    {"ClusterStoreWithoutFence", Check::Race, "races", R"(
+      st.shared.b32 [%r3], %r0;
+      GOOD: fence.acq_rel.cluster;
+      BAD: fence.mbarrier_init.release.cluster;
+      barrier.cluster.arrive.relaxed.aligned;
+      barrier.cluster.wait.acquire.aligned;
+      mov.u32 %r8, %cluster_ctarank;
+      xor.b32 %r8, %r8, 1;
+      mapa.shared::cluster.u32 %r7, %r3, %r8;
+      ld.shared::cluster.b32 %r9, [%r7];
+      mul.wide.u32 %rd5, %r8, 512;
+      add.u64 %rd4, %rd4, %rd5;
+      st.global.b32 [%rd4], %r9;
+      barrier.cluster.arrive.aligned;
+      barrier.cluster.wait.aligned;)", 2},
     {"BarrierNoComplete", Check::MBarrier, "noComplete", R"(
       @%p0 mbarrier.init.shared.b64 [%r4], 2;
       GOOD: @%p0 mbarrier.arrive.noComplete.shared.b64 %rd5, [%r4], 1;
@@ -247,6 +291,22 @@ const Case cases[] = {
     {"BulkStoreWithoutProxyFence", Check::Proxy, "fence.proxy.async", R"(
       st.shared.b32 [%r3], %r0;
       GOOD: fence.proxy.async.shared::cta;
+      bar.sync 0;
+      @%p0 cp.async.bulk.global.shared::cta.bulk_group [%rd1], [%r2], 512;
+      @%p0 cp.async.bulk.commit_group;
+      @%p0 cp.async.bulk.wait_group 0;)"},
+    {"BulkLoadOverStoreWithoutProxyFence", Check::Proxy, "write by the async proxy", "" INIT R"(
+      st.shared.b32 [%r3], %r0;
+      GOOD: fence.proxy.async.shared::cta;
+      bar.sync 0;
+      )" LOAD WAIT(0) R"(
+      ld.shared.b32 %r5, [%r3];
+      st.global.b32 [%rd4], %r5;)"},
+    {"BulkStoreOverGlobalStoreWithoutProxyFence", Check::Proxy, "write by the async proxy", R"(
+      st.shared.b32 [%r3], %r0;
+      fence.proxy.async.shared::cta;
+      st.global.b32 [%rd4], %r0;
+      GOOD: fence.proxy.async.global;
       bar.sync 0;
       @%p0 cp.async.bulk.global.shared::cta.bulk_group [%rd1], [%r2], 512;
       @%p0 cp.async.bulk.commit_group;
