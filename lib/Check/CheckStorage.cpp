@@ -231,11 +231,14 @@ void StorageChecker::checkUnits() {
 void StorageChecker::checkGraphs() {
   std::map<StringRef, std::pair<StringRef, int64_t>> ownerOf;
   for (auto program : module.getOps<dist::ProgramOp>())
-    for (auto run : program.getBody().getOps<dist::RunOp>()) {
+    for (auto run : program.getBody().getOps<dist::EntryOpInterface>()) {
+      FlatSymbolRefAttr graph = run.getGraphAttr();
+      if (!graph)
+        continue;
       std::pair<StringRef, int64_t> owner(program.getName(), program.getStage());
-      auto [entry, isNew] = ownerOf.try_emplace(run.getGraph(), owner);
+      auto [entry, isNew] = ownerOf.try_emplace(graph.getValue(), owner);
       if (!isNew && entry->second != owner)
-        fault("graph '" + run.getGraph() + "' is run by two programs");
+        fault("graph '" + graph.getValue() + "' is run by two programs");
     }
   // Weights of applications, by program.
   std::map<StringRef, std::map<int64_t, std::set<StringRef>>> weights;

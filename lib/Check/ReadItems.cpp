@@ -569,15 +569,12 @@ LogicalResult ItemReader::readCollective(dist::CollectiveOp op, GraphItems *grap
   int on = communicator(op.getCommunicator());
   const check::Communicator &group = communicators[on];
   Type type = op.getType(), toType = op.getToType().value_or(type);
-  int64_t share = op.getOuter() * op.getElements(), whole = share * group.ranks;
-  bool scatters = kind == Kind::ReduceScatter || kind == Kind::Slice;
-  // A broadcast that reads no instance takes what another member has.
-  bool reads = graph || kind != Kind::Broadcast || op.getReads();
-  FailureOr<Use> from =
-      use(op, *op.getFrom(), (scatters ? whole : share) * widthOf(type), type, reads, false, graph);
-  FailureOr<Use> to =
-      use(op, *op.getTo(), (kind == Kind::AllGather ? whole : share) * widthOf(toType), toType,
-          op.getAccumulate(), true, graph);
+  const SmallVector<dist::EntryUse> uses = op.getUses(group.ranks);
+  auto read = [&](const dist::EntryUse &one, bool reads) {
+    return use(op, one.address, one.bytes, one.type, reads, one.writes, graph);
+  };
+  FailureOr<Use> from = read(uses[0], graph || uses[0].reads);
+  FailureOr<Use> to = read(uses[1], uses[1].reads);
   if (failed(from) || failed(to))
     return failure();
   auto placed = op->getAttrOfType<ArrayAttr>(dist::kPlacedAttr);
@@ -621,7 +618,7 @@ LogicalResult ItemReader::readCollective(dist::CollectiveOp op, GraphItems *grap
     if (one == kind)
       call.kind = other;
   call.communicator = on;
-  call.count = share;
+  call.count = op.getOuter() * op.getElements();
   call.type = typeNumber(type);
   call.toType = typeNumber(toType);
   call.axes = group.axes;

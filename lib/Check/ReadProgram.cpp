@@ -113,7 +113,12 @@ private:
   Use addedUp() { return {int(items.arenas.size()), 0, 16, -1, -1, true, true}; }
   LogicalResult checkCommunicators();
   LogicalResult readStage(dist::ProgramOp program);
-  LogicalResult readEntry(Operation &op);
+  LogicalResult readEntry(dist::EntryOpInterface op);
+  FailureOr<int> readRun(dist::RunOp run, ArrayRef<int> after);
+  LogicalResult readAction(dist::EntryOpInterface op, Item &item);
+  template <typename Op> LogicalResult readTransfer(Op op, Item &item);
+  void readReduced(dist::CollectiveOp op, Item &item);
+  void readZero(dist::ZeroOp op, Item &item);
   LogicalResult readGradients();
   uint32_t axesOfGradient(llama::ParameterOp parameter);
   void checkUnit(dist::CollectiveOp op, const Item &item);
@@ -329,212 +334,224 @@ int ProgramReader::spaceOf(const InstanceAttr &instance) {
   return entry->second;
 }
 
-LogicalResult ProgramReader::readEntry(Operation &op) {
-  Item item;
+/// The actions of a run: its begin, which fills the inputs, the items of its graph, its end,
+/// which reads the outputs. Returns the last.
+FailureOr<int> ProgramReader::readRun(dist::RunOp run, ArrayRef<int> after) {
+  FailureOr<const GraphItems *> graph = items.readGraph(run, run.getGraph());
+  if (failed(graph))
+    return failure();
+  const int64_t number = run.getMicroBatch();
+  const int stream = int(run.getStream());
   SmallVector<Place> places;
-  uint64_t tag = 0;
-  // An address that belongs to an instance is used through it.
-  auto through = [&](Use &use, InstanceAttr instance) {
-    places.push_back({spaceOf(instance), instance.getOffset(), use.space, use.begin});
-    use.end -= use.begin;
-    use.begin = 0;
-    use.space = -int(places.size());
-  };
-  auto stream = op.getAttrOfType<IntegerAttr>("stream");
-  item.stream = stream ? int(stream.getInt()) : 0;
-  SmallVector<int> after;
-  for (Value event : op.getOperands())
-    if (auto other = doneBy.find(event.getDefiningOp()); other != doneBy.end())
-      after.push_back(other->second);
-  int done = -1;
-
-  if (auto run = dyn_cast<dist::RunOp>(op)) {
-    FailureOr<const GraphItems *> graph = items.readGraph(&op, run.getGraph());
-    if (failed(graph))
+  SmallVector<InstanceAttr> used;
+  SmallVector<dist::EntryUse> uses = run.getUses(1);
+  for (const dist::EntryUse &one : uses)
+    used.push_back(one.instance);
+  if ((run.getFrames() ? run.getFrames()->size() : 0) != uses.size() ||
+      uses.size() != (*graph)->frames.size())
+    return run.emitOpError("expects an address for each frame of its graph");
+  checkInstances(run, **graph, used);
+  for (const dist::EntryUse &one : uses) {
+    FailureOr<Use> at = items.use(run, one.address, 0, Type(), true, true, nullptr);
+    if (failed(at))
       return failure();
-    SmallVector<InstanceAttr> used;
-    for (ArrayAttr list : {run.getReads(), run.getWrites()})
-      llvm::append_range(used, list.getAsRange<InstanceAttr>());
-    size_t given = run.getFrames() ? run.getFrames()->size() : 0;
-    if (given != used.size() || given != (*graph)->frames.size())
-      return op.emitOpError("expects an address for each frame of its graph");
-    checkInstances(run, **graph, used);
-    for (size_t i = 0; i < used.size(); ++i) {
-      auto address = cast<AddressAttr>((*run.getFrames())[i]);
-      FailureOr<Use> at = items.use(&op, address, 0, Type(), true, true, nullptr);
-      if (failed(at))
-        return failure();
-      // The graph's frames are in its own order.
-      places.push_back({spaceOf(used[i]), used[i].getOffset(), at->space, at->begin});
+    // The graph's frames are in its own order.
+    places.push_back({spaceOf(one.instance), one.instance.getOffset(), at->space, at->begin});
+    StringRef frame = one.instance.getFrame().getValue();
+    if (one.writes && gradientOf.contains(frame) && !begun.count({frame, one.instance.getNumber()}))
+      faults.push_back({"R9", locationOf(run, run.getGraph()) + " adds to '" + frame.str() + "' " +
+                                  std::to_string(one.instance.getNumber()) +
+                                  ", which is not begun as a gradient"});
+  }
+  graphValues.clear();
+  std::string where = withoutStages((run.getGraph() + " " + Twine(number)).str());
+  const uint64_t tag = llvm::hash_combine(withoutStages(run.getGraph()), number);
+  Item begin;
+  begin.stream = stream;
+  begin.uses = (*graph)->inputs;
+  begin.what = locationOf(run, where + ": begin");
+  int first = emit(begin, "", places, 0, number);
+  for (int other : after)
+    await(first, other);
+  // All of a run is on its stream, one behind the other.
+  for (const Item &one : (*graph)->items) {
+    if (one.stream == stream) {
+      emit(one, where + ": ", places, tag, number);
+      continue;
     }
-    for (auto instance : run.getWrites().getAsRange<InstanceAttr>()) {
-      StringRef frame = instance.getFrame().getValue();
-      if (gradientOf.contains(frame) && !begun.count({frame, instance.getNumber()}))
-        faults.push_back({"R9", locationOf(&op, run.getGraph()) + " adds to '" + frame.str() +
-                                    "' " + std::to_string(instance.getNumber()) +
-                                    ", which is not begun as a gradient"});
+    Item moved = one;
+    moved.stream = stream;
+    emit(moved, where + ": ", places, tag, number);
+  }
+  if (!(*graph)->outputs.empty()) {
+    Item end;
+    end.stream = stream;
+    end.uses = (*graph)->outputs;
+    if ((*graph)->givesLoss)
+      end.uses.push_back(addedUp());
+    end.what = locationOf(run, where + ": end");
+    emit(end, "", places, 0, number);
+  }
+  return int(cls->actions.size()) - 1;
+}
+
+/// What meets at an end of a transfer.
+template <typename Op> LogicalResult ProgramReader::readTransfer(Op op, Item &item) {
+  constexpr bool sends = std::is_same_v<Op, dist::SendOp>;
+  auto edge = items.symbols.lookup<dist::CommunicatorOp>(op.getCommunicator()).getEdge();
+  if (!edge)
+    return failure(); // the verifier has seen the edge
+  if ((sends ? (*edge)[0] : (*edge)[1]) != stage)
+    return op.emitOpError("expects to be on stage ")
+           << (sends ? (*edge)[0] : (*edge)[1]) << ", got " << stage;
+  Use &moved = item.uses[0];
+  if (auto name = op->template getAttrOfType<StringAttr>(dist::kCrossingAttr))
+    moved.content = items.content(name.getValue());
+  else
+    items.fault("R7", locationOf(op, sends ? "a send" : "a receive") +
+                          " does not say which value it moves (dist.crossing)");
+  if (op.getInstance().getNumber() != op.getTag()[1])
+    items.fault("R1", locationOf(op, sends ? "a send" : "a receive") +
+                          " is of another micro-batch than its tag");
+  check::Call call{};
+  call.kind = sends ? check::CallKind::Send : check::CallKind::Receive;
+  call.communicator = items.communicator(op.getCommunicator());
+  call.peer = int(sends ? (*edge)[1] : (*edge)[0]);
+  call.tag = llvm::hash_combine(llvm::hash_combine_range(op.getTag()), moved.content);
+  call.count = op.getElements();
+  call.type = call.toType = typeNumber(op.getType());
+  item.call = call;
+  ArrayRef<int64_t> tag = op.getTag();
+  item.what =
+      locationOf(op, (sends ? "send of " : "receive of ") + Twine("chunk ") + Twine(tag[0]) +
+                         ", micro-batch " + Twine(tag[1]) + ", value " + Twine(tag[2]));
+  return success();
+}
+
+/// Notes which gradient a collective between graphs reduces.
+void ProgramReader::readReduced(dist::CollectiveOp op, Item &item) {
+  auto names = op.getGradients();
+  if (auto instance = op.getReads(); names && instance && item.call) {
+    auto gradient = begun.find({instance->getFrame().getValue(), instance->getNumber()});
+    if (gradient != begun.end())
+      item.call->gradient = gradient->second;
+    else
+      faults.push_back({"R9", item.what + " reduces a gradient that was not begun"});
+  } else if (names && item.call) {
+    if (auto unit = units.find(*names); unit != units.end())
+      item.call->gradient = unit->second;
+  }
+}
+
+/// Zeros of a value between graphs, or those with which the gradient of a unit over one run
+/// begins, whose sum over dp goes to the shards.
+void ProgramReader::readZero(dist::ZeroOp op, Item &item) {
+  if (op->hasAttr(dist::kCrossingAttr))
+    item.uses[0].content = kZeros;
+  if (!op.getGradients() || !op.getWrites())
+    return;
+  InstanceAttr instance = *op.getWrites();
+  StringRef frame = instance.getFrame().getValue();
+  item.what = locationOf(op, frame + " " + Twine(instance.getNumber()));
+  check::Gradient gradient{item.what, 0, 0, typeNumber(items.gradientType)};
+  gradient.count = op.getBytes() / widthOf(items.gradientType);
+  for (auto [i, axis] : llvm::enumerate(items.axes))
+    if (axis.name == "dp" && axis.size > 1) {
+      gradient.partialAxes |= 1u << i;
+      gradient.count /= axis.size;
     }
-    graphValues.clear();
-    const int64_t number = run.getMicroBatch();
-    std::string where = (run.getGraph() + " " + Twine(number)).str();
-    where = withoutStages(where);
-    tag = llvm::hash_combine(withoutStages(run.getGraph()), number);
-    Item begin;
-    begin.stream = item.stream;
-    begin.uses = (*graph)->inputs;
-    begin.what = locationOf(&op, where + ": begin");
-    int first = emit(begin, "", places, 0, number);
-    for (int other : after)
-      await(first, other);
-    // All of a run is on its stream, one behind the other.
-    for (const Item &one : (*graph)->items) {
-      if (one.stream == item.stream) {
-        emit(one, where + ": ", places, tag, number);
-        continue;
-      }
-      Item moved = one;
-      moved.stream = item.stream;
-      emit(moved, where + ": ", places, tag, number);
-    }
-    if (!(*graph)->outputs.empty()) {
-      Item end;
-      end.stream = item.stream;
-      end.uses = (*graph)->outputs;
-      if ((*graph)->givesLoss)
-        end.uses.push_back(addedUp());
-      end.what = locationOf(&op, where + ": end");
-      emit(end, "", places, 0, number);
-    }
-    done = cls->actions.size() - 1;
+  begun[{frame, instance.getNumber()}] = int(cls->gradients.size());
+  cls->gradients.push_back(gradient);
+}
+
+/// The memory of an entry that runs no graph, and what rules its kind has beside.
+LogicalResult ProgramReader::readAction(dist::EntryOpInterface op, Item &item) {
+  auto collective = dyn_cast<dist::CollectiveOp>(*op);
+  if (FlatSymbolRefAttr block = op.getBlockAttr()) {
+    if (failed(items.readCall(op, block.getValue(), op.getBuffers(), nullptr, item)))
+      return failure();
+  } else if (collective) {
+    if (failed(items.readCollective(collective, nullptr, item)))
+      return failure();
   } else {
-    auto transfer = [&](auto op, bool sends) -> LogicalResult {
-      AddressAttr address = op.getAddress().value_or(AddressAttr());
-      FailureOr<Use> one = items.use(op, address, op.getElements() * widthOf(op.getType()),
-                                     op.getType(), sends, !sends, nullptr);
-      auto edge = items.symbols.lookup<dist::CommunicatorOp>(op.getCommunicator()).getEdge();
-      if (failed(one) || !edge)
-        return failure(); // the verifier has seen the edge
-      if ((sends ? (*edge)[0] : (*edge)[1]) != stage)
-        return op.emitOpError("expects to be on stage ")
-               << (sends ? (*edge)[0] : (*edge)[1]) << ", got " << stage;
-      through(*one, op.getInstance());
-      if (auto name = op->template getAttrOfType<StringAttr>(dist::kCrossingAttr))
-        one->content = items.content(name.getValue());
-      else
-        items.fault("R7", locationOf(op, sends ? "a send" : "a receive") +
-                              " does not say which value it moves (dist.crossing)");
-      if (op.getInstance().getNumber() != op.getTag()[1])
-        items.fault("R1", locationOf(op, sends ? "a send" : "a receive") +
-                              " is of another micro-batch than its tag");
-      item.uses.push_back(*one);
-      check::Call call{};
-      call.kind = sends ? check::CallKind::Send : check::CallKind::Receive;
-      call.communicator = items.communicator(op.getCommunicator());
-      call.peer = int(sends ? (*edge)[1] : (*edge)[0]);
-      call.tag = llvm::hash_combine(llvm::hash_combine_range(op.getTag()), one->content);
-      call.count = op.getElements();
-      call.type = call.toType = typeNumber(op.getType());
-      item.call = call;
-      ArrayRef<int64_t> tag = op.getTag();
-      item.what =
-          locationOf(op, (sends ? "send of " : "receive of ") + Twine("chunk ") + Twine(tag[0]) +
-                             ", micro-batch " + Twine(tag[1]) + ", value " + Twine(tag[2]));
-      return success();
-    };
-    if (auto send = dyn_cast<dist::SendOp>(op)) {
-      if (failed(transfer(send, true)))
+    item.what = locationOf(op, op->getName().stripDialect());
+    for (const dist::EntryUse &one : op.getUses(2)) {
+      FailureOr<Use> use =
+          items.use(op, one.address, one.bytes, one.type, one.reads, one.writes, nullptr);
+      if (failed(use))
         return failure();
-    } else if (auto receive = dyn_cast<dist::ReceiveOp>(op)) {
-      if (failed(transfer(receive, false)))
-        return failure();
-    } else if (auto collective = dyn_cast<dist::CollectiveOp>(op)) {
-      if (failed(items.readCollective(collective, nullptr, item)))
-        return failure();
-      auto names = collective.getGradients();
-      if (auto instance = collective.getReads(); names && instance && item.call) {
-        auto gradient = begun.find({instance->getFrame().getValue(), instance->getNumber()});
-        if (gradient != begun.end())
-          item.call->gradient = gradient->second;
-        else
-          faults.push_back({"R9", item.what + " reduces a gradient that was not begun"});
-      } else if (names && item.call) {
-        if (auto unit = units.find(*names); unit != units.end())
-          item.call->gradient = unit->second;
-      }
-      checkUnit(collective, item);
-      checkCollective(collective, item);
-      if (auto instance = collective.getReads())
-        through(item.uses[0], *instance);
-      if (auto instance = collective.getWrites())
-        through(item.uses[1], *instance);
-    } else if (auto zero = dyn_cast<dist::ZeroOp>(op)) {
-      FailureOr<Use> one = items.use(&op, zero.getAddress().value_or(AddressAttr()),
-                                     zero.getBytes(), Type(), false, true, nullptr);
-      if (failed(one))
-        return failure();
-      if (auto instance = zero.getWrites())
-        through(*one, *instance);
-      item.uses.push_back(*one);
-      item.what = locationOf(&op, "zero");
-      if (op.hasAttr(dist::kCrossingAttr))
-        item.uses[0].content = kZeros;
-      if (zero.getGradients() && zero.getWrites()) {
-        // The gradient of a unit over one run; its sum over dp goes to the shards.
-        InstanceAttr instance = *zero.getWrites();
-        StringRef frame = instance.getFrame().getValue();
-        item.what = locationOf(&op, frame + " " + Twine(instance.getNumber()));
-        check::Gradient gradient{item.what, 0, 0, typeNumber(items.gradientType)};
-        gradient.count = zero.getBytes() / widthOf(items.gradientType);
-        for (auto [i, axis] : llvm::enumerate(items.axes))
-          if (axis.name == "dp" && axis.size > 1) {
-            gradient.partialAxes |= 1u << i;
-            gradient.count /= axis.size;
-          }
-        begun[{frame, instance.getNumber()}] = int(cls->gradients.size());
-        cls->gradients.push_back(gradient);
-      }
-    } else if (auto norm = dyn_cast<dist::GradientNormOp>(op)) {
-      if (failed(items.readCall(&op, norm.getBlock(), norm.getBuffers(), nullptr, item)))
-        return failure();
-      checkNorm(norm, item);
-    } else if (auto update = dyn_cast<dist::UpdateOp>(op)) {
-      if (failed(items.readCall(&op, update.getBlock(), update.getBuffers(), nullptr, item)))
-        return failure();
-      checkUpdate(update, item);
-      for (auto [stream, last] : lastOfStream) // all that stands before it is done
-        after.push_back(last);
-    } else if (auto statistics = dyn_cast<dist::StatisticsOp>(op)) {
-      FailureOr<Use> one = items.use(&op, statistics.getAddress().value_or(AddressAttr()), 16,
-                                     Float64Type::get(op.getContext()), false, true, nullptr);
-      if (failed(one))
-        return failure();
-      item.uses.push_back(*one);
-      item.uses.push_back(addedUp());
-      item.what = locationOf(&op, "statistics");
-      items.expectNoState(*one, "the sum of losses");
-    } else {
-      return op.emitOpError("is no entry of a program that can be checked");
-    }
-    done = emit(item, "", places, tag);
-    for (int other : after)
-      if (other != done)
-        await(done, other);
-    if (isa<dist::GradientNormOp>(op)) {
-      // The statistics take the result at once: the next norm may be at the same place.
-      Item taken;
-      taken.stream = item.stream;
-      taken.what = item.what + ": result";
-      for (Use use : item.uses)
-        if (use.writes && use.type >= 0) {
-          use.reads = true;
-          use.writes = false;
-          taken.uses.push_back(use);
-        }
-      taken.uses.push_back(addedUp());
-      done = emit(taken, "", places, tag);
+      item.uses.push_back(*use);
     }
   }
-  doneBy[&op] = done;
+  if (collective) {
+    readReduced(collective, item);
+    checkUnit(collective, item);
+    checkCollective(collective, item);
+  } else if (auto send = dyn_cast<dist::SendOp>(*op)) {
+    return readTransfer(send, item);
+  } else if (auto receive = dyn_cast<dist::ReceiveOp>(*op)) {
+    return readTransfer(receive, item);
+  } else if (auto zero = dyn_cast<dist::ZeroOp>(*op)) {
+    readZero(zero, item);
+  } else if (auto norm = dyn_cast<dist::GradientNormOp>(*op)) {
+    checkNorm(norm, item);
+  } else if (auto update = dyn_cast<dist::UpdateOp>(*op)) {
+    checkUpdate(update, item);
+  } else if (isa<dist::StatisticsOp>(*op)) {
+    items.expectNoState(item.uses[0], "the sum of losses");
+    item.uses.push_back(addedUp());
+  }
+  return success();
+}
+
+LogicalResult ProgramReader::readEntry(dist::EntryOpInterface op) {
+  SmallVector<int> after;
+  for (Value event : op.getAfter())
+    if (auto other = doneBy.find(event.getDefiningOp()); other != doneBy.end())
+      after.push_back(other->second);
+  if (auto run = dyn_cast<dist::RunOp>(*op)) {
+    FailureOr<int> done = readRun(run, after);
+    if (failed(done))
+      return failure();
+    doneBy[op] = *done;
+    return success();
+  }
+
+  Item item;
+  item.stream = int(op.getStream());
+  if (failed(readAction(op, item)))
+    return failure();
+  // An address that belongs to an instance is used through it.
+  SmallVector<Place> places;
+  for (auto [use, one] : llvm::zip(item.uses, op.getUses(2)))
+    if (InstanceAttr instance = one.instance) {
+      places.push_back({spaceOf(instance), instance.getOffset(), use.space, use.begin});
+      use.end -= use.begin;
+      use.begin = 0;
+      use.space = -int(places.size());
+    }
+  if (isa<dist::UpdateOp>(*op))
+    for (auto [stream, last] : lastOfStream) // all that stands before it is done
+      after.push_back(last);
+  int done = emit(item, "", places, 0);
+  for (int other : after)
+    if (other != done)
+      await(done, other);
+  if (isa<dist::GradientNormOp>(*op)) {
+    // The statistics take the result at once: the next norm may be at the same place.
+    Item taken;
+    taken.stream = item.stream;
+    taken.what = item.what + ": result";
+    for (Use use : item.uses)
+      if (use.writes && use.type >= 0) {
+        use.reads = true;
+        use.writes = false;
+        taken.uses.push_back(use);
+      }
+    taken.uses.push_back(addedUp());
+    done = emit(taken, "", places, 0);
+  }
+  doneBy[op] = done;
   return success();
 }
 
@@ -1069,8 +1086,8 @@ LogicalResult ProgramReader::readStage(dist::ProgramOp source) {
   if (failed(readTrained(source)) || (source.getName() == "step" && failed(readGradients())))
     return failure();
 
-  for (Operation &op : source.getBody().front())
-    if (failed(readEntry(op)))
+  for (auto entry : source.getBody().getOps<dist::EntryOpInterface>())
+    if (failed(readEntry(entry)))
       return failure();
   checkRuns(source);
   checkEntries(source);
@@ -1105,7 +1122,7 @@ FailureOr<check::Program> ProgramReader::read(ArrayRef<dist::ProgramOp> programs
 }
 
 FailureOr<check::Program> llamac::readProgram(ModuleOp module, StringRef name,
-                                             std::vector<check::Fault> &faults) {
+                                              std::vector<check::Fault> &faults) {
   SmallVector<dist::ProgramOp> programs;
   for (auto source : module.getOps<dist::ProgramOp>())
     if (source.getName() == name)

@@ -138,8 +138,9 @@ static llvm::MapVector<StringRef, int64_t> runsOfStep(ModuleOp module) {
   llvm::MapVector<StringRef, int64_t> runs;
   for (auto program : module.getOps<dist::ProgramOp>())
     if (program.getName() == "step")
-      for (auto run : program.getBody().getOps<dist::RunOp>())
-        ++runs[run.getGraph()];
+      for (auto entry : program.getBody().getOps<dist::EntryOpInterface>())
+        if (FlatSymbolRefAttr graph = entry.getGraphAttr())
+          ++runs[graph.getValue()];
   return runs;
 }
 
@@ -173,8 +174,9 @@ LogicalResult llamac::noteReductions(ModuleOp module) {
     }
   }
   for (auto program : module.getOps<dist::ProgramOp>())
-    for (auto norm : program.getBody().getOps<dist::GradientNormOp>())
-      ++calls[norm.getBlock()];
+    for (auto entry : program.getBody().getOps<dist::EntryOpInterface>())
+      if (FlatSymbolRefAttr block = entry.getBlockAttr())
+        ++calls[block.getValue()];
 
   using Key = decltype(std::declval<Reduction>().key());
   std::map<Key, std::pair<Reduction, int64_t>> rows;

@@ -9,8 +9,8 @@
 #include "dialects/Dist/IR/Dist.h"
 #include "dialects/Llama/IR/Llama.h"
 #include "llamac/Cost/BlockCosts.h"
-#include "llamac/Support/Grid.h"
 #include "llamac/Cost/Passes.h"
+#include "llamac/Support/Grid.h"
 
 #include "mlir/Dialect/Shard/IR/ShardOps.h"
 #include "llvm/ADT/StringMap.h"
@@ -41,13 +41,16 @@ public:
   Durations(ModuleOp module, const Machine &machine)
       : module(module), machine(machine), symbols(module), axes(axesOf(module)) {}
 
-  Cost of(Operation &entry, int64_t stage);
-  StringRef meetingOf(Operation *entry);
+  Cost of(dist::EntryOpInterface entry, int64_t stage);
+  StringRef meetingOf(dist::EntryOpInterface entry);
 
 private:
   double collective(dist::CollectiveOp op);
   double block(StringRef name);
   Cost graph(Operation *graph);
+  bool spansStages(StringRef communicator) const {
+    return llvm::is_contained(axesOf(symbols.lookup<dist::CommunicatorOp>(communicator)), "pp");
+  }
   bool spansStages(Operation *collective) const;
   /// The first rank of a stage.
   int64_t rankOf(int64_t stage) const {
@@ -118,10 +121,8 @@ double Durations::collective(dist::CollectiveOp op) {
 
 /// Whether a collective, also before memory is planned, goes over several stages.
 bool Durations::spansStages(Operation *op) const {
-  if (auto planned = dyn_cast<dist::CollectiveOp>(op)) {
-    return llvm::is_contained(
-        axesOf(symbols.lookup<dist::CommunicatorOp>(planned.getCommunicator())), "pp");
-  }
+  if (auto planned = dyn_cast<dist::CollectiveOp>(op))
+    return spansStages(planned.getCommunicator());
   auto over = op->getAttrOfType<DenseI16ArrayAttr>("grid_axes");
   return over && llvm::any_of(over.asArrayRef(), [&](int16_t axis) {
            return axes[axis].name == "pp" && axes[axis].size > 1;
@@ -154,28 +155,22 @@ Cost Durations::graph(Operation *graph) {
   return graphs[graph] = cost;
 }
 
-Cost Durations::of(Operation &op, int64_t stage) {
+Cost Durations::of(dist::EntryOpInterface entry, int64_t stage) {
   Cost cost;
-  if (auto run = dyn_cast<dist::RunOp>(op)) {
-    cost = graph(symbols.lookup(run.getGraph()));
+  if (FlatSymbolRefAttr name = entry.getGraphAttr()) {
+    cost = graph(symbols.lookup(name.getAttr()));
     cost.seconds =
         cost.communication + (cost.seconds - cost.communication) / machine.speed(rankOf(stage));
-  } else if (auto send = dyn_cast<dist::SendOp>(op); send || isa<dist::ReceiveOp>(op)) {
-    auto receive = dyn_cast<dist::ReceiveOp>(op);
-    StringRef name = send ? send.getCommunicator() : receive.getCommunicator();
-    double bytes = double(send ? send.getElements() : receive.getElements()) *
-                   (send ? send.getType() : receive.getType()).getIntOrFloatBitWidth() / 8;
-    auto edge = *symbols.lookup<dist::CommunicatorOp>(name).getEdge();
-    const plan::Link &link = machine.link(rankOf(edge[0]), rankOf(edge[1]));
-    cost.seconds = link.latency + bytes / link.bytesPerSecond;
-  } else if (auto reduce = dyn_cast<dist::CollectiveOp>(op)) {
+  } else if (FlatSymbolRefAttr name = entry.getBlockAttr()) {
+    cost.seconds = block(name.getValue());
+  } else if (auto reduce = dyn_cast<dist::CollectiveOp>(*entry)) {
     cost.seconds = collective(reduce);
-  } else if (auto zero = dyn_cast<dist::ZeroOp>(op)) {
-    cost.seconds = zero.getBytes() / machine.memoryBandwidth;
-  } else if (auto norm = dyn_cast<dist::GradientNormOp>(op)) {
-    cost.seconds = block(norm.getBlock());
-  } else if (auto update = dyn_cast<dist::UpdateOp>(op)) {
-    cost.seconds = block(update.getBlock());
+  } else if (FlatSymbolRefAttr name = entry.getCommunicatorAttr()) { // an end of a transfer
+    auto edge = *symbols.lookup<dist::CommunicatorOp>(name.getValue()).getEdge();
+    const plan::Link &link = machine.link(rankOf(edge[0]), rankOf(edge[1]));
+    cost.seconds = link.latency + double(entry.getUses(edge.size())[0].bytes) / link.bytesPerSecond;
+  } else {
+    cost.seconds = entry.getBytes() / machine.memoryBandwidth;
   }
   cost.seconds = std::max(cost.seconds, kLeastSeconds);
   return cost;
@@ -183,16 +178,11 @@ Cost Durations::of(Operation &op, int64_t stage) {
 
 /// What an entry meets other stages on, a communicator or `run`: runs that communicate
 /// with them. Empty: it does not.
-StringRef Durations::meetingOf(Operation *op) {
-  if (auto run = dyn_cast<dist::RunOp>(op))
-    return graph(symbols.lookup(run.getGraph())).meetsStages ? run->getName().stripDialect() : "";
-  if (auto send = dyn_cast<dist::SendOp>(op))
-    return send.getCommunicator();
-  if (auto receive = dyn_cast<dist::ReceiveOp>(op))
-    return receive.getCommunicator();
-  if (auto collective = dyn_cast<dist::CollectiveOp>(op); collective && spansStages(collective))
-    return collective.getCommunicator();
-  return {};
+StringRef Durations::meetingOf(dist::EntryOpInterface entry) {
+  if (FlatSymbolRefAttr name = entry.getGraphAttr())
+    return graph(symbols.lookup(name.getAttr())).meetsStages ? entry->getName().stripDialect() : "";
+  FlatSymbolRefAttr communicator = entry.getCommunicatorAttr();
+  return communicator && spansStages(communicator.getValue()) ? communicator.getValue() : "";
 }
 
 FailureOr<Simulation> llamac::simulate(ModuleOp module, StringRef name, const Machine &machine) {
@@ -208,20 +198,18 @@ FailureOr<Simulation> llamac::simulate(ModuleOp module, StringRef name, const Ma
     if (result.stages.size() <= stage)
       result.stages.resize(stage + 1);
     std::map<int64_t, size_t> queueOf;
-    for (Operation &op : program.getBody().front()) {
-      int64_t stream = 0;
-      if (auto given = op.getAttrOfType<IntegerAttr>("stream"))
-        stream = given.getInt();
+    for (auto op : program.getBody().getOps<dist::EntryOpInterface>()) {
+      const int64_t stream = op.getStream();
       Cost cost = durations.of(op, stage);
       auto &entries = result.stages[stage].entries;
-      place[&op] = {stage, entries.size()};
+      place[op] = {stage, entries.size()};
       auto [queue, isNew] = queueOf.try_emplace(stream, queues.size());
       if (isNew)
         queues.push_back({stage, {}});
       queues[queue->second].entries.push_back(entries.size());
       // `begin` < 0: not yet; `end` holds the length till then.
-      entries.push_back({&op, stream, -1, cost.seconds, cost.communication});
-      if (StringRef meeting = durations.meetingOf(&op);
+      entries.push_back({op, stream, -1, cost.seconds, cost.communication});
+      if (StringRef meeting = durations.meetingOf(op);
           !meeting.empty() && !llvm::is_contained(meetings[meeting], queue->second))
         meetings[meeting].push_back(queue->second);
     }
@@ -238,7 +226,7 @@ FailureOr<Simulation> llamac::simulate(ModuleOp module, StringRef name, const Ma
     if (!entry)
       return std::nullopt;
     double time = queue.free;
-    for (Value event : entry->op->getOperands()) {
+    for (Value event : entry->op.getAfter()) {
       auto [stage, number] = place.lookup(event.getDefiningOp());
       const SimulatedEntry &other = result.stages[stage].entries[number];
       if (other.begin < 0)
@@ -289,8 +277,8 @@ FailureOr<Simulation> llamac::simulate(ModuleOp module, StringRef name, const Ma
 // What it says
 //===----------------------------------------------------------------------===//
 
-static bool computes(Operation *op) {
-  return isa<dist::RunOp, dist::ZeroOp, dist::GradientNormOp, dist::UpdateOp>(op);
+static bool computes(dist::EntryOpInterface op) {
+  return op.getGraphAttr() || op.getBlockAttr() || op.getBytes();
 }
 
 double Simulation::compute(size_t stage) const {
@@ -305,11 +293,11 @@ double Simulation::exposed(size_t stage) const {
   // Collectives within runs, and the union of other communication without what is computed.
   double sum = 0;
   SmallVector<std::pair<double, double>> busy, talks;
-  for (const SimulatedEntry &entry : stages[stage].entries) {
+  for (SimulatedEntry entry : stages[stage].entries) {
     sum += entry.communication;
     if (computes(entry.op))
       busy.push_back({entry.begin, entry.end});
-    else if (isa<dist::SendOp, dist::ReceiveOp, dist::CollectiveOp>(entry.op))
+    else if (entry.op.getCommunicatorAttr())
       talks.push_back({entry.begin, entry.end});
   }
   llvm::sort(busy);
@@ -372,37 +360,38 @@ struct Piece {
   StringRef chunk; ///< of those that the stage holds; empty if it holds one
 };
 
-static Piece pieceOf(Operation *op) {
-  auto run = dyn_cast<dist::RunOp>(op);
-  if (!run)
+static Piece pieceOf(dist::EntryOpInterface op) {
+  FlatSymbolRefAttr graph = op.getGraphAttr();
+  if (!graph)
     return {};
   SmallVector<StringRef, 5> names;
-  run.getGraph().split(names, '.');
+  graph.getValue().split(names, '.');
   auto rest = ArrayRef<StringRef>(names).drop_front(names.front().starts_with("stage") ? 2 : 1);
   if (rest.empty())
     return {};
   return {rest.front(), rest.size() > 1 && rest[1].starts_with("chunk") ? rest[1] : StringRef()};
 }
 
-static std::string nameOf(Operation *op) {
+/// The micro-batch, or group, of a run.
+static int64_t numberOf(dist::EntryOpInterface run) {
+  return cast<dist::RunOp>(*run).getMicroBatch();
+}
+
+static std::string nameOf(dist::EntryOpInterface op) {
   if (StringRef piece = pieceOf(op).name; !piece.empty())
-    return (piece + " " + Twine(cast<dist::RunOp>(op).getMicroBatch())).str();
-  if (auto send = dyn_cast<dist::SendOp>(op))
-    return ("send " + send.getCommunicator()).str();
-  if (auto receive = dyn_cast<dist::ReceiveOp>(op))
-    return ("receive " + receive.getCommunicator()).str();
-  if (auto collective = dyn_cast<dist::CollectiveOp>(op))
-    return (dist::stringifyCollectiveKind(collective.getKind()) + " " +
-            collective.getCommunicator())
-        .str();
-  return op->getName().stripDialect().str();
+    return (piece + " " + Twine(numberOf(op))).str();
+  auto collective = dyn_cast<dist::CollectiveOp>(*op);
+  StringRef what = collective ? dist::stringifyCollectiveKind(collective.getKind())
+                              : op->getName().stripDialect();
+  FlatSymbolRefAttr communicator = op.getCommunicatorAttr();
+  return communicator ? (what + " " + communicator.getValue()).str() : what.str();
 }
 
 /// What the streams of a stage carry: `compute`, else the communicator.
 static std::map<int64_t, std::string> streamNames(const SimulatedStage &stage) {
   std::map<int64_t, std::string> names;
-  for (const SimulatedEntry &entry : stage.entries) {
-    auto communicator = entry.op->getAttrOfType<FlatSymbolRefAttr>("communicator");
+  for (SimulatedEntry entry : stage.entries) {
+    FlatSymbolRefAttr communicator = entry.op.getCommunicatorAttr();
     names.try_emplace(entry.stream,
                       entry.stream && communicator ? communicator.getValue().str() : "compute");
   }
@@ -466,8 +455,7 @@ FailureOr<plan::Timeline> llamac::timelineOf(const Simulation &simulation) {
   SmallVector<std::pair<double, Chunk>> passed;
   for (auto [stage, list] : llvm::enumerate(simulation.stages))
     for (const SimulatedEntry &entry : list.entries)
-      if (Piece piece = pieceOf(entry.op);
-          piece.name == "forward" && cast<dist::RunOp>(entry.op).getMicroBatch() == 0)
+      if (Piece piece = pieceOf(entry.op); piece.name == "forward" && numberOf(entry.op) == 0)
         passed.push_back({entry.begin, {stage, piece.chunk}});
   llvm::sort(passed);
   std::map<Chunk, int> numbers;
@@ -484,7 +472,7 @@ FailureOr<plan::Timeline> llamac::timelineOf(const Simulation &simulation) {
       std::optional<Work> work = workOf(piece.name);
       if (!work)
         continue;
-      const int64_t number = cast<dist::RunOp>(entry.op).getMicroBatch();
+      const int64_t number = numberOf(entry.op);
       if (number >= kMicroBatches)
         return entry.op->emitOpError("expects a micro-batch below ")
                << kMicroBatches << ", got " << number;

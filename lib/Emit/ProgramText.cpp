@@ -13,11 +13,11 @@
 
 #include "dialects/Dist/IR/Dist.h"
 #include "dialects/Llama/IR/Llama.h"
-#include "llamac/Lower/Passes.h"
 #include "llamac/Check/Certificate.h"
+#include "llamac/Cost/Passes.h"
+#include "llamac/Lower/Passes.h"
 #include "llamac/Support/Grid.h"
 #include "llamac/Support/Locations.h"
-#include "llamac/Cost/Passes.h"
 
 #include "mlir/Dialect/LLVMIR/LLVMDialect.h"
 #include "llvm/ADT/MapVector.h"
@@ -177,8 +177,9 @@ LogicalResult TextWriter::collect() {
     communicators.insert({communicator.getSymName(), communicators.size()});
   for (auto program : module.getOps<dist::ProgramOp>()) {
     stages = std::max<int64_t>(stages, program.getStage() + 1);
-    for (auto run : program.getBody().getOps<dist::RunOp>())
-      graphs.insert({run.getGraph(), program.getStage()});
+    for (auto entry : program.getBody().getOps<dist::EntryOpInterface>())
+      if (FlatSymbolRefAttr graph = entry.getGraphAttr())
+        graphs.insert({graph.getValue(), program.getStage()});
   }
   for (auto parameter : module.getOps<ParameterOp>()) {
     int64_t &rows = rowsOfKey[parameter.getCheckpointKey()];
@@ -208,18 +209,14 @@ LogicalResult TextWriter::collect() {
     }
   bool hasProgram = false;
   for (auto program : module.getOps<dist::ProgramOp>())
-    for (Operation &op : program.getBody().front()) {
+    for (auto entry : program.getBody().getOps<dist::EntryOpInterface>()) {
       hasProgram = true;
-      if (auto norm = dyn_cast<dist::GradientNormOp>(op)) {
-        if (failed(addCall(norm, norm.getBlock(), norm.getBuffersAttr())))
-          return failure();
-      } else if (auto update = dyn_cast<dist::UpdateOp>(op)) {
-        if (failed(addCall(update, update.getBlock(), update.getBuffersAttr())))
-          return failure();
-      } else if (auto run = dyn_cast<dist::RunOp>(op);
-                 run && !symbols.lookup<dist::GraphOp>(run.getGraph())) {
-        return run.emitOpError("expects planned memory (llama-plan-arenas)");
-      }
+      FlatSymbolRefAttr block = entry.getBlockAttr(), graph = entry.getGraphAttr();
+      if (block &&
+          failed(addCall(entry, block.getValue(), entry.getBuffers().value_or(ArrayAttr()))))
+        return failure();
+      if (graph && !symbols.lookup<dist::GraphOp>(graph.getAttr()))
+        return entry->emitOpError("expects planned memory (llama-plan-arenas)");
     }
   if (!hasProgram)
     return module.emitError("expected a program (dist.program)");
@@ -406,25 +403,25 @@ void TextWriter::writeProgram(dist::ProgramOp program) {
   SmallVector<dist::GradientNormOp> norms;
   llvm::DenseMap<Operation *, int64_t> indexOf;
   int64_t count = 0;
-  for (Operation &op : program.getBody().front()) {
-    if (auto norm = dyn_cast<dist::GradientNormOp>(op)) {
+  for (auto op : program.getBody().getOps<dist::EntryOpInterface>()) {
+    if (auto norm = dyn_cast<dist::GradientNormOp>(*op)) {
       norms.push_back(norm);
       continue;
     }
-    indexOf[&op] = count++;
+    indexOf[op] = count++;
     json.object([&] {
-      writeEntry(op, norms);
-      writeLocation(&op);
-      if (auto stream = op.getAttrOfType<IntegerAttr>("stream"); stream && stream.getInt())
-        json.attribute("stream", stream.getInt());
+      writeEntry(*op, norms);
+      writeLocation(op);
+      if (int64_t stream = op.getStream())
+        json.attribute("stream", stream);
       llvm::SmallSetVector<int64_t, 4> after;
-      auto await = [&](Operation *waiting) {
-        for (Value event : waiting->getOperands())
+      auto await = [&](dist::EntryOpInterface waiting) {
+        for (Value event : waiting.getAfter())
           if (auto index = indexOf.find(event.getDefiningOp()); index != indexOf.end())
             after.insert(index->second);
       };
-      await(&op);
-      if (isa<dist::StatisticsOp>(op))
+      await(op);
+      if (isa<dist::StatisticsOp>(*op))
         llvm::for_each(norms, await);
       if (!after.empty())
         json.attributeArray("after", [&] {

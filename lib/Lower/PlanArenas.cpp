@@ -596,12 +596,15 @@ LogicalResult Planner::run() {
   for (auto program : module.getOps<dist::ProgramOp>())
     isPipeline |= program.getStage() > 0;
   for (auto program : module.getOps<dist::ProgramOp>())
-    for (auto action : program.getBody().getOps<dist::RunOp>())
-      if (Operation *graph = symbols.lookup(action.getGraph())) {
+    for (auto action : program.getBody().getOps<dist::EntryOpInterface>()) {
+      FlatSymbolRefAttr name = action.getGraphAttr();
+      if (Operation *graph = name ? symbols.lookup(name.getAttr()) : nullptr) {
         auto [entry, isNew] = graphs.insert({graph, program.getStage()});
         if (!isNew && entry->second != int64_t(program.getStage()))
-          return action.emitOpError("expects a graph that only stage ") << entry->second << " runs";
+          return action->emitOpError("expects a graph that only stage ")
+                 << entry->second << " runs";
       }
+    }
   if (graphs.empty())
     return module.emitError("expected a program (dist.program) that runs a graph");
   for (auto [graph, stage] : graphs)

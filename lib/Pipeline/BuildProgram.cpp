@@ -597,12 +597,9 @@ static void eraseUnused(ModuleOp module) {
     for (auto apply : function.getOps<ApplyOp>())
       applied.insert(apply.getBlock());
   for (auto program : module.getOps<dist::ProgramOp>())
-    for (Operation &op : program.getBody().front()) {
-      if (auto norm = dyn_cast<dist::GradientNormOp>(op))
-        applied.insert(norm.getBlock());
-      if (auto update = dyn_cast<dist::UpdateOp>(op))
-        applied.insert(update.getBlock());
-    }
+    for (auto entry : program.getBody().getOps<dist::EntryOpInterface>())
+      if (FlatSymbolRefAttr block = entry.getBlockAttr())
+        applied.insert(block.getValue());
   for (auto block : llvm::make_early_inc_range(module.getOps<FuncOp>()))
     if (block->hasAttr(llama::kBlockAttr) && !applied.contains(block.getName()))
       block.erase();

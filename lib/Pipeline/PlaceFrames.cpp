@@ -22,9 +22,9 @@
 
 #include "CutGraph.h"
 
+#include "llamac/Cost/Simulate.h"
 #include "llamac/Support/ArenaPlan.h"
 #include "llamac/Support/Grid.h"
-#include "llamac/Cost/Simulate.h"
 
 #include "llvm/ADT/MapVector.h"
 #include "llvm/ADT/SetVector.h"
@@ -48,7 +48,7 @@ namespace {
 using InstanceKey = std::pair<StringAttr, int64_t>;
 
 struct Entry {
-  Operation *op;
+  dist::EntryOpInterface op;
   int64_t stream = 0;
   SmallVector<InstanceKey, 4> reads, writes;
   SmallVector<unsigned, 4> after; ///< entries of the stage, of other streams
@@ -84,10 +84,13 @@ private:
   void writeEvents(StageProgram &stage);
   void write(StageProgram &stage);
 
-  /// Ranks of a communicator.
-  int64_t members(dist::CollectiveOp op) {
-    return ranksOf(axes, symbols.lookup<dist::CommunicatorOp>(op.getCommunicator()));
+  /// Memory that an entry uses.
+  SmallVector<dist::EntryUse> usesOf(dist::EntryOpInterface op) {
+    FlatSymbolRefAttr group = op.getCommunicatorAttr();
+    return op.getUses(group ? ranksOf(axes, symbols.lookup<dist::CommunicatorOp>(group.getAttr()))
+                            : 1);
   }
+  void noteFrame(StageProgram &stage, const dist::EntryUse &use, FuncOp graph);
   void note(StageProgram &stage, InstanceAttr instance, int64_t bytes) {
     int64_t &known = frameBytes[{stage.program.getStage(), instance.getFrame()}];
     known = std::max(known, int64_t(llvm::alignTo(instance.getOffset() + bytes, kArenaAlignment)));
@@ -115,10 +118,6 @@ private:
 
 } // namespace
 
-static int64_t bytesOf(Type element, int64_t elements) {
-  return elements * element.getIntOrFloatBitWidth() / 8;
-}
-
 /// Adds to `after` those of `others` that the queue of `entry`'s stream does not order
 /// already, the last of each stream.
 static void waitFor(std::vector<Entry> &entries, unsigned number, ArrayRef<unsigned> others) {
@@ -136,66 +135,43 @@ static void waitFor(std::vector<Entry> &entries, unsigned number, ArrayRef<unsig
   }
 }
 
+/// The bytes of a frame that a graph reads as arguments, or writes as results.
+void FramePlacer::noteFrame(StageProgram &stage, const dist::EntryUse &use, FuncOp graph) {
+  note(stage, use.instance, 0);
+  ArrayRef<Type> types = use.writes ? graph.getResultTypes() : graph.getArgumentTypes();
+  for (auto [i, type] : llvm::enumerate(types)) {
+    auto place = use.writes ? graph.getResultAttrOfType<ArrayAttr>(i, dist::kFrameAttr)
+                            : graph.getArgAttrOfType<ArrayAttr>(i, dist::kFrameAttr);
+    if (place && place[0] == use.instance.getFrame())
+      note(stage, use.instance, cast<IntegerAttr>(place[1]).getInt() + alignedBytes(type));
+  }
+}
+
 LogicalResult FramePlacer::read(dist::ProgramOp program, StageProgram &stage) {
   stage.program = program;
   llvm::DenseMap<Value, unsigned> numberOf; // of the entry that is done
-  for (Operation &op : program.getBody().front()) {
+  for (auto op : program.getBody().getOps<dist::EntryOpInterface>()) {
     Entry &entry = stage.entries.emplace_back();
-    entry.op = &op;
-    if (auto stream = op.getAttrOfType<IntegerAttr>("stream"))
-      entry.stream = stream.getInt();
-    numberOf[op.getResult(0)] = stage.entries.size() - 1;
+    entry.op = op;
+    entry.stream = op.getStream();
+    numberOf[op->getResult(0)] = stage.entries.size() - 1;
     // It keeps what it awaits already.
-    for (Value event : op.getOperands())
+    for (Value event : op.getAfter())
       waitFor(stage.entries, stage.entries.size() - 1, numberOf.lookup(event));
-    if (auto run = dyn_cast<dist::RunOp>(op)) {
-      auto function = symbols.lookup<FuncOp>(run.getGraph());
-      if (!function)
-        return op.emitOpError("expects a graph function, not yet planned");
-      auto uses = [&](ArrayAttr instances, auto &list, unsigned count, auto frameOf, auto typeOf) {
-        for (auto instance : instances.getAsRange<InstanceAttr>()) {
-          list.push_back(keyOf(instance));
-          note(stage, instance, 0);
-          for (unsigned i = 0; i < count; ++i) {
-            auto place = frameOf(i);
-            if (place && place[0] == instance.getFrame())
-              note(stage, instance, cast<IntegerAttr>(place[1]).getInt() + alignedBytes(typeOf(i)));
-          }
-        }
-      };
-      uses(
-          run.getReads(), entry.reads, function.getNumArguments(),
-          [&](unsigned i) { return function.getArgAttrOfType<ArrayAttr>(i, dist::kFrameAttr); },
-          [&](unsigned i) { return function.getArgumentTypes()[i]; });
-      uses(
-          run.getWrites(), entry.writes, function.getNumResults(),
-          [&](unsigned i) { return function.getResultAttrOfType<ArrayAttr>(i, dist::kFrameAttr); },
-          [&](unsigned i) { return function.getResultTypes()[i]; });
-    } else if (auto send = dyn_cast<dist::SendOp>(op)) {
-      entry.reads.push_back(keyOf(send.getInstance()));
-      note(stage, send.getInstance(), bytesOf(send.getType(), send.getElements()));
-    } else if (auto receive = dyn_cast<dist::ReceiveOp>(op)) {
-      entry.writes.push_back(keyOf(receive.getInstance()));
-      note(stage, receive.getInstance(), bytesOf(receive.getType(), receive.getElements()));
-    } else if (auto collective = dyn_cast<dist::CollectiveOp>(op)) {
-      int64_t share = collective.getOuter() * collective.getElements();
-      int64_t whole = share * members(collective);
-      dist::CollectiveKind kind = collective.getKind();
-      if (auto instance = collective.getReads()) {
-        entry.reads.push_back(keyOf(*instance));
-        bool scatters =
-            kind == dist::CollectiveKind::ReduceScatter || kind == dist::CollectiveKind::Slice;
-        note(stage, *instance, bytesOf(collective.getType(), scatters ? whole : share));
-      }
-      if (auto instance = collective.getWrites()) {
-        entry.writes.push_back(keyOf(*instance));
-        note(stage, *instance,
-             bytesOf(collective.getToType().value_or(collective.getType()),
-                     kind == dist::CollectiveKind::AllGather ? whole : share));
-      }
-    } else if (auto zero = dyn_cast<dist::ZeroOp>(op); zero && zero.getWrites()) {
-      entry.writes.push_back(keyOf(*zero.getWrites()));
-      note(stage, *zero.getWrites(), zero.getBytes());
+    FuncOp graph;
+    if (FlatSymbolRefAttr name = op.getGraphAttr()) {
+      graph = symbols.lookup<FuncOp>(name.getAttr());
+      if (!graph)
+        return op->emitOpError("expects a graph function, not yet planned");
+    }
+    for (const dist::EntryUse &use : usesOf(op)) {
+      if (!use.instance)
+        continue;
+      (use.writes ? entry.writes : entry.reads).push_back(keyOf(use.instance));
+      if (graph)
+        noteFrame(stage, use, graph);
+      else
+        note(stage, use.instance, use.bytes);
     }
   }
   return success();
@@ -339,7 +315,9 @@ void FramePlacer::writeEvents(StageProgram &stage) {
 }
 
 void FramePlacer::write(StageProgram &stage) {
-  auto addressOf = [&](InstanceAttr instance) {
+  auto addressOf = [&](InstanceAttr instance) -> dist::AddressAttr {
+    if (!instance)
+      return {};
     std::string arena =
         arenaName(arenaOf(instance.getFrame()), stage.program.getStage(), isPipeline);
     return dist::AddressAttr::get(builder.getContext(),
@@ -347,29 +325,9 @@ void FramePlacer::write(StageProgram &stage) {
                                   stage.lives[keyOf(instance)].offset + instance.getOffset());
   };
   writeEvents(stage);
-  for (Entry &entry : stage.entries) {
-    if (auto run = dyn_cast<dist::RunOp>(entry.op)) {
-      SmallVector<Attribute> frames;
-      for (ArrayAttr list : {run.getReads(), run.getWrites()})
-        for (auto instance : list.getAsRange<InstanceAttr>())
-          frames.push_back(addressOf(instance));
-      if (!frames.empty())
-        run.setFramesAttr(builder.getArrayAttr(frames));
-    } else if (auto send = dyn_cast<dist::SendOp>(entry.op)) {
-      send.setAddressAttr(addressOf(send.getInstance()));
-    } else if (auto receive = dyn_cast<dist::ReceiveOp>(entry.op)) {
-      receive.setAddressAttr(addressOf(receive.getInstance()));
-    } else if (auto zero = dyn_cast<dist::ZeroOp>(entry.op); zero && zero.getWrites()) {
-      zero.setAddressAttr(addressOf(*zero.getWrites()));
-    } else if (auto collective = dyn_cast<dist::CollectiveOp>(entry.op)) {
-      if (auto instance = collective.getWrites())
-        collective.setToAttr(addressOf(*instance));
-      if (auto instance = collective.getReads())
-        collective.setFromAttr(addressOf(*instance));
-      else if (!collective.getFrom()) // of a broadcast that only writes
-        collective.setFromAttr(collective.getToAttr());
-    }
-  }
+  for (Entry &entry : stage.entries)
+    entry.op.setPlaces(llvm::map_to_vector(
+        usesOf(entry.op), [&](const dist::EntryUse &use) { return addressOf(use.instance); }));
 }
 
 LogicalResult FramePlacer::run() {

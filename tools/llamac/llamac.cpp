@@ -431,8 +431,10 @@ static bool isDeviceProgram(ModuleOp module) {
   SymbolTable symbols(module);
   auto programs = module.getOps<dist::ProgramOp>();
   return !programs.empty() && llvm::all_of(programs, [&](dist::ProgramOp program) {
-    return llvm::all_of(program.getBody().getOps<dist::RunOp>(), [&](dist::RunOp run) {
-      return isa_and_nonnull<dist::GraphOp>(symbols.lookup(run.getGraph()));
+    auto entries = program.getBody().getOps<dist::EntryOpInterface>();
+    return llvm::all_of(entries, [&](dist::EntryOpInterface entry) {
+      FlatSymbolRefAttr graph = entry.getGraphAttr();
+      return !graph || isa_and_nonnull<dist::GraphOp>(symbols.lookup(graph.getAttr()));
     });
   });
 }

@@ -23,6 +23,22 @@
 #include "dialects/Dist/IR/DistAttributes.h.inc"
 #define GET_TYPEDEF_CLASSES
 #include "dialects/Dist/IR/DistTypes.h.inc"
+
+namespace mlir::dist {
+
+/// Memory that an entry uses: `bytes` from `address` on, or, before frames are placed, of
+/// `instance`.
+struct EntryUse {
+  InstanceAttr instance; ///< null: it is of no frame
+  AddressAttr address;   ///< null: not planned
+  int64_t bytes;         ///< 0 of a frame of a run: its graph says
+  Type type;             ///< of the elements; null: any
+  bool reads, writes;
+};
+
+} // namespace mlir::dist
+
+#include "dialects/Dist/IR/DistInterfaces.h.inc"
 #define GET_OP_CLASSES
 #include "dialects/Dist/IR/DistOps.h.inc"
 

@@ -80,6 +80,7 @@ static void printBody(OpAsmPrinter &printer, Operation *, Region &body) {
 #define GET_ATTRDEF_CLASSES
 #include "dialects/Dist/IR/DistAttributes.cpp.inc"
 #define GET_TYPEDEF_CLASSES
+#include "dialects/Dist/IR/DistInterfaces.cpp.inc"
 #include "dialects/Dist/IR/DistTypes.cpp.inc"
 #define GET_OP_CLASSES
 #include "dialects/Dist/IR/DistOps.cpp.inc"
@@ -243,8 +244,7 @@ CommunicatorOp CommunicatorOp::declare(SymbolTable &symbols, StringRef name, Arr
 
 LogicalResult ProgramOp::verify() {
   for (Operation &op : getBody().front())
-    if (!isa<RunOp, SendOp, ReceiveOp, CollectiveOp, ZeroOp, GradientNormOp, StatisticsOp,
-             UpdateOp>(op)) // program_c1
+    if (!isa<EntryOpInterface>(op)) // program_c1
       return op.emitOpError("is not an entry of a program");
   for (Operation *op = (*this)->getPrevNode(); op; op = op->getPrevNode())
     if (auto other = dyn_cast<ProgramOp>(op);
@@ -254,6 +254,78 @@ LogicalResult ProgramOp::verify() {
       return error;
     }
   return success();
+}
+
+//===----------------------------------------------------------------------===//
+// Entries
+//===----------------------------------------------------------------------===//
+
+static int64_t bytesOf(Type element, int64_t elements) {
+  return elements * element.getIntOrFloatBitWidth() / 8;
+}
+
+SmallVector<EntryUse> RunOp::getUses(int64_t) {
+  SmallVector<EntryUse> uses;
+  for (auto instance : getReads().getAsRange<InstanceAttr>())
+    uses.push_back({instance, {}, 0, {}, true, false});
+  for (auto instance : getWrites().getAsRange<InstanceAttr>())
+    uses.push_back({instance, {}, 0, {}, false, true});
+  if (getFrames() && getFrames()->size() == uses.size())
+    for (auto [use, address] : llvm::zip_equal(uses, getFrames()->getAsRange<AddressAttr>()))
+      use.address = address;
+  return uses;
+}
+
+void RunOp::setPlaces(ArrayRef<AddressAttr> places) {
+  if (!places.empty())
+    setFramesAttr(
+        Builder(getContext()).getArrayAttr(SmallVector<Attribute>(places.begin(), places.end())));
+}
+
+template <typename Op> static SmallVector<EntryUse> usesOfTransfer(Op op, bool sends) {
+  return {{op.getInstance(), op.getAddressAttr(), bytesOf(op.getType(), op.getElements()),
+           op.getType(), sends, !sends}};
+}
+
+SmallVector<EntryUse> SendOp::getUses(int64_t) { return usesOfTransfer(*this, true); }
+SmallVector<EntryUse> ReceiveOp::getUses(int64_t) { return usesOfTransfer(*this, false); }
+void SendOp::setPlaces(ArrayRef<AddressAttr> places) { setAddressAttr(places[0]); }
+void ReceiveOp::setPlaces(ArrayRef<AddressAttr> places) { setAddressAttr(places[0]); }
+
+SmallVector<EntryUse> CollectiveOp::getUses(int64_t members) {
+  const CollectiveKind kind = getKind();
+  const bool scatters = kind == CollectiveKind::ReduceScatter || kind == CollectiveKind::Slice;
+  const bool gathers = kind == CollectiveKind::AllGather;
+  const int64_t share = getOuter() * getElements(), whole = share * members;
+  Type to = getToType().value_or(getType());
+  // A broadcast that reads no instance takes what another member has.
+  const bool reads = kind != CollectiveKind::Broadcast || getReadsAttr();
+  return {{getReadsAttr(), getFromAttr(), bytesOf(getType(), scatters ? whole : share), getType(),
+           reads, false},
+          {getWritesAttr(), getToAttr(), bytesOf(to, gathers ? whole : share), to, getAccumulate(),
+           true}};
+}
+
+void CollectiveOp::setPlaces(ArrayRef<AddressAttr> places) {
+  if (places[1])
+    setToAttr(places[1]);
+  if (places[0])
+    setFromAttr(places[0]);
+  else if (!getFrom()) // of a broadcast that only writes
+    setFromAttr(getToAttr());
+}
+
+SmallVector<EntryUse> ZeroOp::getUses(int64_t) {
+  return {{getWritesAttr(), getAddressAttr(), int64_t(getBytes()), {}, false, true}};
+}
+
+void ZeroOp::setPlaces(ArrayRef<AddressAttr> places) {
+  if (places[0])
+    setAddressAttr(places[0]);
+}
+
+SmallVector<EntryUse> StatisticsOp::getUses(int64_t) {
+  return {{{}, getAddressAttr(), 16, Float64Type::get(getContext()), false, true}};
 }
 
 LogicalResult RunOp::verifySymbolUses(SymbolTableCollection &symbols) {

@@ -13,6 +13,7 @@ include "mlir/IR/EnumAttr.td"
 include "mlir/IR/OpBase.td"
 include "mlir/IR/SymbolInterfaces.td"
 include "mlir/Interfaces/SideEffectInterfaces.td"
+include "dialects/Dist/IR/DistInterfaces.td"
 
 def Dist_Dialect : Dialect {
   let name = "dist";
@@ -122,9 +123,18 @@ class Dist_UserOp<string mnemonic, list<Trait> traits = []>
 // What takes a place in the launch order: it waits for the events `after` and its
 // predecessors on `stream`; its result is the event that it is done.
 class Dist_Entry<string mnemonic, dag args, string parent = "ProgramOp">
-    : Dist_UserOp<mnemonic, [ParentOneOf<[parent, "ProgramOp"]>]> {
+    : Dist_UserOp<mnemonic, [ParentOneOf<[parent, "ProgramOp"]>, EntryOpInterface]> {
   let arguments = !con((ins Variadic<Dist_Event>:$after), args, (ins Dist_Stream:$stream));
   let results = (outs Dist_Event:$done);
+}
+
+// One that uses memory which may be that of frame instances.
+class Dist_FrameEntry<string mnemonic, dag args, string parent = "ProgramOp">
+    : Dist_Entry<mnemonic, args, parent> {
+  let extraClassDeclaration = [{
+    ::llvm::SmallVector<::mlir::dist::EntryUse> getUses(int64_t members);
+    void setPlaces(::llvm::ArrayRef<::mlir::dist::AddressAttr> places);
+  }];
 }
 
 //===----------------------------------------------------------------------===//
@@ -188,7 +198,7 @@ def ProgramOp : Dist_Op<"program", [NoTerminator, NoRegionArguments]> {
   let hasVerifier = 1;
 }
 
-def RunOp : Dist_Entry<"run", (ins FlatSymbolRefAttr:$graph, Dist_Size:$micro_batch,
+def RunOp : Dist_FrameEntry<"run", (ins FlatSymbolRefAttr:$graph, Dist_Size:$micro_batch,
                                DefaultValuedAttr<Dist_InstanceArray, "{}">:$reads,
                                DefaultValuedAttr<Dist_InstanceArray, "{}">:$writes,
                                OptionalAttr<Dist_AddressArray>:$frames)> {
@@ -215,7 +225,7 @@ def RunOp : Dist_Entry<"run", (ins FlatSymbolRefAttr:$graph, Dist_Size:$micro_ba
 
 // One end of a transfer between two stages.
 class Dist_Transfer<string mnemonic>
-    : Dist_Entry<mnemonic, (ins FlatSymbolRefAttr:$communicator, Dist_InstanceAttr:$instance,
+    : Dist_FrameEntry<mnemonic, (ins FlatSymbolRefAttr:$communicator, Dist_InstanceAttr:$instance,
                             TypeAttr:$type, Dist_Size:$elements, DenseI64ArrayAttr:$tag,
                             OptionalAttr<Dist_AddressAttr>:$address)> {
   let assemblyFormat = [{
@@ -255,7 +265,7 @@ def ReceiveOp : Dist_Transfer<"receive"> {
   }];
 }
 
-def CollectiveOp : Dist_Entry<"collective", (ins
+def CollectiveOp : Dist_FrameEntry<"collective", (ins
     Dist_CollectiveKind:$kind, FlatSymbolRefAttr:$communicator,
     OptionalAttr<Dist_InstanceAttr>:$reads, OptionalAttr<Dist_InstanceAttr>:$writes,
     OptionalAttr<Dist_AddressAttr>:$from, OptionalAttr<Dist_AddressAttr>:$to,
@@ -290,7 +300,7 @@ def CollectiveOp : Dist_Entry<"collective", (ins
   }];
 }
 
-def ZeroOp : Dist_Entry<"zero", (ins OptionalAttr<Dist_InstanceAttr>:$writes, Dist_Size:$bytes,
+def ZeroOp : Dist_FrameEntry<"zero", (ins OptionalAttr<Dist_InstanceAttr>:$writes, Dist_Size:$bytes,
                                  OptionalAttr<Dist_AddressAttr>:$address,
                                  OptionalAttr<Dist_SymbolArray>:$gradients)> {
   let summary = "Fill memory with zeros";
@@ -351,6 +361,9 @@ def StatisticsOp : Dist_Entry<"statistics", (ins OptionalAttr<Dist_AddressAttr>:
     ```
   }];
   let assemblyFormat = "(`at` custom<Address>($address)^)? (`after` `(` $after^ `)`)? attr-dict";
+  let extraClassDeclaration = [{
+    ::llvm::SmallVector<::mlir::dist::EntryUse> getUses(int64_t members);
+  }];
 }
 
 def UpdateOp : Dist_Entry<"update", (ins FlatSymbolRefAttr:$block,

@@ -14,6 +14,7 @@
 #ifndef LLAMAC_COST_SIMULATE_H
 #define LLAMAC_COST_SIMULATE_H
 
+#include "dialects/Dist/IR/Dist.h"
 #include "llamac/Cost/Machine.h"
 #include "llamac/Plan/Timeline.h"
 
@@ -26,7 +27,7 @@ namespace mlir::llamac {
 inline constexpr llvm::StringLiteral kSecondsAttr = "llama.seconds";
 
 struct SimulatedEntry {
-  Operation *op; ///< of a dist.program
+  dist::EntryOpInterface op;
   int64_t stream;
   double begin, end;        ///< seconds
   double communication = 0; ///< of these, collectives within a run
