@@ -276,8 +276,11 @@ SmallVector<PieceKey> Cutter::keysOf(Work work, int where) const {
 }
 
 std::string Cutter::nameOf(const PieceKey &key, int stage) const {
-  static constexpr StringRef names[] = {"forward", "backward",        "backward_weight", "encode",
-                                        "states",  "states_gradient", "encode_backward"};
+  // By plan::Work; BackwardInput is a Backward here.
+  static constexpr StringRef names[] = {"forward",         "backward",       "backward",
+                                        "backward_weight", "encode",         "states",
+                                        "states_gradient", "encode_backward"};
+  static_assert(std::size(names) == size_t(Work::EncodeBackward) + 1);
   std::string name;
   if (cut.stages > 1)
     name = "stage" + std::to_string(stage) + ".";
