@@ -16,7 +16,7 @@ packages=(
   # ranks as processes
   libopenmpi-dev openmpi-bin
   # tests and the demonstration's data
-  libgtest-dev libgmock-dev iso-flags-png-320x240 iso-codes
+  libgtest-dev libgmock-dev clang-format-22 clang-tidy-22 iso-flags-png-320x240 iso-codes
 )
 
 # Prints those of the packages that are not installed.

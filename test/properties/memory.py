@@ -11,7 +11,8 @@ with its schedule, encoder placement, batch and what trains. `llamac check` says
     --fsdp=none >= optimizer >= gradients >= parameters      and
     --recompute=none >= selective >= full                    on the stage that needs most
 
-A small model may need SLACK more: where a rank keeps the values of a layer or two, what is formed again in the workspace, and
+(with --schedule=zero-bubble not: the weight half of a backward keeps what the other half formed again, so on the last stage, which
+runs them one behind the other, there is nothing to save). A small model may need SLACK more: where a rank keeps the values of a layer or two, what is formed again in the workspace, and
 what passes from block to block in frames, can weigh more than what is saved.
 
 On a machine with as much memory as the program needs it must be accepted with the same total; with a byte less it is refused,
@@ -38,7 +39,7 @@ RECOMPUTE = ["none", "selective", "full"]
 ROW = re.compile(r"^  (each rank|stages? [0-9, -]*[0-9])  .* ([0-9]+)$")
 REMEDY = re.compile(r"note: fits with (.*): ([0-9.]+) GB$")
 GB = 10 ** 9
-SLACK = 1.06
+SLACK = 1.1
 
 
 def draw_published(r: random.Random) -> tuple[str, list[str], int]:
@@ -108,10 +109,11 @@ def faults(compiler: Compiler, r: random.Random, folder: pathlib.Path) -> list[s
         for less, more in zip(LEVELS, LEVELS[1:]):
             if max(levels[more]) > slack * max(levels[less]):
                 found.append(f"fsdp {less} {max(levels[less])} < {more} {max(levels[more])} bytes")
-    levels = {level: compiler.totals(model, [*options, f"--recompute={level}"]) for level in RECOMPUTE}
-    for less, more in zip(RECOMPUTE, RECOMPUTE[1:]):
-        if max(levels[more]) > slack * max(levels[less]):
-            found.append(f"recompute {less} {max(levels[less])} < {more} {max(levels[more])} bytes")
+    if "--schedule=zero-bubble" not in options:
+        levels = {level: compiler.totals(model, [*options, f"--recompute={level}"]) for level in RECOMPUTE}
+        for less, more in zip(RECOMPUTE, RECOMPUTE[1:]):
+            if max(levels[more]) > slack * max(levels[less]):
+                found.append(f"recompute {less} {max(levels[less])} < {more} {max(levels[more])} bytes")
 
     machine = folder / "machine.json"
 
