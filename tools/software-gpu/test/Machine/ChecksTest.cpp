@@ -4,7 +4,8 @@
 //
 // test/ptx/checks/*.ptx: kernels `bad` and `good`, which differ as little as possible. The first
 // lines say which check, how to launch, and with how many seeds. x holds 0, 1, 2, ... as u32; y was
-// never written. Both have `bytes` bytes.
+// never written. Both have `bytes` bytes. `third: freed`: there is a parameter z, which was freed.
+// `also`: another check that may tell of the same fault, depending on what completes when. `first: unordered`: kernel `first` runs before, in work that nothing orders before this one.
 //===----------------------------------------------------------------------===//
 #include "Harness.h"
 
@@ -58,25 +59,81 @@ TEST_P(Checks, FindsTheFaultAndNotItsTwin) {
         if (fields.contains("cluster"))
           config.cluster = {number("cluster"), 1, 1};
         uint64_t px = gpu.upload(x), py = gpu.allocate<uint8_t>(number("bytes"));
-        gpu.run(kernel, config, px, py);
+        if (fields.contains("first")) {
+          gpu.run("first", config, px, py);
+          config.work.ordered = [](uint32_t) { return false; };
+        }
+        if (fields.contains("third")) {
+          uint64_t pz = gpu.upload(x);
+          gpu.memory.free(pz, "test");
+          gpu.run(kernel, config, px, py, pz);
+        } else {
+          gpu.run(kernel, config, px, py);
+        }
         if (kernel == "good") {
           EXPECT_TRUE(gpu.clean());
           continue;
         }
         std::vector<Report> reports = gpu.reporter.reports();
         ASSERT_FALSE(reports.empty());
+        bool found = false;
         for (const Report &r : reports) {
-          EXPECT_EQ(checkName(r.check), fields.at("check")) << gpu.text();
+          if (!fields.contains("also") || checkName(r.check) != fields.at("also"))
+            EXPECT_EQ(checkName(r.check), fields.at("check")) << gpu.text();
+          found |= checkName(r.check) == fields.at("check");
           EXPECT_EQ(r.place.kernel, "bad");
+          // The same as text and as JSON.
+          std::string asText = Reporter::toText(r, seed), json = Reporter::toJson(r, seed);
+          EXPECT_NE(asText.find(checkName(r.check)), asText.npos) << asText;
+          EXPECT_NE(asText.find(r.message), asText.npos) << asText;
+          EXPECT_NE(asText.find("seed " + std::to_string(seed)), asText.npos) << asText;
+          EXPECT_NE(json.find("\"seed\":" + std::to_string(seed)), json.npos) << json;
+          EXPECT_NE(json.find(std::string("\"check\":\"") + checkName(r.check)), json.npos) << json;
+          EXPECT_EQ(json.find('\n'), json.npos);
+          if (r.check == Check::Launch) // has no place in the text
+            continue;
+          EXPECT_NE(asText.find("PTX line " + std::to_string(r.place.line)), asText.npos) << asText;
+          EXPECT_NE(json.find("\"line\":" + std::to_string(r.place.line)), json.npos) << json;
+          EXPECT_NE(json.find("\"block\":["), json.npos) << json;
+          EXPECT_EQ(json.find("\"others\"") != json.npos, asText.find("\n  other") != asText.npos);
+          EXPECT_EQ(json.find("\"address\"") != json.npos, asText.find("\n  address 0x") != asText.npos);
           EXPECT_GT(r.place.line, 0);
           EXPECT_FALSE(r.place.text.empty());
         }
+        EXPECT_TRUE(found || completion != Completion::Late) << gpu.text();
         // Races name both sides.
         if (reports[0].check == Check::Race) {
           ASSERT_EQ(reports[0].others.size(), 1u);
           EXPECT_GT(reports[0].others[0].line, 0);
         }
       }
+}
+
+/// Every kind of fault has a case here, but a leak, which no kernel makes.
+TEST(ChecksTable, EveryKindHasACase) {
+  std::map<std::string, int> found;
+  for (const std::string &name : cases()) {
+    std::string text = ptxFile("checks/" + name + ".ptx");
+    ++found[header(text).at("check")];
+    EXPECT_NE(text.find(".entry bad("), text.npos) << name;
+    EXPECT_NE(text.find(".entry good("), text.npos) << name;
+  }
+  for (unsigned i = 0; i < numChecks; ++i)
+    if (Check(i) != Check::Leak) {
+      EXPECT_GT(found[checkName(Check(i))], 0) << checkName(Check(i)) << " has no case in test/ptx/checks";
+    }
+}
+
+TEST(ChecksTable, Leak) {
+  for (bool bad : {true, false}) {
+    Gpu gpu(ptxFile("checks/trap.ptx"), options(3, 80));
+    uint64_t p = gpu.allocate<float>(64);
+    if (!bad)
+      gpu.memory.free(p, "test");
+    gpu.memory.reportLeaks();
+    EXPECT_EQ(gpu.reporter.count(Check::Leak), uint64_t(bad));
+    EXPECT_EQ(gpu.reporter.total(), uint64_t(bad));
+  }
 }
 
 INSTANTIATE_TEST_SUITE_P(Cases, Checks, ::testing::ValuesIn(cases()), [](const auto &info) {

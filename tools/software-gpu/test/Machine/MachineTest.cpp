@@ -790,6 +790,18 @@ TEST(Seeds, DecideTheOrderAndReplayIt) {
   EXPECT_EQ(orders.size(), 10u);
 }
 
+TEST(Seeds, ChooseTheElectedLane) {
+  const char *body = "	elect.sync %r5|%p1, 0xffffffff;\n	st.global.u32 [%rd4], %r5;\n";
+  std::set<uint32_t> lanes;
+  for (uint64_t seed = 1; seed <= 16; ++seed) {
+    auto a = results(std::string("	mul.wide.u32 %rd3, %r1, 4;\n	add.s64 %rd4, %rd1, %rd3;\n") + body, 32, seed, "", {});
+    EXPECT_TRUE(std::all_of(a.begin(), a.begin() + 32, [&](uint32_t l) { return l == a[0] && l < 32; }));
+    EXPECT_EQ(a, results(std::string("	mul.wide.u32 %rd3, %r1, 4;\n	add.s64 %rd4, %rd1, %rd3;\n") + body, 32, seed, "", {}));
+    lanes.insert(a[0]);
+  }
+  EXPECT_GT(lanes.size(), 4u);
+}
+
 TEST(Errors, NameLineTextAndWhatWasExpected) {
   for (auto [body, wanted] :
        {std::pair("	.reg .b32 %r<4>;\n	ld.global.u64 %r1, [%r2];\n", "line"),

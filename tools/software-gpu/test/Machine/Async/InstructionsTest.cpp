@@ -623,6 +623,17 @@ TEST(Refused, ByName) {
       {"cp.async.bulk.tensor.3d.shared::cluster.global.im2col.mbarrier::complete_tx::bytes [%r2], [%rd0, {%r4, %r5, %r6}], [%r3], {%h0};", "im2col"},
       {"setmaxnreg.inc.sync.aligned.u32 100;", "multiple of 8"},
       {"cp.async.cg.shared.global [%r2], [%rd0], 8;", "16"},
+      {"tex.2d.v4.f32.f32 {%f0, %f1, %f2, %f3}, [%rd0, {%f0, %f1}];", "unknown opcode 'tex'"},
+      {"suld.b.1d.b32.trap %r4, [%rd0, {%r1}];", "unknown opcode 'suld'"},
+      {"sust.b.1d.b32.trap [%rd0, {%r1}], %r2;", "unknown opcode 'sust'"},
+      {"txq.width.b32 %r0, [%rd0];", "unknown opcode 'txq'"},
+      {"tcgen05.alloc.cta_group::1.sync.aligned.shared::cta.b32 [%r2], 32;", "unknown opcode 'tcgen05'"},
+      {"clusterlaunchcontrol.query_cancel.is_canceled.pred.b128 %p0, %rd0;", "unknown opcode 'clusterlaunchcontrol'"},
+      {"add.sideways.u32 %r0, %r1, %r2;", "unknown modifier '.sideways' of 'add'"},
+      {"wgmma.mma_async.sp.sync.aligned.m64n8k32.f32.bf16.bf16 {%f0, %f1, %f2, %f3}, %rd0, %rd1, %r0, 0, %p0, 1, 1, 0, 0;", "sparse wgmma"},
+      {"mma.sp.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32 {%f0, %f1, %f2, %f3}, {%r0, %r1}, {%r0, %r1}, {%f0, %f1, %f2, %f3}, %r4, 0x0;", "sparse mma"},
+      {"mma.sync.aligned.m8n8k4.row.col.f16.f16.f16.f16 {%r0, %r1, %r2, %r3}, {%r0, %r1}, {%r0, %r1}, {%r0, %r1, %r2, %r3};", "m8n8k4"},
+      {"wgmma.mma_async.sync.aligned.m64n8k256.s32.b1.b1.and.popc {%r0, %r1, %r2, %r3}, %rd0, %rd1, %p0;", ".b1"},
       {"wgmma.mma_async.sync.aligned.m64n12k16.f32.bf16.bf16 {%f0, %f1, %f2, %f3, %f4, %f5}, %rd0, %rd1, %p0, 1, 1, 0, 0;", "m64n12k16"},
   };
   for (auto &c : cases) {
