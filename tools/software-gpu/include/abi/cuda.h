@@ -81,6 +81,8 @@ enum CUresult {
   CUDA_ERROR_KEY_ROTATION = 916, CUDA_ERROR_UNKNOWN = 999
 };
 
+using CUstreamCallback = void (*)(CUstream stream, CUresult status, void *userData);
+
 enum CUdevice_attribute {
   CU_DEVICE_ATTRIBUTE_MAX_THREADS_PER_BLOCK = 1, CU_DEVICE_ATTRIBUTE_MAX_BLOCK_DIM_X = 2,
   CU_DEVICE_ATTRIBUTE_MAX_BLOCK_DIM_Y = 3, CU_DEVICE_ATTRIBUTE_MAX_BLOCK_DIM_Z = 4,
@@ -372,6 +374,11 @@ enum CUmemLocationType {
   CU_MEM_LOCATION_TYPE_HOST_NUMA = 0x3, CU_MEM_LOCATION_TYPE_HOST_NUMA_CURRENT = 0x4
 };
 
+enum CUmemAccess_flags {
+  CU_MEM_ACCESS_FLAGS_PROT_NONE = 0x0, CU_MEM_ACCESS_FLAGS_PROT_READ = 0x1,
+  CU_MEM_ACCESS_FLAGS_PROT_READWRITE = 0x3
+};
+
 enum CUmemAllocationType {
   CU_MEM_ALLOCATION_TYPE_INVALID = 0x0, CU_MEM_ALLOCATION_TYPE_PINNED = 0x1,
   CU_MEM_ALLOCATION_TYPE_MANAGED = 0x2
@@ -492,6 +499,10 @@ struct CUctxCreateParams {
 struct CUmemLocation {
   CUmemLocationType type;
   int id;
+};
+struct CUmemAccessDesc {
+  CUmemLocation location;
+  CUmemAccess_flags flags;
 };
 struct CUmemPoolProps {
   CUmemAllocationType allocType;

@@ -32,12 +32,22 @@ const ErrorText *errorText(CUresult error) {
   return nullptr;
 }
 
+/// A function for programs whose default stream is that of the thread.
+template <auto function> struct PerThread;
+template <typename... Parameters, CUresult (*function)(Parameters...)> struct PerThread<function> {
+  static CUresult call(Parameters... parameters) {
+    DefaultStreamOfThread scope;
+    return function(parameters...);
+  }
+};
+
 struct Export {
   const char *name;
-  void *address;
+  void *address, *perThread;
 };
 const Export functions[] = {
-#define CUDA_FUNCTION(name, parameters) {#name, reinterpret_cast<void *>(&abi::name)},
+#define CUDA_FUNCTION(name, parameters)                                                            \
+  {#name, reinterpret_cast<void *>(&abi::name), reinterpret_cast<void *>(&PerThread<&abi::name>::call)},
 #include "abi/cuda_functions.def"
 };
 constexpr int driverVersion = 13000;
@@ -87,8 +97,15 @@ CUresult abi::cuGetProcAddress_v2(const char *symbol, void **pfn, int cudaVersio
     // Names that got another form later, for programs that were built before.
     bool tooNew = (name == "cuCtxCreate_v4" && cudaVersion < 12050) ||
                   (name == "cuStreamGetCaptureInfo_v3" && cudaVersion < 12030) ||
+                  (name == "cuGetProcAddress_v2" && cudaVersion < 12000) ||
+                  (name == "cuCtxGetDevice_v2" || name == "cuCtxSynchronize_v2") || // other parameters
+                  ((name == "cuGraphAddDependencies_v2" || name == "cuGraphRemoveDependencies_v2" ||
+                    name == "cuGraphGetEdges_v2" || name == "cuGraphNodeGetDependencies_v2" ||
+                    name == "cuGraphNodeGetDependentNodes_v2" ||
+                    name == "cuStreamUpdateCaptureDependencies_v2") &&
+                   cudaVersion < 13000) ||
                   (name == "cuEventElapsedTime_v2" && cudaVersion < 12080);
-    if (!name.starts_with(wanted) || tooNew)
+    if (!name.starts_with(wanted) || (tooNew && name != wanted))
       continue;
     rest.remove_prefix(wanted.size());
     if (rest.empty() ? !found
@@ -96,10 +113,16 @@ CUresult abi::cuGetProcAddress_v2(const char *symbol, void **pfn, int cudaVersio
                            (!found || name > found->name))
       found = &f;
   }
-  *pfn = found ? found->address : nullptr;
+  *pfn = !found                                             ? nullptr
+         : flags & CU_GET_PROC_ADDRESS_PER_THREAD_DEFAULT_STREAM ? found->perThread
+                                                                 : found->address;
   if (symbolStatus)
     *symbolStatus = found ? CU_GET_PROC_ADDRESS_SUCCESS : CU_GET_PROC_ADDRESS_SYMBOL_NOT_FOUND;
   return found || symbolStatus ? CUDA_SUCCESS : CUDA_ERROR_NOT_FOUND;
+}
+
+CUresult abi::cuGetProcAddress(const char *symbol, void **pfn, int cudaVersion, cuuint64_t flags) {
+  return cuGetProcAddress_v2(symbol, pfn, cudaVersion, flags, nullptr);
 }
 
 //===----------------------------------------------------------------------===//
@@ -141,6 +164,8 @@ CUresult abi::cuDeviceGetUuid_v2(CUuuid *uuid, CUdevice dev) {
     uuid->bytes[15] = char('0' + d.ordinal);
   });
 }
+
+CUresult abi::cuDeviceGetUuid(CUuuid *uuid, CUdevice dev) { return cuDeviceGetUuid_v2(uuid, dev); }
 
 CUresult abi::cuDeviceTotalMem_v2(size_t *bytes, CUdevice dev) {
   return call([&](Driver &driver, Lock &) {
@@ -195,6 +220,17 @@ CUresult abi::cuDeviceGetPCIBusId(char *pciBusId, int len, CUdevice dev) {
     Device &d = deviceAt(driver, dev);
     require(pciBusId && len >= 13);
     std::snprintf(pciBusId, size_t(len), "0000:%02x:00.0", unsigned(0x10 + d.ordinal));
+  });
+}
+
+CUresult abi::cuDeviceGetByPCIBusId(CUdevice *dev, const char *pciBusId) {
+  return call([&](Driver &driver, Lock &) {
+    require(dev && pciBusId);
+    unsigned domain, bus, slot, function = 0;
+    require(std::sscanf(pciBusId, "%x:%x:%x.%x", &domain, &bus, &slot, &function) >= 3 && !domain && !slot &&
+                !function && bus >= 0x10 && bus - 0x10 < driver.devices.size(),
+            CUDA_ERROR_INVALID_DEVICE);
+    *dev = int(bus - 0x10);
   });
 }
 
@@ -257,12 +293,13 @@ CUcontext sgpu::cuda::makeContext(Device &device, bool primary) {
   return c;
 }
 
-/// What the kernels of a device may touch is what one of its contexts has enabled.
-static void updatePeers(Device &device) {
+void sgpu::cuda::updatePeers(Device &device) {
   for (auto &other : Driver::get().devices) {
     bool enabled = false;
     for (const auto &[context, object] : state().contexts.all())
       enabled |= context->device == &device && context->peers.contains(other->ordinal);
+    for (const auto &[pool, object] : state().pools.all())
+      enabled |= pool->device == other->ordinal && pool->peers.contains(device.ordinal);
     if (other.get() != &device)
       device.memory->setPeer(*other->memory, enabled);
   }
@@ -434,6 +471,41 @@ CUresult abi::cuCtxGetDevice(CUdevice *device) {
   });
 }
 
+CUresult abi::cuCtxGetDevice_v2(CUdevice *device, CUcontext ctx) {
+  return call([&](Driver &, Lock &) {
+    require(device);
+    *device = (ctx ? findContext(ctx) : current())->device->ordinal;
+  });
+}
+
+CUresult abi::cuCtxSetFlags(unsigned int flags) {
+  return call([&](Driver &, Lock &) {
+    CUcontext c = current();
+    require(!(flags & ~unsigned(CU_CTX_FLAGS_MASK)));
+    c->flags = flags;
+  });
+}
+
+// The software GPU has no caches: the preference is kept.
+CUresult abi::cuCtxGetCacheConfig(CUfunc_cache *pconfig) {
+  return call([&](Driver &, Lock &) {
+    require(pconfig);
+    *pconfig = current()->cacheConfig;
+  });
+}
+
+CUresult abi::cuCtxSetCacheConfig(CUfunc_cache config) {
+  return call([&](Driver &, Lock &) {
+    CUcontext c = current();
+    require(config >= 0 && config <= CU_FUNC_CACHE_PREFER_EQUAL);
+    c->cacheConfig = config;
+  });
+}
+
+CUresult abi::cuCtxResetPersistingL2Cache(void) {
+  return call([&](Driver &, Lock &) { current(); });
+}
+
 CUresult abi::cuCtxGetFlags(unsigned int *flags) {
   return call([&](Driver &, Lock &) {
     require(flags);
@@ -486,9 +558,11 @@ CUresult abi::cuCtxSetLimit(CUlimit limit, size_t value) {
   return call([&](Driver &, Lock &) { *limitOf(current(), limit) = value; });
 }
 
-CUresult abi::cuCtxSynchronize(void) {
+CUresult abi::cuCtxSynchronize(void) { return cuCtxSynchronize_v2(nullptr); }
+
+CUresult abi::cuCtxSynchronize_v2(CUcontext ctx) {
   return call([&](Driver &driver, Lock &lock) {
-    CUcontext c = current();
+    CUcontext c = ctx ? findContext(ctx) : current();
     unsafeInCapture(CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED, true);
     driver.waitAll(lock, c);
     require(c->error == CUDA_SUCCESS, c->error);

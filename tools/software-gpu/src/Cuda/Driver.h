@@ -48,6 +48,8 @@ struct Task {
   CUfunction function = nullptr;
   std::shared_ptr<LaunchConfig> launch;
   CUDA_HOST_NODE_PARAMS hostFunction{nullptr, nullptr};
+  CUDA_MEMCPY3D copy{};
+  CUDA_MEMSET_NODE_PARAMS set{};
 };
 using TaskRef = std::shared_ptr<const Task>;
 
@@ -188,6 +190,7 @@ struct CUctx_st {
   bool primary = false;
   unsigned flags = 0;
   CUresult error = CUDA_SUCCESS; ///< sticky
+  CUfunc_cache cacheConfig = CU_FUNC_CACHE_PREFER_NONE;
   CUstream legacy = nullptr;
   std::map<std::thread::id, CUstream> perThread;
   std::set<int> peers;
@@ -247,6 +250,7 @@ struct CUmemPoolHandle_st {
   int reuse[3] = {1, 1, 1};
   uint64_t used = 0, high = 0;
   std::map<CUdeviceptr, uint64_t> live; ///< bytes
+  std::set<int> peers; ///< other devices that may touch it
 };
 struct CUgraphNode_st {
   CUgraph graph = nullptr;
@@ -339,9 +343,17 @@ std::vector<CUcontext> &contextStack();
 /// The current context; fails with CUDA_ERROR_INVALID_CONTEXT or its sticky error.
 CUcontext current();
 CUcontext makeContext(Device &device, bool primary);
+/// Kernels of a device may touch the memory of another one that a context of it, or a pool of the
+/// other device, has opened to it; then all of it, not only that of the pool.
+void updatePeers(Device &device);
 /// Frees what belongs to it; reports memory that is left.
 void destroyContext(Lock &lock, CUcontext context);
 
+/// While it lives, stream 0 is the default stream of the thread, in calls of this thread.
+struct DefaultStreamOfThread {
+  DefaultStreamOfThread();
+  ~DefaultStreamOfThread();
+};
 /// The stream of a handle: 0 and 1 are the legacy default stream, 2 the thread's. Fails with
 /// CUDA_ERROR_INVALID_HANDLE, or with the sticky error of its context.
 CUstream findStream(CUstream handle);

@@ -140,6 +140,23 @@ static CUresult add(CUgraphNode *phGraphNode, CUgraph hGraph, const CUgraphNode 
   });
 }
 
+static TaskRef copyNodeTask(Driver &driver, const CUDA_MEMCPY3D *p) {
+  require(p && p->WidthInBytes && p->Height && p->Depth);
+  bool pageable;
+  return copyTask(driver, "cuGraphAddMemcpyNode", *p, false, pageable);
+}
+
+static TaskRef setNodeTask(Driver &driver, const CUDA_MEMSET_NODE_PARAMS *p) {
+  require(p && p->width && p->height);
+  return setTask(driver, "cuGraphAddMemsetNode", p->dst, p->pitch, p->value, p->elementSize, p->width,
+                 p->height);
+}
+
+static TaskRef hostNodeTask(const CUDA_HOST_NODE_PARAMS *p) {
+  require(p && p->fn);
+  return hostTask("cuGraphAddHostNode", p->fn, p->userData);
+}
+
 CUresult abi::cuGraphAddKernelNode_v2(CUgraphNode *phGraphNode, CUgraph hGraph,
                                       const CUgraphNode *dependencies, size_t numDependencies,
                                       const CUDA_KERNEL_NODE_PARAMS *nodeParams) {
@@ -153,10 +170,8 @@ CUresult abi::cuGraphAddMemcpyNode(CUgraphNode *phGraphNode, CUgraph hGraph,
                                    const CUgraphNode *dependencies, size_t numDependencies,
                                    const CUDA_MEMCPY3D *copyParams, CUcontext ctx) {
   return add(phGraphNode, hGraph, dependencies, numDependencies, [&](Driver &driver) {
-    require(copyParams && (!ctx || state().contexts.contains(ctx)));
-    require(copyParams->WidthInBytes && copyParams->Height && copyParams->Depth);
-    bool pageable;
-    return copyTask(driver, "cuGraphAddMemcpyNode", *copyParams, false, pageable);
+    require(!ctx || state().contexts.contains(ctx));
+    return copyNodeTask(driver, copyParams);
   });
 }
 
@@ -164,9 +179,8 @@ CUresult abi::cuGraphAddMemsetNode(CUgraphNode *phGraphNode, CUgraph hGraph,
                                    const CUgraphNode *dependencies, size_t numDependencies,
                                    const CUDA_MEMSET_NODE_PARAMS *p, CUcontext ctx) {
   return add(phGraphNode, hGraph, dependencies, numDependencies, [&](Driver &driver) {
-    require(p && (!ctx || state().contexts.contains(ctx)) && p->width && p->height);
-    return setTask(driver, "cuGraphAddMemsetNode", p->dst, p->pitch, p->value, p->elementSize, p->width,
-                   p->height);
+    require(!ctx || state().contexts.contains(ctx));
+    return setNodeTask(driver, p);
   });
 }
 
@@ -174,8 +188,7 @@ CUresult abi::cuGraphAddHostNode(CUgraphNode *phGraphNode, CUgraph hGraph,
                                  const CUgraphNode *dependencies, size_t numDependencies,
                                  const CUDA_HOST_NODE_PARAMS *nodeParams) {
   return add(phGraphNode, hGraph, dependencies, numDependencies, [&](Driver &) {
-    require(nodeParams && nodeParams->fn);
-    return hostTask("cuGraphAddHostNode", nodeParams->fn, nodeParams->userData);
+    return hostNodeTask(nodeParams);
   });
 }
 
@@ -223,20 +236,55 @@ static std::vector<CUgraphNode> inOrder(CUgraph graph) {
   return order;
 }
 
-CUresult abi::cuGraphAddDependencies_v2(CUgraph hGraph, const CUgraphNode *from, const CUgraphNode *to,
-                                        const CUgraphEdgeData *edgeData, size_t numDependencies) {
+/// Adds edges that are not there, or removes those that are. Only plain edges exist.
+static CUresult changeEdges(CUgraph hGraph, const CUgraphNode *from, const CUgraphNode *to,
+                            const CUgraphEdgeData *edgeData, size_t count, bool adds) {
   return call([&](Driver &, Lock &) {
     CUgraph graph = findGraph(hGraph);
-    require(!numDependencies || (from && to));
-    for (size_t i = 0; i < numDependencies; ++i) {
+    require(!count || (from && to));
+    for (size_t i = 0; i < count; ++i) {
       require(findNode(from[i])->graph == graph && findNode(to[i])->graph == graph && from[i] != to[i]);
       static const CUgraphEdgeData plain{};
       require(!edgeData || !std::memcmp(&edgeData[i], &plain, sizeof plain), CUDA_ERROR_NOT_SUPPORTED);
       std::vector<CUgraphNode> &list = to[i]->dependencies;
-      require(std::find(list.begin(), list.end(), from[i]) == list.end());
-      list.push_back(from[i]);
+      auto found = std::find(list.begin(), list.end(), from[i]);
+      require((found == list.end()) == adds);
+      if (adds)
+        list.push_back(from[i]);
+      else
+        list.erase(found);
     }
   });
+}
+
+CUresult abi::cuGraphAddDependencies_v2(CUgraph hGraph, const CUgraphNode *from, const CUgraphNode *to,
+                                        const CUgraphEdgeData *edgeData, size_t numDependencies) {
+  return changeEdges(hGraph, from, to, edgeData, numDependencies, true);
+}
+CUresult abi::cuGraphRemoveDependencies_v2(CUgraph hGraph, const CUgraphNode *from, const CUgraphNode *to,
+                                           const CUgraphEdgeData *edgeData, size_t numDependencies) {
+  return changeEdges(hGraph, from, to, edgeData, numDependencies, false);
+}
+
+// The forms of programs that were built before CUDA 13, without data of edges.
+CUresult abi::cuGraphAddDependencies(CUgraph hGraph, const CUgraphNode *from, const CUgraphNode *to,
+                                     size_t numDependencies) {
+  return cuGraphAddDependencies_v2(hGraph, from, to, nullptr, numDependencies);
+}
+CUresult abi::cuGraphRemoveDependencies(CUgraph hGraph, const CUgraphNode *from, const CUgraphNode *to,
+                                        size_t numDependencies) {
+  return cuGraphRemoveDependencies_v2(hGraph, from, to, nullptr, numDependencies);
+}
+CUresult abi::cuGraphGetEdges(CUgraph hGraph, CUgraphNode *from, CUgraphNode *to, size_t *numEdges) {
+  return cuGraphGetEdges_v2(hGraph, from, to, nullptr, numEdges);
+}
+CUresult abi::cuGraphNodeGetDependencies(CUgraphNode hNode, CUgraphNode *dependencies,
+                                         size_t *numDependencies) {
+  return cuGraphNodeGetDependencies_v2(hNode, dependencies, nullptr, numDependencies);
+}
+CUresult abi::cuGraphNodeGetDependentNodes(CUgraphNode hNode, CUgraphNode *dependentNodes,
+                                           size_t *numDependentNodes) {
+  return cuGraphNodeGetDependentNodes_v2(hNode, dependentNodes, nullptr, numDependentNodes);
 }
 
 /// Gives a list as the API does: its length if there is no room for it, else its items; nulls where
@@ -297,6 +345,21 @@ CUresult abi::cuGraphNodeGetDependencies_v2(CUgraphNode hNode, CUgraphNode *depe
   });
 }
 
+CUresult abi::cuGraphNodeGetDependentNodes_v2(CUgraphNode hNode, CUgraphNode *dependentNodes,
+                                              CUgraphEdgeData *edgeData, size_t *numDependentNodes) {
+  return call([&](Driver &, Lock &) {
+    CUgraphNode n = findNode(hNode);
+    require(numDependentNodes);
+    std::vector<CUgraphNode> list;
+    for (const auto &other : n->graph->nodes)
+      if (std::find(other->dependencies.begin(), other->dependencies.end(), n) != other->dependencies.end())
+        list.push_back(other.get());
+    if (edgeData && dependentNodes)
+      std::memset(edgeData, 0, *numDependentNodes * sizeof *edgeData);
+    give(list, dependentNodes, numDependentNodes);
+  });
+}
+
 CUresult abi::cuGraphNodeGetType(CUgraphNode hNode, CUgraphNodeType *type) {
   return call([&](Driver &, Lock &) {
     require(type);
@@ -328,6 +391,62 @@ CUresult abi::cuGraphKernelNodeSetParams_v2(CUgraphNode hNode, const CUDA_KERNEL
     CUgraphNode n = findNode(hNode);
     require(p && n->task->function);
     n->task = kernelTask(*p);
+  });
+}
+
+/// A node of this type.
+static CUgraphNode findNode(CUgraphNode node, CUgraphNodeType type) {
+  require(findNode(node)->task->type == type);
+  return node;
+}
+
+CUresult abi::cuGraphMemcpyNodeGetParams(CUgraphNode hNode, CUDA_MEMCPY3D *nodeParams) {
+  return call([&](Driver &, Lock &) {
+    CUgraphNode n = findNode(hNode, CU_GRAPH_NODE_TYPE_MEMCPY);
+    require(nodeParams);
+    *nodeParams = n->task->copy;
+  });
+}
+
+CUresult abi::cuGraphMemcpyNodeSetParams(CUgraphNode hNode, const CUDA_MEMCPY3D *nodeParams) {
+  return call([&](Driver &driver, Lock &) {
+    findNode(hNode, CU_GRAPH_NODE_TYPE_MEMCPY)->task = copyNodeTask(driver, nodeParams);
+  });
+}
+
+CUresult abi::cuGraphMemsetNodeGetParams(CUgraphNode hNode, CUDA_MEMSET_NODE_PARAMS *nodeParams) {
+  return call([&](Driver &, Lock &) {
+    CUgraphNode n = findNode(hNode, CU_GRAPH_NODE_TYPE_MEMSET);
+    require(nodeParams);
+    *nodeParams = n->task->set;
+  });
+}
+
+CUresult abi::cuGraphMemsetNodeSetParams(CUgraphNode hNode, const CUDA_MEMSET_NODE_PARAMS *nodeParams) {
+  return call([&](Driver &driver, Lock &) {
+    findNode(hNode, CU_GRAPH_NODE_TYPE_MEMSET)->task = setNodeTask(driver, nodeParams);
+  });
+}
+
+CUresult abi::cuGraphHostNodeGetParams(CUgraphNode hNode, CUDA_HOST_NODE_PARAMS *nodeParams) {
+  return call([&](Driver &, Lock &) {
+    CUgraphNode n = findNode(hNode, CU_GRAPH_NODE_TYPE_HOST);
+    require(nodeParams);
+    *nodeParams = n->task->hostFunction;
+  });
+}
+
+CUresult abi::cuGraphHostNodeSetParams(CUgraphNode hNode, const CUDA_HOST_NODE_PARAMS *nodeParams) {
+  return call([&](Driver &, Lock &) {
+    findNode(hNode, CU_GRAPH_NODE_TYPE_HOST)->task = hostNodeTask(nodeParams);
+  });
+}
+
+CUresult abi::cuGraphChildGraphNodeGetGraph(CUgraphNode hNode, CUgraph *phGraph) {
+  return call([&](Driver &, Lock &) {
+    CUgraphNode n = findNode(hNode, CU_GRAPH_NODE_TYPE_GRAPH);
+    require(phGraph);
+    *phGraph = n->child;
   });
 }
 
@@ -436,15 +555,61 @@ CUresult abi::cuGraphExecUpdate_v2(CUgraphExec hGraphExec, CUgraph hGraph,
   });
 }
 
+/// The node of an executable graph that was made of a node of this type.
+static CUgraphExec_st::Node &nodeOf(CUgraphExec hGraphExec, CUgraphNode origin, CUgraphNodeType type) {
+  CUgraphExec exec = findExec(hGraphExec);
+  auto n = std::find_if(exec->nodes.begin(), exec->nodes.end(),
+                        [&](const auto &node) { return node.origin == origin; });
+  require(n != exec->nodes.end() && n->task->type == type);
+  return *n;
+}
+
 CUresult abi::cuGraphExecKernelNodeSetParams_v2(CUgraphExec hGraphExec, CUgraphNode hNode,
                                                 const CUDA_KERNEL_NODE_PARAMS *nodeParams) {
   return call([&](Driver &, Lock &) {
-    CUgraphExec exec = findExec(hGraphExec);
-    require(nodeParams);
-    auto n = std::find_if(exec->nodes.begin(), exec->nodes.end(),
-                          [&](const auto &node) { return node.origin == hNode; });
-    require(n != exec->nodes.end() && n->task->function);
-    n->task = kernelTask(*nodeParams);
+    CUgraphExec_st::Node &n = nodeOf(hGraphExec, hNode, CU_GRAPH_NODE_TYPE_KERNEL);
+    require(nodeParams && n.task->function);
+    n.task = kernelTask(*nodeParams);
+  });
+}
+
+CUresult abi::cuGraphExecMemcpyNodeSetParams(CUgraphExec hGraphExec, CUgraphNode hNode,
+                                             const CUDA_MEMCPY3D *copyParams, CUcontext) {
+  return call([&](Driver &driver, Lock &) {
+    nodeOf(hGraphExec, hNode, CU_GRAPH_NODE_TYPE_MEMCPY).task = copyNodeTask(driver, copyParams);
+  });
+}
+
+CUresult abi::cuGraphExecMemsetNodeSetParams(CUgraphExec hGraphExec, CUgraphNode hNode,
+                                             const CUDA_MEMSET_NODE_PARAMS *memsetParams, CUcontext) {
+  return call([&](Driver &driver, Lock &) {
+    nodeOf(hGraphExec, hNode, CU_GRAPH_NODE_TYPE_MEMSET).task = setNodeTask(driver, memsetParams);
+  });
+}
+
+CUresult abi::cuGraphExecHostNodeSetParams(CUgraphExec hGraphExec, CUgraphNode hNode,
+                                           const CUDA_HOST_NODE_PARAMS *nodeParams) {
+  return call([&](Driver &, Lock &) {
+    nodeOf(hGraphExec, hNode, CU_GRAPH_NODE_TYPE_HOST).task = hostNodeTask(nodeParams);
+  });
+}
+
+/// Only kernels, memsets and copies can be left out.
+static CUgraphExec_st::Node &switchable(CUgraphExec hGraphExec, CUgraphNode hNode) {
+  CUgraphNodeType type = findNode(hNode)->task->type;
+  require(type == CU_GRAPH_NODE_TYPE_KERNEL || type == CU_GRAPH_NODE_TYPE_MEMSET ||
+          type == CU_GRAPH_NODE_TYPE_MEMCPY);
+  return nodeOf(hGraphExec, hNode, type);
+}
+
+CUresult abi::cuGraphNodeSetEnabled(CUgraphExec hGraphExec, CUgraphNode hNode, unsigned int isEnabled) {
+  return call([&](Driver &, Lock &) { switchable(hGraphExec, hNode).enabled = isEnabled != 0; });
+}
+
+CUresult abi::cuGraphNodeGetEnabled(CUgraphExec hGraphExec, CUgraphNode hNode, unsigned int *isEnabled) {
+  return call([&](Driver &, Lock &) {
+    require(isEnabled);
+    *isEnabled = switchable(hGraphExec, hNode).enabled;
   });
 }
 
@@ -468,7 +633,8 @@ CUresult abi::cuGraphLaunch(CUgraphExec hGraphExec, CUstream hStream) {
         std::vector<CUgraphNode> before;
         for (unsigned d : n.dependencies)
           before.push_back(nodes[d]);
-        nodes.push_back(addNode(graph, n.task, before.empty() ? stream->captureTail : before));
+        nodes.push_back(addNode(graph, n.enabled ? n.task : emptyTask(CU_GRAPH_NODE_TYPE_EMPTY),
+                                before.empty() ? stream->captureTail : before));
       }
       if (!nodes.empty())
         stream->captureTail = {addNode(graph, emptyTask(CU_GRAPH_NODE_TYPE_EMPTY), nodes)};
@@ -476,13 +642,15 @@ CUresult abi::cuGraphLaunch(CUgraphExec hGraphExec, CUstream hStream) {
     }
     OpRef start = mark(lock, stream, {exec->last});
     std::vector<OpRef> ops;
+    TaskRef nothing = emptyTask(CU_GRAPH_NODE_TYPE_EMPTY);
     for (const CUgraphExec_st::Node &n : exec->nodes) {
       std::vector<OpRef> after;
       for (unsigned d : n.dependencies)
         after.push_back(ops[d]);
       if (after.empty())
         after.push_back(start);
-      ops.push_back(driver.newOp(stream->context, n.task, n.chain ? n.chain : stream->chain, after, lock));
+      ops.push_back(driver.newOp(stream->context, n.enabled ? n.task : nothing,
+                                n.chain ? n.chain : stream->chain, after, lock));
     }
     ops.push_back(start);
     exec->last = mark(lock, stream, ops);

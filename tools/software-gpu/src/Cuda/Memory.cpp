@@ -325,6 +325,34 @@ CUresult abi::cuMemPoolSetAttribute(CUmemoryPool pool, CUmemPool_attribute attr,
   });
 }
 
+CUresult abi::cuMemPoolSetAccess(CUmemoryPool pool, const CUmemAccessDesc *map, size_t count) {
+  return call([&](Driver &driver, Lock &) {
+    CUmemoryPool p = findPool(pool);
+    require(map || !count);
+    for (size_t i = 0; i < count; ++i) {
+      require(map[i].location.type == CU_MEM_LOCATION_TYPE_DEVICE);
+      Device &other = deviceAt(driver, map[i].location.id);
+      require(map[i].flags == CU_MEM_ACCESS_FLAGS_PROT_READWRITE ||
+              (map[i].flags == CU_MEM_ACCESS_FLAGS_PROT_NONE && other.ordinal != p->device));
+      if (map[i].flags == CU_MEM_ACCESS_FLAGS_PROT_NONE)
+        p->peers.erase(other.ordinal);
+      else if (other.ordinal != p->device)
+        p->peers.insert(other.ordinal);
+      updatePeers(other);
+    }
+  });
+}
+
+CUresult abi::cuMemPoolGetAccess(CUmemAccess_flags *flags, CUmemoryPool memPool, CUmemLocation *location) {
+  return call([&](Driver &driver, Lock &) {
+    CUmemoryPool p = findPool(memPool);
+    require(flags && location && location->type == CU_MEM_LOCATION_TYPE_DEVICE);
+    int other = deviceAt(driver, location->id).ordinal;
+    *flags = other == p->device || p->peers.contains(other) ? CU_MEM_ACCESS_FLAGS_PROT_READWRITE
+                                                            : CU_MEM_ACCESS_FLAGS_PROT_NONE;
+  });
+}
+
 //===----------------------------------------------------------------------===//
 // Pinned memory of the host
 //===----------------------------------------------------------------------===//
@@ -580,6 +608,7 @@ TaskRef sgpu::cuda::copyTask(Driver &driver, const std::string &name, const CUDA
   auto task = std::make_shared<Task>();
   task->name = name;
   task->type = CU_GRAPH_NODE_TYPE_MEMCPY;
+  task->copy = copy;
   task->faultCode = CUDA_ERROR_ILLEGAL_ADDRESS;
   task->nanoseconds = 1000 + width * height * depth / 20;
   requireRows(driver, from, name, width, height, depth, false);
@@ -798,6 +827,7 @@ TaskRef sgpu::cuda::setTask(Driver &driver, const std::string &name, CUdeviceptr
   auto task = std::make_shared<Task>();
   task->name = name;
   task->type = CU_GRAPH_NODE_TYPE_MEMSET;
+  task->set = {to, pitch, value, elementSize, width, height};
   task->faultCode = CUDA_ERROR_ILLEGAL_ADDRESS;
   task->nanoseconds = 1000 + bytes * height / 1000;
   task->writes = rowsOf(side, bytes, height, 1);

@@ -185,14 +185,19 @@ CUresult abi::cuModuleLoadFatBinary(CUmodule *module, const void *fatCubin) {
   return loadModule(module, fatCubin, 0, nullptr, nullptr, "cuModuleLoadFatBinary");
 }
 
+static std::string readFile(const char *name) {
+  std::ifstream file(name, std::ios::binary);
+  require(bool(file), CUDA_ERROR_FILE_NOT_FOUND);
+  std::string image((std::istreambuf_iterator<char>(file)), {});
+  image.append(64, '\0');
+  return image;
+}
+
 CUresult abi::cuModuleLoad(CUmodule *module, const char *fname) {
   return call([&](Driver &, Lock &) {
     CUcontext c = current();
     require(module && fname);
-    std::ifstream file(fname, std::ios::binary);
-    require(bool(file), CUDA_ERROR_FILE_NOT_FOUND);
-    std::string image((std::istreambuf_iterator<char>(file)), {});
-    image.append(64, '\0');
+    std::string image = readFile(fname);
     JitLog log(0, nullptr, nullptr);
     std::string text = textOf(image.data(), c->device->chip->capability, log, "cuModuleLoad");
     *module = makeModule(c, text, fname, log);
@@ -246,6 +251,16 @@ CUresult abi::cuModuleGetFunctionCount(unsigned int *count, CUmodule mod) {
   return call([&](Driver &, Lock &) {
     require(count);
     *count = unsigned(findModule(mod)->module->kernels().size());
+  });
+}
+
+CUresult abi::cuModuleEnumerateFunctions(CUfunction *functions, unsigned int numFunctions, CUmodule mod) {
+  return call([&](Driver &, Lock &) {
+    CUmodule m = findModule(mod);
+    require(functions || !numFunctions);
+    std::vector<std::string> names = m->module->kernels();
+    for (unsigned i = 0; i < std::min(numFunctions, unsigned(names.size())); ++i)
+      functions[i] = functionOf(m, names[i]);
   });
 }
 
@@ -304,6 +319,21 @@ CUresult abi::cuLibraryLoadData(CUlibrary *library, const void *code, CUjit_opti
   });
 }
 
+CUresult abi::cuLibraryLoadFromFile(CUlibrary *library, const char *fileName, CUjit_option *jitOptions,
+                                    void **jitOptionsValues, unsigned int numJitOptions,
+                                    CUlibraryOption *libraryOptions, void **libraryOptionValues,
+                                    unsigned int numLibraryOptions) {
+  std::string image;
+  CUresult result = call([&](Driver &, Lock &) {
+    require(fileName);
+    image = readFile(fileName);
+  });
+  return result != CUDA_SUCCESS ? result
+                                : cuLibraryLoadData(library, image.data(), jitOptions, jitOptionsValues,
+                                                    numJitOptions, libraryOptions, libraryOptionValues,
+                                                    numLibraryOptions);
+}
+
 CUresult abi::cuLibraryUnload(CUlibrary library) {
   return call([&](Driver &driver, Lock &lock) {
     CUlibrary l = findLibrary(library);
@@ -321,23 +351,34 @@ static std::vector<std::string> kernelsOf(CUlibrary library) {
   return moduleOf(library, current())->module->kernels();
 }
 
+static CUkernel kernelOf(CUlibrary library, const std::string &name) {
+  CUkernel &kernel = library->kernels[name];
+  if (!kernel) {
+    auto k = std::make_unique<CUkern_st>();
+    k->library = library;
+    k->name = name;
+    kernel = state().kernels.add(std::move(k));
+  }
+  return kernel;
+}
+
 CUresult abi::cuLibraryGetKernel(CUkernel *pKernel, CUlibrary library, const char *name) {
   return call([&](Driver &, Lock &) {
     CUlibrary l = findLibrary(library);
     require(pKernel && name);
-    CUkernel &kernel = l->kernels[name];
-    if (!kernel) {
-      std::vector<std::string> names = kernelsOf(l);
-      if (std::find(names.begin(), names.end(), name) == names.end()) {
-        l->kernels.erase(name);
-        fail(CUDA_ERROR_NOT_FOUND);
-      }
-      auto k = std::make_unique<CUkern_st>();
-      k->library = l;
-      k->name = name;
-      kernel = state().kernels.add(std::move(k));
-    }
-    *pKernel = kernel;
+    std::vector<std::string> names = kernelsOf(l);
+    require(std::find(names.begin(), names.end(), name) != names.end(), CUDA_ERROR_NOT_FOUND);
+    *pKernel = kernelOf(l, name);
+  });
+}
+
+CUresult abi::cuLibraryEnumerateKernels(CUkernel *kernels, unsigned int numKernels, CUlibrary lib) {
+  return call([&](Driver &, Lock &) {
+    CUlibrary l = findLibrary(lib);
+    require(kernels || !numKernels);
+    std::vector<std::string> names = kernelsOf(l);
+    for (unsigned i = 0; i < std::min(numKernels, unsigned(names.size())); ++i)
+      kernels[i] = kernelOf(l, names[i]);
   });
 }
 
@@ -390,6 +431,21 @@ CUresult abi::cuKernelGetFunction(CUfunction *pFunc, CUkernel kernel) {
   return call([&](Driver &, Lock &) {
     require(pFunc);
     *pFunc = functionOf(findKernel(kernel), current());
+  });
+}
+
+CUresult abi::cuKernelGetLibrary(CUlibrary *pLib, CUkernel kernel) {
+  return call([&](Driver &, Lock &) {
+    require(pLib);
+    *pLib = findKernel(kernel)->library;
+  });
+}
+
+CUresult abi::cuKernelSetCacheConfig(CUkernel kernel, CUfunc_cache config, CUdevice dev) {
+  return call([&](Driver &driver, Lock &) {
+    findKernel(kernel);
+    require(dev >= 0 && dev < int(driver.devices.size()), CUDA_ERROR_INVALID_DEVICE);
+    require(config >= 0 && config <= CU_FUNC_CACHE_PREFER_EQUAL);
   });
 }
 
@@ -743,9 +799,17 @@ CUresult abi::cuOccupancyMaxActiveBlocksPerMultiprocessor(int *numBlocks, CUfunc
 CUresult abi::cuOccupancyMaxPotentialBlockSize(int *minGridSize, int *blockSize, CUfunction func,
                                                CUoccupancyB2DSize blockSizeToDynamicSMemSize,
                                                size_t dynamicSMemSize, int blockSizeLimit) {
+  return cuOccupancyMaxPotentialBlockSizeWithFlags(minGridSize, blockSize, func, blockSizeToDynamicSMemSize,
+                                                   dynamicSMemSize, blockSizeLimit, 0);
+}
+
+CUresult abi::cuOccupancyMaxPotentialBlockSizeWithFlags(int *minGridSize, int *blockSize, CUfunction func,
+                                                        CUoccupancyB2DSize blockSizeToDynamicSMemSize,
+                                                        size_t dynamicSMemSize, int blockSizeLimit,
+                                                        unsigned int flags) {
   return call([&](Driver &, Lock &) {
     CUfunction f = findFunction(func);
-    require(minGridSize && blockSize && blockSizeLimit >= 0);
+    require(minGridSize && blockSize && blockSizeLimit >= 0 && flags <= 1);
     int most = attributeOf(f, CU_FUNC_ATTRIBUTE_MAX_THREADS_PER_BLOCK);
     if (blockSizeLimit)
       most = std::min(most, blockSizeLimit);

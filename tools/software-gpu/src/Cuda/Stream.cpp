@@ -24,7 +24,13 @@ CUstream sgpu::cuda::makeStream(CUcontext context, unsigned flags, int priority)
   return state().streams.add(std::move(stream));
 }
 
+static thread_local int defaultStreamOfThread = 0;
+DefaultStreamOfThread::DefaultStreamOfThread() { ++defaultStreamOfThread; }
+DefaultStreamOfThread::~DefaultStreamOfThread() { --defaultStreamOfThread; }
+
 CUstream sgpu::cuda::findStream(CUstream handle) {
+  if (!handle && defaultStreamOfThread)
+    handle = streamPerThread;
   CUstream stream = handle;
   if (!handle || handle == streamLegacy) {
     stream = current()->legacy;
@@ -276,6 +282,11 @@ CUresult abi::cuStreamUpdateCaptureDependencies_v2(CUstream hStream, CUgraphNode
   });
 }
 
+CUresult abi::cuStreamUpdateCaptureDependencies(CUstream hStream, CUgraphNode *dependencies,
+                                                size_t numDependencies, unsigned int flags) {
+  return cuStreamUpdateCaptureDependencies_v2(hStream, dependencies, nullptr, numDependencies, flags);
+}
+
 CUresult abi::cuThreadExchangeStreamCaptureMode(CUstreamCaptureMode *mode) {
   if (!mode || *mode < 0 || *mode > CU_STREAM_CAPTURE_MODE_RELAXED)
     return CUDA_ERROR_INVALID_VALUE;
@@ -352,6 +363,13 @@ CUresult abi::cuStreamGetCtx(CUstream hStream, CUcontext *pctx) {
   });
 }
 
+CUresult abi::cuStreamGetDevice(CUstream hStream, CUdevice *device) {
+  return call([&](Driver &, Lock &) {
+    require(device);
+    *device = findStream(hStream)->context->device->ordinal;
+  });
+}
+
 /// The last op of a stream; for the legacy stream an op after all that it waits for.
 static OpRef lastOf(Lock &lock, CUstream stream) {
   return stream->isLegacy ? mark(lock, stream) : stream->last;
@@ -408,6 +426,22 @@ CUresult abi::cuLaunchHostFunc(CUstream hStream, CUhostFn fn, void *userData) {
     CUstream stream = findStream(hStream);
     require(fn);
     issue(lock, stream, hostTask("cuLaunchHostFunc", fn, userData));
+  });
+}
+
+// The older form; it may not be captured.
+CUresult abi::cuStreamAddCallback(CUstream hStream, CUstreamCallback callback, void *userData,
+                                  unsigned int flags) {
+  return call([&](Driver &, Lock &lock) {
+    CUstream stream = findStream(hStream);
+    require(callback && !flags);
+    refuseCapturing(stream);
+    auto task = std::make_shared<Task>(*hostTask("cuStreamAddCallback", nullptr, nullptr));
+    task->run = [=](Op &) {
+      callback(hStream, CUDA_SUCCESS, userData);
+      return sgpu_progress::Done;
+    };
+    issue(lock, stream, task);
   });
 }
 

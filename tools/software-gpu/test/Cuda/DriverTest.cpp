@@ -84,6 +84,16 @@ TEST_F(Cuda, ProcAddress) {
   EXPECT_EQ(f, reinterpret_cast<void *>(&cuCtxCreate_v4));
   OK(get("cuGraphInstantiate", 12000));
   EXPECT_EQ(f, reinterpret_cast<void *>(&cuGraphInstantiateWithFlags));
+  OK(get("cuGraphAddDependencies", 12000));
+  EXPECT_EQ(f, reinterpret_cast<void *>(&cuGraphAddDependencies));
+  OK(get("cuGraphAddDependencies", 13000));
+  EXPECT_EQ(f, reinterpret_cast<void *>(&cuGraphAddDependencies_v2));
+  OK(get("cuCtxSynchronize", 13000));
+  EXPECT_EQ(f, reinterpret_cast<void *>(&cuCtxSynchronize));
+  OK(get("cuMemAlloc_v2", 13000));
+  EXPECT_EQ(f, reinterpret_cast<void *>(&cuMemAlloc_v2));
+  OK(cuGetProcAddress("cuInit", &f, 11000, 0));
+  EXPECT_EQ(f, reinterpret_cast<void *>(&cuInit));
   OK(get("cuFrobnicate", 13000)); // the status says it
   EXPECT_EQ(f, nullptr);
   EXPECT_EQ(found, CU_GET_PROC_ADDRESS_SYMBOL_NOT_FOUND);
@@ -91,6 +101,29 @@ TEST_F(Cuda, ProcAddress) {
   FAILS(CUDA_ERROR_INVALID_VALUE, cuGetProcAddress_v2(nullptr, &f, 13000, 0, nullptr));
   FAILS(CUDA_ERROR_INVALID_VALUE, cuGetProcAddress_v2("cuInit", nullptr, 13000, 0, nullptr));
   FAILS(CUDA_ERROR_INVALID_VALUE, cuGetProcAddress_v2("cuInit", &f, 13000, 8, nullptr));
+}
+
+// Functions for programs whose stream 0 is the default stream of each thread.
+TEST_F(Cuda, DefaultStreamOfTheThread) {
+  void *f = nullptr;
+  OK(cuGetProcAddress_v2("cuStreamGetId", &f, 13000, CU_GET_PROC_ADDRESS_PER_THREAD_DEFAULT_STREAM, nullptr));
+  unsigned long long legacy = 0, mine = 0, own = 0, another = 0;
+  OK(cuStreamGetId(nullptr, &legacy));
+  OK(cuStreamGetId(streamPerThread, &mine));
+  auto get = reinterpret_cast<decltype(&cuStreamGetId)>(f);
+  OK(get(nullptr, &own));
+  EXPECT_EQ(own, mine);
+  EXPECT_NE(own, legacy);
+  OK(get(streamLegacy, &own)); // said so
+  EXPECT_EQ(own, legacy);
+  OK(cuStreamGetId(nullptr, &own));
+  EXPECT_EQ(own, legacy);
+  std::thread([&] {
+    EXPECT_EQ(cuCtxSetCurrent(context), CUDA_SUCCESS);
+    EXPECT_EQ(get(nullptr, &another), CUDA_SUCCESS);
+  }).join();
+  EXPECT_NE(another, mine);
+  EXPECT_NE(another, legacy);
 }
 
 TEST_F(Cuda, Devices) {
@@ -116,6 +149,10 @@ TEST_F(Cuda, Devices) {
   }
   EXPECT_NE(std::memcmp(&ids[0], &ids[1], sizeof ids[0]), 0);
   EXPECT_STRNE(bus[0], bus[1]);
+  OK(cuDeviceGetByPCIBusId(&d, bus[1]));
+  EXPECT_EQ(d, 1);
+  FAILS(CUDA_ERROR_INVALID_DEVICE, cuDeviceGetByPCIBusId(&d, "0000:ff:00.0"));
+  FAILS(CUDA_ERROR_INVALID_DEVICE, cuDeviceGetByPCIBusId(&d, "nonsense"));
   size_t total = 0;
   OK(cuDeviceTotalMem_v2(&total, 0));
   EXPECT_EQ(total, size_t(16) << 20);
@@ -285,6 +322,22 @@ TEST_F(Cuda, LimitsAndPriorities) {
   EXPECT_EQ(value, 4096u);
   FAILS(CUDA_ERROR_UNSUPPORTED_LIMIT, cuCtxGetLimit(&value, CUlimit(77)));
   FAILS(CUDA_ERROR_INVALID_VALUE, cuCtxGetLimit(nullptr, CU_LIMIT_STACK_SIZE));
+  CUfunc_cache cache;
+  OK(cuCtxSetCacheConfig(CU_FUNC_CACHE_PREFER_L1));
+  OK(cuCtxGetCacheConfig(&cache));
+  EXPECT_EQ(cache, CU_FUNC_CACHE_PREFER_L1);
+  FAILS(CUDA_ERROR_INVALID_VALUE, cuCtxSetCacheConfig(CUfunc_cache(8)));
+  OK(cuCtxSetCacheConfig(CU_FUNC_CACHE_PREFER_NONE));
+  unsigned flags = 1;
+  OK(cuCtxSetFlags(CU_CTX_SCHED_YIELD));
+  OK(cuCtxGetFlags(&flags));
+  EXPECT_EQ(flags, unsigned(CU_CTX_SCHED_YIELD));
+  OK(cuCtxSetFlags(0));
+  CUdevice d = 9;
+  OK(cuCtxGetDevice_v2(&d, context));
+  EXPECT_EQ(d, 0);
+  OK(cuCtxSynchronize_v2(context));
+  FAILS(CUDA_ERROR_INVALID_CONTEXT, cuCtxSynchronize_v2(reinterpret_cast<CUcontext>(5)));
   int least = 9, greatest = 9;
   OK(cuCtxGetStreamPriorityRange(&least, &greatest));
   EXPECT_EQ(least, 0);

@@ -286,6 +286,58 @@ TEST_F(Graphs, MadeByHand) {
   EXPECT_EQ(pinned[2], 11u);
   EXPECT_EQ(pinned[3], 10u);
   FAILS(CUDA_ERROR_INVALID_VALUE, cuGraphExecKernelNodeSetParams_v2(exec, copy, &k));
+  // So do the others.
+  m.value = 30;
+  OK(cuGraphExecMemsetNodeSetParams(exec, set, &m, context));
+  CUDA_HOST_NODE_PARAMS minus{[](void *p) { --static_cast<unsigned *>(p)[5]; }, pinned};
+  OK(cuGraphExecHostNodeSetParams(exec, host, &minus));
+  CUDA_MEMCPY3D part = c;
+  part.WidthInBytes = 32;
+  OK(cuGraphExecMemcpyNodeSetParams(exec, copy, &part, context));
+  std::fill(pinned, pinned + 64, 0u);
+  OK(cuGraphLaunch(exec, a));
+  OK(cuStreamSynchronize(a));
+  EXPECT_EQ(pinned[0], 31u);
+  EXPECT_EQ(pinned[5], 29u);
+  EXPECT_EQ(pinned[8], 0u);
+  FAILS(CUDA_ERROR_INVALID_VALUE, cuGraphExecMemsetNodeSetParams(exec, copy, &m, context));
+  // A node can be left out.
+  unsigned enabled = 0;
+  OK(cuGraphNodeGetEnabled(exec, inc, &enabled));
+  EXPECT_EQ(enabled, 1u);
+  OK(cuGraphNodeSetEnabled(exec, inc, 0));
+  OK(cuGraphLaunch(exec, a));
+  OK(cuStreamSynchronize(a));
+  EXPECT_EQ(pinned[0], 30u);
+  OK(cuGraphNodeSetEnabled(exec, inc, 1));
+  FAILS(CUDA_ERROR_INVALID_VALUE, cuGraphNodeSetEnabled(exec, host, 0));
+  // The graph has kept its own.
+  CUDA_MEMSET_NODE_PARAMS wasSet;
+  CUDA_MEMCPY3D wasCopy;
+  CUDA_HOST_NODE_PARAMS wasHost;
+  OK(cuGraphMemsetNodeGetParams(set, &wasSet));
+  EXPECT_EQ(wasSet.value, 10u);
+  OK(cuGraphMemcpyNodeGetParams(copy, &wasCopy));
+  EXPECT_EQ(wasCopy.WidthInBytes, 256u);
+  OK(cuGraphHostNodeGetParams(host, &wasHost));
+  EXPECT_EQ(wasHost.fn, h.fn);
+  OK(cuGraphMemsetNodeSetParams(set, &m));
+  OK(cuGraphMemcpyNodeSetParams(copy, &wasCopy));
+  OK(cuGraphHostNodeSetParams(host, &wasHost));
+  OK(cuGraphMemsetNodeGetParams(set, &wasSet));
+  EXPECT_EQ(wasSet.value, 30u);
+  FAILS(CUDA_ERROR_INVALID_VALUE, cuGraphMemsetNodeGetParams(copy, &wasSet));
+  CUgraphNode after[4];
+  count = 4;
+  OK(cuGraphNodeGetDependentNodes(inc, after, &count));
+  ASSERT_EQ(count, 1u);
+  EXPECT_EQ(after[0], copy);
+  OK(cuGraphRemoveDependencies(g, from, to, 1));
+  count = 4;
+  OK(cuGraphNodeGetDependencies(copy, after, &count));
+  EXPECT_EQ(count, 0u);
+  FAILS(CUDA_ERROR_INVALID_VALUE, cuGraphRemoveDependencies(g, from, to, 1)); // it is not there
+  OK(cuGraphAddDependencies(g, from, to, 1));
   // The whole graph is updated.
   k.func = kernel("fill");
   unsigned value = 77;
@@ -314,6 +366,9 @@ TEST_F(Graphs, MadeByHand) {
   OK(cuGraphCreate(&other, 0));
   CUgraphNode child, last;
   OK(cuGraphAddChildGraphNode(&child, other, nullptr, 0, g));
+  CUgraph inside = nullptr;
+  OK(cuGraphChildGraphNodeGetGraph(child, &inside));
+  EXPECT_NE(inside, nullptr);
   value = 5;
   k.kernelParams = three;
   three[0] = &y.p;

@@ -399,6 +399,37 @@ TEST_F(Cuda, MemoryPools) {
   OK(cuMemPoolSetAttribute(pool, CU_MEMPOOL_ATTR_USED_MEM_HIGH, &value));
   OK(cuMemPoolGetAttribute(pool, CU_MEMPOOL_ATTR_USED_MEM_HIGH, &value));
   EXPECT_EQ(value, 0u);
+  // Open to kernels of the other device.
+  CUmemLocation other{CU_MEM_LOCATION_TYPE_DEVICE, 1};
+  CUmemAccess_flags access;
+  OK(cuMemPoolGetAccess(&access, pool, &other));
+  EXPECT_EQ(access, CU_MEM_ACCESS_FLAGS_PROT_NONE);
+  CUmemAccessDesc open{other, CU_MEM_ACCESS_FLAGS_PROT_READWRITE};
+  OK(cuMemPoolSetAccess(pool, &open, 1));
+  OK(cuMemPoolGetAccess(&access, pool, &other));
+  EXPECT_EQ(access, CU_MEM_ACCESS_FLAGS_PROT_READWRITE);
+  OK(cuMemAllocFromPoolAsync(&a, 400, pool, nullptr));
+  OK(cuCtxSynchronize());
+  {
+    CUcontext there;
+    OK(cuCtxCreate_v2(&there, 0, 1));
+    CUmodule module;
+    CUfunction f;
+    OK(cuModuleLoadData(&module, kernels));
+    OK(cuModuleGetFunction(&f, module, "fill"));
+    unsigned nine = 9, hundred = 100;
+    OK(launch(f, 2, 64, nullptr, {&a, &nine, &hundred}));
+    OK(cuCtxSynchronize());
+    OK(cuCtxDestroy_v2(there));
+  }
+  std::vector<unsigned> got(100);
+  OK(cuMemcpyDtoH_v2(got.data(), a, 400));
+  EXPECT_EQ(got, all(100, 9));
+  OK(cuMemFreeAsync(a, nullptr));
+  open.flags = CU_MEM_ACCESS_FLAGS_PROT_NONE;
+  OK(cuMemPoolSetAccess(pool, &open, 1));
+  open.location.id = 0; // the own device cannot be shut out
+  FAILS(CUDA_ERROR_INVALID_VALUE, cuMemPoolSetAccess(pool, &open, 1));
   OK(cuMemPoolTrimTo(pool, 0));
   OK(cuMemPoolDestroy(pool));
   OK(cuDeviceGetMemPool(&now, 0));

@@ -42,6 +42,9 @@ TEST_F(Cuda, Modules) {
   unsigned count = 0;
   OK(cuModuleGetFunctionCount(&count, m));
   EXPECT_EQ(count, 9u);
+  std::vector<CUfunction> every(9);
+  OK(cuModuleEnumerateFunctions(every.data(), 9, m));
+  EXPECT_NE(std::find(every.begin(), every.end(), f), every.end());
   CUmodule of = nullptr;
   const char *name = nullptr;
   OK(cuFuncGetModule(&of, f));
@@ -86,7 +89,12 @@ TEST_F(Cuda, ModulesOfFiles) {
   OK(cuModuleLoad(&m, path.c_str()));
   OK(cuModuleGetFunction(&f, m, "fill"));
   OK(cuModuleUnload(m));
+  CUlibrary l;
+  OK(cuLibraryLoadFromFile(&l, path.c_str(), nullptr, nullptr, 0, nullptr, nullptr, 0));
+  OK(cuLibraryUnload(l));
   std::filesystem::remove(path);
+  FAILS(CUDA_ERROR_FILE_NOT_FOUND,
+        cuLibraryLoadFromFile(&l, path.c_str(), nullptr, nullptr, 0, nullptr, nullptr, 0));
   FAILS(CUDA_ERROR_FILE_NOT_FOUND, cuModuleLoad(&m, path.c_str()));
 }
 
@@ -196,6 +204,13 @@ TEST_F(Cuda, Libraries) {
   unsigned count = 0;
   OK(cuLibraryGetKernelCount(&count, l));
   EXPECT_EQ(count, 9u);
+  std::vector<CUkernel> every(9);
+  OK(cuLibraryEnumerateKernels(every.data(), 9, l));
+  EXPECT_NE(std::find(every.begin(), every.end(), k), every.end());
+  CUlibrary home;
+  OK(cuKernelGetLibrary(&home, k));
+  EXPECT_EQ(home, l);
+  OK(cuKernelSetCacheConfig(k, CU_FUNC_CACHE_PREFER_SHARED, 0));
   const char *name;
   OK(cuKernelGetName(&name, k));
   EXPECT_STREQ(name, "fill");

@@ -26,6 +26,9 @@ TEST_F(Cuda, Streams) {
   CUcontext of = nullptr;
   OK(cuStreamGetCtx(s, &of));
   EXPECT_EQ(of, context);
+  CUdevice device = 7;
+  OK(cuStreamGetDevice(s, &device));
+  EXPECT_EQ(device, 0);
   unsigned long long id = 0, legacy = 0;
   OK(cuStreamGetId(s, &id));
   OK(cuStreamGetId(nullptr, &legacy));
@@ -303,6 +306,19 @@ TEST_F(Cuda, HostFunctions) {
   OK(cuStreamSynchronize(s));
   EXPECT_EQ(w.get(), all(1, 42));
   OK(cuMemFreeHost(pinned));
+  // The older form is told the stream and its state.
+  struct Told {
+    CUstream stream = nullptr;
+    CUresult status = CUDA_ERROR_UNKNOWN;
+  } told;
+  OK(cuStreamAddCallback(
+      s,
+      [](CUstream stream, CUresult status, void *p) { *static_cast<Told *>(p) = {stream, status}; }, &told,
+      0));
+  OK(cuStreamSynchronize(s));
+  EXPECT_EQ(told.stream, s);
+  EXPECT_EQ(told.status, CUDA_SUCCESS);
+  FAILS(CUDA_ERROR_INVALID_VALUE, cuStreamAddCallback(s, nullptr, nullptr, 0));
   OK(cuStreamDestroy_v2(s));
 }
 
