@@ -295,6 +295,8 @@ LogicalResult BuildProgramPass::findSchedule() {
     made = plan::oneForwardOneBackward(stages, count);
   } else if (name == "gpipe") {
     made = plan::gpipe(stages, count);
+  } else if (name == "sequential") {
+    made = plan::sequential(stages, count);
   } else if (name == "interleaved") {
     made = plan::interleaved(stages, count, chunks, consecutive > 0 ? consecutive : stages);
   } else if (name == "zero-bubble") {
@@ -303,7 +305,7 @@ LogicalResult BuildProgramPass::findSchedule() {
     auto file = llvm::MemoryBuffer::getFile(name);
     if (!file)
       return optionError("schedule")
-             << name << ": expected 1f1b, gpipe, interleaved, zero-bubble or a CSV file: "
+             << name << ": expected 1f1b, gpipe, interleaved, sequential, zero-bubble or a CSV file: "
              << file.getError().message();
     made = plan::readCsv((*file)->getBuffer().str(), scheduleOption);
     if (made && (int(made->ranks.size()) != stages || made->microBatches != count))

@@ -267,6 +267,17 @@ Result<Schedule> gpipe(int ranks, int microBatches) {
   return schedule;
 }
 
+Result<Schedule> sequential(int ranks, int microBatches) {
+  if (auto error = checkSizes(ranks, microBatches))
+    return *error;
+  Schedule schedule = emptySchedule(ranks, microBatches);
+  for (int r = 0; r < ranks; ++r)
+    for (int m = 0; m < microBatches; ++m)
+      for (Work work : {Work::Forward, Work::Backward})
+        schedule.ranks[r].push_back({work, r, m});
+  return schedule;
+}
+
 Result<Schedule> oneForwardOneBackward(int ranks, int microBatches) {
   return interleaved(ranks, microBatches, 1, std::max(ranks, microBatches));
 }

@@ -117,7 +117,7 @@ def draw_schedule(r: random.Random, grid: dict[str, int]) -> tuple[list[str], in
     micro_batches = r.choice([1, 2, 3, 4, 5, pp, 2 * pp])
     if pp == 1:
         return [], micro_batches
-    kind = r.choice(["1f1b", "gpipe", "interleaved", "zero-bubble"])
+    kind = r.choice(["1f1b", "gpipe", "interleaved", "zero-bubble", "sequential"])
     if kind != "interleaved":
         return [f"--schedule={kind}"], micro_batches
     options = ["--schedule=interleaved", f"--virtual-stages={r.choice([2, 2, 3])}"]

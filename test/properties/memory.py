@@ -52,7 +52,7 @@ def draw_published(r: random.Random) -> tuple[str, list[str], int]:
     options = [f"--grid=tp={tp},cp={r.choice([1, 1, 2])},pp={pp},dp={dp}", f"--batch={r.choice([1, 2, 4])}",
                f"--text-length={r.choice([256, 512, 2048])}", f"--micro-batches={max(pp, r.choice([1, 4, 8]))}"]
     if pp > 1:
-        schedule = r.choice(["1f1b", "gpipe", "interleaved", "zero-bubble"])
+        schedule = r.choice(["1f1b", "gpipe", "interleaved", "zero-bubble", "sequential"])
         options += [f"--schedule={schedule}"] + (["--virtual-stages=2"] if schedule == "interleaved" else [])
     options.append(f"--trainable={r.choice(['all', 'all', 'adapter', '*norm*'] if 'vision' in model else ['all', '*mlp*'])}")
     return model, options, dp

@@ -56,7 +56,7 @@ def BuildProgramPass : Pass<"dist-build-program", "mlir::ModuleOp"> {
   let options = [
     Option<"microBatches", "micro-batches", "int64_t", "1", "Micro-batches of one step.">,
     Option<"scheduleOption", "schedule", "std::string", "\"1f1b\"",
-           "1f1b, gpipe, interleaved, zero-bubble, or a CSV file.">,
+           "1f1b, gpipe, interleaved, sequential, zero-bubble, or a CSV file.">,
     Option<"virtualStages", "virtual-stages", "int64_t", "1", "Chunks of a stage.">,
     Option<"consecutive", "consecutive", "int64_t", "0",
            "Micro-batches that pass a chunk before the next one; 0: as many as stages.">,

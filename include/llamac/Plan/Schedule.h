@@ -91,6 +91,12 @@ struct Schedule {
 /// below. Source: Huang et al., GPipe, arXiv 1811.06965.
 Result<Schedule> gpipe(int ranks, int microBatches);
 
+/// One micro-batch after the other: forward and backward through all stages before the next
+/// begins. Holds least memory of all schedules (one micro-batch on every rank) and is idle for
+/// (ranks - 1) / ranks of the time: a bound for memory, and an order in which a hang is easy to
+/// read.
+Result<Schedule> sequential(int ranks, int microBatches);
+
 /// Warm-up of ranks - 1 - r forwards, then one forward, one backward.
 /// Source: Narayanan et al., PipeDream-Flush, arXiv 2006.09503.
 Result<Schedule> oneForwardOneBackward(int ranks, int microBatches);

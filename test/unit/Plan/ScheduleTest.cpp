@@ -39,8 +39,8 @@ TEST(Schedule, InterleavedGroupsMicroBatches) {
 TEST(Schedule, GeneratedSchedulesAreValid) {
   for (int ranks = 1; ranks <= 6; ++ranks)
     for (int m = 1; m <= 14; ++m) {
-      for (auto &schedule :
-           {gpipe(ranks, m), oneForwardOneBackward(ranks, m), zeroBubbleH1(ranks, m)}) {
+      for (auto &schedule : {gpipe(ranks, m), oneForwardOneBackward(ranks, m),
+                             zeroBubbleH1(ranks, m), sequential(ranks, m)}) {
         ASSERT_TRUE(schedule);
         auto error = validate(*schedule);
         EXPECT_FALSE(error) << error->message;
@@ -75,7 +75,7 @@ TEST(Schedule, InterleavedNamesTheNearestThatWorks) {
   EXPECT_THAT(gpipe(0, 1).error(), HasSubstr("at least 1 pipeline rank"));
 }
 
-// 1F1B holds ranks - r micro-batches on rank r, GPipe all; ZB-H1 holds `ranks`
+// 1F1B holds ranks - r micro-batches on rank r, GPipe all, sequential one; ZB-H1 holds `ranks`
 // on every rank until the weight half, as many as 1F1B's first rank.
 TEST(Schedule, MicroBatchesInFlight) {
   auto one = inFlight(*oneForwardOneBackward(4, 8));
@@ -88,6 +88,8 @@ TEST(Schedule, MicroBatchesInFlight) {
     EXPECT_EQ(zero[r].both, 4);
   }
   EXPECT_EQ(inFlight(*gpipe(4, 8))[3].residuals, 8);
+  for (const InFlight &stage : inFlight(*sequential(4, 8)))
+    EXPECT_EQ(stage.both, 1);
   // Warm-up of rank 0: 2 * 3 + 1 * 4 forwards, then one more before a backward.
   auto schedule = interleaved(4, 8, 2, 4);
   auto firstBackward = std::find_if(schedule->ranks[0].begin(), schedule->ranks[0].end(),

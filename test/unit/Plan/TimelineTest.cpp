@@ -22,7 +22,7 @@ double idle(const Schedule &schedule, StageTimes times) {
 }
 
 // F forward, B whole backward, W its weight half, p ranks, v chunks: idle time
-// is (p-1)(F+B) for GPipe and 1F1B, that / v interleaved (F and B of one chunk
+// is (p-1)(F+B) for GPipe and 1F1B, m times that for sequential, that / v interleaved (F and B of one chunk
 // here), and (p-1)(F+B-2W) for ZB-H1 if W is not longer than the other two.
 // Source: arXiv 2401.10241 table 1, arXiv 2104.04473 section 2.2.
 TEST(Timeline, BubblesEqualClosedFormulas) {
@@ -32,6 +32,7 @@ TEST(Timeline, BubblesEqualClosedFormulas) {
         double whole = t.forward + t.backward();
         EXPECT_NEAR(idle(*gpipe(p, m), t), (p - 1) * whole, 1e-9);
         EXPECT_NEAR(idle(*oneForwardOneBackward(p, m), t), (p - 1) * whole, 1e-9);
+        EXPECT_NEAR(idle(*sequential(p, m), t), m * (p - 1) * whole, 1e-9);
         for (int v : {2, 3})
           EXPECT_NEAR(idle(*interleaved(p, m, v, p), t), (p - 1) * whole, 1e-9)
               << p << ' ' << m << ' ' << v;

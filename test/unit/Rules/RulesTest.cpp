@@ -55,6 +55,7 @@ std::vector<Schedule> someSchedules() {
   for (int p : {2, 3, 4})
     for (int m : {1, 4, 7}) {
       schedules.push_back(*gpipe(p, m));
+      schedules.push_back(*sequential(p, m));
       schedules.push_back(*oneForwardOneBackward(p, m));
       schedules.push_back(*zeroBubbleH1(p, m));
       if (auto schedule = interleaved(p, m, 2, std::min(m, p)))
