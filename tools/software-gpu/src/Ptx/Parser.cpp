@@ -1340,6 +1340,11 @@ bool Parser::parseFunction(bool isEntry, Linkage linkage) {
 
 bool Parser::parseBody() {
   unsigned level = 0;
+  auto leaveScope = [&] {
+    --level;
+    if (level > 0)
+      scope = uint32_t(scopes[scope].parent);
+  };
   do {
     if (token.kind == Token::End)
       return expected("'}'");
@@ -1356,21 +1361,31 @@ bool Parser::parseBody() {
       }
     } else if (token.is('}')) {
       advance();
-      --level;
-      if (level > 0)
-        scope = uint32_t(scopes[scope].parent);
+      leaveScope();
     } else if (accept(';')) {
       continue;
     } else {
       const char *start = token.start;
-      bool good = token.kind == Token::DotWord ? parseBodyDirective() : parseInstruction();
-      if (!good) {
-        while (token.kind != Token::End && !token.is(';') && !token.is('}'))
-          advance();
-        accept(';');
-        if (token.start == start)
-          advance();
+      if (token.kind == Token::DotWord ? parseBodyDirective() : parseInstruction())
+        continue;
+      // To the end of the statement. A brace that closes belongs to a vector, or ends the scope.
+      unsigned inner = 0;
+      while (token.kind != Token::End && !token.is(';')) {
+        bool closes = token.is('}');
+        inner += token.is('{');
+        advance();
+        if (!closes)
+          continue;
+        if (inner > 0) {
+          --inner;
+        } else if (!token.is(',') && !token.is(']') && !token.is(')') && !token.is(';')) {
+          leaveScope();
+          break;
+        }
       }
+      accept(';');
+      if (token.start == start)
+        advance();
     }
   } while (level > 0);
   resolvePending();

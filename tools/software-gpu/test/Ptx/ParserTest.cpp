@@ -347,6 +347,16 @@ TEST(Parser, TellsSeveralErrors) {
   EXPECT_EQ(diagnostics[0].line, 6u);
   EXPECT_EQ(diagnostics[1].line, 8u);
   EXPECT_EQ(diagnostics[1].str(), "line 8:1: unknown modifier '.foo' of 'bar'\n  bar.foo 1;");
+  // Braces of vectors do not end the function.
+  text = std::string(header) + ".entry k() {\n.reg .b32 %r<4>;\ntex.2d.v4.u32.s32 {%r1, %r1, %r1, %r1}, [%r1, {%r1, %r2}];\n"
+                               "{ foo {%r1}; }\nld.global.v2.u32 {%r1, %q}, [%r2];\nbar.foo 1;\n}\n.entry l() { zap; }";
+  diagnostics.clear();
+  EXPECT_FALSE(parse(text, diagnostics));
+  ASSERT_EQ(diagnostics.size(), 5u);
+  std::vector<unsigned> lines;
+  for (const Diagnostic &d : diagnostics)
+    lines.push_back(d.line);
+  EXPECT_EQ(lines, (std::vector<unsigned>{6, 7, 8, 9, 11}));
   text = std::string(header) + ".entry k() {\n";
   for (int i = 0; i < 50; ++i)
     text += "foo;\n";
