@@ -45,7 +45,10 @@ inline std::vector<Outcome> inProcesses(const std::vector<std::function<void()>>
       for (const auto &[name, value] : environment)
         setenv(name.c_str(), value.c_str(), 1);
       auto parts = [] { // expectations that failed, those before the fork included
-        return ::testing::UnitTest::GetInstance()->current_test_info()->result()->total_part_count();
+        return ::testing::UnitTest::GetInstance()
+            ->current_test_info()
+            ->result()
+            ->total_part_count();
       };
       int before = parts();
       function();
@@ -69,7 +72,8 @@ inline std::vector<Outcome> inProcesses(const std::vector<std::function<void()>>
   }
   return outcomes;
 }
-inline Outcome inProcess(const std::function<void()> &function, const Environment &environment = {}) {
+inline Outcome inProcess(const std::function<void()> &function,
+                         const Environment &environment = {}) {
   return inProcesses({function}, environment)[0];
 }
 

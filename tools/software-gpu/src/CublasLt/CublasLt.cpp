@@ -134,9 +134,10 @@ struct Scalars {
   double alpha[1] = {}, beta[1] = {}; // bytes of up to 8
 };
 
-void addRange(std::vector<sgpu_range> &ranges, const std::vector<Piece> &pieces) {
+void addRange(std::vector<sgpu_range> &ranges, const std::vector<Piece> &pieces,
+              bool maybe = false) {
   for (const Piece &piece : pieces)
-    ranges.push_back({piece.address, piece.bytes});
+    ranges.push_back({piece.address, piece.bytes, maybe});
 }
 
 /// First byte to one past the last.
@@ -469,10 +470,10 @@ EXPORT int cublasLtMatmulAlgoCapGetAttribute(const MatmulAlgo *algo, int attribu
 }
 
 EXPORT int cublasLtMatmul(void *handle, const void *descPointer, const void *alpha, const void *a,
-                          const void *aLayout, const void *b, const void *bLayout,
-                          const void *beta, const void *c, const void *cLayout, void *d,
-                          const void *dLayout, const MatmulAlgo *algoPointer, void *workspace,
-                          size_t workspaceSize, void *stream) {
+                          const void *aLayout, const void *b, const void *bLayout, const void *beta,
+                          const void *c, const void *cLayout, void *d, const void *dLayout,
+                          const MatmulAlgo *algoPointer, void *workspace, size_t workspaceSize,
+                          void *stream) {
   const char *call = "cublasLtMatmul";
   if (!isHandle(handle))
     return CUBLAS_STATUS_NOT_INITIALIZED;
@@ -480,9 +481,9 @@ EXPORT int cublasLtMatmul(void *handle, const void *descPointer, const void *alp
     return tell(call, invalid("a descriptor is null"));
   auto problem = std::make_shared<Problem>();
   Product &p = problem->product;
-  Verdict verdict = makeProblem(read<MatmulDesc>(descPointer), read<Layout>(aLayout),
-                                read<Layout>(bLayout), read<Layout>(cLayout),
-                                read<Layout>(dLayout), capabilityOf(stream), *problem);
+  Verdict verdict =
+      makeProblem(read<MatmulDesc>(descPointer), read<Layout>(aLayout), read<Layout>(bLayout),
+                  read<Layout>(cLayout), read<Layout>(dLayout), capabilityOf(stream), *problem);
   if (!verdict)
     return tell(call, verdict);
   const MatmulDesc &desc = problem->desc;
@@ -491,6 +492,14 @@ EXPORT int cublasLtMatmul(void *handle, const void *descPointer, const void *alp
   uint64_t addresses[4] = {uint64_t(a), uint64_t(b), uint64_t(c), uint64_t(d)};
   uint64_t needed = 0;
   const char *names = "ABCD";
+  for (int i = 0; i < 4; ++i) {
+    unsigned multiple = problem->eightBit ? 16 : bytesOf(*elementOf(problem->layouts[i].type));
+    if (addresses[i] % multiple)
+      return tell(call,
+                  invalid(std::string("matrix ") + names[i] + " is not at a multiple of " +
+                          std::to_string(multiple) + " bytes"),
+                  addresses[i], Check::Misaligned);
+  }
   if (algoPointer) {
     Algo algo = read<Algo>(algoPointer);
     float waves;
@@ -520,21 +529,15 @@ EXPORT int cublasLtMatmul(void *handle, const void *descPointer, const void *alp
     needed = found[0].workspaceSize;
   }
   if (needed && (!workspace || uint64_t(workspace) % 16))
-    return tell(call, invalid(workspace ? "workspace is not at a multiple of 16 bytes"
-                                        : "workspace is null, the algorithm needs " +
-                                              std::to_string(needed) + " bytes"),
+    return tell(call,
+                invalid(workspace ? "workspace is not at a multiple of 16 bytes"
+                                  : "workspace is null, the algorithm needs " +
+                                        std::to_string(needed) + " bytes"),
                 uint64_t(workspace));
   if (p.m == 0 || p.n == 0)
     return CUBLAS_STATUS_SUCCESS;
   if (!a || !b || !d)
     return tell(call, invalid("a matrix is null"));
-  for (int i = 0; i < 4; ++i) {
-    unsigned multiple = problem->eightBit ? 16 : bytesOf(*elementOf(problem->layouts[i].type));
-    if (addresses[i] % multiple)
-      return tell(call, invalid(std::string("matrix ") + names[i] + " is not at a multiple of " +
-                                std::to_string(multiple) + " bytes"),
-                  addresses[i], Check::Misaligned);
-  }
 
   // alpha and beta: in host memory (copied now) or in device memory (read when it runs).
   bool alphaOnDevice = desc.pointerMode != CUBLASLT_POINTER_MODE_HOST;
@@ -587,29 +590,38 @@ EXPORT int cublasLtMatmul(void *handle, const void *descPointer, const void *alp
   }
   if (p.epilogue & epilogueAux) {
     bool bits = p.epilogue & (epilogueRelu | epilogueDRelu);
-    Matrix aux{bits ? Element::S8 : p.auxElement, nullptr, bits ? (p.m + 7) / 8 : p.m, p.n,
-               bits ? p.auxLd / 8 : p.auxLd, bits ? p.auxBatchStride / 8 : p.auxBatchStride, false};
+    Matrix aux{bits ? Element::S8 : p.auxElement,
+               nullptr,
+               bits ? (p.m + 7) / 8 : p.m,
+               p.n,
+               bits ? p.auxLd / 8 : p.auxLd,
+               bits ? p.auxBatchStride / 8 : p.auxBatchStride,
+               false};
     add("the aux matrix", piecesOf(aux, p.batches, desc.aux),
         p.epilogue & (epilogueRelu | epilogueGelu));
     if (desc.aux % 16)
       return tell(call, invalid("the aux matrix is not at a multiple of 16 bytes"), desc.aux,
                   Check::Misaligned);
   }
-  struct { const char *name; uint64_t address; int64_t count; bool written; } factors[] = {
-      {"the scale of A", desc.scaleA, p.scaleARows ? p.m : 1, false},
-      {"the scale of B", desc.scaleB, p.scaleBCols ? p.n : 1, false},
-      {"the scale of C", desc.scaleC, 1, false},
-      {"the scale of D", desc.scaleD, 1, false},
-      {"the scale of the aux matrix", desc.auxScale, 1, false},
-      {"the amax of D", desc.amaxD, 1, true},
-      {"the amax of the aux matrix", desc.auxAmax, 1, true}};
+  struct {
+    const char *name;
+    uint64_t address;
+    int64_t count;
+    bool written;
+  } factors[] = {{"the scale of A", desc.scaleA, p.scaleARows ? p.m : 1, false},
+                 {"the scale of B", desc.scaleB, p.scaleBCols ? p.n : 1, false},
+                 {"the scale of C", desc.scaleC, 1, false},
+                 {"the scale of D", desc.scaleD, 1, false},
+                 {"the scale of the aux matrix", desc.auxScale, 1, false},
+                 {"the amax of D", desc.amaxD, 1, true},
+                 {"the amax of the aux matrix", desc.auxAmax, 1, true}};
   for (auto &f : factors)
     if (f.address)
       add(f.name, {{f.address, uint64_t(f.count) * 4}}, f.written);
   if (needed)
     add("the workspace", {{uint64_t(workspace), needed}}, true);
-  bool cIsD = addresses[2] == addresses[3] &&
-              dimensionsEqual(problem->layouts[2], problem->layouts[3]);
+  bool cIsD =
+      addresses[2] == addresses[3] && dimensionsEqual(problem->layouts[2], problem->layouts[3]);
   uint64_t at = 0;
   if (Verdict shared = checkOverlaps(operands, cIsD, at); !shared)
     return tell(call, shared, at);
@@ -617,14 +629,18 @@ EXPORT int cublasLtMatmul(void *handle, const void *descPointer, const void *alp
   sgpu_work work;
   work.name = call;
   auto spans = std::make_shared<std::vector<Piece>>();
+  auto piecesOfC = std::make_shared<std::vector<Piece>>();
   std::vector<std::string> order;
   for (const Operand &operand : operands) {
-    addRange(operand.written ? work.writes : work.reads, operand.pieces);
+    bool maybe = operand.name == "C" && betaOnDevice; // not read if beta is 0
+    addRange(operand.written ? work.writes : work.reads, operand.pieces, maybe);
+    if (maybe)
+      *piecesOfC = operand.pieces;
     order.push_back(operand.name);
     spans->push_back(spanOf(operand.pieces));
   }
   uint64_t seed = sgpu_options().seed;
-  work.run = [problem, scalars, spans, order, seed] {
+  work.run = [problem, scalars, spans, piecesOfC, order, seed, call] {
     Product product = problem->product;
     product.alpha = reinterpret_cast<const char *>(scalars->alpha);
     product.beta = reinterpret_cast<const char *>(scalars->beta);
@@ -678,6 +694,12 @@ EXPORT int cublasLtMatmul(void *handle, const void *descPointer, const void *alp
         std::memcpy(scratch + i, &bits, 8);
       }
     }
+    for (const Piece &piece : *piecesOfC)
+      if (readsC(product) && !sgpu_written(piece.address, piece.bytes)) {
+        tell(call, invalid("matrix C has bytes that were never written, and beta is not 0"),
+             piece.address, Check::Uninitialized);
+        break;
+      }
     multiply(product);
     return sgpu_progress::Done;
   };
@@ -687,8 +709,8 @@ EXPORT int cublasLtMatmul(void *handle, const void *descPointer, const void *alp
 
 EXPORT int cublasLtMatrixTransform(void *handle, const void *descPointer, const void *alpha,
                                    const void *a, const void *aLayout, const void *beta,
-                                   const void *b, const void *bLayout, void *c,
-                                   const void *cLayout, void *stream) {
+                                   const void *b, const void *bLayout, void *c, const void *cLayout,
+                                   void *stream) {
   const char *call = "cublasLtMatrixTransform";
   if (!isHandle(handle))
     return CUBLAS_STATUS_NOT_INITIALIZED;
@@ -715,16 +737,22 @@ EXPORT int cublasLtMatrixTransform(void *handle, const void *descPointer, const 
     if (l.ld < int64_t(row ? l.cols : l.rows))
       return tell(call, invalid(name + " has leading dimension " + std::to_string(l.ld) +
                                 ", expected at least " + std::to_string(row ? l.cols : l.rows)));
-    matrices[i] = {*element, nullptr, int64_t(l.rows), int64_t(l.cols), l.ld,
-                   l.batchCount > 1 ? l.batchStride : 0, row};
+    matrices[i] = {*element,
+                   nullptr,
+                   int64_t(l.rows),
+                   int64_t(l.cols),
+                   l.ld,
+                   l.batchCount > 1 ? l.batchStride : 0,
+                   row};
     if (i == 2)
       batches = l.batchCount;
     bool trans = i == 0 ? desc.transA : i == 1 ? desc.transB : 0;
-    if (l.batchCount != batches || matrices[i].rows != (trans ? matrices[2].cols : matrices[2].rows) ||
+    if (l.batchCount != batches ||
+        matrices[i].rows != (trans ? matrices[2].cols : matrices[2].rows) ||
         matrices[i].cols != (trans ? matrices[2].rows : matrices[2].cols))
       return tell(call, invalid(name + " does not have the shape or batches of C"));
-    operands.push_back({std::string(1, "ABC"[i]),
-                        piecesOf(matrices[i], batches, uint64_t(pointers[i])), i == 2});
+    operands.push_back(
+        {std::string(1, "ABC"[i]), piecesOf(matrices[i], batches, uint64_t(pointers[i])), i == 2});
   }
   uint64_t at = 0;
   bool same = a == c && aLayout && !desc.transA &&

@@ -85,7 +85,8 @@ static Verdict checkTypes(const MatmulDesc &desc, const int32_t (&t)[4], int cap
     if (eightBit) {
       if (capability < 89)
         return unsupported("products of 8-bit floating-point types need sm_89 or later, the "
-                           "device is sm_" + std::to_string(capability));
+                           "device is sm_" +
+                           std::to_string(capability));
       bool wide = c == CUDA_R_16BF || c == CUDA_R_16F;
       bool fromE5M2 = a == CUDA_R_8F_E5M2 || b == CUDA_R_8F_E5M2;
       fits = is8(a) && is8(b) && !(a == CUDA_R_8F_E5M2 && b == CUDA_R_8F_E5M2) &&
@@ -94,8 +95,8 @@ static Verdict checkTypes(const MatmulDesc &desc, const int32_t (&t)[4], int cap
       break;
     }
     fits = a == b && c == d &&
-           ((d == CUDA_R_32F && (a == CUDA_R_32F || a == CUDA_R_16F || a == CUDA_R_16BF ||
-                                 a == CUDA_R_8I)) ||
+           ((d == CUDA_R_32F &&
+             (a == CUDA_R_32F || a == CUDA_R_16F || a == CUDA_R_16BF || a == CUDA_R_8I)) ||
             (d == a && (a == CUDA_R_16F || a == CUDA_R_16BF)));
     break;
   }
@@ -132,6 +133,11 @@ static Verdict checkEpilogue(const MatmulDesc &desc, Problem &problem) {
       return unsupported("bias of " + typeName(type) + ", expected " + typeName(wantedBias));
     p.biasElement = *elementOf(type);
     p.biasBatchStride = desc.biasBatchStride;
+    int64_t length = p.epilogue & epilogueBiasGradientB ? p.n : p.m;
+    if (!(p.epilogue & epilogueBias) && p.batches > 1 && std::abs(desc.biasBatchStride) < length)
+      return invalid("CUBLASLT_MATMUL_DESC_BIAS_BATCH_STRIDE is " +
+                     std::to_string(desc.biasBatchStride) + ", the bias gradient of a batch has " +
+                     std::to_string(length) + " elements: batches overlap");
     if (!desc.bias)
       return invalid("epilogue " + std::to_string(desc.epilogue) +
                      " needs CUBLASLT_MATMUL_DESC_BIAS_POINTER");
@@ -150,6 +156,11 @@ static Verdict checkEpilogue(const MatmulDesc &desc, Problem &problem) {
       return invalid("CUBLASLT_MATMUL_DESC_EPILOGUE_AUX_BATCH_STRIDE is " +
                      std::to_string(desc.auxBatchStride) + ", expected a multiple of " +
                      std::to_string(multiple));
+    bool written = p.epilogue & (epilogueRelu | epilogueGelu);
+    if (written && p.batches > 1 && std::abs(desc.auxBatchStride) < desc.auxLd * p.n)
+      return invalid("CUBLASLT_MATMUL_DESC_EPILOGUE_AUX_BATCH_STRIDE is " +
+                     std::to_string(desc.auxBatchStride) + ", the aux matrix of a batch spans " +
+                     std::to_string(desc.auxLd * p.n) + ": batches overlap");
     int32_t type = desc.auxType == -1 ? dType : desc.auxType;
     auto element = elementOf(type);
     if (!element || (!bits && type != dType && !(problem.eightBit && *element >= Element::F16)))
@@ -171,7 +182,8 @@ static Verdict checkEightBit(const Problem &problem) {
       return unsupported("8-bit floating-point types need matrices in column order");
   if (!p.transA || p.transB)
     return unsupported(std::string("8-bit floating-point types need A transposed and B not (TN), "
-                                   "found ") + (p.transA ? "T" : "N") + (p.transB ? "T" : "N"));
+                                   "found ") +
+                       (p.transA ? "T" : "N") + (p.transB ? "T" : "N"));
   const char *names = "ABCD";
   for (int i = 0; i < 4; ++i) {
     const Layout &l = problem.layouts[i];
@@ -239,8 +251,13 @@ Verdict makeProblem(const MatmulDesc &desc, const Layout &a, const Layout &b, co
                      (row ? ", its columns" : ", its rows"));
     if (l.batchCount < 1)
       return invalid(name + " has batch count " + std::to_string(l.batchCount));
-    *matrices[i] = Matrix{*elementOf(l.type), nullptr, int64_t(l.rows), int64_t(l.cols),
-                          l.ld, l.batchCount > 1 ? l.batchStride : 0, row};
+    *matrices[i] = Matrix{*elementOf(l.type),
+                          nullptr,
+                          int64_t(l.rows),
+                          int64_t(l.cols),
+                          l.ld,
+                          l.batchCount > 1 ? l.batchStride : 0,
+                          row};
   }
   p.batches = d.batchCount;
   for (const Layout *l : {&a, &b, &c})
@@ -273,9 +290,11 @@ Verdict makeProblem(const MatmulDesc &desc, const Layout &a, const Layout &b, co
   p.roundTF32 = desc.computeType == CUBLAS_COMPUTE_32F_FAST_TF32;
   p.roundBF16 = desc.computeType == CUBLAS_COMPUTE_32F_FAST_16BF;
   p.roundF16 = desc.computeType == CUBLAS_COMPUTE_32F_FAST_16F;
-  struct { int32_t mode; const char *name; } modes[] = {
-      {desc.scaleModeA, "A"}, {desc.scaleModeB, "B"}, {desc.scaleModeC, "C"},
-      {desc.scaleModeD, "D"}, {desc.auxScaleMode, "aux"}, {desc.outScaleModeD, "D (out)"}};
+  struct {
+    int32_t mode;
+    const char *name;
+  } modes[] = {{desc.scaleModeA, "A"}, {desc.scaleModeB, "B"},     {desc.scaleModeC, "C"},
+               {desc.scaleModeD, "D"}, {desc.auxScaleMode, "aux"}, {desc.outScaleModeD, "D (out)"}};
   bool outer = desc.scaleModeA == CUBLASLT_MATMUL_MATRIX_SCALE_OUTER_VEC_32F;
   for (auto [mode, name] : modes) {
     bool vectorAllowed = (name[0] == 'A' || name[0] == 'B') && problem.eightBit;
@@ -378,8 +397,8 @@ uint64_t implFlags(const Algo &algo) {
   int32_t compute = algo.types[0], a = algo.types[2];
   bool half = compute == CUBLAS_COMPUTE_16F || compute == CUBLAS_COMPUTE_16F_PEDANTIC;
   bool integer = compute == CUBLAS_COMPUTE_32I || compute == CUBLAS_COMPUTE_32I_PEDANTIC;
-  flags |= half           ? implAccumulator16F
-           : integer      ? implAccumulator32I
+  flags |= half              ? implAccumulator16F
+           : integer         ? implAccumulator32I
            : a == CUDA_R_64F ? implAccumulator64F
                              : implAccumulator32F;
   switch (compute) {
@@ -477,8 +496,8 @@ std::vector<MatmulHeuristicResult> search(const Problem &problem, const Preferen
         continue;
       Algo algo = makeAlgo(kind, types);
       algo.splitK = splitK;
-      algo.reductionScheme = splitK > 1 ? CUBLASLT_REDUCTION_SCHEME_COMPUTE_TYPE
-                                        : CUBLASLT_REDUCTION_SCHEME_NONE;
+      algo.reductionScheme =
+          splitK > 1 ? CUBLASLT_REDUCTION_SCHEME_COMPUTE_TYPE : CUBLASLT_REDUCTION_SCHEME_NONE;
       if (splitK > 1 && !(preference.reductionMask & uint32_t(algo.reductionScheme)))
         continue;
       if (!(preference.implMask & implFlags(algo)))

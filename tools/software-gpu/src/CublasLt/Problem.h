@@ -20,7 +20,9 @@ struct Verdict {
   std::string why;
   explicit operator bool() const { return status == abi::CUBLAS_STATUS_SUCCESS; }
 };
-inline Verdict invalid(std::string why) { return {abi::CUBLAS_STATUS_INVALID_VALUE, std::move(why)}; }
+inline Verdict invalid(std::string why) {
+  return {abi::CUBLAS_STATUS_INVALID_VALUE, std::move(why)};
+}
 inline Verdict unsupported(std::string why) {
   return {abi::CUBLAS_STATUS_NOT_SUPPORTED, std::move(why)};
 }
@@ -34,7 +36,7 @@ std::string typeName(int32_t cudaType);
 struct Problem {
   Product product;
   MatmulDesc desc;
-  Layout layouts[4]; ///< A, B, C, D
+  Layout layouts[4];     ///< A, B, C, D
   bool eightBit = false; ///< A and B are e4m3 or e5m2
   uint64_t outputBytes() const { return uint64_t(product.m * product.n * product.batches) * 4; }
 };
@@ -54,9 +56,9 @@ std::optional<uint64_t> overlap(const std::vector<Piece> &a, const std::vector<P
 /// An algorithm of ours.
 struct Kind {
   int32_t id, tile, stages;
-  int32_t rows, cols;         ///< of a tile
-  unsigned alignment;         ///< of A, B, C, D, their columns and batches, in bytes
-  bool splitK, counters;      ///< can split k; needs a counter of 256 bytes for each tile
+  int32_t rows, cols;    ///< of a tile
+  unsigned alignment;    ///< of A, B, C, D, their columns and batches, in bytes
+  bool splitK, counters; ///< can split k; needs a counter of 256 bytes for each tile
 };
 extern const std::vector<Kind> kinds;
 const Kind *findKind(int32_t id);

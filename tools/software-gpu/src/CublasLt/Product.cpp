@@ -6,10 +6,9 @@
 
 #include <algorithm>
 #include <array>
-#include <mutex>
 #include <vector>
 
-// OpenBLAS; the package has the library without its headers.
+#ifdef SGPU_OPENBLAS // the Debian package has the library without its headers
 extern "C" {
 void cblas_sgemm(int order, int transA, int transB, int m, int n, int k, float alpha,
                  const float *a, int lda, const float *b, int ldb, float beta, float *c, int ldc);
@@ -17,27 +16,69 @@ void cblas_dgemm(int order, int transA, int transB, int m, int n, int k, double 
                  const double *a, int lda, const double *b, int ldb, double beta, double *c,
                  int ldc);
 void openblas_set_num_threads(int threads);
+int openblas_get_num_threads();
 }
+#endif
 
 namespace sgpu::cublaslt {
 
-static constexpr int columnMajor = 102, noTranspose = 111, transposed = 112;
-
-// One thread: the order of sums must not depend on the machine's cores.
-static void oneThread() {
-  static std::once_flag once;
-  std::call_once(once, [] { openblas_set_num_threads(1); });
+template <typename Real>
+void blockedProduct(bool ta, bool tb, int64_t m, int64_t n, int64_t k, const Real *a, int64_t lda,
+                    const Real *b, int64_t ldb, Real *c) {
+  constexpr int64_t rows = 64 / sizeof(Real), cols = 4; // what one pass over k sums up
+  int64_t strips = (n + cols - 1) / cols;
+  std::vector<Real> right(size_t(strips * k * cols), Real(0)), left(size_t(k * rows));
+  for (int64_t j = 0; j < n; ++j)
+    for (int64_t p = 0; p < k; ++p)
+      right[size_t((j / cols * k + p) * cols + j % cols)] = tb ? b[j + p * ldb] : b[p + j * ldb];
+  for (int64_t i = 0; i < m; i += rows) {
+    int64_t height = std::min(rows, m - i);
+    std::fill(left.begin(), left.end(), Real(0));
+    for (int64_t p = 0; p < k; ++p)
+      for (int64_t r = 0; r < height; ++r)
+        left[size_t(p * rows + r)] = ta ? a[p + (i + r) * lda] : a[i + r + p * lda];
+    for (int64_t strip = 0; strip < strips; ++strip) {
+      Real sum[cols][rows] = {};
+      const Real *x = left.data(), *y = right.data() + strip * k * cols;
+      for (int64_t p = 0; p < k; ++p, x += rows, y += cols)
+        for (int64_t q = 0; q < cols; ++q)
+          for (int64_t r = 0; r < rows; ++r)
+            sum[q][r] += x[r] * y[q];
+      for (int64_t q = 0; q < std::min(cols, n - strip * cols); ++q)
+        std::copy_n(sum[q], height, c + i + (strip * cols + q) * m);
+    }
+  }
 }
+template void blockedProduct(bool, bool, int64_t, int64_t, int64_t, const float *, int64_t,
+                             const float *, int64_t, float *);
+template void blockedProduct(bool, bool, int64_t, int64_t, int64_t, const double *, int64_t,
+                             const double *, int64_t, double *);
+
+#ifdef SGPU_OPENBLAS
+/// One thread while it lives: the order of sums must not depend on the machine's cores. The program
+/// may use OpenBLAS too and gets its number back.
+struct OneThread {
+  int before = openblas_get_num_threads();
+  OneThread() { openblas_set_num_threads(1); }
+  ~OneThread() { openblas_set_num_threads(before); }
+};
 static void gemm(bool ta, bool tb, int m, int n, int k, const float *a, int lda, const float *b,
                  int ldb, float *c) {
-  cblas_sgemm(columnMajor, ta ? transposed : noTranspose, tb ? transposed : noTranspose, m, n, k,
-              1, a, lda, b, ldb, 0, c, m);
+  OneThread one;
+  cblas_sgemm(102, ta ? 112 : 111, tb ? 112 : 111, m, n, k, 1, a, lda, b, ldb, 0, c, m);
 }
 static void gemm(bool ta, bool tb, int m, int n, int k, const double *a, int lda, const double *b,
                  int ldb, double *c) {
-  cblas_dgemm(columnMajor, ta ? transposed : noTranspose, tb ? transposed : noTranspose, m, n, k,
-              1, a, lda, b, ldb, 0, c, m);
+  OneThread one; // 102: by columns, 111: as it is, 112: transposed
+  cblas_dgemm(102, ta ? 112 : 111, tb ? 112 : 111, m, n, k, 1, a, lda, b, ldb, 0, c, m);
 }
+#else
+template <typename Real>
+static void gemm(bool ta, bool tb, int m, int n, int k, const Real *a, int lda, const Real *b,
+                 int ldb, Real *c) {
+  blockedProduct(ta, tb, m, n, k, a, lda, b, ldb, c);
+}
+#endif
 
 /// The values of one batch, columns (rows, if row-major) packed one after the other.
 template <typename Real>
@@ -122,7 +163,6 @@ static void biasGradient(const Product &p, const std::vector<Real> &packed, bool
 }
 
 template <typename Real> static void multiplyIn(const Product &p) {
-  oneThread();
   auto factor = [](const char *at, int64_t i) { return at ? loadAs<float>(at + 4 * i) : 1.0f; };
   Real amax = 0, auxMax = 0;
   for (int64_t batch = 0; batch < p.batches; ++batch) {
@@ -148,11 +188,11 @@ template <typename Real> static void multiplyIn(const Product &p) {
         Real beta = p.betaZero ? Real(0) : loadElement<Real>(p.scale, p.beta, betaAt);
         Real value = sum[size_t(i + j * p.m)] * alpha;
         if (p.scaleA || p.scaleB)
-          value *= Real(factor(p.scaleA, p.scaleARows ? i : 0) *
-                        factor(p.scaleB, p.scaleBCols ? j : 0));
+          value *=
+              Real(factor(p.scaleA, p.scaleARows ? i : 0) * factor(p.scaleB, p.scaleBCols ? j : 0));
         if (beta != Real(0)) // else C is not read: it may hold NaN
-          value += beta * Real(factor(p.scaleC, 0)) *
-                   loadElement<Real>(p.c.element, c, p.c.index(i, j));
+          value +=
+              beta * Real(factor(p.scaleC, 0)) * loadElement<Real>(p.c.element, c, p.c.index(i, j));
         if (p.epilogue & epilogueBias)
           value += loadElement<Real>(p.biasElement, bias, i);
         if (p.epilogue & epilogueRelu) {
@@ -172,7 +212,8 @@ template <typename Real> static void multiplyIn(const Product &p) {
           int64_t bit = i + j * p.auxLd;
           value = aux[bit >> 3] >> (bit & 7) & 1 ? value : Real(0);
         } else if (p.epilogue & epilogueDGelu) {
-          double x = loadElement<double>(p.auxElement, aux, i + j * p.auxLd) * factor(p.auxScale, 0);
+          double x =
+              loadElement<double>(p.auxElement, aux, i + j * p.auxLd) * factor(p.auxScale, 0);
           value *= Real(geluDerivative(x));
         }
         if (!gradient.empty())
@@ -190,6 +231,17 @@ template <typename Real> static void multiplyIn(const Product &p) {
     storeElement(Element::F32, p.amaxD, 0, amax);
   if (p.auxAmax)
     storeElement(Element::F32, p.auxAmax, 0, auxMax);
+}
+
+bool readsC(const Product &p) {
+  if (p.betaZero)
+    return false;
+  for (int64_t batch = 0; batch < p.batches; ++batch)
+    for (int64_t i = 0; i < (p.betaVector ? p.m : 1); ++i)
+      if (loadElement<double>(p.scale, p.beta, p.betaVector ? batch * p.alphaBatchStride + i : 0) !=
+          0)
+        return true;
+  return false;
 }
 
 void multiply(const Product &product) {

@@ -19,14 +19,22 @@ struct Matrix {
   bool rowMajor = false;
 
   /// The element at a place, counted from the start of its batch.
-  int64_t index(int64_t row, int64_t col) const { return rowMajor ? row * ld + col : row + col * ld; }
+  int64_t index(int64_t row, int64_t col) const {
+    return rowMajor ? row * ld + col : row + col * ld;
+  }
   char *batch(int64_t b) const { return data + b * batchStride * bytesOf(element); }
 };
 
 /// Bits of an epilogue.
 enum : int32_t {
-  epilogueRelu = 2, epilogueBias = 4, epilogueDRelu = 8, epilogueBiasGradient = 16,
-  epilogueGelu = 32, epilogueDGelu = 64, epilogueAux = 128, epilogueBiasGradientA = 256,
+  epilogueRelu = 2,
+  epilogueBias = 4,
+  epilogueDRelu = 8,
+  epilogueBiasGradient = 16,
+  epilogueGelu = 32,
+  epilogueDGelu = 64,
+  epilogueAux = 128,
+  epilogueBiasGradientA = 256,
   epilogueBiasGradientB = 512,
 };
 
@@ -49,13 +57,21 @@ struct Product {
   int64_t biasBatchStride = 0, auxLd = 0, auxBatchStride = 0; ///< aux of RELU: in bits
 
   const char *scaleA = nullptr, *scaleB = nullptr, *scaleC = nullptr, *scaleD = nullptr,
-             *auxScale = nullptr;         ///< f32; null: 1
+             *auxScale = nullptr;              ///< f32; null: 1
   bool scaleARows = false, scaleBCols = false; ///< one for each row of op(A), column of op(B)
   char *amaxD = nullptr, *auxAmax = nullptr;   ///< f32
 };
 
+/// Whether some beta is not 0.
+bool readsC(const Product &product);
 /// Computes D and what the epilogue writes. Sums in f32 (f64 for f64 and integers).
 void multiply(const Product &product);
+
+/// C (m x n) = op(A) * op(B), all by columns, C without gaps: what is used where OpenBLAS is not. Every
+/// element is one sum, k rising.
+template <typename Real>
+void blockedProduct(bool transA, bool transB, int64_t m, int64_t n, int64_t k, const Real *a,
+                    int64_t lda, const Real *b, int64_t ldb, Real *c);
 
 /// C = alpha * op(A) + beta * op(B). Matrices of equal shape after op; alpha and beta as f64.
 void transform(const Matrix &a, bool transA, double alpha, const Matrix &b, bool transB,

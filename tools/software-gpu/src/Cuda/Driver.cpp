@@ -344,7 +344,7 @@ void Driver::execute(Lock &lock, const OpRef &op) {
     Access access;
     access.work = &op->work;
     for (const sgpu_range &r : task->reads)
-      exists &= memoryOf(*op, r.address).check(r.address, r.bytes, access, at);
+      exists &= memoryOf(*op, r.address).check(r.address, r.bytes, access, at, !r.maybe);
     access.write = true;
     for (const sgpu_range &r : task->writes)
       exists &= memoryOf(*op, r.address).check(r.address, r.bytes, access, at);
@@ -514,6 +514,11 @@ void *sgpu_resolve(uint64_t address, uint64_t bytes) {
   if (driver.isPinned(p, &start, &size) && bytes <= start + size - address)
     return p;
   return nullptr;
+}
+
+bool sgpu_written(uint64_t address, uint64_t bytes) {
+  Device *d = Driver::get().deviceOf(address);
+  return !d || d->memory->written(address, bytes);
 }
 
 int sgpu_device_of_address(uint64_t address) {

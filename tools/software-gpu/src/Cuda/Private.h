@@ -21,6 +21,7 @@
 /// Bytes at an address of a device (or of pinned host memory).
 struct sgpu_range {
   uint64_t address = 0, bytes = 0;
+  bool maybe = false; ///< of a read: the work decides when it runs, so it may never have been written
 };
 
 /// What one call of sgpu_work::run has come to.
@@ -62,6 +63,9 @@ SGPU_EXPORT int sgpu_device_of(void *stream, int *device);
 /// Where bytes are; null unless all of them lie in one live allocation (of any device) or in pinned
 /// host memory.
 SGPU_EXPORT void *sgpu_resolve(uint64_t address, uint64_t bytes);
+
+/// Whether all of the bytes were written (true for memory of the host); for reads with `maybe`.
+SGPU_EXPORT bool sgpu_written(uint64_t address, uint64_t bytes);
 
 /// The device whose memory holds the address; -1 for pinned host memory, -2 for anything else.
 SGPU_EXPORT int sgpu_device_of_address(uint64_t address);

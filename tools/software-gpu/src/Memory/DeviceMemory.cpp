@@ -583,9 +583,9 @@ bool DeviceMemory::write(uint64_t address, uint64_t bytes, const void *from, con
 }
 
 bool DeviceMemory::check(uint64_t address, uint64_t bytes, const Access &access,
-                         const PlaceOf &place) {
+                         const PlaceOf &place, bool checkWritten) {
   PlaceSink sink(*this, impl->reporter, place, access);
-  return check(address, bytes, access, sink);
+  return check(address, bytes, access, sink, checkWritten);
 }
 
 bool DeviceMemory::copy(uint64_t to, uint64_t from, uint64_t bytes, const Access &readAccess,

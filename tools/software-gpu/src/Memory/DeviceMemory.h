@@ -117,7 +117,8 @@ public:
               void *context, const Access &access, FaultSink &sink);
   /// Only the checks of a range, for work that touches the bytes itself through `host` (BLAS, NCCL):
   /// bounds, freed, races and, for reads, written. Returns whether the range exists.
-  bool check(uint64_t address, uint64_t bytes, const Access &access, const PlaceOf &place);
+  bool check(uint64_t address, uint64_t bytes, const Access &access, const PlaceOf &place,
+             bool checkWritten = true);
   /// After a check: says what the bytes are. InFlight puts poison into them; Undefined ones read as
   /// poison through `read`.
   void setState(uint64_t address, uint64_t bytes, ByteState state);

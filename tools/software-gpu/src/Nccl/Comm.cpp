@@ -19,8 +19,8 @@ using namespace abi;
 //===----------------------------------------------------------------------===//
 
 std::optional<Element> elementOf(int32_t type) {
-  constexpr Element elements[] = {Element::S8,  Element::U8,  Element::S32,  Element::U32,
-                                  Element::S64, Element::U64, Element::F16,  Element::F32,
+  constexpr Element elements[] = {Element::S8,  Element::U8,   Element::S32,  Element::U32,
+                                  Element::S64, Element::U64,  Element::F16,  Element::F32,
                                   Element::F64, Element::BF16, Element::E4M3, Element::E5M2};
   if (type < 0 || type >= ncclNumTypes)
     return std::nullopt;
@@ -28,10 +28,9 @@ std::optional<Element> elementOf(int32_t type) {
 }
 
 const char *functionName(Kind kind) {
-  constexpr const char *names[] = {"ncclAllReduce", "ncclReduceScatter", "ncclAllGather",
-                                   "ncclBroadcast", "ncclReduce",        "ncclAlltoAll",
-                                   "ncclGather",    "ncclScatter",       "ncclSend",
-                                   "ncclRecv"};
+  constexpr const char *names[] = {
+      "ncclAllReduce", "ncclReduceScatter", "ncclAllGather", "ncclBroadcast", "ncclReduce",
+      "ncclAlltoAll",  "ncclGather",        "ncclScatter",   "ncclSend",      "ncclRecv"};
   return names[int(kind)];
 }
 

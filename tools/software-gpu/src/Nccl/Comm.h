@@ -80,8 +80,8 @@ private:
 
   const CommRef comm;
   std::vector<Operation> operations;
-  const bool captured;  ///< runs with each launch of a graph
-  const uint64_t turn;  ///< else: its place among those of the communicator
+  const bool captured; ///< runs with each launch of a graph
+  const uint64_t turn; ///< else: its place among those of the communicator
   bool started = false;
   std::optional<sgpu_progress> failed;
   Patience patience;
@@ -115,8 +115,8 @@ struct Comm {
   int async = abi::ncclSuccess;
   std::string asyncText;
   bool ready = false, finalized = false, aborted = false, destroyed = false, revoked = false;
-  std::shared_ptr<Job> job;            ///< of a communicator that does not block
-  std::vector<Operation> waiting;      ///< calls of one that does not block, not yet in a stream
+  std::shared_ptr<Job> job;       ///< of a communicator that does not block
+  std::vector<Operation> waiting; ///< calls of one that does not block, not yet in a stream
   int polls = 0;
   Random random{0};
 

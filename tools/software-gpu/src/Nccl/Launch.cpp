@@ -322,7 +322,8 @@ sgpu_progress Launch::run() {
     return end(sgpu_progress::Done);
   if (!started) {
     if (c.current || (!captured && c.turn != turn))
-      return sgpu_progress::Wait; // calls of a communicator run in the order in which they were made
+      return sgpu_progress::
+          Wait; // calls of a communicator run in the order in which they were made
     start();
   }
   bool moved = false;

@@ -46,14 +46,24 @@ private:
 };
 
 enum class Kind : int32_t {
-  AllReduce, ReduceScatter, AllGather, Broadcast, Reduce, AlltoAll, Gather, Scatter, Send, Recv
+  AllReduce,
+  ReduceScatter,
+  AllGather,
+  Broadcast,
+  Reduce,
+  AlltoAll,
+  Gather,
+  Scatter,
+  Send,
+  Recv
 };
 
 /// A call as a rank made it. The ranks of a collective must agree in all of it.
 struct Call {
   Kind kind = Kind::AllReduce;
-  int32_t type = 0, op = 0; ///< op: -1 where the call has none, ncclNumOps for all made by the program
-  int32_t root = -1;        ///< or the other rank of ncclSend and ncclRecv; -1 where the call has none
+  int32_t type = 0,
+          op = 0;    ///< op: -1 where the call has none, ncclNumOps for all made by the program
+  int32_t root = -1; ///< or the other rank of ncclSend and ncclRecv; -1 where the call has none
   uint64_t count = 0;
   bool operator==(const Call &) const = default;
 };

@@ -153,11 +153,11 @@ int checkTogether(Comm &comm, const std::vector<Operation> &operations) {
       const Operation &y = operations[j];
       if (i != j && (overlap(x.recv, x.recvBytes, y.send, y.sendBytes) ||
                      (i < j && overlap(x.recv, x.recvBytes, y.recv, y.recvBytes))))
-        return refuse(functionName(x.call.kind), ncclInvalidArgument,
-                      "writes bytes that another call of the group touches: " +
-                          describe(y.call) + "; calls of a group run at the same time",
-                      std::max(x.recv, overlap(x.recv, x.recvBytes, y.send, y.sendBytes) ? y.send
-                                                                                        : y.recv));
+        return refuse(
+            functionName(x.call.kind), ncclInvalidArgument,
+            "writes bytes that another call of the group touches: " + describe(y.call) +
+                "; calls of a group run at the same time",
+            std::max(x.recv, overlap(x.recv, x.recvBytes, y.send, y.sendBytes) ? y.send : y.recv));
     }
   }
   if (toSelf)
@@ -340,8 +340,8 @@ int checkBuffer(const char *call, const char *name, uint64_t address, uint64_t b
   if (device != comm.device && device != -1)
     return refuse(call, ncclInvalidArgument,
                   std::string(name) +
-                      (device < 0 ? " is not memory of a device" : " is memory of device " +
-                                                                       std::to_string(device)) +
+                      (device < 0 ? " is not memory of a device"
+                                  : " is memory of device " + std::to_string(device)) +
                       ", the " + comm.describe() + " is on device " + std::to_string(comm.device),
                   device < 0 ? 0 : address);
   if (address % bytesOf(element))
@@ -436,10 +436,10 @@ int makeOperation(Kind kind, const void *send, void *recv, size_t count, int typ
   }
   operation.send = operation.sendBytes ? uint64_t(send) : 0;
   operation.recv = operation.recvBytes ? uint64_t(recv) : 0;
-  if ((status = checkBuffer(call, "sendbuff", operation.send, operation.sendBytes, *comm,
-                            *element)) ||
-      (status = checkBuffer(call, "recvbuff", operation.recv, operation.recvBytes, *comm,
-                            *element)))
+  if ((status =
+           checkBuffer(call, "sendbuff", operation.send, operation.sendBytes, *comm, *element)) ||
+      (status =
+           checkBuffer(call, "recvbuff", operation.recv, operation.recvBytes, *comm, *element)))
     return status;
   if (overlap(operation.send, operation.sendBytes, operation.recv, operation.recvBytes)) {
     uint64_t mine = part * uint64_t(comm->rank);
@@ -648,8 +648,9 @@ NCCL(int, ncclCommInitAll, (void **comms, int count, const int *devices)) {
                         std::to_string(there) + " (SOFTWARE_GPU_DEVICES)");
     if (!seen.insert(device).second)
       return refuse(call, ncclInvalidUsage,
-                    "device " + std::to_string(device) + " is given twice; each rank needs a "
-                    "device of its own");
+                    "device " + std::to_string(device) +
+                        " is given twice; each rank needs a "
+                        "device of its own");
   }
   Ticket ticket;
   if (!newMeeting(ticket))
@@ -695,12 +696,12 @@ NCCL(int, ncclCommSplit, (void *handle, int color, int key, void **child, NcclCo
   return endCall();
 }
 
-NCCL(int, ncclCommShrink,
-     (void *handle, int *, int, void **child, NcclConfig *, int)) {
+NCCL(int, ncclCommShrink, (void *handle, int *, int, void **child, NcclConfig *, int)) {
   if (child)
     *child = nullptr;
-  return refuse("ncclCommShrink", ncclInvalidUsage,
-                "the software GPU does not shrink communicators; use ncclCommSplit or make a new one");
+  return refuse(
+      "ncclCommShrink", ncclInvalidUsage,
+      "the software GPU does not shrink communicators; use ncclCommSplit or make a new one");
 }
 
 NCCL(int, ncclCommFinalize, (void *handle)) {
@@ -882,7 +883,8 @@ NCCL(int, ncclCommWindowRegister, (void *handle, void *, size_t, void **window, 
   if (!get("ncclCommWindowRegister", handle, status))
     return status;
   if (!window)
-    return refuse("ncclCommWindowRegister", ncclInvalidArgument, "the place for the window is null");
+    return refuse("ncclCommWindowRegister", ncclInvalidArgument,
+                  "the place for the window is null");
   *window = nullptr;
   return ncclSuccess;
 }
@@ -916,7 +918,8 @@ NCCL(int, ncclRedOpCreatePreMulSum,
   made.onDevice = residence == ncclScalarDevice;
   if (made.onDevice) {
     made.address = uint64_t(scalar);
-    if ((status = checkBuffer(call, "the scalar", made.address, bytesOf(*element), *comm, *element)))
+    if ((status =
+             checkBuffer(call, "the scalar", made.address, bytesOf(*element), *comm, *element)))
       return status;
   } else {
     std::memcpy(made.scalar, scalar, bytesOf(*element));
@@ -968,8 +971,7 @@ NCCL(int, ncclBroadcast,
      (const void *send, void *recv, size_t count, int type, int root, void *comm, void *stream)) {
   return collective(Kind::Broadcast, send, recv, count, type, -1, root, comm, stream);
 }
-NCCL(int, ncclBcast,
-     (void *buffer, size_t count, int type, int root, void *comm, void *stream)) {
+NCCL(int, ncclBcast, (void *buffer, size_t count, int type, int root, void *comm, void *stream)) {
   return collective(Kind::Broadcast, buffer, buffer, count, type, -1, root, comm, stream);
 }
 NCCL(int, ncclReduce,

@@ -81,8 +81,8 @@ void scale(Element element, void *data, const void *scalar, uint64_t count) {
   withType(element, [&]<typename T>(T) {
     T factor = get<T>(element, scalar, 0);
     for (uint64_t i = 0; i < count; ++i)
-      put<T>(element, data, i, wrapped(get<T>(element, data, i), factor,
-                                       [](auto x, auto y) { return x * y; }));
+      put<T>(element, data, i,
+             wrapped(get<T>(element, data, i), factor, [](auto x, auto y) { return x * y; }));
   });
 }
 

@@ -2,6 +2,7 @@
 // Part of llamac, under the Apache License v2.0 with LLVM Exceptions.
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 //===----------------------------------------------------------------------===//
+#include "SameShape.h"
 #include "abi/cublaslt.h"
 
 #include <cstring>
@@ -29,7 +30,8 @@ static_assert(sizeof(cublasLtMatmulPreferenceOpaque_t) == facts::preferenceBytes
 static_assert(sizeof(cublasLtEmulationDescOpaque_t) == facts::emulationBytes);
 using Result = cublasLtMatmulHeuristicResult_t;
 static_assert(sizeof(Result) == sizeof(facts::MatmulHeuristicResult));
-static_assert(offsetof(Result, workspaceSize) == offsetof(facts::MatmulHeuristicResult, workspaceSize));
+static_assert(offsetof(Result, workspaceSize) ==
+              offsetof(facts::MatmulHeuristicResult, workspaceSize));
 static_assert(offsetof(Result, state) == offsetof(facts::MatmulHeuristicResult, state));
 static_assert(offsetof(Result, wavesCount) == offsetof(facts::MatmulHeuristicResult, wavesCount));
 static_assert(CUBLASLT_NUMERICAL_IMPL_FLAGS_HMMA == facts::implHMMA &&
@@ -48,6 +50,14 @@ static_assert(CUBLASLT_NUMERICAL_IMPL_FLAGS_HMMA == facts::implHMMA &&
               CUBLASLT_NUMERICAL_IMPL_FLAGS_INPUT_8I == facts::implInput8I &&
               CUBLASLT_NUMERICAL_IMPL_FLAGS_INPUT_8F_E4M3 == facts::implInputE4M3 &&
               CUBLASLT_NUMERICAL_IMPL_FLAGS_INPUT_8F_E5M2 == facts::implInputE5M2);
+namespace shapes {
+using namespace sgpu::abi;
+#define CUBLASLT_FUNCTION(result, name, parameters)                                                \
+  using name = result parameters;                                                                  \
+  static_assert(sgpu::test::SameShape<decltype(::name), shapes::name>::value, #name);
+#include "abi/cublaslt_functions.def"
+#undef CUBLASLT_FUNCTION
+} // namespace shapes
 #endif
 
 namespace {
@@ -143,7 +153,8 @@ TEST_F(CublasLtDifferential, Texts) {
   }
   for (int type = -2; type < 6; ++type) {
     int x = -7, y = -7;
-    EXPECT_EQ(ours.call("cublasLtGetProperty", type, &x), real.call("cublasLtGetProperty", type, &y));
+    EXPECT_EQ(ours.call("cublasLtGetProperty", type, &x),
+              real.call("cublasLtGetProperty", type, &y));
     EXPECT_EQ(x, y);
   }
 }
@@ -169,8 +180,9 @@ TEST_F(CublasLtDifferential, Layout) {
   for (int type = -2; type < 40; ++type)
     for (int64_t rows : {-1, 0, 1, 64})
       for (int64_t ld : {-1, 0, 32, 64})
-        EXPECT_EQ(ours.call("cublasLtMatrixLayoutCreate", &o, type, uint64_t(rows), uint64_t(8), ld),
-                  real.call("cublasLtMatrixLayoutCreate", &r, type, uint64_t(rows), uint64_t(8), ld));
+        EXPECT_EQ(
+            ours.call("cublasLtMatrixLayoutCreate", &o, type, uint64_t(rows), uint64_t(8), ld),
+            real.call("cublasLtMatrixLayoutCreate", &r, type, uint64_t(rows), uint64_t(8), ld));
   ours.call("cublasLtMatrixLayoutCreate", &o, 14, uint64_t(128), uint64_t(64), int64_t(128));
   real.call("cublasLtMatrixLayoutCreate", &r, 14, uint64_t(128), uint64_t(64), int64_t(128));
   compare("cublasLtMatrixLayout", o, r);
@@ -231,10 +243,10 @@ TEST_F(CublasLtDifferential, NullHandles) {
   EXPECT_EQ(ours.call("cublasLtDestroy", static_cast<void *>(nullptr)),
             real.call("cublasLtDestroy", static_cast<void *>(nullptr)));
   int ids[4];
-  EXPECT_EQ(ours.call("cublasLtMatmulAlgoGetIds", static_cast<void *>(nullptr), 68, 0, 0, 0, 0, 0, 4,
-                      static_cast<int *>(ids), &n),
-            real.call("cublasLtMatmulAlgoGetIds", static_cast<void *>(nullptr), 68, 0, 0, 0, 0, 0, 4,
-                      static_cast<int *>(ids), &n));
+  EXPECT_EQ(ours.call("cublasLtMatmulAlgoGetIds", static_cast<void *>(nullptr), 68, 0, 0, 0, 0, 0,
+                      4, static_cast<int *>(ids), &n),
+            real.call("cublasLtMatmulAlgoGetIds", static_cast<void *>(nullptr), 68, 0, 0, 0, 0, 0,
+                      4, static_cast<int *>(ids), &n));
 }
 
 TEST_F(CublasLtDifferential, Cache) {
@@ -254,7 +266,8 @@ TEST_F(CublasLtDifferential, Cache) {
 TEST_F(CublasLtDifferential, Logger) {
   void *null = nullptr;
   for (int level : {7, 8, -1, -2, 0})
-    EXPECT_EQ(ours.call("cublasLtLoggerSetLevel", level), real.call("cublasLtLoggerSetLevel", level))
+    EXPECT_EQ(ours.call("cublasLtLoggerSetLevel", level),
+              real.call("cublasLtLoggerSetLevel", level))
         << level;
   for (int mask : {-1, 0, 64})
     EXPECT_EQ(ours.call("cublasLtLoggerSetMask", mask), real.call("cublasLtLoggerSetMask", mask));
@@ -271,10 +284,10 @@ TEST_F(CublasLtDifferential, DrawnSequences) {
     const char *prefix;
     int ids;
   };
-  for (const Kind &kind : {Kind{"cublasLtMatmulDesc", 42}, Kind{"cublasLtMatrixLayout", 12},
-                           Kind{"cublasLtMatmulPreference", 16},
-                           Kind{"cublasLtMatrixTransformDesc", 8}, Kind{"cublasLtEmulationDesc", 9},
-                           Kind{"cublasLtMatmulAlgoConfig", 14}})
+  for (const Kind &kind :
+       {Kind{"cublasLtMatmulDesc", 42}, Kind{"cublasLtMatrixLayout", 12},
+        Kind{"cublasLtMatmulPreference", 16}, Kind{"cublasLtMatrixTransformDesc", 8},
+        Kind{"cublasLtEmulationDesc", 9}, Kind{"cublasLtMatmulAlgoConfig", 14}})
     for (uint64_t seed = 0; seed < 60; ++seed) {
       std::mt19937_64 draw(seed);
       alignas(8) char o[512] = {}, r[512] = {};

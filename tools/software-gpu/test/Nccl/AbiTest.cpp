@@ -3,6 +3,7 @@
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 //===----------------------------------------------------------------------===//
 #include "Child.h"
+#include "SameShape.h"
 #include "abi/nccl.h"
 
 #include <cstring>
@@ -19,44 +20,31 @@ namespace facts = sgpu::abi;
 #define SAME(name, value) static_assert(int64_t(::name) == value, #name);
 SGPU_NCCL_CONSTANTS(SAME)
 #undef SAME
-static_assert(NCCL_VERSION_CODE == facts::ncclVersion && NCCL_CONFIG_UNDEF_INT == facts::ncclUndefinedInt &&
+static_assert(NCCL_VERSION_CODE == facts::ncclVersion &&
+              NCCL_CONFIG_UNDEF_INT == facts::ncclUndefinedInt &&
               NCCL_SPLIT_NOCOLOR == facts::ncclSplitNoColor &&
               sizeof(ncclUniqueId) == sizeof(facts::NcclUniqueId) &&
               sizeof(ncclSimInfo_t) == sizeof(facts::NcclSimInfo));
 #define SAME(member)                                                                               \
   static_assert(offsetof(ncclConfig_t, member) == offsetof(facts::NcclConfig, member) &&           \
                 sizeof(ncclConfig_t::member) == sizeof(facts::NcclConfig::member));
-SAME(size) SAME(magic) SAME(version) SAME(blocking) SAME(cgaClusterSize) SAME(minCTAs)
-SAME(maxCTAs) SAME(netName) SAME(splitShare) SAME(trafficClass) SAME(commName) SAME(collnetEnable)
-SAME(CTAPolicy) SAME(shrinkShare) SAME(nvlsCTAs) SAME(nChannelsPerNetPeer) SAME(nvlinkCentricSched)
+SAME(size)
+SAME(magic) SAME(version) SAME(blocking) SAME(cgaClusterSize) SAME(minCTAs) SAME(maxCTAs)
+    SAME(netName) SAME(splitShare) SAME(trafficClass) SAME(commName) SAME(collnetEnable)
+        SAME(CTAPolicy) SAME(shrinkShare) SAME(nvlsCTAs) SAME(nChannelsPerNetPeer)
+            SAME(nvlinkCentricSched)
 #undef SAME
-static_assert(sizeof(ncclConfig_t) == sizeof(facts::NcclConfig));
+                static_assert(sizeof(ncclConfig_t) == sizeof(facts::NcclConfig));
 
-/// Whether two functions get their parameters in the same places: as many, of the same sizes.
-template <typename, typename> struct SameShape : std::false_type {};
-template <typename R, typename S, typename... A, typename... B>
-struct SameShape<R(A...), S(B...)> {
-  static constexpr bool test() {
-    if constexpr (sizeof...(A) != sizeof...(B))
-      return false;
-    else
-      return std::is_void_v<R> == std::is_void_v<S> &&
-             std::is_pointer_v<R> == std::is_pointer_v<S> &&
-             ((sizeof(A) == sizeof(B) && std::is_pointer_v<A> == std::is_pointer_v<B>) && ...);
-  }
-  static constexpr bool value = test();
-};
 namespace shapes {
 using namespace sgpu::abi;
 #define NCCL_FUNCTION(result, name, parameters)                                                    \
   using name = result parameters;                                                                  \
-  static_assert(SameShape<decltype(::name), shapes::name>::value, #name);
+  static_assert(sgpu::test::SameShape<decltype(::name), shapes::name>::value, #name);
 #pragma clang diagnostic ignored "-Wdeprecated-declarations"
 #include "abi/nccl_functions.def"
 #undef NCCL_FUNCTION
 } // namespace shapes
-static_assert(!SameShape<int(int, void *), int(int, int)>::value &&
-              !SameShape<int(int), int(int, int)>::value);
 #endif
 
 namespace {
@@ -123,8 +111,8 @@ TEST(NcclAbi, Results) {
       call("ncclGroupEnd");
       for (const char *name : {"ncclCommFinalize", "ncclCommAbort", "ncclCommDestroy"})
         call(name, null);
-      for (const char *name : {"ncclCommGetAsyncError", "ncclCommCount", "ncclCommUserRank",
-                               "ncclCommCuDevice"})
+      for (const char *name :
+           {"ncclCommGetAsyncError", "ncclCommCount", "ncclCommUserRank", "ncclCommCuDevice"})
         call(name, null, &x);
       call("ncclAllReduce", null, null, size_t(1), 7, 0, null, null);
       call("ncclReduceScatter", null, null, size_t(1), 7, 0, null, null);

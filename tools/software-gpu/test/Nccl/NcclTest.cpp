@@ -3,6 +3,7 @@
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 //===----------------------------------------------------------------------===//
 #include "Ranks.h"
+#include "Types.h"
 
 #include <cmath>
 #include <random>
@@ -13,46 +14,6 @@ using namespace sgpu::test;
 //===----------------------------------------------------------------------===//
 // A model of the types and sums, apart from the library's
 //===----------------------------------------------------------------------===//
-
-struct BF16 {
-  uint16_t bits = 0;
-  BF16() = default;
-  explicit BF16(double d) {
-    float f = float(d);
-    uint32_t u;
-    std::memcpy(&u, &f, 4);
-    bits = uint16_t((u + 0x7fff + (u >> 16 & 1)) >> 16);
-  }
-  explicit operator double() const {
-    uint32_t u = uint32_t(bits) << 16;
-    float f;
-    std::memcpy(&f, &u, 4);
-    return double(f);
-  }
-};
-/// 8 bits: sign, exponent, fraction of `F` bits. Of two equally near values the even one.
-template <int F, int Bias, int Largest> struct Small {
-  uint8_t bits = 0;
-  Small() = default;
-  static double value(int b) {
-    int e = (b & 127) >> F, f = b & ((1 << F) - 1);
-    double v = e ? std::ldexp(1.0 + f / double(1 << F), e - Bias) : std::ldexp(f / double(1 << F), 1 - Bias);
-    return b & 128 ? -v : v;
-  }
-  explicit Small(double d) {
-    int best = 0;
-    for (int b = 0; b <= Largest; ++b) {
-      double now = std::abs(value(b) - std::abs(d)), before = std::abs(value(best) - std::abs(d));
-      if (now < before || (now == before && b % 2 == 0))
-        best = b;
-    }
-    bits = uint8_t(best | (std::signbit(d) ? 128 : 0));
-  }
-  explicit operator double() const { return value(bits); }
-};
-using E4M3 = Small<3, 7, 0x7e>;
-using E5M2 = Small<2, 15, 0x7b>;
-using F16 = _Float16;
 
 template <typename T> constexpr bool isInteger = std::is_integral_v<T>;
 
@@ -74,7 +35,8 @@ template <typename T> T fold(int op, T a, T b) {
 
 /// Element i of the sum over ranks, in rising order.
 template <typename T>
-T reduced(int op, const std::vector<std::vector<T>> &data, size_t i, const std::vector<T> &scalars) {
+T reduced(int op, const std::vector<std::vector<T>> &data, size_t i,
+          const std::vector<T> &scalars) {
   auto scaled = [&](size_t r) -> T {
     T x = data[r][i];
     if (op == ncclNumOps) {
@@ -108,7 +70,18 @@ template <typename T> T drawn(std::mt19937_64 &draw) {
 // Drawn calls
 //===----------------------------------------------------------------------===//
 
-enum Which { AllReduce, ReduceScatter, AllGather, Broadcast, Bcast, Reduce, AlltoAll, Gather, Scatter, kinds };
+enum Which {
+  AllReduce,
+  ReduceScatter,
+  AllGather,
+  Broadcast,
+  Bcast,
+  Reduce,
+  AlltoAll,
+  Gather,
+  Scatter,
+  kinds
+};
 
 /// One collective with a type, drawn; all ranks draw the same.
 template <typename T> void drawnCall(Rank &rank, int type, std::mt19937_64 &draw) {
@@ -118,7 +91,8 @@ template <typename T> void drawnCall(Rank &rank, int type, std::mt19937_64 &draw
   size_t count = counts[draw() % 8];
   int op = int(draw() % 6), root = int(draw() % ranks);
   bool inPlace = draw() % 2, scalarOnDevice = draw() % 2;
-  size_t gives = which == ReduceScatter || which == AlltoAll || which == Scatter ? count * ranks : count;
+  size_t gives =
+      which == ReduceScatter || which == AlltoAll || which == Scatter ? count * ranks : count;
   std::vector<std::vector<T>> data(ranks, std::vector<T>(gives));
   std::vector<T> scalars(ranks);
   for (auto &values : data)
@@ -128,7 +102,8 @@ template <typename T> void drawnCall(Rank &rank, int type, std::mt19937_64 &draw
     x = isInteger<T> ? T(draw() % 5) : drawn<T>(draw);
   bool isRoot = root == rank.rank;
   auto part = [&](size_t r, size_t p) {
-    return std::vector<T>(data[r].begin() + long(p * count), data[r].begin() + long((p + 1) * count));
+    return std::vector<T>(data[r].begin() + long(p * count),
+                          data[r].begin() + long((p + 1) * count));
   };
   // What this rank must have at the end.
   std::vector<T> want;
@@ -156,7 +131,8 @@ template <typename T> void drawnCall(Rank &rank, int type, std::mt19937_64 &draw
     void *place = scalarOnDevice ? rank.upload(&scalar, sizeof scalar) : &scalar;
     EXPECT_EQ(ncclRedOpCreatePreMulSum(&handle, place, type,
                                        scalarOnDevice ? ncclScalarDevice : ncclScalarHostImmediate,
-                                       rank.comm), 0);
+                                       rank.comm),
+              0);
   }
   // In place: one buffer, with the part of this rank where the rule says.
   size_t whole = std::max(gives, want.size());
@@ -175,7 +151,9 @@ template <typename T> void drawnCall(Rank &rank, int type, std::mt19937_64 &draw
     send = both + sendAt * sizeof(T), recv = both + recvAt * sizeof(T);
     bool writes = which != Broadcast && which != Bcast ? true : isRoot;
     if (gives && writes)
-      EXPECT_EQ(cuMemcpyHtoDAsync_v2(CUdeviceptr(send), data[me].data(), gives * sizeof(T), rank.stream), 0);
+      EXPECT_EQ(
+          cuMemcpyHtoDAsync_v2(CUdeviceptr(send), data[me].data(), gives * sizeof(T), rank.stream),
+          0);
   } else {
     send = static_cast<char *>(rank.upload(data[me]));
     recv = static_cast<char *>(rank.allocate(want.size() * sizeof(T)));
@@ -183,16 +161,35 @@ template <typename T> void drawnCall(Rank &rank, int type, std::mt19937_64 &draw
   void *c = rank.comm, *s = rank.stream;
   int status = -1;
   switch (which) {
-  case AllReduce: status = ncclAllReduce(send, recv, count, type, handle, c, s); break;
-  case ReduceScatter: status = ncclReduceScatter(send, recv, count, type, handle, c, s); break;
-  case AllGather: status = ncclAllGather(send, recv, count, type, c, s); break;
-  case Broadcast: status = ncclBroadcast(send, recv, count, type, root, c, s); break;
-  case Bcast: status = ncclBcast(recv, count, type, root, c, s); break;
-  case Reduce: status = ncclReduce(send, recv, count, type, handle, root, c, s); break;
-  case AlltoAll: status = ncclAlltoAll(send, recv, count, type, c, s); break;
-  case Gather: status = ncclGather(send, recv, count, type, root, c, s); break;
-  case Scatter: status = ncclScatter(send, recv, count, type, root, c, s); break;
-  case kinds: break;
+  case AllReduce:
+    status = ncclAllReduce(send, recv, count, type, handle, c, s);
+    break;
+  case ReduceScatter:
+    status = ncclReduceScatter(send, recv, count, type, handle, c, s);
+    break;
+  case AllGather:
+    status = ncclAllGather(send, recv, count, type, c, s);
+    break;
+  case Broadcast:
+    status = ncclBroadcast(send, recv, count, type, root, c, s);
+    break;
+  case Bcast:
+    status = ncclBcast(recv, count, type, root, c, s);
+    break;
+  case Reduce:
+    status = ncclReduce(send, recv, count, type, handle, root, c, s);
+    break;
+  case AlltoAll:
+    status = ncclAlltoAll(send, recv, count, type, c, s);
+    break;
+  case Gather:
+    status = ncclGather(send, recv, count, type, root, c, s);
+    break;
+  case Scatter:
+    status = ncclScatter(send, recv, count, type, root, c, s);
+    break;
+  case kinds:
+    break;
   }
   EXPECT_EQ(status, ncclSuccess) << which;
   if (handle >= ncclNumOps && handle != op + 100 && op == ncclNumOps &&
@@ -200,26 +197,50 @@ template <typename T> void drawnCall(Rank &rank, int type, std::mt19937_64 &draw
     EXPECT_EQ(ncclRedOpDestroy(handle, c), ncclSuccess); // the call has taken what it needs
   std::vector<T> got = rank.download<T>(recv, want.size());
   EXPECT_TRUE(want.empty() || std::memcmp(got.data(), want.data(), want.size() * sizeof(T)) == 0)
-      << "collective " << which << " type " << type << " op " << op << " count " << count << " rank "
-      << me << " of " << ranks << (inPlace ? " in place" : "");
+      << "collective " << which << " type " << type << " op " << op << " count " << count
+      << " rank " << me << " of " << ranks << (inPlace ? " in place" : "");
 }
 
 void drawnCalls(Rank &rank, uint64_t seed, int calls) {
   std::mt19937_64 draw(seed);
   for (int i = 0; i < calls; ++i)
     switch (int type = int(draw() % ncclNumTypes)) {
-    case ncclInt8: drawnCall<int8_t>(rank, type, draw); break;
-    case ncclUint8: drawnCall<uint8_t>(rank, type, draw); break;
-    case ncclInt32: drawnCall<int32_t>(rank, type, draw); break;
-    case ncclUint32: drawnCall<uint32_t>(rank, type, draw); break;
-    case ncclInt64: drawnCall<int64_t>(rank, type, draw); break;
-    case ncclUint64: drawnCall<uint64_t>(rank, type, draw); break;
-    case ncclFloat16: drawnCall<F16>(rank, type, draw); break;
-    case ncclFloat32: drawnCall<float>(rank, type, draw); break;
-    case ncclFloat64: drawnCall<double>(rank, type, draw); break;
-    case ncclBfloat16: drawnCall<BF16>(rank, type, draw); break;
-    case ncclFloat8e4m3: drawnCall<E4M3>(rank, type, draw); break;
-    case ncclFloat8e5m2: drawnCall<E5M2>(rank, type, draw); break;
+    case ncclInt8:
+      drawnCall<int8_t>(rank, type, draw);
+      break;
+    case ncclUint8:
+      drawnCall<uint8_t>(rank, type, draw);
+      break;
+    case ncclInt32:
+      drawnCall<int32_t>(rank, type, draw);
+      break;
+    case ncclUint32:
+      drawnCall<uint32_t>(rank, type, draw);
+      break;
+    case ncclInt64:
+      drawnCall<int64_t>(rank, type, draw);
+      break;
+    case ncclUint64:
+      drawnCall<uint64_t>(rank, type, draw);
+      break;
+    case ncclFloat16:
+      drawnCall<F16>(rank, type, draw);
+      break;
+    case ncclFloat32:
+      drawnCall<float>(rank, type, draw);
+      break;
+    case ncclFloat64:
+      drawnCall<double>(rank, type, draw);
+      break;
+    case ncclBfloat16:
+      drawnCall<BF16>(rank, type, draw);
+      break;
+    case ncclFloat8e4m3:
+      drawnCall<E4M3>(rank, type, draw);
+      break;
+    case ncclFloat8e5m2:
+      drawnCall<E5M2>(rank, type, draw);
+      break;
     }
 }
 
@@ -239,7 +260,8 @@ TEST_P(Nccl, DrawnCollectives) {
   const char *completions[] = {"late", "early", "random"};
   for (int i = 0; i < 6; ++i)
     run(1 + i % 4, [=](Rank &rank) { drawnCalls(rank, uint64_t(i) + 10, 40); },
-        {{"SOFTWARE_GPU_SEED", std::to_string(i)}, {"SOFTWARE_GPU_COMPLETION", completions[i % 3]}});
+        {{"SOFTWARE_GPU_SEED", std::to_string(i)},
+         {"SOFTWARE_GPU_COMPLETION", completions[i % 3]}});
 }
 
 // All types and operations, so that none is left to chance.
@@ -285,7 +307,9 @@ TEST_P(Nccl, EveryTypeAndOperation) {
 TEST_P(Nccl, Messages) {
   run(3, [](Rank &rank) {
     int n = rank.ranks, me = rank.rank;
-    auto value = [&](int from, int to, int k) { return std::vector<int>{from * 100 + to * 10 + k, -from, to}; };
+    auto value = [&](int from, int to, int k) {
+      return std::vector<int>{from * 100 + to * 10 + k, -from, to};
+    };
     void *out = rank.upload(value(me, (me + 1) % n, 0)), *in = rank.allocate(12);
     EXPECT_EQ(ncclGroupStart(), 0);
     EXPECT_EQ(ncclSend(out, 3, ncclInt32, (me + 1) % n, rank.comm, rank.stream), 0);
@@ -298,7 +322,9 @@ TEST_P(Nccl, Messages) {
     for (int peer = 0; peer < n; ++peer)
       for (int k = 0; k < 2; ++k) {
         from.push_back(rank.allocate(12));
-        EXPECT_EQ(ncclSend(rank.upload(value(me, peer, k)), 3, ncclInt32, peer, rank.comm, rank.stream), 0);
+        EXPECT_EQ(
+            ncclSend(rank.upload(value(me, peer, k)), 3, ncclInt32, peer, rank.comm, rank.stream),
+            0);
         EXPECT_EQ(ncclRecv(from.back(), 3, ncclInt32, peer, rank.comm, rank.stream), 0);
       }
     EXPECT_EQ(ncclGroupEnd(), 0);
@@ -328,103 +354,110 @@ TEST_P(Nccl, Messages) {
 // Collectives and messages of nested groups, in two streams, on two communicators.
 TEST_P(Nccl, Groups) {
   for (const char *completion : {"late", "early", "random"})
-    run(2, [](Rank &rank) {
-      void *second = nullptr;
-      EXPECT_EQ(ncclCommSplit(rank.comm, 0, -rank.rank, &second, nullptr), 0);
-      int place = -1;
-      EXPECT_EQ(ncclCommUserRank(second, &place), 0);
-      EXPECT_EQ(place, 1 - rank.rank); // the key has turned them round
-      CUstream other;
-      EXPECT_EQ(cuStreamCreate(&other, CU_STREAM_NON_BLOCKING), 0);
-      float mine = float(rank.rank + 1);
-      void *a = rank.upload(&mine, 4), *b = rank.upload(&mine, 4), *c = rank.allocate(8),
-           *d = rank.allocate(4), *e = rank.upload(&mine, 4);
-      CUevent ready; // `other` comes after the copies
-      EXPECT_EQ(cuEventCreate(&ready, CU_EVENT_DISABLE_TIMING), 0);
-      EXPECT_EQ(cuEventRecord(ready, rank.stream), 0);
-      EXPECT_EQ(cuStreamWaitEvent(other, ready, 0), 0);
-      EXPECT_EQ(ncclGroupStart(), 0);
-      EXPECT_EQ(ncclAllReduce(a, a, 1, ncclFloat32, ncclSum, rank.comm, rank.stream), 0);
-      EXPECT_EQ(ncclGroupStart(), 0);
-      EXPECT_EQ(ncclAllGather(b, c, 1, ncclFloat32, second, rank.stream), 0);
-      EXPECT_EQ(ncclGroupEnd(), 0);
-      EXPECT_EQ(ncclSend(b, 1, ncclFloat32, 1 - rank.rank, rank.comm, other), 0);
-      EXPECT_EQ(ncclRecv(d, 1, ncclFloat32, 1 - rank.rank, rank.comm, other), 0);
-      EXPECT_EQ(ncclAllReduce(e, e, 1, ncclFloat32, ncclProd, rank.comm, other), 0);
-      EXPECT_EQ(ncclGroupEnd(), 0);
-      EXPECT_EQ(cuStreamSynchronize(other), 0);
-      EXPECT_EQ(rank.download<float>(a, 1)[0], 3);
-      EXPECT_EQ(rank.download<float>(c, 2), (std::vector<float>{2, 1}));
-      EXPECT_EQ(rank.download<float>(d, 1)[0], float(2 - rank.rank));
-      EXPECT_EQ(rank.download<float>(e, 1)[0], 2);
-      EXPECT_EQ(cuEventDestroy_v2(ready), 0);
-      EXPECT_EQ(cuStreamDestroy_v2(other), 0);
-      EXPECT_EQ(ncclCommDestroy(second), 0);
-    }, {{"SOFTWARE_GPU_COMPLETION", completion}});
+    run(2,
+        [](Rank &rank) {
+          void *second = nullptr;
+          EXPECT_EQ(ncclCommSplit(rank.comm, 0, -rank.rank, &second, nullptr), 0);
+          int place = -1;
+          EXPECT_EQ(ncclCommUserRank(second, &place), 0);
+          EXPECT_EQ(place, 1 - rank.rank); // the key has turned them round
+          CUstream other;
+          EXPECT_EQ(cuStreamCreate(&other, CU_STREAM_NON_BLOCKING), 0);
+          float mine = float(rank.rank + 1);
+          void *a = rank.upload(&mine, 4), *b = rank.upload(&mine, 4), *c = rank.allocate(8),
+               *d = rank.allocate(4), *e = rank.upload(&mine, 4);
+          CUevent ready; // `other` comes after the copies
+          EXPECT_EQ(cuEventCreate(&ready, CU_EVENT_DISABLE_TIMING), 0);
+          EXPECT_EQ(cuEventRecord(ready, rank.stream), 0);
+          EXPECT_EQ(cuStreamWaitEvent(other, ready, 0), 0);
+          EXPECT_EQ(ncclGroupStart(), 0);
+          EXPECT_EQ(ncclAllReduce(a, a, 1, ncclFloat32, ncclSum, rank.comm, rank.stream), 0);
+          EXPECT_EQ(ncclGroupStart(), 0);
+          EXPECT_EQ(ncclAllGather(b, c, 1, ncclFloat32, second, rank.stream), 0);
+          EXPECT_EQ(ncclGroupEnd(), 0);
+          EXPECT_EQ(ncclSend(b, 1, ncclFloat32, 1 - rank.rank, rank.comm, other), 0);
+          EXPECT_EQ(ncclRecv(d, 1, ncclFloat32, 1 - rank.rank, rank.comm, other), 0);
+          EXPECT_EQ(ncclAllReduce(e, e, 1, ncclFloat32, ncclProd, rank.comm, other), 0);
+          EXPECT_EQ(ncclGroupEnd(), 0);
+          EXPECT_EQ(cuStreamSynchronize(other), 0);
+          EXPECT_EQ(rank.download<float>(a, 1)[0], 3);
+          EXPECT_EQ(rank.download<float>(c, 2), (std::vector<float>{2, 1}));
+          EXPECT_EQ(rank.download<float>(d, 1)[0], float(2 - rank.rank));
+          EXPECT_EQ(rank.download<float>(e, 1)[0], 2);
+          EXPECT_EQ(cuEventDestroy_v2(ready), 0);
+          EXPECT_EQ(cuStreamDestroy_v2(other), 0);
+          EXPECT_EQ(ncclCommDestroy(second), 0);
+        },
+        {{"SOFTWARE_GPU_COMPLETION", completion}});
 }
 
 // Calls in several streams, which only the order of calls holds together.
 TEST_P(Nccl, StreamsKeepTheOrderOfCalls) {
   for (int seed = 0; seed < 4; ++seed)
-    run(2, [](Rank &rank) {
-      CUstream streams[3];
-      std::vector<void *> data;
-      for (CUstream &s : streams)
-        EXPECT_EQ(cuStreamCreate(&s, CU_STREAM_NON_BLOCKING), 0);
-      for (int i = 0; i < 9; ++i)
-        data.push_back(rank.upload(std::vector<int>{i * 10 + rank.rank}));
-      rank.wait();
-      for (int i = 0; i < 9; ++i)
-        EXPECT_EQ(ncclAllReduce(data[size_t(i)], data[size_t(i)], 1, ncclInt32, i % 2 ? ncclMax : ncclSum,
-                                rank.comm, streams[i * 7 % 3]), 0);
-      // One rank waits for them from the front, the other from the back.
-      for (int i = 0; i < 3; ++i)
-        EXPECT_EQ(cuStreamSynchronize(streams[rank.rank ? 2 - i : i]), 0);
-      for (int i = 0; i < 9; ++i)
-        EXPECT_EQ(rank.download<int>(data[size_t(i)], 1)[0], i % 2 ? i * 10 + 1 : i * 20 + 1);
-      for (CUstream s : streams)
-        EXPECT_EQ(cuStreamDestroy_v2(s), 0);
-    }, {{"SOFTWARE_GPU_SEED", std::to_string(seed)}});
+    run(2,
+        [](Rank &rank) {
+          CUstream streams[3];
+          std::vector<void *> data;
+          for (CUstream &s : streams)
+            EXPECT_EQ(cuStreamCreate(&s, CU_STREAM_NON_BLOCKING), 0);
+          for (int i = 0; i < 9; ++i)
+            data.push_back(rank.upload(std::vector<int>{i * 10 + rank.rank}));
+          rank.wait();
+          for (int i = 0; i < 9; ++i)
+            EXPECT_EQ(ncclAllReduce(data[size_t(i)], data[size_t(i)], 1, ncclInt32,
+                                    i % 2 ? ncclMax : ncclSum, rank.comm, streams[i * 7 % 3]),
+                      0);
+          // One rank waits for them from the front, the other from the back.
+          for (int i = 0; i < 3; ++i)
+            EXPECT_EQ(cuStreamSynchronize(streams[rank.rank ? 2 - i : i]), 0);
+          for (int i = 0; i < 9; ++i)
+            EXPECT_EQ(rank.download<int>(data[size_t(i)], 1)[0], i % 2 ? i * 10 + 1 : i * 20 + 1);
+          for (CUstream s : streams)
+            EXPECT_EQ(cuStreamDestroy_v2(s), 0);
+        },
+        {{"SOFTWARE_GPU_SEED", std::to_string(seed)}});
 }
 
 // A graph of collectives in two streams, launched several times, with calls between.
 TEST_P(Nccl, Graphs) {
   for (int seed = 0; seed < 4; ++seed)
-    run(2, [](Rank &rank) {
-      void *a = rank.upload(std::vector<float>{float(rank.rank + 1)}), *b = rank.allocate(8),
-           *c = rank.upload(std::vector<float>{2});
-      rank.wait();
-      CUstream side;
-      EXPECT_EQ(cuStreamCreate(&side, CU_STREAM_NON_BLOCKING), 0);
-      CUevent fork, join;
-      EXPECT_EQ(cuEventCreate(&fork, CU_EVENT_DISABLE_TIMING), 0);
-      EXPECT_EQ(cuEventCreate(&join, CU_EVENT_DISABLE_TIMING), 0);
-      EXPECT_EQ(cuStreamBeginCapture_v2(rank.stream, CU_STREAM_CAPTURE_MODE_THREAD_LOCAL), 0);
-      EXPECT_EQ(cuEventRecord(fork, rank.stream), 0);
-      EXPECT_EQ(cuStreamWaitEvent(side, fork, 0), 0);
-      EXPECT_EQ(ncclAllGather(a, b, 1, ncclFloat32, rank.comm, side), 0);
-      EXPECT_EQ(ncclAllReduce(c, c, 1, ncclFloat32, ncclSum, rank.comm, rank.stream), 0);
-      EXPECT_EQ(cuEventRecord(join, side), 0);
-      EXPECT_EQ(cuStreamWaitEvent(rank.stream, join, 0), 0);
-      EXPECT_EQ(ncclAllReduce(a, a, 1, ncclFloat32, ncclSum, rank.comm, rank.stream), 0);
-      CUgraph graph;
-      EXPECT_EQ(cuStreamEndCapture(rank.stream, &graph), 0);
-      CUgraphExec exec;
-      EXPECT_EQ(cuGraphInstantiateWithFlags(&exec, graph, 0), 0);
-      EXPECT_EQ(rank.download<float>(c, 1)[0], 2); // capture does nothing
-      EXPECT_EQ(cuGraphLaunch(exec, rank.stream), 0);
-      EXPECT_EQ(cuGraphLaunch(exec, rank.stream), 0);
-      EXPECT_EQ(ncclAllReduce(c, c, 1, ncclFloat32, ncclMax, rank.comm, rank.stream), 0);
-      EXPECT_EQ(cuGraphLaunch(exec, rank.stream), 0);
-      EXPECT_EQ(rank.download<float>(a, 1)[0], 12); // 3, 6, 12
-      EXPECT_EQ(rank.download<float>(b, 2), (std::vector<float>{6, 6}));
-      EXPECT_EQ(rank.download<float>(c, 1)[0], 16);
-      EXPECT_EQ(cuGraphExecDestroy(exec), 0);
-      EXPECT_EQ(cuGraphDestroy(graph), 0);
-      EXPECT_EQ(cuEventDestroy_v2(fork), 0);
-      EXPECT_EQ(cuEventDestroy_v2(join), 0);
-      EXPECT_EQ(cuStreamDestroy_v2(side), 0);
-    }, {{"SOFTWARE_GPU_SEED", std::to_string(seed)}});
+    run(2,
+        [](Rank &rank) {
+          void *a = rank.upload(std::vector<float>{float(rank.rank + 1)}), *b = rank.allocate(8),
+               *c = rank.upload(std::vector<float>{2});
+          rank.wait();
+          CUstream side;
+          EXPECT_EQ(cuStreamCreate(&side, CU_STREAM_NON_BLOCKING), 0);
+          CUevent fork, join;
+          EXPECT_EQ(cuEventCreate(&fork, CU_EVENT_DISABLE_TIMING), 0);
+          EXPECT_EQ(cuEventCreate(&join, CU_EVENT_DISABLE_TIMING), 0);
+          EXPECT_EQ(cuStreamBeginCapture_v2(rank.stream, CU_STREAM_CAPTURE_MODE_THREAD_LOCAL), 0);
+          EXPECT_EQ(cuEventRecord(fork, rank.stream), 0);
+          EXPECT_EQ(cuStreamWaitEvent(side, fork, 0), 0);
+          EXPECT_EQ(ncclAllGather(a, b, 1, ncclFloat32, rank.comm, side), 0);
+          EXPECT_EQ(ncclAllReduce(c, c, 1, ncclFloat32, ncclSum, rank.comm, rank.stream), 0);
+          EXPECT_EQ(cuEventRecord(join, side), 0);
+          EXPECT_EQ(cuStreamWaitEvent(rank.stream, join, 0), 0);
+          EXPECT_EQ(ncclAllReduce(a, a, 1, ncclFloat32, ncclSum, rank.comm, rank.stream), 0);
+          CUgraph graph;
+          EXPECT_EQ(cuStreamEndCapture(rank.stream, &graph), 0);
+          CUgraphExec exec;
+          EXPECT_EQ(cuGraphInstantiateWithFlags(&exec, graph, 0), 0);
+          EXPECT_EQ(rank.download<float>(c, 1)[0], 2); // capture does nothing
+          EXPECT_EQ(cuGraphLaunch(exec, rank.stream), 0);
+          EXPECT_EQ(cuGraphLaunch(exec, rank.stream), 0);
+          EXPECT_EQ(ncclAllReduce(c, c, 1, ncclFloat32, ncclMax, rank.comm, rank.stream), 0);
+          EXPECT_EQ(cuGraphLaunch(exec, rank.stream), 0);
+          EXPECT_EQ(rank.download<float>(a, 1)[0], 12); // 3, 6, 12
+          EXPECT_EQ(rank.download<float>(b, 2), (std::vector<float>{6, 6}));
+          EXPECT_EQ(rank.download<float>(c, 1)[0], 16);
+          EXPECT_EQ(cuGraphExecDestroy(exec), 0);
+          EXPECT_EQ(cuGraphDestroy(graph), 0);
+          EXPECT_EQ(cuEventDestroy_v2(fork), 0);
+          EXPECT_EQ(cuEventDestroy_v2(join), 0);
+          EXPECT_EQ(cuStreamDestroy_v2(side), 0);
+        },
+        {{"SOFTWARE_GPU_SEED", std::to_string(seed)}});
 }
 
 //===----------------------------------------------------------------------===//
@@ -436,7 +469,8 @@ TEST_P(Nccl, Split) {
     for (int round = 0; round < 3; ++round) { // shared places are used again
       void *child = nullptr;
       bool out = round == 1 && rank.rank == 3;
-      EXPECT_EQ(ncclCommSplit(rank.comm, out ? ncclSplitNoColor : rank.rank % 2, 0, &child, nullptr), 0);
+      EXPECT_EQ(
+          ncclCommSplit(rank.comm, out ? ncclSplitNoColor : rank.rank % 2, 0, &child, nullptr), 0);
       if (out) {
         EXPECT_EQ(child, nullptr);
         continue;
@@ -476,34 +510,38 @@ TEST_P(Nccl, WorkGoesOnWhileTheHostIsElsewhere) {
 }
 
 TEST_P(Nccl, NotBlocking) {
-  run(2, [](Rank &rank) {
-    NcclConfig config{};
-    config.size = sizeof config;
-    config.magic = ncclConfigMagic;
-    config.version = ncclVersion;
-    config.blocking = 0;
-    config.cgaClusterSize = config.minCTAs = config.maxCTAs = config.splitShare = config.trafficClass =
-        config.collnetEnable = config.CTAPolicy = config.shrinkShare = config.nvlsCTAs =
-            config.nChannelsPerNetPeer = config.nvlinkCentricSched = ncclUndefinedInt;
-    config.commName = "quick";
-    void *comm = nullptr;
-    EXPECT_EQ(ncclCommInitRankConfig(&comm, 2, rank.id, rank.rank, &config), ncclInProgress);
-    ASSERT_NE(comm, nullptr);
-    auto settle = [&] {
-      int error = ncclInProgress;
-      while (error == ncclInProgress)
-        ASSERT_EQ(ncclCommGetAsyncError(comm, &error), 0);
-      EXPECT_EQ(error, ncclSuccess);
-    };
-    settle();
-    void *p = rank.upload(std::vector<int>{rank.rank + 1});
-    EXPECT_EQ(ncclAllReduce(p, p, 1, ncclInt32, ncclSum, comm, rank.stream), ncclInProgress);
-    settle();
-    EXPECT_EQ(rank.download<int>(p, 1)[0], 3);
-    EXPECT_EQ(ncclCommFinalize(comm), ncclInProgress);
-    settle();
-    EXPECT_EQ(ncclCommDestroy(comm), 0);
-  }, {}, false);
+  run(
+      2,
+      [](Rank &rank) {
+        NcclConfig config{};
+        config.size = sizeof config;
+        config.magic = ncclConfigMagic;
+        config.version = ncclVersion;
+        config.blocking = 0;
+        config.cgaClusterSize = config.minCTAs = config.maxCTAs = config.splitShare =
+            config.trafficClass = config.collnetEnable = config.CTAPolicy = config.shrinkShare =
+                config.nvlsCTAs = config.nChannelsPerNetPeer = config.nvlinkCentricSched =
+                    ncclUndefinedInt;
+        config.commName = "quick";
+        void *comm = nullptr;
+        EXPECT_EQ(ncclCommInitRankConfig(&comm, 2, rank.id, rank.rank, &config), ncclInProgress);
+        ASSERT_NE(comm, nullptr);
+        auto settle = [&] {
+          int error = ncclInProgress;
+          while (error == ncclInProgress)
+            ASSERT_EQ(ncclCommGetAsyncError(comm, &error), 0);
+          EXPECT_EQ(error, ncclSuccess);
+        };
+        settle();
+        void *p = rank.upload(std::vector<int>{rank.rank + 1});
+        EXPECT_EQ(ncclAllReduce(p, p, 1, ncclInt32, ncclSum, comm, rank.stream), ncclInProgress);
+        settle();
+        EXPECT_EQ(rank.download<int>(p, 1)[0], 3);
+        EXPECT_EQ(ncclCommFinalize(comm), ncclInProgress);
+        settle();
+        EXPECT_EQ(ncclCommDestroy(comm), 0);
+      },
+      {}, false);
 }
 
 // One rank fails: the other learns of it and aborts; nobody hangs and nothing is reported.
@@ -534,37 +572,41 @@ TEST_P(Nccl, Abort) {
 // One thread, all devices.
 TEST(NcclAll, OneThread) {
   for (const char *completion : {"late", "early", "random"})
-    EXPECT_TRUE(isClean(inProcess([] {
-      void *comms[3];
-      ASSERT_EQ(ncclCommInitAll(comms, 3, nullptr), 0);
-      std::vector<Rank> ranks(3);
-      std::vector<void *> data;
-      for (int r = 0; r < 3; ++r) {
-        ranks[size_t(r)].device(r);
-        data.push_back(ranks[size_t(r)].upload(std::vector<int>{r + 1, 10}));
-      }
-      EXPECT_EQ(ncclGroupStart(), 0);
-      for (int r = 0; r < 3; ++r)
-        EXPECT_EQ(ncclAllReduce(data[size_t(r)], data[size_t(r)], 2, ncclInt32, ncclSum, comms[r],
-                                ranks[size_t(r)].stream), 0);
-      EXPECT_EQ(ncclGroupEnd(), 0);
-      void *children[3];
-      EXPECT_EQ(ncclGroupStart(), 0);
-      for (int r = 0; r < 3; ++r)
-        EXPECT_EQ(ncclCommSplit(comms[r], r == 2, r, &children[r], nullptr), 0);
-      EXPECT_EQ(ncclGroupEnd(), 0);
-      for (int r = 0; r < 3; ++r) {
-        EXPECT_EQ(ranks[size_t(r)].download<int>(data[size_t(r)], 2), (std::vector<int>{6, 30}));
-        int count = 0;
-        EXPECT_EQ(ncclCommCount(children[r], &count), 0);
-        EXPECT_EQ(count, r == 2 ? 1 : 2);
-        EXPECT_EQ(ncclCommDestroy(children[r]), 0);
-      }
-      for (int r = 0; r < 3; ++r) {
-        EXPECT_EQ(ncclCommDestroy(comms[r]), 0);
-        ranks[size_t(r)].leave();
-      }
-    }, {{"SOFTWARE_GPU_DEVICES", "3"}, {"SOFTWARE_GPU_COMPLETION", completion}})));
+    EXPECT_TRUE(isClean(inProcess(
+        [] {
+          void *comms[3];
+          ASSERT_EQ(ncclCommInitAll(comms, 3, nullptr), 0);
+          std::vector<Rank> ranks(3);
+          std::vector<void *> data;
+          for (int r = 0; r < 3; ++r) {
+            ranks[size_t(r)].device(r);
+            data.push_back(ranks[size_t(r)].upload(std::vector<int>{r + 1, 10}));
+          }
+          EXPECT_EQ(ncclGroupStart(), 0);
+          for (int r = 0; r < 3; ++r)
+            EXPECT_EQ(ncclAllReduce(data[size_t(r)], data[size_t(r)], 2, ncclInt32, ncclSum,
+                                    comms[r], ranks[size_t(r)].stream),
+                      0);
+          EXPECT_EQ(ncclGroupEnd(), 0);
+          void *children[3];
+          EXPECT_EQ(ncclGroupStart(), 0);
+          for (int r = 0; r < 3; ++r)
+            EXPECT_EQ(ncclCommSplit(comms[r], r == 2, r, &children[r], nullptr), 0);
+          EXPECT_EQ(ncclGroupEnd(), 0);
+          for (int r = 0; r < 3; ++r) {
+            EXPECT_EQ(ranks[size_t(r)].download<int>(data[size_t(r)], 2),
+                      (std::vector<int>{6, 30}));
+            int count = 0;
+            EXPECT_EQ(ncclCommCount(children[r], &count), 0);
+            EXPECT_EQ(count, r == 2 ? 1 : 2);
+            EXPECT_EQ(ncclCommDestroy(children[r]), 0);
+          }
+          for (int r = 0; r < 3; ++r) {
+            EXPECT_EQ(ncclCommDestroy(comms[r]), 0);
+            ranks[size_t(r)].leave();
+          }
+        },
+        {{"SOFTWARE_GPU_DEVICES", "3"}, {"SOFTWARE_GPU_COMPLETION", completion}})));
 }
 
 // As launchers do it: rank 0 makes the id and sends it to the others.
@@ -606,7 +648,8 @@ TEST(NcclAll, MemoryAndRegistration) {
     EXPECT_EQ(cuMemsetD32_v2(CUdeviceptr(p), 7, 250), 0);
     EXPECT_EQ(ncclAllReduce(p, p, 250, ncclInt32, ncclSum, rank.comm, nullptr), 0);
     std::vector<int> got(250);
-    EXPECT_EQ(cuMemcpyDtoH_v2(got.data(), CUdeviceptr(p), 1000), 0); // the default stream orders them
+    EXPECT_EQ(cuMemcpyDtoH_v2(got.data(), CUdeviceptr(p), 1000),
+              0); // the default stream orders them
     EXPECT_EQ(got, std::vector<int>(250, 7));
     EXPECT_EQ(ncclCommDeregister(rank.comm, registration), 0);
     EXPECT_EQ(ncclMemFree(p), 0);
