@@ -8,6 +8,7 @@
 #include "src/Commands/Ranks.h"
 
 #include "src/Data/Error.h"
+#include "src/Host/HostDevice.h"
 #include "src/Transport/Mpi.h"
 #include "src/Transport/Threads.h"
 
@@ -131,21 +132,23 @@ Ranks::Ranks(const Program &program, const Arguments &arguments)
   int64_t kernelThreads = threadsOf(arguments);
   std::chrono::duration<double> timeout(arguments.number("timeout", 0.1));
   int64_t count = program.grid.ranks();
+  auto makeRank = [=, &program](int64_t number, Transport &transport) {
+    return std::make_unique<Rank>(
+        program, number, kernelThreads,
+        std::make_unique<HostDevice>(program, number, kernelThreads, transport, timeout));
+  };
   if (launch.processes || count == 1) {
     if (count == 1)
       transport = std::make_unique<Alone>();
     else
       transport = std::unique_ptr<Transport>(mpi = new Mpi);
-    single = std::make_unique<Rank>(program, launch.rank, kernelThreads, *transport, timeout);
+    single = makeRank(launch.rank, *transport);
   } else {
     pool = std::make_unique<Pool>(count);
     pool->busy = count;
     for (int64_t number = 0; number < count; ++number)
-      pool->threads.emplace_back([=, this, &program] {
-        pool->live(number, [&] {
-          return std::make_unique<Rank>(program, number, kernelThreads, pool->meeting.of(number),
-                                        timeout);
-        });
+      pool->threads.emplace_back([=, this] {
+        pool->live(number, [&] { return makeRank(number, pool->meeting.of(number)); });
       });
     pool->wait();
   }

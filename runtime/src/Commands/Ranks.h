@@ -17,6 +17,7 @@
 #include "src/Commands/Arguments.h"
 #include "src/Rank/Rank.h"
 #include "src/Transport/Launch.h"
+#include "src/Transport/Transport.h"
 
 #include <functional>
 

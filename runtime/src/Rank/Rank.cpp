@@ -1,4 +1,4 @@
-//===- Rank.cpp - One rank: its memory and its interpreter ----------------===//
+//===- Rank.cpp - One rank: its memory and its programs -------------------===//
 //
 // Part of llamac, under the Apache License v2.0 with LLVM Exceptions.
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
@@ -7,361 +7,304 @@
 
 #include "src/Rank/Rank.h"
 
-#include "src/Transport/Communication.h"
-
 #include <algorithm>
-#include <cstring>
-#include <deque>
-#include <map>
-#include <sstream>
+#include <set>
 
 using namespace llrt;
 using Kind = Action::Kind;
+using Event = Device::Event;
+using Stream = Device::Stream;
 
-Rank::Rank(const Program &program, int64_t number, int64_t threads, Transport &transport,
-           std::chrono::duration<double> timeout)
-    : compiled(program), rank(number), arenas(stage()), transport(transport), timeout(timeout),
-      hostStream{threads} {
+Rank::Rank(const Program &program, int64_t number, int64_t threads, std::unique_ptr<Device> memory)
+    : compiled(program), rank(number), device(std::move(memory)), hostStream{threads} {
   for (const Communicator &communicator : program.communicators)
     members.push_back(communicator.members(program.grid, rank));
+  for (const Arena &arena : stage().arenas)
+    arenas.push_back(static_cast<std::byte *>(device->allocate(arena.bytes, arena.name)));
+  sumsSoFar = static_cast<double *>(device->allocate(2 * sizeof(double), "sums"));
 }
 
-void Rank::write(Address to, int64_t, const std::function<void(std::byte *)> &fill) {
-  fill(at<std::byte>(to));
+void Rank::write(Address to, int64_t bytes, const std::function<void(std::byte *)> &fill) {
+  device->write(current, at(to), bytes, fill);
 }
 
 void Rank::read(Address from, int64_t bytes, void *to) const {
-  std::memcpy(to, at<void>(from), size_t(bytes));
-}
-
-double Rank::masterScalar(Address address) const {
-  return compiled.masterType() == LLRT_F64 ? *at<double>(address) : double(*at<float>(address));
-}
-
-void Rank::setMasterScalar(Address address, int64_t index, double value) const {
-  if (compiled.masterType() == LLRT_F64)
-    at<double>(address)[index] = value;
-  else
-    at<float>(address)[index] = float(value);
+  device->read(current, at(from), bytes, to);
 }
 
 //===----------------------------------------------------------------------===//
-// The interpreter
+// Issuing a program
 //===----------------------------------------------------------------------===//
 
-// One pass over entries [first, last) of a program.
-class Rank::Interpreter {
+// Of a list of actions: those that one of another stream comes after.
+static std::vector<bool> awaitedElsewhere(const std::vector<Action> &list) {
+  std::vector<bool> result(list.size());
+  for (const Action &action : list)
+    for (int64_t earlier : action.after)
+      if (list[earlier].stream != action.stream)
+        result[earlier] = true;
+  return result;
+}
+
+// Buffers: a sum in f64; what is added to it.
+template <typename T> static void addTo(LlrtStream *, void **buffers) {
+  *static_cast<double *>(buffers[0]) += double(*static_cast<const T *>(buffers[1]));
+}
+
+// One pass over entries of a program.
+class Rank::Launch {
 public:
-  Interpreter(Rank &rank, const std::vector<Action> &entries, size_t first, size_t last,
-              const Events &events, int64_t microBatches);
-  void run();
+  Launch(Rank &rank, const std::vector<Action> &entries, const Events &events, int64_t microBatches)
+      : rank(rank), device(*rank.device), entries(entries), events(events),
+        microBatches(microBatches), ends(entries.size()) {}
+
+  // Issues entries [first, last) and waits until they are done.
+  void run(size_t first, size_t last);
 
 private:
-  using Clock = Trace::Clock;
-
-  struct Run {
-    const Action *entry;
-    const Graph *graph;
-    bool begun = false;
-    int64_t left; // items that are not done
-    std::vector<bool> done;
-    Clock::time_point begin = {};
+  // A run whose outputs the host is still to read.
+  struct Unread {
+    int64_t entry;
+    Event end;
   };
-  // What stands in a queue: an entry or an item, or the begin or end of a run.
-  struct Task {
-    enum class Part { Whole, Begin, End };
-    const Action *action;
-    int64_t entry, item; // item -1: an entry
-    Part part;
-    Run *run; // of an item, a begin or an end
-  };
-  struct Stream {
-    std::deque<Task> queue;
-    std::unique_ptr<Communication> started; // of the head
-    Clock::time_point begin;                // of the head
+  struct Traced {
+    Trace::Event what;
+    Event begin, end;
   };
 
-  bool ready(const Task &task) const;
-  // Whether the head of the stream is done now.
-  bool advance(Stream &stream);
-  void compute(const Task &task);
-  void call(const Task &task, const Call &call);
-  void statistics(const Task &task);
-  void update(const Task &task);
-  void complete(const Task &task, Clock::time_point begin);
-  void finish(const Run &run);
-  void *at(Address address, const Run *run) const;
-  std::string waitsFor() const;
-  [[noreturn]] void giveUp() const;
+  void issue(const Work &work);
+  void issueRun(const Work &work);
+  void issueCall(const Work &work, const Call &call);
+  void statistics(const Work &work);
+  void update(const Work &work);
+  void addLoss(const Work &run, const Graph &graph);
+  // Before entry `next` is issued, -1: after the last: reads what would be overwritten.
+  void readOutputs(int64_t next);
+  // The stream comes after all that was done before the program.
+  void enter(Stream stream);
+  void await(Stream stream, const Action &action, const std::vector<Event> &ends);
+  std::byte *at(Address address, const Action *run) const;
+  Event mark(Stream stream) { return rank.trace ? device.record(stream) : nullptr; }
+  void note(const Trace::Event &what, Stream stream, Event begin);
 
   Rank &rank;
+  Device &device;
+  const std::vector<Action> &entries;
   const Events &events;
-  std::vector<bool> done; // by entry
-  std::deque<Run> runs;
-  std::map<int64_t, Stream> streams;
-  std::vector<void *> buffers; // of the call at hand
+  int64_t microBatches;
+  Event before;            // what was done before the program
+  std::vector<Event> ends; // of the entries that other streams come after
+  std::set<Stream> entered;
+  std::vector<Unread> unread;
+  std::vector<Traced> traced;
 };
 
-Rank::Interpreter::Interpreter(Rank &rank, const std::vector<Action> &entries, size_t first,
-                               size_t last, const Events &events, int64_t microBatches)
-    : rank(rank), events(events), done(entries.size()) {
-  using Part = Task::Part;
-  std::fill_n(done.begin(), first, true);
+void Rank::Launch::run(size_t first, size_t last) {
+  before = device.record(rank.current);
+  std::vector<bool> awaited = awaitedElsewhere(entries);
   for (size_t i = first; i < last; ++i) {
     const Action &entry = entries[i];
-    auto push = [&](const Action &action, int64_t item, Part part, Run *run) {
-      streams[action.stream].queue.push_back({&action, int64_t(i), item, part, run});
-    };
-    if (entry.kind != Kind::Run) {
-      push(entry, -1, Part::Whole, nullptr);
+    if (entry.kind == Kind::Run && entry.microBatch >= microBatches)
       continue;
-    }
-    if (entry.microBatch >= microBatches) {
-      done[i] = true;
-      continue;
-    }
-    const Graph &graph = rank.stage().graphs.at(entry.graph);
-    int64_t items = graph.items.size();
-    Run &run = runs.emplace_back(Run{&entry, &graph, false, items, std::vector<bool>(items)});
-    push(entry, -1, Part::Begin, &run);
-    for (int64_t item = 0; item < items; ++item)
-      push(graph.items[item], item, Part::Whole, &run);
-    push(entry, -1, Part::End, &run);
+    readOutputs(int64_t(i));
+    enter(entry.stream);
+    await(entry.stream, entry, ends);
+    issue({&entry, int64_t(i)});
+    if (awaited[i])
+      ends[i] = device.record(entry.stream);
   }
-}
-
-void Rank::Interpreter::run() {
-  Clock::time_point moved = Clock::now();
-  for (;;) {
-    bool any = false, left = false;
-    for (auto &[number, stream] : streams) {
-      if (stream.queue.empty())
-        continue;
-      any |= advance(stream);
-      left |= !stream.queue.empty();
-    }
-    if (!left)
-      return;
-    if (any) {
-      moved = Clock::now();
-      continue;
-    }
-    if (Clock::now() - moved > rank.timeout)
-      giveUp();
-    rank.transport.idle(waitsFor());
+  readOutputs(-1);
+  std::vector<Event> all;
+  for (Stream stream : entered)
+    all.push_back(device.record(stream));
+  for (const Event &event : all)
+    device.wait(event);
+  if (!rank.trace)
+    return;
+  for (Traced &each : traced) {
+    each.what.begin = device.time(each.begin);
+    each.what.end = device.time(each.end);
   }
+  std::stable_sort(traced.begin(), traced.end(),
+                   [](const Traced &a, const Traced &b) { return a.what.end < b.what.end; });
+  for (const Traced &each : traced)
+    rank.trace->add(each.what);
 }
 
-bool Rank::Interpreter::ready(const Task &task) const {
-  if (task.part == Task::Part::End)
-    return task.run->left == 0;
-  bool isItem = task.item >= 0;
-  if (isItem && !task.run->begun)
-    return false;
-  const std::vector<bool> &list = isItem ? task.run->done : done;
-  return std::all_of(task.action->after.begin(), task.action->after.end(),
-                     [&](int64_t earlier) { return list[earlier]; });
+void Rank::Launch::enter(Stream stream) {
+  if (entered.insert(stream).second)
+    device.await(stream, before);
 }
 
-bool Rank::Interpreter::advance(Stream &stream) {
-  const Task task = stream.queue.front();
-  if (!stream.started) {
-    if (!ready(task))
-      return false;
-    // The time of a run is that of its begin.
-    if (task.part != Task::Part::End)
-      stream.begin = Clock::now();
-    const Action &action = *task.action;
-    if (action.communicates())
-      stream.started = std::make_unique<Communication>(
-          rank.transport, action, rank.members[action.communicator], rank.rank,
-          at(action.from, task.run), at(action.to, task.run));
-    else
-      compute(task);
-  }
-  if (stream.started && !stream.started->poll())
-    return false;
-  stream.started.reset();
-  stream.queue.pop_front();
-  complete(task, stream.begin);
-  return true;
+// `ends`: of the list that the action is in. A stream has its own order.
+void Rank::Launch::await(Stream stream, const Action &action, const std::vector<Event> &ends) {
+  for (int64_t earlier : action.after)
+    if (ends[earlier])
+      device.await(stream, ends[earlier]);
 }
 
-void *Rank::Interpreter::at(Address address, const Run *run) const {
+std::byte *Rank::Launch::at(Address address, const Action *run) const {
   if (address.arena >= 0)
-    return rank.at<void>(address);
-  return rank.at<char>(run->entry->frames[-1 - address.arena]) + address.offset;
+    return rank.at(address);
+  return rank.at(run->frames[-1 - address.arena]) + address.offset;
 }
 
-void Rank::Interpreter::call(const Task &task, const Call &call) {
-  buffers.clear();
-  for (Address address : call.buffers)
-    buffers.push_back(at(address, task.run));
-  Clock::time_point begin = Clock::now();
-  call.block(&rank.hostStream, buffers.data());
-  if (rank.trace && task.action->kind != Kind::Call)
-    rank.trace->add({task.action, task.entry, -1, -1, &call, begin, Clock::now()});
+void Rank::Launch::note(const Trace::Event &what, Stream stream, Event begin) {
+  if (rank.trace)
+    traced.push_back({what, std::move(begin), device.record(stream)});
 }
 
-// Split over the threads: gradients are as many bytes as all parameters.
-static void zero(LlrtStream *stream, void *data, int64_t bytes) {
-  constexpr int64_t Chunk = int64_t(1) << 20;
-  void *args[] = {data, &bytes};
-  parallelFor(
-      stream,
-      [](void **args, int64_t lo, int64_t hi) {
-        int64_t end = std::min(hi * Chunk, *static_cast<int64_t *>(args[1]));
-        std::memset(static_cast<char *>(args[0]) + lo * Chunk, 0, size_t(end - lo * Chunk));
-      },
-      args, (bytes + Chunk - 1) / Chunk, 4);
-}
-
-void Rank::Interpreter::compute(const Task &task) {
-  const Action &action = *task.action;
+void Rank::Launch::issue(const Work &work) {
+  const Action &action = *work.action;
+  Stream stream = action.stream;
+  Event begin = mark(stream);
+  auto at = [&](Address address) { return this->at(address, work.run); };
   switch (action.kind) {
   case Kind::Call:
-    return call(task, action.calls[0]);
+    issueCall(work, action.calls[0]);
+    break;
   case Kind::Slice: {
     const std::vector<int64_t> &group = rank.members[action.communicator];
     int64_t index = std::find(group.begin(), group.end(), rank.rank) - group.begin();
-    return copySlice(action, index, group.size(), at(action.from, task.run),
-                     at(action.to, task.run));
+    int64_t bytes = action.elements * typeSize(action.type);
+    device.copy(stream, at(action.to), bytes, at(action.from) + index * bytes,
+                int64_t(group.size()) * bytes, action.outer, bytes);
+    break;
   }
   case Kind::Zero:
-    return zero(&rank.hostStream, at(action.to, task.run), action.bytes);
+    device.zero(stream, at(action.to), action.bytes);
+    break;
   case Kind::Copy:
-    std::memmove(at(action.to, task.run), at(action.from, task.run), size_t(action.bytes));
-    return;
+    device.copy(stream, at(action.to), 0, at(action.from), 0, 1, action.bytes);
+    break;
   case Kind::Run:
-    if (task.part == Task::Part::End)
-      return finish(*task.run);
-    if (events.prepare)
-      events.prepare(*task.run->graph, action.microBatch);
-    task.run->begun = true;
-    return;
+    issueRun(work);
+    break;
   case Kind::Statistics:
-    return statistics(task);
+    statistics(work);
+    break;
   case Kind::Update:
-    return update(task);
+    update(work);
+    break;
   default:
-    __builtin_unreachable(); // communicates
+    device.communicate(stream, action.kind == Kind::Receive ? nullptr : at(action.from),
+                       action.kind == Kind::Send ? nullptr : at(action.to), work);
   }
+  const Action *run = action.kind == Kind::Run ? &action : work.run;
+  note({&action, work.entry, work.item, run ? run->microBatch : -1, nullptr, {}, {}}, stream,
+       std::move(begin));
 }
 
-void Rank::Interpreter::finish(const Run &run) {
-  if (auto loss = run.graph->outputs.find("loss"); loss != run.graph->outputs.end()) {
-    const Grid &grid = rank.compiled.grid;
-    const Axes &partial = loss->second.partial;
-    bool counts = true;
-    for (size_t axis = 0; axis < grid.axes.size(); ++axis) {
-      const std::string &name = grid.axes[axis].name;
-      counts &= grid.coordinate(rank.rank, axis) == 0 || name == "dp" || name == "pp" ||
-                std::find(partial.begin(), partial.end(), axis) != partial.end();
+// A run occupies its stream: what is in it begins after the stream gets there, and the
+// stream goes on when all of it is done.
+void Rank::Launch::issueRun(const Work &work) {
+  const Action &run = *work.action;
+  const Graph &graph = rank.stage().graphs.at(run.graph);
+  if (events.prepare) {
+    rank.current = run.stream;
+    events.prepare(graph, run.microBatch);
+    rank.current = 0;
+  }
+  Event begin = device.record(run.stream);
+  std::vector<bool> awaited = awaitedElsewhere(graph.items);
+  std::vector<Event> ends(graph.items.size());
+  std::set<Stream> others;
+  for (size_t i = 0; i < graph.items.size(); ++i) {
+    const Action &item = graph.items[i];
+    if (item.stream != run.stream && others.insert(item.stream).second) {
+      enter(item.stream);
+      device.await(item.stream, begin);
     }
-    if (counts)
-      rank.lossSum += rank.masterScalar(loss->second.address);
+    await(item.stream, item, ends);
+    issue({&item, work.entry, int64_t(i), &run});
+    if (awaited[i])
+      ends[i] = device.record(item.stream);
   }
+  for (Stream stream : others)
+    device.await(run.stream, device.record(stream));
+  addLoss(work, graph);
   if (events.finish)
-    events.finish(*run.graph, run.entry->microBatch);
+    unread.push_back({work.entry, device.record(run.stream)});
 }
 
-void Rank::Interpreter::statistics(const Task &task) {
-  double squares = 0;
-  for (const Call &each : task.action->calls) {
-    call(task, each);
-    if (rank.compiled.grid.index(rank.rank, each.once) == 0)
-      squares += rank.masterScalar(each.address);
+void Rank::Launch::issueCall(const Work &work, const Call &call) {
+  std::vector<void *> buffers;
+  for (Address address : call.buffers)
+    buffers.push_back(at(address, work.run));
+  device.call(work.action->stream, call.block, std::move(buffers), work);
+}
+
+void Rank::Launch::addLoss(const Work &run, const Graph &graph) {
+  auto loss = graph.outputs.find("loss");
+  if (loss == graph.outputs.end())
+    return;
+  const Grid &grid = rank.compiled.grid;
+  const Axes &partial = loss->second.partial;
+  for (size_t axis = 0; axis < grid.axes.size(); ++axis) {
+    const std::string &name = grid.axes[axis].name;
+    if (grid.coordinate(rank.rank, axis) != 0 && name != "dp" && name != "pp" &&
+        std::find(partial.begin(), partial.end(), axis) == partial.end())
+      return;
   }
-  double *to = rank.at<double>(task.action->to);
-  to[0] = rank.lossSum;
-  to[1] = squares;
+  bool wide = rank.compiled.masterType() == LLRT_F64;
+  device.call(run.action->stream, wide ? addTo<double> : addTo<float>,
+              {rank.sumsSoFar, at(loss->second.address, run.action)}, run);
 }
 
-void Rank::Interpreter::update(const Task &task) {
+void Rank::Launch::statistics(const Work &work) {
+  Stream stream = work.action->stream;
+  bool wide = rank.compiled.masterType() == LLRT_F64;
+  for (const Call &each : work.action->calls) {
+    Event begin = mark(stream);
+    issueCall(work, each);
+    note({work.action, work.entry, -1, -1, &each, {}, {}}, stream, std::move(begin));
+    if (rank.compiled.grid.index(rank.rank, each.once) == 0)
+      device.call(stream, wide ? addTo<double> : addTo<float>,
+                  {rank.sumsSoFar + 1, at(each.address, nullptr)}, work);
+  }
+  device.copy(stream, at(work.action->to, nullptr), 0, rank.sumsSoFar, 0, 1, 2 * sizeof(double));
+}
+
+void Rank::Launch::update(const Work &work) {
+  Stream stream = work.action->stream;
   Hyperparameters h = events.hyperparameters();
   const double values[8] = {h.gradientScale, h.learningRate, h.beta1,       h.beta2,
                             h.epsilon,       h.weightDecay,  h.correction1, h.correction2};
-  for (const Call &each : task.action->calls) {
-    for (int64_t i = 0; i < 8; ++i)
-      rank.setMasterScalar(each.address, i, values[i]);
-    call(task, each);
+  bool wide = rank.compiled.masterType() == LLRT_F64;
+  for (const Call &each : work.action->calls) {
+    device.write(stream, at(each.address, nullptr), wide ? sizeof(values) : sizeof(values) / 2,
+                 [&](std::byte *to) {
+                   if (wide)
+                     std::copy_n(values, 8, reinterpret_cast<double *>(to));
+                   else
+                     std::copy_n(values, 8, reinterpret_cast<float *>(to));
+                 });
+    Event begin = mark(stream);
+    issueCall(work, each);
+    note({work.action, work.entry, -1, -1, &each, {}, {}}, stream, std::move(begin));
   }
 }
 
-void Rank::Interpreter::complete(const Task &task, Clock::time_point begin) {
-  if (task.part == Task::Part::Begin) {
-    task.run->begin = begin;
-    return;
-  }
-  bool isItem = task.item >= 0;
-  if (isItem) {
-    task.run->done[task.item] = true;
-    --task.run->left;
-  } else {
-    done[task.entry] = true;
-  }
-  if (!rank.trace)
-    return;
-  if (task.part == Task::Part::End)
-    begin = task.run->begin;
-  rank.trace->add({task.action, task.entry, task.item, task.run ? task.run->entry->microBatch : -1,
-                   nullptr, begin, Clock::now()});
-}
-
-// `all_reduce on communicator 'tp' (layer 3), item 2 of graph 'forward',
-// micro-batch 0, for rank 3`, one behind the other for all streams.
-std::string Rank::Interpreter::waitsFor() const {
-  std::ostringstream text;
-  for (const auto &[number, stream] : streams) {
-    if (!stream.started)
-      continue;
-    const Task &task = stream.queue.front();
-    const Action &action = *task.action;
-    text << (text.view().empty() ? "" : "; ") << actionName(action.kind) << " on communicator '"
-         << rank.compiled.communicators[action.communicator].name << "'";
-    if (!action.location.empty())
-      text << " (" << action.location << ")";
-    if (task.run)
-      text << ", item " << task.item << " of graph '" << task.run->entry->graph << "', micro-batch "
-           << task.run->entry->microBatch;
-    else
-      text << ", entry " << task.entry;
-    if (action.kind == Kind::Send || action.kind == Kind::Receive) {
-      const auto &[stage, chunk, microBatch, value] = action.tag;
-      text << ", stage " << stage << ", chunk " << chunk << ", micro-batch " << microBatch
-           << ", value " << value;
+// The outputs of a run are there until the next entry of its stream, the next run, or
+// what comes after it. To wait here cannot end in a circle of ranks: the compiler has
+// checked `forward`, whose outputs are read, for hosts that launch an action only when
+// the one before it is done, or has said how far ahead a host must be.
+void Rank::Launch::readOutputs(int64_t next) {
+  std::erase_if(unread, [&](const Unread &each) {
+    const Action &run = entries[each.entry];
+    if (next >= 0) {
+      const Action &entry = entries[next];
+      const std::vector<int64_t> &after = entry.after;
+      if (entry.kind != Kind::Run && entry.stream != run.stream &&
+          std::find(after.begin(), after.end(), each.entry) == after.end())
+        return false;
     }
-    std::vector<int64_t> missing = stream.started->missing();
-    text << ", for rank" << (missing.size() > 1 ? "s " : " ");
-    for (size_t i = 0; i < missing.size(); ++i)
-      text << (i ? ", " : "") << missing[i];
-  }
-  return text.view().empty() ? "nothing that could be started" : text.str();
-}
-
-void Rank::Interpreter::giveUp() const {
-  std::vector<std::optional<std::string>> answers = rank.transport.ask(waitsFor());
-  std::string silent, waiting;
-  int64_t silentCount = 0;
-  auto place = [&](int64_t number) {
-    std::string text = rank.compiled.grid.placeText(number);
-    return std::to_string(number) + (text.empty() ? "" : " (" + text + ")");
-  };
-  for (size_t number = 0; number < answers.size(); ++number)
-    if (answers[number]) {
-      waiting += "\n  rank " + place(number) + " waits: " + *answers[number];
-    } else {
-      silent += (silent.empty() ? "" : ", ") + place(number);
-      ++silentCount;
-    }
-  std::ostringstream number;
-  number << rank.timeout.count() << " s";
-  std::string seconds = number.str();
-  rank.transport.abandon((silentCount == 0 ? "all ranks have waited for each other for " + seconds
-                                           : (silentCount == 1 ? "rank " : "ranks ") + silent +
-                                                 (silentCount == 1 ? " has" : " have") +
-                                                 " not answered for " + seconds) +
-                         waiting);
+    device.wait(each.end);
+    rank.current = run.stream;
+    events.finish(rank.stage().graphs.at(run.graph), run.microBatch);
+    rank.current = 0;
+    return true;
+  });
 }
 
 //===----------------------------------------------------------------------===//
@@ -379,14 +322,13 @@ void Rank::run(const std::string &name, const Events &events, int64_t microBatch
   const std::vector<Action> &entries = stage().programs.at(name);
   if (compiled.grid.ranks() > 1)
     microBatches = compiled.microBatches;
-  lossSum = 0;
-  Interpreter(*this, entries, 0, firstUpdate(entries), events, microBatches).run();
+  device->zero(current, sumsSoFar, 2 * sizeof(double));
+  Launch(*this, entries, events, microBatches).run(0, firstUpdate(entries));
 }
 
 void Rank::runUpdate(const std::string &name, const Events &events) {
   const std::vector<Action> &entries = stage().programs.at(name);
-  Interpreter(*this, entries, firstUpdate(entries), entries.size(), events, compiled.microBatches)
-      .run();
+  Launch(*this, entries, events, compiled.microBatches).run(firstUpdate(entries), entries.size());
 }
 
 Sums Rank::sums(const std::string &name) const {
@@ -399,6 +341,6 @@ Sums Rank::sums(const std::string &name) const {
   });
   if (reduced != entries.end())
     at = reduced->to;
-  const double *values = this->at<double>(at);
+  std::vector<double> values = readValues<double>(at, 2);
   return {values[0], values[1]};
 }

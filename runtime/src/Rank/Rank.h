@@ -1,30 +1,28 @@
-//===- Rank.h - One rank: its memory and its interpreter -------*- C++ -*-===//
+//===- Rank.h - One rank: its memory and its programs ----------*- C++ -*-===//
 //
 // Part of llamac, under the Apache License v2.0 with LLVM Exceptions.
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 //
 //===----------------------------------------------------------------------===//
 //
-// A program is a list of entries; a run among them is a list of items. All of
-// them are queued at once, each in its stream:
+// A program is a list of entries; a run among them is a list of items. The rank issues
+// them in launch order to its device, each into its stream, with an event wherever an
+// action comes after one of another stream, and waits when all are issued:
 //
-//   stream 0   begin 0 | block | block | end 0 | begin 1 | block | ...
-//   stream 1             all_gather | all_gather | ...
+//   stream 0   write inputs | e0 | block | block | await e1 | write inputs | ...
+//   stream 1                 await e0 | all_gather | all_gather | e1 | ...
 //   stream 2   receive | receive | ...
 //
-// The rank's thread goes round the heads of the queues: what has all that it
-// comes after behind it is started. Calls run to their end at once; collectives
-// and transfers are started, then looked after in each round until they are
-// done.
+// A run occupies its stream: its items, of whatever stream, come after the event at its
+// begin (e0), and its stream goes on after the last item of each other stream (e1).
 //
 //===----------------------------------------------------------------------===//
 #ifndef LLRT_RANK_RANK_H
 #define LLRT_RANK_RANK_H
 
+#include "src/Device/Device.h"
 #include "src/Host/Stream.h"
-#include "src/Rank/Arenas.h"
 #include "src/Rank/Trace.h"
-#include "src/Transport/Transport.h"
 
 #include <cstring>
 #include <functional>
@@ -38,12 +36,12 @@ struct Hyperparameters {
       correction2; // 1 - beta^t, t the number of the step from 1
 };
 
-// What a command does between the actions of a program, on the rank's thread.
-// Empty: nothing.
+// What a command does with the runs of a program, on the rank's thread. Empty: nothing.
 struct Events {
-  // Before a run: fill the inputs of `graph`. `microBatch` is that of the run.
+  // As a run is issued: writes the inputs of `graph`, which get there in the run's
+  // stream. `microBatch` is that of the run.
   std::function<void(const Graph &graph, int64_t microBatch)> prepare;
-  // After it: read its outputs.
+  // When it is over: reads its outputs.
   std::function<void(const Graph &graph, int64_t microBatch)> finish;
   // Asked for before each update.
   std::function<Hyperparameters()> hyperparameters;
@@ -55,15 +53,13 @@ struct Sums {
   double squares; // of all elements of the gradient
 };
 
-// Owns the arenas of one rank and runs its programs. Ranks share nothing but the
-// (constant) program.
+// Has the arenas of one rank in its device and runs its programs. Ranks share nothing but
+// the (constant) program.
 class Rank {
 public:
-  // Rank `number` of the grid. `program` and `transport` must outlive the rank.
-  // `threads` is at least 1. A program whose other ranks do not answer for
-  // `timeout` is given up, and with it the process.
-  Rank(const Program &program, int64_t number, int64_t threads, Transport &transport,
-       std::chrono::duration<double> timeout);
+  // Rank `number` of the grid, on `device`. `program` must outlive the rank. `threads`,
+  // at least 1, are for loops of the host. Throws Error if there is not enough memory.
+  Rank(const Program &program, int64_t number, int64_t threads, std::unique_ptr<Device> device);
 
   const Program &program() const { return compiled; }
   int64_t number() const { return rank; }
@@ -104,24 +100,18 @@ public:
   void setTrace(Trace *value) { trace = value; }
 
 private:
-  class Interpreter;
+  class Launch;
 
-  template <typename T> T *at(Address address) const {
-    return static_cast<T *>(arenas.at(address));
-  }
-  // The value at `address`, which is of the master type.
-  double masterScalar(Address address) const;
-  // Sets element `index` of a buffer of the master type.
-  void setMasterScalar(Address address, int64_t index, double value) const;
+  std::byte *at(Address address) const { return arenas[address.arena] + address.offset; }
 
   const Program &compiled;
   int64_t rank;
-  Arenas arenas;
-  Transport &transport;
-  std::chrono::duration<double> timeout;
+  std::unique_ptr<Device> device;
+  std::vector<std::byte *> arenas;
   LlrtStream hostStream;
   std::vector<std::vector<int64_t>> members; // of each communicator
-  double lossSum = 0;                        // of this rank's runs since `run` began
+  Device::Stream current = 0;                // where the host's writes and reads go
+  double *sumsSoFar;                         // of this rank's losses and squares since `run` began
   Trace *trace = nullptr;
 };
 

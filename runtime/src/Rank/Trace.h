@@ -28,7 +28,7 @@ public:
     const Action *action;
     int64_t entry;              // in its program
     int64_t item = -1;          // in the graph of the entry, a run; -1: the entry itself
-    int64_t microBatch = -1;    // of an item its run's; -1: it has none
+    int64_t microBatch = -1;    // of a run and its items; -1: none
     const Call *call = nullptr; // of an entry with several
     Clock::time_point begin, end;
   };

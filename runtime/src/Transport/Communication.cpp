@@ -104,14 +104,6 @@ static void copyRows(std::byte *to, int64_t toStride, const std::byte *from, int
     std::memmove(to + row * toStride, from + row * fromStride, size_t(bytes));
 }
 
-void llrt::copySlice(const Action &action, int64_t index, int64_t count, const void *from,
-                     void *to) {
-  int64_t bytes = action.elements * typeSize(action.type);
-  copyRows(static_cast<std::byte *>(to), bytes,
-           static_cast<const std::byte *>(from) + index * bytes, count * bytes, action.outer,
-           bytes);
-}
-
 void Communication::gather() {
   int64_t count = members.size(), row = action.elements * typeSize(action.type);
   if (phase++ == 0) {

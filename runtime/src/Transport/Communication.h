@@ -75,8 +75,5 @@ private:
   std::vector<const std::byte *> parts; // contributions, by member
 };
 
-// Own part of [outer][count][elements]: part `index`.
-void copySlice(const Action &action, int64_t index, int64_t count, const void *from, void *to);
-
 } // namespace llrt
 #endif // LLRT_TRANSPORT_COMMUNICATION_H

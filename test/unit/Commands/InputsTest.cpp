@@ -8,6 +8,7 @@
 #include "../Data/TestFiles.h"
 
 #include "src/Commands/Inputs.h"
+#include "src/Host/HostDevice.h"
 #include "src/Transport/Threads.h"
 
 #include <numeric>
@@ -66,7 +67,9 @@ struct Job {
     stage.inputs = {input};
     stage.graphs["g"].inputs = {0};
     Threads threads(program.grid.ranks());
-    Rank rank(program, number, 1, threads.of(number), std::chrono::seconds(1));
+    Rank rank(program, number, 1,
+              std::make_unique<HostDevice>(program, number, 1, threads.of(number),
+                                           std::chrono::seconds(1)));
     setInputs(rank, stage.graphs["g"], inputs, microBatch, 0.25);
     return rank.readValues<T>(input.address, input.elements());
   }

@@ -7,6 +7,8 @@
 
 #include "SmallGrid.h"
 
+#include "src/Host/HostDevice.h"
+
 #include <thread>
 
 using namespace llrt;
@@ -27,8 +29,9 @@ void llrt::test::runAll(Program &program,
     programs[number].stages[0].programs["step"] = entries(number);
     threads.emplace_back([&, number] {
       try {
-        Rank rank(programs[number], number, 1, meeting.of(number),
-                  std::chrono::duration<double>(timeout));
+        Rank rank(programs[number], number, 1,
+                  std::make_unique<HostDevice>(programs[number], number, 1, meeting.of(number),
+                                               std::chrono::duration<double>(timeout)));
         begin(rank);
         rank.run("step", {}, 1);
         std::lock_guard lock(mutex);
