@@ -70,6 +70,14 @@ int ensureReady(const char *call, Comm &comm) {
   return ncclSuccess;
 }
 
+/// A communicator on which calls may be made; null, with the status in `status`, else.
+CommRef getReady(const char *call, void *handle, int &status) {
+  CommRef comm = get(call, handle, status);
+  if (comm)
+    status = ensureReady(call, *comm);
+  return status == ncclSuccess ? comm : nullptr;
+}
+
 int cudaFailure(const char *call, int code) {
   const char *name = "?";
   abi::cuGetErrorName(abi::CUresult(code), &name);
@@ -293,7 +301,7 @@ int endGroup() {
     auto it = std::find_if(parts.begin(), parts.end(), [&](auto &p) { return p.first == comm; });
     if (it == parts.end())
       it = parts.insert(parts.end(), {comm, {}});
-    it->second.push_back(std::move(operation));
+    it->second.push_back(operation);
   }
   for (auto &[comm, operations] : parts)
     if (int status = checkTogether(*comm, operations))
@@ -356,10 +364,8 @@ int makeOperation(Kind kind, const void *send, void *recv, size_t count, int typ
                   void *handle, void *stream) {
   const char *call = functionName(kind);
   int status = ncclSuccess;
-  CommRef comm = get(call, handle, status);
+  CommRef comm = getReady(call, handle, status);
   if (!comm)
-    return status;
-  if ((status = ensureReady(call, *comm)))
     return status;
   bool reduces = kind == Kind::AllReduce || kind == Kind::ReduceScatter || kind == Kind::Reduce;
   bool rooted = kind == Kind::Broadcast || kind == Kind::Reduce || kind == Kind::Gather ||
@@ -585,8 +591,9 @@ NCCL(const char *, ncclGetErrorString, (int result)) {
     return "another rank has failed or ended";
   case ncclInProgress:
     return "not complete yet";
+  default:
+    return "not a result of the library";
   }
-  return "not a result of the library";
 }
 
 NCCL(const char *, ncclGetLastError, (void *comm)) {
@@ -673,8 +680,8 @@ NCCL(int, ncclCommInitAll, (void **comms, int count, const int *devices)) {
 NCCL(int, ncclCommSplit, (void *handle, int color, int key, void **child, NcclConfig *config)) {
   const char *call = "ncclCommSplit";
   int status = ncclSuccess;
-  CommRef parent = get(call, handle, status);
-  if (!parent || (status = ensureReady(call, *parent)))
+  CommRef parent = getReady(call, handle, status);
+  if (!parent)
     return endCall(status);
   if (!child || (color < 0 && color != ncclSplitNoColor))
     return endCall(refuse(call, ncclInvalidArgument,
@@ -687,7 +694,8 @@ NCCL(int, ncclCommSplit, (void *handle, int color, int key, void **child, NcclCo
   comm->device = parent->device;
   comm->blocking = parent->blocking;
   comm->random = Random(sgpu_options().seed).split(uint64_t(parent->rank) + 1000);
-  if ((status = configure(call, config, *comm)))
+  status = configure(call, config, *comm);
+  if (status != ncclSuccess)
     return endCall(status);
   auto job = makeSplit(parent, color, key, comm);
   if (color != ncclSplitNoColor)
@@ -709,8 +717,8 @@ NCCL(int, ncclCommFinalize, (void *handle)) {
   if (!handle)
     return ncclSuccess;
   int status = ncclSuccess;
-  CommRef comm = get(call, handle, status);
-  if (!comm || (status = ensureReady(call, *comm)))
+  CommRef comm = getReady(call, handle, status);
+  if (!comm)
     return status;
   comm->finalized = true;
   auto job = makeFlush(call, comm);
@@ -807,7 +815,9 @@ NCCL(int, ncclCommGetAsyncError, (void *handle, int *error)) {
       return status;                                                                               \
     if (!to)                                                                                       \
       return refuse(#name, ncclInvalidArgument, "the place for the result is null");               \
-    if ((status = comm->ready ? int(ncclSuccess) : ensureReady(#name, *comm)))                     \
+    if (!comm->ready)                                                                              \
+      status = ensureReady(#name, *comm);                                                          \
+    if (status != ncclSuccess)                                                                     \
       return status;                                                                               \
     *to = comm->value;                                                                             \
     return ncclSuccess;                                                                            \
@@ -847,8 +857,8 @@ NCCL(int, ncclMemFree, (void *pointer)) {
 NCCL(int, ncclCommRegister, (void *handle, void *buffer, size_t bytes, void **registration)) {
   const char *call = "ncclCommRegister";
   int status = ncclSuccess;
-  CommRef comm = get(call, handle, status);
-  if (!comm || (status = ensureReady(call, *comm)))
+  CommRef comm = getReady(call, handle, status);
+  if (!comm)
     return status;
   if (!registration || !buffer || !bytes)
     return refuse(call, ncclInvalidArgument, "a pointer is null or there are 0 bytes");
@@ -904,8 +914,8 @@ NCCL(int, ncclRedOpCreatePreMulSum,
      (int *op, void *scalar, int type, int residence, void *handle)) {
   const char *call = "ncclRedOpCreatePreMulSum";
   int status = ncclSuccess;
-  CommRef comm = get(call, handle, status);
-  if (!comm || (status = ensureReady(call, *comm)))
+  CommRef comm = getReady(call, handle, status);
+  if (!comm)
     return status;
   auto element = elementOf(type);
   if (!op || !scalar || !element ||
@@ -918,8 +928,8 @@ NCCL(int, ncclRedOpCreatePreMulSum,
   made.onDevice = residence == ncclScalarDevice;
   if (made.onDevice) {
     made.address = uint64_t(scalar);
-    if ((status =
-             checkBuffer(call, "the scalar", made.address, bytesOf(*element), *comm, *element)))
+    status = checkBuffer(call, "the scalar", made.address, bytesOf(*element), *comm, *element);
+    if (status != ncclSuccess)
       return status;
   } else {
     std::memcpy(made.scalar, scalar, bytesOf(*element));
