@@ -681,25 +681,44 @@ static void findMeetingPoints(Function &f) {
   }
 }
 
-uint32_t Function::registersUsed() const {
+/// Whether an instruction gives values of memory, of other threads or of counters: they cannot be made again.
+static bool opcodeLoads(ptx::Opcode opcode) {
+  using O = ptx::Opcode;
+  switch (opcode) {
+  case O::Mov:
+  case O::Add:
+  case O::Sub:
+  case O::Mul:
+  case O::Mad:
+  case O::Shl:
+  case O::Shr:
+  case O::And:
+  case O::Or:
+  case O::Xor:
+  case O::Cvt:
+  case O::Cvta:
+  case O::Selp:
+  case O::Setp:
+    return false;
+  default:
+    return true;
+  }
+}
+
+template <typename F> void Function::forLive(F visit) const {
   // Rows live at each place, backwards until nothing changes.
   size_t words = (rows + 63) / 64, blocks = blockStart.size();
   using Set = std::vector<uint64_t>;
   std::vector<Set> in(blocks, Set(words));
-  std::vector<uint8_t> width(rows, 1);
-  for (size_t r = 0; r < ast->registers.size(); ++r)
-    if (ast->registers[r].type != ptx::Type::Pred)
-      width[registerRow[r]] = uint8_t(rowsOf(ast->registers[r].type));
-  uint32_t most = 0;
-  auto walk = [&](uint32_t b, bool measure) {
+  auto walk = [&](uint32_t b, bool last) {
     uint32_t first = blockStart[b];
-    uint32_t last = b + 1 < blocks ? blockStart[b + 1] : uint32_t(code.size());
+    uint32_t end = b + 1 < blocks ? blockStart[b + 1] : uint32_t(code.size());
     Set live(words);
-    successors(*this, code[last - 1], [&](uint32_t to) {
+    successors(*this, code[end - 1], [&](uint32_t to) {
       for (size_t w = 0; w < words; ++w)
         live[w] |= in[blockOf[to]][w];
     });
-    for (uint32_t i = last; i-- > first;) {
+    for (uint32_t i = end; i-- > first;) {
       const Instruction &x = code[i];
       if (!x.guard)
         for (uint32_t r : x.writes)
@@ -708,13 +727,8 @@ uint32_t Function::registersUsed() const {
       for (uint32_t r : x.reads)
         if (r < rows)
           live[r / 64] |= uint64_t(1) << r % 64;
-      if (!measure)
-        continue;
-      uint32_t count = 0;
-      for (size_t w = 0; w < words; ++w)
-        for (uint64_t bits = live[w]; bits; bits &= bits - 1)
-          count += width[w * 64 + unsigned(std::countr_zero(bits))];
-      most = std::max(most, count);
+      if (last)
+        visit(x, live);
     }
     bool changed = live != in[b];
     in[b] = std::move(live);
@@ -727,7 +741,57 @@ uint32_t Function::registersUsed() const {
   }
   for (uint32_t b = 0; b < blocks; ++b)
     walk(b, true);
+}
+
+/// 32-bit registers of each row: those of 64 bits have 2, 128 bits 4.
+static std::vector<uint8_t> rowWidths(const Function &f) {
+  std::vector<uint8_t> width(f.rows, 1);
+  for (size_t r = 0; r < f.ast->registers.size(); ++r)
+    if (f.ast->registers[r].type != ptx::Type::Pred)
+      width[f.registerRow[r]] = uint8_t(rowsOf(f.ast->registers[r].type));
+  return width;
+}
+
+static uint32_t countLive(const std::vector<uint64_t> &live, const std::vector<uint8_t> &width) {
+  uint32_t count = 0;
+  for (size_t w = 0; w < live.size(); ++w)
+    for (uint64_t bits = live[w]; bits; bits &= bits - 1)
+      count += width[w * 64 + unsigned(std::countr_zero(bits))];
+  return count;
+}
+
+uint32_t Function::registersUsed() const {
+  std::vector<uint8_t> width = rowWidths(*this);
+  uint32_t most = 0;
+  forLive([&](const Instruction &, const std::vector<uint64_t> &live) { most = std::max(most, countLive(live, width)); });
   return most;
+}
+
+uint32_t Function::registersKept(uint32_t index) const {
+  std::vector<uint8_t> width = rowWidths(*this);
+  // Rows that only get what can be made again, of constants and of each other.
+  std::vector<uint8_t> again(rows, 1);
+  for (bool changed = true; changed;) {
+    changed = false;
+    for (const Instruction &x : code) {
+      bool kept = x.space != Space::Param && x.index < ast->instructions.size() &&
+                  opcodeLoads(ast->instructions[x.index].opcode);
+      for (uint32_t r : x.reads)
+        kept |= r < rows && !again[r];
+      for (uint32_t r : x.writes)
+        if (kept && r < rows && again[r])
+          again[r] = 0, changed = true;
+    }
+  }
+  for (uint32_t r = 0; r < rows; ++r)
+    if (again[r])
+      width[r] = 0;
+  uint32_t kept = 0;
+  forLive([&](const Instruction &x, const std::vector<uint64_t> &live) {
+    if (x.index == index)
+      kept = countLive(live, width);
+  });
+  return kept;
 }
 
 /// The implicit end of a function: as `ret`, which at the entry is `exit`.
@@ -997,6 +1061,10 @@ std::unique_ptr<Program> sgpu::decode(Module::Impl &module, uint32_t entry) {
     program->functions[i] = decodeFunction(module, *program, layout, i);
     program->functions[i]->ordinal = i;
     registers = std::max(registers, program->functions[i]->registersUsed());
+    for (Instruction &in : program->functions[i]->code)
+      if (in.index < ast.functions[i].instructions.size() &&
+          ast.functions[i].instructions[in.index].opcode == ptx::Opcode::Setmaxnreg)
+        in.target = program->functions[i]->registersKept(in.index);
     info.localBytes += program->functions[i]->localBytes;
   }
   for (const ptx::Alias &alias : ast.aliases)

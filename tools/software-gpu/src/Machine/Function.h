@@ -66,7 +66,13 @@ struct Function {
   std::string source(const Instruction &in) const;
   std::string text(const Instruction &in) const; ///< the instruction as PTX
 
-    uint32_t registersUsed() const; ///< most 32-bit registers that are live at one place
+  uint32_t registersUsed() const; ///< most 32-bit registers that are live at one place
+  /// 32-bit registers that hold values at an instruction which are needed after it and which a compiler cannot
+  /// make again from constants, special registers and parameters.
+  uint32_t registersKept(uint32_t index) const;
+
+  /// Calls visit(instruction, rows live before it) for all, backwards within each block.
+  template <typename F> void forLive(F visit) const;
 
   // Owners of what instructions point to.
   std::deque<std::vector<Operand>> operandLists;

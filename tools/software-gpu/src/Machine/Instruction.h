@@ -64,7 +64,7 @@ struct Instruction {
   uint8_t mode[8] = {};        ///< what the decoder wants: operation, type, scope, ...
   uint32_t line = 0;           ///< of the PTX text
   uint32_t index = 0;          ///< in the function's code
-  uint32_t target = 0;         ///< of a branch
+  uint32_t target = 0;         ///< of a branch; of setmaxnreg: Function::registersKept
   uint32_t meet = ~0u;         ///< of a branch: index where its paths meet again; ~0: nowhere
   void *function = nullptr;    ///< a pure function of src/Scalar
   AddressOperand address;

@@ -349,7 +349,7 @@ TEST(Parser, TellsSeveralErrors) {
   EXPECT_EQ(diagnostics[1].str(), "line 8:1: unknown modifier '.foo' of 'bar'\n  bar.foo 1;");
   // Braces of vectors do not end the function.
   text = std::string(header) + ".entry k() {\n.reg .b32 %r<4>;\ntex.2d.v4.u32.s32 {%r1, %r1, %r1, %r1}, [%r1, {%r1, %r2}];\n"
-                               "{ foo {%r1}; }\nld.global.v2.u32 {%r1, %q}, [%r2];\nbar.foo 1;\n}\n.entry l() { zap; }";
+                               "{ foo {%r1}; }\nld.foo.v2.u32 {%r1, %r2}, [%r2];\nbar.foo 1;\n}\n.entry l() { zap; }";
   diagnostics.clear();
   EXPECT_FALSE(parse(text, diagnostics));
   ASSERT_EQ(diagnostics.size(), 5u);

@@ -141,6 +141,10 @@ Step runSetmaxnreg(Warp &warp, const Instruction &in) {
                     " registers per thread");
     return Step::Next;
   }
+  if (!in.mode[0] && in.target > wanted)
+    warp.report(Check::Argument, l, in,
+                "setmaxnreg.dec to " + std::to_string(wanted) + ", but " + std::to_string(in.target) +
+                    " registers hold values that are needed after it: they would have to be spilled");
   int64_t change = (int64_t(wanted) - mine) * 32;
   if (change > async.freeRegisters)
     return waitFor(warp, "setmaxnreg.inc: " + std::to_string(change) + " registers, of which " +

@@ -543,6 +543,39 @@ const Case cases[] = {
       st.global.f32 [%rd4], %f0;
       barrier.cluster.arrive.aligned;
       barrier.cluster.wait.aligned;)", 2},
+    // 30 loaded values and the addresses do not fit into 24 registers; what can be computed again does not count.
+    {"RegistersThatAreNeeded", Check::Argument, "would have to be spilled", "GOOD: setmaxnreg.dec.sync.aligned.u32 24;\n"
+     "ld.global.b32 %r10, [%rd3+40];\nld.global.b32 %r11, [%rd3+44];\n"
+     "ld.global.b32 %r12, [%rd3+48];\nld.global.b32 %r13, [%rd3+52];\n"
+     "ld.global.b32 %r14, [%rd3+56];\nld.global.b32 %r15, [%rd3+60];\n"
+     "ld.global.b32 %r16, [%rd3+64];\nld.global.b32 %r17, [%rd3+68];\n"
+     "ld.global.b32 %r18, [%rd3+72];\nld.global.b32 %r19, [%rd3+76];\n"
+     "ld.global.b32 %r20, [%rd3+80];\nld.global.b32 %r21, [%rd3+84];\n"
+     "ld.global.b32 %r22, [%rd3+88];\nld.global.b32 %r23, [%rd3+92];\n"
+     "ld.global.b32 %r24, [%rd3+96];\nld.global.b32 %r25, [%rd3+100];\n"
+     "ld.global.b32 %r26, [%rd3+104];\nld.global.b32 %r27, [%rd3+108];\n"
+     "ld.global.b32 %r28, [%rd3+112];\nld.global.b32 %r29, [%rd3+116];\n"
+     "ld.global.b32 %r30, [%rd3+120];\nld.global.b32 %r31, [%rd3+124];\n"
+     "ld.global.b32 %r32, [%rd3+128];\nld.global.b32 %r33, [%rd3+132];\n"
+     "ld.global.b32 %r34, [%rd3+136];\nld.global.b32 %r35, [%rd3+140];\n"
+     "ld.global.b32 %r36, [%rd3+144];\nld.global.b32 %r37, [%rd3+148];\n"
+     "ld.global.b32 %r38, [%rd3+152];\nld.global.b32 %r39, [%rd3+156];\n"
+     "BAD: setmaxnreg.dec.sync.aligned.u32 24;\n"
+     "st.global.b32 [%rd4+0], %r10;\nst.global.b32 [%rd4+512], %r11;\n"
+     "st.global.b32 [%rd4+1024], %r12;\nst.global.b32 [%rd4+1536], %r13;\n"
+     "st.global.b32 [%rd4+2048], %r14;\nst.global.b32 [%rd4+2560], %r15;\n"
+     "st.global.b32 [%rd4+3072], %r16;\nst.global.b32 [%rd4+3584], %r17;\n"
+     "st.global.b32 [%rd4+4096], %r18;\nst.global.b32 [%rd4+4608], %r19;\n"
+     "st.global.b32 [%rd4+5120], %r20;\nst.global.b32 [%rd4+5632], %r21;\n"
+     "st.global.b32 [%rd4+6144], %r22;\nst.global.b32 [%rd4+6656], %r23;\n"
+     "st.global.b32 [%rd4+7168], %r24;\nst.global.b32 [%rd4+7680], %r25;\n"
+     "st.global.b32 [%rd4+8192], %r26;\nst.global.b32 [%rd4+8704], %r27;\n"
+     "st.global.b32 [%rd4+9216], %r28;\nst.global.b32 [%rd4+9728], %r29;\n"
+     "st.global.b32 [%rd4+10240], %r30;\nst.global.b32 [%rd4+10752], %r31;\n"
+     "st.global.b32 [%rd4+11264], %r32;\nst.global.b32 [%rd4+11776], %r33;\n"
+     "st.global.b32 [%rd4+12288], %r34;\nst.global.b32 [%rd4+12800], %r35;\n"
+     "st.global.b32 [%rd4+13312], %r36;\nst.global.b32 [%rd4+13824], %r37;\n"
+     "st.global.b32 [%rd4+14336], %r38;\nst.global.b32 [%rd4+14848], %r39;\n"},
     {"RegistersThatNobodyGivesBack", Check::Deadlock, "", R"(
       GOOD: setmaxnreg.dec.sync.aligned.u32 40;
       BAD: setmaxnreg.inc.sync.aligned.u32 256;)"},
