@@ -287,8 +287,8 @@ void Driver::makeReady(const OpRef &op) {
     auto *bytes = static_cast<uint8_t *>(sgpu::cuda::isPageable(*this, w.address)
                                              ? reinterpret_cast<void *>(w.address)
                                              : m.host(w.address, w.bytes));
-    for (uint64_t i = 0; bytes && i < w.bytes; ++i)
-      bytes[i] = m.poison(w.address + i);
+    if (bytes)
+      m.poison(w.address, w.bytes, bytes);
   }
 }
 

@@ -342,6 +342,15 @@ uint8_t DeviceMemory::poison(uint64_t address) const {
   return uint8_t(mix(impl->seed ^ (address >> 3)) >> (address & 7) * 8);
 }
 
+void DeviceMemory::poison(uint64_t address, uint64_t bytes, uint8_t *to) const {
+  for (uint64_t i = 0; i < bytes;) {
+    uint64_t word = mix(impl->seed ^ ((address + i) >> 3)) >> ((address + i) & 7) * 8;
+    uint64_t size = std::min(bytes - i, 8 - ((address + i) & 7));
+    std::memcpy(to + i, &word, size);
+    i += size;
+  }
+}
+
 std::string DeviceMemory::describe(uint64_t address) const {
   std::shared_lock lock(impl->mutex);
   auto text = [&](const Impl::Piece &piece) {
@@ -611,8 +620,7 @@ void DeviceMemory::setState(uint64_t address, uint64_t bytes, ByteState state) {
   uint64_t offset = address - v->start;
   std::memset(v->state + offset, int(state), bytes);
   if (state == ByteState::InFlight)
-    for (uint64_t i = 0; i < bytes; ++i)
-      v->data[offset + i] = poison(address + i);
+    poison(address, bytes, v->data + offset);
 }
 
 bool DeviceMemory::written(uint64_t address, uint64_t bytes) const {

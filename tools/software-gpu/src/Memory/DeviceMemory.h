@@ -130,6 +130,8 @@ public:
 
   /// Bits of a byte that nobody wrote.
   uint8_t poison(uint64_t address) const;
+  /// Those of `bytes` bytes from `address` on.
+  void poison(uint64_t address, uint64_t bytes, uint8_t *to) const;
 
   /// "allocation #3 of 1024 bytes, made by X, byte 16", "4 bytes past ...", for messages.
   std::string describe(uint64_t address) const;
