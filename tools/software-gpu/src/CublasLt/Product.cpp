@@ -165,6 +165,8 @@ static void biasGradient(const Product &p, const std::vector<Real> &packed, bool
 template <typename Real> static void multiplyIn(const Product &p) {
   auto factor = [](const char *at, int64_t i) { return at ? loadAs<float>(at + 4 * i) : 1.0f; };
   Real amax = 0, auxMax = 0;
+  Real alpha = p.alphaVector ? Real(0) : loadElement<Real>(p.scale, p.alpha, 0);
+  Real beta = p.betaZero || p.betaVector ? Real(0) : loadElement<Real>(p.scale, p.beta, 0);
   for (int64_t batch = 0; batch < p.batches; ++batch) {
     std::vector<Real> a = pack<Real>(p.a, batch, p), b = pack<Real>(p.b, batch, p);
     std::vector<Real> sum = sums(p, a, b);
@@ -182,10 +184,10 @@ template <typename Real> static void multiplyIn(const Product &p) {
     char *d = p.d.batch(batch);
     for (int64_t j = 0; j < p.n; ++j) {
       for (int64_t i = 0; i < p.m; ++i) {
-        int64_t alphaAt = p.alphaVector ? batch * p.alphaBatchStride + i : 0;
-        int64_t betaAt = p.betaVector ? batch * p.alphaBatchStride + i : 0;
-        Real alpha = loadElement<Real>(p.scale, p.alpha, alphaAt);
-        Real beta = p.betaZero ? Real(0) : loadElement<Real>(p.scale, p.beta, betaAt);
+        if (p.alphaVector)
+          alpha = loadElement<Real>(p.scale, p.alpha, batch * p.alphaBatchStride + i);
+        if (p.betaVector)
+          beta = loadElement<Real>(p.scale, p.beta, batch * p.alphaBatchStride + i);
         Real value = sum[size_t(i + j * p.m)] * alpha;
         if (p.scaleA || p.scaleB)
           value *=

@@ -67,6 +67,10 @@ inline uint16_t floatToSmall(Element element, float value) {
     uint64_t sign = std::signbit(value) ? format.signMask() : 0;
     return uint16_t(sign | (eight ? format.largest() : format.infinity()));
   }
+  if (element == Element::BF16) { // the upper half, what is cut off rounds it
+    uint32_t bits = std::bit_cast<uint32_t>(value);
+    return uint16_t((bits + 0x7fff + (bits >> 16 & 1)) >> 16);
+  }
   auto number = scalar::unpack<uint64_t>(std::bit_cast<uint32_t>(value), scalar::formatF32);
   return uint16_t(scalar::roundTo<uint64_t>(format, number.sign, number.exponent,
                                             number.significand, scalar::Rounding::Nearest, eight));
