@@ -207,6 +207,10 @@ uint32_t stepByDefinition(const SumRule &rule, const Multiplicand &a, int m, con
   return roundSum(rule.rounding, sum, largest - rule.fractionBits);
 }
 
+#ifndef __has_feature
+#define __has_feature(x) 0
+#endif
+
 // Vectors of `lanes` results; clang makes of them what the machine has.
 constexpr int lanes = 16;
 typedef float Floats __attribute__((vector_size(lanes * 4), aligned(4)));
@@ -214,7 +218,8 @@ typedef int32_t Ints __attribute__((vector_size(lanes * 4), aligned(4)));
 typedef int64_t Longs __attribute__((vector_size(lanes * 8), aligned(4)));
 typedef double Doubles __attribute__((vector_size(lanes * 8), aligned(4)));
 
-#if defined(__x86_64__) && defined(__linux__)
+// The loader chooses a clone before the thread sanitizer has started.
+#if defined(__x86_64__) && defined(__linux__) && !__has_feature(thread_sanitizer)
 #define SGPU_CLONES __attribute__((target_clones("arch=x86-64-v4", "arch=x86-64-v3", "default")))
 #else
 #define SGPU_CLONES
