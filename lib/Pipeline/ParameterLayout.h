@@ -16,6 +16,7 @@
 
 #include "dialects/Dist/IR/Dist.h"
 #include "dialects/Llama/IR/Llama.h"
+#include "llamac/Plan/Plan.h"
 
 #include "mlir/Dialect/Func/IR/FuncOps.h"
 #include "mlir/IR/BuiltinOps.h"
@@ -28,12 +29,7 @@ namespace mlir::llamac {
 /// vector of f32 and the chunk of the optimizer's loop.
 inline constexpr int64_t kParameterPadding = 16, kSegmentPadding = 1024;
 
-/// How far training state is sharded over dp.
-///   Optimizer   masters and moments; gradients are whole until the step ends
-///   Gradients   gradients too: every block's backward adds to the shards
-///   Parameters  weights too: gathered where a graph needs them; frozen ones only on a stage
-///               where that saves memory
-enum class Fsdp { None, Optimizer, Gradients, Parameters };
+using plan::Fsdp;
 
 /// A trained or frozen parameter of a stage.
 struct StageParameter {

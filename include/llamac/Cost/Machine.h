@@ -12,22 +12,19 @@
 #ifndef LLAMAC_COST_MACHINE_H
 #define LLAMAC_COST_MACHINE_H
 
-#include "llamac/Plan/Timeline.h"
+#include "llamac/Plan/Network.h"
 
 #include "mlir/IR/Types.h"
 #include "llvm/Support/Error.h"
 
-#include <algorithm>
 #include <cstdint>
 #include <optional>
 #include <string>
-#include <vector>
 
 namespace mlir::llamac {
 
-struct Machine {
+struct Machine : plan::Network {
   std::string name; ///< of the preset, or the file
-  int64_t gpusPerServer = 8;
 
   /// Dense floating-point operations per second of one GPU, by operand type.
   struct {
@@ -42,41 +39,9 @@ struct Machine {
     double gemm = 1, attentionForward = 1, attentionBackward = 1, memory = 1;
   } efficiency;
 
-  /// Of one GPU, in one direction; what collectives and transfers really get.
-  plan::Link insideServer, betweenServers;
-
-  /// Speed of each server, 1 is the one described above; empty: all alike.
-  std::vector<double> serverSpeeds;
-
   /// Peak operations per second for operands of `element`, f64 for types that
   /// have no rate of their own.
   double peakOf(Type element) const;
-
-  /// The link between two GPUs, numbered through all servers.
-  const plan::Link &link(int64_t from, int64_t to) const {
-    return from / gpusPerServer == to / gpusPerServer ? insideServer : betweenServers;
-  }
-  /// Seconds of an all-gather or reduce-scatter of `ranks` GPUs, `stride` apart: each
-  /// sends its part of `bytes` (of the whole tensor) to all others. An all-reduce is
-  /// one of both. Source: bus bandwidth as nccl-tests define it. Between servers a ring
-  /// goes through the network cards of all members in a server: 8 with 400 Gb/s each
-  /// reach what the links inside do.
-  double collectiveSeconds(int64_t ranks, int64_t stride, double bytes) const {
-    if (ranks == 1)
-      return 0;
-    const bool within = ranks * stride <= gpusPerServer;
-    const int64_t together = std::clamp<int64_t>(gpusPerServer / stride, 1, ranks);
-    const double rate = within ? insideServer.bytesPerSecond
-                               : std::min(insideServer.bytesPerSecond,
-                                          double(together) * betweenServers.bytesPerSecond);
-    return (within ? insideServer : betweenServers).latency +
-           bytes * double(ranks - 1) / double(ranks) / rate;
-  }
-  /// Speed of a GPU. Servers past the end of the list have speed 1.
-  double speed(int64_t gpu) const {
-    size_t server = gpu / gpusPerServer;
-    return server < serverSpeeds.size() ? serverSpeeds[server] : 1;
-  }
 };
 
 /// Names of machines that need no file.
