@@ -2,7 +2,7 @@
 # Part of llamac, under the Apache License v2.0 with LLVM Exceptions.
 # SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 #
-# Format and lint of our C++: .clang-format for every file, .clang-tidy for those that
+# Format and lint of our C++: .clang-format for every file, .clang-tidy for those of the product that
 # changed since BASE (a minute or two for ten files).
 #
 #   tools/check-style.sh [BASE]        BASE: a commit (the last one on origin's main, else HEAD~1)
@@ -29,7 +29,7 @@ git ls-files -z -- '*.cpp' '*.h' | xargs -0 clang-format-22 --dry-run -Werror
 echo "format: clean"
 
 # Only sources that the build knows: those have flags.
-mapfile -t changed < <(git diff --name-only --diff-filter=d "$base" -- '*.cpp' | grep -E '^(lib|dialects|runtime|tools)/' |
+mapfile -t changed < <(git diff --name-only --diff-filter=d "$base" -- '*.cpp' | grep -E '^(lib|dialects|runtime|tools/llam)' |
   while read -r file; do grep -qF "\"file\": \"$PWD/$file\"" "$build/compile_commands.json" && echo "$file"; done)
 if [ ${#changed[@]} -gt 0 ]; then
   printf '%s\n' "${changed[@]}" | xargs -P "${JOBS:-$(nproc)}" -n 1 clang-tidy-22 -p "$build" --quiet 2>/dev/null
