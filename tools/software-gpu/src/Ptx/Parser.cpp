@@ -75,8 +75,8 @@ struct Pending {
 class Parser {
 public:
   Parser(std::string_view text, std::vector<Diagnostic> &diagnostics)
-      : text(text), lexer(text), diagnostics(diagnostics) {
-    advance();
+      : text(text), lexer(text), diagnostics(diagnostics), before(diagnostics.size()) {
+    advance(); // which may be an error already
   }
   std::optional<Module> run();
 
@@ -186,6 +186,7 @@ private:
   Lexer lexer;
   Token token;
   std::vector<Diagnostic> &diagnostics;
+  const size_t before; ///< errors of others
   unsigned depth = 0;
 
   Module module;
@@ -526,7 +527,6 @@ SpecialRegister Parser::findSpecial(std::string_view name, uint32_t &number) con
 //===----------------------------------------------------------------------===//
 
 std::optional<Module> Parser::run() {
-  size_t before = diagnostics.size();
   if (!token.isDot("version"))
     expected("'.version' at the start of a PTX text");
   while (token.kind != Token::End && !tooManyErrors()) {

@@ -347,6 +347,10 @@ TEST(Parser, TellsSeveralErrors) {
   EXPECT_EQ(diagnostics[0].line, 6u);
   EXPECT_EQ(diagnostics[1].line, 8u);
   EXPECT_EQ(diagnostics[1].str(), "line 8:1: unknown modifier '.foo' of 'bar'\n  bar.foo 1;");
+  // A wrong first token is an error too.
+  diagnostics.clear();
+  EXPECT_FALSE(parse(std::string(".<8>;\n") + header, diagnostics));
+  EXPECT_EQ(diagnostics.size(), 1u);
   // Braces of vectors do not end the function.
   text = std::string(header) + ".entry k() {\n.reg .b32 %r<4>;\ntex.2d.v4.u32.s32 {%r1, %r1, %r1, %r1}, [%r1, {%r1, %r2}];\n"
                                "{ foo {%r1}; }\nld.foo.v2.u32 {%r1, %r2}, [%r2];\nbar.foo 1;\n}\n.entry l() { zap; }";
