@@ -18,6 +18,7 @@
 #include "llamac/Lower/Passes.h"
 #include "llamac/Support/Grid.h"
 #include "llamac/Support/Locations.h"
+#include "runtime/include/llrt/ProgramFields.h"
 
 #include "mlir/Dialect/LLVMIR/LLVMDialect.h"
 #include "llvm/ADT/MapVector.h"
@@ -30,6 +31,7 @@ using namespace mlir;
 using namespace mlir::llamac;
 using dist::AddressAttr;
 using llama::ParameterOp;
+namespace field = llrt::field;
 
 /// Hexadecimal digits of the hash that an executable prints.
 static constexpr size_t kHashDigits = 16;
@@ -95,19 +97,19 @@ private:
     json.value(address.getOffset());
   }
   void writeBuffers(StringRef block, ArrayAttr buffers) {
-    json.attribute("block", block);
-    json.attributeArray("buffers", [&] {
+    json.attribute(field::block, block);
+    json.attributeArray(field::buffers, [&] {
       for (auto address : buffers.getAsRange<AddressAttr>())
         json.array([&] { writeAddressItems(address); });
     });
   }
   void writeTensor(Type type, AddressAttr address, std::optional<ArrayAttr> split) {
     auto tensor = cast<RankedTensorType>(type);
-    json.attribute("type", nameOf(tensor.getElementType()));
-    json.attribute("shape", llvm::json::Array(tensor.getShape()));
-    writeAddress("address", address);
+    json.attribute(field::type, nameOf(tensor.getElementType()));
+    json.attribute(field::shape, llvm::json::Array(tensor.getShape()));
+    writeAddress(field::address, address);
     if (split)
-      json.attribute("split", toJson(*split));
+      json.attribute(field::split, toJson(*split));
   }
   void writeLocation(Operation *op);
   void writeParameter(dist::StorageOp storage);
@@ -230,7 +232,7 @@ void TextWriter::writeLocation(Operation *op) {
   auto [entry, isNew] = locations.try_emplace(text, locationTexts.size());
   if (isNew)
     locationTexts.push_back(entry->first());
-  json.attribute("location", entry->second);
+  json.attribute(field::location, entry->second);
 }
 
 void TextWriter::writeParameter(dist::StorageOp storage) {
@@ -244,61 +246,61 @@ void TextWriter::writeParameter(dist::StorageOp storage) {
   if (!shape.empty())
     shape.front() = rowsOfKey.lookup(parameter.getCheckpointKey());
   json.object([&] {
-    json.attribute("name", parameter.getSymName());
-    json.attribute("checkpoint_key", parameter.getCheckpointKey());
-    json.attribute("checkpoint_shape", llvm::json::Array(shape));
-    json.attribute("row_begin", rowBegin);
-    json.attribute("row_end", rowBegin + rows);
-    json.attribute("shape", llvm::json::Array(own));
+    json.attribute(field::name, parameter.getSymName());
+    json.attribute(field::checkpointKey, parameter.getCheckpointKey());
+    json.attribute(field::checkpointShape, llvm::json::Array(shape));
+    json.attribute(field::rowBegin, rowBegin);
+    json.attribute(field::rowEnd, rowBegin + rows);
+    json.attribute(field::shape, llvm::json::Array(own));
     if (auto split = parameter->getAttrOfType<ArrayAttr>("split"))
-      json.attribute("split", toJson(split));
+      json.attribute(field::split, toJson(split));
     if (auto shard = storage.getShard())
-      json.attributeObject("shard", [&] {
-        json.attribute("axis", "dp");
-        json.attribute("begin", (*shard)[0]);
-        json.attribute("elements", (*shard)[1]);
-        json.attribute("storage", storage.getShardStorage());
+      json.attributeObject(field::shard, [&] {
+        json.attribute(field::axis, "dp");
+        json.attribute(field::begin, (*shard)[0]);
+        json.attribute(field::elements, (*shard)[1]);
+        json.attribute(field::storage, storage.getShardStorage());
       });
-    json.attribute("type", nameOf(type.getElementType()));
-    json.attribute("elements", type.getNumElements());
-    json.attribute("trainable", !parameter.getFrozen());
-    json.attribute("initializer", stringifyInitializer(parameter.getInitializer()));
-    writeAddress("address", storage.getAddress());
+    json.attribute(field::type, nameOf(type.getElementType()));
+    json.attribute(field::elements, type.getNumElements());
+    json.attribute(field::trainable, !parameter.getFrozen());
+    json.attribute(field::initializer, stringifyInitializer(parameter.getInitializer()));
+    writeAddress(field::address, storage.getAddress());
     if (parameter.getFrozen())
       return;
-    writeAddress("master", *storage.getMaster());
-    writeAddress("gradient", *storage.getGradient());
+    writeAddress(field::master, *storage.getMaster());
+    writeAddress(field::gradient, *storage.getGradient());
     // The type in which gradients are summed, as the training graph chose it.
     auto precision = module->getAttrOfType<DictionaryAttr>("llama.precision");
     auto accumulation = precision ? precision.getAs<TypeAttr>("accumulation") : TypeAttr();
     Type master = type.getElementType().isF64() ? Float64Type::get(module.getContext())
                                                 : Type(Float32Type::get(module.getContext()));
-    json.attribute("gradient_type", nameOf(accumulation ? accumulation.getValue() : master));
-    writeAddress("moment1", *storage.getMoment1());
-    writeAddress("moment2", *storage.getMoment2());
+    json.attribute(field::gradientType, nameOf(accumulation ? accumulation.getValue() : master));
+    writeAddress(field::moment1, *storage.getMoment1());
+    writeAddress(field::moment2, *storage.getMoment2());
   });
 }
 
 void TextWriter::writeCollective(dist::CollectiveOp op) {
-  json.attribute("do", stringifyCollectiveKind(op.getKind()));
-  json.attribute("communicator", int64_t(communicators.find(op.getCommunicator())->second));
-  json.attribute("type", nameOf(op.getType()));
-  json.attribute("outer", op.getOuter());
-  json.attribute("elements", op.getElements());
-  writeAddress("from", *op.getFrom());
-  writeAddress("to", *op.getTo());
+  json.attribute(field::action, stringifyCollectiveKind(op.getKind()));
+  json.attribute(field::communicator, int64_t(communicators.find(op.getCommunicator())->second));
+  json.attribute(field::type, nameOf(op.getType()));
+  json.attribute(field::outer, op.getOuter());
+  json.attribute(field::elements, op.getElements());
+  writeAddress(field::from, *op.getFrom());
+  writeAddress(field::to, *op.getTo());
   if (op.getMaximum())
-    json.attribute("reduction", "max");
+    json.attribute(field::reduction, "max");
   if (op.getToType())
-    json.attribute("to_type", nameOf(*op.getToType()));
+    json.attribute(field::toType, nameOf(*op.getToType()));
   if (op.getAccumulate())
-    json.attribute("accumulate", true);
+    json.attribute(field::accumulate, true);
 }
 
 void TextWriter::writeZero(dist::ZeroOp zero) {
-  json.attribute("do", "zero");
-  writeAddress("at", *zero.getAddress());
-  json.attribute("bytes", zero.getBytes());
+  json.attribute(field::action, "zero");
+  writeAddress(field::at, *zero.getAddress());
+  json.attribute(field::bytes, zero.getBytes());
 }
 
 void TextWriter::writeGraph(dist::GraphOp graph) {
@@ -306,24 +308,24 @@ void TextWriter::writeGraph(dist::GraphOp graph) {
   for (auto frame : graph.getBody().getOps<dist::FrameOp>())
     frames.insert({frame.getName(), frames.size()});
   json.attributeObject(graph.getSymName(), [&] {
-    json.attributeArray("frames", [&] {
+    json.attributeArray(field::frames, [&] {
       for (auto frame : graph.getBody().getOps<dist::FrameOp>())
         json.object([&] {
-          json.attribute("name", frame.getName());
-          json.attribute("bytes", frame.getBytes());
+          json.attribute(field::name, frame.getName());
+          json.attribute(field::bytes, frame.getBytes());
         });
     });
-    json.attributeArray("inputs", [&] {
+    json.attributeArray(field::inputs, [&] {
       for (auto input : graph.getBody().getOps<dist::InputOp>())
         json.value(input.getName());
     });
-    json.attributeArray("items", [&] {
+    json.attributeArray(field::items, [&] {
       for (Operation &op : graph.getBody().front()) {
         if (!isa<dist::CallOp, dist::CollectiveOp>(op))
           continue;
         json.object([&] {
           if (auto call = dyn_cast<dist::CallOp>(op)) {
-            json.attribute("do", "call");
+            json.attribute(field::action, "call");
             writeBuffers(call.getBlock(), call.getBuffers());
           } else {
             writeCollective(cast<dist::CollectiveOp>(op));
@@ -332,12 +334,12 @@ void TextWriter::writeGraph(dist::GraphOp graph) {
         });
       }
     });
-    json.attributeObject("outputs", [&] {
+    json.attributeObject(field::outputs, [&] {
       for (auto output : graph.getBody().getOps<dist::OutputOp>())
         json.attributeObject(output.getName(), [&] {
           writeTensor(output.getType(), output.getAddress(), output.getSplit());
           if (output.getPartial())
-            json.attribute("partial", toJson(*output.getPartial()));
+            json.attribute(field::partial, toJson(*output.getPartial()));
         });
     });
   });
@@ -347,22 +349,22 @@ void TextWriter::writeGraph(dist::GraphOp graph) {
 /// Writes an entry; `norms` are those before a dist.statistics.
 void TextWriter::writeEntry(Operation &op, ArrayRef<dist::GradientNormOp> norms) {
   auto transfer = [&](auto op, StringRef name) {
-    json.attribute("do", name);
-    json.attribute("communicator", int64_t(communicators.find(op.getCommunicator())->second));
-    json.attribute("type", nameOf(op.getType()));
-    json.attribute("elements", op.getElements());
-    writeAddress("at", *op.getAddress());
+    json.attribute(field::action, name);
+    json.attribute(field::communicator, int64_t(communicators.find(op.getCommunicator())->second));
+    json.attribute(field::type, nameOf(op.getType()));
+    json.attribute(field::elements, op.getElements());
+    writeAddress(field::at, *op.getAddress());
     // The stage that sends comes first.
     auto edge = *symbols.lookup<dist::CommunicatorOp>(op.getCommunicator()).getEdge();
     SmallVector<int64_t> tag = {edge[0]};
     llvm::append_range(tag, op.getTag());
-    json.attribute("tag", llvm::json::Array(tag));
+    json.attribute(field::tag, llvm::json::Array(tag));
   };
   if (auto run = dyn_cast<dist::RunOp>(op)) {
-    json.attribute("do", "run");
-    json.attribute("graph", run.getGraph());
-    json.attribute("micro_batch", run.getMicroBatch());
-    json.attributeArray("frames", [&] {
+    json.attribute(field::action, "run");
+    json.attribute(field::graph, run.getGraph());
+    json.attribute(field::microBatch, run.getMicroBatch());
+    json.attributeArray(field::frames, [&] {
       if (run.getFrames())
         for (auto address : run.getFrames()->getAsRange<AddressAttr>())
           json.array([&] { writeAddressItems(address); });
@@ -376,7 +378,7 @@ void TextWriter::writeEntry(Operation &op, ArrayRef<dist::GradientNormOp> norms)
   } else if (auto zero = dyn_cast<dist::ZeroOp>(op)) {
     writeZero(zero);
   } else if (auto statistics = dyn_cast<dist::StatisticsOp>(op)) {
-    json.attribute("do", "statistics");
+    json.attribute(field::action, "statistics");
     json.attributeArray("calls", [&] {
       for (dist::GradientNormOp norm : norms)
         json.object([&] {
@@ -386,9 +388,9 @@ void TextWriter::writeEntry(Operation &op, ArrayRef<dist::GradientNormOp> norms)
             json.attribute("once", toJson(norm.getOnce()));
         });
     });
-    writeAddress("to", *statistics.getAddress());
+    writeAddress(field::to, *statistics.getAddress());
   } else if (auto update = dyn_cast<dist::UpdateOp>(op)) {
-    json.attribute("do", "update");
+    json.attribute(field::action, "update");
     json.attributeArray("calls", [&] {
       json.object([&] {
         writeBuffers(update.getBlock(), *update.getBuffers());
@@ -413,7 +415,7 @@ void TextWriter::writeProgram(dist::ProgramOp program) {
       writeEntry(*op, norms);
       writeLocation(op);
       if (int64_t stream = op.getStream())
-        json.attribute("stream", stream);
+        json.attribute(field::stream, stream);
       llvm::SmallSetVector<int64_t, 4> after;
       auto await = [&](dist::EntryOpInterface waiting) {
         for (Value event : waiting.getAfter())
@@ -424,7 +426,7 @@ void TextWriter::writeProgram(dist::ProgramOp program) {
       if (isa<dist::StatisticsOp>(*op))
         llvm::for_each(norms, await);
       if (!after.empty())
-        json.attributeArray("after", [&] {
+        json.attributeArray(field::after, [&] {
           for (int64_t index : after)
             json.value(index);
         });
@@ -439,43 +441,43 @@ void TextWriter::writeStage(int64_t stage) {
       arenas.insert({arena.getSymName(), arenas.size()});
   // All stages call an arena the same.
   std::string prefix = stages > 1 ? "stage" + std::to_string(stage) + "." : "";
-  json.attributeArray("arenas", [&] {
+  json.attributeArray(field::arenas, [&] {
     for (auto arena : module.getOps<dist::ArenaOp>())
       if (int64_t(arena.getStage()) == stage)
         json.object([&] {
           StringRef name = arena.getSymName();
           name.consume_front(prefix);
-          json.attribute("name", name);
-          json.attribute("bytes", arena.getBytes());
+          json.attribute(field::name, name);
+          json.attribute(field::bytes, arena.getBytes());
         });
   });
-  json.attributeArray("parameters", [&] {
+  json.attributeArray(field::parameters, [&] {
     for (auto storage : module.getOps<dist::StorageOp>())
       if (isOf(storage.getAddress(), stage))
         writeParameter(storage);
   });
-  json.attributeArray("inputs", [&] {
+  json.attributeArray(field::inputs, [&] {
     for (auto &[key, input] : inputs) {
       if (key.first != stage)
         continue;
       json.object([&, input = input]() mutable {
-        json.attribute("name", input.getName());
+        json.attribute(field::name, input.getName());
         writeTensor(input.getType(), input.getAddress(), input.getSplit());
         if (auto images = input.getImages())
-          json.attributeObject("images", [&] {
-            json.attribute("axes", toJson(ArrayAttr::get(module.getContext(),
-                                                         images->getValue().drop_front())));
-            json.attribute("group", toJson((*images)[0]));
+          json.attributeObject(field::images, [&] {
+            json.attribute(field::axes, toJson(ArrayAttr::get(module.getContext(),
+                                                              images->getValue().drop_front())));
+            json.attribute(field::group, toJson((*images)[0]));
           });
       });
     }
   });
-  json.attributeObject("graphs", [&] {
+  json.attributeObject(field::graphs, [&] {
     for (auto graph : module.getOps<dist::GraphOp>())
       if (graphs.lookup(graph.getSymName()) == stage)
         writeGraph(graph);
   });
-  json.attributeObject("programs", [&] {
+  json.attributeObject(field::programs, [&] {
     for (auto program : module.getOps<dist::ProgramOp>())
       if (int64_t(program.getStage()) == stage)
         json.attributeArray(program.getName(), [&] { writeProgram(program); });
@@ -486,36 +488,36 @@ FailureOr<ProgramText> TextWriter::write() {
   if (failed(collect()))
     return failure();
   json.object([&] {
-    json.attribute("version", 2);
-    json.attribute("options", toJson(module->getAttr("llama.options")));
+    json.attribute(field::version, llrt::kProgramVersion);
+    json.attribute(field::options, toJson(module->getAttr("llama.options")));
     llvm::json::Value model = toJson(module->getAttr("llama.model"));
     (*model.getAsObject())["hash"] = hashOf(module);
-    json.attribute("model", model);
-    json.attribute("operations", toJson(module->getAttr(kOperationsAttr)));
+    json.attribute(field::model, model);
+    json.attribute(field::operations, toJson(module->getAttr(kOperationsAttr)));
     if (Attribute certificate = module->getAttr(kCertificateAttr))
-      json.attribute("certificate", toJson(certificate));
-    json.attributeArray("axes", [&] {
+      json.attribute(field::certificate, toJson(certificate));
+    json.attributeArray(field::axes, [&] {
       for (const Axis &axis : axesOf(module))
         json.object([&] {
-          json.attribute("name", axis.name);
-          json.attribute("size", axis.size);
+          json.attribute(field::name, axis.name);
+          json.attribute(field::size, axis.size);
         });
     });
-    json.attributeArray("communicators", [&] {
+    json.attributeArray(field::communicators, [&] {
       for (auto communicator : module.getOps<dist::CommunicatorOp>())
         json.object([&] {
-          json.attribute("name", communicator.getSymName());
+          json.attribute(field::name, communicator.getSymName());
           if (auto axes = communicator.getAxes())
-            json.attribute("axes", toJson(*axes));
+            json.attribute(field::axes, toJson(*axes));
           if (auto edge = communicator.getEdge())
-            json.attribute("edge", llvm::json::Array(*edge));
+            json.attribute(field::edge, llvm::json::Array(*edge));
         });
     });
-    json.attributeArray("stages", [&] {
+    json.attributeArray(field::stages, [&] {
       for (int64_t stage = 0; stage < stages; ++stage)
         json.object([&] { writeStage(stage); });
     });
-    json.attributeArray("locations", [&] {
+    json.attributeArray(field::locations, [&] {
       for (StringRef text : locationTexts)
         json.value(text);
     });

@@ -7,6 +7,7 @@
 
 #include "src/Program/Program.h"
 
+#include "llrt/ProgramFields.h"
 #include "src/Data/Error.h"
 
 #include <algorithm>
@@ -188,31 +189,31 @@ public:
 
   Program parse(const json &text) {
     Reader root(text, "");
-    if (root.integer("version", 0) != 2)
-      wrong("version", "2", root.at("version").dump());
+    if (root.integer(field::version, 0) != kProgramVersion)
+      wrong(field::version, std::to_string(kProgramVersion), root.at(field::version).dump());
     readOptions(root);
-    readModel(Reader(root.members("model"), "model"));
-    Reader operations(root.members("operations"), "operations");
+    readModel(Reader(root.members(field::model), "model"));
+    Reader operations(root.members(field::operations), "operations");
     program.forwardOperations = operations.number("forward");
     program.stepOperations = operations.number("step");
-    if (root.has("certificate"))
-      program.certificate = root.members("certificate");
-    root.each("axes", [&](const Reader &axis) {
-      program.grid.axes.push_back({axis.text("name"), axis.integer("size", 1)});
+    if (root.has(field::certificate))
+      program.certificate = root.members(field::certificate);
+    root.each(field::axes, [&](const Reader &axis) {
+      program.grid.axes.push_back({axis.text(field::name), axis.integer(field::size, 1)});
     });
     if (program.grid.ranks() > LLRT_MOST_RANKS)
       wrong("axes", "at most " + std::to_string(LLRT_MOST_RANKS) + " ranks",
             std::to_string(program.grid.ranks()));
-    root.each("communicators", [&](const Reader &r) { readCommunicator(r); });
-    if (root.has("locations"))
-      for (const json &text : root.array("locations")) {
+    root.each(field::communicators, [&](const Reader &r) { readCommunicator(r); });
+    if (root.has(field::locations))
+      for (const json &text : root.array(field::locations)) {
         if (!text.is_string())
           wrong("locations", "strings", text.dump());
         locations.push_back(text.get<std::string>());
       }
     std::optional<size_t> pp = program.grid.find("pp");
     int64_t stages = pp ? program.grid.axes[*pp].size : 1;
-    root.each("stages", [&](const Reader &r) { readStage(r); });
+    root.each(field::stages, [&](const Reader &r) { readStage(r); });
     if (int64_t(program.stages.size()) != stages)
       wrong("stages", std::to_string(stages) + ", the size of axis pp",
             std::to_string(program.stages.size()));
@@ -221,11 +222,11 @@ public:
 
 private:
   void readOptions(const Reader &root) {
-    Reader options(root.members("options"), "options");
-    program.options = root.at("options");
+    Reader options(root.members(field::options), "options");
+    program.options = root.at(field::options);
     program.batch = options.integer("batch", 1);
     program.textLength = options.integer("text_length", 1);
-    program.images = options.integer("images", 0);
+    program.images = options.integer(field::images, 0);
     program.microBatches = options.integer("micro_batches", 1);
     program.precision = options.text("precision");
   }
@@ -285,44 +286,45 @@ private:
   // The field `split`, for a tensor of `rank` dimensions.
   Split split(const Reader &r, size_t rank) const {
     Split result;
-    if (!r.has("split"))
+    if (!r.has(field::split))
       return result;
-    for (const json &dimension : r.array("split"))
-      result.push_back(axes(dimension, r.place("split")));
+    for (const json &dimension : r.array(field::split))
+      result.push_back(axes(dimension, r.place(field::split)));
     if (result.size() != rank)
-      wrong(r.place("split"), std::to_string(rank) + " lists of axes", r.at("split").dump());
+      wrong(r.place(field::split), std::to_string(rank) + " lists of axes",
+            r.at(field::split).dump());
     return result;
   }
 
   void readCommunicator(const Reader &r) {
     Communicator result;
-    result.name = r.text("name");
-    if (r.has("edge")) {
-      std::vector<int64_t> edge = r.integers("edge");
+    result.name = r.text(field::name);
+    if (r.has(field::edge)) {
+      std::vector<int64_t> edge = r.integers(field::edge);
       std::optional<size_t> pp = program.grid.find("pp");
       int64_t stages = pp ? program.grid.axes[*pp].size : 1;
       if (edge.size() != 2 || edge[0] == edge[1] || edge[0] >= stages || edge[1] >= stages)
-        wrong(r.place("edge"),
+        wrong(r.place(field::edge),
               "two coordinates less than " + std::to_string(stages) + ", the size of axis pp",
-              r.at("edge").dump());
+              r.at(field::edge).dump());
       result.axes = {*pp};
       result.edge = {edge[0], edge[1]};
     } else {
-      result.axes = axes(r.at("axes"), r.place("axes"));
+      result.axes = axes(r.at(field::axes), r.place(field::axes));
     }
     program.communicators.push_back(std::move(result));
   }
 
   void readStage(const Reader &root) {
     stage = &program.stages.emplace_back();
-    root.each("arenas", [&](const Reader &arena) {
-      stage->arenas.push_back({arena.text("name"), arena.integer("bytes", 0)});
+    root.each(field::arenas, [&](const Reader &arena) {
+      stage->arenas.push_back({arena.text(field::name), arena.integer(field::bytes, 0)});
     });
-    root.each("parameters", [&](const Reader &r) { readParameter(r); });
-    root.each("inputs", [&](const Reader &r) { readInput(r); });
-    for (const auto &[name, graph] : root.members("graphs").items())
+    root.each(field::parameters, [&](const Reader &r) { readParameter(r); });
+    root.each(field::inputs, [&](const Reader &r) { readInput(r); });
+    for (const auto &[name, graph] : root.members(field::graphs).items())
       readGraph(name, Reader(graph, root.place("graphs." + name)));
-    Reader programs(root.members("programs"), root.place("programs"));
+    Reader programs(root.members(field::programs), root.place(field::programs));
     for (const char *name : {"step", "forward"}) {
       if (!programs.has(name))
         wrong(programs.place(name), "a program", "nothing");
@@ -369,34 +371,35 @@ private:
 
   // The members that inputs and outputs have in common.
   void readBuffer(const Reader &r, Buffer &to, const Graph *graph) const {
-    to.type = r.type("type");
-    to.shape = r.integers("shape");
+    to.type = r.type(field::type);
+    to.shape = r.integers(field::shape);
     to.split = split(r, to.shape.size());
-    to.address = address(r, "address", to.elements() * typeSize(to.type), graph);
+    to.address = address(r, field::address, to.elements() * typeSize(to.type), graph);
   }
 
   void readInput(const Reader &r) {
     Input input;
-    input.name = r.text("name");
+    input.name = r.text(field::name);
     readBuffer(r, input, nullptr);
-    if (r.has("images")) {
-      Reader images(r.at("images"), r.place("images"));
-      input.images = {axes(images.at("axes"), images.place("axes")), images.integer("group", 1)};
+    if (r.has(field::images)) {
+      Reader images(r.at(field::images), r.place(field::images));
+      input.images = {axes(images.at(field::axes), images.place(field::axes)),
+                      images.integer(field::group, 1)};
     }
     stage->inputs.push_back(std::move(input));
   }
 
   void readParameter(const Reader &r) {
     Parameter p;
-    p.name = r.text("name");
-    p.checkpointKey = r.text("checkpoint_key");
-    p.checkpointShape = r.integers("checkpoint_shape");
+    p.name = r.text(field::name);
+    p.checkpointKey = r.text(field::checkpointKey);
+    p.checkpointShape = r.integers(field::checkpointShape);
     int64_t rows = p.checkpointShape.empty() ? 1 : p.checkpointShape[0];
-    p.rowBegin = r.integer("row_begin", 0);
-    p.rowEnd = r.integer("row_end", p.rowBegin);
+    p.rowBegin = r.integer(field::rowBegin, 0);
+    p.rowEnd = r.integer(field::rowEnd, p.rowBegin);
     if (p.rowEnd > rows)
-      wrong(r.place("row_end"), "at most " + std::to_string(rows), std::to_string(p.rowEnd));
-    p.shape = r.integers("shape");
+      wrong(r.place(field::rowEnd), "at most " + std::to_string(rows), std::to_string(p.rowEnd));
+    p.shape = r.integers(field::shape);
     if (int64_t want = (p.rowEnd - p.rowBegin) * p.rowElements(); p.wholeElements() != want) {
       p.inFiles = p.checkpointShape;
       if (!p.inFiles.empty())
@@ -405,59 +408,60 @@ private:
       for (size_t d = 0; holds && d < 2; ++d)
         holds = p.inFiles[d] <= p.shape[d];
       if (!holds)
-        wrong(r.place("shape"), std::to_string(want) + " elements", r.at("shape").dump());
+        wrong(r.place(field::shape), std::to_string(want) + " elements", r.at(field::shape).dump());
     }
     p.split = split(r, p.shape.size());
     int64_t parts = 1;
     for (size_t dimension = 0; dimension < p.split.size(); ++dimension) {
       int64_t size = program.grid.size(p.split[dimension]);
       if (p.shape[dimension] % size)
-        wrong(r.place("split"),
+        wrong(r.place(field::split),
               "a divisor of dimension " + std::to_string(dimension) + ", " +
                   std::to_string(p.shape[dimension]),
               std::to_string(size) + " parts");
       parts *= size;
     }
-    p.elements = r.integer("elements", 0);
+    p.elements = r.integer(field::elements, 0);
     if (p.elements != product(p.shape) / parts)
-      wrong(r.place("elements"), std::to_string(product(p.shape) / parts),
+      wrong(r.place(field::elements), std::to_string(product(p.shape) / parts),
             std::to_string(p.elements));
-    p.type = r.type("type");
-    p.trainable = r.boolean("trainable");
+    p.type = r.type(field::type);
+    p.trainable = r.boolean(field::trainable);
     p.initializer = initializer(r);
     // Elements of the state, and of the weights, at their addresses.
-    if (r.has("shard"))
-      p.shard = shard(Reader(r.at("shard"), r.place("shard")), p.elements);
+    if (r.has(field::shard))
+      p.shard = shard(Reader(r.at(field::shard), r.place(field::shard)), p.elements);
     int64_t stateElements = p.stateElements(program.grid);
     int64_t weightElements = p.shard && p.shard->storage ? stateElements : p.elements;
-    p.address = address(r, "address", weightElements * typeSize(p.type));
+    p.address = address(r, field::address, weightElements * typeSize(p.type));
     if (p.trainable) {
       int64_t bytes = stateElements * typeSize(program.masterType());
-      p.master = address(r, "master", bytes);
-      p.gradientType = r.type("gradient_type");
-      p.gradient = address(r, "gradient", stateElements * typeSize(p.gradientType));
-      p.moment1 = address(r, "moment1", bytes);
-      p.moment2 = address(r, "moment2", bytes);
+      p.master = address(r, field::master, bytes);
+      p.gradientType = r.type(field::gradientType);
+      p.gradient = address(r, field::gradient, stateElements * typeSize(p.gradientType));
+      p.moment1 = address(r, field::moment1, bytes);
+      p.moment2 = address(r, field::moment2, bytes);
     }
     stage->parameters.push_back(std::move(p));
   }
 
   Parameter::Shard shard(const Reader &r, int64_t elements) const {
-    Parameter::Shard result = {axis(r.at("axis"), r.place("axis")), r.integer("begin", 0),
-                               r.integer("elements", 0), r.boolean("storage")};
+    Parameter::Shard result = {axis(r.at(field::axis), r.place(field::axis)),
+                               r.integer(field::begin, 0), r.integer(field::elements, 0),
+                               r.boolean(field::storage)};
     if (elements > result.elements || result.begin > result.elements - elements)
-      wrong(r.place("begin"),
+      wrong(r.place(field::begin),
             std::to_string(elements) + " elements within the unit of " +
                 std::to_string(result.elements),
             std::to_string(result.begin));
     if (int64_t parts = program.grid.axes[result.axis].size; result.elements % parts)
-      wrong(r.place("elements"), "a multiple of " + std::to_string(parts),
+      wrong(r.place(field::elements), "a multiple of " + std::to_string(parts),
             std::to_string(result.elements));
     return result;
   }
 
   static Parameter::Initializer initializer(const Reader &r) {
-    std::string name = r.text("initializer");
+    std::string name = r.text(field::initializer);
     if (name == "normal")
       return Parameter::Initializer::Normal;
     if (name == "ones")
@@ -466,43 +470,43 @@ private:
       return Parameter::Initializer::Zeros;
     if (name == "gate")
       return Parameter::Initializer::Gate;
-    wrong(r.place("initializer"), "one of normal, ones, zeros, gate", name);
+    wrong(r.place(field::initializer), "one of normal, ones, zeros, gate", name);
   }
 
   Call call(const Reader &r, const Graph *graph) const {
-    Call result = {r.text("block"), nullptr, {}, {}, {}};
+    Call result = {r.text(field::block), nullptr, {}, {}, {}};
     auto found = blocks.find(result.name);
     if (found == blocks.end())
-      wrong(r.place("block"), "a block of this executable", result.name);
+      wrong(r.place(field::block), "a block of this executable", result.name);
     result.block = found->second;
-    for (const json &value : r.array("buffers"))
-      result.buffers.push_back(address(value, r.place("buffers"), 0, graph));
+    for (const json &value : r.array(field::buffers))
+      result.buffers.push_back(address(value, r.place(field::buffers), 0, graph));
     return result;
   }
 
   void readGraph(const std::string &name, const Reader &r) {
     Graph &graph = stage->graphs[name];
-    r.each("frames", [&](const Reader &f) {
-      graph.frames.push_back({f.text("name"), f.integer("bytes", 0)});
+    r.each(field::frames, [&](const Reader &f) {
+      graph.frames.push_back({f.text(field::name), f.integer(field::bytes, 0)});
     });
-    for (const json &input : r.array("inputs")) {
+    for (const json &input : r.array(field::inputs)) {
       auto found = std::find_if(stage->inputs.begin(), stage->inputs.end(),
                                 [&](const Input &known) { return json(known.name) == input; });
       if (found == stage->inputs.end())
-        wrong(r.place("inputs"), "the name of an input", input.dump());
+        wrong(r.place(field::inputs), "the name of an input", input.dump());
       graph.inputs.push_back(found - stage->inputs.begin());
     }
-    r.each("items",
+    r.each(field::items,
            [&](const Reader &item) { graph.items.push_back(action(item, graph.items, &graph)); });
-    for (const auto &[output, value] : r.members("outputs").items()) {
+    for (const auto &[output, value] : r.members(field::outputs).items()) {
       Reader member(value, r.place("outputs." + output));
       Output &to = graph.outputs[output];
       to.name = output;
       readBuffer(member, to, nullptr);
-      to.partial = axes(member, "partial");
+      to.partial = axes(member, field::partial);
       if (output == "loss" && (to.type != program.masterType() || to.elements() != 1))
-        wrong(member.place("type"), std::string("one element of ") + typeName(program.masterType()),
-              typeName(to.type));
+        wrong(member.place(field::type),
+              std::string("one element of ") + typeName(program.masterType()), typeName(to.type));
     }
   }
 
@@ -511,19 +515,19 @@ private:
   Action action(const Reader &r, const std::vector<Action> &earlier, const Graph *graph) const {
     Action result;
     result.kind = actionKind(r, graph);
-    result.stream = r.has("stream") ? r.integer("stream", 0) : 0;
-    if (r.has("location")) {
-      size_t location = r.integer("location", 0);
+    result.stream = r.has(field::stream) ? r.integer(field::stream, 0) : 0;
+    if (r.has(field::location)) {
+      size_t location = r.integer(field::location, 0);
       if (location >= locations.size())
-        wrong(r.place("location"), "less than " + std::to_string(locations.size()),
+        wrong(r.place(field::location), "less than " + std::to_string(locations.size()),
               std::to_string(location));
       result.location = locations[location];
     }
-    if (r.has("after"))
-      result.after = r.integers("after");
+    if (r.has(field::after))
+      result.after = r.integers(field::after);
     for (int64_t index : result.after)
       if (index >= int64_t(earlier.size()))
-        wrong(r.place("after"), "indices of earlier actions", std::to_string(index));
+        wrong(r.place(field::after), "indices of earlier actions", std::to_string(index));
     using Kind = Action::Kind;
     switch (result.kind) {
     case Kind::Call:
@@ -539,13 +543,13 @@ private:
       readCommunication(r, graph, result);
       break;
     case Kind::Zero:
-      result.bytes = r.integer("bytes", 0);
-      result.to = address(r, "at", result.bytes, graph);
+      result.bytes = r.integer(field::bytes, 0);
+      result.to = address(r, field::at, result.bytes, graph);
       break;
     case Kind::Copy:
-      result.bytes = r.integer("bytes", 0);
-      result.from = address(r, "from", result.bytes, graph);
-      result.to = address(r, "to", result.bytes, graph);
+      result.bytes = r.integer(field::bytes, 0);
+      result.from = address(r, field::from, result.bytes, graph);
+      result.to = address(r, field::to, result.bytes, graph);
       break;
     case Kind::Run:
       readRun(r, result);
@@ -562,7 +566,7 @@ private:
           to.once = axes(c, "once");
       });
       if (!isUpdate)
-        result.to = address(r, "to", 2 * sizeof(double));
+        result.to = address(r, field::to, 2 * sizeof(double));
       break;
     }
     }
@@ -570,7 +574,7 @@ private:
   }
 
   static Action::Kind actionKind(const Reader &r, const Graph *graph) {
-    std::string word = r.text("do"), known;
+    std::string word = r.text(field::action), known;
     for (Action::Kind kind = Action::Kind::Call; kind <= Action::Kind::Update;
          kind = Action::Kind(int(kind) + 1)) {
       if (graph && kind >= Action::Kind::Send)
@@ -579,76 +583,78 @@ private:
         return kind;
       known += (known.empty() ? "" : ", ") + std::string(actionName(kind));
     }
-    wrong(r.place("do"), "one of " + known, word);
+    wrong(r.place(field::action), "one of " + known, word);
   }
 
   void readCommunication(const Reader &r, const Graph *graph, Action &to) const {
     using Kind = Action::Kind;
-    to.communicator = r.integer("communicator", 0);
+    to.communicator = r.integer(field::communicator, 0);
     if (to.communicator >= program.communicators.size())
-      wrong(r.place("communicator"), "less than " + std::to_string(program.communicators.size()),
+      wrong(r.place(field::communicator),
+            "less than " + std::to_string(program.communicators.size()),
             std::to_string(to.communicator));
     const Communicator &communicator = program.communicators[to.communicator];
     std::vector<int64_t> members = communicator.members(program.grid, stageRank());
     bool transfers = to.kind == Kind::Send || to.kind == Kind::Receive;
     if (members.empty() || (transfers && members.size() != 2))
-      wrong(r.place("communicator"),
+      wrong(r.place(field::communicator),
             transfers ? "one of two ranks of which this stage is one"
                       : "one of which this stage is a member",
             communicator.name);
-    to.type = to.toType = r.type("type");
-    to.elements = r.integer("elements", 0);
+    to.type = to.toType = r.type(field::type);
+    to.elements = r.integer(field::elements, 0);
     if (transfers) {
       int64_t bytes = to.elements * typeSize(to.type);
-      (to.kind == Kind::Send ? to.from : to.to) = address(r, "at", bytes, graph);
-      std::vector<int64_t> tag = r.integers("tag");
+      (to.kind == Kind::Send ? to.from : to.to) = address(r, field::at, bytes, graph);
+      std::vector<int64_t> tag = r.integers(field::tag);
       if (tag.size() != to.tag.size())
-        wrong(r.place("tag"), "[stage, chunk, micro-batch, value]", r.at("tag").dump());
+        wrong(r.place(field::tag), "[stage, chunk, micro-batch, value]", r.at(field::tag).dump());
       std::copy(tag.begin(), tag.end(), to.tag.begin());
       return;
     }
-    to.outer = r.has("outer") ? r.integer("outer", 0) : 1;
+    to.outer = r.has(field::outer) ? r.integer(field::outer, 0) : 1;
     int64_t count = members.size(), part = to.outer * to.elements;
     bool reduces = to.kind == Kind::AllReduce || to.kind == Kind::ReduceScatter;
     if (reduces) {
       if (to.type == LLRT_I64)
-        wrong(r.place("type"), "one of f32, bf16, f64", "i64");
-      if (r.has("to_type"))
-        to.toType = r.type("to_type");
+        wrong(r.place(field::type), "one of f32, bf16, f64", "i64");
+      if (r.has(field::toType))
+        to.toType = r.type(field::toType);
       if (to.toType == LLRT_I64)
-        wrong(r.place("to_type"), "one of f32, bf16, f64", "i64");
-      std::string word = r.has("reduction") ? r.text("reduction") : "sum";
+        wrong(r.place(field::toType), "one of f32, bf16, f64", "i64");
+      std::string word = r.has(field::reduction) ? r.text(field::reduction) : "sum";
       if (word != "sum" && word != "max")
-        wrong(r.place("reduction"), "sum or max", word);
+        wrong(r.place(field::reduction), "sum or max", word);
       to.reduction = word == "sum" ? Action::Reduction::Sum : Action::Reduction::Max;
-      to.accumulate = r.has("accumulate") && r.boolean("accumulate");
+      to.accumulate = r.has(field::accumulate) && r.boolean(field::accumulate);
     }
     bool splits = to.kind == Kind::ReduceScatter || to.kind == Kind::Slice;
-    to.from = address(r, "from", (splits ? count : 1) * part * typeSize(to.type), graph);
-    to.to = address(r, "to", (to.kind == Kind::AllGather ? count : 1) * part * typeSize(to.toType),
-                    graph);
+    to.from = address(r, field::from, (splits ? count : 1) * part * typeSize(to.type), graph);
+    to.to = address(r, field::to,
+                    (to.kind == Kind::AllGather ? count : 1) * part * typeSize(to.toType), graph);
   }
 
   void readRun(const Reader &r, Action &to) const {
-    to.graph = r.text("graph");
+    to.graph = r.text(field::graph);
     auto found = stage->graphs.find(to.graph);
     if (found == stage->graphs.end())
-      wrong(r.place("graph"), "a graph of this program", to.graph);
+      wrong(r.place(field::graph), "a graph of this program", to.graph);
     const Graph &graph = found->second;
-    to.microBatch = r.integer("micro_batch", 0);
+    to.microBatch = r.integer(field::microBatch, 0);
     int64_t least = program.microBatches; // groups, for an encoder's graph
     for (size_t input : graph.inputs)
       if (const auto &images = stage->inputs[input].images)
         least = std::min(least, (program.microBatches + images->group - 1) / images->group);
     if (to.microBatch >= least)
-      wrong(r.place("micro_batch"), "less than " + std::to_string(least),
+      wrong(r.place(field::microBatch), "less than " + std::to_string(least),
             std::to_string(to.microBatch));
-    const json &frames = r.array("frames");
+    const json &frames = r.array(field::frames);
     if (frames.size() != graph.frames.size())
-      wrong(r.place("frames"), std::to_string(graph.frames.size()) + " addresses",
+      wrong(r.place(field::frames), std::to_string(graph.frames.size()) + " addresses",
             std::to_string(frames.size()));
     for (size_t i = 0; i < frames.size(); ++i)
-      to.frames.push_back(address(frames[i], r.place("frames"), graph.frames[i].bytes, nullptr));
+      to.frames.push_back(
+          address(frames[i], r.place(field::frames), graph.frames[i].bytes, nullptr));
   }
 
   // A rank of the stage that is read.
