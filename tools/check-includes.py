@@ -14,7 +14,7 @@ import sys
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 COMPILER = ["llrt", "dialects/Interfaces", "dialects/Dist", "dialects/Llama", "Support", "Plan", "Import",
             "Train", "Cost", "Shard", "Pipeline", "Lower", "Check", "Emit", "Driver", "tools"]
-RUNTIME = ["llrt", "Data", "Program", "Transport", "Device", "Host", "Rank", "Commands"]
+RUNTIME = ["llrt", "Data", "Program", "Control", "Transport", "Device", "Host", "Rank", "Commands"]
 
 
 def room(path):

@@ -5,13 +5,16 @@
 
     grids.py --llamac build/bin/llamac --seeds 0-59            60 programs
     grids.py --llamac build/bin/llamac --seeds 17 --keep DIR   one; everything stays in DIR
+    grids.py --llamac build/bin/llamac --seeds 0-59 --ranks=tcp    ranks are processes that meet over TCP, too
 
 A seed always gives the same draws. Drawn are: the grid (axes of 1 to 4 ranks, at most 16 in all), FSDP level, schedule,
 placement of the encoder, micro-batches, recompute, what trains, a small model with as many layers as it likes, batches with
 padding, documents, missing images and none. The program is compiled in f64 and makes two steps, as does that of one rank on
 the same global batch. Equal at 1e-10, in the sense of run_case.py, must be: losses, gradient norms, every gradient of the
 first step, every master after the second. With --precision=f32 both are compiled in f32, with the fast kernels, and must be equal
-at 1e-4; elements of masters whose update rounding decides are set apart, as run_case.py does.
+at 1e-4; elements of masters whose update rounding decides are set apart, as run_case.py does. With --ranks=tcp the program on
+the grid runs a second time, each rank in a process of its own, started as torchrun does: all that it gives must be the same to
+the bit. --ranks=mpi: the same with mpirun.
 
 A draw that llamac refuses (exit status 2 and one line `llamac: error: ...`) is printed and counted, and the seed goes on to
 its next draw. Any other failure, of the compiler too, is one. Needs nothing but Python.
@@ -24,13 +27,16 @@ import array
 import dataclasses
 import json
 import math
+import os
 import pathlib
 import random
 import re
 import shlex
+import socket
 import subprocess
 import sys
 import tempfile
+import time
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent / "numerics"))
 
@@ -227,6 +233,37 @@ def execute(command: list[str], limit: int) -> subprocess.CompletedProcess:
         raise Failure(f"not done after {limit} s: {shlex.join(command)}") from None
 
 
+def free_port() -> int:
+    with socket.socket() as listener:
+        listener.bind(("localhost", 0))
+        return listener.getsockname()[1]
+
+
+def execute_ranks(command: list[str], ranks: int, launcher: str, limit: int) -> subprocess.CompletedProcess:
+    """The command in a process for each rank. What rank 0 prints, what all say, the worst status."""
+    if launcher == "mpi":
+        return execute(["mpirun", "--allow-run-as-root", "--oversubscribe", "--bind-to", "none", "-n", str(ranks), *command],
+                       limit)
+    variables = {"WORLD_SIZE": str(ranks), "LOCAL_WORLD_SIZE": str(ranks), "MASTER_ADDR": "localhost",
+                 "MASTER_PORT": str(free_port())}
+    processes = [subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+                                  env=os.environ | variables | {"RANK": str(rank), "LOCAL_RANK": str(rank)})
+                 for rank in range(ranks)]
+    end, outputs = time.monotonic() + limit, []
+    try:
+        for process in processes:
+            outputs.append(process.communicate(timeout=max(0, end - time.monotonic())))
+    except subprocess.TimeoutExpired:
+        raise Failure(f"not done after {limit} s as {ranks} processes: {shlex.join(command)}") from None
+    finally:
+        for process in processes:
+            if process.poll() is None:
+                process.kill()
+                process.wait()
+    status = max((process.returncode for process in processes), key=abs)
+    return subprocess.CompletedProcess(command, status, outputs[0][0], "".join(error for _, error in outputs))
+
+
 def expect_success(result: subprocess.CompletedProcess) -> str:
     if result.returncode != 0:
         raise Failure(f"exit status {result.returncode} of {shlex.join(result.args)}\n{result.stdout}{result.stderr}")
@@ -246,13 +283,16 @@ def refusal(result: subprocess.CompletedProcess) -> str | None:
 class Steps:
     """What two steps of an executable give."""
 
-    def __init__(self, executable: pathlib.Path, folder: pathlib.Path):
+    def __init__(self, executable: pathlib.Path, folder: pathlib.Path, ranks: int = 1, launcher: str = "threads"):
         name = executable.name
         self.command = [str(executable), "step", f"--weights={folder / 'weights.safetensors'}",
                         f"--batch={folder / 'batch.safetensors'}", f"--steps={STEPS}", f"--learning-rate={RATE}",
                         f"--gradients={folder / name}.gradients", f"--updated={folder / name}.updated", "--threads=1"]
-        output = expect_success(execute(self.command, RUN_LIMIT))
-        self.lines = [json.loads(line) for line in output.splitlines() if line.startswith("{")]
+        processes = ranks > 1 and launcher != "threads"
+        result = execute_ranks(self.command, ranks, launcher, RUN_LIMIT) if processes else execute(self.command, RUN_LIMIT)
+        self.lines = [json.loads(line) for line in expect_success(result).splitlines() if line.startswith("{")]
+        files = (pathlib.Path(f"{folder / name}.{kind}") for kind in ("gradients", "updated"))
+        self.bits = [file.read_bytes() for file in files], [line | {"seconds": 0} for line in self.lines]
         self.gradients = read_safetensors(pathlib.Path(f"{folder / name}.gradients"))
         self.masters = read_safetensors(pathlib.Path(f"{folder / name}.updated"))
 
@@ -311,6 +351,11 @@ def run_seed(seed: int, arguments: argparse.Namespace, folder: pathlib.Path) -> 
         commands.append(want.command)
         got = Steps(folder / "grid", folder)
         commands.append(got.command)
+        if arguments.ranks != "threads":
+            there = Steps(folder / "grid", folder, math.prod(drawn.grid.values()), arguments.ranks)
+            if there.bits != got.bits:
+                raise Failure(f"ranks as processes ({arguments.ranks}) do not give the bits of threads: {there.lines}, "
+                              f"not {got.lines}")
         comparison = compare(got, want, arguments.precision)
         failures = comparison.failures
     except Failure as failure:
@@ -331,6 +376,8 @@ def main() -> int:
     parser.add_argument("--llamac", required=True, help="the compiler")
     parser.add_argument("--seeds", required=True, help="FIRST-LAST or one")
     parser.add_argument("--precision", choices=TOLERANCES, default="f64", help="of both programs (f64)")
+    parser.add_argument("--ranks", choices=["threads", "tcp", "mpi"], default="threads",
+                        help="threads of one process; or processes, too, which meet over TCP or MPI (threads)")
     parser.add_argument("--most-ranks", type=int, default=16, help="largest grid (16)")
     parser.add_argument("--keep", type=pathlib.Path, help="folder to leave everything in; default temporary")
     arguments = parser.parse_args()

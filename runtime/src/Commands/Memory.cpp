@@ -7,8 +7,8 @@
 
 #include "src/Commands/Memory.h"
 
+#include "src/Control/Launch.h"
 #include "src/Data/Error.h"
-#include "src/Transport/Launch.h"
 
 #include <fstream>
 #include <sstream>
@@ -103,7 +103,7 @@ void llrt::requireMemory(const Program &program, const Arguments &arguments) {
   // each other unless it was told otherwise.
   Launch launch = Launch::find(program.grid.ranks());
   int64_t begin = 0, end = program.grid.ranks();
-  if (launch.processes) {
+  if (launch.processes()) {
     begin = launch.rank / launch.localSize * launch.localSize;
     end = std::min(end, begin + launch.localSize);
   }

@@ -7,9 +7,11 @@
 
 #include "src/Commands/Ranks.h"
 
+#include "src/Control/InProcess.h"
 #include "src/Data/Error.h"
 #include "src/Host/HostDevice.h"
 #include "src/Transport/Mpi.h"
+#include "src/Transport/Tcp.h"
 #include "src/Transport/Threads.h"
 
 #include <algorithm>
@@ -31,11 +33,12 @@ static int64_t availableCores(const Launch &launch) {
 
 std::vector<Option> llrt::rankOptions(const Program &program, int64_t spare) {
   Launch launch = Launch::find(program.grid.ranks());
-  int64_t here = launch.processes ? 1 : program.grid.ranks();
+  int64_t here = launch.processes() ? 1 : program.grid.ranks();
   int64_t cores = availableCores(launch) - spare;
   return {{"threads", "N", std::to_string(std::max<int64_t>(1, cores / here)),
            "Threads of each rank that compute."},
-          {"timeout", "SECONDS", "60", "Give up if other ranks do not answer for so long."}};
+          {"timeout", "SECONDS", "60",
+           "Give up if other ranks do not come at the start, or do not answer, for so long."}};
 }
 
 static int64_t threadsOf(const Arguments &arguments) {
@@ -46,26 +49,10 @@ static int64_t threadsOf(const Arguments &arguments) {
   return count;
 }
 
-namespace {
-
-// Messages of a rank that is alone.
-class Alone : public Transport {
-  std::unique_ptr<Request> send(int64_t, int64_t, const Label &, const void *) override {
-    __builtin_unreachable(); // there is no other rank
-  }
-  std::unique_ptr<Request> receive(int64_t, int64_t, const Label &, void *) override {
-    __builtin_unreachable();
-  }
-  void idle(const std::string &) override {}
-  std::vector<std::optional<std::string>> ask(const std::string &) override { return {}; }
-  void abandon(const std::string &message) override { throw Failure(message); }
-};
-
-} // namespace
-
 // The threads of the ranks and what they are to do.
 struct Ranks::Pool {
-  Threads meeting;
+  InProcess control;
+  Threads transport;
   std::mutex mutex;
   std::condition_variable changed;
   const std::function<void(Rank &)> *work = nullptr;
@@ -75,7 +62,7 @@ struct Ranks::Pool {
   std::vector<std::unique_ptr<Rank>> ranks;
   std::vector<std::thread> threads;
 
-  explicit Pool(int64_t count) : meeting(count), ranks(count) {}
+  explicit Pool(int64_t count) : control(count), transport(count), ranks(count) {}
 
   ~Pool() {
     {
@@ -97,7 +84,7 @@ struct Ranks::Pool {
         if (!failure)
           failure = std::current_exception();
       }
-      meeting.stop();
+      control.stop();
     }
     std::lock_guard lock(mutex);
     if (--busy == 0)
@@ -132,26 +119,33 @@ Ranks::Ranks(const Program &program, const Arguments &arguments)
   int64_t kernelThreads = threadsOf(arguments);
   std::chrono::duration<double> timeout(arguments.number("timeout", 0.1));
   int64_t count = program.grid.ranks();
-  auto makeRank = [=, &program](int64_t number, Transport &transport) {
+  auto makeRank = [=, &program](int64_t number, Transport &transport, Control &control) {
     return std::make_unique<Rank>(
         program, number, kernelThreads,
-        std::make_unique<HostDevice>(program, number, kernelThreads, transport, timeout));
+        std::make_unique<HostDevice>(program, number, kernelThreads, transport, control, timeout));
   };
-  if (launch.processes || count == 1) {
-    if (count == 1)
-      transport = std::make_unique<Alone>();
-    else
-      transport = std::unique_ptr<Transport>(mpi = new Mpi);
-    single = makeRank(launch.rank, *transport);
-  } else {
-    pool = std::make_unique<Pool>(count);
-    pool->busy = count;
-    for (int64_t number = 0; number < count; ++number)
-      pool->threads.emplace_back([=, this] {
-        pool->live(number, [&] { return makeRank(number, pool->meeting.of(number)); });
-      });
-    pool->wait();
+  if (launch.processes() && count > 1) {
+    if (launch.kind == Launch::Kind::Mpi) {
+      auto mpi = std::make_unique<MpiControl>();
+      transport = std::make_unique<MpiTransport>(*mpi);
+      control = std::move(mpi);
+    } else {
+      auto tcp = std::make_unique<TcpControl>(launch, program.model.hash, timeout);
+      transport = std::make_unique<TcpTransport>(*tcp);
+      control = std::move(tcp);
+    }
+    single = makeRank(launch.rank, *transport, *control);
+    return;
   }
+  pool = std::make_unique<Pool>(count);
+  pool->busy = count;
+  for (int64_t number = 0; number < count; ++number)
+    pool->threads.emplace_back([=, this] {
+      pool->live(number, [&] {
+        return makeRank(number, pool->transport.of(number), pool->control.of(number));
+      });
+    });
+  pool->wait();
 }
 
 Ranks::~Ranks() = default;
@@ -181,53 +175,72 @@ void Ranks::setTraces(std::vector<Trace> *traces) {
       rank->setTrace(traces ? &(*traces)[number] : nullptr);
 }
 
-std::string Ranks::serve(const std::string &text) {
-  auto [status, result] = mpi->serve(
-      [&](const Mpi::Question &question, void *to) {
-        single->read({question.arena, question.offset}, question.bytes, to);
-      },
-      text);
-  if (status != 0)
-    throw PeerFailure(status);
-  return result;
+// What rank 0 says to one that serves: send me `bytes` bytes of your memory; or, with
+// `bytes` -1, go on, with the status `arena` and the text that follows.
+namespace {
+struct Question {
+  int64_t arena, offset, bytes;
+};
+} // namespace
+
+std::string Ranks::serve() {
+  for (;;) {
+    Question question;
+    control->receive(0, &question, sizeof(question));
+    if (question.bytes < 0) {
+      std::string result = control->receiveText(0);
+      if (question.arena != 0)
+        throw PeerFailure(int(question.arena));
+      return result;
+    }
+    std::vector<std::byte> answer(question.bytes);
+    single->read({question.arena, question.offset}, question.bytes, answer.data());
+    control->send(0, answer.data(), question.bytes);
+  }
+}
+
+void Ranks::release(int status, const std::string &result) {
+  Question last = {status, 0, -1};
+  for (int64_t other = 1; other < control->size(); ++other) {
+    control->send(other, &last, sizeof(last));
+    control->sendText(other, result);
+  }
 }
 
 std::string Ranks::atRoot(const std::function<std::string()> &work) {
-  if (!mpi)
+  if (!control)
     return work();
   if (!isRoot())
-    return serve("");
+    return serve();
   try {
     std::string result = work();
-    mpi->release(0, result);
+    release(0, result);
     return result;
   } catch (const Error &) {
-    mpi->release(2, "");
+    release(2, "");
     throw;
   } catch (...) {
-    mpi->release(1, "");
+    release(1, "");
     throw;
   }
 }
 
 void Ranks::read(int64_t rank, Address from, int64_t bytes, void *to) const {
   if (const Rank *here = local(rank))
-    here->read(from, bytes, to);
-  else
-    mpi->ask(rank, {from.arena, from.offset, bytes}, to);
+    return here->read(from, bytes, to);
+  Question question = {from.arena, from.offset, bytes};
+  control->send(rank, &question, sizeof(question));
+  control->receive(rank, to, bytes);
 }
 
 std::vector<std::string> Ranks::texts(const std::function<std::string(Rank &)> &make) {
-  std::vector<std::string> result(compiled.grid.ranks());
-  each([&](Rank &rank) { result[rank.number()] = make(rank); });
-  if (mpi && isRoot()) {
-    for (size_t rank = 1; rank < result.size(); ++rank)
-      result[rank] = mpi->askText(int64_t(rank));
-    mpi->release(0, "");
-  } else if (mpi) {
-    serve(result[launch.rank]);
-    result.clear();
-  }
+  std::vector<std::string> result;
+  each([&](Rank &rank) {
+    Control &own = control ? *control : pool->control.of(rank.number());
+    std::vector<std::string> all = own.gather(make(rank));
+    if (rank.number() == 0)
+      result = std::move(all);
+  });
   return result;
 }
 

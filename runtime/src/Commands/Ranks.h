@@ -6,24 +6,22 @@
 //===----------------------------------------------------------------------===//
 //
 // A command is the same in every process: with no launcher one process holds
-// all ranks, each on a thread of its own; with MPI each process holds one. What
-// only one may do (print, write files) it does `atRoot`, where the memory of
-// all ranks can be read.
+// all ranks, each on a thread of its own; with a launcher (MPI, torchrun, srun)
+// each process holds one. What only one may do (print, write files) it does
+// `atRoot`, where the memory of all ranks can be read.
 //
 //===----------------------------------------------------------------------===//
 #ifndef LLRT_COMMANDS_RANKS_H
 #define LLRT_COMMANDS_RANKS_H
 
 #include "src/Commands/Arguments.h"
+#include "src/Control/Launch.h"
 #include "src/Rank/Rank.h"
-#include "src/Transport/Launch.h"
 #include "src/Transport/Transport.h"
 
 #include <functional>
 
 namespace llrt {
-
-class Mpi;
 
 class Ranks {
 public:
@@ -33,9 +31,6 @@ public:
   ~Ranks();
 
   const Program &program() const { return compiled; }
-
-  // Whether each rank is a process of its own.
-  bool hasProcesses() const { return mpi; }
 
   // Whether rank 0 is one of this process.
   bool isRoot() const { return launch.rank == 0; }
@@ -72,18 +67,20 @@ public:
 private:
   struct Pool;
 
-  // Stands by until rank 0 goes on; `text` is what it gets of `texts`.
-  std::string serve(const std::string &text);
+  // Rank 0: the others go on with `result`. `status` is not 0 if it has failed.
+  void release(int status, const std::string &result);
+  // The others: stand by until then, and let rank 0 read.
+  std::string serve();
 
   // Rank `number`; null if it is not one of this process.
   Rank *local(int64_t number) const;
 
   const Program &compiled;
   Launch launch;
-  std::unique_ptr<Transport> transport; // of `single`
-  Mpi *mpi = nullptr;                   // the same, if there are processes
-  std::unique_ptr<Rank> single;         // the only rank of this process, or
-  std::unique_ptr<Pool> pool;           // all ranks
+  std::unique_ptr<Control> control; // of `single`
+  std::unique_ptr<Transport> transport;
+  std::unique_ptr<Rank> single; // the only rank of this process, or
+  std::unique_ptr<Pool> pool;   // all ranks
 };
 
 // Records what all ranks do from its making to its end.
@@ -103,12 +100,6 @@ private:
   Ranks &ranks;
   std::string file;
   std::vector<Trace> traces; // by rank
-};
-
-// Another process failed, which has said why: this one says nothing.
-struct PeerFailure : Failure {
-  explicit PeerFailure(int status) : Failure("another rank has failed"), status(status) {}
-  int status; // to end with
 };
 
 // The options --threads and --timeout. `spare`: threads the command needs

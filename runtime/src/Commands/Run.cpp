@@ -27,7 +27,12 @@ static std::string usage(const std::string &name) {
   for (const Command &command : commands())
     text +=
         "  " + command.name + std::string(10 - command.name.size(), ' ') + command.summary + "\n";
-  return text + "\n" + name + " COMMAND --help lists the options of a command.\n";
+  text += "\n" + name + " COMMAND --help lists the options of a command.\n\n";
+  text += "All ranks of a program run in one process, or each in a process of its own:\n";
+  for (const char *launcher :
+       {"mpirun -n RANKS", "srun -n RANKS", "torchrun --no-python --nproc-per-node=RANKS"})
+    text += std::string("  ") + launcher + " " + name + " COMMAND ...\n";
+  return text + "or whatever sets RANK, WORLD_SIZE, LOCAL_RANK, MASTER_ADDR and MASTER_PORT.\n";
 }
 
 // Throws Error if this machine cannot run the blocks.

@@ -23,8 +23,9 @@ using namespace llrt;
 static constexpr int64_t MostStagedBytes = int64_t(64) << 20;
 
 HostDevice::HostDevice(const Program &program, int64_t rank, int64_t threads, Transport &transport,
-                       std::chrono::duration<double> timeout)
-    : program(program), rank(rank), hostStream{threads}, transport(transport), timeout(timeout) {
+                       Control &control, std::chrono::duration<double> timeout)
+    : program(program), rank(rank), hostStream{threads}, transport(transport), control(control),
+      timeout(timeout) {
   for (const Communicator &communicator : program.communicators)
     members.push_back(communicator.members(program.grid, rank));
 }
@@ -192,7 +193,8 @@ void HostDevice::wait(const Event &event) {
     }
     if (Clock::now() - moved > timeout)
       giveUp();
-    transport.idle(waitsFor());
+    control.answer(waitsFor());
+    transport.idle();
   }
 }
 
@@ -213,7 +215,7 @@ std::string HostDevice::waitsFor() const {
 }
 
 void HostDevice::giveUp() const {
-  std::vector<std::optional<std::string>> answers = transport.ask(waitsFor());
+  std::vector<std::optional<std::string>> answers = control.ask(waitsFor());
   std::string silent, waiting;
   int64_t silentCount = 0;
   auto place = [&](int64_t number) {
@@ -230,9 +232,9 @@ void HostDevice::giveUp() const {
   std::ostringstream number;
   number << timeout.count() << " s";
   std::string seconds = number.str();
-  transport.abandon((silentCount == 0 ? "all ranks have waited for each other for " + seconds
-                                      : (silentCount == 1 ? "rank " : "ranks ") + silent +
-                                            (silentCount == 1 ? " has" : " have") +
-                                            " not answered for " + seconds) +
-                    waiting);
+  control.abandon((silentCount == 0 ? "all ranks have waited for each other for " + seconds
+                                    : (silentCount == 1 ? "rank " : "ranks ") + silent +
+                                          (silentCount == 1 ? " has" : " have") +
+                                          " not answered for " + seconds) +
+                  waiting);
 }

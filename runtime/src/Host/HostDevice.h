@@ -30,10 +30,10 @@ namespace llrt {
 
 class HostDevice : public Device {
 public:
-  // The device of rank `rank`. `program` and `transport` must outlive it. Blocks run on
-  // `threads` threads, at least 1. `timeout`: see `wait`.
+  // The device of rank `rank`. `program`, `transport` and `control` must outlive
+  // it. Blocks run on `threads` threads, at least 1. `timeout`: see `wait`.
   HostDevice(const Program &program, int64_t rank, int64_t threads, Transport &transport,
-             std::chrono::duration<double> timeout);
+             Control &control, std::chrono::duration<double> timeout);
   ~HostDevice() override;
 
   void *allocate(int64_t bytes, const std::string &name) override;
@@ -78,6 +78,7 @@ private:
   int64_t rank;
   LlrtStream hostStream;
   Transport &transport;
+  Control &control;
   std::chrono::duration<double> timeout;
   std::vector<std::vector<int64_t>> members; // of each communicator
   std::map<Stream, Queue> queues;

@@ -7,11 +7,7 @@
 
 #include "src/Transport/Threads.h"
 
-#include <cerrno>
-#include <cstdio>
 #include <cstring>
-#include <thread>
-#include <unistd.h>
 
 using namespace llrt;
 
@@ -31,48 +27,11 @@ public:
     return std::make_unique<Pending>(threads.post({channel, from, rank}, false, rank, label, data));
   }
 
-  void idle(const std::string &waitsFor) override {
-    if (threads.stopped)
-      throw Failure("another rank has failed");
+  void idle() override {
     Place &place = *threads.places[rank];
     std::unique_lock lock(place.mutex);
-    place.waits = &waitsFor;
-    // The time only bounds how late a rank sees that it has waited too long.
-    place.changed.wait_for(lock, std::chrono::milliseconds(100), [&] { return place.rung; });
+    place.changed.wait_for(lock, longestIdle, [&] { return place.rung; });
     place.rung = false;
-    place.waits = nullptr;
-  }
-
-  std::vector<std::optional<std::string>> ask(const std::string &own) override {
-    std::vector<std::optional<std::string>> result;
-    {
-      std::lock_guard lock(threads.places[rank]->mutex);
-      threads.places[rank]->waits = &own; // if another rank asks, too
-    }
-    auto end = std::chrono::steady_clock::now() + answerTime;
-    for (int64_t other = 0; other < int64_t(threads.places.size()); ++other) {
-      std::optional<std::string> &answer = result.emplace_back();
-      if (other == rank)
-        answer = own;
-      // A rank that waits looks after its requests from time to time.
-      while (!answer && std::chrono::steady_clock::now() < end) {
-        Place &place = *threads.places[other];
-        if (std::lock_guard lock(place.mutex); place.waits)
-          answer = *place.waits;
-        else
-          std::this_thread::yield();
-      }
-    }
-    return result;
-  }
-
-  void abandon(const std::string &message) override {
-    // Of several ranks that give up the first one speaks.
-    if (threads.abandoned.exchange(true))
-      for (;;)
-        pause();
-    std::fprintf(stderr, "%s: error: %s\n", program_invocation_short_name, message.c_str());
-    _exit(1); // a rank that does not answer cannot be joined
   }
 
 private:
@@ -101,12 +60,6 @@ Threads::Threads(int64_t ranks) {
 Threads::~Threads() = default;
 
 Transport &Threads::of(int64_t rank) { return *members[rank]; }
-
-void Threads::stop() {
-  stopped = true;
-  for (size_t rank = 0; rank < places.size(); ++rank)
-    ring(rank);
-}
 
 void Threads::ring(int64_t rank) {
   {

@@ -28,9 +28,6 @@ public:
   // The messages of rank `rank`; lives as long as this object.
   Transport &of(int64_t rank);
 
-  // A rank has failed: `idle` of all others throws.
-  void stop();
-
 private:
   class Member;
   struct Message {
@@ -48,7 +45,6 @@ private:
     std::mutex mutex;
     std::condition_variable changed;
     bool rung = false;
-    const std::string *waits = nullptr; // while in `idle`
   };
 
   std::shared_ptr<Message> post(const Key &key, bool isSend, int64_t rank, const Label &label,
@@ -59,7 +55,6 @@ private:
   std::map<Key, Meeting> meetings;
   std::vector<std::unique_ptr<Place>> places; // by rank
   std::vector<std::unique_ptr<Member>> members;
-  std::atomic<bool> stopped = false, abandoned = false;
 };
 
 } // namespace llrt

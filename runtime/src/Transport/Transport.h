@@ -1,4 +1,4 @@
-//===- Transport.h - Messages between ranks --------------------*- C++ -*-===//
+//===- Transport.h - Tensors between ranks ---------------------*- C++ -*-===//
 //
 // Part of llamac, under the Apache License v2.0 with LLVM Exceptions.
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
@@ -15,23 +15,14 @@
 #define LLRT_TRANSPORT_TRANSPORT_H
 
 #include "llrt/Kernels.h"
+#include "src/Control/Control.h"
 
 #include <array>
 #include <chrono>
 #include <cstdint>
 #include <memory>
-#include <optional>
-#include <stdexcept>
-#include <string>
-#include <vector>
 
 namespace llrt {
-
-// The work failed though the input was right (a disk is full, the loss is not a
-// number, a rank is gone): exit status 1.
-struct Failure : std::runtime_error {
-  using std::runtime_error::runtime_error;
-};
 
 // What a message is, as both sides must see it.
 struct Label {
@@ -45,8 +36,8 @@ struct Label {
 // Throws Failure, with both, unless the two sides agree.
 void requireEqual(const Label &own, const Label &other);
 
-// How long a rank is given to say what it does.
-constexpr std::chrono::seconds answerTime(2);
+// The most that `idle` waits: how late a rank sees what is not a message.
+constexpr std::chrono::milliseconds longestIdle(100);
 
 // The messages of one rank. One thread calls all functions of an object.
 class Transport {
@@ -70,17 +61,7 @@ public:
                                            void *data) = 0;
 
   // Called where no request makes progress: returns when that may have changed.
-  // `waitsFor` says what this rank waits for, in words. Throws Failure if
-  // another rank has failed.
-  virtual void idle(const std::string &waitsFor) = 0;
-
-  // What the ranks that wait are waiting for, by rank; none for those that do
-  // not say so within `answerTime`. Called by a rank that waits in vain, for
-  // `own`.
-  virtual std::vector<std::optional<std::string>> ask(const std::string &own) = 0;
-
-  // Prints `message` and ends all ranks with status 1.
-  [[noreturn]] virtual void abandon(const std::string &message) = 0;
+  virtual void idle() = 0;
 };
 
 } // namespace llrt

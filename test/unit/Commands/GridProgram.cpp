@@ -8,14 +8,17 @@
 #include "GridProgram.h"
 
 #include "src/Commands/Commands.h"
+#include "src/Control/Sockets.h"
 
 #include <algorithm>
 #include <cmath>
+#include <csignal>
 #include <cstdlib>
 #include <fcntl.h>
 #include <iostream>
 #include <sys/wait.h>
 #include <unistd.h>
+#include <utility>
 
 using namespace llrt;
 using namespace llrt::test;
@@ -604,10 +607,13 @@ static int runGrid(const std::string &sizes, std::vector<std::string> words) {
   return runMain(program.get(), arguments.size(), arguments.data());
 }
 
-static pid_t startProcess(const std::vector<std::string> &words, const std::string &log) {
+static pid_t startProcess(const std::vector<std::string> &words, const std::string &log,
+                          const Variables &variables = {}) {
   pid_t process = fork();
   if (process != 0)
     return process;
+  for (const auto &[name, value] : variables)
+    setenv(name.c_str(), value.c_str(), 1);
   for (auto [file, target] : {std::pair(".out", STDOUT_FILENO), std::pair(".err", STDERR_FILENO)})
     dup2(open((log + file).c_str(), O_WRONLY | O_CREAT | O_TRUNC, 0644), target);
   std::vector<char *> arguments;
@@ -648,6 +654,66 @@ Outcome llrt::test::runMpi(const GridSizes &sizes, std::vector<std::string> word
   Folder folder;
   int status = waitFor(startMpi(sizes, std::move(words), folder / "log", processes));
   return {status, readAll(folder / "log.out"), readAll(folder / "log.err")};
+}
+
+Variables llrt::test::torchrunVariables(int64_t rank, int64_t size, int64_t port) {
+  return {{"RANK", std::to_string(rank)},       {"WORLD_SIZE", std::to_string(size)},
+          {"LOCAL_RANK", std::to_string(rank)}, {"LOCAL_WORLD_SIZE", std::to_string(size)},
+          {"MASTER_ADDR", "localhost"},         {"MASTER_PORT", std::to_string(port)}};
+}
+
+Variables llrt::test::slurmVariables(int64_t rank, int64_t size, int64_t port) {
+  return {{"SLURM_PROCID", std::to_string(rank)},
+          {"SLURM_NTASKS", std::to_string(size)},
+          {"SLURM_LOCALID", std::to_string(rank)},
+          {"SLURM_LAUNCH_NODE_IPADDR", "127.0.0.1"},
+          {"MASTER_PORT", std::to_string(port)}};
+}
+
+int64_t llrt::test::freePort() {
+  int64_t port = 0;
+  Socket listener = listenOn(port);
+  return port;
+}
+
+TcpJob::TcpJob(const GridSizes &sizes, const std::vector<std::string> &words, int64_t count,
+               std::function<Variables(int64_t rank)> variables) {
+  for (int64_t rank = 0; rank < (count < 0 ? sizes.ranks() : count); ++rank)
+    processes.push_back(
+        startProcess(commandLine(sizes, words), folder / std::to_string(rank),
+                     variables ? variables(rank) : torchrunVariables(rank, sizes.ranks(), port)));
+}
+
+TcpJob::~TcpJob() {
+  for (pid_t process : processes)
+    if (process > 0) {
+      kill(process, SIGKILL);
+      waitFor(process);
+    }
+}
+
+std::string TcpJob::out(int64_t rank) const {
+  return readAll(folder / (std::to_string(rank) + ".out"));
+}
+
+std::string TcpJob::err(int64_t rank) const {
+  return readAll(folder / (std::to_string(rank) + ".err"));
+}
+
+int TcpJob::wait(int64_t rank) { return waitFor(std::exchange(processes[rank], -1)); }
+
+Outcome TcpJob::wait() {
+  Outcome outcome = {0, "", ""};
+  for (size_t rank = 0; rank < processes.size(); ++rank)
+    outcome.status = std::max(outcome.status, wait(int64_t(rank)));
+  for (size_t rank = 0; rank < processes.size(); ++rank)
+    outcome.err += err(int64_t(rank));
+  outcome.out = out(0);
+  return outcome;
+}
+
+Outcome llrt::test::runTcp(const GridSizes &sizes, std::vector<std::string> words) {
+  return TcpJob(sizes, words).wait();
 }
 
 // `--grid=SIZES COMMAND ...` is the executable of a GridProgram; else all

@@ -23,6 +23,8 @@
 
 #include "RunCommand.h"
 
+#include <functional>
+
 namespace llrt::test {
 
 struct GridSizes {
@@ -66,6 +68,41 @@ Outcome runMpi(const GridSizes &sizes, std::vector<std::string> words, int64_t p
 // Starts the same; the output goes to the files `log`.out and `log`.err.
 pid_t startMpi(const GridSizes &sizes, std::vector<std::string> words, const std::string &log,
                int64_t processes = -1);
+
+// Environment variables of a process.
+using Variables = std::map<std::string, std::string>;
+
+// What torchrun and srun say to process `rank` of `size` on this machine.
+Variables torchrunVariables(int64_t rank, int64_t size, int64_t port);
+Variables slurmVariables(int64_t rank, int64_t size, int64_t port);
+
+// A port that nobody listens at.
+int64_t freePort();
+
+// The command in processes that find each other over TCP, started as torchrun does.
+class TcpJob {
+public:
+  // `processes`: the ranks that are started, -1 for all; `variables` of each.
+  TcpJob(const GridSizes &sizes, const std::vector<std::string> &words, int64_t processes = -1,
+         std::function<Variables(int64_t rank)> variables = {});
+  ~TcpJob(); // ends those that have not been waited for
+
+  pid_t process(int64_t rank) const { return processes[rank]; }
+  std::string out(int64_t rank) const;
+  std::string err(int64_t rank) const;
+  // Waits for one, or for all: the worst status, rank 0's output, all messages.
+  int wait(int64_t rank);
+  Outcome wait();
+  // Where rank 0 listens, if no `variables` were given.
+  const int64_t port = freePort();
+
+private:
+  Folder folder;
+  std::vector<pid_t> processes; // -1: has ended
+};
+
+// The same as a function, to be compared with `runMpi`.
+Outcome runTcp(const GridSizes &sizes, std::vector<std::string> words);
 
 // Weights of the program under its keys, all numbers unlike each other.
 std::map<std::string, FloatTensor> gridWeights();

@@ -131,18 +131,27 @@ TEST(Grid, GradientsAreTheSlopeOfTheLoss) {
   EXPECT_GT(std::fabs(slope), 1e-5);
 }
 
-// Threads and MPI give the same bits.
+// Ranks as threads, as MPI processes, as processes that find each other over TCP.
+using Runner = Outcome (*)(const GridSizes &, std::vector<std::string>);
+Outcome runMpiRanks(const GridSizes &sizes, std::vector<std::string> words) {
+  return runMpi(sizes, std::move(words));
+}
+
+// Threads, MPI and TCP give the same bits.
 TEST(Grid, ProcessesGiveTheBitsOfThreads) {
   Files files;
   for (size_t i : {0, 3, 5, 6}) {
     SCOPED_TRACE(grids[i].text());
     Outcome threads = runThreads(grids[i], files.step("threads"));
-    Outcome mpi = runMpi(grids[i], files.step("mpi"));
     ASSERT_EQ(threads.status, 0) << threads.err;
-    ASSERT_EQ(mpi.status, 0) << mpi.err;
-    EXPECT_EQ(linesOf(mpi.out), linesOf(threads.out)); // only rank 0 prints
-    for (const char *part : {".g", ".u", ".l"})
-      EXPECT_EQ(readAll(files / "mpi" + part), readAll(files / "threads" + part)) << part;
+    for (Runner run : {Runner(runMpiRanks), Runner(runTcp)}) {
+      Outcome other = run(grids[i], files.step("other"));
+      ASSERT_EQ(other.status, 0) << other.err;
+      EXPECT_EQ(other.err, threads.err);
+      EXPECT_EQ(linesOf(other.out), linesOf(threads.out)); // only rank 0 prints
+      for (const char *part : {".g", ".u", ".l"})
+        EXPECT_EQ(readAll(files / "other" + part), readAll(files / "threads" + part)) << part;
+    }
   }
 }
 
@@ -152,10 +161,10 @@ TEST(Grid, TraceIsTheProgram) {
   Files files;
   GridSizes sizes = grids[6];
   json program = GridProgram(sizes).content;
-  for (bool processes : {false, true}) {
-    SCOPED_TRACE(processes ? "MPI" : "threads");
+  for (Runner run : {runThreads, runMpiRanks, runTcp}) {
+    SCOPED_TRACE(run == runTcp ? "TCP" : run == runThreads ? "threads" : "MPI");
     std::vector<std::string> words = files.step("x", {"--trace=" + (files / "t")});
-    Outcome outcome = processes ? runMpi(sizes, words) : runThreads(sizes, words);
+    Outcome outcome = run(sizes, words);
     ASSERT_EQ(outcome.status, 0) << outcome.err;
     json events = json::parse(readAll(files / "t"))["traceEvents"];
     int64_t checked = 0;
@@ -226,9 +235,9 @@ TEST(Grid, CheckpointsDoNotDependOnTheGrid) {
                                     "--keep=9",
                                     "--metrics=" + (folder / checkpoint) + ".jsonl"};
   };
-  Outcome one = runThreads(single, words(3, "one"));
+  Outcome one = runThreads(single, words(4, "one"));
   ASSERT_EQ(one.status, 0) << one.err;
-  // The first step here, the second there, the third by processes.
+  // The first step here, the second there, the third and fourth by processes.
   Outcome first = runThreads(grids[5], words(1, "many"));
   ASSERT_EQ(first.status, 0) << first.err;
   Outcome second = runThreads(grids[7], words(2, "many"));
@@ -236,8 +245,10 @@ TEST(Grid, CheckpointsDoNotDependOnTheGrid) {
   EXPECT_NE(second.err.find("going on from"), std::string::npos);
   Outcome third = runMpi(grids[3], words(3, "many"));
   ASSERT_EQ(third.status, 0) << third.err;
+  Outcome fourth = runTcp(grids[5], words(4, "many"));
+  ASSERT_EQ(fourth.status, 0) << fourth.err;
   for (const char *file : {"model", "optimizer"})
-    for (const char *step : {"1", "2", "3"}) {
+    for (const char *step : {"1", "2", "3", "4"}) {
       std::string path = std::string("/step-0000000") + step + "/" + file + ".safetensors";
       Tensors got = readTensors(folder / "many" + path);
       Tensors want = readTensors(folder / "one" + path);
@@ -248,7 +259,7 @@ TEST(Grid, CheckpointsDoNotDependOnTheGrid) {
       }
     }
   // What was drawn, before any update, to the bit.
-  EXPECT_EQ(linesOf(readAll(folder / "many.jsonl")).size(), 3u);
+  EXPECT_EQ(linesOf(readAll(folder / "many.jsonl")).size(), 4u);
 }
 
 TEST(Grid, EvaluateAndGenerate) {
@@ -267,13 +278,10 @@ TEST(Grid, EvaluateAndGenerate) {
   ASSERT_EQ(text.status, 0) << text.err;
   EXPECT_GT(text.out.size(), std::string("it is\n").size());
   for (size_t i : {0, 2, 6, 7})
-    for (bool processes : {false, true}) {
-      if (processes && i != 6)
+    for (Runner run : {runThreads, runMpiRanks, runTcp}) {
+      if (run != runThreads && i != 6)
         continue;
       SCOPED_TRACE(grids[i].text());
-      auto *run = processes ? +[](const GridSizes &grid,
-                                  std::vector<std::string> words) { return runMpi(grid, words); }
-                            : runThreads;
       Outcome loss = run(grids[i], evaluate);
       ASSERT_EQ(loss.status, 0) << loss.err;
       EXPECT_NEAR(json::parse(loss.out)["loss"], want["loss"], 1e-12);
@@ -381,8 +389,8 @@ TEST(Failures, BadInputOnManyRanks) {
   Files files;
   std::vector<std::string> words = files.step("x");
   words[1] = "--weights=/nowhere";
-  for (bool processes : {false, true}) {
-    Outcome outcome = processes ? runMpi(grids[0], words) : runThreads(grids[0], words);
+  for (Runner run : {runThreads, runMpiRanks}) {
+    Outcome outcome = run(grids[0], words);
     EXPECT_EQ(outcome.status, 2) << outcome.err;
     size_t place = outcome.err.find("grid: error: ");
     ASSERT_NE(place, std::string::npos) << outcome.err;
@@ -390,8 +398,8 @@ TEST(Failures, BadInputOnManyRanks) {
   }
   words = files.step("x");
   words[6] = "--gradients=/nowhere/x"; // found by rank 0 alone, in the first step
-  for (bool processes : {false, true}) {
-    Outcome outcome = processes ? runMpi(grids[0], words) : runThreads(grids[0], words);
+  for (Runner run : {runThreads, runMpiRanks, runTcp}) {
+    Outcome outcome = run(grids[0], words);
     EXPECT_EQ(outcome.status, 2) << outcome.err;
   }
 }
@@ -402,18 +410,10 @@ TEST(Failures, LaunchesThatDoNotFit) {
   EXPECT_EQ(three.status, 2);
   EXPECT_NE(three.err.find("grid: error: launcher: expected 2 processes, one for each "
                            "rank of the program, got 3; start it without a launcher (all "
-                           "ranks in one process), or with 'mpirun -n 2' or 'srun -n 2 "
-                           "--mpi=pmix'\n"),
+                           "ranks in one process), or with 'mpirun -n 2', 'srun -n 2' or "
+                           "torchrun, one process for each rank\n"),
             std::string::npos)
       << three.err;
-  for (const char *name : {"RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT"})
-    setenv(name, "0", 1);
-  Outcome torch = runThreads({.dp = 2, .batch = 4}, files.step("x"));
-  for (const char *name : {"RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT"})
-    unsetenv(name);
-  EXPECT_EQ(torch.status, 2);
-  EXPECT_NE(torch.err.find("got torchrun"), std::string::npos) << torch.err;
-  EXPECT_NE(torch.err.find("'mpirun -n 2'"), std::string::npos) << torch.err;
 }
 
 } // namespace

@@ -8,6 +8,7 @@
 #include "../Data/TestFiles.h"
 
 #include "src/Commands/Inputs.h"
+#include "src/Control/InProcess.h"
 #include "src/Host/HostDevice.h"
 #include "src/Transport/Threads.h"
 
@@ -66,10 +67,11 @@ struct Job {
     Stage &stage = program.stages[program.stageOf(number)];
     stage.inputs = {input};
     stage.graphs["g"].inputs = {0};
+    InProcess control(program.grid.ranks());
     Threads threads(program.grid.ranks());
     Rank rank(program, number, 1,
               std::make_unique<HostDevice>(program, number, 1, threads.of(number),
-                                           std::chrono::seconds(1)));
+                                           control.of(number), std::chrono::seconds(1)));
     setInputs(rank, stage.graphs["g"], inputs, microBatch, 0.25);
     return rank.readValues<T>(input.address, input.elements());
   }

@@ -12,6 +12,7 @@
 
 #include "../Rank/SmallProgram.h"
 
+#include "src/Control/InProcess.h"
 #include "src/Data/Error.h"
 #include "src/Host/HostDevice.h"
 #include "src/Transport/Threads.h"
@@ -38,7 +39,7 @@ using Words = std::array<uint32_t, Lanes>;
 // One device as the suite sees it.
 struct DeviceKind {
   const char *name;
-  std::function<std::unique_ptr<Device>(const Program &, int64_t rank, Transport &,
+  std::function<std::unique_ptr<Device>(const Program &, int64_t rank, Transport &, Control &,
                                         std::chrono::duration<double> timeout)>
       make;
   LlrtBlock mix;     // buffers: to, from; to[i] = mixed(to[i], from[i])
@@ -90,11 +91,12 @@ protected:
   // A rank that is alone, with one device.
   struct One {
     Program program = makeProgram({}, {}, 0);
+    InProcess control{1};
     Threads meeting{1};
     std::unique_ptr<Device> device;
 
     explicit One(const DeviceKind &kind)
-        : device(kind.make(program, 0, meeting.of(0), std::chrono::seconds(60))) {}
+        : device(kind.make(program, 0, meeting.of(0), control.of(0), std::chrono::seconds(60))) {}
     Device *operator->() const { return device.get(); }
     Device &operator*() const { return *device; }
 
@@ -114,11 +116,12 @@ protected:
   void onRanks(const Program &program, const std::function<void(int64_t rank, Device &)> &work,
                double timeout = 60) {
     int64_t ranks = program.grid.ranks();
+    InProcess control(ranks);
     Threads meeting(ranks);
     std::vector<std::unique_ptr<Device>> devices;
     for (int64_t rank = 0; rank < ranks; ++rank)
-      devices.push_back(
-          GetParam().make(program, rank, meeting.of(rank), std::chrono::duration<double>(timeout)));
+      devices.push_back(GetParam().make(program, rank, meeting.of(rank), control.of(rank),
+                                        std::chrono::duration<double>(timeout)));
     std::vector<std::thread> threads;
     std::mutex mutex;
     std::exception_ptr failure;
@@ -130,7 +133,7 @@ protected:
           std::lock_guard lock(mutex);
           if (!failure)
             failure = std::current_exception();
-          meeting.stop();
+          control.stop();
         }
       });
     for (std::thread &thread : threads)
@@ -668,8 +671,8 @@ void hostMix(LlrtStream *, void **buffers) {
 
 const DeviceKind host = {"Host",
                          [](const Program &program, int64_t rank, Transport &transport,
-                            std::chrono::duration<double> timeout) {
-                           return std::make_unique<HostDevice>(program, rank, 1, transport,
+                            Control &control, std::chrono::duration<double> timeout) {
+                           return std::make_unique<HostDevice>(program, rank, 1, transport, control,
                                                                timeout);
                          },
                          hostMix,

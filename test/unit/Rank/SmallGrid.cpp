@@ -19,7 +19,8 @@ void llrt::test::runAll(Program &program,
                         const std::function<void(Rank &)> &begin,
                         const std::function<void(Rank &)> &end, double timeout) {
   int64_t count = program.grid.ranks();
-  Threads meeting(count);
+  InProcess control(count);
+  Threads transport(count);
   // Each rank has its own list: a program of its own with the same grid.
   std::vector<Program> programs(count, program);
   std::vector<std::thread> threads;
@@ -30,7 +31,8 @@ void llrt::test::runAll(Program &program,
     threads.emplace_back([&, number] {
       try {
         Rank rank(programs[number], number, 1,
-                  std::make_unique<HostDevice>(programs[number], number, 1, meeting.of(number),
+                  std::make_unique<HostDevice>(programs[number], number, 1, transport.of(number),
+                                               control.of(number),
                                                std::chrono::duration<double>(timeout)));
         begin(rank);
         rank.run("step", {}, 1);
@@ -40,7 +42,7 @@ void llrt::test::runAll(Program &program,
         std::lock_guard lock(mutex);
         if (!failure)
           failure = std::current_exception();
-        meeting.stop();
+        control.stop();
       }
     });
   }

@@ -9,6 +9,7 @@
 
 #include "SmallProgram.h"
 
+#include "src/Control/InProcess.h"
 #include "src/Rank/Rank.h"
 #include "src/Transport/Threads.h"
 

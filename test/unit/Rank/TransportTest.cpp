@@ -1,4 +1,4 @@
-//===- TransportTest.cpp - Collectives on threads and MPI -----------------===//
+//===- TransportTest.cpp - Collectives on threads, over MPI and TCP -------===//
 //
 // Part of llamac, under the Apache License v2.0 with LLVM Exceptions.
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
@@ -11,11 +11,13 @@
 #include "src/Data/SafeTensors.h"
 #include "src/Transport/Communication.h"
 #include "src/Transport/Mpi.h"
+#include "src/Transport/Tcp.h"
 
 #include <cmath>
 #include <cstring>
 #include <filesystem>
 #include <fstream>
+#include <functional>
 #include <random>
 #include <sys/wait.h>
 #include <thread>
@@ -149,7 +151,7 @@ std::vector<std::byte> perform(Transport &transport, std::vector<Case> &cases,
     std::vector<std::byte> to = cases[i].input(me, uint32_t(i * 100), false);
     Communication communication(transport, cases[i].action, members, me, from.data(), to.data());
     while (!communication.poll())
-      transport.idle("a test");
+      transport.idle();
     all.insert(all.end(), to.begin(), to.end());
   }
   return all;
@@ -170,14 +172,46 @@ std::vector<int64_t> firstRanks(int64_t count) {
   return ranks;
 }
 
+// What rank 0 and the others tell each other, each of them several sizes of bytes; all
+// that a rank has got, one behind the other.
+std::string talk(Control &control) {
+  const int64_t sizes[] = {0, 1, 1000, 3000000};
+  auto textOf = [](int64_t rank, int64_t bytes) {
+    return std::string(size_t(bytes), char('a' + rank));
+  };
+  std::string got;
+  for (int64_t bytes : sizes) {
+    for (const std::string &text : control.gather(textOf(control.rank(), bytes + control.rank())))
+      got += text;
+    got += control.broadcast(textOf(control.rank(), bytes));
+    for (int64_t other = 1; other < control.size(); ++other) {
+      std::string there = textOf(control.rank(), bytes), here(size_t(bytes), ' ');
+      if (control.rank() == 0) {
+        control.send(other, there.data(), bytes);
+        control.receive(other, here.data(), bytes);
+      } else if (control.rank() == other) {
+        control.receive(0, here.data(), bytes);
+        control.send(0, there.data(), bytes);
+      }
+      got += here;
+    }
+  }
+  return got;
+}
+
 std::vector<std::vector<std::byte>> performOnThreads(int64_t count) {
   Threads meeting(count);
+  InProcess control(count);
   std::vector<Case> cases = makeCases(count, 200);
   std::vector<int64_t> members = firstRanks(count);
   std::vector<std::vector<std::byte>> results(count);
   std::vector<std::thread> threads;
   for (int64_t me = 0; me < count; ++me)
-    threads.emplace_back([&, me] { results[me] = perform(meeting.of(me), cases, members, me); });
+    threads.emplace_back([&, me] {
+      results[me] = perform(meeting.of(me), cases, members, me);
+      for (char c : talk(control.of(me)))
+        results[me].push_back(std::byte(c));
+    });
   for (std::thread &thread : threads)
     thread.join();
   return results;
@@ -203,21 +237,45 @@ TEST(Transport, CollectivesOfThreads) {
   }
 }
 
-// MPI gives the same bits as threads.
-TEST(Transport, CollectivesOfProcesses) {
-  for (int64_t count : {2, 3, 4, 5}) {
-    Folder folder;
-    std::string line = "mpirun --allow-run-as-root --oversubscribe --bind-to none -n " +
-                       std::to_string(count) + " " +
-                       std::filesystem::read_symlink("/proc/self/exe").string() +
-                       " --collectives=" + (folder / "out") + " 2>" + (folder / "err");
-    ASSERT_EQ(std::system(line.c_str()), 0) << readAll(folder / "err");
-    std::vector<std::vector<std::byte>> want = performOnThreads(count);
-    for (int64_t me = 0; me < count; ++me) {
-      std::string got = readAll(folder / "out" + std::to_string(me));
-      EXPECT_EQ(got, std::string(reinterpret_cast<char *>(want[me].data()), want[me].size()));
-    }
+// Processes give the same bits as threads: `command(rank)` starts one or all.
+void expectBitsOfThreads(int64_t count,
+                         const std::function<std::string(const std::string &)> &line) {
+  Folder folder;
+  std::string self = std::filesystem::read_symlink("/proc/self/exe").string() +
+                     " --collectives=" + (folder / "out");
+  ASSERT_EQ(std::system((line(self) + " 2>" + (folder / "err")).c_str()), 0)
+      << readAll(folder / "err");
+  std::vector<std::vector<std::byte>> want = performOnThreads(count);
+  for (int64_t me = 0; me < count; ++me) {
+    std::string got = readAll(folder / "out" + std::to_string(me));
+    EXPECT_TRUE(got == std::string(reinterpret_cast<char *>(want[me].data()), want[me].size()))
+        << "rank " << me << " of " << count;
   }
+}
+
+TEST(Transport, CollectivesOfMpi) {
+  for (int64_t count : {2, 3, 4, 5})
+    expectBitsOfThreads(count, [&](const std::string &self) {
+      return "mpirun --allow-run-as-root --oversubscribe --bind-to none -n " +
+             std::to_string(count) + " " + self;
+    });
+}
+
+TEST(Transport, CollectivesOfTcp) {
+  for (int64_t count : {2, 3, 4, 5})
+    expectBitsOfThreads(count, [&](const std::string &self) {
+      int64_t port = 0;
+      {
+        Socket unused = listenOn(port);
+      }
+      std::string line = "export WORLD_SIZE=" + std::to_string(count) +
+                         " MASTER_ADDR=localhost MASTER_PORT=" + std::to_string(port) + "; (";
+      for (int64_t rank = count - 1; rank >= 0; --rank) {
+        std::string number = std::to_string(rank);
+        line += "RANK=" + number + " LOCAL_RANK=" + number + " " + self + (rank ? " & " : "");
+      }
+      return line + " && wait)";
+    });
 }
 
 // A send is done only when its receive is there and the data has been copied.
@@ -256,19 +314,115 @@ TEST(Transport, TagsMustMatch) {
     }
 }
 
+//===----------------------------------------------------------------------===//
+// TCP
+//===----------------------------------------------------------------------===//
+
+// Calls `work` for two ranks, each on a thread of this process, which meet over TCP.
+void overTcp(const std::function<void(Transport &transport, int64_t rank)> &work) {
+  Launch launch;
+  launch.kind = Launch::Kind::Tcp;
+  launch.size = 2;
+  launch.hosts = {"localhost"};
+  {
+    Socket unused = listenOn(launch.port);
+  }
+  std::vector<std::thread> threads;
+  for (int64_t rank : {0, 1})
+    threads.emplace_back([&, rank, launch = launch]() mutable {
+      launch.rank = rank;
+      TcpControl control(launch, "a test", std::chrono::seconds(60));
+      TcpTransport transport(control);
+      work(transport, rank);
+      control.gather(""); // neither ends before the other
+      control.broadcast("");
+    });
+  for (std::thread &thread : threads)
+    thread.join();
+}
+
+// Both ranks begin all their sends before any receive, of more than any buffer holds,
+// and receive in another order: nothing stands in the way of anything else.
+TEST(Tcp, NothingWaitsForABuffer) {
+  constexpr int64_t channels = 8, bytes = int64_t(1) << 24;
+  overTcp([&](Transport &transport, int64_t rank) {
+    std::vector<std::vector<char>> sent, got(channels, std::vector<char>(bytes));
+    std::vector<std::unique_ptr<Transport::Request>> requests;
+    for (int64_t channel = 0; channel < channels; ++channel) {
+      sent.emplace_back(size_t(bytes), char(10 * rank + channel));
+      Label label = {{"send"}, bytes, {0, 0, channel, 1}};
+      requests.push_back(transport.send(channel, 1 - rank, label, sent.back().data()));
+    }
+    for (int i = 0; i < 3; ++i) {
+      transport.idle();
+      for (auto &request : requests)
+        EXPECT_FALSE(request->test()); // a send waits for its receive
+    }
+    // Nothing is received before both have looked.
+    char here = 0, there = 1;
+    Label meet = {{"send"}, 1, {}};
+    auto hello = transport.send(99, 1 - rank, meet, &here);
+    auto answer = transport.receive(99, 1 - rank, meet, &there);
+    for (; !hello->test() || !answer->test();)
+      transport.idle();
+    for (int64_t channel = channels - 1; channel >= 0; --channel) {
+      Label label = {{"send"}, bytes, {0, 0, channel, 1}};
+      requests.push_back(transport.receive(channel, 1 - rank, label, got[channel].data()));
+    }
+    while (!requests.empty()) {
+      std::erase_if(requests, [](auto &request) { return request->test(); });
+      if (!requests.empty())
+        transport.idle();
+    }
+    for (int64_t channel = 0; channel < channels; ++channel)
+      EXPECT_EQ(got[channel], std::vector<char>(size_t(bytes), char(10 * (1 - rank) + channel)));
+  });
+}
+
+TEST(Tcp, TagsMustMatch) {
+  overTcp([&](Transport &transport, int64_t rank) {
+    int32_t data = 0;
+    Label label = {{"send"}, 4, {0, 0, 3 - rank, 1}};
+    auto request =
+        rank == 0 ? transport.send(0, 1, label, &data) : transport.receive(0, 0, label, &data);
+    try {
+      while (!request->test())
+        transport.idle();
+      ADD_FAILURE() << "expected a failure";
+    } catch (const Failure &failure) {
+      std::string text = failure.what(), own = std::to_string(3 - rank),
+                  other = std::to_string(2 + rank);
+      EXPECT_NE(text.find("expected send of 4 bytes, tag [0, 0, " + own), text.npos) << text;
+      EXPECT_NE(text.find(", got send of 4 bytes, tag [0, 0, " + other), text.npos) << text;
+    }
+  });
+}
+
 } // namespace
 
-// `--collectives=FILE`: a process of CollectivesOfProcesses, else all tests.
+// `--collectives=FILE`: a process of expectBitsOfThreads, else all tests.
 int main(int argc, char **argv) {
   std::string word = argc > 1 ? argv[1] : "", option = "--collectives=";
   if (!word.starts_with(option)) {
     testing::InitGoogleTest(&argc, argv);
     return RUN_ALL_TESTS();
   }
-  Mpi mpi;
-  int64_t count = std::atoll(std::getenv("OMPI_COMM_WORLD_SIZE"));
+  std::unique_ptr<Control> control;
+  std::unique_ptr<Transport> transport;
+  if (const char *size = std::getenv("WORLD_SIZE")) {
+    auto tcp = std::make_unique<TcpControl>(Launch::find(std::atoll(size)), "a test",
+                                            std::chrono::seconds(60));
+    transport = std::make_unique<TcpTransport>(*tcp);
+    control = std::move(tcp);
+  } else {
+    auto mpi = std::make_unique<MpiControl>();
+    transport = std::make_unique<MpiTransport>(*mpi);
+    control = std::move(mpi);
+  }
+  int64_t count = control->size();
   std::vector<Case> cases = makeCases(count, 200);
-  std::vector<std::byte> result = perform(mpi, cases, firstRanks(count), mpi.rank());
-  std::ofstream(word.substr(option.size()) + std::to_string(mpi.rank()))
-      .write(reinterpret_cast<char *>(result.data()), std::streamsize(result.size()));
+  std::vector<std::byte> result = perform(*transport, cases, firstRanks(count), control->rank());
+  std::ofstream(word.substr(option.size()) + std::to_string(control->rank()))
+          .write(reinterpret_cast<char *>(result.data()), std::streamsize(result.size()))
+      << talk(*control);
 }
