@@ -88,12 +88,20 @@ void run(benchmark::State &state, const std::string &body) {
 }
 } // namespace
 
-BENCHMARK_CAPTURE(run, Float, "	fma.rn.f32 %f1, %f1, %f2, %f2;\n	mul.f32 %f3, %f1, %f2;\n	add.f32 %f4, %f3, %f2;\n");
-BENCHMARK_CAPTURE(run, Integer, "	add.s32 %r9, %r7, %r8;\n	shl.b32 %r11, %r9, 2;\n	and.b32 %r12, %r11, 255;\n	mad.lo.s32 %r7, %r9, %r8, %r12;\n");
-BENCHMARK_CAPTURE(run, Move, "	mov.u32 %r9, %r7;\n	mov.u32 %r11, 5;\n	selp.b32 %r12, %r9, %r11, %p2;\n");
+BENCHMARK_CAPTURE(run, Float,
+                  "	fma.rn.f32 %f1, %f1, %f2, %f2;\n	mul.f32 %f3, %f1, %f2;\n	"
+                  "add.f32 %f4, %f3, %f2;\n");
+BENCHMARK_CAPTURE(run, Integer,
+                  "	add.s32 %r9, %r7, %r8;\n	shl.b32 %r11, %r9, 2;\n	and.b32 %r12, "
+                  "%r11, 255;\n	mad.lo.s32 %r7, %r9, %r8, %r12;\n");
+BENCHMARK_CAPTURE(
+    run, Move,
+    "	mov.u32 %r9, %r7;\n	mov.u32 %r11, 5;\n	selp.b32 %r12, %r9, %r11, %p2;\n");
 BENCHMARK_CAPTURE(run, Exponential, "	ex2.approx.ftz.f32 %f3, %f1;\n");
 BENCHMARK_CAPTURE(run, LoadGlobal, "	ld.global.u32 %r9, [%rd4];\n");
 BENCHMARK_CAPTURE(run, StoreGlobal, "	st.global.u32 [%rd5], %r7;\n");
 BENCHMARK_CAPTURE(run, LoadShared, "	ld.shared.u32 %r9, [%r6];\n");
-BENCHMARK_CAPTURE(run, ExchangeShared, "	bar.sync 0;\n	st.shared.u32 [%r6], %r7;\n	bar.sync 0;\n	ld.shared.u32 %r9, [%r16];\n");
+BENCHMARK_CAPTURE(run, ExchangeShared,
+                  "	bar.sync 0;\n	st.shared.u32 [%r6], %r7;\n	bar.sync 0;\n	"
+                  "ld.shared.u32 %r9, [%r16];\n");
 BENCHMARK_CAPTURE(run, Shuffle, "	shfl.sync.bfly.b32 %r9, %r7, 1, 31, 0xffffffff;\n");

@@ -34,7 +34,8 @@ static void product(benchmark::State &state, TensorType type, uint32_t mask, uin
 }
 BENCHMARK_CAPTURE(product, bf16, TensorType::BF16, 0x80ff, 0x3f00)->Unit(benchmark::kMicrosecond);
 BENCHMARK_CAPTURE(product, f16, TensorType::F16, 0x87ff, 0x3800)->Unit(benchmark::kMicrosecond);
-BENCHMARK_CAPTURE(product, tf32, TensorType::TF32, 0x80ffffff, 0x3f000000)->Unit(benchmark::kMicrosecond);
+BENCHMARK_CAPTURE(product, tf32, TensorType::TF32, 0x80ffffff, 0x3f000000)
+    ->Unit(benchmark::kMicrosecond);
 BENCHMARK_CAPTURE(product, e4m3, TensorType::E4M3, 0x8f, 0x30)->Unit(benchmark::kMicrosecond);
 
 /// A block that fills two tiles of 64 x 64 bf16 and multiplies them 100 times, in steps of 16.
@@ -70,12 +71,13 @@ L:
   for (int i = 0; i < 32; ++i)
     text += "  mov.f32 %f" + std::to_string(i) + ", 0f00000000;\n";
   for (int k = 0; k < 4; ++k)
-    text += "  add.u64 %rd" + std::to_string(1 + k) + ", %rd0, " + std::to_string(2 * k) + ";\n  add.u64 %rd" +
-            std::to_string(5 + k) + ", %rd0, " + std::to_string(512 + 2 * k) + ";\n";
+    text += "  add.u64 %rd" + std::to_string(1 + k) + ", %rd0, " + std::to_string(2 * k) +
+            ";\n  add.u64 %rd" + std::to_string(5 + k) + ", %rd0, " + std::to_string(512 + 2 * k) +
+            ";\n";
   text += "M:\n  wgmma.fence.sync.aligned;\n";
   for (int k = 0; k < 4; ++k)
-    text += "  wgmma.mma_async.sync.aligned.m64n64k16.f32.bf16.bf16 " + acc + ", %rd" + std::to_string(1 + k) +
-            ", %rd" + std::to_string(5 + k) + ", %p1, 1, 1, 0, 0;\n";
+    text += "  wgmma.mma_async.sync.aligned.m64n64k16.f32.bf16.bf16 " + acc + ", %rd" +
+            std::to_string(1 + k) + ", %rd" + std::to_string(5 + k) + ", %p1, 1, 1, 0, 0;\n";
   return text + R"(  wgmma.commit_group.sync.aligned;
   wgmma.wait_group.sync.aligned 0;
   sub.u32 %r5, %r5, 1;
@@ -102,8 +104,8 @@ static void wgmma(benchmark::State &state) {
   std::copy_n(reinterpret_cast<uint8_t *>(&rounds), 4, config.parameters.begin());
   for (auto _ : state)
     module->run("k", config);
-  state.counters["per_round"] = benchmark::Counter(rounds, benchmark::Counter::kIsIterationInvariantRate |
-                                                               benchmark::Counter::kInvert);
+  state.counters["per_round"] = benchmark::Counter(
+      rounds, benchmark::Counter::kIsIterationInvariantRate | benchmark::Counter::kInvert);
   if (reporter.total())
     state.SkipWithError("faults");
 }

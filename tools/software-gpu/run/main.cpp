@@ -52,8 +52,8 @@ static Dim3 parseDim(const std::string &option, const std::string &text) {
 
 static unsigned sizeOf(const std::string &type) {
   static const std::pair<const char *, unsigned> sizes[] = {
-      {"u8", 1}, {"s8", 1}, {"u16", 2}, {"s16", 2}, {"u32", 4}, {"s32", 4},
-      {"u64", 8}, {"s64", 8}, {"f32", 4}, {"f64", 8}};
+      {"u8", 1},  {"s8", 1},  {"u16", 2}, {"s16", 2}, {"u32", 4},
+      {"s32", 4}, {"u64", 8}, {"s64", 8}, {"f32", 4}, {"f64", 8}};
   for (auto [name, size] : sizes)
     if (type == name)
       return size;

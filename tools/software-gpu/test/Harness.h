@@ -117,8 +117,8 @@ public:
   ::testing::AssertionResult only(Check check) const {
     if (reporter.count(check) && reporter.count(check) == reporter.total())
       return ::testing::AssertionSuccess();
-    return ::testing::AssertionFailure()
-           << "expected only " << checkName(check) << ", got:\n" << text();
+    return ::testing::AssertionFailure() << "expected only " << checkName(check) << ", got:\n"
+                                         << text();
   }
 
   const Options opt;

@@ -47,7 +47,8 @@ struct Export {
 };
 const Export functions[] = {
 #define CUDA_FUNCTION(name, parameters)                                                            \
-  {#name, reinterpret_cast<void *>(&abi::name), reinterpret_cast<void *>(&PerThread<&abi::name>::call)},
+  {#name, reinterpret_cast<void *>(&abi::name),                                                    \
+   reinterpret_cast<void *>(&PerThread<&abi::name>::call)},
 #include "abi/cuda_functions.def"
 };
 constexpr int driverVersion = 13000;
@@ -95,16 +96,17 @@ CUresult abi::cuGetProcAddress_v2(const char *symbol, void **pfn, int cudaVersio
   for (const Export &f : functions) {
     std::string_view name = f.name, rest = name;
     // Names that got another form later, for programs that were built before.
-    bool tooNew = (name == "cuCtxCreate_v4" && cudaVersion < 12050) ||
-                  (name == "cuStreamGetCaptureInfo_v3" && cudaVersion < 12030) ||
-                  (name == "cuGetProcAddress_v2" && cudaVersion < 12000) ||
-                  (name == "cuCtxGetDevice_v2" || name == "cuCtxSynchronize_v2") || // other parameters
-                  ((name == "cuGraphAddDependencies_v2" || name == "cuGraphRemoveDependencies_v2" ||
-                    name == "cuGraphGetEdges_v2" || name == "cuGraphNodeGetDependencies_v2" ||
-                    name == "cuGraphNodeGetDependentNodes_v2" ||
-                    name == "cuStreamUpdateCaptureDependencies_v2") &&
-                   cudaVersion < 13000) ||
-                  (name == "cuEventElapsedTime_v2" && cudaVersion < 12080);
+    bool tooNew =
+        (name == "cuCtxCreate_v4" && cudaVersion < 12050) ||
+        (name == "cuStreamGetCaptureInfo_v3" && cudaVersion < 12030) ||
+        (name == "cuGetProcAddress_v2" && cudaVersion < 12000) ||
+        (name == "cuCtxGetDevice_v2" || name == "cuCtxSynchronize_v2") || // other parameters
+        ((name == "cuGraphAddDependencies_v2" || name == "cuGraphRemoveDependencies_v2" ||
+          name == "cuGraphGetEdges_v2" || name == "cuGraphNodeGetDependencies_v2" ||
+          name == "cuGraphNodeGetDependentNodes_v2" ||
+          name == "cuStreamUpdateCaptureDependencies_v2") &&
+         cudaVersion < 13000) ||
+        (name == "cuEventElapsedTime_v2" && cudaVersion < 12080);
     if (!name.starts_with(wanted) || (tooNew && name != wanted))
       continue;
     rest.remove_prefix(wanted.size());
@@ -113,7 +115,7 @@ CUresult abi::cuGetProcAddress_v2(const char *symbol, void **pfn, int cudaVersio
                            (!found || name > found->name))
       found = &f;
   }
-  *pfn = !found                                             ? nullptr
+  *pfn = !found                                                  ? nullptr
          : flags & CU_GET_PROC_ADDRESS_PER_THREAD_DEFAULT_STREAM ? found->perThread
                                                                  : found->address;
   if (symbolStatus)
@@ -182,27 +184,41 @@ static int attributeOf(const Driver &driver, const Device &d, CUdevice_attribute
   int devices = int(driver.devices.size());
   switch (attribute) {
 #define ATTRIBUTE(name, ampereValue, hopperValue)                                                  \
-  case CU_DEVICE_ATTRIBUTE_##name: return hopper ? int(hopperValue) : int(ampereValue);
+  case CU_DEVICE_ATTRIBUTE_##name:                                                                 \
+    return hopper ? int(hopperValue) : int(ampereValue);
 #include "Attributes.def"
-  case CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR: return d.chip->capability / 10;
-  case CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MINOR: return d.chip->capability % 10;
-  case CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT: return int(d.chip->multiprocessors);
-  case CU_DEVICE_ATTRIBUTE_MAX_THREADS_PER_BLOCK: return int(d.chip->threadsPerBlock);
-  case CU_DEVICE_ATTRIBUTE_MAX_THREADS_PER_MULTIPROCESSOR: return int(d.chip->threadsPerSm);
-  case CU_DEVICE_ATTRIBUTE_MAX_BLOCKS_PER_MULTIPROCESSOR: return int(d.chip->blocksPerSm);
-  case CU_DEVICE_ATTRIBUTE_MAX_SHARED_MEMORY_PER_BLOCK: return int(d.chip->sharedPerBlock);
+  case CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR:
+    return d.chip->capability / 10;
+  case CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MINOR:
+    return d.chip->capability % 10;
+  case CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT:
+    return int(d.chip->multiprocessors);
+  case CU_DEVICE_ATTRIBUTE_MAX_THREADS_PER_BLOCK:
+    return int(d.chip->threadsPerBlock);
+  case CU_DEVICE_ATTRIBUTE_MAX_THREADS_PER_MULTIPROCESSOR:
+    return int(d.chip->threadsPerSm);
+  case CU_DEVICE_ATTRIBUTE_MAX_BLOCKS_PER_MULTIPROCESSOR:
+    return int(d.chip->blocksPerSm);
+  case CU_DEVICE_ATTRIBUTE_MAX_SHARED_MEMORY_PER_BLOCK:
+    return int(d.chip->sharedPerBlock);
   case CU_DEVICE_ATTRIBUTE_MAX_SHARED_MEMORY_PER_BLOCK_OPTIN:
     return int(d.chip->sharedPerBlockOptin);
-  case CU_DEVICE_ATTRIBUTE_MAX_SHARED_MEMORY_PER_MULTIPROCESSOR: return int(d.chip->sharedPerSm);
+  case CU_DEVICE_ATTRIBUTE_MAX_SHARED_MEMORY_PER_MULTIPROCESSOR:
+    return int(d.chip->sharedPerSm);
   case CU_DEVICE_ATTRIBUTE_MAX_REGISTERS_PER_MULTIPROCESSOR:
-  case CU_DEVICE_ATTRIBUTE_MAX_REGISTERS_PER_BLOCK: return int(d.chip->registersPerSm);
-  case CU_DEVICE_ATTRIBUTE_PCI_BUS_ID: return 0x10 + d.ordinal;
+  case CU_DEVICE_ATTRIBUTE_MAX_REGISTERS_PER_BLOCK:
+    return int(d.chip->registersPerSm);
+  case CU_DEVICE_ATTRIBUTE_PCI_BUS_ID:
+    return 0x10 + d.ordinal;
   case CU_DEVICE_ATTRIBUTE_HOST_NUMA_ID:
-  case CU_DEVICE_ATTRIBUTE_NUMA_ID: return attribute == CU_DEVICE_ATTRIBUTE_NUMA_ID ? -1 : 0;
-  case CU_DEVICE_ATTRIBUTE_MULTICAST_SUPPORTED: return hopper && devices > 1;
+  case CU_DEVICE_ATTRIBUTE_NUMA_ID:
+    return attribute == CU_DEVICE_ATTRIBUTE_NUMA_ID ? -1 : 0;
+  case CU_DEVICE_ATTRIBUTE_MULTICAST_SUPPORTED:
+    return hopper && devices > 1;
   default:
     // What is left is 0: features that the software GPU lacks.
-    require(attribute >= 1 && attribute <= CU_DEVICE_ATTRIBUTE_ONLY_PARTIAL_HOST_NATIVE_ATOMIC_SUPPORTED);
+    require(attribute >= 1 &&
+            attribute <= CU_DEVICE_ATTRIBUTE_ONLY_PARTIAL_HOST_NATIVE_ATOMIC_SUPPORTED);
     return 0;
   }
 }
@@ -227,8 +243,8 @@ CUresult abi::cuDeviceGetByPCIBusId(CUdevice *dev, const char *pciBusId) {
   return call([&](Driver &driver, Lock &) {
     require(dev && pciBusId);
     unsigned domain, bus, slot, function = 0;
-    require(std::sscanf(pciBusId, "%x:%x:%x.%x", &domain, &bus, &slot, &function) >= 3 && !domain && !slot &&
-                !function && bus >= 0x10 && bus - 0x10 < driver.devices.size(),
+    require(std::sscanf(pciBusId, "%x:%x:%x.%x", &domain, &bus, &slot, &function) >= 3 && !domain &&
+                !slot && !function && bus >= 0x10 && bus - 0x10 < driver.devices.size(),
             CUDA_ERROR_INVALID_DEVICE);
     *dev = int(bus - 0x10);
   });
@@ -254,7 +270,8 @@ CUresult abi::cuDeviceGetP2PAttribute(int *value, CUdevice_P2PAttribute attrib, 
                                       CUdevice dstDevice) {
   return call([&](Driver &driver, Lock &) {
     require(value && attrib >= 1 && attrib <= 5);
-    require(&deviceAt(driver, srcDevice) != &deviceAt(driver, dstDevice), CUDA_ERROR_INVALID_DEVICE);
+    require(&deviceAt(driver, srcDevice) != &deviceAt(driver, dstDevice),
+            CUDA_ERROR_INVALID_DEVICE);
     *value = attrib == CU_DEVICE_P2P_ATTRIBUTE_ACCESS_SUPPORTED ||
              attrib == CU_DEVICE_P2P_ATTRIBUTE_NATIVE_ATOMIC_SUPPORTED;
   });
@@ -334,8 +351,10 @@ void sgpu::cuda::destroyContext(Lock &lock, CUcontext context) {
   for (uint64_t address : context->memory) {
     if (std::shared_ptr<const Allocation> a = device.memory->find(address)) {
       Report r{.check = Check::Leak,
-               .message = std::to_string(a->bytes) + " bytes are still allocated when their context ends",
-               .place = callPlace(context->primary ? "cuDevicePrimaryCtxRelease_v2" : "cuCtxDestroy_v2")};
+               .message =
+                   std::to_string(a->bytes) + " bytes are still allocated when their context ends",
+               .place = callPlace(context->primary ? "cuDevicePrimaryCtxRelease_v2"
+                                                   : "cuCtxDestroy_v2")};
       r.hasAddress = true;
       r.address = address;
       r.memory = device.memory->describe(address);
@@ -409,11 +428,12 @@ CUresult abi::cuCtxCreate_v2(CUcontext *pctx, unsigned int flags, CUdevice dev) 
   return call([&](Driver &, Lock &) { createContext(pctx, flags, dev); });
 }
 
-CUresult abi::cuCtxCreate_v4(CUcontext *pctx, CUctxCreateParams *ctxCreateParams, unsigned int flags,
-                             CUdevice dev) {
+CUresult abi::cuCtxCreate_v4(CUcontext *pctx, CUctxCreateParams *ctxCreateParams,
+                             unsigned int flags, CUdevice dev) {
   return call([&](Driver &, Lock &) {
     // Execution affinity and graphics interoperation do not exist here.
-    require(!ctxCreateParams || (!ctxCreateParams->numExecAffinityParams && !ctxCreateParams->cigParams),
+    require(!ctxCreateParams ||
+                (!ctxCreateParams->numExecAffinityParams && !ctxCreateParams->cigParams),
             CUDA_ERROR_NOT_SUPPORTED);
     createContext(pctx, flags, dev);
   });

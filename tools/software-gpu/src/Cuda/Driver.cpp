@@ -64,7 +64,8 @@ State &sgpu::cuda::state() {
 }
 
 Driver::Driver(const Options &options)
-    : options(options), reporter(options, true), random(Random(options.seed).split(0x73747265616d)) {
+    : options(options), reporter(options, true),
+      random(Random(options.seed).split(0x73747265616d)) {
   for (int i = 0; i < options.devices; ++i) {
     auto d = std::make_unique<Device>();
     d->ordinal = i;
@@ -103,7 +104,8 @@ int Driver::finish() {
     if (p.registered)
       continue;
     Report r{.check = Check::Leak,
-             .message = "pinned host memory of " + std::to_string(p.bytes) + " bytes is never freed",
+             .message =
+                 "pinned host memory of " + std::to_string(p.bytes) + " bytes is never freed",
              .place = callPlace("cuMemHostAlloc")};
     r.hasAddress = true;
     r.address = start;
@@ -234,9 +236,8 @@ OpRef Driver::choose(uint64_t mark) {
                    : !others.empty() && random.below(8) == 0;
   // What is wanted waits for others (ranks): they may be among the rest.
   if (wanted.empty()) {
-    bool stalled = std::any_of(ready.begin(), ready.end(), [&](const OpRef &op) {
-      return op->mark == mark && op->stalled;
-    });
+    bool stalled = std::any_of(ready.begin(), ready.end(),
+                               [&](const OpRef &op) { return op->mark == mark && op->stalled; });
     other = stalled && !others.empty();
     if (!other)
       return nullptr;
@@ -279,7 +280,8 @@ void Driver::makeReady(const OpRef &op) {
     // What it also reads keeps its value.
     auto r = std::lower_bound(reads.begin(), reads.end(), w.address - std::min(w.address, longest),
                               [](const sgpu_range &a, uint64_t b) { return a.address < b; });
-    while (r != reads.end() && r->address < w.address + w.bytes && r->address + r->bytes <= w.address)
+    while (r != reads.end() && r->address < w.address + w.bytes &&
+           r->address + r->bytes <= w.address)
       ++r;
     if (r != reads.end() && r->address < w.address + w.bytes)
       continue;
@@ -497,8 +499,8 @@ int sgpu_enqueue(void *stream, sgpu_work work) {
 
 int sgpu_device_of(void *stream, int *device) {
   return call([&](Driver &, Lock &) {
-    *device = (stream ? findStream(static_cast<CUstream>(stream))->context : current())
-                  ->device->ordinal;
+    *device =
+        (stream ? findStream(static_cast<CUstream>(stream))->context : current())->device->ordinal;
   });
 }
 

@@ -54,7 +54,7 @@ struct Task {
 using TaskRef = std::shared_ptr<const Task>;
 
 struct Op {
-  TaskRef task; ///< null: only an order
+  TaskRef task;        ///< null: only an order
   uint64_t serial = 0; ///< 1, 2, ... in the order of issue
   Work work;
   uint32_t chain = 0, sequence = 0;
@@ -65,8 +65,8 @@ struct Op {
   CUcontext context = nullptr;
   bool done = false, running = false, stalled = false, checked = false;
   uint64_t mark = 0;
-  uint64_t time = 0; ///< simulated nanoseconds at its end
-  bool freesMemory = false; ///< of cuMemFreeAsync
+  uint64_t time = 0;                 ///< simulated nanoseconds at its end
+  bool freesMemory = false;          ///< of cuMemFreeAsync
   CUresult faultCode = CUDA_SUCCESS; ///< set by a task that knows better than Task::faultCode
 };
 
@@ -194,7 +194,8 @@ struct CUctx_st {
   CUstream legacy = nullptr;
   std::map<std::thread::id, CUstream> perThread;
   std::set<int> peers;
-  sgpu::cuda::OpRef orphans[2]; ///< comes after the work of streams that were destroyed; [1]: blocking
+  sgpu::cuda::OpRef
+      orphans[2];            ///< comes after the work of streams that were destroyed; [1]: blocking
   std::set<uint64_t> memory; ///< of cuMemAlloc: it ends with the context
   size_t limits[8] = {1024, 1 << 20, 8 << 20, 0, 2048, 64, 0, 0}; ///< by CUlimit
 };
@@ -250,7 +251,7 @@ struct CUmemPoolHandle_st {
   int reuse[3] = {1, 1, 1};
   uint64_t used = 0, high = 0;
   std::map<CUdeviceptr, uint64_t> live; ///< bytes
-  std::set<int> peers; ///< other devices that may touch it
+  std::set<int> peers;                  ///< other devices that may touch it
 };
 struct CUgraphNode_st {
   CUgraph graph = nullptr;
@@ -260,7 +261,8 @@ struct CUgraphNode_st {
   std::vector<void *> parameters; ///< given out by cuGraphKernelNodeGetParams_v2
 };
 struct CUgraph_st {
-  std::vector<std::unique_ptr<CUgraphNode_st>> nodes; ///< each after what it depends on, if captured
+  std::vector<std::unique_ptr<CUgraphNode_st>>
+      nodes;                       ///< each after what it depends on, if captured
   std::vector<CUdeviceptr> memory; ///< of cuMemAllocAsync during capture
   CUcontext context = nullptr;
 };
@@ -385,8 +387,8 @@ TaskRef launchTask(CUfunction function, LaunchConfig config, void **parameters, 
 /// Task of a memset or copy of a graph node.
 TaskRef copyTask(Driver &driver, const std::string &name, const CUDA_MEMCPY3D &copy, bool stage,
                  bool &pageableTarget);
-TaskRef setTask(Driver &driver, const std::string &name, CUdeviceptr to, size_t pitch, uint32_t value,
-                unsigned elementSize, size_t width, size_t height);
+TaskRef setTask(Driver &driver, const std::string &name, CUdeviceptr to, size_t pitch,
+                uint32_t value, unsigned elementSize, size_t width, size_t height);
 /// Neither memory of a device nor pinned.
 bool isPageable(Driver &driver, uint64_t address);
 TaskRef hostTask(const std::string &name, CUhostFn function, void *data);

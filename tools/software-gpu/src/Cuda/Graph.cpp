@@ -15,7 +15,8 @@ using namespace sgpu::abi;
 // Graphs and their nodes
 //===----------------------------------------------------------------------===//
 
-CUgraphNode sgpu::cuda::addNode(CUgraph graph, TaskRef task, std::vector<CUgraphNode> dependencies) {
+CUgraphNode sgpu::cuda::addNode(CUgraph graph, TaskRef task,
+                                std::vector<CUgraphNode> dependencies) {
   auto node = std::make_unique<CUgraphNode_st>();
   node->graph = graph;
   node->task = std::move(task);
@@ -108,7 +109,8 @@ CUresult abi::cuGraphDestroyNode(CUgraphNode hNode) {
   });
 }
 
-static std::vector<CUgraphNode> dependenciesOf(CUgraph graph, const CUgraphNode *nodes, size_t count) {
+static std::vector<CUgraphNode> dependenciesOf(CUgraph graph, const CUgraphNode *nodes,
+                                               size_t count) {
   require(!count || nodes);
   std::vector<CUgraphNode> list;
   for (size_t i = 0; i < count; ++i) {
@@ -148,8 +150,8 @@ static TaskRef copyNodeTask(Driver &driver, const CUDA_MEMCPY3D *p) {
 
 static TaskRef setNodeTask(Driver &driver, const CUDA_MEMSET_NODE_PARAMS *p) {
   require(p && p->width && p->height);
-  return setTask(driver, "cuGraphAddMemsetNode", p->dst, p->pitch, p->value, p->elementSize, p->width,
-                 p->height);
+  return setTask(driver, "cuGraphAddMemsetNode", p->dst, p->pitch, p->value, p->elementSize,
+                 p->width, p->height);
 }
 
 static TaskRef hostNodeTask(const CUDA_HOST_NODE_PARAMS *p) {
@@ -187,9 +189,8 @@ CUresult abi::cuGraphAddMemsetNode(CUgraphNode *phGraphNode, CUgraph hGraph,
 CUresult abi::cuGraphAddHostNode(CUgraphNode *phGraphNode, CUgraph hGraph,
                                  const CUgraphNode *dependencies, size_t numDependencies,
                                  const CUDA_HOST_NODE_PARAMS *nodeParams) {
-  return add(phGraphNode, hGraph, dependencies, numDependencies, [&](Driver &) {
-    return hostNodeTask(nodeParams);
-  });
+  return add(phGraphNode, hGraph, dependencies, numDependencies,
+             [&](Driver &) { return hostNodeTask(nodeParams); });
 }
 
 static TaskRef emptyTask(CUgraphNodeType type) {
@@ -243,9 +244,11 @@ static CUresult changeEdges(CUgraph hGraph, const CUgraphNode *from, const CUgra
     CUgraph graph = findGraph(hGraph);
     require(!count || (from && to));
     for (size_t i = 0; i < count; ++i) {
-      require(findNode(from[i])->graph == graph && findNode(to[i])->graph == graph && from[i] != to[i]);
+      require(findNode(from[i])->graph == graph && findNode(to[i])->graph == graph &&
+              from[i] != to[i]);
       static const CUgraphEdgeData plain{};
-      require(!edgeData || !std::memcmp(&edgeData[i], &plain, sizeof plain), CUDA_ERROR_NOT_SUPPORTED);
+      require(!edgeData || !std::memcmp(&edgeData[i], &plain, sizeof plain),
+              CUDA_ERROR_NOT_SUPPORTED);
       std::vector<CUgraphNode> &list = to[i]->dependencies;
       auto found = std::find(list.begin(), list.end(), from[i]);
       require((found == list.end()) == adds);
@@ -257,12 +260,14 @@ static CUresult changeEdges(CUgraph hGraph, const CUgraphNode *from, const CUgra
   });
 }
 
-CUresult abi::cuGraphAddDependencies_v2(CUgraph hGraph, const CUgraphNode *from, const CUgraphNode *to,
-                                        const CUgraphEdgeData *edgeData, size_t numDependencies) {
+CUresult abi::cuGraphAddDependencies_v2(CUgraph hGraph, const CUgraphNode *from,
+                                        const CUgraphNode *to, const CUgraphEdgeData *edgeData,
+                                        size_t numDependencies) {
   return changeEdges(hGraph, from, to, edgeData, numDependencies, true);
 }
-CUresult abi::cuGraphRemoveDependencies_v2(CUgraph hGraph, const CUgraphNode *from, const CUgraphNode *to,
-                                           const CUgraphEdgeData *edgeData, size_t numDependencies) {
+CUresult abi::cuGraphRemoveDependencies_v2(CUgraph hGraph, const CUgraphNode *from,
+                                           const CUgraphNode *to, const CUgraphEdgeData *edgeData,
+                                           size_t numDependencies) {
   return changeEdges(hGraph, from, to, edgeData, numDependencies, false);
 }
 
@@ -271,11 +276,12 @@ CUresult abi::cuGraphAddDependencies(CUgraph hGraph, const CUgraphNode *from, co
                                      size_t numDependencies) {
   return cuGraphAddDependencies_v2(hGraph, from, to, nullptr, numDependencies);
 }
-CUresult abi::cuGraphRemoveDependencies(CUgraph hGraph, const CUgraphNode *from, const CUgraphNode *to,
-                                        size_t numDependencies) {
+CUresult abi::cuGraphRemoveDependencies(CUgraph hGraph, const CUgraphNode *from,
+                                        const CUgraphNode *to, size_t numDependencies) {
   return cuGraphRemoveDependencies_v2(hGraph, from, to, nullptr, numDependencies);
 }
-CUresult abi::cuGraphGetEdges(CUgraph hGraph, CUgraphNode *from, CUgraphNode *to, size_t *numEdges) {
+CUresult abi::cuGraphGetEdges(CUgraph hGraph, CUgraphNode *from, CUgraphNode *to,
+                              size_t *numEdges) {
   return cuGraphGetEdges_v2(hGraph, from, to, nullptr, numEdges);
 }
 CUresult abi::cuGraphNodeGetDependencies(CUgraphNode hNode, CUgraphNode *dependencies,
@@ -346,13 +352,15 @@ CUresult abi::cuGraphNodeGetDependencies_v2(CUgraphNode hNode, CUgraphNode *depe
 }
 
 CUresult abi::cuGraphNodeGetDependentNodes_v2(CUgraphNode hNode, CUgraphNode *dependentNodes,
-                                              CUgraphEdgeData *edgeData, size_t *numDependentNodes) {
+                                              CUgraphEdgeData *edgeData,
+                                              size_t *numDependentNodes) {
   return call([&](Driver &, Lock &) {
     CUgraphNode n = findNode(hNode);
     require(numDependentNodes);
     std::vector<CUgraphNode> list;
     for (const auto &other : n->graph->nodes)
-      if (std::find(other->dependencies.begin(), other->dependencies.end(), n) != other->dependencies.end())
+      if (std::find(other->dependencies.begin(), other->dependencies.end(), n) !=
+          other->dependencies.end())
         list.push_back(other.get());
     if (edgeData && dependentNodes)
       std::memset(edgeData, 0, *numDependentNodes * sizeof *edgeData);
@@ -422,7 +430,8 @@ CUresult abi::cuGraphMemsetNodeGetParams(CUgraphNode hNode, CUDA_MEMSET_NODE_PAR
   });
 }
 
-CUresult abi::cuGraphMemsetNodeSetParams(CUgraphNode hNode, const CUDA_MEMSET_NODE_PARAMS *nodeParams) {
+CUresult abi::cuGraphMemsetNodeSetParams(CUgraphNode hNode,
+                                         const CUDA_MEMSET_NODE_PARAMS *nodeParams) {
   return call([&](Driver &driver, Lock &) {
     findNode(hNode, CU_GRAPH_NODE_TYPE_MEMSET)->task = setNodeTask(driver, nodeParams);
   });
@@ -455,7 +464,8 @@ CUresult abi::cuGraphChildGraphNodeGetGraph(CUgraphNode hNode, CUgraph *phGraph)
 //===----------------------------------------------------------------------===//
 
 /// Adds the nodes of a graph, those of children in their places; each child ends with its own node.
-static void flatten(CUgraph graph, std::vector<unsigned> roots, std::vector<CUgraphExec_st::Node> &to) {
+static void flatten(CUgraph graph, std::vector<unsigned> roots,
+                    std::vector<CUgraphExec_st::Node> &to) {
   std::map<CUgraphNode, unsigned> index;
   for (CUgraphNode n : inOrder(graph)) {
     CUgraphExec_st::Node node;
@@ -556,7 +566,8 @@ CUresult abi::cuGraphExecUpdate_v2(CUgraphExec hGraphExec, CUgraph hGraph,
 }
 
 /// The node of an executable graph that was made of a node of this type.
-static CUgraphExec_st::Node &nodeOf(CUgraphExec hGraphExec, CUgraphNode origin, CUgraphNodeType type) {
+static CUgraphExec_st::Node &nodeOf(CUgraphExec hGraphExec, CUgraphNode origin,
+                                    CUgraphNodeType type) {
   CUgraphExec exec = findExec(hGraphExec);
   auto n = std::find_if(exec->nodes.begin(), exec->nodes.end(),
                         [&](const auto &node) { return node.origin == origin; });
@@ -581,7 +592,8 @@ CUresult abi::cuGraphExecMemcpyNodeSetParams(CUgraphExec hGraphExec, CUgraphNode
 }
 
 CUresult abi::cuGraphExecMemsetNodeSetParams(CUgraphExec hGraphExec, CUgraphNode hNode,
-                                             const CUDA_MEMSET_NODE_PARAMS *memsetParams, CUcontext) {
+                                             const CUDA_MEMSET_NODE_PARAMS *memsetParams,
+                                             CUcontext) {
   return call([&](Driver &driver, Lock &) {
     nodeOf(hGraphExec, hNode, CU_GRAPH_NODE_TYPE_MEMSET).task = setNodeTask(driver, memsetParams);
   });
@@ -602,11 +614,13 @@ static CUgraphExec_st::Node &switchable(CUgraphExec hGraphExec, CUgraphNode hNod
   return nodeOf(hGraphExec, hNode, type);
 }
 
-CUresult abi::cuGraphNodeSetEnabled(CUgraphExec hGraphExec, CUgraphNode hNode, unsigned int isEnabled) {
+CUresult abi::cuGraphNodeSetEnabled(CUgraphExec hGraphExec, CUgraphNode hNode,
+                                    unsigned int isEnabled) {
   return call([&](Driver &, Lock &) { switchable(hGraphExec, hNode).enabled = isEnabled != 0; });
 }
 
-CUresult abi::cuGraphNodeGetEnabled(CUgraphExec hGraphExec, CUgraphNode hNode, unsigned int *isEnabled) {
+CUresult abi::cuGraphNodeGetEnabled(CUgraphExec hGraphExec, CUgraphNode hNode,
+                                    unsigned int *isEnabled) {
   return call([&](Driver &, Lock &) {
     require(isEnabled);
     *isEnabled = switchable(hGraphExec, hNode).enabled;
@@ -650,7 +664,7 @@ CUresult abi::cuGraphLaunch(CUgraphExec hGraphExec, CUstream hStream) {
       if (after.empty())
         after.push_back(start);
       ops.push_back(driver.newOp(stream->context, n.enabled ? n.task : nothing,
-                                n.chain ? n.chain : stream->chain, after, lock));
+                                 n.chain ? n.chain : stream->chain, after, lock));
     }
     ops.push_back(start);
     exec->last = mark(lock, stream, ops);

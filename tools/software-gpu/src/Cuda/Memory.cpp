@@ -301,11 +301,11 @@ CUresult abi::cuMemPoolGetAttribute(CUmemoryPool pool, CUmemPool_attribute attr,
     if (attr <= CU_MEMPOOL_ATTR_REUSE_ALLOW_INTERNAL_DEPENDENCIES)
       *static_cast<int *>(value) = p->reuse[attr - 1];
     else
-      *static_cast<cuuint64_t *>(value) = attr == CU_MEMPOOL_ATTR_RELEASE_THRESHOLD ? p->releaseThreshold
-                                          : attr == CU_MEMPOOL_ATTR_RESERVED_MEM_HIGH ||
-                                                  attr == CU_MEMPOOL_ATTR_USED_MEM_HIGH
-                                              ? p->high
-                                              : p->used;
+      *static_cast<cuuint64_t *>(value) =
+          attr == CU_MEMPOOL_ATTR_RELEASE_THRESHOLD ? p->releaseThreshold
+          : attr == CU_MEMPOOL_ATTR_RESERVED_MEM_HIGH || attr == CU_MEMPOOL_ATTR_USED_MEM_HIGH
+              ? p->high
+              : p->used;
   });
 }
 
@@ -343,7 +343,8 @@ CUresult abi::cuMemPoolSetAccess(CUmemoryPool pool, const CUmemAccessDesc *map, 
   });
 }
 
-CUresult abi::cuMemPoolGetAccess(CUmemAccess_flags *flags, CUmemoryPool memPool, CUmemLocation *location) {
+CUresult abi::cuMemPoolGetAccess(CUmemAccess_flags *flags, CUmemoryPool memPool,
+                                 CUmemLocation *location) {
   return call([&](Driver &driver, Lock &) {
     CUmemoryPool p = findPool(memPool);
     require(flags && location && location->type == CU_MEM_LOCATION_TYPE_DEVICE);
@@ -471,24 +472,40 @@ static void pointerAttribute(Driver &driver, void *data, CUpointer_attribute att
   case CU_POINTER_ATTRIBUTE_MEMORY_TYPE:
     *static_cast<unsigned *>(data) = a ? CU_MEMORYTYPE_DEVICE : CU_MEMORYTYPE_HOST;
     break;
-  case CU_POINTER_ATTRIBUTE_DEVICE_POINTER: *static_cast<CUdeviceptr *>(data) = pointer; break;
+  case CU_POINTER_ATTRIBUTE_DEVICE_POINTER:
+    *static_cast<CUdeviceptr *>(data) = pointer;
+    break;
   case CU_POINTER_ATTRIBUTE_HOST_POINTER:
     require(pinned);
     *static_cast<void **>(data) = reinterpret_cast<void *>(pointer);
     break;
-  case CU_POINTER_ATTRIBUTE_SYNC_MEMOPS: *static_cast<int *>(data) = 0; break;
+  case CU_POINTER_ATTRIBUTE_SYNC_MEMOPS:
+    *static_cast<int *>(data) = 0;
+    break;
   case CU_POINTER_ATTRIBUTE_BUFFER_ID:
     *static_cast<unsigned long long *>(data) = a ? a->id : start;
     break;
-  case CU_POINTER_ATTRIBUTE_IS_MANAGED: *static_cast<bool *>(data) = false; break;
+  case CU_POINTER_ATTRIBUTE_IS_MANAGED:
+    *static_cast<bool *>(data) = false;
+    break;
   case CU_POINTER_ATTRIBUTE_DEVICE_ORDINAL:
     *static_cast<int *>(data) = d ? d->ordinal : current()->device->ordinal;
     break;
-  case CU_POINTER_ATTRIBUTE_IS_LEGACY_CUDA_IPC_CAPABLE: *static_cast<bool *>(data) = false; break;
-  case CU_POINTER_ATTRIBUTE_RANGE_START_ADDR: *static_cast<CUdeviceptr *>(data) = start; break;
-  case CU_POINTER_ATTRIBUTE_RANGE_SIZE: *static_cast<size_t *>(data) = bytes; break;
-  case CU_POINTER_ATTRIBUTE_MAPPED: *static_cast<bool *>(data) = true; break;
-  case CU_POINTER_ATTRIBUTE_ACCESS_FLAGS: *static_cast<unsigned long long *>(data) = 3; break;
+  case CU_POINTER_ATTRIBUTE_IS_LEGACY_CUDA_IPC_CAPABLE:
+    *static_cast<bool *>(data) = false;
+    break;
+  case CU_POINTER_ATTRIBUTE_RANGE_START_ADDR:
+    *static_cast<CUdeviceptr *>(data) = start;
+    break;
+  case CU_POINTER_ATTRIBUTE_RANGE_SIZE:
+    *static_cast<size_t *>(data) = bytes;
+    break;
+  case CU_POINTER_ATTRIBUTE_MAPPED:
+    *static_cast<bool *>(data) = true;
+    break;
+  case CU_POINTER_ATTRIBUTE_ACCESS_FLAGS:
+    *static_cast<unsigned long long *>(data) = 3;
+    break;
   case CU_POINTER_ATTRIBUTE_MEMPOOL_HANDLE: {
     CUmemoryPool found = nullptr;
     for (const auto &[pool, object] : state().pools.all())
@@ -497,7 +514,8 @@ static void pointerAttribute(Driver &driver, void *data, CUpointer_attribute att
     *static_cast<CUmemoryPool *>(data) = found;
     break;
   }
-  default: fail(CUDA_ERROR_NOT_SUPPORTED);
+  default:
+    fail(CUDA_ERROR_NOT_SUPPORTED);
   }
 }
 
@@ -519,13 +537,22 @@ CUresult abi::cuPointerGetAttributes(unsigned int numAttributes, CUpointer_attri
         pointerAttribute(driver, data[i], attributes[i], ptr);
       } catch (const Failure &) {
         switch (attributes[i]) {
-        case CU_POINTER_ATTRIBUTE_MEMORY_TYPE: *static_cast<unsigned *>(data[i]) = 0; break;
-        case CU_POINTER_ATTRIBUTE_DEVICE_ORDINAL: *static_cast<int *>(data[i]) = -2; break;
-        case CU_POINTER_ATTRIBUTE_SYNC_MEMOPS: *static_cast<int *>(data[i]) = 0; break;
+        case CU_POINTER_ATTRIBUTE_MEMORY_TYPE:
+          *static_cast<unsigned *>(data[i]) = 0;
+          break;
+        case CU_POINTER_ATTRIBUTE_DEVICE_ORDINAL:
+          *static_cast<int *>(data[i]) = -2;
+          break;
+        case CU_POINTER_ATTRIBUTE_SYNC_MEMOPS:
+          *static_cast<int *>(data[i]) = 0;
+          break;
         case CU_POINTER_ATTRIBUTE_IS_MANAGED:
         case CU_POINTER_ATTRIBUTE_IS_LEGACY_CUDA_IPC_CAPABLE:
-        case CU_POINTER_ATTRIBUTE_MAPPED: *static_cast<bool *>(data[i]) = false; break;
-        default: *static_cast<uint64_t *>(data[i]) = 0;
+        case CU_POINTER_ATTRIBUTE_MAPPED:
+          *static_cast<bool *>(data[i]) = false;
+          break;
+        default:
+          *static_cast<uint64_t *>(data[i]) = 0;
         }
       }
     }
@@ -541,14 +568,14 @@ enum class Memory { Device, Pinned, Pageable };
 
 struct Side { ///< of a copy
   Memory memory = Memory::Pageable;
-  uint64_t address = 0, pitch = 0, slice = 0; ///< bytes between rows and between planes
+  uint64_t address = 0, pitch = 0, slice = 0;   ///< bytes between rows and between planes
   std::shared_ptr<std::vector<uint8_t>> staged; ///< rows one after the other
   uint64_t row(uint64_t y, uint64_t z) const { return address + y * pitch + z * slice; }
 };
 } // namespace
 
 static Memory memoryOf(Driver &driver, uint64_t address) {
-  return driver.deviceOf(address)                                  ? Memory::Device
+  return driver.deviceOf(address)                             ? Memory::Device
          : driver.isPinned(reinterpret_cast<void *>(address)) ? Memory::Pinned
                                                               : Memory::Pageable;
 }
@@ -557,7 +584,8 @@ bool sgpu::cuda::isPageable(Driver &driver, uint64_t address) {
   return memoryOf(driver, address) == Memory::Pageable;
 }
 
-static std::vector<sgpu_range> rowsOf(const Side &s, uint64_t width, uint64_t height, uint64_t depth) {
+static std::vector<sgpu_range> rowsOf(const Side &s, uint64_t width, uint64_t height,
+                                      uint64_t depth) {
   std::vector<sgpu_range> rows;
   for (uint64_t z = 0; z < depth; ++z)
     for (uint64_t y = 0; y < height; ++y)
@@ -584,12 +612,14 @@ static Side sideOf(Driver &driver, CUmemorytype type, const void *host, CUdevice
                    size_t pitch, size_t height, size_t x, size_t y, size_t z, size_t width) {
   Side s;
   require(type != CU_MEMORYTYPE_ARRAY, CUDA_ERROR_NOT_SUPPORTED);
-  require(type == CU_MEMORYTYPE_HOST || type == CU_MEMORYTYPE_DEVICE || type == CU_MEMORYTYPE_UNIFIED);
+  require(type == CU_MEMORYTYPE_HOST || type == CU_MEMORYTYPE_DEVICE ||
+          type == CU_MEMORYTYPE_UNIFIED);
   s.address = type == CU_MEMORYTYPE_HOST ? reinterpret_cast<uint64_t>(host) : device;
   require(s.address);
   s.memory = memoryOf(driver, s.address);
-  require(type == CU_MEMORYTYPE_UNIFIED ||
-          (type == CU_MEMORYTYPE_DEVICE ? s.memory != Memory::Pageable : s.memory != Memory::Device));
+  require(
+      type == CU_MEMORYTYPE_UNIFIED ||
+      (type == CU_MEMORYTYPE_DEVICE ? s.memory != Memory::Pageable : s.memory != Memory::Device));
   s.pitch = pitch ? pitch : x + width;
   s.slice = s.pitch * height;
   s.address += x + y * s.pitch + z * s.slice;
@@ -639,8 +669,7 @@ TaskRef sgpu::cuda::copyTask(Driver &driver, const std::string &name, const CUDA
       for (uint64_t y = 0; y < height; ++y) {
         uint64_t source = from.row(y, z), target = to.row(y, z);
         bool checkedSource = from.memory != Memory::Pageable;
-        if (checkedSource && to.memory == Memory::Device &&
-            &memory(source) == &memory(target)) {
+        if (checkedSource && to.memory == Memory::Device && &memory(source) == &memory(target)) {
           exists &= memory(source).copy(target, source, width, reads, writes, at);
           continue;
         }
@@ -683,8 +712,8 @@ static void copyBytes(Driver &driver, Lock &lock, const char *name, CUDA_MEMCPY3
     return; // captured
   // Nobody can see a host that reads too early, but it can get poison: what comes before the copy is
   // done now (or not), so that the copy alone is late.
-  if (returns == Returns::Asynchronous && !toDevice && driver.options.completion != Completion::Early &&
-      driver.random.below(2))
+  if (returns == Returns::Asynchronous && !toDevice &&
+      driver.options.completion != Completion::Early && driver.random.below(2))
     driver.bringForward(lock, op);
   bool waits = pageableTarget || (!fromDevice && !toDevice);
   if (returns == Returns::Synchronous)
@@ -721,8 +750,8 @@ CUresult abi::cuMemcpy(CUdeviceptr dst, CUdeviceptr src, size_t ByteCount) {
                   nullptr, Returns::Synchronous);
 }
 CUresult abi::cuMemcpyAsync(CUdeviceptr dst, CUdeviceptr src, size_t ByteCount, CUstream hStream) {
-  return copyLine("cuMemcpyAsync", CU_MEMORYTYPE_UNIFIED, dst, CU_MEMORYTYPE_UNIFIED, src, ByteCount,
-                  hStream, Returns::Asynchronous);
+  return copyLine("cuMemcpyAsync", CU_MEMORYTYPE_UNIFIED, dst, CU_MEMORYTYPE_UNIFIED, src,
+                  ByteCount, hStream, Returns::Asynchronous);
 }
 CUresult abi::cuMemcpyHtoD_v2(CUdeviceptr dstDevice, const void *srcHost, size_t ByteCount) {
   return copyLine("cuMemcpyHtoD_v2", CU_MEMORYTYPE_DEVICE, dstDevice, CU_MEMORYTYPE_HOST,
@@ -733,8 +762,8 @@ CUresult abi::cuMemcpyDtoH_v2(void *dstHost, CUdeviceptr srcDevice, size_t ByteC
                   srcDevice, ByteCount, nullptr, Returns::Synchronous);
 }
 CUresult abi::cuMemcpyDtoD_v2(CUdeviceptr dstDevice, CUdeviceptr srcDevice, size_t ByteCount) {
-  return copyLine("cuMemcpyDtoD_v2", CU_MEMORYTYPE_DEVICE, dstDevice, CU_MEMORYTYPE_DEVICE, srcDevice,
-                  ByteCount, nullptr, Returns::Synchronous);
+  return copyLine("cuMemcpyDtoD_v2", CU_MEMORYTYPE_DEVICE, dstDevice, CU_MEMORYTYPE_DEVICE,
+                  srcDevice, ByteCount, nullptr, Returns::Synchronous);
 }
 CUresult abi::cuMemcpyHtoDAsync_v2(CUdeviceptr dstDevice, const void *srcHost, size_t ByteCount,
                                    CUstream hStream) {
@@ -763,8 +792,8 @@ CUresult abi::cuMemcpyPeerAsync(CUdeviceptr dstDevice, CUcontext dstContext, CUd
     requireContext(dstContext, dstDevice);
     requireContext(srcContext, srcDevice);
     copyBytes(driver, lock, "cuMemcpyPeerAsync",
-              line(CU_MEMORYTYPE_DEVICE, dstDevice, CU_MEMORYTYPE_DEVICE, srcDevice, ByteCount), hStream,
-              Returns::Asynchronous);
+              line(CU_MEMORYTYPE_DEVICE, dstDevice, CU_MEMORYTYPE_DEVICE, srcDevice, ByteCount),
+              hStream, Returns::Asynchronous);
   });
 }
 

@@ -31,11 +31,20 @@ struct JitLog {
     require(!count || (options && values));
     for (unsigned i = 0; i < count; ++i)
       switch (options[i]) {
-      case CU_JIT_INFO_LOG_BUFFER: info.text = static_cast<char *>(values[i]); break;
-      case CU_JIT_INFO_LOG_BUFFER_SIZE_BYTES: info.size = &values[i]; break;
-      case CU_JIT_ERROR_LOG_BUFFER: error.text = static_cast<char *>(values[i]); break;
-      case CU_JIT_ERROR_LOG_BUFFER_SIZE_BYTES: error.size = &values[i]; break;
-      default: require(options[i] >= 0 && options[i] <= CU_JIT_SPLIT_COMPILE);
+      case CU_JIT_INFO_LOG_BUFFER:
+        info.text = static_cast<char *>(values[i]);
+        break;
+      case CU_JIT_INFO_LOG_BUFFER_SIZE_BYTES:
+        info.size = &values[i];
+        break;
+      case CU_JIT_ERROR_LOG_BUFFER:
+        error.text = static_cast<char *>(values[i]);
+        break;
+      case CU_JIT_ERROR_LOG_BUFFER_SIZE_BYTES:
+        error.size = &values[i];
+        break;
+      default:
+        require(options[i] >= 0 && options[i] <= CU_JIT_SPLIT_COMPILE);
       }
   }
   static void write(Buffer &b, const std::string &text) {
@@ -75,8 +84,10 @@ constexpr unsigned newestPtx = 9; ///< of the parser
 /// The PTX of a fat binary that fits the chip best. Layout: header of 16 bytes (magic, version,
 /// header bytes, bytes of all entries), then entries: kind (1: PTX), header bytes, payload bytes,
 /// architecture at 28, flags at 40.
-std::string ptxOfFatbin(const uint8_t *image, int capability, JitLog &log, const std::string &call) {
-  const uint8_t *entry = image + read<uint16_t>(image + 6), *end = entry + read<uint64_t>(image + 8);
+std::string ptxOfFatbin(const uint8_t *image, int capability, JitLog &log,
+                        const std::string &call) {
+  const uint8_t *entry = image + read<uint16_t>(image + 6),
+                *end = entry + read<uint64_t>(image + 8);
   std::string best;
   uint32_t bestArchitecture = 0;
   bool compressed = false;
@@ -87,7 +98,8 @@ std::string ptxOfFatbin(const uint8_t *image, int capability, JitLog &log, const
     uint32_t architecture = read<uint32_t>(entry + 28);
     uint64_t flags = read<uint64_t>(entry + 40);
     if (header < 48 || bytes > uint64_t(end - entry) || header > uint64_t(end - entry) - bytes)
-      refuse(log, CUDA_ERROR_INVALID_IMAGE, call + ": an entry of the fat binary goes beyond its end");
+      refuse(log, CUDA_ERROR_INVALID_IMAGE,
+             call + ": an entry of the fat binary goes beyond its end");
     if (kind == 1 && architecture <= uint32_t(capability) && architecture >= bestArchitecture) {
       if (flags & 0xb000) {
         compressed = true;
@@ -101,8 +113,8 @@ std::string ptxOfFatbin(const uint8_t *image, int capability, JitLog &log, const
   }
   if (best.empty())
     refuse(log, CUDA_ERROR_NO_BINARY_FOR_GPU,
-           call + ": the fat binary has no " + (compressed ? "uncompressed " : "") +
-               "PTX for sm_" + std::to_string(capability) +
+           call + ": the fat binary has no " + (compressed ? "uncompressed " : "") + "PTX for sm_" +
+               std::to_string(capability) +
                (compressed ? "; build it with nvcc --no-compress"
                            : "; build it with -gencode arch=compute_" + std::to_string(capability) +
                                  ",code=compute_" + std::to_string(capability)));
@@ -114,10 +126,14 @@ std::string textOf(const void *image, int capability, JitLog &log, const std::st
   require(image);
   const auto *bytes = static_cast<const uint8_t *>(image);
   // Text may be shorter than a magic number: it ends with a zero.
-  if (bytes[0] == (elfMagic & 0xff) && std::memcmp(bytes, "\x7f""ELF", 4) == 0)
+  if (bytes[0] == (elfMagic & 0xff) && std::memcmp(bytes,
+                                                   "\x7f"
+                                                   "ELF",
+                                                   4) == 0)
     refuse(log, CUDA_ERROR_NO_BINARY_FOR_GPU,
            call + ": the image is a cubin (machine code); the software GPU runs PTX");
-  if (bytes[0] == (wrapperMagic & 0xff) && bytes[1] == 0x43 && read<uint32_t>(bytes) == wrapperMagic) {
+  if (bytes[0] == (wrapperMagic & 0xff) && bytes[1] == 0x43 &&
+      read<uint32_t>(bytes) == wrapperMagic) {
     bytes = reinterpret_cast<const uint8_t *>(read<uint64_t>(bytes + 8));
     require(bytes, CUDA_ERROR_INVALID_IMAGE);
   }
@@ -130,7 +146,8 @@ std::string textOf(const void *image, int capability, JitLog &log, const std::st
   return text;
 }
 
-CUmodule makeModule(CUcontext context, const std::string &text, const std::string &name, JitLog &log) {
+CUmodule makeModule(CUcontext context, const std::string &text, const std::string &name,
+                    JitLog &log) {
   Driver &driver = Driver::get();
   auto m = std::make_unique<CUmod_st>();
   m->context = context;
@@ -143,7 +160,8 @@ CUmodule makeModule(CUcontext context, const std::string &text, const std::strin
   } catch (const Error &e) {
     unsigned major = 0;
     std::sscanf(text.c_str() + std::min(text.find(".version"), text.size()), ".version %u", &major);
-    refuse(log, major > newestPtx ? CUDA_ERROR_UNSUPPORTED_PTX_VERSION : CUDA_ERROR_INVALID_PTX, e.what());
+    refuse(log, major > newestPtx ? CUDA_ERROR_UNSUPPORTED_PTX_VERSION : CUDA_ERROR_INVALID_PTX,
+           e.what());
   }
   return state().modules.add(std::move(m));
 }
@@ -159,8 +177,8 @@ static CUmodule findModule(CUmodule module) {
   return module;
 }
 
-static CUresult loadModule(CUmodule *module, const void *image, unsigned count, CUjit_option *options,
-                           void **values, const char *name) {
+static CUresult loadModule(CUmodule *module, const void *image, unsigned count,
+                           CUjit_option *options, void **values, const char *name) {
   return call([&](Driver &, Lock &) {
     CUcontext c = current();
     require(module);
@@ -254,7 +272,8 @@ CUresult abi::cuModuleGetFunctionCount(unsigned int *count, CUmodule mod) {
   });
 }
 
-CUresult abi::cuModuleEnumerateFunctions(CUfunction *functions, unsigned int numFunctions, CUmodule mod) {
+CUresult abi::cuModuleEnumerateFunctions(CUfunction *functions, unsigned int numFunctions,
+                                         CUmodule mod) {
   return call([&](Driver &, Lock &) {
     CUmodule m = findModule(mod);
     require(functions || !numFunctions);
@@ -274,7 +293,8 @@ static void globalOf(CUdeviceptr *dptr, size_t *bytes, CUmodule module, const ch
     *bytes = v->bytes;
 }
 
-CUresult abi::cuModuleGetGlobal_v2(CUdeviceptr *dptr, size_t *bytes, CUmodule hmod, const char *name) {
+CUresult abi::cuModuleGetGlobal_v2(CUdeviceptr *dptr, size_t *bytes, CUmodule hmod,
+                                   const char *name) {
   return call([&](Driver &, Lock &) { globalOf(dptr, bytes, findModule(hmod), name); });
 }
 
@@ -319,19 +339,19 @@ CUresult abi::cuLibraryLoadData(CUlibrary *library, const void *code, CUjit_opti
   });
 }
 
-CUresult abi::cuLibraryLoadFromFile(CUlibrary *library, const char *fileName, CUjit_option *jitOptions,
-                                    void **jitOptionsValues, unsigned int numJitOptions,
-                                    CUlibraryOption *libraryOptions, void **libraryOptionValues,
-                                    unsigned int numLibraryOptions) {
+CUresult abi::cuLibraryLoadFromFile(CUlibrary *library, const char *fileName,
+                                    CUjit_option *jitOptions, void **jitOptionsValues,
+                                    unsigned int numJitOptions, CUlibraryOption *libraryOptions,
+                                    void **libraryOptionValues, unsigned int numLibraryOptions) {
   std::string image;
   CUresult result = call([&](Driver &, Lock &) {
     require(fileName);
     image = readFile(fileName);
   });
-  return result != CUDA_SUCCESS ? result
-                                : cuLibraryLoadData(library, image.data(), jitOptions, jitOptionsValues,
-                                                    numJitOptions, libraryOptions, libraryOptionValues,
-                                                    numLibraryOptions);
+  return result != CUDA_SUCCESS
+             ? result
+             : cuLibraryLoadData(library, image.data(), jitOptions, jitOptionsValues, numJitOptions,
+                                 libraryOptions, libraryOptionValues, numLibraryOptions);
 }
 
 CUresult abi::cuLibraryUnload(CUlibrary library) {
@@ -479,7 +499,9 @@ static void parameterOf(CUfunction f, size_t index, size_t *offset, size_t *size
 
 CUresult abi::cuFuncGetParamInfo(CUfunction func, size_t paramIndex, size_t *paramOffset,
                                  size_t *paramSize) {
-  return call([&](Driver &, Lock &) { parameterOf(findFunction(func), paramIndex, paramOffset, paramSize); });
+  return call([&](Driver &, Lock &) {
+    parameterOf(findFunction(func), paramIndex, paramOffset, paramSize);
+  });
 }
 
 CUresult abi::cuKernelGetParamInfo(CUkernel kernel, size_t paramIndex, size_t *paramOffset,
@@ -507,21 +529,36 @@ static int attributeOf(CUfunction f, CUfunction_attribute attribute) {
     uint32_t fits = perThread ? chipOf(f).registersPerSm / perThread / 32 * 32 : 1024;
     return int(std::min({k.maxThreads, chipOf(f).threadsPerBlock, fits}));
   }
-  case CU_FUNC_ATTRIBUTE_SHARED_SIZE_BYTES: return int(k.staticShared);
-  case CU_FUNC_ATTRIBUTE_CONST_SIZE_BYTES: return int(k.constBytes);
-  case CU_FUNC_ATTRIBUTE_LOCAL_SIZE_BYTES: return int(k.localBytes);
-  case CU_FUNC_ATTRIBUTE_NUM_REGS: return int(k.registers);
-  case CU_FUNC_ATTRIBUTE_PTX_VERSION: return k.target;
-  case CU_FUNC_ATTRIBUTE_BINARY_VERSION: return chipOf(f).capability;
-  case CU_FUNC_ATTRIBUTE_CACHE_MODE_CA: return 0;
-  case CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES: return int(dynamicLimit(f));
-  case CU_FUNC_ATTRIBUTE_PREFERRED_SHARED_MEMORY_CARVEOUT: return f->carveout;
-  case CU_FUNC_ATTRIBUTE_CLUSTER_SIZE_MUST_BE_SET: return k.explicitCluster && !k.requiredCluster.x;
-  case CU_FUNC_ATTRIBUTE_REQUIRED_CLUSTER_WIDTH: return int(k.requiredCluster.x);
-  case CU_FUNC_ATTRIBUTE_REQUIRED_CLUSTER_HEIGHT: return int(k.requiredCluster.y);
-  case CU_FUNC_ATTRIBUTE_REQUIRED_CLUSTER_DEPTH: return int(k.requiredCluster.z);
-  case CU_FUNC_ATTRIBUTE_NON_PORTABLE_CLUSTER_SIZE_ALLOWED: return f->nonPortableCluster;
-  case CU_FUNC_ATTRIBUTE_CLUSTER_SCHEDULING_POLICY_PREFERENCE: return 0;
+  case CU_FUNC_ATTRIBUTE_SHARED_SIZE_BYTES:
+    return int(k.staticShared);
+  case CU_FUNC_ATTRIBUTE_CONST_SIZE_BYTES:
+    return int(k.constBytes);
+  case CU_FUNC_ATTRIBUTE_LOCAL_SIZE_BYTES:
+    return int(k.localBytes);
+  case CU_FUNC_ATTRIBUTE_NUM_REGS:
+    return int(k.registers);
+  case CU_FUNC_ATTRIBUTE_PTX_VERSION:
+    return k.target;
+  case CU_FUNC_ATTRIBUTE_BINARY_VERSION:
+    return chipOf(f).capability;
+  case CU_FUNC_ATTRIBUTE_CACHE_MODE_CA:
+    return 0;
+  case CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES:
+    return int(dynamicLimit(f));
+  case CU_FUNC_ATTRIBUTE_PREFERRED_SHARED_MEMORY_CARVEOUT:
+    return f->carveout;
+  case CU_FUNC_ATTRIBUTE_CLUSTER_SIZE_MUST_BE_SET:
+    return k.explicitCluster && !k.requiredCluster.x;
+  case CU_FUNC_ATTRIBUTE_REQUIRED_CLUSTER_WIDTH:
+    return int(k.requiredCluster.x);
+  case CU_FUNC_ATTRIBUTE_REQUIRED_CLUSTER_HEIGHT:
+    return int(k.requiredCluster.y);
+  case CU_FUNC_ATTRIBUTE_REQUIRED_CLUSTER_DEPTH:
+    return int(k.requiredCluster.z);
+  case CU_FUNC_ATTRIBUTE_NON_PORTABLE_CLUSTER_SIZE_ALLOWED:
+    return f->nonPortableCluster;
+  case CU_FUNC_ATTRIBUTE_CLUSTER_SCHEDULING_POLICY_PREFERENCE:
+    return 0;
   }
   fail(CUDA_ERROR_INVALID_VALUE);
 }
@@ -544,11 +581,19 @@ static void setAttribute(CUfunction f, CUfunction_attribute attribute, int value
     require(value == 0 || value == 1);
     f->nonPortableCluster = value;
     break;
-  case CU_FUNC_ATTRIBUTE_REQUIRED_CLUSTER_WIDTH: f->requiredCluster.x = uint32_t(value); break;
-  case CU_FUNC_ATTRIBUTE_REQUIRED_CLUSTER_HEIGHT: f->requiredCluster.y = uint32_t(value); break;
-  case CU_FUNC_ATTRIBUTE_REQUIRED_CLUSTER_DEPTH: f->requiredCluster.z = uint32_t(value); break;
-  case CU_FUNC_ATTRIBUTE_CLUSTER_SCHEDULING_POLICY_PREFERENCE: break;
-  default: fail(CUDA_ERROR_INVALID_VALUE); // they cannot be set
+  case CU_FUNC_ATTRIBUTE_REQUIRED_CLUSTER_WIDTH:
+    f->requiredCluster.x = uint32_t(value);
+    break;
+  case CU_FUNC_ATTRIBUTE_REQUIRED_CLUSTER_HEIGHT:
+    f->requiredCluster.y = uint32_t(value);
+    break;
+  case CU_FUNC_ATTRIBUTE_REQUIRED_CLUSTER_DEPTH:
+    f->requiredCluster.z = uint32_t(value);
+    break;
+  case CU_FUNC_ATTRIBUTE_CLUSTER_SCHEDULING_POLICY_PREFERENCE:
+    break;
+  default:
+    fail(CUDA_ERROR_INVALID_VALUE); // they cannot be set
   }
 }
 
@@ -563,7 +608,8 @@ CUresult abi::cuFuncSetAttribute(CUfunction hfunc, CUfunction_attribute attrib, 
   return call([&](Driver &, Lock &) { setAttribute(findFunction(hfunc), attrib, value); });
 }
 
-CUresult abi::cuKernelGetAttribute(int *pi, CUfunction_attribute attrib, CUkernel kernel, CUdevice dev) {
+CUresult abi::cuKernelGetAttribute(int *pi, CUfunction_attribute attrib, CUkernel kernel,
+                                   CUdevice dev) {
   return call([&](Driver &driver, Lock &) {
     require(dev >= 0 && dev < int(driver.devices.size()), CUDA_ERROR_INVALID_DEVICE);
     require(pi);
@@ -571,7 +617,8 @@ CUresult abi::cuKernelGetAttribute(int *pi, CUfunction_attribute attrib, CUkerne
   });
 }
 
-CUresult abi::cuKernelSetAttribute(CUfunction_attribute attrib, int val, CUkernel kernel, CUdevice dev) {
+CUresult abi::cuKernelSetAttribute(CUfunction_attribute attrib, int val, CUkernel kernel,
+                                   CUdevice dev) {
   return call([&](Driver &driver, Lock &) {
     require(dev >= 0 && dev < int(driver.devices.size()), CUDA_ERROR_INVALID_DEVICE);
     CUkernel k = findKernel(kernel);
@@ -638,10 +685,14 @@ static std::vector<uint8_t> parametersOf(CUfunction f, void **parameters, void *
 static CUresult faultCode(Check fault) {
   switch (fault) {
   case Check::OutOfBounds:
-  case Check::UseAfterFree: return CUDA_ERROR_ILLEGAL_ADDRESS;
-  case Check::Misaligned: return CUDA_ERROR_MISALIGNED_ADDRESS;
-  case Check::Deadlock: return CUDA_ERROR_LAUNCH_TIMEOUT;
-  default: return CUDA_ERROR_LAUNCH_FAILED;
+  case Check::UseAfterFree:
+    return CUDA_ERROR_ILLEGAL_ADDRESS;
+  case Check::Misaligned:
+    return CUDA_ERROR_MISALIGNED_ADDRESS;
+  case Check::Deadlock:
+    return CUDA_ERROR_LAUNCH_TIMEOUT;
+  default:
+    return CUDA_ERROR_LAUNCH_FAILED;
   }
 }
 
@@ -652,7 +703,8 @@ TaskRef sgpu::cuda::launchTask(CUfunction f, LaunchConfig config, void **paramet
     config.cluster = {f->requiredCluster.x, std::max(f->requiredCluster.y, 1u),
                       std::max(f->requiredCluster.z, 1u)};
   switch (f->module->module->check(f->name, config)) {
-  case LaunchStatus::Ok: break;
+  case LaunchStatus::Ok:
+    break;
   case LaunchStatus::OutOfResources:
     fail(config.dynamicShared > dynamicLimit(f) ? CUDA_ERROR_INVALID_VALUE
                                                 : CUDA_ERROR_LAUNCH_OUT_OF_RESOURCES);
@@ -685,8 +737,9 @@ static void launch(Lock &lock, CUfunction f, const LaunchConfig &config, CUstrea
   CUstream stream = findStream(hStream);
   require(function->module->context == stream->context, CUDA_ERROR_INVALID_HANDLE);
   if (config.cooperative)
-    require(config.grid.count() <= uint64_t(activeBlocks(function, config.block.count(), config.dynamicShared)) *
-                                       chipOf(function).multiprocessors,
+    require(config.grid.count() <=
+                uint64_t(activeBlocks(function, config.block.count(), config.dynamicShared)) *
+                    chipOf(function).multiprocessors,
             CUDA_ERROR_COOPERATIVE_LAUNCH_TOO_LARGE);
   issue(lock, stream, launchTask(function, config, parameters, extra));
 }
@@ -732,7 +785,9 @@ static LaunchConfig configOf(const CUlaunchConfig &config) {
       c.cluster = {a.value.clusterDim.x, a.value.clusterDim.y, a.value.clusterDim.z};
       require(c.cluster.count(), CUDA_ERROR_INVALID_VALUE);
       break;
-    case CU_LAUNCH_ATTRIBUTE_COOPERATIVE: c.cooperative = a.value.cooperative; break;
+    case CU_LAUNCH_ATTRIBUTE_COOPERATIVE:
+      c.cooperative = a.value.cooperative;
+      break;
     // Hints, and permissions to start before earlier work is done, which need not be used.
     case CU_LAUNCH_ATTRIBUTE_IGNORE:
     case CU_LAUNCH_ATTRIBUTE_ACCESS_POLICY_WINDOW:
@@ -742,8 +797,10 @@ static LaunchConfig configOf(const CUlaunchConfig &config) {
     case CU_LAUNCH_ATTRIBUTE_MEM_SYNC_DOMAIN_MAP:
     case CU_LAUNCH_ATTRIBUTE_MEM_SYNC_DOMAIN:
     case CU_LAUNCH_ATTRIBUTE_PREFERRED_CLUSTER_DIMENSION:
-    case CU_LAUNCH_ATTRIBUTE_PREFERRED_SHARED_MEMORY_CARVEOUT: break;
-    default: fail(CUDA_ERROR_NOT_SUPPORTED);
+    case CU_LAUNCH_ATTRIBUTE_PREFERRED_SHARED_MEMORY_CARVEOUT:
+      break;
+    default:
+      fail(CUDA_ERROR_NOT_SUPPORTED);
     }
   }
   return c;
@@ -799,14 +856,15 @@ CUresult abi::cuOccupancyMaxActiveBlocksPerMultiprocessor(int *numBlocks, CUfunc
 CUresult abi::cuOccupancyMaxPotentialBlockSize(int *minGridSize, int *blockSize, CUfunction func,
                                                CUoccupancyB2DSize blockSizeToDynamicSMemSize,
                                                size_t dynamicSMemSize, int blockSizeLimit) {
-  return cuOccupancyMaxPotentialBlockSizeWithFlags(minGridSize, blockSize, func, blockSizeToDynamicSMemSize,
-                                                   dynamicSMemSize, blockSizeLimit, 0);
+  return cuOccupancyMaxPotentialBlockSizeWithFlags(
+      minGridSize, blockSize, func, blockSizeToDynamicSMemSize, dynamicSMemSize, blockSizeLimit, 0);
 }
 
-CUresult abi::cuOccupancyMaxPotentialBlockSizeWithFlags(int *minGridSize, int *blockSize, CUfunction func,
-                                                        CUoccupancyB2DSize blockSizeToDynamicSMemSize,
-                                                        size_t dynamicSMemSize, int blockSizeLimit,
-                                                        unsigned int flags) {
+CUresult
+abi::cuOccupancyMaxPotentialBlockSizeWithFlags(int *minGridSize, int *blockSize, CUfunction func,
+                                               CUoccupancyB2DSize blockSizeToDynamicSMemSize,
+                                               size_t dynamicSMemSize, int blockSizeLimit,
+                                               unsigned int flags) {
   return call([&](Driver &, Lock &) {
     CUfunction f = findFunction(func);
     require(minGridSize && blockSize && blockSizeLimit >= 0 && flags <= 1);
@@ -815,7 +873,8 @@ CUresult abi::cuOccupancyMaxPotentialBlockSizeWithFlags(int *minGridSize, int *b
       most = std::min(most, blockSizeLimit);
     int best = 0, bestBlocks = 0, bestThreads = -1;
     for (int threads = most; threads > 0; threads = (threads - 1) / 32 * 32) {
-      size_t shared = blockSizeToDynamicSMemSize ? blockSizeToDynamicSMemSize(threads) : dynamicSMemSize;
+      size_t shared =
+          blockSizeToDynamicSMemSize ? blockSizeToDynamicSMemSize(threads) : dynamicSMemSize;
       int blocks = activeBlocks(f, uint64_t(threads), shared);
       if (blocks * threads > bestThreads)
         best = threads, bestBlocks = blocks, bestThreads = blocks * threads;

@@ -21,7 +21,8 @@
 /// Bytes at an address of a device (or of pinned host memory).
 struct sgpu_range {
   uint64_t address = 0, bytes = 0;
-  bool maybe = false; ///< of a read: the work decides when it runs, so it may never have been written
+  bool maybe =
+      false; ///< of a read: the work decides when it runs, so it may never have been written
 };
 
 /// What one call of sgpu_work::run has come to.

@@ -124,7 +124,8 @@ OpRef sgpu::cuda::issue(Lock &lock, CUstream stream, TaskRef task) {
     return nullptr;
   }
   refuseImplicit(stream);
-  OpRef op = Driver::get().newOp(stream->context, std::move(task), stream->chain, before(stream), lock);
+  OpRef op =
+      Driver::get().newOp(stream->context, std::move(task), stream->chain, before(stream), lock);
   return stream->last = op;
 }
 
@@ -207,7 +208,7 @@ CUresult abi::cuStreamEndCapture(CUstream hStream, CUgraph *phGraph) {
 }
 
 static CUstreamCaptureStatus captureStatus(CUstream stream) {
-  return !stream->capture            ? CU_STREAM_CAPTURE_STATUS_NONE
+  return !stream->capture           ? CU_STREAM_CAPTURE_STATUS_NONE
          : stream->capture->invalid ? CU_STREAM_CAPTURE_STATUS_INVALIDATED
                                     : CU_STREAM_CAPTURE_STATUS_ACTIVE;
 }
@@ -224,8 +225,9 @@ CUresult abi::cuStreamIsCapturing(CUstream hStream, CUstreamCaptureStatus *statu
   });
 }
 
-static void captureInfo(CUstream hStream, CUstreamCaptureStatus *status, cuuint64_t *id, CUgraph *graph,
-                        const CUgraphNode **dependencies, const CUgraphEdgeData **edges, size_t *count) {
+static void captureInfo(CUstream hStream, CUstreamCaptureStatus *status, cuuint64_t *id,
+                        CUgraph *graph, const CUgraphNode **dependencies,
+                        const CUgraphEdgeData **edges, size_t *count) {
   CUstream stream = findStream(hStream);
   require(status);
   *status = captureStatus(stream);
@@ -284,7 +286,8 @@ CUresult abi::cuStreamUpdateCaptureDependencies_v2(CUstream hStream, CUgraphNode
 
 CUresult abi::cuStreamUpdateCaptureDependencies(CUstream hStream, CUgraphNode *dependencies,
                                                 size_t numDependencies, unsigned int flags) {
-  return cuStreamUpdateCaptureDependencies_v2(hStream, dependencies, nullptr, numDependencies, flags);
+  return cuStreamUpdateCaptureDependencies_v2(hStream, dependencies, nullptr, numDependencies,
+                                              flags);
 }
 
 CUresult abi::cuThreadExchangeStreamCaptureMode(CUstreamCaptureMode *mode) {

@@ -21,12 +21,18 @@ void SharedMemory::setState(uint32_t offset, uint32_t size, ByteState to) {
 namespace {
 const char *spaceName(Space space) {
   switch (space) {
-  case Space::Generic: return "generic";
-  case Space::Global: return "global";
-  case Space::Shared: return "shared";
-  case Space::Local: return "local";
-  case Space::Param: return "param";
-  case Space::Const: return "constant";
+  case Space::Generic:
+    return "generic";
+  case Space::Global:
+    return "global";
+  case Space::Shared:
+    return "shared";
+  case Space::Local:
+    return "local";
+  case Space::Param:
+    return "param";
+  case Space::Const:
+    return "constant";
   }
   return "";
 }
@@ -44,9 +50,10 @@ public:
       launch.fail(f.check);
     if (!launch.reporter.enabled(f.check))
       return;
-    Report r{.check = f.check, .message = f.message,
-             .place = actor.place ? *actor.place
-                                  : actor.warp->place(actor.lane, *actor.instruction)};
+    Report r{.check = f.check,
+             .message = f.message,
+             .place =
+                 actor.place ? *actor.place : actor.warp->place(actor.lane, *actor.instruction)};
     r.place.what = actor.what;
     r.hasAddress = true;
     r.address = f.address;
@@ -61,7 +68,8 @@ public:
     if (f.conflict)
       r.others.push_back(other(*f.conflict));
     if (f.check == Check::InFlight)
-      if (const Pending *p = block.cluster.pending.writing(target ? target : &block, space, f.address))
+      if (const Pending *p =
+              block.cluster.pending.writing(target ? target : &block, space, f.address))
         r.others.push_back(p->place);
     launch.reporter.add(std::move(r));
   }
@@ -95,7 +103,8 @@ public:
 
 private:
   std::string describeShared(uint32_t offset) const {
-    std::string s = "shared memory of block rank " + std::to_string((target ? target : &block)->rank);
+    std::string s =
+        "shared memory of block rank " + std::to_string((target ? target : &block)->rank);
     if (block.cluster.blocks.size() == 1)
       s = "shared memory of the block";
     const Program &program = block.launch.program;
@@ -103,8 +112,7 @@ private:
       if (offset - v.offset < v.bytes)
         return s + ", byte " + std::to_string(offset - v.offset) + " of " + v.name;
     if (offset >= program.dynamicStart && offset < block.launch.sharedEnd)
-      return s + ", byte " + std::to_string(offset - program.dynamicStart) +
-             " of the dynamic part";
+      return s + ", byte " + std::to_string(offset - program.dynamicStart) + " of the dynamic part";
     return s + ", which has " + std::to_string(block.launch.sharedEnd - window::sharedStart) +
            " bytes from " + std::to_string(window::sharedStart);
   }
@@ -139,10 +147,18 @@ void resolve(Space &space, uint64_t &address) {
     space = Space::Global;
   } else if (space == Space::Generic) {
     switch (address & window::mask) {
-    case window::shared: space = Space::Shared; break;
-    case window::local: space = Space::Local; break;
-    case window::param: space = Space::Param; break;
-    default: space = Space::Global; return;
+    case window::shared:
+      space = Space::Shared;
+      break;
+    case window::local:
+      space = Space::Local;
+      break;
+    case window::param:
+      space = Space::Param;
+      break;
+    default:
+      space = Space::Global;
+      return;
     }
     address &= ~window::mask;
   }
@@ -190,12 +206,14 @@ bool Block::check(const Actor &actor, Space space, uint64_t address, uint64_t by
     if (!target)
       return false;
     if (offset < window::sharedStart || offset + bytes > target->shared.end) {
-      sink.fault({Check::OutOfBounds, accessText(write, bytes) + "outside of shared memory", offset});
+      sink.fault(
+          {Check::OutOfBounds, accessText(write, bytes) + "outside of shared memory", offset});
       return false;
     }
     if (target != this && !target->live && target->started) {
       sink.fault({Check::OutOfBounds,
-                  accessText(write, bytes) + "in shared memory of a block that has exited", offset});
+                  accessText(write, bytes) + "in shared memory of a block that has exited",
+                  offset});
       return false;
     }
     return true;
@@ -208,10 +226,12 @@ bool Block::check(const Actor &actor, Space space, uint64_t address, uint64_t by
   case Space::Param: {
     bool ofFrame = address & frameParam;
     uint64_t offset = address & ~frameParam;
-    uint64_t end = ofFrame ? actor.warp->frame->function->paramBytes : launch.config.parameters.size();
+    uint64_t end =
+        ofFrame ? actor.warp->frame->function->paramBytes : launch.config.parameters.size();
     if (offset < end && bytes <= end - offset)
       return true;
-    sink.fault({Check::OutOfBounds, accessText(write, bytes) + "outside of the parameters", address});
+    sink.fault(
+        {Check::OutOfBounds, accessText(write, bytes) + "outside of the parameters", address});
     return false;
   }
   default: {
@@ -221,10 +241,10 @@ bool Block::check(const Actor &actor, Space space, uint64_t address, uint64_t by
     uint8_t dropped[128];
     Access none;
     none.write = write;
-    return launch.memory.read(address, std::min<uint64_t>(bytes, sizeof dropped), dropped, none, sink,
-                              false) &&
-           (sink.fault({Check::OutOfBounds, accessText(write, bytes) + "past the end of the allocation",
-                        address}),
+    return launch.memory.read(address, std::min<uint64_t>(bytes, sizeof dropped), dropped, none,
+                              sink, false) &&
+           (sink.fault({Check::OutOfBounds,
+                        accessText(write, bytes) + "past the end of the allocation", address}),
             false);
   }
   }
@@ -240,11 +260,11 @@ static void checkStates(const uint8_t *state, uint64_t address, uint32_t bytes, 
     if (state[i] == uint8_t(ByteState::Written))
       continue;
     bool inFlight = state[i] == uint8_t(ByteState::InFlight);
-    sink.fault({inFlight ? Check::InFlight : Check::Uninitialized,
-                accessText(false, bytes) + (inFlight
-                                                ? "that an asynchronous operation has yet to write"
-                                                : "that were never written"),
-                address + i});
+    sink.fault(
+        {inFlight ? Check::InFlight : Check::Uninitialized,
+         accessText(false, bytes) + (inFlight ? "that an asynchronous operation has yet to write"
+                                              : "that were never written"),
+         address + i});
     return;
   }
 }
@@ -256,16 +276,15 @@ static void raceShared(SharedMemory &shared, uint32_t offset, uint32_t bytes, co
     return;
   std::string mine = access.write ? "write" : "read", other = conflict.write ? "write" : "read";
   Fault f{conflict.proxyOnly ? Check::Proxy : Check::Race, "", conflict.offset, &conflict};
-  f.message = conflict.proxyOnly
-                  ? mine + " by the async proxy of bytes that a generic " + other +
-                        " left, without fence.proxy.async between"
-                  : mine + " races with a " + other + " by another thread";
+  f.message = conflict.proxyOnly ? mine + " by the async proxy of bytes that a generic " + other +
+                                       " left, without fence.proxy.async between"
+                                 : mine + " races with a " + other + " by another thread";
   sink.fault(f);
 }
 
 /// Of shared memory; `access` is what accessOf says.
-bool Block::readOne(const Actor &actor, const Access &access, uint32_t address, uint32_t bytes, void *to,
-                    uint32_t alignment, bool checkWritten) {
+bool Block::readOne(const Actor &actor, const Access &access, uint32_t address, uint32_t bytes,
+                    void *to, uint32_t alignment, bool checkWritten) {
   uint32_t offset = address;
   Block *target = this;
   bool plain = address >= window::sharedStart && uint64_t(address) + bytes <= shared.end &&
@@ -301,8 +320,8 @@ bool Block::read(const Actor &actor, Space space, uint64_t address, uint32_t byt
                               checkWritten);
   }
   if (space == Space::Shared)
-    return readOne(actor, accessOf(actor, *this, false, false), uint32_t(address), bytes, to, alignment,
-                   checkWritten);
+    return readOne(actor, accessOf(actor, *this, false, false), uint32_t(address), bytes, to,
+                   alignment, checkWritten);
   if (!check(actor, space, address, bytes, alignment, false)) {
     poisonInto(to, bytes, address);
     return false;
@@ -324,18 +343,19 @@ bool Block::read(const Actor &actor, Space space, uint64_t address, uint32_t byt
   }
   default:
     if (address & frameParam)
-      std::memcpy(to,
-                  &actor.warp->frame->params[size_t(actor.lane) *
-                                                 actor.warp->frame->function->paramBytes +
-                                             (address & ~frameParam)],
-                  bytes);
+      std::memcpy(
+          to,
+          &actor.warp->frame->params[size_t(actor.lane) * actor.warp->frame->function->paramBytes +
+                                     (address & ~frameParam)],
+          bytes);
     else
       std::memcpy(to, &launch.config.parameters[address], bytes);
     return true;
   }
 }
 
-void Block::readShared(const Actor &actor, std::span<const Range> ranges, uint8_t *to, uint32_t alignment) {
+void Block::readShared(const Actor &actor, std::span<const Range> ranges, uint8_t *to,
+                       uint32_t alignment) {
   Access access = accessOf(actor, *this, false, false);
   for (const Range &r : ranges) {
     readOne(actor, access, r.address, r.bytes, to, alignment, true);
@@ -364,7 +384,8 @@ bool Block::write(const Actor &actor, Space space, uint64_t address, uint32_t by
     uint8_t *data = &s.bytes[offset], *state = &s.state[offset];
     if (actor.proxy == Proxy::Generic && std::memchr(state, int(ByteState::InFlight), bytes))
       sink.fault({Check::InFlight,
-                  accessText(true, bytes) + "that an asynchronous operation has yet to write", offset});
+                  accessText(true, bytes) + "that an asynchronous operation has yet to write",
+                  offset});
     bool same = !std::memcmp(data, from, bytes) && !std::memchr(state, 0, bytes);
     if (launch.checkRaces)
       raceShared(s, offset, bytes, accessOf(actor, *this, true, false), same, sink);
@@ -385,10 +406,10 @@ bool Block::write(const Actor &actor, Space space, uint64_t address, uint32_t by
       sink.fault({Check::OutOfBounds, "write to the parameters of the kernel", address});
       return false;
     }
-    std::memcpy(&actor.warp->frame->params[size_t(actor.lane) *
-                                               actor.warp->frame->function->paramBytes +
-                                           (address & ~frameParam)],
-                from, bytes);
+    std::memcpy(
+        &actor.warp->frame->params[size_t(actor.lane) * actor.warp->frame->function->paramBytes +
+                                   (address & ~frameParam)],
+        from, bytes);
     return true;
   }
 }

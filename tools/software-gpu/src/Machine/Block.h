@@ -26,7 +26,8 @@ struct Worker;
 /// memory, r + 1 that of rank r of the cluster (what mapa makes). The low 32 bits of a generic
 /// address into shared memory are its shared address, as on NVIDIA's machines.
 namespace window {
-[[maybe_unused]] constexpr uint64_t shared = uint64_t(1) << 56; ///< generic addresses of shared memory
+[[maybe_unused]] constexpr uint64_t shared = uint64_t(1)
+                                             << 56; ///< generic addresses of shared memory
 [[maybe_unused]] constexpr uint64_t local = uint64_t(2) << 56;
 [[maybe_unused]] constexpr uint64_t param = uint64_t(3) << 56;
 constexpr uint64_t mask = uint64_t(0xff) << 56;
@@ -53,10 +54,10 @@ struct Actor {
   unsigned lane = 0;
   const Instruction *instruction = nullptr;
   const AgentClock *clock = nullptr;
-  uint32_t lanes = 0;       ///< lanes of the warp that do the same at the same address; 0: one
+  uint32_t lanes = 0; ///< lanes of the warp that do the same at the same address; 0: one
   Scope scope = Scope::Weak;
   Proxy proxy = Proxy::Generic;
-  const char *what = "";    ///< "ld", "cp.async.bulk": goes into messages
+  const char *what = "";        ///< "ld", "cp.async.bulk": goes into messages
   const Place *place = nullptr; ///< where an asynchronous operation was issued; null: warp and lane
 };
 
@@ -71,10 +72,10 @@ struct NamedBarrier {
   bool all = true, any = false;
   uint32_t donePopulation = 0; ///< of the phase completed last
   bool doneAll = false, doneAny = false;
-  Warp *firstWarp = nullptr;   ///< who came first, for messages
+  Warp *firstWarp = nullptr; ///< who came first, for messages
   uint32_t firstLane = 0;
   const Instruction *first = nullptr;
-  uint32_t firstInEntry = 0;   ///< index of that instruction, or of the call around it, in the entry
+  uint32_t firstInEntry = 0; ///< index of that instruction, or of the call around it, in the entry
 };
 
 /// A block that runs.
@@ -85,9 +86,9 @@ public:
 
   Launch &launch;
   Cluster &cluster;
-  const Dim3 index;     ///< %ctaid
+  const Dim3 index;      ///< %ctaid
   const uint64_t linear; ///< blocks of a cluster side by side, else x fastest
-  const uint32_t rank;  ///< %cluster_ctarank
+  const uint32_t rank;   ///< %cluster_ctarank
   SharedMemory shared;
   std::vector<std::unique_ptr<Warp>> warps;
   std::vector<NamedBarrier> barriers;
@@ -118,7 +119,8 @@ public:
     uint32_t address, bytes;
   };
   /// Reads many ranges of shared memory, one behind the other into `to`: cheaper than one by one.
-  void readShared(const Actor &actor, std::span<const Range> ranges, uint8_t *to, uint32_t alignment);
+  void readShared(const Actor &actor, std::span<const Range> ranges, uint8_t *to,
+                  uint32_t alignment);
   /// Only the checks (exists, alignment), as for an instruction that starts an asynchronous access.
   bool check(const Actor &actor, Space space, uint64_t address, uint64_t bytes, uint32_t alignment,
              bool write);

@@ -40,7 +40,8 @@ struct Targets {
 static Step runBrx(Warp &w, const Instruction &in) {
   const auto &targets = *static_cast<const Targets *>(in.extra);
   // One index after the other; lanes with other indices come back here.
-  uint32_t rest = w.active, first = uint32_t(w.value(in.operands[0], unsigned(std::countr_zero(rest))));
+  uint32_t rest = w.active,
+           first = uint32_t(w.value(in.operands[0], unsigned(std::countr_zero(rest))));
   uint32_t same = 0;
   forLanes(rest, [&](unsigned lane) {
     if (uint32_t(w.value(in.operands[0], lane)) == first)
@@ -63,8 +64,7 @@ static Step runBrx(Warp &w, const Instruction &in) {
 
 static void decodeBrx(DecodeContext &c) {
   Targets targets;
-  for (uint32_t label :
-       c.function.ast->branchTargets[c.ast.operands[1].symbol.index].targets)
+  for (uint32_t label : c.function.ast->branchTargets[c.ast.operands[1].symbol.index].targets)
     targets.code.push_back(c.function.ast->labels[label].instruction);
   c.operands({c.source(c.ast.operands[0], ptx::Type::U32)});
   c.extra(std::move(targets));
@@ -121,22 +121,20 @@ constexpr uint64_t frameParam = uint64_t(1) << 40;
 } // namespace
 
 /// Fills what a call passes, when it happens: the callee may be known only then.
-static std::vector<Pass> passes(const Function &caller, const Function &callee,
-                                const std::vector<ptx::Operand> &actual,
-                                const std::vector<ptx::Variable> &formal,
-                                const std::vector<uint32_t> &formalOffsets,
-                                const std::vector<uint32_t> &variableOffsets,
-                                const std::vector<Operand> &values) {
+static std::vector<Pass>
+passes(const Function &caller, const Function &callee, const std::vector<ptx::Operand> &actual,
+       const std::vector<ptx::Variable> &formal, const std::vector<uint32_t> &formalOffsets,
+       const std::vector<uint32_t> &variableOffsets, const std::vector<Operand> &values) {
   std::vector<Pass> list;
   for (size_t i = 0; i < formal.size() && i < actual.size(); ++i) {
     Pass p;
     if (formal[i].reg >= 0) {
       const ptx::Register &r = callee.ast->registers[unsigned(formal[i].reg)];
       uint32_t row = callee.registerRow[unsigned(formal[i].reg)];
-      p.formal = r.type == ptx::Type::Pred
-                     ? Operand{Operand::Predicate, 0, false, row}
-                     : Operand{Operand::Register, uint8_t(std::max(4u, ptx::bytesOf(r.type))), false,
-                               row};
+      p.formal =
+          r.type == ptx::Type::Pred
+              ? Operand{Operand::Predicate, 0, false, row}
+              : Operand{Operand::Register, uint8_t(std::max(4u, ptx::bytesOf(r.type))), false, row};
       p.value = values[i];
     } else {
       p.param = true;
@@ -174,14 +172,15 @@ static void copyRow(Frame &to, Operand target, const uint32_t *source, uint32_t 
 namespace {
 /// What a call needs of its site, kept with the instruction.
 struct CallSite {
-  std::vector<ptx::Operand> arguments, results; // as written
-  std::vector<Operand> argumentValues, resultValues; // registers, where not .param
+  std::vector<ptx::Operand> arguments, results;       // as written
+  std::vector<Operand> argumentValues, resultValues;  // registers, where not .param
   std::vector<uint32_t> argumentParams, resultParams; // offsets, where .param
   Operand target;                                     // indirect
 };
 } // namespace
 
-static void enterCall(Warp &w, const Instruction &in, const CallSite &site, const Function &callee) {
+static void enterCall(Warp &w, const Instruction &in, const CallSite &site,
+                      const Function &callee) {
   const Function &caller = *w.frame->function;
   std::shared_ptr<Frame> frame = w.makeFrame(callee, w.active, w.group->frame);
   frame->returnTo = in.index + 1;
@@ -230,9 +229,8 @@ static Step runCall(Warp &w, const Instruction &in) {
     callee = functionAt(launch, first);
     if (!callee || callee->ast->parameters.size() != site.arguments.size()) {
       w.report(Check::Argument, unsigned(std::countr_zero(w.active)), in,
-               callee ? "calls " + callee->name + " with " +
-                            std::to_string(site.arguments.size()) + " arguments, it has " +
-                            std::to_string(callee->ast->parameters.size())
+               callee ? "calls " + callee->name + " with " + std::to_string(site.arguments.size()) +
+                            " arguments, it has " + std::to_string(callee->ast->parameters.size())
                       : "calls an address that is not a function's");
       w.block.launch.fail(Check::Argument);
       w.exitLanes(in);
@@ -326,17 +324,17 @@ static Step runVprintf(Warp &w, const Instruction &in) {
       at += bytes;
       return value;
     };
-    std::string text = formatPrint(format, next, [&](uint64_t address) {
-      return readString(w, lane, in, address);
-    });
+    std::string text = formatPrint(
+        format, next, [&](uint64_t address) { return readString(w, lane, in, address); });
     std::fputs(text.c_str(), stdout);
     std::fflush(stdout);
     std::lock_guard lock(w.block.launch.mutex);
     w.block.launch.output.push_back(text);
     uint32_t count = uint32_t(text.size());
     if (!site.resultParams.empty() && !site.resultValues[0])
-      std::memcpy(&w.frame->params[size_t(lane) * w.frame->function->paramBytes +
-                                   site.resultParams[0]], &count, 4);
+      std::memcpy(
+          &w.frame->params[size_t(lane) * w.frame->function->paramBytes + site.resultParams[0]],
+          &count, 4);
   });
   return Step::Next;
 }
@@ -367,9 +365,9 @@ static void decodeCall(DecodeContext &c) {
                    std::vector<uint32_t> &params, bool result) {
     for (const ptx::Operand &op : list) {
       bool param = op.kind == ptx::Operand::Symbol;
-      values.push_back(param                                          ? Operand()
+      values.push_back(param                                     ? Operand()
                        : result || op.kind == ptx::Operand::Sink ? c.destination(op)
-                                 : c.source(op, ptx::Type::B64));
+                                                                 : c.source(op, ptx::Type::B64));
       params.push_back(0);
       if (param) {
         std::optional<uint64_t> address = c.paramAddress(op);
@@ -391,8 +389,7 @@ static void decodeCall(DecodeContext &c) {
       if (alias.alias == index)
         index = alias.aliasee;
     const ptx::Function &f = module.functions[index];
-    if (f.parameters.size() != site.arguments.size() ||
-        f.results.size() != site.results.size())
+    if (f.parameters.size() != site.arguments.size() || f.results.size() != site.results.size())
       c.fail("passes " + std::to_string(site.arguments.size()) + " arguments and takes " +
              std::to_string(site.results.size()) + " results; " + f.name + " has " +
              std::to_string(f.parameters.size()) + " and " + std::to_string(f.results.size()));
@@ -428,8 +425,7 @@ static Step runStacksave(Warp &w, const Instruction &in) {
 }
 
 static Step runStackrestore(Warp &w, const Instruction &in) {
-  w.frame->localTop =
-      uint32_t(w.value(in.operands[0], unsigned(std::countr_zero(w.active))));
+  w.frame->localTop = uint32_t(w.value(in.operands[0], unsigned(std::countr_zero(w.active))));
   return Step::Next;
 }
 

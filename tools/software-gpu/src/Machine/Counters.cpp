@@ -44,9 +44,9 @@ static void addCounts(Json &j, const Counts &c) {
   j.add("executions", c.executions);
   j.add("lanes", c.lanes);
   const std::pair<const char *, uint64_t> others[] = {
-      {"requests", c.requests},         {"bytes", c.bytes},
-      {"sectors", c.sectors},           {"sharedRequests", c.sharedRequests},
-      {"wavefronts", c.wavefronts},     {"idealWavefronts", c.idealWavefronts},
+      {"requests", c.requests},     {"bytes", c.bytes},
+      {"sectors", c.sectors},       {"sharedRequests", c.sharedRequests},
+      {"wavefronts", c.wavefronts}, {"idealWavefronts", c.idealWavefronts},
       {"tensorOps", c.tensorOps}};
   for (auto [name, value] : others)
     if (value)

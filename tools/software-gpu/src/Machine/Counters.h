@@ -13,15 +13,15 @@ namespace sgpu {
 
 /// Of one instruction.
 struct Counts {
-  uint64_t executions = 0;     ///< by a warp (or a part of one that runs together)
-  uint64_t lanes = 0;          ///< executions times active lanes
-  uint64_t requests = 0;       ///< accesses to global memory, one for each executing warp
-  uint64_t bytes = 0;          ///< moved by them, lanes times size
-  uint64_t sectors = 0;        ///< distinct aligned pieces of 32 bytes that they touch
-  uint64_t sharedRequests = 0; ///< accesses to shared memory
-  uint64_t wavefronts = 0;     ///< passes that they take: see Warp::countShared
+  uint64_t executions = 0;      ///< by a warp (or a part of one that runs together)
+  uint64_t lanes = 0;           ///< executions times active lanes
+  uint64_t requests = 0;        ///< accesses to global memory, one for each executing warp
+  uint64_t bytes = 0;           ///< moved by them, lanes times size
+  uint64_t sectors = 0;         ///< distinct aligned pieces of 32 bytes that they touch
+  uint64_t sharedRequests = 0;  ///< accesses to shared memory
+  uint64_t wavefronts = 0;      ///< passes that they take: see Warp::countShared
   uint64_t idealWavefronts = 0; ///< passes that their size needs at least
-  uint64_t tensorOps = 0;      ///< multiply-adds of tensor cores
+  uint64_t tensorOps = 0;       ///< multiply-adds of tensor cores
 
   void add(const Counts &other);
 };
@@ -36,7 +36,7 @@ struct Counters {
   std::string kernel;
   uint64_t launches = 0;
   uint64_t blocks = 0;
-  uint64_t barriers = 0;     ///< bar.sync, bar.red, barrier.cluster and mbarrier phases completed
+  uint64_t barriers = 0; ///< bar.sync, bar.red, barrier.cluster and mbarrier phases completed
   std::map<uint32_t, LineCounters> lines; ///< by PTX line
 
   void add(const Counters &other);

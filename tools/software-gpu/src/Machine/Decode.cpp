@@ -77,8 +77,7 @@ struct DecodeContext::Impl {
       return module.variables[symbol.index].address;
     }
     case ptx::Symbol::LocalVariable: {
-      const ptx::Variable &v =
-          module.ast.functions[functionIndex].variables[symbol.index];
+      const ptx::Variable &v = module.ast.functions[functionIndex].variables[symbol.index];
       uint32_t offset = layout.functionVariables[functionIndex][symbol.index];
       return v.space == ptx::StateSpace::Param ? offset | frameParam : offset;
     }
@@ -125,9 +124,8 @@ int64_t DecodeContext::immediate(const ptx::Operand &op) const {
 }
 
 unsigned DecodeContext::registerBits(const ptx::Operand &op) const {
-  return op.kind == ptx::Operand::Register
-             ? ptx::bitsOf(function.ast->registers[op.index].type)
-             : 64;
+  return op.kind == ptx::Operand::Register ? ptx::bitsOf(function.ast->registers[op.index].type)
+                                           : 64;
 }
 
 static Operand constant(DecodeContext &c, uint64_t bits, unsigned bytes) {
@@ -150,10 +148,14 @@ static unsigned rowsOf(ptx::Type type) { return std::max(1u, ptx::bitsOf(type) /
 
 static unsigned component(ptx::Component c) {
   switch (c) {
-  case ptx::Component::Y: return 1;
-  case ptx::Component::Z: return 2;
-  case ptx::Component::W: return 3;
-  default: return 0;
+  case ptx::Component::Y:
+    return 1;
+  case ptx::Component::Z:
+    return 2;
+  case ptx::Component::W:
+    return 3;
+  default:
+    return 0;
   }
 }
 
@@ -179,42 +181,74 @@ static std::optional<Operand> specialOf(const ptx::Operand &op) {
   auto row = [](uint32_t r, unsigned bytes = 4) {
     return Operand{Operand::Special, uint8_t(bytes), false, r};
   };
-  auto triple = [&](uint32_t first) { return row(part < 3 ? first + part : uint32_t(special::Zero)); };
+  auto triple = [&](uint32_t first) {
+    return row(part < 3 ? first + part : uint32_t(special::Zero));
+  };
   switch (op.special) {
-  case S::Tid: return triple(special::TidX);
-  case S::Ntid: return triple(special::NtidX);
-  case S::Ctaid: return triple(special::CtaidX);
-  case S::Nctaid: return triple(special::NctaidX);
-  case S::Clusterid: return triple(special::ClusteridX);
-  case S::Nclusterid: return triple(special::NclusteridX);
-  case S::ClusterCtaid: return triple(special::ClusterCtaidX);
-  case S::ClusterNctaid: return triple(special::ClusterNctaidX);
-  case S::ClusterCtarank: return row(special::ClusterCtarank);
-  case S::ClusterNctarank: return row(special::ClusterNctarank);
-  case S::Laneid: return row(special::Laneid);
-  case S::Warpid: return row(special::Warpid);
-  case S::Nwarpid: return row(special::Nwarpid);
-  case S::Smid: return row(special::Smid);
-  case S::Nsmid: return row(special::Nsmid);
-  case S::Gridid: return row(special::Gridid, 8);
-  case S::LanemaskEq: return row(special::LanemaskEq);
-  case S::LanemaskLe: return row(special::LanemaskLe);
-  case S::LanemaskLt: return row(special::LanemaskLt);
-  case S::LanemaskGe: return row(special::LanemaskGe);
-  case S::LanemaskGt: return row(special::LanemaskGt);
-  case S::TotalSmemSize: return row(special::TotalSmemSize);
-  case S::AggrSmemSize: return row(special::TotalSmemSize);
-  case S::DynamicSmemSize: return row(special::DynamicSmemSize);
-  case S::ReservedSmemOffsetBegin: return row(special::ReservedBegin);
-  case S::ReservedSmemOffsetEnd: return row(special::ReservedEnd);
-  case S::ReservedSmemOffsetCap: return row(special::ReservedCap);
+  case S::Tid:
+    return triple(special::TidX);
+  case S::Ntid:
+    return triple(special::NtidX);
+  case S::Ctaid:
+    return triple(special::CtaidX);
+  case S::Nctaid:
+    return triple(special::NctaidX);
+  case S::Clusterid:
+    return triple(special::ClusteridX);
+  case S::Nclusterid:
+    return triple(special::NclusteridX);
+  case S::ClusterCtaid:
+    return triple(special::ClusterCtaidX);
+  case S::ClusterNctaid:
+    return triple(special::ClusterNctaidX);
+  case S::ClusterCtarank:
+    return row(special::ClusterCtarank);
+  case S::ClusterNctarank:
+    return row(special::ClusterNctarank);
+  case S::Laneid:
+    return row(special::Laneid);
+  case S::Warpid:
+    return row(special::Warpid);
+  case S::Nwarpid:
+    return row(special::Nwarpid);
+  case S::Smid:
+    return row(special::Smid);
+  case S::Nsmid:
+    return row(special::Nsmid);
+  case S::Gridid:
+    return row(special::Gridid, 8);
+  case S::LanemaskEq:
+    return row(special::LanemaskEq);
+  case S::LanemaskLe:
+    return row(special::LanemaskLe);
+  case S::LanemaskLt:
+    return row(special::LanemaskLt);
+  case S::LanemaskGe:
+    return row(special::LanemaskGe);
+  case S::LanemaskGt:
+    return row(special::LanemaskGt);
+  case S::TotalSmemSize:
+    return row(special::TotalSmemSize);
+  case S::AggrSmemSize:
+    return row(special::TotalSmemSize);
+  case S::DynamicSmemSize:
+    return row(special::DynamicSmemSize);
+  case S::ReservedSmemOffsetBegin:
+    return row(special::ReservedBegin);
+  case S::ReservedSmemOffsetEnd:
+    return row(special::ReservedEnd);
+  case S::ReservedSmemOffsetCap:
+    return row(special::ReservedCap);
   case S::Envreg:
   case S::Pm:
   case S::ReservedSmemOffset0:
-  case S::ReservedSmemOffset1: return row(special::Zero);
+  case S::ReservedSmemOffset1:
+    return row(special::Zero);
   case S::Pm64:
-  case S::CurrentGraphExec: return row(special::Zero, 8);
-  default: return std::nullopt; // clocks: `mov` only
+  case S::CurrentGraphExec:
+    return row(special::Zero, 8);
+  default:
+    return std::nullopt; // clocks: `mov` only
   }
 }
 
@@ -231,8 +265,9 @@ Operand DecodeContext::source(const ptx::Operand &op, ptx::Type type) {
     return constant(*this, ptx::immediateAs(op, type), ptx::bytesOf(type) == 8 ? 8 : 4);
   case ptx::Operand::Special:
     if (op.special == ptx::SpecialRegister::IsExplicitCluster)
-      return {Operand::Predicate, 0, !(impl.program.info.explicitCluster ||
-                                       impl.program.info.requiredCluster.x), function.always};
+      return {Operand::Predicate, 0,
+              !(impl.program.info.explicitCluster || impl.program.info.requiredCluster.x),
+              function.always};
     if (std::optional<Operand> s = specialOf(op))
       return *s;
     fail("reads a special register that only mov may read");
@@ -365,17 +400,24 @@ std::optional<uint64_t> DecodeContext::paramAddress(const ptx::Operand &op) cons
 
 Space DecodeContext::space(ptx::StateSpace space) const {
   switch (space) {
-  case ptx::StateSpace::Generic: return Space::Generic;
-  case ptx::StateSpace::Global: return Space::Global;
-  case ptx::StateSpace::Const: return Space::Const;
-  case ptx::StateSpace::Local: return Space::Local;
+  case ptx::StateSpace::Generic:
+    return Space::Generic;
+  case ptx::StateSpace::Global:
+    return Space::Global;
+  case ptx::StateSpace::Const:
+    return Space::Const;
+  case ptx::StateSpace::Local:
+    return Space::Local;
   case ptx::StateSpace::Param:
   case ptx::StateSpace::ParamEntry:
-  case ptx::StateSpace::ParamFunc: return Space::Param;
+  case ptx::StateSpace::ParamFunc:
+    return Space::Param;
   case ptx::StateSpace::Shared:
   case ptx::StateSpace::SharedCta:
-  case ptx::StateSpace::SharedCluster: return Space::Shared;
-  default: fail("uses a state space that is not supported: ." + std::string(ptx::nameOf(space)));
+  case ptx::StateSpace::SharedCluster:
+    return Space::Shared;
+  default:
+    fail("uses a state space that is not supported: ." + std::string(ptx::nameOf(space)));
   }
 }
 
@@ -478,9 +520,9 @@ void decodeScalar(DecodeContext &c) {
   std::string message;
   scalar::Operation op = scalar::find(*c.function.ast, c.ast, message);
   if (!op.run)
-    c.fail(message.empty() ? "the opcode " + std::string(ptx::nameOf(c.ast.opcode)) +
-                                 " is not supported"
-                           : message);
+    c.fail(message.empty()
+               ? "the opcode " + std::string(ptx::nameOf(c.ast.opcode)) + " is not supported"
+               : message);
   std::vector<Operand> list;
   bool masks = false;
   static const ptx::Operand dropped; // a sink
@@ -551,7 +593,8 @@ bool Function::postDominates(uint32_t a, uint32_t b) const {
 }
 
 /// Successors of an instruction: where it can go, beside the end.
-template <typename Visit> static void successors(const Function &f, const Instruction &in, Visit visit) {
+template <typename Visit>
+static void successors(const Function &f, const Instruction &in, Visit visit) {
   if (in.index >= f.ast->instructions.size())
     return; // the implicit end
   const ptx::Instruction &ast = f.ast->instructions[in.index];
@@ -614,9 +657,8 @@ static void findMeetingPoints(Function &f) {
   for (uint32_t b = 0; b < blocks; ++b) {
     uint32_t last = b + 1 < blocks ? f.blockStart[b + 1] - 1 : uint32_t(n - 1);
     successors(f, f.code[last], [&](uint32_t to) { next[b].push_back(f.blockOf[to]); });
-    const ptx::Opcode opcode = last < f.ast->instructions.size()
-                                   ? f.ast->instructions[last].opcode
-                                   : ptx::Opcode::Exit;
+    const ptx::Opcode opcode =
+        last < f.ast->instructions.size() ? f.ast->instructions[last].opcode : ptx::Opcode::Exit;
     if (next[b].empty() || opcode == ptx::Opcode::Ret || opcode == ptx::Opcode::Exit)
       next[b].push_back(end);
     for (uint32_t to : next[b])
@@ -763,7 +805,9 @@ static uint32_t countLive(const std::vector<uint64_t> &live, const std::vector<u
 uint32_t Function::registersUsed() const {
   std::vector<uint8_t> width = rowWidths(*this);
   uint32_t most = 0;
-  forLive([&](const Instruction &, const std::vector<uint64_t> &live) { most = std::max(most, countLive(live, width)); });
+  forLive([&](const Instruction &, const std::vector<uint64_t> &live) {
+    most = std::max(most, countLive(live, width));
+  });
   return most;
 }
 

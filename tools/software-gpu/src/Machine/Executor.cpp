@@ -21,11 +21,12 @@ using namespace sgpu;
 
 namespace {
 constexpr unsigned leastSlice = 32, sliceSpread = 224; ///< instructions of a warp in one turn
-constexpr uint64_t parkedPatience = 20000;  ///< instructions of a warp until parked lanes are freed
-constexpr uint64_t spinPatience = 2000;     ///< of a cluster without a sign of life: some completions
+constexpr uint64_t parkedPatience = 20000; ///< instructions of a warp until parked lanes are freed
+constexpr uint64_t spinPatience = 2000; ///< of a cluster without a sign of life: some completions
 constexpr uint64_t deadPatience = uint64_t(1) << 26; ///< the same until it counts as a deadlock
-constexpr unsigned timeoutPatience = 100;    ///< rounds of waits that ended early without a sign of life
-constexpr uint64_t clusterTurn = 20000;     ///< of a cluster until the next one has its turn
+constexpr unsigned timeoutPatience =
+    100;                                ///< rounds of waits that ended early without a sign of life
+constexpr uint64_t clusterTurn = 20000; ///< of a cluster until the next one has its turn
 } // namespace
 
 void Launch::fail(Check check) {
@@ -51,8 +52,8 @@ Cluster::Cluster(Worker &worker, uint64_t linear)
     : worker(worker), launch(worker.launch), linear(linear), random(launch.random.split(linear)) {
   uint32_t size = uint32_t(launch.cluster.count());
   for (uint32_t rank = 0; rank < size; ++rank)
-    blocks.push_back(std::make_unique<Block>(
-        launch, *this, blockIndex(launch, linear * size + rank), rank));
+    blocks.push_back(
+        std::make_unique<Block>(launch, *this, blockIndex(launch, linear * size + rank), rank));
 }
 
 Cluster::~Cluster() = default;
@@ -179,7 +180,8 @@ uint64_t runGroup(Warp &w, uint64_t budget) {
   const bool checkRegisters = w.block.launch.reporter.enabled(Check::Uninitialized);
   std::vector<Counts> *counts = w.counts;
   while (budget) {
-    if (!g->splits.empty() && g->pc == g->splits.back()->pc && g->frame == g->splits.back()->frame) {
+    if (!g->splits.empty() && g->pc == g->splits.back()->pc &&
+        g->frame == g->splits.back()->frame) {
       meet(w, *g);
       if (g->state != Group::Runnable)
         return budget;
@@ -318,9 +320,12 @@ std::string waitsFor(const Group &g) {
   case Group::AtBarrier:
     return g.barrier == 16 ? "waits in the barrier of the cluster"
                            : "waits in barrier " + std::to_string(g.barrier);
-  case Group::Waiting: return "waits here";
-  case Group::Parked: return "waits for lanes of its warp";
-  case Group::Runnable: return "spins here";
+  case Group::Waiting:
+    return "waits here";
+  case Group::Parked:
+    return "waits for lanes of its warp";
+  case Group::Runnable:
+    return "spins here";
   }
   return "";
 }
@@ -340,16 +345,16 @@ void reportDeadlock(Cluster &c, bool spinning) {
           waiting += unsigned(std::popcount(g->lanes));
           atBarrier = true;
         }
-        gathering |= g->state == Group::Waiting && in.gathers &&
-                     g->lanes != (w->exists & ~w->exited);
+        gathering |=
+            g->state == Group::Waiting && in.gathers && g->lanes != (w->exists & ~w->exited);
         Place p = w->place(unsigned(std::countr_zero(g->lanes)), in);
         char lanes[32];
         std::snprintf(lanes, sizeof lanes, ", lanes 0x%08x", g->lanes);
         p.what = waitsFor(*g) + lanes;
         if (g->state == Group::Waiting && !w->reason.empty())
           p.what = "waits for " + w->reason + lanes;
-        bool better = g->state == Group::AtBarrier &&
-                      r.place.what.find("barrier") == std::string::npos;
+        bool better =
+            g->state == Group::AtBarrier && r.place.what.find("barrier") == std::string::npos;
         if (first) {
           r.place = p;
         } else if (better) {
@@ -503,7 +508,8 @@ void work(Worker &worker, std::atomic<uint64_t> &next, uint64_t clusters, uint64
       uint64_t i = next++;
       if (i >= clusters)
         break;
-      uint64_t linear = uint64_t((static_cast<unsigned __int128>(i) * multiplier + shift) % clusters);
+      uint64_t linear =
+          uint64_t((static_cast<unsigned __int128>(i) * multiplier + shift) % clusters);
       residents.push_back({std::make_unique<Cluster>(worker, linear)});
     }
     if (residents.empty())
@@ -527,14 +533,19 @@ static std::string opcodeText(const ptx::Instruction &in) {
   std::string text(ptx::nameOf(in.opcode));
   for (const ptx::Suffix &s : in.suffixes)
     switch (s.modifier) {
-    case ptx::Modifier::Type: text += "." + std::string(ptx::nameOf(s.type)); break;
-    case ptx::Modifier::Space: text += "." + std::string(ptx::nameOf(s.space)); break;
+    case ptx::Modifier::Type:
+      text += "." + std::string(ptx::nameOf(s.type));
+      break;
+    case ptx::Modifier::Space:
+      text += "." + std::string(ptx::nameOf(s.space));
+      break;
     case ptx::Modifier::Shape:
       text += ".m" + std::to_string(in.shape.m) + "n" + std::to_string(in.shape.n);
       if (in.shape.k)
         text += "k" + std::to_string(in.shape.k);
       break;
-    default: text += "." + std::string(ptx::nameOf(s.modifier));
+    default:
+      text += "." + std::string(ptx::nameOf(s.modifier));
     }
   return text;
 }

@@ -19,12 +19,52 @@ namespace sgpu {
 /// Rows of the special registers, which every warp has filled when it starts (32-bit, but Gridid).
 namespace special {
 enum Row : uint32_t {
-  TidX, TidY, TidZ, NtidX, NtidY, NtidZ, CtaidX, CtaidY, CtaidZ, NctaidX, NctaidY, NctaidZ,
-  Laneid, Warpid, Nwarpid, Smid, Nsmid, Gridid, GrididHigh,
-  ClusteridX, ClusteridY, ClusteridZ, NclusteridX, NclusteridY, NclusteridZ,
-  ClusterCtaidX, ClusterCtaidY, ClusterCtaidZ, ClusterNctaidX, ClusterNctaidY, ClusterNctaidZ,
-  ClusterCtarank, ClusterNctarank, LanemaskEq, LanemaskLe, LanemaskLt, LanemaskGe, LanemaskGt,
-  TotalSmemSize, DynamicSmemSize, ReservedBegin, ReservedEnd, ReservedCap, Zero, ZeroHigh, Rows
+  TidX,
+  TidY,
+  TidZ,
+  NtidX,
+  NtidY,
+  NtidZ,
+  CtaidX,
+  CtaidY,
+  CtaidZ,
+  NctaidX,
+  NctaidY,
+  NctaidZ,
+  Laneid,
+  Warpid,
+  Nwarpid,
+  Smid,
+  Nsmid,
+  Gridid,
+  GrididHigh,
+  ClusteridX,
+  ClusteridY,
+  ClusteridZ,
+  NclusteridX,
+  NclusteridY,
+  NclusteridZ,
+  ClusterCtaidX,
+  ClusterCtaidY,
+  ClusterCtaidZ,
+  ClusterNctaidX,
+  ClusterNctaidY,
+  ClusterNctaidZ,
+  ClusterCtarank,
+  ClusterNctarank,
+  LanemaskEq,
+  LanemaskLe,
+  LanemaskLt,
+  LanemaskGe,
+  LanemaskGt,
+  TotalSmemSize,
+  DynamicSmemSize,
+  ReservedBegin,
+  ReservedEnd,
+  ReservedCap,
+  Zero,
+  ZeroHigh,
+  Rows
 };
 } // namespace special
 
@@ -33,13 +73,13 @@ struct Function {
   const ptx::Module *module = nullptr;
   const ptx::Function *ast = nullptr;
   std::string name;
-  uint32_t ordinal = 0;                ///< index in Program::functions
-  std::vector<Instruction> code;       ///< ends with an implicit exit or return
-  uint32_t rows = 0;                   ///< of registers
+  uint32_t ordinal = 0;          ///< index in Program::functions
+  std::vector<Instruction> code; ///< ends with an implicit exit or return
+  uint32_t rows = 0;             ///< of registers
   uint32_t numPredicates = 0;
-  std::vector<uint32_t> registerRow;   ///< by index of ast->registers: row, or number of predicate
-  std::vector<uint32_t> constants;     ///< 32 words for each constant row
-  uint32_t paramBytes = 0;             ///< of the frame: own parameters, results, .param variables
+  std::vector<uint32_t> registerRow; ///< by index of ast->registers: row, or number of predicate
+  std::vector<uint32_t> constants;   ///< 32 words for each constant row
+  uint32_t paramBytes = 0;           ///< of the frame: own parameters, results, .param variables
   std::vector<uint32_t> parameterOffsets, resultOffsets; ///< of formals in .param, in the frame
   uint32_t localBytes = 0, localAlignment = 16;
   /// Hidden registers: rows of 8-byte lanes that get localBase + offset when a frame is made.
@@ -48,8 +88,8 @@ struct Function {
     uint32_t offset;
   };
   std::vector<LocalAddress> localAddresses;
-  uint32_t carry = 0;                  ///< hidden predicate: the condition code CC.CF
-  uint32_t always = 0;                 ///< hidden predicate: true
+  uint32_t carry = 0;  ///< hidden predicate: the condition code CC.CF
+  uint32_t always = 0; ///< hidden predicate: true
 
   // Basic blocks, for where paths meet: the block of each instruction, and of each block its first
   // instruction and immediate post-dominator (~0: the end of the function).

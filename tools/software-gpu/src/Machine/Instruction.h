@@ -24,10 +24,10 @@ struct Instruction;
 
 /// What the warp does after a handler.
 enum class Step : uint8_t {
-  Next,   ///< the next instruction
-  Wait,   ///< not done: the group of lanes runs this instruction again after something happened.
-          ///< The handler has changed nothing for good, except in Warp state that it owns.
-  Jump,   ///< the handler has set the pc of the group, or has split or ended it (control flow)
+  Next, ///< the next instruction
+  Wait, ///< not done: the group of lanes runs this instruction again after something happened.
+        ///< The handler has changed nothing for good, except in Warp state that it owns.
+  Jump, ///< the handler has set the pc of the group, or has split or ended it (control flow)
 };
 using Handler = Step (*)(Warp &, const Instruction &);
 
@@ -37,36 +37,36 @@ enum class Space : uint8_t { Generic, Global, Shared, Local, Param, Const };
 struct Operand {
   enum Base : uint8_t { Register, Constant, Special, Predicate, None };
   Base base = None;
-  uint8_t bytes = 0;   ///< 4 (also smaller registers), 8, 16; 0 for predicates
+  uint8_t bytes = 0;    ///< 4 (also smaller registers), 8, 16; 0 for predicates
   bool negated = false; ///< predicates: !p
-  uint32_t row = 0;    ///< first row in its base, or the number of the predicate
+  uint32_t row = 0;     ///< first row in its base, or the number of the predicate
   explicit operator bool() const { return base != None; }
 };
 
 /// [register + offset], [variable + offset], [immediate].
 struct AddressOperand {
-  Operand base;       ///< a row of 4 or 8 byte lanes
+  Operand base; ///< a row of 4 or 8 byte lanes
   int64_t offset = 0;
 };
 
 /// Fields that many instructions have; a decoder that needs more puts a structure into `extra`.
 struct Instruction {
   Handler execute = nullptr;
-  Operand guard;               ///< a predicate, or None
-  bool splits = false;         ///< control flow and barriers: if the guard is true for some lanes
-                               ///< only, these become a group of their own first
-  bool propagates = false;     ///< handler says itself which lanes of its results are defined
-  bool gathers = false;        ///< `.sync`: waits for lanes of the warp (Warp::gather)
-  bool touchesHeld = false;    ///< may touch registers that asynchronous operations hold (wgmma)
-  uint8_t count = 1;           ///< elements of a vector access
-  uint8_t bytes = 4;           ///< bytes of one element
+  Operand guard;            ///< a predicate, or None
+  bool splits = false;      ///< control flow and barriers: if the guard is true for some lanes
+                            ///< only, these become a group of their own first
+  bool propagates = false;  ///< handler says itself which lanes of its results are defined
+  bool gathers = false;     ///< `.sync`: waits for lanes of the warp (Warp::gather)
+  bool touchesHeld = false; ///< may touch registers that asynchronous operations hold (wgmma)
+  uint8_t count = 1;        ///< elements of a vector access
+  uint8_t bytes = 4;        ///< bytes of one element
   Space space = Space::Generic;
-  uint8_t mode[8] = {};        ///< what the decoder wants: operation, type, scope, ...
-  uint32_t line = 0;           ///< of the PTX text
-  uint32_t index = 0;          ///< in the function's code
-  uint32_t target = 0;         ///< of a branch; of setmaxnreg: Function::registersKept
-  uint32_t meet = ~0u;         ///< of a branch: index where its paths meet again; ~0: nowhere
-  void *function = nullptr;    ///< a pure function of src/Scalar
+  uint8_t mode[8] = {};     ///< what the decoder wants: operation, type, scope, ...
+  uint32_t line = 0;        ///< of the PTX text
+  uint32_t index = 0;       ///< in the function's code
+  uint32_t target = 0;      ///< of a branch; of setmaxnreg: Function::registersKept
+  uint32_t meet = ~0u;      ///< of a branch: index where its paths meet again; ~0: nowhere
+  void *function = nullptr; ///< a pure function of src/Scalar
   AddressOperand address;
   std::span<const Operand> operands; ///< flattened, vectors too; owned by the function
   /// Register rows and predicates (see Function::definedIndex) read and written, for the checks of

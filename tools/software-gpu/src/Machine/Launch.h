@@ -18,17 +18,18 @@ namespace sgpu {
 /// A kernel with all that it can call, decoded. Shared variables have offsets for this kernel.
 struct Program {
   KernelInfo info;
-  std::vector<std::unique_ptr<Function>> functions; ///< by index in ptx::Module::functions; null: not reached
+  std::vector<std::unique_ptr<Function>>
+      functions; ///< by index in ptx::Module::functions; null: not reached
   Function *entry = nullptr;
-  uint32_t sharedEnd = 0;     ///< static variables end here (offset)
-  uint32_t dynamicStart = 0;  ///< offset of .extern .shared arrays
+  uint32_t sharedEnd = 0;    ///< static variables end here (offset)
+  uint32_t dynamicStart = 0; ///< offset of .extern .shared arrays
   struct SharedVariable {
     std::string name;
     uint32_t offset, bytes;
   };
   std::vector<SharedVariable> sharedVariables;
-  bool communicates = false;  ///< has strong accesses or atomics on global memory: blocks may depend
-                              ///< on each other, so they run on one host thread, in an order of the seed
+  bool communicates = false; ///< has strong accesses or atomics on global memory: blocks may depend
+  ///< on each other, so they run on one host thread, in an order of the seed
 };
 
 /// Functions have "addresses", for indirect calls.
@@ -42,17 +43,17 @@ struct Launch {
   DeviceMemory &memory;
   Reporter &reporter;
   std::string kernel;
-  Dim3 cluster;             ///< blocks in each direction, at least 1
+  Dim3 cluster; ///< blocks in each direction, at least 1
   unsigned warpsPerBlock = 1;
   uint32_t sharedEnd = 0;
   Random random;
-  std::atomic<bool> stop{false};    ///< a fault that ends the launch
-  std::mutex mutex{};               ///< of what follows
+  std::atomic<bool> stop{false}; ///< a fault that ends the launch
+  std::mutex mutex{};            ///< of what follows
   bool checkRaces = true;
   bool faulted = false;
   Check fault = Check::Trap;
   Counters counters{};
-  std::vector<std::string> output{};  ///< of vprintf
+  std::vector<std::string> output{}; ///< of vprintf
 
   /// What strong writes published, by address of global memory.
   struct Published {

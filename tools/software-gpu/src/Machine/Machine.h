@@ -24,17 +24,17 @@ struct Function; // decoded code
 /// What a chip has. Source: CUDA C++ Programming Guide 13.0, table "Technical Specifications per
 /// Compute Capability".
 struct Chip {
-  int capability;                 ///< 80, 90
+  int capability; ///< 80, 90
   const char *name;
   unsigned multiprocessors;
-  uint32_t sharedPerBlock;        ///< without opting in: 49,152
-  uint32_t sharedPerBlockOptin;   ///< 166,912 (163 KiB), 232,448 (227 KiB)
+  uint32_t sharedPerBlock;      ///< without opting in: 49,152
+  uint32_t sharedPerBlockOptin; ///< 166,912 (163 KiB), 232,448 (227 KiB)
   uint32_t sharedPerSm;
-  uint32_t registersPerSm;        ///< 65,536, also per block
+  uint32_t registersPerSm; ///< 65,536, also per block
   unsigned threadsPerBlock = 1024;
   unsigned threadsPerSm = 2048;
   unsigned blocksPerSm = 32;
-  unsigned clusterBlocks;         ///< 1 before sm_90; 8, portable
+  unsigned clusterBlocks;                  ///< 1 before sm_90; 8, portable
   static const Chip *find(int capability); ///< null if unknown
 };
 
@@ -57,12 +57,12 @@ struct KernelInfo {
 
 struct LaunchConfig {
   Dim3 grid, block;
-  Dim3 cluster{0, 0, 0};         ///< 0: as the kernel requires, else 1 x 1 x 1
+  Dim3 cluster{0, 0, 0}; ///< 0: as the kernel requires, else 1 x 1 x 1
   uint32_t dynamicShared = 0;
-  uint32_t maxDynamicShared = 0; ///< set by cuFuncSetAttribute; 0: chip default 48 KiB in all
+  uint32_t maxDynamicShared = 0;   ///< set by cuFuncSetAttribute; 0: chip default 48 KiB in all
   std::vector<uint8_t> parameters; ///< as in the .param layout; paramBytes of them
   uint64_t seed = 1;
-  Work work;                     ///< for races with other work of the device
+  Work work; ///< for races with other work of the device
   bool cooperative = false;
 };
 
@@ -70,7 +70,7 @@ enum class LaunchStatus {
   Ok,
   InvalidConfiguration, ///< reported as Check::Launch; nothing ran (CUDA_ERROR_INVALID_VALUE)
   OutOfResources,       ///< the same (CUDA_ERROR_LAUNCH_OUT_OF_RESOURCES)
-  Faulted,              ///< ran; out of bounds, misaligned, trap or deadlock (CUDA_ERROR_LAUNCH_FAILED ...)
+  Faulted, ///< ran; out of bounds, misaligned, trap or deadlock (CUDA_ERROR_LAUNCH_FAILED ...)
 };
 
 struct LaunchResult {

@@ -47,8 +47,10 @@ bool isGlobal(uint64_t address) {
   switch (address & window::mask) {
   case window::shared:
   case window::local:
-  case window::param: return false;
-  default: return true;
+  case window::param:
+    return false;
+  default:
+    return true;
   }
 }
 
@@ -57,8 +59,12 @@ void count(Warp &w, const Instruction &in, const uint64_t *addresses, unsigned b
   uint32_t global = 0, shared = 0;
   switch (in.space) {
   case Space::Global:
-  case Space::Const: global = w.active; break;
-  case Space::Shared: shared = w.active; break;
+  case Space::Const:
+    global = w.active;
+    break;
+  case Space::Shared:
+    shared = w.active;
+    break;
   case Space::Generic:
     forLanes(w.active, [&](unsigned lane) {
       if (isGlobal(addresses[lane]))
@@ -67,7 +73,8 @@ void count(Warp &w, const Instruction &in, const uint64_t *addresses, unsigned b
         shared |= 1u << lane;
     });
     break;
-  default: return;
+  default:
+    return;
   }
   if (global)
     w.countGlobal(in, addresses, global, bytes);
@@ -142,10 +149,18 @@ void putElement(Warp &w, const Instruction &in, Operand d, unsigned lane, const 
   }
   uint64_t value = 0;
   switch (in.bytes) { // constant sizes are moves, not calls
-  case 1: value = *from; break;
-  case 2: std::memcpy(&value, from, 2); break;
-  case 4: std::memcpy(&value, from, 4); break;
-  default: std::memcpy(&value, from, 8); break;
+  case 1:
+    value = *from;
+    break;
+  case 2:
+    std::memcpy(&value, from, 2);
+    break;
+  case 4:
+    std::memcpy(&value, from, 4);
+    break;
+  default:
+    std::memcpy(&value, from, 8);
+    break;
   }
   if (in.mode[SignedMode]) {
     unsigned shift = 64 - in.bytes * 8;
@@ -238,9 +253,8 @@ Step runLoad(Warp &w, const Instruction &in) {
 Step runLoadParameter(Warp &w, const Instruction &in) {
   const uint8_t *from = w.block.launch.config.parameters.data() + in.address.offset;
   for (unsigned i = 0; i < in.count; ++i)
-    forLanes(w.active, [&](unsigned lane) {
-      putElement(w, in, in.operands[i], lane, from + i * in.bytes);
-    });
+    forLanes(w.active,
+             [&](unsigned lane) { putElement(w, in, in.operands[i], lane, from + i * in.bytes); });
   return Step::Next;
 }
 
@@ -251,8 +265,8 @@ void decodeLoad(DecodeContext &c) {
   if (d.size() != c.in.count)
     c.fail("loads " + std::to_string(c.in.count) + " elements into " + std::to_string(d.size()) +
            " registers");
-  const ptx::Operand &first = c.ast.operands[0].elements.empty() ? c.ast.operands[0]
-                                                                 : c.ast.operands[0].elements[0];
+  const ptx::Operand &first =
+      c.ast.operands[0].elements.empty() ? c.ast.operands[0] : c.ast.operands[0].elements[0];
   c.in.mode[BitsMode] = uint8_t(std::min(64u, c.registerBits(first)));
   if (c.in.mode[BitsMode] < c.in.bytes * 8u && c.in.bytes <= 8)
     c.fail("loads " + std::to_string(c.in.bytes * 8) + " bits into a register of " +
@@ -306,7 +320,8 @@ uint32_t dropOverwritten(Warp &w, const Instruction &in, const uint64_t *address
         return;
       if (std::memcmp(data[a], data[b], bytes) && !isStrong(in)) {
         Report r{.check = Check::Race,
-                 .message = "write of another value to the same address by another lane of the warp",
+                 .message =
+                     "write of another value to the same address by another lane of the warp",
                  .place = w.place(a, in)};
         r.hasAddress = true;
         r.address = addresses[a];
@@ -328,9 +343,8 @@ Step runStore(Warp &w, const Instruction &in) {
     Operand s = in.operands[i];
     const auto *row = reinterpret_cast<const uint8_t *>(w.u32(s));
     if (in.bytes == 4)
-      forLanes(w.active, [&](unsigned lane) {
-        std::memcpy(data[lane] + i * 4, row + lane * s.bytes, 4);
-      });
+      forLanes(w.active,
+               [&](unsigned lane) { std::memcpy(data[lane] + i * 4, row + lane * s.bytes, 4); });
     else
       forLanes(w.active, [&](unsigned lane) {
         std::memcpy(data[lane] + i * in.bytes, row + lane * s.bytes, in.bytes);
@@ -405,7 +419,7 @@ uint16_t floatToHalf(float f) {
     return uint16_t(sign | 0x7c00);
   int exponent = 0;
   std::frexp(a, &exponent);
-  int shift = std::max(exponent - 11, -24); // of the last bit that stays
+  int shift = std::max(exponent - 11, -24);             // of the last bit that stays
   float scaled = std::nearbyint(std::ldexp(a, -shift)); // to even
   uint32_t value = uint32_t(scaled);
   if (shift == -24)
@@ -447,16 +461,26 @@ uint16_t apply16(Operation op, bool bf, uint16_t a, uint16_t b) {
 template <typename Int, typename Signed>
 Int applyInt(Operation op, bool isSigned, Int a, Int b, Int c) {
   switch (op) {
-  case Add: return a + b;
-  case Min: return isSigned ? Int(std::min(Signed(a), Signed(b))) : std::min(a, b);
-  case Max: return isSigned ? Int(std::max(Signed(a), Signed(b))) : std::max(a, b);
-  case Inc: return a >= b ? 0 : a + 1;
-  case Dec: return a == 0 || a > b ? b : a - 1;
-  case And: return a & b;
-  case Or: return a | b;
-  case Xor: return a ^ b;
-  case Exch: return b;
-  case Cas: return a == b ? c : a;
+  case Add:
+    return a + b;
+  case Min:
+    return isSigned ? Int(std::min(Signed(a), Signed(b))) : std::min(a, b);
+  case Max:
+    return isSigned ? Int(std::max(Signed(a), Signed(b))) : std::max(a, b);
+  case Inc:
+    return a >= b ? 0 : a + 1;
+  case Dec:
+    return a == 0 || a > b ? b : a - 1;
+  case And:
+    return a & b;
+  case Or:
+    return a | b;
+  case Xor:
+    return a ^ b;
+  case Exch:
+    return b;
+  case Cas:
+    return a == b ? c : a;
   }
   return a;
 }
@@ -553,8 +577,8 @@ Step runAtomic(Warp &w, const Instruction &in) {
       Update u;
       u.op = Operation(in.mode[OperationMode]);
       u.type = T(in.mode[TypeMode]);
-      u.flush = in.space == Space::Global ||
-                (in.space == Space::Generic && isGlobal(addresses[lane]));
+      u.flush =
+          in.space == Space::Global || (in.space == Space::Generic && isGlobal(addresses[lane]));
       auto value = [&](const std::vector<Operand> &list, uint8_t *to) {
         if (!list.empty())
           std::memcpy(to, reinterpret_cast<const uint8_t *>(w.u32(list[e])) + lane * list[e].bytes,
@@ -578,8 +602,8 @@ Step runAtomic(Warp &w, const Instruction &in) {
 void decodeAtomic(DecodeContext &c) {
   decodeAccess(c);
   bool isAtom = c.ast.opcode == O::Atom;
-  if (Scope(c.in.mode[ScopeMode]) == Scope::Weak || (!c.ast.has(M::Cta) && !c.ast.has(M::Cluster) &&
-                                                     !c.ast.has(M::Sys) && !c.ast.has(M::Gpu)))
+  if (Scope(c.in.mode[ScopeMode]) == Scope::Weak ||
+      (!c.ast.has(M::Cta) && !c.ast.has(M::Cluster) && !c.ast.has(M::Sys) && !c.ast.has(M::Gpu)))
     c.in.mode[ScopeMode] = uint8_t(Scope::Gpu);
   static const std::pair<M, Operation> operations[] = {
       {M::Add, Add}, {M::Min, Min}, {M::Max, Max}, {M::Inc, Inc},   {M::Dec, Dec},

@@ -13,13 +13,22 @@ using namespace sgpu;
 
 const Chip *Chip::find(int capability) {
   // A100 and H100.
-  static const Chip chips[] = {
-      {.capability = 80, .name = "Software GPU (sm_80)", .multiprocessors = 108,
-       .sharedPerBlock = 48 << 10, .sharedPerBlockOptin = 163 << 10, .sharedPerSm = 164 << 10,
-       .registersPerSm = 65536, .clusterBlocks = 1},
-      {.capability = 90, .name = "Software GPU (sm_90)", .multiprocessors = 132,
-       .sharedPerBlock = 48 << 10, .sharedPerBlockOptin = 227 << 10, .sharedPerSm = 228 << 10,
-       .registersPerSm = 65536, .clusterBlocks = 8}};
+  static const Chip chips[] = {{.capability = 80,
+                                .name = "Software GPU (sm_80)",
+                                .multiprocessors = 108,
+                                .sharedPerBlock = 48 << 10,
+                                .sharedPerBlockOptin = 163 << 10,
+                                .sharedPerSm = 164 << 10,
+                                .registersPerSm = 65536,
+                                .clusterBlocks = 1},
+                               {.capability = 90,
+                                .name = "Software GPU (sm_90)",
+                                .multiprocessors = 132,
+                                .sharedPerBlock = 48 << 10,
+                                .sharedPerBlockOptin = 227 << 10,
+                                .sharedPerSm = 228 << 10,
+                                .registersPerSm = 65536,
+                                .clusterBlocks = 8}};
   for (const Chip &c : chips)
     if (c.capability == capability)
       return &c;
@@ -102,9 +111,8 @@ void Module::Impl::placeVariables() {
     if (!v.initializer.empty())
       std::memcpy(bytes.data(), v.initializer.data(), std::min(bytes.size(), v.initializer.size()));
     for (const ptx::Relocation &r : v.relocations) {
-      uint64_t value = r.symbol.kind == ptx::Symbol::Function
-                           ? functionWindow | r.symbol.index
-                           : variables[r.symbol.index].address;
+      uint64_t value = r.symbol.kind == ptx::Symbol::Function ? functionWindow | r.symbol.index
+                                                              : variables[r.symbol.index].address;
       value = (value + uint64_t(r.addend)) >> r.shift;
       std::memcpy(bytes.data() + r.offset, &value, r.bytes);
     }
@@ -158,7 +166,8 @@ static std::string refuse(const KernelInfo &k, const LaunchConfig &c, const Chip
   };
   status = LaunchStatus::InvalidConfiguration;
   if (!c.grid.count() || !c.block.count())
-    return "grid of " + text(c.grid) + " blocks of " + text(c.block) + " threads: expected no zeros";
+    return "grid of " + text(c.grid) + " blocks of " + text(c.block) +
+           " threads: expected no zeros";
   if (c.grid.x > 0x7fffffff || c.grid.y > 65535 || c.grid.z > 65535)
     return "grid of " + text(c.grid) + " blocks: at most 2147483647 x 65535 x 65535";
   if (c.block.x > 1024 || c.block.y > 1024 || c.block.z > 64 ||
@@ -196,7 +205,8 @@ static std::string refuse(const KernelInfo &k, const LaunchConfig &c, const Chip
                 ? "the function's attribute allows " + std::to_string(c.maxDynamicShared) +
                       " dynamic"
                 : "at most " + std::to_string(most) +
-                      (c.maxDynamicShared ? "" : " without a larger dynamic size set for the function"));
+                      (c.maxDynamicShared ? ""
+                                          : " without a larger dynamic size set for the function"));
   uint32_t warps = uint32_t((c.block.count() + 31) / 32);
   uint32_t registers = (k.registers + 7) / 8 * 8 * warps * 32;
   if (registers > chip.registersPerSm)
@@ -206,7 +216,7 @@ static std::string refuse(const KernelInfo &k, const LaunchConfig &c, const Chip
 }
 
 static Dim3 clusterOf(const LaunchConfig &config, const KernelInfo &info) {
-  return config.cluster.x ? config.cluster
+  return config.cluster.x         ? config.cluster
          : info.requiredCluster.x ? info.requiredCluster
                                   : Dim3{1, 1, 1};
 }
@@ -240,8 +250,13 @@ LaunchResult Module::run(const std::string &kernel, const LaunchConfig &config) 
   Program *program = impl->program(kernel);
   Dim3 cluster = clusterOf(config, program->info);
   uint32_t sharedEnd = sharedEndOf(config, *program);
-  Launch launch{.program = *program, .config = config, .chip = impl->chip, .options = impl->options,
-                .memory = impl->memory, .reporter = impl->reporter, .kernel = kernel,
+  Launch launch{.program = *program,
+                .config = config,
+                .chip = impl->chip,
+                .options = impl->options,
+                .memory = impl->memory,
+                .reporter = impl->reporter,
+                .kernel = kernel,
                 .cluster = cluster,
                 .warpsPerBlock = unsigned((config.block.count() + 31) / 32),
                 .sharedEnd = sharedEnd,

@@ -178,7 +178,7 @@ static void decodeMov(DecodeContext &c) {
   if ((d.base == Operand::Predicate) != (s.base == Operand::Predicate))
     c.fail("moves between a predicate and another register");
   c.operands({d, s});
-  c.in.execute = d.base == Operand::Predicate    ? runMovPredicate
+  c.in.execute = d.base == Operand::Predicate   ? runMovPredicate
                  : d.bytes == 4 && s.bytes == 4 ? runMov32
                  : d.bytes == 8 && s.bytes == 8 ? runMov64
                                                 : runMovAny;
@@ -195,8 +195,8 @@ template <typename Word> static Step runSelp(Warp &w, const Instruction &in) {
     Word value = p >> lane & 1 ? a[lane] : b[lane];
     d[lane] = lanes >> lane & 1 ? value : d[lane];
   }
-  setDefined(w, in.operands[0], (definedLanes(w, in.operands[1]) & p) |
-                                    (definedLanes(w, in.operands[2]) & ~p));
+  setDefined(w, in.operands[0],
+             (definedLanes(w, in.operands[1]) & p) | (definedLanes(w, in.operands[2]) & ~p));
   return Step::Next;
 }
 
@@ -235,10 +235,14 @@ Step runCvta(Warp &w, const Instruction &in) {
 
 uint64_t windowOf(DecodeContext &c) {
   switch (c.space(c.ast.space())) {
-  case Space::Shared: return window::shared;
-  case Space::Local: return window::local;
-  case Space::Param: return window::param;
-  default: return 0;
+  case Space::Shared:
+    return window::shared;
+  case Space::Local:
+    return window::local;
+  case Space::Param:
+    return window::param;
+  default:
+    return 0;
   }
 }
 
@@ -272,7 +276,8 @@ Step runIsspacep(Warp &w, const Instruction &in) {
 
 void decodeIsspacep(DecodeContext &c) {
   c.in.address.offset = int64_t(windowOf(c));
-  c.in.mode[0] = c.ast.space() == ptx::StateSpace::Shared || c.ast.space() == ptx::StateSpace::SharedCta;
+  c.in.mode[0] =
+      c.ast.space() == ptx::StateSpace::Shared || c.ast.space() == ptx::StateSpace::SharedCta;
   c.in.mode[1] = c.ast.space() == ptx::StateSpace::Const;
   Operand d = c.destination(c.ast.operands[0]);
   c.operands({d, c.source(c.ast.operands[1], T::U64)});

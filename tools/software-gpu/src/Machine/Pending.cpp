@@ -29,8 +29,8 @@ void PendingQueue::complete(Pending *work) {
     if (!done)
       break;
   }
-  auto it = std::find_if(works.begin(), works.end(),
-                         [&](const auto &w) { return w.get() == work; });
+  auto it =
+      std::find_if(works.begin(), works.end(), [&](const auto &w) { return w.get() == work; });
   if (it == works.end())
     return;
   std::unique_ptr<Pending> mine = std::move(*it);

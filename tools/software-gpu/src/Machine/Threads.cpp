@@ -195,7 +195,9 @@ void decodeBarrier(DecodeContext &c) {
   const auto &ops = c.ast.operands;
   size_t next = 0;
   if (c.ast.has(M::Red)) {
-    plan.op = c.ast.has(M::Popc) ? BarrierOp::Popc : c.ast.has(M::And) ? BarrierOp::And : BarrierOp::Or;
+    plan.op = c.ast.has(M::Popc)  ? BarrierOp::Popc
+              : c.ast.has(M::And) ? BarrierOp::And
+                                  : BarrierOp::Or;
     plan.result = c.destination(ops[next++]);
   } else if (c.ast.has(M::Arrive)) {
     plan.op = BarrierOp::Arrive;
@@ -271,7 +273,8 @@ Step runClusterWait(Warp &w, const Instruction &in) {
     uint64_t wanted = 0;
     forLanes(w.active, [&](unsigned lane) {
       if (!w.clusterPhase[lane])
-        w.report(Check::Barrier, lane, in, "waits for the barrier of the cluster without an arrive");
+        w.report(Check::Barrier, lane, in,
+                 "waits for the barrier of the cluster without an arrive");
       wanted = std::max(wanted, w.clusterPhase[lane]);
       w.clusterPhase[lane] = 0;
     });
@@ -372,9 +375,8 @@ Step runShfl(Warp &w, const Instruction &in) {
     uint32_t source[32], *d = w.u32(in.operands[0]);
     const uint32_t *a = w.u32(in.operands[2]);
     std::copy(a, a + 32, source);
-    uint32_t aDefined = in.operands[2].base == Operand::Register
-                            ? w.frame->defined[in.operands[2].row]
-                            : ~0u;
+    uint32_t aDefined =
+        in.operands[2].base == Operand::Register ? w.frame->defined[in.operands[2].row] : ~0u;
     uint32_t inRange = 0, defined = 0;
     forLanes(w.active, [&](unsigned lane) {
       uint32_t b = uint32_t(w.value(in.operands[3], lane)) & 31;
@@ -452,9 +454,15 @@ Step runVote(Warp &w, const Instruction &in) {
   return w.forMasks(in, in.operands[2], [&] {
     uint32_t p = w.predicate(in.operands[1]) & w.active;
     switch (in.mode[0]) {
-    case All: w.setPredicate(in.operands[0], p == w.active ? ~0u : 0); break;
-    case Any: w.setPredicate(in.operands[0], p ? ~0u : 0); break;
-    case Uni: w.setPredicate(in.operands[0], p == w.active || !p ? ~0u : 0); break;
+    case All:
+      w.setPredicate(in.operands[0], p == w.active ? ~0u : 0);
+      break;
+    case Any:
+      w.setPredicate(in.operands[0], p ? ~0u : 0);
+      break;
+    case Uni:
+      w.setPredicate(in.operands[0], p == w.active || !p ? ~0u : 0);
+      break;
     case Ballot:
       forLanes(w.active, [&](unsigned lane) { w.u32(in.operands[0])[lane] = p; });
       break;
@@ -468,7 +476,10 @@ void decodeVote(DecodeContext &c) {
   Operand d = c.destination(c.ast.operands[0]);
   Operand p = c.source(c.ast.operands[1], T::Pred);
   c.operands({d, p, c.source(c.ast.operands[2], T::B32)});
-  c.in.mode[0] = c.ast.has(M::Ballot) ? Ballot : c.ast.has(M::All) ? All : c.ast.has(M::Any) ? Any : Uni;
+  c.in.mode[0] = c.ast.has(M::Ballot) ? Ballot
+                 : c.ast.has(M::All)  ? All
+                 : c.ast.has(M::Any)  ? Any
+                                      : Uni;
   c.in.gathers = true;
   c.in.execute = runVote;
 }
@@ -523,14 +534,30 @@ Step runRedux(Warp &w, const Instruction &in) {
     forLanes(w.active & (w.active - 1), [&](unsigned lane) {
       uint32_t v = a[lane];
       switch (in.mode[0]) {
-      case RAdd: r += v; break;
-      case RMinU: r = std::min(r, v); break;
-      case RMaxU: r = std::max(r, v); break;
-      case RMinS: r = uint32_t(std::min(int32_t(r), int32_t(v))); break;
-      case RMaxS: r = uint32_t(std::max(int32_t(r), int32_t(v))); break;
-      case RAnd: r &= v; break;
-      case ROr: r |= v; break;
-      case RXor: r ^= v; break;
+      case RAdd:
+        r += v;
+        break;
+      case RMinU:
+        r = std::min(r, v);
+        break;
+      case RMaxU:
+        r = std::max(r, v);
+        break;
+      case RMinS:
+        r = uint32_t(std::min(int32_t(r), int32_t(v)));
+        break;
+      case RMaxS:
+        r = uint32_t(std::max(int32_t(r), int32_t(v)));
+        break;
+      case RAnd:
+        r &= v;
+        break;
+      case ROr:
+        r |= v;
+        break;
+      case RXor:
+        r ^= v;
+        break;
       }
     });
     forLanes(w.active, [&](unsigned lane) { w.u32(in.operands[0])[lane] = r; });

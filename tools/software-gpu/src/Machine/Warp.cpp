@@ -26,7 +26,9 @@ Warp::Warp(Block &block, unsigned index)
   uint32_t threads = uint32_t(config.block.count());
   exists = maskOf(threads - std::min(threads, index * 32));
   clocks.resize(32);
-  auto set = [&](uint32_t row, unsigned lane, uint32_t value) { specials[row * 32 + lane] = value; };
+  auto set = [&](uint32_t row, unsigned lane, uint32_t value) {
+    specials[row * 32 + lane] = value;
+  };
   const Dim3 &b = config.block, &g = config.grid, &c = launch.cluster;
   for (unsigned lane = 0; lane < 32; ++lane) {
     clocks[lane].id = AgentId(id, AgentKind::Thread, lane);
@@ -237,8 +239,8 @@ bool Warp::namesItself(const Instruction &in, uint32_t mask) {
   if (!missing)
     return true;
   char text[96];
-  std::snprintf(text, sizeof text, "runs an instruction whose mask of lanes, 0x%08x, does not name it",
-                mask);
+  std::snprintf(text, sizeof text,
+                "runs an instruction whose mask of lanes, 0x%08x, does not name it", mask);
   report(Check::Barrier, unsigned(std::countr_zero(missing)), in, text);
   return false;
 }
@@ -276,7 +278,8 @@ Place Warp::place(unsigned lane, const Instruction &in) const {
   p.kernel = block.launch.kernel;
   const Function *f = block.launch.program.entry; // an instruction may outlive its frame
   for (const auto &function : block.launch.program.functions)
-    if (function && &in >= function->code.data() && &in < function->code.data() + function->code.size())
+    if (function && &in >= function->code.data() &&
+        &in < function->code.data() + function->code.size())
       f = function.get();
   p.line = int(in.line);
   p.text = f->text(in);

@@ -24,15 +24,16 @@ struct Function; // Module.h: decoded code of an entry or a device function
 struct Frame {
   const Function *function = nullptr;
   std::shared_ptr<Frame> caller;
-  uint32_t returnTo = 0;               ///< index in the caller's code
-  const Instruction *call = nullptr;   ///< that made it; null in the entry
-  std::vector<uint32_t> rows;          ///< 32 words for each row
+  uint32_t returnTo = 0;             ///< index in the caller's code
+  const Instruction *call = nullptr; ///< that made it; null in the entry
+  std::vector<uint32_t> rows;        ///< 32 words for each row
   std::vector<uint32_t> predicates;
-  std::vector<uint32_t> defined;       ///< lanes, by Function::definedIndex
+  std::vector<uint32_t> defined;            ///< lanes, by Function::definedIndex
   std::vector<uint32_t> held, heldForWrite; ///< lanes that asynchronous operations own; empty: none
-  std::vector<std::shared_ptr<const Place>> holders; ///< of held registers, by Function::definedIndex; empty: none
-  std::vector<uint8_t> params;         ///< .param variables of the function: lane-major
-  uint32_t localBase = 0;              ///< of its .local variables, in every lane's local memory
+  std::vector<std::shared_ptr<const Place>>
+      holders;                 ///< of held registers, by Function::definedIndex; empty: none
+  std::vector<uint8_t> params; ///< .param variables of the function: lane-major
+  uint32_t localBase = 0;      ///< of its .local variables, in every lane's local memory
   uint32_t localTop = 0;
 };
 
@@ -40,9 +41,9 @@ struct Frame {
 /// there park; when all are there they go on together. A split ends early when its lanes cannot
 /// wait for each other (some spin on what a parked one would do).
 struct Split {
-  uint32_t pc = 0;             ///< where they meet
+  uint32_t pc = 0; ///< where they meet
   std::shared_ptr<Frame> frame;
-  uint32_t members = 0;        ///< lanes that are still expected to come, parked ones included
+  uint32_t members = 0; ///< lanes that are still expected to come, parked ones included
 };
 
 /// Lanes of a warp that are at the same place.
@@ -56,9 +57,9 @@ struct Group {
     AtBarrier, ///< in a barrier of the block or the cluster; woken by it (Block::wake)
     Parked,    ///< at the place where its inner split meets
   } state = Runnable;
-  uint64_t since = 0;        ///< Waiting: value of happenings
-  uint64_t token = 0;        ///< barriers: phase that it waits for, plus 1; 0: has not arrived
-  unsigned barrier = 0;      ///< AtBarrier: 0 to 15; 16: that of the cluster
+  uint64_t since = 0;   ///< Waiting: value of happenings
+  uint64_t token = 0;   ///< barriers: phase that it waits for, plus 1; 0: has not arrived
+  unsigned barrier = 0; ///< AtBarrier: 0 to 15; 16: that of the cluster
   std::vector<std::shared_ptr<Split>> splits; ///< that it is in, inner last
 };
 
@@ -67,28 +68,30 @@ public:
   Warp(Block &block, unsigned index);
 
   Block &block;
-  const unsigned index;        ///< in the block
-  const uint64_t id;           ///< in the launch, for AgentId
-  uint32_t exists = 0;         ///< lanes that were started
+  const unsigned index; ///< in the block
+  const uint64_t id;    ///< in the launch, for AgentId
+  uint32_t exists = 0;  ///< lanes that were started
   uint32_t exited = 0;
 
   std::vector<std::unique_ptr<Group>> groups; ///< of lanes that have not exited
   std::vector<uint32_t> specials;             ///< rows of special registers
   std::vector<uint8_t> local, localState;     ///< local memory, lane-major
   uint32_t localStride = 0;                   ///< bytes of one lane there
-  std::vector<uint64_t> clusterPhase; ///< by lane: phase of the cluster's barrier it arrived for, plus 1
-  std::vector<uint32_t> exitedAt; ///< by lane: index of the instruction in the entry
+  std::vector<uint64_t>
+      clusterPhase; ///< by lane: phase of the cluster's barrier it arrived for, plus 1
+  std::vector<uint32_t> exitedAt;        ///< by lane: index of the instruction in the entry
   std::vector<Counts> *counts = nullptr; ///< of the running function
   uint64_t quiet = 0; ///< instructions since a group parked: parked ones are freed after a while
 
   // Of the group that runs now:
   Group *group = nullptr;
   Frame *frame = nullptr;
-  uint32_t active = 0;         ///< lanes that run the instruction: in the group, guard true
+  uint32_t active = 0;           ///< lanes that run the instruction: in the group, guard true
   const uint32_t *bases[3] = {}; ///< rows of registers, constants, special registers
 
   std::vector<AgentClock> clocks; ///< of the 32 threads
-  std::string reason; ///< what a waiting group waits for, for the message of a deadlock; may be empty
+  std::string
+      reason; ///< what a waiting group waits for, for the message of a deadlock; may be empty
   /// State of src/Machine/Async of this warp (groups of cp.async, of wgmma), made when needed.
   std::shared_ptr<void> async;
   Random random;
@@ -146,8 +149,10 @@ public:
   // counters as a whole with countGlobal and countShared.
   Actor actor(unsigned lane, const Instruction &in, Scope scope = Scope::Weak);
   /// One request of the active lanes for `bytes` each at addresses[lane]: sectors, bank conflicts.
-  void countGlobal(const Instruction &in, const uint64_t *addresses, uint32_t lanes, unsigned bytes);
-  void countShared(const Instruction &in, const uint64_t *addresses, uint32_t lanes, unsigned bytes);
+  void countGlobal(const Instruction &in, const uint64_t *addresses, uint32_t lanes,
+                   unsigned bytes);
+  void countShared(const Instruction &in, const uint64_t *addresses, uint32_t lanes,
+                   unsigned bytes);
   void countTensor(const Instruction &in, uint64_t multiplyAdds);
 
   /// Registers that an asynchronous operation owns from now on, for the active lanes. Touching them

@@ -84,8 +84,8 @@ struct Knowledge {
 
 /// What a strong write has published at its address, for those that read it.
 struct Released {
-  ClockRef any;     ///< to everybody
-  ClockRef cta;     ///< to threads of block `ctaId` only
+  ClockRef any; ///< to everybody
+  ClockRef cta; ///< to threads of block `ctaId` only
   ClockRef proxy;
   uint64_t ctaId = 0;
 };

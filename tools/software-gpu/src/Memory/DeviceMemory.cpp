@@ -42,9 +42,9 @@ uint64_t newGeneration() {
 }
 
 uint8_t *reserve(uint64_t bytes, int protection, void *hint = nullptr) {
-  void *p = mmap(hint, bytes, protection,
-                 MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | (hint ? MAP_FIXED_NOREPLACE : 0), -1,
-                 0);
+  void *p =
+      mmap(hint, bytes, protection,
+           MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | (hint ? MAP_FIXED_NOREPLACE : 0), -1, 0);
   return p == MAP_FAILED ? nullptr : static_cast<uint8_t *>(p);
 }
 } // namespace
@@ -67,7 +67,7 @@ struct DeviceMemory::Impl {
   std::deque<uint64_t> quarantine;  // starts, oldest first
   std::atomic<uint64_t> generation{newGeneration()};
   uint64_t nextId = 1, next = 0, end = 0, used = 0;
-  uint8_t *data = nullptr;  // of address `base`
+  uint8_t *data = nullptr; // of address `base`
   uint8_t *state = nullptr;
   std::unique_ptr<RaceShadow> races;
   std::atomic_flag locks[1024];
@@ -131,9 +131,7 @@ struct DeviceMemory::Impl {
     while (locks[address / 16 % 1024].test_and_set(std::memory_order_acquire)) {
     }
   }
-  void unlock(uint64_t address) {
-    locks[address / 16 % 1024].clear(std::memory_order_release);
-  }
+  void unlock(uint64_t address) { locks[address / 16 % 1024].clear(std::memory_order_release); }
 };
 
 DeviceMemory::DeviceMemory(int ordinal, const Options &options, Reporter &reporter)
@@ -176,7 +174,9 @@ uint64_t DeviceMemory::allocate(uint64_t bytes, std::string madeBy, uint64_t ali
   alignment = std::max<uint64_t>(alignment, 256);
   if (!bytes || bytes > capacity || m.used + bytes > capacity)
     return 0;
-  auto placed = [&](uint64_t start) { return (start + redzone + alignment - 1) & ~(alignment - 1); };
+  auto placed = [&](uint64_t start) {
+    return (start + redzone + alignment - 1) & ~(alignment - 1);
+  };
   auto finish = [&](uint64_t address) {
     return (address + bytes + redzone + 255) & ~uint64_t(255);
   };
@@ -237,8 +237,7 @@ void DeviceMemory::addHost(void *pointer, uint64_t bytes, std::string madeBy) {
   piece.start = a->address;
   piece.end = a->address + bytes;
   piece.allocation = std::move(a);
-  piece.hostState =
-      std::make_unique<std::vector<uint8_t>>(bytes, uint8_t(ByteState::Written));
+  piece.hostState = std::make_unique<std::vector<uint8_t>>(bytes, uint8_t(ByteState::Written));
   if (m.checkRaces)
     piece.hostRaces = std::make_unique<RaceShadow>(bytes, true);
   m.pieces.insert_or_assign(piece.start, std::move(piece));
@@ -396,7 +395,8 @@ void refuse(const DeviceMemory &memory, uint64_t address, uint64_t bytes, bool w
   Fault f{freed ? Check::UseAfterFree : Check::OutOfBounds,
           std::string(write ? "write of " : "read of ") + std::to_string(bytes) + " bytes " +
               (freed ? "in memory that was freed"
-                     : a ? "past the end of the allocation" : "outside of every allocation"),
+               : a   ? "past the end of the allocation"
+                     : "outside of every allocation"),
           where};
   sink.fault(f);
 }
@@ -439,11 +439,14 @@ static void race(RaceShadow *races, uint64_t offset, uint64_t address, uint64_t 
   uint64_t where = address + (conflict.offset - offset);
   bool stream = access.work && conflict.work != access.work->id;
   std::string mine = access.write ? "write" : "read", other = conflict.write ? "write" : "read";
-  Fault f{stream ? Check::Stream : conflict.proxyOnly ? Check::Proxy : Check::Race, "", where,
-          &conflict};
+  Fault f{stream               ? Check::Stream
+          : conflict.proxyOnly ? Check::Proxy
+                               : Check::Race,
+          "", where, &conflict};
   if (stream)
-    f.message = mine + " of bytes with a " + other +
-                " by work of the device that no stream order, event or synchronization puts before it";
+    f.message =
+        mine + " of bytes with a " + other +
+        " by work of the device that no stream order, event or synchronization puts before it";
   else if (conflict.proxyOnly)
     f.message = mine + " by the async proxy of bytes that a generic " + other +
                 " left, without fence.proxy.async between";
@@ -515,8 +518,8 @@ bool DeviceMemory::write(uint64_t address, uint64_t bytes, const void *from, con
   }
   uint64_t offset = address - v->start;
   if (v->readOnly && access.agent) {
-    sink.fault({Check::OutOfBounds, "write of " + std::to_string(bytes) + " bytes in constant memory",
-                address});
+    sink.fault({Check::OutOfBounds,
+                "write of " + std::to_string(bytes) + " bytes in constant memory", address});
     return false;
   }
   uint8_t *data = v->data + offset, *state = v->state + offset;
@@ -524,8 +527,9 @@ bool DeviceMemory::write(uint64_t address, uint64_t bytes, const void *from, con
   if (from && access.agent && bytes <= 16)
     same = allWritten(state, bytes) && !std::memcmp(data, from, bytes);
   if (access.agent && std::memchr(state, int(ByteState::InFlight), bytes))
-    sink.fault({Check::InFlight, "write of " + std::to_string(bytes) +
-                                     " bytes that an asynchronous operation has yet to write",
+    sink.fault({Check::InFlight,
+                "write of " + std::to_string(bytes) +
+                    " bytes that an asynchronous operation has yet to write",
                 address});
   race(v->races, v->raceOffset + offset, address, bytes, access, same, sink);
   if (from) {

@@ -23,14 +23,14 @@ enum class ByteState : uint8_t { Undefined, Written, InFlight };
 
 /// One allocation, live or freed.
 struct Allocation {
-  uint64_t id = 0;         ///< 1, 2, ... in the order of allocation
-  uint64_t address = 0;    ///< as the program sees it
+  uint64_t id = 0;      ///< 1, 2, ... in the order of allocation
+  uint64_t address = 0; ///< as the program sees it
   uint64_t bytes = 0;
-  std::string madeBy;      ///< call and place: "cuMemAlloc_v2", "variable x of module y"
-  std::string freedBy;     ///< empty while live
-  bool readOnly = false;   ///< .const variables
-  bool host = false;       ///< pinned memory of the host, seen by devices at its own address
-  bool keep = false;       ///< belongs to the process (module variables): not a leak
+  std::string madeBy;    ///< call and place: "cuMemAlloc_v2", "variable x of module y"
+  std::string freedBy;   ///< empty while live
+  bool readOnly = false; ///< .const variables
+  bool host = false;     ///< pinned memory of the host, seen by devices at its own address
+  bool keep = false;     ///< belongs to the process (module variables): not a leak
 };
 
 /// A fault found by an access, before anybody has said where it happened.

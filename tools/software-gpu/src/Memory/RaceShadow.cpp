@@ -35,12 +35,12 @@ struct RaceShadow::Reader {
 };
 
 struct RaceShadow::Cell {
-  uint64_t writer;      // AgentId << 24 | time; 0: none
-  uint64_t reader;      // group << 24 | time; 0: none
+  uint64_t writer; // AgentId << 24 | time; 0: none
+  uint64_t reader; // group << 24 | time; 0: none
   uint32_t readerLanes;
   uint32_t writerWork, readerWork;
   uint32_t writerSite, readerSite;
-  uint32_t more;        // readers in the list
+  uint32_t more; // readers in the list
 };
 
 RaceShadow::RaceShadow(uint64_t bytes, bool threadSafe)
@@ -49,8 +49,8 @@ RaceShadow::RaceShadow(uint64_t bytes, bool threadSafe)
   if (!bytes)
     return;
   auto map = [](uint64_t size) {
-    void *p = mmap(nullptr, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE,
-                   -1, 0);
+    void *p = mmap(nullptr, size, PROT_READ | PROT_WRITE,
+                   MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     if (p == MAP_FAILED)
       throw std::bad_alloc();
     return static_cast<Cell *>(p);
@@ -71,11 +71,15 @@ RaceShadow::~RaceShadow() {
 static bool strongTogether(uint64_t warp, uint32_t flags, const Access &now) {
   auto takesIn = [&](unsigned scope, uint64_t a, uint64_t b) {
     switch (Scope(scope)) {
-    case Scope::Weak: return false;
-    case Scope::Cta: return a == b;
-    case Scope::Cluster: return a / now.ctasPerCluster == b / now.ctasPerCluster;
+    case Scope::Weak:
+      return false;
+    case Scope::Cta:
+      return a == b;
+    case Scope::Cluster:
+      return a / now.ctasPerCluster == b / now.ctasPerCluster;
     case Scope::Gpu:
-    case Scope::Sys: return true;
+    case Scope::Sys:
+      return true;
     }
     return false;
   };
@@ -129,8 +133,8 @@ bool RaceShadow::accessCell(Stripe &stripe, Cell &cell, const Access &now, bool 
     if (!(now.write && sameValue) && conflicts(writer, now, true)) {
       conflict = {epoch, cell.writerWork, cell.writerSite & siteMask, true, false, 0};
       found = true;
-    } else if (now.proxy == Proxy::Async && !(cell.writerSite & (asyncBit | hostBit)) && now.agent &&
-               cell.writerWork == work && !afterProxyFence(epoch, now)) {
+    } else if (now.proxy == Proxy::Async && !(cell.writerSite & (asyncBit | hostBit)) &&
+               now.agent && cell.writerWork == work && !afterProxyFence(epoch, now)) {
       conflict = {epoch, cell.writerWork, cell.writerSite & siteMask, true, true, 0};
       found = true;
     }
@@ -214,8 +218,10 @@ bool RaceShadow::accessCell(Stripe &stripe, Cell &cell, const Access &now, bool 
 class RaceShadow::QuickRead {
 public:
   explicit QuickRead(const Access &now)
-      : now(now), group(now.agent->id.group()), reader(group << 24 | std::min(now.agent->time, lastTime)),
-        lanes(now.lanes ? now.lanes : 1u << now.agent->id.lane()), work(now.work ? now.work->id : 0),
+      : now(now), group(now.agent->id.group()),
+        reader(group << 24 | std::min(now.agent->time, lastTime)),
+        lanes(now.lanes ? now.lanes : 1u << now.agent->id.lane()),
+        work(now.work ? now.work->id : 0),
         flags((now.site & siteMask) | uint32_t(now.scope) << scopeShift |
               (now.proxy == Proxy::Async ? asyncBit : 0)) {}
 

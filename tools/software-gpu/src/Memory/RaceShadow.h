@@ -72,8 +72,8 @@ struct Conflict {
   uint32_t work = 0;
   uint32_t site = 0;
   bool write = false;
-  bool proxyOnly = false;   ///< ordered, but not across the proxies
-  uint64_t offset = 0;      ///< first byte in conflict
+  bool proxyOnly = false; ///< ordered, but not across the proxies
+  uint64_t offset = 0;    ///< first byte in conflict
 };
 
 /// Shadow of a range of bytes, in cells of 4 bytes that split into bytes where accesses are smaller.

@@ -27,13 +27,16 @@ constexpr std::string_view opcodeNames[] = {
 #include "Ptx/Opcodes.def"
 };
 constexpr std::string_view modifierNames[] = {
-    "", "", "",
+    "",
+    "",
+    "",
 #define MODIFIER(enumerator, text) text,
 #include "Ptx/Modifiers.def"
 };
 constexpr std::string_view spaceNames[] = {
-    "",      "reg",          "const",       "global",         "local",      "param",
-    "param::entry", "param::func", "shared", "shared::cta", "shared::cluster", "tex"};
+    "",       "reg",         "const",           "global",
+    "local",  "param",       "param::entry",    "param::func",
+    "shared", "shared::cta", "shared::cluster", "tex"};
 struct SpecialFacts {
   std::string_view name;
   unsigned bits;

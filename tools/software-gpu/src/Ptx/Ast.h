@@ -122,7 +122,7 @@ struct Relocation {
   Symbol symbol;        ///< A module variable or a function.
   int64_t addend = 0;   ///< Bytes added to the address.
   bool generic = false; ///< `generic(symbol)`: its generic address, else the one in its own space.
-  uint8_t shift = 0;    ///< `0xff00(symbol)`: bits by which the address is shifted right; 0 without.
+  uint8_t shift = 0; ///< `0xff00(symbol)`: bits by which the address is shifted right; 0 without.
   bool operator==(const Relocation &) const = default;
 };
 
@@ -152,9 +152,9 @@ struct Variable {
   uint32_t pointerAlignment = 0; ///< Bytes; 0 if not promised.
   /// .reg parameters of a function: the register of Function::registers that holds it, else -1.
   int32_t reg = -1;
-  bool managed = false;  ///< .attribute(.managed)
-  bool unified = false;  ///< .attribute(.unified(...))
-  uint32_t line = 0;     ///< Of the PTX text, from 1; not part of equality.
+  bool managed = false; ///< .attribute(.managed)
+  bool unified = false; ///< .attribute(.unified(...))
+  uint32_t line = 0;    ///< Of the PTX text, from 1; not part of equality.
 
   /// Elements of all extents together (1 for a scalar, 0 for `x[]`) * vector * bytesOf(type).
   uint64_t byteSize() const;
@@ -325,17 +325,17 @@ struct Function {
   std::vector<Variable> parameters;
 
   // Directives. Absent: not written; extents that are left out are 1.
-  std::optional<Dim3> reqntid;          ///< .reqntid
-  std::optional<Dim3> maxntid;          ///< .maxntid
-  std::optional<uint32_t> minnctapersm; ///< .minnctapersm
-  std::optional<uint32_t> maxnctapersm; ///< .maxnctapersm (deprecated)
-  std::optional<uint32_t> maxnreg;      ///< .maxnreg
-  std::optional<Dim3> reqnctapercluster; ///< .reqnctapercluster
-  bool explicitcluster = false;          ///< .explicitcluster
-  std::optional<uint32_t> maxclusterrank; ///< .maxclusterrank
-  bool blocksareclusters = false;         ///< .blocksareclusters
-  bool noreturn = false;                  ///< .noreturn
-  std::optional<uint32_t> abiPreserve;    ///< .abi_preserve
+  std::optional<Dim3> reqntid;                ///< .reqntid
+  std::optional<Dim3> maxntid;                ///< .maxntid
+  std::optional<uint32_t> minnctapersm;       ///< .minnctapersm
+  std::optional<uint32_t> maxnctapersm;       ///< .maxnctapersm (deprecated)
+  std::optional<uint32_t> maxnreg;            ///< .maxnreg
+  std::optional<Dim3> reqnctapercluster;      ///< .reqnctapercluster
+  bool explicitcluster = false;               ///< .explicitcluster
+  std::optional<uint32_t> maxclusterrank;     ///< .maxclusterrank
+  bool blocksareclusters = false;             ///< .blocksareclusters
+  bool noreturn = false;                      ///< .noreturn
+  std::optional<uint32_t> abiPreserve;        ///< .abi_preserve
   std::optional<uint32_t> abiPreserveControl; ///< .abi_preserve_control
 
   std::vector<Register> registers;
@@ -367,13 +367,14 @@ struct Alias {
 
 struct Module {
   uint32_t versionMajor = 0, versionMinor = 0; ///< .version 9.0
-  uint32_t sm = 0;       ///< .target sm_90a: 90
-  char smSuffix = 0;     ///< 'a' (architecture), 'f' (family) or 0
+  uint32_t sm = 0;                             ///< .target sm_90a: 90
+  char smSuffix = 0;                           ///< 'a' (architecture), 'f' (family) or 0
   std::vector<std::string> targetOptions; ///< The rest of .target: "debug", "texmode_unified" ...
-  uint32_t addressSize = 64; ///< .address_size; 64 if not written
+  uint32_t addressSize = 64;              ///< .address_size; 64 if not written
   std::vector<SourceFile> files;
   std::vector<Variable> variables; ///< In order of the text
-  std::vector<Function> functions; ///< In order of the text; one entry for declaration and definition
+  std::vector<Function>
+      functions; ///< In order of the text; one entry for declaration and definition
   std::vector<Alias> aliases;
   std::vector<std::string> pragmas; ///< Of the module
 

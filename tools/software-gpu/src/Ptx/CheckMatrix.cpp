@@ -140,7 +140,10 @@ MatrixFragment sgpu::ptx::matrixFragment(const Instruction &in, size_t operand) 
     return wmmaFragment(in.shape, "dabc"[operand], wmmaType(in, operand));
   case Opcode::WmmaLoad:
   case Opcode::WmmaStore:
-    return wmmaFragment(in.shape, in.has(Modifier::A) ? 'a' : in.has(Modifier::B) ? 'b' : 'c',
+    return wmmaFragment(in.shape,
+                        in.has(Modifier::A)   ? 'a'
+                        : in.has(Modifier::B) ? 'b'
+                                              : 'c',
                         in.type());
   case Opcode::WgmmaMmaAsync:
   case Opcode::WgmmaMmaAsyncSp:

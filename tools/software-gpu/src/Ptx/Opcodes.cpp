@@ -48,7 +48,7 @@ constexpr Set sets[] = {
     {"l1", "L1::evict_normal|L1::evict_unchanged|L1::evict_first|L1::evict_last|L1::no_allocate"},
     {"l2", "L2::evict_normal|L2::evict_first|L2::evict_last"},
     {"pre", "L2::64B|L2::128B|L2::256B"},
-        {"dim", "1d|2d|3d|4d|5d"},
+    {"dim", "1d|2d|3d|4d|5d"},
     {"load", "tile|tile::gather4|im2col|im2col::w|im2col::w::128"},
     {"redop", "and|or|xor|add|inc|dec|min|max"},
 };
@@ -269,8 +269,10 @@ constexpr Row rows[] = {
     {O::Cvt, "rn relu? f16x2 e4m3x2|e5m2x2", "d:b32 a:b16", 78, 89},
     {O::CvtPack, "sat u16|s16 s32", "d:u32 a:s32 a:s32", 65, 72},
     {O::CvtPack, "sat u8|s8 s32 b32", "d:u32 a:s32 a:s32 a:u32", 65, 72},
-    {O::Isspacep, "const|global|local|shared|shared::cta|shared::cluster|param|param::entry|"
-                  "param::func", "p a:b64"},
+    {O::Isspacep,
+     "const|global|local|shared|shared::cta|shared::cluster|param|param::entry|"
+     "param::func",
+     "p a:b64"},
     {O::Cvta, "const|global|local|shared|shared::cta|shared::cluster|param|param::entry u32|u64",
      "d M"},
     {O::Cvta, "to const|global|local|shared|shared::cta|shared::cluster|param|param::entry u32|u64",
@@ -282,12 +284,14 @@ constexpr Row rows[] = {
     {O::Ld, "weak? global? $l1 L2::cache_hint? $pre? v2|v4? $mem", "dv m a:b64?", 74, 70},
     {O::Ld, "weak? $ldspace ca|cg|cs|lu|cv? v2|v4? $mem", "dv m"},
     {O::Ld, "weak? $ldspace? ca|cg|cs|lu|cv? L2::cache_hint? $pre? b128", "dv m a:b64?", 83, 70},
-    {O::Ld, "weak? global? $l1? $l2? L2::cache_hint? $pre? v8 b32|u32|s32|f32", "dv m a:b64?", 88, 100},
-    {O::Ld, "weak? global? $l1? $l2? L2::cache_hint? $pre? v4 b64|u64|s64|f64", "dv m a:b64?", 88, 100},
+    {O::Ld, "weak? global? $l1? $l2? L2::cache_hint? $pre? v8 b32|u32|s32|f32", "dv m a:b64?", 88,
+     100},
+    {O::Ld, "weak? global? $l1? $l2? L2::cache_hint? $pre? v4 b64|u64|s64|f64", "dv m a:b64?", 88,
+     100},
     {O::Ld, "volatile $memspace? $pre? v2|v4? $mem", "dv m"},
     {O::Ld, "volatile $memspace? $pre? b128", "dv m", 83, 70},
-    {O::Ld, "relaxed|acquire $scope $memspace? $l1? L2::cache_hint? $pre? v2|v4? $mem", "dv m a:b64?",
-     60, 70},
+    {O::Ld, "relaxed|acquire $scope $memspace? $l1? L2::cache_hint? $pre? v2|v4? $mem",
+     "dv m a:b64?", 60, 70},
     {O::Ld, "relaxed|acquire $scope $memspace? $l1? L2::cache_hint? $pre? b128", "dv m a:b64?", 83,
      70},
     {O::Ld, "mmio relaxed sys global? $mem", "dv m", 82, 70},
@@ -307,8 +311,10 @@ constexpr Row rows[] = {
      70},
     {O::St, "relaxed|release $scope $memspace? $l1? L2::cache_hint? b128", "m av a:b64?", 83, 70},
     {O::St, "mmio relaxed sys global? $mem", "m av", 82, 70},
-    {O::StAsync, "weak? shared::cluster? mbarrier::complete_tx::bytes v2|v4? "
-                 "b32|b64|u32|u64|s32|s64|f32|f64", "m av m", 81, 90},
+    {O::StAsync,
+     "weak? shared::cluster? mbarrier::complete_tx::bytes v2|v4? "
+     "b32|b64|u32|u64|s32|s64|f32|f64",
+     "m av m", 81, 90},
     {O::StBulk, "weak? $cta?", "m a:b64 i", 86, 100},
     {O::Prefetch, "global|local? L1|L2", "m"},
     {O::Prefetch, "global L2::evict_last|L2::evict_normal", "m", 74, 80},
@@ -316,11 +322,13 @@ constexpr Row rows[] = {
     {O::Prefetchu, "L1", "m"},
     {O::Applypriority, "global? L2::evict_normal", "m i", 74, 80},
     {O::Discard, "global? L2", "m i", 74, 80},
-    {O::Createpolicy, "fractional L2::evict_last|L2::evict_normal|L2::evict_first|"
-                      "L2::evict_unchanged L2::evict_first|L2::evict_unchanged? b64",
+    {O::Createpolicy,
+     "fractional L2::evict_last|L2::evict_normal|L2::evict_first|"
+     "L2::evict_unchanged L2::evict_first|L2::evict_unchanged? b64",
      "d a:f32?", 74, 80},
-    {O::Createpolicy, "range global? L2::evict_last|L2::evict_normal|L2::evict_first|"
-                      "L2::evict_unchanged L2::evict_first|L2::evict_unchanged? b64",
+    {O::Createpolicy,
+     "range global? L2::evict_last|L2::evict_normal|L2::evict_first|"
+     "L2::evict_unchanged L2::evict_first|L2::evict_unchanged? b64",
      "d m a:u32 a:u32", 74, 80},
     {O::Atom, "$sem? $scope? $atspace? and|or|xor|exch L2::cache_hint? b32|b64", "d m a a:b64?"},
     {O::Atom, "$sem? $scope? $atspace? cas L2::cache_hint? b32|b64", "d m a a a:b64?"},
@@ -338,12 +346,16 @@ constexpr Row rows[] = {
     {O::Atom, "$sem? $scope? global add|min|max noftz L2::cache_hint? v2|v4 f16x2|bf16x2",
      "dv m av a:b64?", 81, 90},
     {O::Red, "relaxed|release? $scope? $atspace? and|or|xor L2::cache_hint? b32|b64", "m a a:b64?"},
-    {O::Red, "relaxed|release? $scope? $atspace? add L2::cache_hint? u32|s32|u64|f32|f64", "m a a:b64?"},
+    {O::Red, "relaxed|release? $scope? $atspace? add L2::cache_hint? u32|s32|u64|f32|f64",
+     "m a a:b64?"},
     {O::Red, "relaxed|release? $scope? $atspace? inc|dec L2::cache_hint? u32", "m a a:b64?"},
     {O::Red, "relaxed|release? $scope? $atspace? min|max L2::cache_hint? $int3264", "m a a:b64?"},
-    {O::Red, "relaxed|release? $scope? $atspace? add noftz L2::cache_hint? $f16", "m a a:b64?", 62, 70},
-    {O::Red, "relaxed|release? $scope? $atspace? add noftz L2::cache_hint? $bf16", "m a a:b64?", 78, 90},
-    {O::Red, "relaxed|release? $scope? global add L2::cache_hint? v2|v4 f32", "m av a:b64?", 81, 90},
+    {O::Red, "relaxed|release? $scope? $atspace? add noftz L2::cache_hint? $f16", "m a a:b64?", 62,
+     70},
+    {O::Red, "relaxed|release? $scope? $atspace? add noftz L2::cache_hint? $bf16", "m a a:b64?", 78,
+     90},
+    {O::Red, "relaxed|release? $scope? global add L2::cache_hint? v2|v4 f32", "m av a:b64?", 81,
+     90},
     {O::Red, "relaxed|release? $scope? global add|min|max noftz L2::cache_hint? v2|v4|v8 f16|bf16",
      "m av a:b64?", 81, 90},
     {O::Red, "relaxed|release? $scope? global add|min|max noftz L2::cache_hint? v2|v4 f16x2|bf16x2",
@@ -368,8 +380,10 @@ constexpr Row rows[] = {
     {O::CpAsyncWaitGroup, "", "i", 70, 80},
     {O::CpAsyncWaitAll, "", "", 70, 80},
     {O::CpAsyncMbarrierArrive, "noinc? $cta? b64", "m", 70, 80},
-    {O::CpAsyncBulk, "shared::cluster global mbarrier::complete_tx::bytes multicast::cluster "
-                     "L2::cache_hint?", "m m a:b32 m a:b16 a:b64?", 80, 90},
+    {O::CpAsyncBulk,
+     "shared::cluster global mbarrier::complete_tx::bytes multicast::cluster "
+     "L2::cache_hint?",
+     "m m a:b32 m a:b16 a:b64?", 80, 90},
     {O::CpAsyncBulk, "shared::cluster global mbarrier::complete_tx::bytes L2::cache_hint?",
      "m m a:b32 m a:b64?", 80, 90},
     {O::CpAsyncBulk, "shared::cta global mbarrier::complete_tx::bytes L2::cache_hint?",
@@ -379,44 +393,72 @@ constexpr Row rows[] = {
     {O::CpAsyncBulk, "global shared::cta bulk_group L2::cache_hint?", "m m a:b32 a:b64?", 80, 90},
     {O::CpAsyncBulk, "global shared::cta bulk_group L2::cache_hint? cp_mask",
      "m m a:b32 a:b64? a:b16", 86, 100},
-    {O::CpReduceAsyncBulk, "shared::cluster shared::cta mbarrier::complete_tx::bytes "
-                           "and|or|xor b32|s32|u32|s64|u64", "m m a:b32 m", 80, 90},
-    {O::CpReduceAsyncBulk, "shared::cluster shared::cta mbarrier::complete_tx::bytes "
-                           "add|inc|dec|min|max s32|u32|s64|u64", "m m a:b32 m", 80, 90},
-    {O::CpReduceAsyncBulk, "global shared::cta bulk_group L2::cache_hint? and|or|xor "
-                           "b32|b64", "m m a:b32 a:b64?", 80, 90},
-    {O::CpReduceAsyncBulk, "global shared::cta bulk_group L2::cache_hint? add|inc|dec|min|max "
-                           "s32|u32|s64|u64|f32|f64", "m m a:b32 a:b64?", 80, 90},
+    {O::CpReduceAsyncBulk,
+     "shared::cluster shared::cta mbarrier::complete_tx::bytes "
+     "and|or|xor b32|s32|u32|s64|u64",
+     "m m a:b32 m", 80, 90},
+    {O::CpReduceAsyncBulk,
+     "shared::cluster shared::cta mbarrier::complete_tx::bytes "
+     "add|inc|dec|min|max s32|u32|s64|u64",
+     "m m a:b32 m", 80, 90},
+    {O::CpReduceAsyncBulk,
+     "global shared::cta bulk_group L2::cache_hint? and|or|xor "
+     "b32|b64",
+     "m m a:b32 a:b64?", 80, 90},
+    {O::CpReduceAsyncBulk,
+     "global shared::cta bulk_group L2::cache_hint? add|inc|dec|min|max "
+     "s32|u32|s64|u64|f32|f64",
+     "m m a:b32 a:b64?", 80, 90},
     {O::CpReduceAsyncBulk, "global shared::cta bulk_group L2::cache_hint? min|max f16|bf16",
      "m m a:b32 a:b64?", 80, 90},
     {O::CpReduceAsyncBulk, "global shared::cta bulk_group L2::cache_hint? add noftz f16|bf16",
      "m m a:b32 a:b64?", 80, 90},
     {O::CpAsyncBulkPrefetch, "L2 global L2::cache_hint?", "m a:b32 a:b64?", 80, 90},
-    {O::CpAsyncBulkTensor, "$dim shared::cluster global $load? mbarrier::complete_tx::bytes "
-                           "multicast::cluster L2::cache_hint?", "m t m v? a:b16 a:b64?", 80, 90},
-    {O::CpAsyncBulkTensor, "$dim shared::cluster global $load? mbarrier::complete_tx::bytes "
-                           "L2::cache_hint?", "m t m v? a:b64?", 80, 90},
-    {O::CpAsyncBulkTensor, "$dim shared::cta global $load? mbarrier::complete_tx::bytes "
-                           "L2::cache_hint?", "m t m v? a:b64?", 86, 90},
-    {O::CpAsyncBulkTensor, "$dim global shared::cta tile|im2col_no_offs|tile::scatter4? bulk_group "
-                           "L2::cache_hint?", "t m a:b64?", 80, 90},
-    {O::CpAsyncBulkTensor, "$dim shared::cluster|shared::cta global $load? "
-                           "mbarrier::complete_tx::bytes multicast::cluster? cta_group::1|"
-                           "cta_group::2 L2::cache_hint?", "m t m v? a:b16? a:b64?", 86, 100, true},
-    {O::CpReduceAsyncBulkTensor, "$dim global shared::cta $redop tile|im2col_no_offs? bulk_group "
-                                 "L2::cache_hint?", "t m a:b64?", 80, 90},
+    {O::CpAsyncBulkTensor,
+     "$dim shared::cluster global $load? mbarrier::complete_tx::bytes "
+     "multicast::cluster L2::cache_hint?",
+     "m t m v? a:b16 a:b64?", 80, 90},
+    {O::CpAsyncBulkTensor,
+     "$dim shared::cluster global $load? mbarrier::complete_tx::bytes "
+     "L2::cache_hint?",
+     "m t m v? a:b64?", 80, 90},
+    {O::CpAsyncBulkTensor,
+     "$dim shared::cta global $load? mbarrier::complete_tx::bytes "
+     "L2::cache_hint?",
+     "m t m v? a:b64?", 86, 90},
+    {O::CpAsyncBulkTensor,
+     "$dim global shared::cta tile|im2col_no_offs|tile::scatter4? bulk_group "
+     "L2::cache_hint?",
+     "t m a:b64?", 80, 90},
+    {O::CpAsyncBulkTensor,
+     "$dim shared::cluster|shared::cta global $load? "
+     "mbarrier::complete_tx::bytes multicast::cluster? cta_group::1|"
+     "cta_group::2 L2::cache_hint?",
+     "m t m v? a:b16? a:b64?", 86, 100, true},
+    {O::CpReduceAsyncBulkTensor,
+     "$dim global shared::cta $redop tile|im2col_no_offs? bulk_group "
+     "L2::cache_hint?",
+     "t m a:b64?", 80, 90},
     {O::CpAsyncBulkPrefetchTensor, "$dim L2 global $load? L2::cache_hint?", "t v? a:b64?", 80, 90},
     {O::CpAsyncBulkCommitGroup, "", "", 80, 90},
     {O::CpAsyncBulkWaitGroup, "read?", "i", 80, 90},
-    {O::MultimemLdReduce, "weak|relaxed|acquire? $scope? global? add|min|max|and|or|xor "
-                          "u32|s32|u64|s64|b32|b64|f32|f64", "d m", 81, 90},
-    {O::MultimemLdReduce, "weak|relaxed|acquire? $scope? global? add|min|max acc::f32? v2|v4|v8? "
-                          "f16|bf16|f16x2|bf16x2", "dv m", 81, 90},
+    {O::MultimemLdReduce,
+     "weak|relaxed|acquire? $scope? global? add|min|max|and|or|xor "
+     "u32|s32|u64|s64|b32|b64|f32|f64",
+     "d m", 81, 90},
+    {O::MultimemLdReduce,
+     "weak|relaxed|acquire? $scope? global? add|min|max acc::f32? v2|v4|v8? "
+     "f16|bf16|f16x2|bf16x2",
+     "dv m", 81, 90},
     {O::MultimemLdReduce, "weak|relaxed|acquire? $scope? global? add v2|v4 f32", "dv m", 81, 90},
-    {O::MultimemSt, "weak|relaxed|release? $scope? global? v2|v4|v8? "
-                    "u32|s32|u64|s64|b32|b64|f32|f64|f16|bf16|f16x2|bf16x2", "m av", 81, 90},
-    {O::MultimemRed, "relaxed|release? $scope? global? add|min|max|and|or|xor v2|v4|v8? "
-                     "u32|s32|u64|s64|b32|b64|f32|f64|f16|bf16|f16x2|bf16x2", "m av", 81, 90},
+    {O::MultimemSt,
+     "weak|relaxed|release? $scope? global? v2|v4|v8? "
+     "u32|s32|u64|s64|b32|b64|f32|f64|f16|bf16|f16x2|bf16x2",
+     "m av", 81, 90},
+    {O::MultimemRed,
+     "relaxed|release? $scope? global? add|min|max|and|or|xor v2|v4|v8? "
+     "u32|s32|u64|s64|b32|b64|f32|f64|f16|bf16|f16x2|bf16x2",
+     "m av", 81, 90},
     {O::TensormapReplace, "tile global_address global|shared::cta? b1024 b64", "m a:b64", 83, 90,
      true},
     {O::TensormapReplace, "tile rank global|shared::cta? b1024 b32", "m a:b32", 83, 90, true},
@@ -424,8 +466,10 @@ constexpr Row rows[] = {
      "m i a:b32", 83, 90, true},
     {O::TensormapReplace, "tile global_stride global|shared::cta? b1024 b64", "m i a:b64", 83, 90,
      true},
-    {O::TensormapReplace, "tile elemtype|interleave_layout|swizzle_mode|swizzle_atomicity|fill_mode "
-                          "global|shared::cta? b1024 b32", "m i", 83, 90, true},
+    {O::TensormapReplace,
+     "tile elemtype|interleave_layout|swizzle_mode|swizzle_atomicity|fill_mode "
+     "global|shared::cta? b1024 b32",
+     "m i", 83, 90, true},
     {O::TensormapCpFenceproxy, "global shared::cta tensormap::generic release $scope sync aligned",
      "m m i", 83, 90},
     // Barriers, fences, mbarriers.
@@ -459,7 +503,8 @@ constexpr Row rows[] = {
     {O::MbarrierCompleteTx, "relaxed? cta|cluster? $shared? b64", "m a:b32", 80, 90},
     {O::MbarrierArrive, "release|relaxed? cta|cluster? $cta? b64", "d m a:b32?", 70, 80},
     {O::MbarrierArrive, "release|relaxed? cta|cluster? shared::cluster b64", "d m a:b32?", 80, 90},
-    {O::MbarrierArrive, "expect_tx release|relaxed? cta|cluster? $shared? b64", "d m a:b32", 80, 90},
+    {O::MbarrierArrive, "expect_tx release|relaxed? cta|cluster? $shared? b64", "d m a:b32", 80,
+     90},
     {O::MbarrierArrive, "noComplete release? cta? $cta? b64", "d m a:b32", 70, 80},
     {O::MbarrierArriveDrop, "release|relaxed? cta|cluster? $cta? b64", "d m a:b32?", 70, 80},
     {O::MbarrierArriveDrop, "release|relaxed? cta|cluster? shared::cluster b64", "d m a:b32?", 80,
@@ -500,7 +545,8 @@ constexpr Row rows[] = {
     {O::Mma, "sync aligned m16n8k16 row col f16|f32 f16 f16 f16|f32", "x x x x", 70, 80},
     {O::Mma, "sync aligned m16n8k16 row col f32 bf16 bf16 f32", "x x x x", 70, 80},
     {O::Mma, "sync aligned m16n8k16 row col $rnd? f64 f64 f64 f64", "x x x x", 78, 90},
-    {O::Mma, "sync aligned m16n8k16 row col f16|f32 e4m3|e5m2 e4m3|e5m2 f16|f32", "x x x x", 87, 89},
+    {O::Mma, "sync aligned m16n8k16 row col f16|f32 e4m3|e5m2 e4m3|e5m2 f16|f32", "x x x x", 87,
+     89},
     {O::Mma, "sync aligned m16n8k4 row col f32 tf32 tf32 f32", "x x x x", 70, 80},
     {O::Mma, "sync aligned m16n8k4 row col $rnd? f64 f64 f64 f64", "x x x x", 78, 90},
     {O::Mma, "sync aligned m16n8k32 row col f32 e4m3|e5m2 e4m3|e5m2 f32", "x x x x", 84, 89},
@@ -528,44 +574,65 @@ constexpr Row rows[] = {
      "x x x x a:b32 i", 84, 89},
     {O::Mma, "sp|sp::ordered_metadata sync aligned m16n8k32 row col satfinite? s32 u8|s8 u8|s8 s32",
      "x x x x a:b32 i", 71, 80},
-    {O::Mma, "sp|sp::ordered_metadata sync aligned m16n8k64 row col satfinite? s32 u8|s8|u4|s4 "
-             "u8|s8|u4|s4 s32", "x x x x a:b32 i", 71, 80},
-    {O::Mma, "sp|sp::ordered_metadata sync aligned m16n8k128 row col satfinite? s32 u4|s4 u4|s4 s32",
+    {O::Mma,
+     "sp|sp::ordered_metadata sync aligned m16n8k64 row col satfinite? s32 u8|s8|u4|s4 "
+     "u8|s8|u4|s4 s32",
      "x x x x a:b32 i", 71, 80},
-    {O::Mma, "sync aligned m16n8k32 row col kind::f8f6f4 f16|f32 e4m3|e5m2|e3m2|e2m3|e2m1 "
-             "e4m3|e5m2|e3m2|e2m3|e2m1 f16|f32", "x x x x", 87, 120, true},
-    {O::Mma, "sync aligned m16n8k32|m16n8k64 row col kind::mxf8f6f4|kind::mxf4|kind::mxf4nvf4 "
-             "block_scale f32 e4m3|e5m2|e3m2|e2m3|e2m1 e4m3|e5m2|e3m2|e2m3|e2m1 f32 ue8m0|ue4m3",
+    {O::Mma,
+     "sp|sp::ordered_metadata sync aligned m16n8k128 row col satfinite? s32 u4|s4 u4|s4 s32",
+     "x x x x a:b32 i", 71, 80},
+    {O::Mma,
+     "sync aligned m16n8k32 row col kind::f8f6f4 f16|f32 e4m3|e5m2|e3m2|e2m3|e2m1 "
+     "e4m3|e5m2|e3m2|e2m3|e2m1 f16|f32",
+     "x x x x", 87, 120, true},
+    {O::Mma,
+     "sync aligned m16n8k32|m16n8k64 row col kind::mxf8f6f4|kind::mxf4|kind::mxf4nvf4 "
+     "block_scale f32 e4m3|e5m2|e3m2|e2m3|e2m1 e4m3|e5m2|e3m2|e2m3|e2m1 f32 ue8m0|ue4m3",
      "x x x x a:b32 v a:b32 v", 87, 120, true},
-    {O::WmmaLoad, "a|b sync aligned row|col m16n16k16|m8n32k16|m32n8k16 global|shared|shared::cta? "
-                  "f16", "x m a:b32?", 60, 70},
-    {O::WmmaLoad, "a|b sync aligned row|col m16n16k16|m8n32k16|m32n8k16 global|shared|shared::cta? "
-                  "u8|s8", "x m a:b32?", 63, 72},
-    {O::WmmaLoad, "a|b sync aligned row|col m16n16k16|m8n32k16|m32n8k16 global|shared|shared::cta? "
-                  "bf16", "x m a:b32?", 70, 80},
+    {O::WmmaLoad,
+     "a|b sync aligned row|col m16n16k16|m8n32k16|m32n8k16 global|shared|shared::cta? "
+     "f16",
+     "x m a:b32?", 60, 70},
+    {O::WmmaLoad,
+     "a|b sync aligned row|col m16n16k16|m8n32k16|m32n8k16 global|shared|shared::cta? "
+     "u8|s8",
+     "x m a:b32?", 63, 72},
+    {O::WmmaLoad,
+     "a|b sync aligned row|col m16n16k16|m8n32k16|m32n8k16 global|shared|shared::cta? "
+     "bf16",
+     "x m a:b32?", 70, 80},
     {O::WmmaLoad, "a|b sync aligned row|col m16n16k8 global|shared|shared::cta? tf32", "x m a:b32?",
      70, 80},
-    {O::WmmaLoad, "a|b sync aligned row|col m8n8k4 global|shared|shared::cta? f64", "x m a:b32?", 70,
-     80},
+    {O::WmmaLoad, "a|b sync aligned row|col m8n8k4 global|shared|shared::cta? f64", "x m a:b32?",
+     70, 80},
     {O::WmmaLoad, "a|b sync aligned row|col m8n8k32 global|shared|shared::cta? u4|s4", "x m a:b32?",
      63, 75},
     {O::WmmaLoad, "a|b sync aligned row|col m8n8k128 global|shared|shared::cta? b1", "x m a:b32?",
      63, 75},
-    {O::WmmaLoad, "c sync aligned row|col m16n16k16|m8n32k16|m32n8k16|m16n16k8|m8n8k4|m8n8k32|"
-                  "m8n8k128 global|shared|shared::cta? f16|f32|s32|f64", "x m a:b32?", 60, 70},
-    {O::WmmaStore, "d sync aligned row|col m16n16k16|m8n32k16|m32n8k16|m16n16k8|m8n8k4|m8n8k32|"
-                   "m8n8k128 global|shared|shared::cta? f16|f32|s32|f64", "m x a:b32?", 60, 70},
-    {O::WmmaMma, "sync aligned row|col row|col m16n16k16|m8n32k16|m32n8k16 satfinite? f16|f32 "
-                 "f16|f32", "x x x x", 60, 70},
-    {O::WmmaMma, "sync aligned row|col row|col m16n16k16|m8n32k16|m32n8k16 satfinite? s32 u8|s8 "
-                 "u8|s8 s32", "x x x x", 63, 72},
+    {O::WmmaLoad,
+     "c sync aligned row|col m16n16k16|m8n32k16|m32n8k16|m16n16k8|m8n8k4|m8n8k32|"
+     "m8n8k128 global|shared|shared::cta? f16|f32|s32|f64",
+     "x m a:b32?", 60, 70},
+    {O::WmmaStore,
+     "d sync aligned row|col m16n16k16|m8n32k16|m32n8k16|m16n16k8|m8n8k4|m8n8k32|"
+     "m8n8k128 global|shared|shared::cta? f16|f32|s32|f64",
+     "m x a:b32?", 60, 70},
+    {O::WmmaMma,
+     "sync aligned row|col row|col m16n16k16|m8n32k16|m32n8k16 satfinite? f16|f32 "
+     "f16|f32",
+     "x x x x", 60, 70},
+    {O::WmmaMma,
+     "sync aligned row|col row|col m16n16k16|m8n32k16|m32n8k16 satfinite? s32 u8|s8 "
+     "u8|s8 s32",
+     "x x x x", 63, 72},
     {O::WmmaMma, "sync aligned row|col row|col m16n16k16|m8n32k16|m32n8k16 f32 bf16 bf16 f32",
      "x x x x", 70, 80},
     {O::WmmaMma, "sync aligned row|col row|col m16n16k8 f32 tf32 tf32 f32", "x x x x", 70, 80},
     {O::WmmaMma, "sync aligned row|col row|col m8n8k4 $rnd? f64 f64 f64 f64", "x x x x", 70, 80},
     {O::WmmaMma, "sync aligned row col m8n8k32 satfinite? s32 u4|s4 u4|s4 s32", "x x x x", 63, 75},
     {O::WmmaMma, "xor|and popc sync aligned row col m8n8k128 s32 b1 b1 s32", "x x x x", 63, 75},
-    {O::WgmmaMmaAsync, "sync aligned m64n8k16 f16|f32 f16 f16", "x x a:b64 P i i i i?", 80, 90, true},
+    {O::WgmmaMmaAsync, "sync aligned m64n8k16 f16|f32 f16 f16", "x x a:b64 P i i i i?", 80, 90,
+     true},
     {O::WgmmaMmaAsync, "sync aligned m64n8k16 f32 bf16 bf16", "x x a:b64 P i i i i?", 80, 90, true},
     {O::WgmmaMmaAsync, "sync aligned m64n8k8 f32 tf32 tf32", "x x a:b64 P i i", 80, 90, true},
     {O::WgmmaMmaAsync, "sync aligned m64n8k32 f16|f32 e4m3|e5m2 e4m3|e5m2", "x x a:b64 P i i", 80,
@@ -573,16 +640,16 @@ constexpr Row rows[] = {
     {O::WgmmaMmaAsync, "sync aligned m64n8k32 satfinite? s32 u8|s8 u8|s8", "x x a:b64 P", 80, 90,
      true},
     {O::WgmmaMmaAsync, "sync aligned m64n8k256 s32 b1 b1 and popc", "x x a:b64 P", 80, 90, true},
-    {O::WgmmaMmaAsyncSp, "sync aligned m64n8k32 f16|f32 f16 f16", "x x a:b64 a:b32 i P i i i i?", 82,
-     90, true},
+    {O::WgmmaMmaAsyncSp, "sync aligned m64n8k32 f16|f32 f16 f16", "x x a:b64 a:b32 i P i i i i?",
+     82, 90, true},
     {O::WgmmaMmaAsyncSp, "sync aligned m64n8k32 f32 bf16 bf16", "x x a:b64 a:b32 i P i i i i?", 82,
      90, true},
     {O::WgmmaMmaAsyncSp, "sync aligned m64n8k16 f32 tf32 tf32", "x x a:b64 a:b32 i P i i", 82, 90,
      true},
     {O::WgmmaMmaAsyncSp, "sync aligned m64n8k64 f16|f32 e4m3|e5m2 e4m3|e5m2",
      "x x a:b64 a:b32 i P i i", 82, 90, true},
-    {O::WgmmaMmaAsyncSp, "sync aligned m64n8k64 satfinite? s32 u8|s8 u8|s8",
-     "x x a:b64 a:b32 i P", 82, 90, true},
+    {O::WgmmaMmaAsyncSp, "sync aligned m64n8k64 satfinite? s32 u8|s8 u8|s8", "x x a:b64 a:b32 i P",
+     82, 90, true},
     {O::WgmmaFence, "sync aligned", "", 80, 90, true},
     {O::WgmmaCommitGroup, "sync aligned", "", 80, 90, true},
     {O::WgmmaWaitGroup, "sync aligned", "i", 80, 90, true},
@@ -766,16 +833,26 @@ struct Vocabulary {
         word = word.substr(0, colon);
       }
       static constexpr std::pair<std::string_view, OperandKind> kinds[] = {
-          {"d", OperandKind::Destination},       {"a", OperandKind::Source},
-          {"D", OperandKind::WideDestination},   {"A", OperandKind::WideSource},
-          {"dp", OperandKind::DestinationOrPair}, {"dv", OperandKind::VectorDestination},
-          {"av", OperandKind::VectorSource},     {"M", OperandKind::Movable},
-          {"dm", OperandKind::MovDestination},   {"S", OperandKind::Special},
-          {"p", OperandKind::PredicateDestination}, {"pq", OperandKind::PredicatePair},
-          {"P", OperandKind::Predicate},         {"m", OperandKind::Address},
-          {"t", OperandKind::TensorAddress},     {"l", OperandKind::Label},
-          {"T", OperandKind::Table},             {"i", OperandKind::Integer},
-          {"x", OperandKind::Registers},         {"v", OperandKind::IntVector},
+          {"d", OperandKind::Destination},
+          {"a", OperandKind::Source},
+          {"D", OperandKind::WideDestination},
+          {"A", OperandKind::WideSource},
+          {"dp", OperandKind::DestinationOrPair},
+          {"dv", OperandKind::VectorDestination},
+          {"av", OperandKind::VectorSource},
+          {"M", OperandKind::Movable},
+          {"dm", OperandKind::MovDestination},
+          {"S", OperandKind::Special},
+          {"p", OperandKind::PredicateDestination},
+          {"pq", OperandKind::PredicatePair},
+          {"P", OperandKind::Predicate},
+          {"m", OperandKind::Address},
+          {"t", OperandKind::TensorAddress},
+          {"l", OperandKind::Label},
+          {"T", OperandKind::Table},
+          {"i", OperandKind::Integer},
+          {"x", OperandKind::Registers},
+          {"v", OperandKind::IntVector},
           {"c", OperandKind::Call}};
       for (auto &[name, kind] : kinds)
         if (name == word)
@@ -843,7 +920,8 @@ Opcode sgpu::ptx::findOpcode(std::span<const std::string_view> words, size_t &ta
   return best;
 }
 
-size_t sgpu::ptx::findSuffix(std::span<const std::string_view> words, Suffix &suffix, Shape &shape) {
+size_t sgpu::ptx::findSuffix(std::span<const std::string_view> words, Suffix &suffix,
+                             Shape &shape) {
   auto &suffixes = vocabulary().suffixes;
   if (words.size() > 1) {
     std::string pair = std::string(words[0]) + '.' + std::string(words[1]);
@@ -866,8 +944,8 @@ size_t sgpu::ptx::findSuffix(std::span<const std::string_view> words, Suffix &su
 /// Whether a place for shapes takes the shape; in the rows of wgmma, n8 stands for every n.
 static bool shapeFits(const SuffixPattern &pattern, const Instruction &instruction) {
   Shape shape = instruction.shape;
-  bool wgmma = instruction.opcode == Opcode::WgmmaMmaAsync ||
-               instruction.opcode == Opcode::WgmmaMmaAsyncSp;
+  bool wgmma =
+      instruction.opcode == Opcode::WgmmaMmaAsync || instruction.opcode == Opcode::WgmmaMmaAsyncSp;
   if (wgmma && shape.n % 8 == 0 && shape.n >= 8 && shape.n <= 256)
     shape.n = 8;
   return std::find(pattern.shapes.begin(), pattern.shapes.end(), shape) != pattern.shapes.end();

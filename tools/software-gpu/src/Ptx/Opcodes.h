@@ -17,28 +17,28 @@ namespace sgpu::ptx {
 
 /// What may stand in one place of an operand list.
 enum class OperandKind : uint8_t {
-  Destination,     ///< `d`: a register or `_`
-  Source,          ///< `a`: a register or an immediate
-  WideDestination, ///< `D`: a register of the type's width or more (ld, cvt), or `_`
-  WideSource,      ///< `A`: the same for sources
+  Destination,       ///< `d`: a register or `_`
+  Source,            ///< `a`: a register or an immediate
+  WideDestination,   ///< `D`: a register of the type's width or more (ld, cvt), or `_`
+  WideSource,        ///< `A`: the same for sources
   DestinationOrPair, ///< `dp`: `d` or `d|p`
   VectorDestination, ///< `dv`: as `D`; with .v2, .v4, .v8 a vector of that many
   VectorSource,      ///< `av`
-  Movable,         ///< `M`: source of mov and cvta: register, immediate, special register, symbol,
-                   ///< vector; `dm`: its destination: register or vector
+  Movable, ///< `M`: source of mov and cvta: register, immediate, special register, symbol,
+           ///< vector; `dm`: its destination: register or vector
   MovDestination,
-  Special,         ///< `S`: as `A`, special registers too
+  Special,              ///< `S`: as `A`, special registers too
   PredicateDestination, ///< `p`: a predicate register or `_`
-  PredicatePair,   ///< `pq`: `p` or `p|q`
-  Predicate,       ///< `P`: a predicate register, perhaps `!p`
-  Address,         ///< `m`: `[...]`
-  TensorAddress,   ///< `t`: `[map, {coordinates}]`
-  Label,           ///< `l`
-  Table,           ///< `T`: name of .branchtargets
-  Integer,         ///< `i`: an integer constant
-  Registers,       ///< `x`: registers or a vector of them; checkMatrix knows how many
-  IntVector,       ///< `v`: a vector of 16-bit registers or immediates (im2col offsets)
-  Call,            ///< operands of call, checked by the parser
+  PredicatePair,        ///< `pq`: `p` or `p|q`
+  Predicate,            ///< `P`: a predicate register, perhaps `!p`
+  Address,              ///< `m`: `[...]`
+  TensorAddress,        ///< `t`: `[map, {coordinates}]`
+  Label,                ///< `l`
+  Table,                ///< `T`: name of .branchtargets
+  Integer,              ///< `i`: an integer constant
+  Registers,            ///< `x`: registers or a vector of them; checkMatrix knows how many
+  IntVector,            ///< `v`: a vector of 16-bit registers or immediates (im2col offsets)
+  Call,                 ///< operands of call, checked by the parser
 };
 
 /// One place of an operand list.

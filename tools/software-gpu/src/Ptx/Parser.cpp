@@ -41,8 +41,16 @@ struct Constant {
 };
 
 struct ScopeEntry {
-  enum Kind : uint8_t { Register, Variable, Parameter, Result, Label, BranchTargets, CallTargets,
-                        CallPrototype };
+  enum Kind : uint8_t {
+    Register,
+    Variable,
+    Parameter,
+    Result,
+    Label,
+    BranchTargets,
+    CallTargets,
+    CallPrototype
+  };
   Kind kind = Register;
   uint32_t index = 0;
   /// Registers: made when first used.
@@ -250,9 +258,9 @@ void Parser::skipStatement() {
 
 int precedenceOf(std::string_view op) {
   static constexpr std::pair<std::string_view, int> table[] = {
-      {"?", 1},  {"||", 2}, {"&&", 3}, {"|", 4},  {"^", 5},  {"&", 6},  {"==", 7}, {"!=", 7}, {"<", 8},
-      {"<=", 8}, {">", 8},  {">=", 8}, {"<<", 9}, {">>", 9}, {"+", 10}, {"-", 10}, {"*", 11}, {"/", 11},
-      {"%", 11}};
+      {"?", 1},  {"||", 2}, {"&&", 3}, {"|", 4},  {"^", 5},  {"&", 6},  {"==", 7},
+      {"!=", 7}, {"<", 8},  {"<=", 8}, {">", 8},  {">=", 8}, {"<<", 9}, {">>", 9},
+      {"+", 10}, {"-", 10}, {"*", 11}, {"/", 11}, {"%", 11}};
   for (auto &[text, precedence] : table)
     if (text == op)
       return precedence;
@@ -594,11 +602,10 @@ bool Parser::parseDirective() {
   if (!hasTarget)
     return error("expected '.target' before '." + std::string(word) + "'");
   Linkage linkage = Linkage::Internal;
-  static constexpr std::pair<std::string_view, Linkage> linkages[] = {
-      {"extern", Linkage::Extern},
-      {"visible", Linkage::Visible},
-      {"weak", Linkage::Weak},
-      {"common", Linkage::Common}};
+  static constexpr std::pair<std::string_view, Linkage> linkages[] = {{"extern", Linkage::Extern},
+                                                                      {"visible", Linkage::Visible},
+                                                                      {"weak", Linkage::Weak},
+                                                                      {"common", Linkage::Common}};
   for (auto &[name, value] : linkages)
     if (word == name) {
       linkage = value;
@@ -611,9 +618,7 @@ bool Parser::parseDirective() {
     return parseFunction(isEntry, linkage);
   }
   static constexpr std::pair<std::string_view, StateSpace> spaces[] = {
-      {"global", StateSpace::Global},
-      {"const", StateSpace::Const},
-      {"shared", StateSpace::Shared}};
+      {"global", StateSpace::Global}, {"const", StateSpace::Const}, {"shared", StateSpace::Shared}};
   for (auto &[name, space] : spaces)
     if (token.isDot(name)) {
       advance();
@@ -828,10 +833,10 @@ bool Parser::parseTypeSpec(TypeSpec &spec, bool isParameter) {
     } else if (Type type = typeOfName(word); type != Type::None) {
       if (spec.type != Type::None)
         return error("a second type");
-      static constexpr Type allowed[] = {
-          Type::B8,  Type::B16, Type::B32, Type::B64, Type::B128, Type::U8,  Type::U16,
-          Type::U32, Type::U64, Type::S8,  Type::S16, Type::S32,  Type::S64, Type::F16,
-          Type::F32, Type::F64, Type::F16x2, Type::Pred};
+      static constexpr Type allowed[] = {Type::B8,  Type::B16,   Type::B32, Type::B64, Type::B128,
+                                         Type::U8,  Type::U16,   Type::U32, Type::U64, Type::S8,
+                                         Type::S16, Type::S32,   Type::S64, Type::F16, Type::F32,
+                                         Type::F64, Type::F16x2, Type::Pred};
       if (std::find(std::begin(allowed), std::end(allowed), type) == std::end(allowed))
         return error("expected a fundamental type, but got '." + std::string(word) +
                      "'; declare it as .b" + std::to_string(std::max(8u, bitsOf(type))));
@@ -1399,8 +1404,11 @@ bool Parser::parseBodyDirective() {
     return parseRegisters();
   }
   static constexpr std::pair<std::string_view, StateSpace> spaces[] = {
-      {"shared", StateSpace::Shared}, {"local", StateSpace::Local}, {"param", StateSpace::Param},
-      {"global", StateSpace::Global}, {"const", StateSpace::Const}};
+      {"shared", StateSpace::Shared},
+      {"local", StateSpace::Local},
+      {"param", StateSpace::Param},
+      {"global", StateSpace::Global},
+      {"const", StateSpace::Const}};
   for (auto &[name, space] : spaces)
     if (word == name) {
       advance();
@@ -1691,12 +1699,11 @@ bool Parser::parseWordOperand(Operand &operand) {
              special != SpecialRegister::None) {
     operand.kind = Operand::Special;
     operand.special = special;
-    bool isVector = special == SpecialRegister::Tid || special == SpecialRegister::Ntid ||
-                    special == SpecialRegister::Ctaid || special == SpecialRegister::Nctaid ||
-                    special == SpecialRegister::Clusterid ||
-                    special == SpecialRegister::Nclusterid ||
-                    special == SpecialRegister::ClusterCtaid ||
-                    special == SpecialRegister::ClusterNctaid;
+    bool isVector =
+        special == SpecialRegister::Tid || special == SpecialRegister::Ntid ||
+        special == SpecialRegister::Ctaid || special == SpecialRegister::Nctaid ||
+        special == SpecialRegister::Clusterid || special == SpecialRegister::Nclusterid ||
+        special == SpecialRegister::ClusterCtaid || special == SpecialRegister::ClusterNctaid;
     if (isVector != (token.kind == Token::DotWord))
       return error(isVector ? "expected .x, .y or .z after '" + std::string(name.text) + "'"
                             : "'" + std::string(name.text) + "' has no components");
@@ -1718,8 +1725,7 @@ bool Parser::parseWordOperand(Operand &operand) {
       return false;
     if (constant.kind != Operand::ImmediateKind::Integer)
       return error("expected an integer offset");
-    operand.offset =
-        int64_t(uint64_t(operand.offset) + (minus ? -constant.bits : constant.bits));
+    operand.offset = int64_t(uint64_t(operand.offset) + (minus ? -constant.bits : constant.bits));
   }
   return true;
 }
@@ -1761,8 +1767,7 @@ bool Parser::parseAddress(Operand &operand) {
         return false;
       if (constant.kind != Operand::ImmediateKind::Integer)
         return error("expected an integer offset");
-      operand.offset =
-          int64_t(uint64_t(operand.offset) + (minus ? -constant.bits : constant.bits));
+      operand.offset = int64_t(uint64_t(operand.offset) + (minus ? -constant.bits : constant.bits));
     }
   } else {
     operand.base = Operand::Base::Absolute;
@@ -1819,8 +1824,7 @@ bool Parser::parseOperand(Operand &operand) {
       return expected("a predicate after '!'");
     if (!parseWordOperand(operand))
       return false;
-    if (operand.kind != Operand::Register ||
-        function->registers[operand.index].type != Type::Pred)
+    if (operand.kind != Operand::Register || function->registers[operand.index].type != Type::Pred)
       return errorAt(at, "expected a predicate after '!'");
     operand.negated = true;
     return true;
@@ -1910,12 +1914,12 @@ bool Parser::parseCall(Instruction &in) {
       Operand element;
       if (!parseOperand(element))
         return false;
-      bool good = element.kind == Operand::Register || element.kind == Operand::Immediate ||
-                  element.kind == Operand::Sink ||
-                  (element.kind == Operand::Symbol &&
-                   (element.symbol.kind == Symbol::LocalVariable ||
-                    element.symbol.kind == Symbol::Parameter ||
-                    element.symbol.kind == Symbol::Result));
+      bool good =
+          element.kind == Operand::Register || element.kind == Operand::Immediate ||
+          element.kind == Operand::Sink ||
+          (element.kind == Operand::Symbol &&
+           (element.symbol.kind == Symbol::LocalVariable ||
+            element.symbol.kind == Symbol::Parameter || element.symbol.kind == Symbol::Result));
       if (!good)
         return error("expected a .param variable, a register or a constant");
       operand.elements.push_back(std::move(element));
@@ -2016,8 +2020,9 @@ std::string Parser::checkRegister(const Operand &operand, Type type, bool wide) 
   return "";
 }
 
-bool isVideo(Opcode opcode) { return opcode >= Opcode::Vabsdiff && opcode <= Opcode::Vsub4 &&
-                                     opcode != Opcode::Vote; }
+bool isVideo(Opcode opcode) {
+  return opcode >= Opcode::Vabsdiff && opcode <= Opcode::Vsub4 && opcode != Opcode::Vote;
+}
 
 std::string Parser::checkOperand(const OperandPattern &pattern, const Operand &operand,
                                  const Instruction &in) const {
@@ -2032,8 +2037,8 @@ std::string Parser::checkOperand(const OperandPattern &pattern, const Operand &o
     if (as == Type::F32 || as == Type::F64)
       return isInteger ? "is an integer; expected a floating-point constant such as 0f3F800000"
                        : "";
-    if (!isInteger && (kind == TypeKind::Unsigned || kind == TypeKind::Signed ||
-                       kind == TypeKind::Predicate))
+    if (!isInteger &&
+        (kind == TypeKind::Unsigned || kind == TypeKind::Signed || kind == TypeKind::Predicate))
       return "is a floating-point constant; expected an integer";
     return "";
   };
@@ -2113,7 +2118,7 @@ std::string Parser::checkOperand(const OperandPattern &pattern, const Operand &o
       unsigned bits = bitsOf(type), count = unsigned(operand.elements.size());
       if (other.kind == Operand::Vector)
         return "expected a vector on one side only";
-      if (kindOf(type) != TypeKind::Bits || (count != 2 && count != 4) || bits / count < 8 )
+      if (kindOf(type) != TypeKind::Bits || (count != 2 && count != 4) || bits / count < 8)
         return "expected 2 or 4 elements of a .b type";
       for (const Operand &element : operand.elements) {
         if (element.kind == Operand::Sink && destination)
@@ -2173,9 +2178,11 @@ std::string Parser::checkOperand(const OperandPattern &pattern, const Operand &o
     if (operand.kind != Operand::Address || operand.elements.empty())
       return "expected [map, {coordinates}]";
     size_t want = 1;
-    static constexpr std::pair<Modifier, size_t> dims[] = {
-        {Modifier::Dim1, 1}, {Modifier::Dim2, 2}, {Modifier::Dim3, 3},
-        {Modifier::Dim4, 4}, {Modifier::Dim5, 5}};
+    static constexpr std::pair<Modifier, size_t> dims[] = {{Modifier::Dim1, 1},
+                                                           {Modifier::Dim2, 2},
+                                                           {Modifier::Dim3, 3},
+                                                           {Modifier::Dim4, 4},
+                                                           {Modifier::Dim5, 5}};
     for (auto &[modifier, count] : dims)
       if (in.has(modifier))
         want = count;
@@ -2197,8 +2204,8 @@ std::string Parser::checkOperand(const OperandPattern &pattern, const Operand &o
   case K::Table:
     return operand.kind == Operand::Symbol && operand.offset == 0 &&
                    (operand.symbol.kind == Symbol::None ||
-                    operand.symbol.kind == (pattern.kind == K::Label ? Symbol::Label
-                                                                     : Symbol::BranchTargets))
+                    operand.symbol.kind ==
+                        (pattern.kind == K::Label ? Symbol::Label : Symbol::BranchTargets))
                ? ""
            : pattern.kind == K::Label ? "expected a label"
                                       : "expected a table of .branchtargets";
@@ -2276,8 +2283,8 @@ std::string Parser::checkVersion(const Form &form) const {
     exact = false;
   if (good && exact)
     return "";
-  std::string text = "needs PTX " + std::to_string(std::max<int>(form.minimumVersion, 30) / 10) + "." +
-                     std::to_string(form.minimumVersion % 10) + " and sm_" +
+  std::string text = "needs PTX " + std::to_string(std::max<int>(form.minimumVersion, 30) / 10) +
+                     "." + std::to_string(form.minimumVersion % 10) + " and sm_" +
                      std::to_string(form.minimumSm) + (form.architectureOnly ? "a" : "") +
                      (form.architectureOnly ? "" : " or later") + "; the module is PTX " +
                      std::to_string(module.versionMajor) + "." +
@@ -2356,8 +2363,7 @@ bool Parser::parseInstruction() {
     Operand guard;
     if (!parseWordOperand(guard))
       return false;
-    if (guard.kind != Operand::Register ||
-        function->registers[guard.index].type != Type::Pred)
+    if (guard.kind != Operand::Register || function->registers[guard.index].type != Type::Pred)
       return errorAt(at, "expected a predicate register, but got '" + std::string(at.text) + "'");
     in.guard.reg = int32_t(guard.index);
     start = token;
@@ -2411,6 +2417,7 @@ bool Parser::parseInstruction() {
 
 } // namespace
 
-std::optional<Module> sgpu::ptx::parse(std::string_view text, std::vector<Diagnostic> &diagnostics) {
+std::optional<Module> sgpu::ptx::parse(std::string_view text,
+                                       std::vector<Diagnostic> &diagnostics) {
   return Parser(text, diagnostics).run();
 }

@@ -29,9 +29,18 @@ double exp2Of(double x) {
     return infinity;
   double whole = std::nearbyint(x);
   double t = (x - whole) * 0.69314718055994530942; // |t| <= 0.3466
-  static constexpr double terms[] = {1.0 / 479001600, 1.0 / 39916800, 1.0 / 3628800, 1.0 / 362880,
-                                     1.0 / 40320,     1.0 / 5040,     1.0 / 720,     1.0 / 120,
-                                     1.0 / 24,        1.0 / 6,        0.5,           1,
+  static constexpr double terms[] = {1.0 / 479001600,
+                                     1.0 / 39916800,
+                                     1.0 / 3628800,
+                                     1.0 / 362880,
+                                     1.0 / 40320,
+                                     1.0 / 5040,
+                                     1.0 / 720,
+                                     1.0 / 120,
+                                     1.0 / 24,
+                                     1.0 / 6,
+                                     0.5,
+                                     1,
                                      1}; // 1 / 12! to 1 / 0!
   double sum = 0;
   for (double term : terms)
@@ -63,17 +72,13 @@ double tanhOf(double x) {
   double e = exp2Of(-2 * magnitude * 1.44269504088896340736);
   return x != x ? x : std::copysign((1 - e) / (1 + e), x);
 }
-double rsqrtOf(double x) {
-  return x == 0 ? std::copysign(infinity, x) : 1 / std::sqrt(x);
-}
+double rsqrtOf(double x) { return x == 0 ? std::copysign(infinity, x) : 1 / std::sqrt(x); }
 double rcpOf(double x) { return 1 / x; }
 double sqrtOf(double x) { return std::sqrt(x); }
 double sinOf(double x) { return x == 0 ? x : std::sin(x); }
 double cosOf(double x) { return std::cos(x); }
 
-float flush(float x) {
-  return std::fabs(x) < 0x1p-126f ? std::copysign(0.0f, x) : x;
-}
+float flush(float x) { return std::fabs(x) < 0x1p-126f ? std::copysign(0.0f, x) : x; }
 uint32_t bitsOf(float x) { return x != x ? 0x7fffffff : std::bit_cast<uint32_t>(x); }
 
 /// control 1: .ftz
@@ -87,8 +92,8 @@ double fromShort(uint16_t bits, Format format) {
 }
 template <double (*F)(double), Format f> uint16_t shortFloat(uint16_t a, Control ftz) {
   // f64 to 16 bits in one step.
-  uint64_t bits = convert(std::bit_cast<uint64_t>(F(fromShort(a, f))), formatF64, f,
-                          Rounding::Nearest);
+  uint64_t bits =
+      convert(std::bit_cast<uint64_t>(F(fromShort(a, f))), formatF64, f, Rounding::Nearest);
   if (ftz.value) { // bf16 only
     uint64_t exponent = uint64_t(f.maxField()) << f.fractionBits;
     if (!(a & exponent))
@@ -100,8 +105,8 @@ template <double (*F)(double), Format f> uint16_t shortFloat(uint16_t a, Control
   return uint16_t(bits);
 }
 template <double (*F)(double), Format f> uint32_t shortPair(uint32_t a, Control ftz) {
-  return shortFloat<F, f>(uint16_t(a), ftz) |
-         uint32_t(shortFloat<F, f>(uint16_t(a >> 16), ftz)) << 16;
+  return shortFloat<F, f>(uint16_t(a), ftz) | uint32_t(shortFloat<F, f>(uint16_t(a >> 16), ftz))
+                                                  << 16;
 }
 
 uint32_t divideApproximate(float a, float b, Control ftz) {
@@ -111,9 +116,7 @@ uint32_t divideApproximate(float a, float b, Control ftz) {
   }
   float magnitude = std::fabs(b), result = float(double(a) / double(b));
   if (magnitude > 0x1p126f && magnitude < infinity && a == a) // 1 / b is flushed to zero
-    result = std::isinf(a)                       ? __builtin_nanf("")
-             : std::signbit(a) != std::signbit(b) ? -0.0f
-                                                  : 0.0f;
+    result = std::isinf(a) ? __builtin_nanf("") : std::signbit(a) != std::signbit(b) ? -0.0f : 0.0f;
   return bitsOf(ftz.value ? flush(result) : result);
 }
 uint32_t divideFull(float a, float b, Control ftz) {

@@ -141,8 +141,7 @@ uint32_t setPair(uint32_t a, uint32_t b, bool p, Control control) {
   return (with(values.first) ? one : 0) | (with(values.second) ? one << 16 : 0);
 }
 
-template <typename K, Comparison c>
-uint32_t setPairAlone(uint32_t a, uint32_t b, Control control) {
+template <typename K, Comparison c> uint32_t setPairAlone(uint32_t a, uint32_t b, Control control) {
   return setPair<K, c>(a, b, false, control);
 }
 
@@ -269,8 +268,8 @@ void sgpu::scalar::findCompare(Builder &b) {
   using M = Modifier;
   M comparison = in.firstOf({M::Eq, M::Ne, M::Lt, M::Le, M::Gt, M::Ge, M::Lo, M::Ls, M::Hi, M::Hs,
                              M::Equ, M::Neu, M::Ltu, M::Leu, M::Gtu, M::Geu, M::Num, M::Nan});
-  Boolean o = in.has(M::And)  ? Boolean::And
-              : in.has(M::Or) ? Boolean::Or
+  Boolean o = in.has(M::And)   ? Boolean::And
+              : in.has(M::Or)  ? Boolean::Or
               : in.has(M::Xor) ? Boolean::Xor
                                : Boolean::None;
   Type t = in.type(isSet ? 1 : 0);
@@ -283,11 +282,11 @@ void sgpu::scalar::findCompare(Builder &b) {
   }
   Type d = in.type(0);
   // A pair compared into u32 or s32 gives a mask for each half.
-  uint32_t value = d == Type::F32                            ? 1
-                   : d == Type::F16 || d == Type::F16x2      ? 2
-                   : d == Type::BF16 || d == Type::BF16x2    ? 3
-                   : sgpu::ptx::bitsOf(d) == 16              ? 4
-                                                             : 0;
+  uint32_t value = d == Type::F32                         ? 1
+                   : d == Type::F16 || d == Type::F16x2   ? 2
+                   : d == Type::BF16 || d == Type::BF16x2 ? 3
+                   : sgpu::ptx::bitsOf(d) == 16           ? 4
+                                                          : 0;
   b.run(f, uint32_t(o) | value << 2).to(d).from(t).from(t);
   if (o != Boolean::None)
     b.from(Type::Pred);

@@ -27,12 +27,12 @@ struct Conversion {
   uint32_t registerBits; ///< of the destination
 
   uint32_t pack() const {
-    return uint32_t(to) | uint32_t(from) << 6 | uint32_t(rounding) << 12 | uint32_t(toInteger) << 15 |
-           uint32_t(ftz) << 16 | uint32_t(sat) << 17 | uint32_t(satfinite) << 18 |
-           uint32_t(relu) << 19 | registerBits << 20;
+    return uint32_t(to) | uint32_t(from) << 6 | uint32_t(rounding) << 12 |
+           uint32_t(toInteger) << 15 | uint32_t(ftz) << 16 | uint32_t(sat) << 17 |
+           uint32_t(satfinite) << 18 | uint32_t(relu) << 19 | registerBits << 20;
   }
   static Conversion unpack(uint32_t word) {
-    return {Type(word & 63),     Type(word >> 6 & 63), Rounding(word >> 12 & 7),
+    return {Type(word & 63),      Type(word >> 6 & 63), Rounding(word >> 12 & 7),
             bool(word >> 15 & 1), bool(word >> 16 & 1), bool(word >> 17 & 1),
             bool(word >> 18 & 1), bool(word >> 19 & 1), word >> 20 & 127};
   }
@@ -168,9 +168,9 @@ bool isFloat(Type type) { return kindOf(type) == TypeKind::Float; }
 uint64_t convertAny(uint64_t value, uint32_t word) {
   Conversion c = Conversion::unpack(word);
   value &= maskOf(bitsOf(c.from));
-  uint64_t result = isFloat(c.from) ? (isFloat(c.to) ? floatToFloat(value, c) : floatToInteger(value, c))
-                                    : (isFloat(c.to) ? integerToFloat(value, c)
-                                                     : integerToInteger(value, c));
+  uint64_t result = isFloat(c.from)
+                        ? (isFloat(c.to) ? floatToFloat(value, c) : floatToInteger(value, c))
+                        : (isFloat(c.to) ? integerToFloat(value, c) : integerToInteger(value, c));
   // A wider register holds the value extended.
   result = extend(result, bitsOf(c.to), kindOf(c.to) == TypeKind::Signed);
   return result & maskOf(c.registerBits);
@@ -224,9 +224,7 @@ uint64_t u32ToU64(uint32_t a) { return a; }
 uint32_t low32(uint64_t a) { return uint32_t(a); }
 uint32_t low16(uint32_t a) { return a & 0xffff; }
 uint32_t s16ToS32(int16_t a) { return uint32_t(int32_t(a)); }
-uint32_t bf16ToF32(uint32_t a) {
-  return (a & 0x7fff) > 0x7f80 ? 0x7fffffff : a << 16;
-}
+uint32_t bf16ToF32(uint32_t a) { return (a & 0x7fff) > 0x7f80 ? 0x7fffffff : a << 16; }
 uint32_t f32ToBf16(uint32_t a) {
   uint32_t rounded = (a + 0x7fff + (a >> 16 & 1)) >> 16;
   return (a & 0x7fffffff) > 0x7f800000 ? 0x7fff : rounded & 0xffff;
@@ -304,7 +302,9 @@ void sgpu::scalar::findConvert(Builder &b) {
     uint32_t control = bitsOf(in.type()) | (kindOf(in.type()) == TypeKind::Signed ? 256 : 0);
     bool three = in.types.size() == 3;
     b.run(three ? rows<packSaturated>() : rows<packSaturatedPair>(), control)
-        .to(Type::U32).from(Type::S32).from(Type::S32);
+        .to(Type::U32)
+        .from(Type::S32)
+        .from(Type::S32);
     if (three)
       b.from(Type::U32);
     return;
@@ -321,15 +321,16 @@ void sgpu::scalar::findConvert(Builder &b) {
                : rounding == M::Rp || rounding == M::Rpi ? Rounding::Up
                : rounding == M::Rna                      ? Rounding::NearestAway
                                                          : Rounding::Nearest;
-  c.toInteger = rounding == M::Rni || rounding == M::Rzi || rounding == M::Rmi || rounding == M::Rpi;
+  c.toInteger =
+      rounding == M::Rni || rounding == M::Rzi || rounding == M::Rmi || rounding == M::Rpi;
   c.ftz = in.has(M::Ftz);
   c.sat = in.has(M::Sat);
   c.satfinite = in.has(M::Satfinite);
   c.relu = in.has(M::Relu);
   c.registerBits = b.registerBits(0, c.to);
   bool plain = !c.ftz && !c.sat && !c.satfinite && !c.relu;
-  bool toPair = c.to == Type::F16x2 || c.to == Type::BF16x2 || c.to == Type::E4M3x2 ||
-                c.to == Type::E5M2x2;
+  bool toPair =
+      c.to == Type::F16x2 || c.to == Type::BF16x2 || c.to == Type::E4M3x2 || c.to == Type::E5M2x2;
   bool fromPair = c.from == Type::F16x2 || c.from == Type::E4M3x2 || c.from == Type::E5M2x2;
   if (toPair && fromPair) {
     b.run(rows<pairToPair>(), c.pack())
@@ -343,7 +344,10 @@ void sgpu::scalar::findConvert(Builder &b) {
       f = cheapRows<f32ToBf16x2>();
     if (plain && c.rounding == Rounding::Nearest && c.to == Type::F16x2)
       f = cheapRows<f32ToF16x2>();
-    b.run(f, c.pack()).to(bitsOf(c.to) == 16 ? Type::B16 : Type::B32).from(Type::F32).from(Type::F32);
+    b.run(f, c.pack())
+        .to(bitsOf(c.to) == 16 ? Type::B16 : Type::B32)
+        .from(Type::F32)
+        .from(Type::F32);
     return;
   }
   // Registers may be wider than the types; the lanes are those of the registers.

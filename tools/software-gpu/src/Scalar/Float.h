@@ -31,9 +31,7 @@ struct Format {
   constexpr int signBit() const { return exponentBits + fractionBits; }
   constexpr uint64_t signMask() const { return uint64_t(1) << (signBit() + shift); }
   /// The NaN that instructions return. The f64 ones have a rule of their own.
-  constexpr uint64_t nan() const {
-    return shift ? 0x7fffffff : (uint64_t(1) << signBit()) - 1;
-  }
+  constexpr uint64_t nan() const { return shift ? 0x7fffffff : (uint64_t(1) << signBit()) - 1; }
   constexpr uint64_t infinity() const { return (uint64_t(maxField()) << fractionBits) << shift; }
   /// The largest finite value.
   constexpr uint64_t largest() const {
@@ -108,7 +106,7 @@ constexpr uint64_t roundTo(Format format, bool sign, int exponent, Wide signific
   uint64_t signBits = sign ? format.signMask() : 0;
   if (significand == 0)
     return signBits;
-  int top = exponent + bitLength(significand) - 1; // 2^top <= value < 2^(top + 1)
+  int top = exponent + bitLength(significand) - 1;                   // 2^top <= value < 2^(top + 1)
   int last = std::max(top, 1 - format.bias()) - format.fractionBits; // weight of the last bit
   int shift = last - exponent;
   uint64_t kept;
@@ -293,8 +291,7 @@ constexpr uint64_t convert(uint64_t bits, Format from, Format to, Rounding round
     return to.nan();
   }
   if (a.kind == N::Infinity)
-    return saturate ? signBits | to.largest()
-                    : to.finiteOnly ? to.nan() : signBits | to.infinity();
+    return saturate ? signBits | to.largest() : to.finiteOnly ? to.nan() : signBits | to.infinity();
   return roundTo(to, a.sign, a.exponent, a.significand, rounding, saturate);
 }
 

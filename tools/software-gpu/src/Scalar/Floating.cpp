@@ -59,7 +59,9 @@ template <bool ftz, bool sat> uint32_t fma32(float a, float b, float c) {
   return finish<ftz, sat>(__builtin_fmaf(flush<ftz>(a), flush<ftz>(b), flush<ftz>(c)));
 }
 uint32_t divide32(float a, float b) { return finish<false, false>(a / b); }
-uint32_t divide32Ftz(float a, float b) { return finish<true, false>(flush<true>(a) / flush<true>(b)); }
+uint32_t divide32Ftz(float a, float b) {
+  return finish<true, false>(flush<true>(a) / flush<true>(b));
+}
 
 uint64_t finish64(double result, double a, double b, double c) {
   auto quiet = [](double x) { return quietF64(std::bit_cast<uint64_t>(x)); };
@@ -92,9 +94,9 @@ template <bool isMax, bool ftz> uint32_t minMax32(float a, float b) {
 // Exact paths, every format and rounding
 //===----------------------------------------------------------------------===//
 
-template <Format f> using Bits = std::conditional_t<f.fractionBits == 52, uint64_t,
-                                                    std::conditional_t<f.fractionBits == 23, uint32_t,
-                                                                       uint16_t>>;
+template <Format f>
+using Bits = std::conditional_t<f.fractionBits == 52, uint64_t,
+                                std::conditional_t<f.fractionBits == 23, uint32_t, uint16_t>>;
 
 template <Format f> uint64_t flushBits(uint64_t bits, uint32_t control) {
   uint64_t exponent = uint64_t(f.maxField()) << f.fractionBits;
@@ -117,9 +119,9 @@ template <Format f> Bits<f> addExact(Bits<f> a, Bits<f> b, Control control) {
   if ((control.value & Negate) && !isNaN(y, f))
     y ^= f.signMask();
   uint64_t one = uint64_t(f.bias()) << f.fractionBits;
-  return finishBits<f>(multiplyAdd<WideFor<f.fractionBits>>(
-                           f, x, one, y, Rounding(control.value & RoundingMask), f),
-                       control.value);
+  return finishBits<f>(
+      multiplyAdd<WideFor<f.fractionBits>>(f, x, one, y, Rounding(control.value & RoundingMask), f),
+      control.value);
 }
 template <Format f> Bits<f> multiplyExact(Bits<f> a, Bits<f> b, Control control) {
   uint64_t x = flushBits<f>(a, control.value), y = flushBits<f>(b, control.value);
@@ -129,12 +131,11 @@ template <Format f> Bits<f> multiplyExact(Bits<f> a, Bits<f> b, Control control)
                        control.value);
 }
 template <Format f> Bits<f> fmaExact(Bits<f> a, Bits<f> b, Bits<f> c, Control control) {
-  return finishBits<f>(
-      multiplyAdd<WideFor<f.fractionBits>>(f, flushBits<f>(a, control.value),
-                                           flushBits<f>(b, control.value),
-                                           flushBits<f>(c, control.value),
-                                           Rounding(control.value & RoundingMask), f),
-      control.value);
+  return finishBits<f>(multiplyAdd<WideFor<f.fractionBits>>(
+                           f, flushBits<f>(a, control.value), flushBits<f>(b, control.value),
+                           flushBits<f>(c, control.value), Rounding(control.value & RoundingMask),
+                           f),
+                       control.value);
 }
 template <Format f> Bits<f> divideExact(Bits<f> a, Bits<f> b, Control control) {
   return finishBits<f>(divide<WideFor<f.fractionBits>>(f, flushBits<f>(a, control.value),
@@ -166,9 +167,7 @@ template <Format f> Bits<f> minMaxExact(Bits<f> a, Bits<f> b, Control control) {
     result = xNan ? y : x;
   } else {
     // The order of bits is that of values once negative numbers are turned round.
-    auto key = [](uint64_t bits) {
-      return bits & f.signMask() ? ~bits : bits | f.signMask();
-    };
+    auto key = [](uint64_t bits) { return bits & f.signMask() ? ~bits : bits | f.signMask(); };
     uint64_t mask = f.signMask() | (f.signMask() - 1);
     bool less = (key(x) & mask) < (key(y) & mask);
     result = (control.value & IsMax) ? (less ? y : x) : (less ? x : y);
@@ -199,7 +198,8 @@ template <auto F> uint32_t halves1(uint32_t a, Control c) {
   return F(uint16_t(a), c) | uint32_t(F(uint16_t(a >> 16), c)) << 16;
 }
 template <auto F> uint32_t halves2(uint32_t a, uint32_t b, Control c) {
-  return F(uint16_t(a), uint16_t(b), c) | uint32_t(F(uint16_t(a >> 16), uint16_t(b >> 16), c)) << 16;
+  return F(uint16_t(a), uint16_t(b), c) | uint32_t(F(uint16_t(a >> 16), uint16_t(b >> 16), c))
+                                              << 16;
 }
 template <auto F> uint32_t halves3(uint32_t a, uint32_t b, uint32_t d, Control c) {
   return F(uint16_t(a), uint16_t(b), uint16_t(d), c) |
@@ -293,7 +293,8 @@ void sgpu::scalar::findFloating(Builder &b) {
       return same(ftz ? cheapRows<divide32Ftz>() : cheapRows<divide32>(), 2);
     if (nearest && t == Type::F64)
       return same(cheapRows<divide64>(), 2);
-    return same(t == Type::F32 ? rows<divideExact<formatF32>>() : rows<divideExact<formatF64>>(), 2);
+    return same(t == Type::F32 ? rows<divideExact<formatF32>>() : rows<divideExact<formatF64>>(),
+                2);
   case Opcode::Rcp:
     if (!in.has(Modifier::Approx))
       same(t == Type::F32 ? rows<reciprocalExact<formatF32>>() : rows<reciprocalExact<formatF64>>(),
@@ -310,9 +311,10 @@ void sgpu::scalar::findFloating(Builder &b) {
     if (in.operands.size() != 3)
       return;
     if (t == Type::F32 && !in.has(Modifier::PropagateNaN) && !in.has(Modifier::XorsignAbs))
-      return same(isMax ? (ftz ? cheapRows<minMax32<true, true>>() : cheapRows<minMax32<true, false>>())
-                        : (ftz ? cheapRows<minMax32<false, true>>()
-                               : cheapRows<minMax32<false, false>>()), 2);
+      return same(
+          isMax ? (ftz ? cheapRows<minMax32<true, true>>() : cheapRows<minMax32<true, false>>())
+                : (ftz ? cheapRows<minMax32<false, true>>() : cheapRows<minMax32<false, false>>()),
+          2);
     control |= isMax ? IsMax : 0;
     return same(CHOOSE(minMaxExact, halves2), 2);
   }
@@ -328,14 +330,15 @@ void sgpu::scalar::findFloating(Builder &b) {
     return same(t == Type::F64 ? cheapRows<copySign<uint64_t>>() : cheapRows<copySign<uint32_t>>(),
                 2);
   case Opcode::Testp: {
-    static constexpr Modifier properties[] = {Modifier::Finite,     Modifier::Infinite,
-                                              Modifier::Number,     Modifier::Notanumber,
-                                              Modifier::Normal,     Modifier::Subnormal};
+    static constexpr Modifier properties[] = {Modifier::Finite, Modifier::Infinite,
+                                              Modifier::Number, Modifier::Notanumber,
+                                              Modifier::Normal, Modifier::Subnormal};
     uint32_t property = 0;
     while (!in.has(properties[property]))
       ++property;
     b.run(t == Type::F64 ? rows<test<formatF64>>() : rows<test<formatF32>>(), property)
-        .to(Type::Pred).from(t);
+        .to(Type::Pred)
+        .from(t);
     return;
   }
   default:

@@ -75,7 +75,8 @@ template <typename T, bool high> std::pair<U<T>, bool> madCarryInOut(T a, T b, T
 }
 
 template <typename T> int64_t low24(T a) {
-  return std::is_signed_v<T> ? int64_t(int32_t(uint32_t(a) << 8) >> 8) : int64_t(uint32_t(a) & 0xffffff);
+  return std::is_signed_v<T> ? int64_t(int32_t(uint32_t(a) << 8) >> 8)
+                             : int64_t(uint32_t(a) & 0xffffff);
 }
 template <typename T> T multiply24Low(T a, T b) { return T(low24(a) * low24(b)); }
 template <typename T> T multiply24High(T a, T b) { return T((low24(a) * low24(b)) >> 16); }
@@ -212,12 +213,13 @@ uint32_t findNthSet(uint32_t mask, uint32_t base, int32_t offset) {
 uint32_t lookup3(uint32_t a, uint32_t b, uint32_t c, Control table) {
   uint32_t result = 0;
   for (unsigned i = 0; i < 8; ++i) // no branch: every term is masked by its bit of the table
-    result |= (i & 4 ? a : ~a) & (i & 2 ? b : ~b) & (i & 1 ? c : ~c) &
-              (0u - (table.value >> i & 1));
+    result |=
+        (i & 4 ? a : ~a) & (i & 2 ? b : ~b) & (i & 1 ? c : ~c) & (0u - (table.value >> i & 1));
   return result;
 }
 template <bool isOr>
-std::pair<uint32_t, bool> lookup3Predicate(uint32_t a, uint32_t b, uint32_t c, bool q, Control table) {
+std::pair<uint32_t, bool> lookup3Predicate(uint32_t a, uint32_t b, uint32_t c, bool q,
+                                           Control table) {
   uint32_t result = lookup3(a, b, c, table);
   return {result, isOr ? (result != 0) | q : (result != 0) & q};
 }
@@ -293,8 +295,9 @@ void sgpu::scalar::findInteger(Builder &b) {
       return;
     bool isAdd = in.opcode == Opcode::Add;
     if (in.has(Modifier::Cc)) {
-      same(bits == 64 ? (isAdd ? rows<addCarryOut<uint64_t>>() : rows<subtractCarryOut<uint64_t>>())
-                      : (isAdd ? rows<addCarryOut<uint32_t>>() : rows<subtractCarryOut<uint32_t>>()),
+      same(bits == 64
+               ? (isAdd ? rows<addCarryOut<uint64_t>>() : rows<subtractCarryOut<uint64_t>>())
+               : (isAdd ? rows<addCarryOut<uint32_t>>() : rows<subtractCarryOut<uint32_t>>()),
            2);
       b.toCarry();
       return;
@@ -353,7 +356,8 @@ void sgpu::scalar::findInteger(Builder &b) {
       withInteger(t, [&](auto x) {
         using T = decltype(x);
         if constexpr (sizeof(T) >= 4)
-          same(in.has(Modifier::Hi) ? rows<madCarryOut<T, true>>() : rows<madCarryOut<T, false>>(), 3);
+          same(in.has(Modifier::Hi) ? rows<madCarryOut<T, true>>() : rows<madCarryOut<T, false>>(),
+               3);
       });
       b.toCarry();
       return;
@@ -386,15 +390,16 @@ void sgpu::scalar::findInteger(Builder &b) {
     if (t == Type::S32)
       return mad ? same(high ? cheapRows<mad24High<int32_t>>() : cheapRows<mad24Low<int32_t>>(), 3)
                  : same(high ? cheapRows<multiply24High<int32_t>>()
-                             : cheapRows<multiply24Low<int32_t>>(), 2);
+                             : cheapRows<multiply24Low<int32_t>>(),
+                        2);
     return mad ? same(high ? cheapRows<mad24High<uint32_t>>() : cheapRows<mad24Low<uint32_t>>(), 3)
                : same(high ? cheapRows<multiply24High<uint32_t>>()
-                           : cheapRows<multiply24Low<uint32_t>>(), 2);
+                           : cheapRows<multiply24Low<uint32_t>>(),
+                      2);
   }
   case Opcode::Sad:
-    return withInteger(t, [&](auto x) {
-      same(cheapRows<sumAbsoluteDifference<decltype(x)>>(), 3);
-    });
+    return withInteger(t,
+                       [&](auto x) { same(cheapRows<sumAbsoluteDifference<decltype(x)>>(), 3); });
   case Opcode::Div:
     if (isFloat)
       return;
@@ -416,12 +421,14 @@ void sgpu::scalar::findInteger(Builder &b) {
     bool isMin = in.opcode == Opcode::Min, relu = in.has(Modifier::Relu);
     if (t == Type::U16x2)
       return same(isMin ? cheapRows<halves<minimum<uint16_t>, uint16_t>>()
-                        : cheapRows<halves<maximum<uint16_t>, uint16_t>>(), 2);
+                        : cheapRows<halves<maximum<uint16_t>, uint16_t>>(),
+                  2);
     if (t == Type::S16x2)
       return same(relu ? (isMin ? cheapRows<halves<minimumRelu16<int16_t>, int16_t>>()
                                 : cheapRows<halves<maximumRelu16<int16_t>, int16_t>>())
                        : (isMin ? cheapRows<halves<minimum<int16_t>, int16_t>>()
-                                : cheapRows<halves<maximum<int16_t>, int16_t>>()), 2);
+                                : cheapRows<halves<maximum<int16_t>, int16_t>>()),
+                  2);
     if (relu)
       return same(isMin ? cheapRows<minimumRelu>() : cheapRows<maximumRelu>(), 2);
     return withInteger(t, [&](auto x) {
@@ -435,12 +442,14 @@ void sgpu::scalar::findInteger(Builder &b) {
     if (t == Type::Pred)
       return same(in.opcode == Opcode::And  ? cheapRows<predAnd>()
                   : in.opcode == Opcode::Or ? cheapRows<predOr>()
-                                            : cheapRows<predXor>(), 2);
+                                            : cheapRows<predXor>(),
+                  2);
     return withInteger(t, [&](auto x) {
       using T = decltype(x);
       same(in.opcode == Opcode::And  ? cheapRows<bitAnd<T>>()
            : in.opcode == Opcode::Or ? cheapRows<bitOr<T>>()
-                                     : cheapRows<bitXor<T>>(), 2);
+                                     : cheapRows<bitXor<T>>(),
+           2);
     });
   case Opcode::Not:
     if (t == Type::Pred)
@@ -453,24 +462,31 @@ void sgpu::scalar::findInteger(Builder &b) {
     return withInteger(t, [&](auto x) {
       using T = decltype(x);
       b.run(in.opcode == Opcode::Shl ? cheapRows<shiftLeft<U<T>>>() : cheapRows<shiftRight<T>>())
-          .to(t).from(t).from(Type::U32);
+          .to(t)
+          .from(t)
+          .from(Type::U32);
     });
   case Opcode::Shf: {
     bool clamp = in.has(Modifier::Clamp);
-    b.run(in.has(Modifier::R)
-              ? (clamp ? cheapRows<funnelShift<true, true>>() : cheapRows<funnelShift<true, false>>())
-              : (clamp ? cheapRows<funnelShift<false, true>>()
-                       : cheapRows<funnelShift<false, false>>()))
-        .to(t).from(t).from(t).from(Type::U32);
+    b.run(in.has(Modifier::R) ? (clamp ? cheapRows<funnelShift<true, true>>()
+                                       : cheapRows<funnelShift<true, false>>())
+                              : (clamp ? cheapRows<funnelShift<false, true>>()
+                                       : cheapRows<funnelShift<false, false>>()))
+        .to(t)
+        .from(t)
+        .from(t)
+        .from(Type::U32);
     return;
   }
   case Opcode::Popc:
     b.run(bits == 64 ? cheapRows<countBits<uint64_t>>() : cheapRows<countBits<uint32_t>>())
-        .to(Type::U32).from(t);
+        .to(Type::U32)
+        .from(t);
     return;
   case Opcode::Clz:
     b.run(bits == 64 ? cheapRows<leadingZeros<uint64_t>>() : cheapRows<leadingZeros<uint32_t>>())
-        .to(Type::U32).from(t);
+        .to(Type::U32)
+        .from(t);
     return;
   case Opcode::Bfind:
     return withInteger(t, [&](auto x) {
@@ -478,11 +494,12 @@ void sgpu::scalar::findInteger(Builder &b) {
       if constexpr (sizeof(T) >= 4)
         b.run(in.has(Modifier::Shiftamt) ? cheapRows<findLeading<T, true>>()
                                          : cheapRows<findLeading<T, false>>())
-            .to(Type::U32).from(t);
+            .to(Type::U32)
+            .from(t);
     });
   case Opcode::Brev:
-    return same(bits == 64 ? cheapRows<reverseBits<uint64_t>>() : cheapRows<reverseBits<uint32_t>>(),
-                1);
+    return same(
+        bits == 64 ? cheapRows<reverseBits<uint64_t>>() : cheapRows<reverseBits<uint32_t>>(), 1);
   case Opcode::Bfe:
     return withInteger(t, [&](auto x) {
       using T = decltype(x);
@@ -491,7 +508,11 @@ void sgpu::scalar::findInteger(Builder &b) {
     });
   case Opcode::Bfi:
     b.run(bits == 64 ? cheapRows<insertField<uint64_t>>() : cheapRows<insertField<uint32_t>>())
-        .to(t).from(t).from(t).from(Type::U32).from(Type::U32);
+        .to(t)
+        .from(t)
+        .from(t)
+        .from(Type::U32)
+        .from(Type::U32);
     return;
   case Opcode::Szext: {
     bool clamp = in.has(Modifier::Clamp);
@@ -499,12 +520,16 @@ void sgpu::scalar::findInteger(Builder &b) {
                                   : cheapRows<signOrZeroExtend<int32_t, false>>())
                          : (clamp ? cheapRows<signOrZeroExtend<uint32_t, true>>()
                                   : cheapRows<signOrZeroExtend<uint32_t, false>>()))
-        .to(t).from(t).from(Type::U32);
+        .to(t)
+        .from(t)
+        .from(Type::U32);
     return;
   }
   case Opcode::Bmsk:
     b.run(in.has(Modifier::Clamp) ? cheapRows<bitMask<true>>() : cheapRows<bitMask<false>>())
-        .to(t).from(Type::U32).from(Type::U32);
+        .to(t)
+        .from(Type::U32)
+        .from(Type::U32);
     return;
   case Opcode::Fns:
     b.run(rows<findNthSet>()).to(t).from(t).from(t).from(Type::S32);
@@ -513,7 +538,8 @@ void sgpu::scalar::findInteger(Builder &b) {
     uint32_t table = uint32_t(in.operands[4].bits) & 255;
     if (in.has(Modifier::And) || in.has(Modifier::Or)) {
       b.run(in.has(Modifier::Or) ? cheapRows<lookup3Predicate<true>>()
-                                 : cheapRows<lookup3Predicate<false>>(), table);
+                                 : cheapRows<lookup3Predicate<false>>(),
+            table);
       b.toPair(t, Type::Pred).from(t).from(t).from(t);
       ++b.next; // the table
       b.from(Type::Pred);
@@ -540,16 +566,23 @@ void sgpu::scalar::findInteger(Builder &b) {
   case Opcode::Selp:
     b.run(bits == 64 ? cheapRows<selectPredicate<uint64_t>>()
                      : cheapRows<selectPredicate<uint32_t>>())
-        .to(t).from(t).from(t).from(Type::Pred);
+        .to(t)
+        .from(t)
+        .from(t)
+        .from(Type::Pred);
     return;
   case Opcode::Slct: {
     bool isWide = bits == 64, byFloat = in.type(1) == Type::F32, ftz = in.has(Modifier::Ftz);
-    b.run(byFloat ? (ftz ? (isWide ? cheapRows<selectFloatFtz<uint64_t>>()
-                                   : cheapRows<selectFloatFtz<uint32_t>>())
-                         : (isWide ? cheapRows<selectFloat<uint64_t>>()
-                                   : cheapRows<selectFloat<uint32_t>>()))
-                  : (isWide ? cheapRows<selectSign<uint64_t>>() : cheapRows<selectSign<uint32_t>>()))
-        .to(t).from(t).from(t).from(in.type(1));
+    b.run(byFloat
+              ? (ftz ? (isWide ? cheapRows<selectFloatFtz<uint64_t>>()
+                               : cheapRows<selectFloatFtz<uint32_t>>())
+                     : (isWide ? cheapRows<selectFloat<uint64_t>>()
+                               : cheapRows<selectFloat<uint32_t>>()))
+              : (isWide ? cheapRows<selectSign<uint64_t>>() : cheapRows<selectSign<uint32_t>>()))
+        .to(t)
+        .from(t)
+        .from(t)
+        .from(in.type(1));
     return;
   }
   case Opcode::Mov:

@@ -24,8 +24,7 @@ struct Control {
   uint32_t value;
 };
 
-template <typename T>
-using LaneOf = std::conditional_t<sizeof(T) == 8, uint64_t, uint32_t>;
+template <typename T> using LaneOf = std::conditional_t<sizeof(T) == 8, uint64_t, uint32_t>;
 
 template <typename T> T fromLane(const void *row, unsigned lane) {
   if constexpr (std::is_same_v<T, bool>)
@@ -71,7 +70,8 @@ template <typename A, typename B> struct IsPair<std::pair<A, B>> : std::true_typ
 template <auto F, bool cheap> struct Rows;
 template <typename R, typename... A, R (*F)(A...), bool cheap> struct Rows<F, cheap> {
   template <size_t... I>
-  __attribute__((always_inline)) static R call(const void *const *s, unsigned lane, uint32_t control, std::index_sequence<I...>) {
+  __attribute__((always_inline)) static R call(const void *const *s, unsigned lane,
+                                               uint32_t control, std::index_sequence<I...>) {
     return F([&]() __attribute__((always_inline)) -> A {
       if constexpr (std::is_same_v<A, Control>)
         return Control{control};

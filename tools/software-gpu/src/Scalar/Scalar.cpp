@@ -9,8 +9,8 @@ using namespace sgpu::scalar;
 
 Operation sgpu::scalar::find(const ptx::Function &function, const ptx::Instruction &instruction,
                              std::string &message) {
-  for (auto findIn : {findInteger, findFloating, findApproximate, findCompare, findConvert,
-                      findVideo}) {
+  for (auto findIn :
+       {findInteger, findFloating, findApproximate, findCompare, findConvert, findVideo}) {
     Operation op;
     Builder builder(function, instruction, op);
     findIn(builder);

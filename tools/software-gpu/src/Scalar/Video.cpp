@@ -37,8 +37,8 @@ struct Video {
            uint32_t(comparison) << 19 | uint32_t(lanes) << 22;
   }
   static Video unpack(uint32_t w) {
-    return {Basic(w & 15),       bool(w >> 4 & 1),    bool(w >> 5 & 1),  bool(w >> 6 & 1),
-            bool(w >> 7 & 1),    bool(w >> 8 & 1),    Second(w >> 9 & 3), uint8_t(w >> 11 & 15),
+    return {Basic(w & 15),         bool(w >> 4 & 1),     bool(w >> 5 & 1),    bool(w >> 6 & 1),
+            bool(w >> 7 & 1),      bool(w >> 8 & 1),     Second(w >> 9 & 3),  uint8_t(w >> 11 & 15),
             uint8_t(w >> 15 & 15), uint8_t(w >> 19 & 7), uint8_t(w >> 22 & 7)};
   }
 };
@@ -217,7 +217,7 @@ void sgpu::scalar::findVideo(Builder &b) {
                            (in.has(Modifier::Po) ? 4 : 0));
     b.run(rows<multiplyAddVideo>(), v.pack());
   } else {
-    b.run(v.lanes > 1                ? rows<packedVideo>()
+    b.run(v.lanes > 1               ? rows<packedVideo>()
           : in.operands.size() == 4 ? rows<scalarVideo>()
                                     : rows<scalarVideoAlone>(),
           v.pack());

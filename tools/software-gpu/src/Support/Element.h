@@ -50,8 +50,9 @@ inline float smallToFloat(Element element, uint16_t bits) {
   if (element == Element::BF16)
     return std::bit_cast<float>(uint32_t(bits) << 16);
   auto number = scalar::unpack<uint64_t>(bits, smallFormat(element));
-  float magnitude = number.kind == scalar::Number<uint64_t>::NaN        ? NAN
-                    : number.kind == scalar::Number<uint64_t>::Infinity ? INFINITY
+  float magnitude = number.kind == scalar::Number<uint64_t>::NaN ? NAN
+                    : number.kind == scalar::Number<uint64_t>::Infinity
+                        ? INFINITY
                         : std::ldexp(float(number.significand), number.exponent);
   return number.sign ? -magnitude : magnitude;
 }
@@ -120,8 +121,7 @@ template <typename Real> Real loadElement(Element element, const void *data, int
 }
 
 /// A real number to element `index` of an array: rounded to nearest even; integers saturate.
-template <typename Real>
-void storeElement(Element element, void *data, int64_t index, Real value) {
+template <typename Real> void storeElement(Element element, void *data, int64_t index, Real value) {
   char *at = static_cast<char *>(data) + index * bytesOf(element);
   auto put = [&](auto v) { std::memcpy(at, &v, sizeof v); };
   auto integer = [&]<typename T>(T) {

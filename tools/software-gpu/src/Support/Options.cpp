@@ -43,9 +43,15 @@ uint64_t size(const char *variable, std::string_view text) {
   unsigned shift = 0;
   std::string_view digits = text;
   switch (text.empty() ? 0 : text.back()) {
-  case 'K': shift = 10; break;
-  case 'M': shift = 20; break;
-  case 'G': shift = 30; break;
+  case 'K':
+    shift = 10;
+    break;
+  case 'M':
+    shift = 20;
+    break;
+  case 'G':
+    shift = 30;
+    break;
   }
   if (shift)
     digits.remove_suffix(1);

@@ -53,9 +53,9 @@ struct Options {
   Completion completion = Completion::Late; ///< SOFTWARE_GPU_COMPLETION: late, early, random
   int threads = 0;                          ///< SOFTWARE_GPU_THREADS: host threads; 0: all cores
   int timeout = 300;                        ///< SOFTWARE_GPU_TIMEOUT: seconds that a rank waits
-  uint32_t checks = ~0u;                    ///< SOFTWARE_GPU_CHECKS: all, none, race,leak,..., -race
-  std::string report;                       ///< SOFTWARE_GPU_REPORT: file for JSON lines
-  std::string counters;                     ///< SOFTWARE_GPU_COUNTERS: file for JSON lines
+  uint32_t checks = ~0u; ///< SOFTWARE_GPU_CHECKS: all, none, race,leak,..., -race
+  std::string report;    ///< SOFTWARE_GPU_REPORT: file for JSON lines
+  std::string counters;  ///< SOFTWARE_GPU_COUNTERS: file for JSON lines
 
   bool enabled(Check check) const { return checks >> unsigned(check) & 1; }
 

@@ -31,9 +31,7 @@ static std::string toText(const Place &place) {
       s += "), block " + triple(place.block) + ", thread " + triple(place.thread);
     }
   } else {
-    s = !place.rank.empty()   ? place.rank
-        : place.call.empty() ? "the host"
-                             : "call " + place.call;
+    s = !place.rank.empty() ? place.rank : place.call.empty() ? "the host" : "call " + place.call;
   }
   if (!place.what.empty())
     s += ", " + place.what;

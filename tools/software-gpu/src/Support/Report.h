@@ -34,7 +34,7 @@ struct Place {
   std::string source; ///< "file:line" from .loc, empty without
   Dim3 block{0, 0, 0};
   Dim3 thread{0, 0, 0};
-  std::string what;   ///< "store of 4 bytes", "cp.async.bulk"; may be empty
+  std::string what; ///< "store of 4 bytes", "cp.async.bulk"; may be empty
 };
 
 /// One fault. Text form:
@@ -49,8 +49,10 @@ struct Report {
   Place place{};
   bool hasAddress = false;
   uint64_t address = 0;
-  std::string memory{};     ///< what lies at the address: "shared memory of the block, byte 16", "allocation #3 ..."
-  std::vector<Place> others{}; ///< the other side(s): of a race, of an operation in flight, who waits for what
+  std::string
+      memory{}; ///< what lies at the address: "shared memory of the block, byte 16", "allocation #3 ..."
+  std::vector<Place>
+      others{}; ///< the other side(s): of a race, of an operation in flight, who waits for what
 };
 
 /// Collects the faults of a process (or of one test). Thread-safe.

@@ -23,13 +23,15 @@ TEST(CudaTypes, AreNvidias) {
 #include <type_traits>
 
 // All enumerators and the sizes of all structures: facts.def is made of our header.
-#define SAME(name) static_assert(static_cast<long long>(sgpu::abi::name) == static_cast<long long>(::name));
+#define SAME(name)                                                                                 \
+  static_assert(static_cast<long long>(sgpu::abi::name) == static_cast<long long>(::name));
 #define SAME_SIZE(name)                                                                            \
-  static_assert(sizeof(sgpu::abi::name) == sizeof(::name) && alignof(sgpu::abi::name) == alignof(::name));
+  static_assert(sizeof(sgpu::abi::name) == sizeof(::name) &&                                       \
+                alignof(sgpu::abi::name) == alignof(::name));
 #include "facts.def"
 
 #define FIELD(type, field)                                                                         \
-  static_assert(offsetof(sgpu::abi::type, field) == offsetof(::type, field) &&                          \
+  static_assert(offsetof(sgpu::abi::type, field) == offsetof(::type, field) &&                     \
                 sizeof(sgpu::abi::type::field) == sizeof(::type::field));
 #define FIELDS1(t, a) FIELD(t, a)
 #define FIELDS2(t, a, b) FIELD(t, a) FIELD(t, b)
@@ -76,8 +78,10 @@ FIELDS1(CUtensorMap, opaque)
   static_assert(std::is_same_v<decltype(::name), CUresult CUDAAPI parameters>);
 #include "abi/cuda_functions.def"
 
-static_assert(std::is_same_v<CUdevice, sgpu::abi::CUdevice> && std::is_same_v<CUdeviceptr, sgpu::abi::CUdeviceptr> &&
-              std::is_same_v<cuuint32_t, sgpu::abi::cuuint32_t> && sizeof(cuuint64_t) == sizeof(sgpu::abi::cuuint64_t));
+static_assert(std::is_same_v<CUdevice, sgpu::abi::CUdevice> &&
+              std::is_same_v<CUdeviceptr, sgpu::abi::CUdeviceptr> &&
+              std::is_same_v<cuuint32_t, sgpu::abi::cuuint32_t> &&
+              sizeof(cuuint64_t) == sizeof(sgpu::abi::cuuint64_t));
 static_assert(sgpu::abi::hostAllocPortable == CU_MEMHOSTALLOC_PORTABLE &&
               sgpu::abi::hostAllocDeviceMap == CU_MEMHOSTALLOC_DEVICEMAP &&
               sgpu::abi::hostAllocWriteCombined == CU_MEMHOSTALLOC_WRITECOMBINED);

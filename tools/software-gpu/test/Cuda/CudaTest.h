@@ -107,7 +107,9 @@ struct Words {
   }
 };
 
-inline std::vector<unsigned> all(unsigned n, unsigned value) { return std::vector<unsigned>(n, value); }
+inline std::vector<unsigned> all(unsigned n, unsigned value) {
+  return std::vector<unsigned>(n, value);
+}
 
 /// Tests in the process of the test program: the primary context of device 0 is current.
 class Cuda : public testing::Test {

@@ -106,7 +106,8 @@ TEST_F(Cuda, ProcAddress) {
 // Functions for programs whose stream 0 is the default stream of each thread.
 TEST_F(Cuda, DefaultStreamOfTheThread) {
   void *f = nullptr;
-  OK(cuGetProcAddress_v2("cuStreamGetId", &f, 13000, CU_GET_PROC_ADDRESS_PER_THREAD_DEFAULT_STREAM, nullptr));
+  OK(cuGetProcAddress_v2("cuStreamGetId", &f, 13000, CU_GET_PROC_ADDRESS_PER_THREAD_DEFAULT_STREAM,
+                         nullptr));
   unsigned long long legacy = 0, mine = 0, own = 0, another = 0;
   OK(cuStreamGetId(nullptr, &legacy));
   OK(cuStreamGetId(streamPerThread, &mine));
@@ -200,7 +201,8 @@ TEST(Chip, Sm80IsAnA100) {
         WANT(value == 108);
         MUST(cuDeviceGetAttribute(&value, CU_DEVICE_ATTRIBUTE_CLUSTER_LAUNCH, 0));
         WANT(value == 0);
-        MUST(cuDeviceGetAttribute(&value, CU_DEVICE_ATTRIBUTE_MAX_SHARED_MEMORY_PER_BLOCK_OPTIN, 0));
+        MUST(
+            cuDeviceGetAttribute(&value, CU_DEVICE_ATTRIBUTE_MAX_SHARED_MEMORY_PER_BLOCK_OPTIN, 0));
         WANT(value == 166912);
         CUmodule module; // .target sm_90
         WANT(cuModuleLoadData(&module, kernels) == CUDA_ERROR_INVALID_PTX);
@@ -270,7 +272,8 @@ TEST_F(Cuda, WithoutAContext) {
     FAILS(CUDA_ERROR_INVALID_CONTEXT, cuEventCreate(&e, 0));
     FAILS(CUDA_ERROR_INVALID_CONTEXT, cuModuleLoadData(&m, kernels));
     FAILS(CUDA_ERROR_INVALID_CONTEXT, cuStreamSynchronize(nullptr));
-  }).join();
+  })
+      .join();
 }
 
 TEST_F(Cuda, DestroyedContextOfAnotherThread) {

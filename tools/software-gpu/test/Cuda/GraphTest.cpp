@@ -108,7 +108,8 @@ TEST_F(Graphs, CaptureOfTwoStreams) {
 
 TEST_F(Graphs, CaptureThatCannotBegin) {
   CUgraph g;
-  FAILS(CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED, cuStreamBeginCapture_v2(nullptr, CU_STREAM_CAPTURE_MODE_GLOBAL));
+  FAILS(CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED,
+        cuStreamBeginCapture_v2(nullptr, CU_STREAM_CAPTURE_MODE_GLOBAL));
   FAILS(CUDA_ERROR_INVALID_VALUE, cuStreamBeginCapture_v2(a, CUstreamCaptureMode(7)));
   FAILS(CUDA_ERROR_ILLEGAL_STATE, cuStreamEndCapture(a, &g)); // none
   capture();
@@ -254,7 +255,7 @@ TEST_F(Graphs, MadeByHand) {
   OK(cuGraphAddMemcpyNode(&copy, g, nullptr, 0, &c, context));
   CUgraphNode from[] = {inc}, to[] = {copy};
   OK(cuGraphAddDependencies_v2(g, from, to, nullptr, 1));
-  FAILS(CUDA_ERROR_INVALID_VALUE, cuGraphAddDependencies_v2(g, from, to, nullptr, 1)); // again
+  FAILS(CUDA_ERROR_INVALID_VALUE, cuGraphAddDependencies_v2(g, from, to, nullptr, 1));   // again
   FAILS(CUDA_ERROR_INVALID_VALUE, cuGraphAddDependencies_v2(g, from, from, nullptr, 1)); // itself
   CUDA_HOST_NODE_PARAMS h{[](void *p) { ++static_cast<unsigned *>(p)[5]; }, pinned};
   OK(cuGraphAddHostNode(&host, g, &copy, 1, &h));

@@ -167,8 +167,8 @@ TEST_F(Cuda, CopiesOfEveryKind) {
   OK(cuStreamSynchronize(s));
   EXPECT_TRUE(std::equal(values.begin(), values.end(), pinned[1]));
   // From host to host.
-  OK(cuMemcpy(reinterpret_cast<CUdeviceptr>(back.data()), reinterpret_cast<CUdeviceptr>(values.data()),
-              n * 4));
+  OK(cuMemcpy(reinterpret_cast<CUdeviceptr>(back.data()),
+              reinterpret_cast<CUdeviceptr>(values.data()), n * 4));
   EXPECT_EQ(back, values);
   OK(cuMemcpyHtoD_v2(a.p, values.data(), 0)); // nothing
   FAILS(CUDA_ERROR_INVALID_VALUE, cuMemcpyHtoD_v2(0, values.data(), 4));
@@ -324,11 +324,15 @@ TEST_F(Cuda, PointerAttributes) {
   EXPECT_EQ(owner, context);
   int own = 0;
   CUdeviceptr foreign = reinterpret_cast<CUdeviceptr>(&own);
-  FAILS(CUDA_ERROR_INVALID_VALUE, cuPointerGetAttribute(&type, CU_POINTER_ATTRIBUTE_MEMORY_TYPE, foreign));
-  FAILS(CUDA_ERROR_INVALID_VALUE, cuPointerGetAttribute(nullptr, CU_POINTER_ATTRIBUTE_MEMORY_TYPE, w.p));
-  CUpointer_attribute attributes[] = {CU_POINTER_ATTRIBUTE_MEMORY_TYPE, CU_POINTER_ATTRIBUTE_DEVICE_POINTER};
+  FAILS(CUDA_ERROR_INVALID_VALUE,
+        cuPointerGetAttribute(&type, CU_POINTER_ATTRIBUTE_MEMORY_TYPE, foreign));
+  FAILS(CUDA_ERROR_INVALID_VALUE,
+        cuPointerGetAttribute(nullptr, CU_POINTER_ATTRIBUTE_MEMORY_TYPE, w.p));
+  CUpointer_attribute attributes[] = {CU_POINTER_ATTRIBUTE_MEMORY_TYPE,
+                                      CU_POINTER_ATTRIBUTE_DEVICE_POINTER};
   void *values[] = {&type, &start};
-  OK(cuPointerGetAttributes(2, attributes, values, foreign)); // of memory that it does not know: zeros
+  OK(cuPointerGetAttributes(2, attributes, values,
+                            foreign)); // of memory that it does not know: zeros
   EXPECT_EQ(type, 0u);
   EXPECT_EQ(start, 0u);
 }
@@ -394,7 +398,8 @@ TEST_F(Cuda, MemoryPools) {
   OK(cuMemPoolGetAttribute(pool, CU_MEMPOOL_ATTR_USED_MEM_HIGH, &value));
   EXPECT_EQ(value, 1500u);
   value = 5;
-  FAILS(CUDA_ERROR_INVALID_VALUE, cuMemPoolSetAttribute(pool, CU_MEMPOOL_ATTR_USED_MEM_HIGH, &value));
+  FAILS(CUDA_ERROR_INVALID_VALUE,
+        cuMemPoolSetAttribute(pool, CU_MEMPOOL_ATTR_USED_MEM_HIGH, &value));
   value = 0;
   OK(cuMemPoolSetAttribute(pool, CU_MEMPOOL_ATTR_USED_MEM_HIGH, &value));
   OK(cuMemPoolGetAttribute(pool, CU_MEMPOOL_ATTR_USED_MEM_HIGH, &value));

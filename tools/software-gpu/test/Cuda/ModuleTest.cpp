@@ -107,7 +107,8 @@ TEST_F(Cuda, ImagesThatCannotBeLoaded) {
   FAILS(CUDA_ERROR_INVALID_IMAGE, load("neither", log));
   FAILS(CUDA_ERROR_INVALID_IMAGE, load("", log));
   const char *head = ".version 8.0\n.target sm_90\n.address_size 64\n";
-  FAILS(CUDA_ERROR_INVALID_PTX, load((head + std::string(".entry k() { frobnicate.u32 %r1; }")).c_str(), log));
+  FAILS(CUDA_ERROR_INVALID_PTX,
+        load((head + std::string(".entry k() { frobnicate.u32 %r1; }")).c_str(), log));
   EXPECT_NE(log.find("frobnicate"), log.npos) << log; // opcode and line
   EXPECT_NE(log.find("4"), log.npos) << log;
   FAILS(CUDA_ERROR_INVALID_PTX, load((head + std::string(".entry k() { ret; ")).c_str(), log));
@@ -158,15 +159,18 @@ std::vector<unsigned char> fatbin(const std::vector<Entry> &entries) {
 }
 
 std::string entryNamed(const char *name, const char *target) {
-  return std::string(".version 8.0\n.target ") + target + "\n.address_size 64\n.visible .entry " + name +
-         "() { ret; }\n";
+  return std::string(".version 8.0\n.target ") + target + "\n.address_size 64\n.visible .entry " +
+         name + "() { ret; }\n";
 }
 
 TEST_F(Cuda, FatBinaries) {
   // The newest PTX that the chip takes.
-  std::vector<unsigned char> image =
-      fatbin({{2, 90, "\x7f""ELF"}, {1, 80, entryNamed("k80", "sm_80")}, {1, 90, entryNamed("k90", "sm_90")},
-              {1, 100, entryNamed("k100", "sm_100")}});
+  std::vector<unsigned char> image = fatbin({{2, 90,
+                                              "\x7f"
+                                              "ELF"},
+                                             {1, 80, entryNamed("k80", "sm_80")},
+                                             {1, 90, entryNamed("k90", "sm_90")},
+                                             {1, 100, entryNamed("k100", "sm_100")}});
   CUmodule m;
   CUfunction f;
   OK(cuModuleLoadFatBinary(&m, image.data()));
@@ -182,9 +186,14 @@ TEST_F(Cuda, FatBinaries) {
   OK(cuModuleGetFunction(&f, m, "k90"));
   OK(cuModuleUnload(m));
   std::string log;
-  FAILS(CUDA_ERROR_NO_BINARY_FOR_GPU, load(fatbin({{2, 90, "\x7f""ELF"}}).data(), log));
+  FAILS(CUDA_ERROR_NO_BINARY_FOR_GPU, load(fatbin({{2, 90,
+                                                    "\x7f"
+                                                    "ELF"}})
+                                               .data(),
+                                           log));
   EXPECT_NE(log.find("compute_90"), log.npos) << log;
-  FAILS(CUDA_ERROR_NO_BINARY_FOR_GPU, load(fatbin({{1, 100, entryNamed("k", "sm_100")}}).data(), log));
+  FAILS(CUDA_ERROR_NO_BINARY_FOR_GPU,
+        load(fatbin({{1, 100, entryNamed("k", "sm_100")}}).data(), log));
   FAILS(CUDA_ERROR_NO_BINARY_FOR_GPU, load(fatbin({{1, 90, "packed", 0x2000}}).data(), log));
   EXPECT_NE(log.find("--no-compress"), log.npos) << log;
   FAILS(CUDA_ERROR_NO_BINARY_FOR_GPU, load(fatbin({}).data(), log));
@@ -250,8 +259,8 @@ TEST_F(Cuda, Libraries) {
   FAILS(CUDA_ERROR_INVALID_HANDLE, cuKernelGetName(&name, k));
   FAILS(CUDA_ERROR_INVALID_HANDLE, launch(reinterpret_cast<CUfunction>(k), 1, 64, nullptr, {}));
   FAILS(CUDA_ERROR_INVALID_PTX,
-        cuLibraryLoadData(&l, ".version 8.0\n.target sm_90\n.entry k() { nonsense; }", nullptr, nullptr, 0,
-                          nullptr, nullptr, 0));
+        cuLibraryLoadData(&l, ".version 8.0\n.target sm_90\n.entry k() { nonsense; }", nullptr,
+                          nullptr, 0, nullptr, nullptr, 0));
 }
 
 TEST_F(Cuda, FunctionAttributes) {
@@ -273,7 +282,8 @@ TEST_F(Cuda, FunctionAttributes) {
   EXPECT_EQ(attribute(CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES), 232448 - 256);
   FAILS(CUDA_ERROR_INVALID_VALUE,
         cuFuncSetAttribute(f, CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES, 232448 - 255));
-  FAILS(CUDA_ERROR_INVALID_VALUE, cuFuncSetAttribute(f, CU_FUNC_ATTRIBUTE_NUM_REGS, 10)); // read only
+  FAILS(CUDA_ERROR_INVALID_VALUE,
+        cuFuncSetAttribute(f, CU_FUNC_ATTRIBUTE_NUM_REGS, 10)); // read only
   OK(cuFuncSetAttribute(f, CU_FUNC_ATTRIBUTE_PREFERRED_SHARED_MEMORY_CARVEOUT, 50));
   EXPECT_EQ(attribute(CU_FUNC_ATTRIBUTE_PREFERRED_SHARED_MEMORY_CARVEOUT), 50);
   FAILS(CUDA_ERROR_INVALID_VALUE,
@@ -315,9 +325,12 @@ TEST_F(Cuda, Launches) {
   EXPECT_EQ(w.get(), all(64, 6));
   size = 8; // too few bytes
   FAILS(CUDA_ERROR_INVALID_VALUE, cuLaunchKernel(f, 1, 1, 1, 64, 1, 1, 0, nullptr, nullptr, extra));
-  FAILS(CUDA_ERROR_INVALID_VALUE, cuLaunchKernel(f, 1, 1, 1, 64, 1, 1, 0, nullptr, parameters, extra));
-  FAILS(CUDA_ERROR_INVALID_VALUE, cuLaunchKernel(f, 1, 1, 1, 64, 1, 1, 0, nullptr, nullptr, nullptr));
-  FAILS(CUDA_ERROR_INVALID_HANDLE, cuLaunchKernel(nullptr, 1, 1, 1, 64, 1, 1, 0, nullptr, parameters, nullptr));
+  FAILS(CUDA_ERROR_INVALID_VALUE,
+        cuLaunchKernel(f, 1, 1, 1, 64, 1, 1, 0, nullptr, parameters, extra));
+  FAILS(CUDA_ERROR_INVALID_VALUE,
+        cuLaunchKernel(f, 1, 1, 1, 64, 1, 1, 0, nullptr, nullptr, nullptr));
+  FAILS(CUDA_ERROR_INVALID_HANDLE,
+        cuLaunchKernel(nullptr, 1, 1, 1, 64, 1, 1, 0, nullptr, parameters, nullptr));
   // The values of parameters are those at the call.
   value = 9;
   OK(cuLaunchKernel(f, 1, 1, 1, 64, 1, 1, 0, nullptr, parameters, nullptr));
@@ -342,7 +355,8 @@ TEST(Launch, LimitsAreReportedAndRefused) {
     unsigned value = 5, n = 64;
     void *parameters[] = {&w.p, &value, &n};
     CUfunction f = kernel("fill");
-    auto go = [&](unsigned gx, unsigned gy, unsigned bx, unsigned by, unsigned bz, unsigned shared) {
+    auto go = [&](unsigned gx, unsigned gy, unsigned bx, unsigned by, unsigned bz,
+                  unsigned shared) {
       return cuLaunchKernel(f, gx, gy, 1, bx, by, bz, shared, nullptr, parameters, nullptr);
     };
     WANT(go(1, 1, 1025, 1, 1, 0) == CUDA_ERROR_INVALID_VALUE);
@@ -412,7 +426,8 @@ TEST(Launch, ClustersThatCannotBe) {
   REPORTED("launch: ", [] {
     Words w(32);
     WANT(launchCluster(kernel("cluster"), 32, 16, &w.p) == CUDA_ERROR_INVALID_CLUSTER_SIZE);
-    WANT(launchCluster(kernel("cluster"), 9, 2, &w.p) == CUDA_ERROR_INVALID_VALUE); // not a multiple
+    WANT(launchCluster(kernel("cluster"), 9, 2, &w.p) ==
+         CUDA_ERROR_INVALID_VALUE); // not a multiple
   });
 }
 
@@ -423,7 +438,8 @@ TEST_F(Cuda, CooperativeLaunches) {
   OK(cuLaunchCooperativeKernel(kernel("fill"), 1, 1, 1, 64, 1, 1, 0, nullptr, parameters));
   EXPECT_EQ(w.get(), all(64, 3));
   FAILS(CUDA_ERROR_COOPERATIVE_LAUNCH_TOO_LARGE,
-        cuLaunchCooperativeKernel(kernel("fill"), 132 * 32 + 1, 1, 1, 64, 1, 1, 0, nullptr, parameters));
+        cuLaunchCooperativeKernel(kernel("fill"), 132 * 32 + 1, 1, 1, 64, 1, 1, 0, nullptr,
+                                  parameters));
 }
 
 TEST_F(Cuda, Occupancy) {
@@ -437,15 +453,18 @@ TEST_F(Cuda, Occupancy) {
   EXPECT_EQ(blocks, 32);
   OK(cuOccupancyMaxActiveBlocksPerMultiprocessor(&blocks, f, 33, 0)); // as 64
   EXPECT_EQ(blocks, 32);
-  OK(cuOccupancyMaxActiveBlocksPerMultiprocessor(&blocks, f, 32, 48 * 1024)); // shared memory: 228 KiB
+  OK(cuOccupancyMaxActiveBlocksPerMultiprocessor(&blocks, f, 32,
+                                                 48 * 1024)); // shared memory: 228 KiB
   EXPECT_EQ(blocks, 4);
-  OK(cuOccupancyMaxActiveBlocksPerMultiprocessor(&blocks, f, 32, 49 * 1024)); // more than it may have
+  OK(cuOccupancyMaxActiveBlocksPerMultiprocessor(&blocks, f, 32,
+                                                 49 * 1024)); // more than it may have
   EXPECT_EQ(blocks, 0);
   OK(cuOccupancyMaxActiveBlocksPerMultiprocessor(&blocks, f, 2000, 0));
   EXPECT_EQ(blocks, 0);
   FAILS(CUDA_ERROR_INVALID_VALUE, cuOccupancyMaxActiveBlocksPerMultiprocessor(&blocks, f, 0, 0));
   FAILS(CUDA_ERROR_INVALID_VALUE, cuOccupancyMaxActiveBlocksPerMultiprocessor(nullptr, f, 32, 0));
-  FAILS(CUDA_ERROR_INVALID_HANDLE, cuOccupancyMaxActiveBlocksPerMultiprocessor(&blocks, nullptr, 32, 0));
+  FAILS(CUDA_ERROR_INVALID_HANDLE,
+        cuOccupancyMaxActiveBlocksPerMultiprocessor(&blocks, nullptr, 32, 0));
   OK(cuOccupancyMaxPotentialBlockSize(&blocks, &threads, f, nullptr, 0, 0));
   EXPECT_EQ(threads, 1024);
   EXPECT_EQ(blocks, 2 * 132);
@@ -476,8 +495,8 @@ struct Map {
   CUtensorMapFloatOOBfill fill = CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE;
   CUdeviceptr address = 0;
   CUresult encode() {
-    return cuTensorMapEncodeTiled(&map, type, rank, reinterpret_cast<void *>(address), extent, stride,
-                                  box, step, interleave, swizzle, promotion, fill);
+    return cuTensorMapEncodeTiled(&map, type, rank, reinterpret_cast<void *>(address), extent,
+                                  stride, box, step, interleave, swizzle, promotion, fill);
   }
 };
 
@@ -516,11 +535,11 @@ TEST(TensorMaps, FieldsAreChecked) {
     WANT(refused([](Map &m) { m.type = CUtensorMapDataType(99); }));
     WANT(refused([](Map &m) { m.extent[1] = 0; }));
     WANT(refused([](Map &m) { m.extent[0] = (cuuint64_t(1) << 32) + 1; }));
-    WANT(refused([](Map &m) { m.stride[0] = 264; }));       // not a multiple of 16
+    WANT(refused([](Map &m) { m.stride[0] = 264; })); // not a multiple of 16
     WANT(refused([](Map &m) { m.stride[0] = cuuint64_t(1) << 40; }));
     WANT(refused([](Map &m) { m.box[0] = 257; }));
     WANT(refused([](Map &m) { m.box[1] = 0; }));
-    WANT(refused([](Map &m) { m.box[0] = 3; }));            // 12 bytes
+    WANT(refused([](Map &m) { m.box[0] = 3; }));   // 12 bytes
     WANT(!refused([](Map &m) { m.step[0] = 0; })); // not used
     WANT(refused([](Map &m) { m.step[1] = 0; }));
     WANT(refused([](Map &m) { m.step[1] = 9; }));
@@ -534,7 +553,8 @@ TEST(TensorMaps, FieldsAreChecked) {
       m.fill = CU_TENSOR_MAP_FLOAT_OOB_FILL_NAN_REQUEST_ZERO_FMA;
     }));
     Map m;
-    WANT(cuTensorMapReplaceAddress(&m.map, reinterpret_cast<void *>(w.p)) == CUDA_ERROR_INVALID_VALUE);
+    WANT(cuTensorMapReplaceAddress(&m.map, reinterpret_cast<void *>(w.p)) ==
+         CUDA_ERROR_INVALID_VALUE);
   });
 }
 

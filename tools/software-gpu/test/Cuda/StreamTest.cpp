@@ -17,7 +17,8 @@ TEST_F(Cuda, Streams) {
   CUstream s = nullptr;
   int least, greatest, priority = 9;
   OK(cuCtxGetStreamPriorityRange(&least, &greatest));
-  OK(cuStreamCreateWithPriority(&s, CU_STREAM_NON_BLOCKING, greatest - 100)); // brought into the range
+  OK(cuStreamCreateWithPriority(&s, CU_STREAM_NON_BLOCKING,
+                                greatest - 100)); // brought into the range
   OK(cuStreamGetPriority(s, &priority));
   EXPECT_EQ(priority, greatest);
   unsigned flags = 0;
@@ -313,8 +314,8 @@ TEST_F(Cuda, HostFunctions) {
   } told;
   OK(cuStreamAddCallback(
       s,
-      [](CUstream stream, CUresult status, void *p) { *static_cast<Told *>(p) = {stream, status}; }, &told,
-      0));
+      [](CUstream stream, CUresult status, void *p) { *static_cast<Told *>(p) = {stream, status}; },
+      &told, 0));
   OK(cuStreamSynchronize(s));
   EXPECT_EQ(told.stream, s);
   EXPECT_EQ(told.status, CUDA_SUCCESS);
@@ -348,8 +349,7 @@ TEST(HostFunctions, MayWaitForTheProgram) {
 TEST(HostFunctions, MayNotCallTheDriver) {
   REPORTED("argument: a host function calls the driver", [] {
     static CUresult result;
-    MUST(cuLaunchHostFunc(
-        nullptr, [](void *) { result = cuCtxSynchronize(); }, nullptr));
+    MUST(cuLaunchHostFunc(nullptr, [](void *) { result = cuCtxSynchronize(); }, nullptr));
     MUST(cuCtxSynchronize());
     WANT(result == CUDA_ERROR_NOT_PERMITTED);
   });

@@ -29,9 +29,12 @@ public:
   /// of which each thread reads and writes its own i64 and double words, and adds to 16 shared i32
   /// counters. `device`: with kernels k<i> of the same parameters but the first, and atomic intrinsics of NVPTX.
   std::string module(int count, bool device) {
-    std::string text = "@table = internal constant [16 x i32] [i32 7, i32 -3, i32 100, i32 65536, i32 12345, i32 0, "
-                       "i32 1, i32 -1, i32 2147483647, i32 -2147483648, i32 99, i32 5, i32 17, i32 255, i32 256, i32 31]\n"
-                       "@bytes = internal constant [8 x i8] c\"\\01\\FF\\80\\7F\\00\\10\\AA\\55\"\n";
+    std::string text =
+        "@table = internal constant [16 x i32] [i32 7, i32 -3, i32 100, i32 65536, i32 12345, i32 "
+        "0, "
+        "i32 1, i32 -1, i32 2147483647, i32 -2147483648, i32 99, i32 5, i32 17, i32 255, i32 256, "
+        "i32 31]\n"
+        "@bytes = internal constant [8 x i8] c\"\\01\\FF\\80\\7F\\00\\10\\AA\\55\"\n";
     for (int i = 0; i < count; ++i)
       text += body(i);
     if (device)
@@ -43,7 +46,8 @@ public:
                 "  %n = call i32 @llvm.nvvm.read.ptx.sreg.ntid.x()\n"
                 "  %g = call i32 @llvm.nvvm.read.ptx.sreg.ctaid.x()\n"
                 "  %m = mul i32 %g, %n\n  %i = add i32 %m, %t\n"
-                "  call void @body" + n + "(i32 %i, ptr %a, ptr %b, ptr %c, ptr %d, ptr %e)\n  ret void\n}\n";
+                "  call void @body" +
+                n + "(i32 %i, ptr %a, ptr %b, ptr %c, ptr %d, ptr %e)\n  ret void\n}\n";
       }
     if (!device) // what clang calls for bfloat; older libgcc lack it
       text += "define weak bfloat @__truncsfbf2(float %x) {\n"
@@ -52,7 +56,8 @@ public:
               "  %nan = fcmp uno float %x, 0.0\n  %v = select i1 %nan, i32 32767, i32 %h\n"
               "  %t = trunc i32 %v to i16\n  %y = bitcast i16 %t to bfloat\n  ret bfloat %y\n}\n";
     if (device)
-      text += "declare i32 @llvm.nvvm.read.ptx.sreg.tid.x()\ndeclare i32 @llvm.nvvm.read.ptx.sreg.ntid.x()\n"
+      text += "declare i32 @llvm.nvvm.read.ptx.sreg.tid.x()\ndeclare i32 "
+              "@llvm.nvvm.read.ptx.sreg.ntid.x()\n"
               "declare i32 @llvm.nvvm.read.ptx.sreg.ctaid.x()\n";
     for (const auto &[name, declaration] : declared)
       text += declaration + "\n";
@@ -67,7 +72,8 @@ private:
   int numbers = 0, depth = 0;
   bool inFunction = false;
   std::map<std::string, std::string> declared;
-  std::vector<std::string> functions; ///< of the present body: name of i64 (i32, double-free) helpers
+  std::vector<std::string>
+      functions; ///< of the present body: name of i64 (i32, double-free) helpers
 
   unsigned below(unsigned n) { return random.below(n); }
   template <size_t N> const char *oneOf(const char *const (&list)[N]) { return list[below(N)]; }
@@ -82,10 +88,13 @@ private:
     return v;
   }
 
-  static constexpr const char *integers[] = {"i8", "i16", "i32", "i32", "i32", "i64", "i64", "i128", "i1", "i24"};
+  static constexpr const char *integers[] = {"i8",  "i16", "i32",  "i32", "i32",
+                                             "i64", "i64", "i128", "i1",  "i24"};
   static constexpr const char *floats[] = {"float", "float", "float", "double", "half", "bfloat"};
-  static constexpr const char *integerVectors[] = {"<2 x i16>", "<4 x i8>", "<2 x i32>", "<4 x i32>", "<2 x i64>"};
-  static constexpr const char *floatVectors[] = {"<2 x half>", "<2 x bfloat>", "<2 x float>", "<4 x float>", "<2 x double>"};
+  static constexpr const char *integerVectors[] = {"<2 x i16>", "<4 x i8>", "<2 x i32>",
+                                                   "<4 x i32>", "<2 x i64>"};
+  static constexpr const char *floatVectors[] = {"<2 x half>", "<2 x bfloat>", "<2 x float>",
+                                                 "<4 x float>", "<2 x double>"};
 
   static int width(const std::string &type) { return std::stoi(type.substr(1)); }
   static std::string element(const std::string &vector) {
@@ -96,7 +105,11 @@ private:
   static bool isFloat(const std::string &t) { return (isVector(t) ? element(t) : t)[0] != 'i'; }
   static std::string suffix(const std::string &t) {
     auto scalar = [](const std::string &s) {
-      return s == "half" ? std::string("f16") : s == "bfloat" ? "bf16" : s == "float" ? "f32" : s == "double" ? "f64" : s;
+      return s == "half"     ? std::string("f16")
+             : s == "bfloat" ? "bf16"
+             : s == "float"  ? "f32"
+             : s == "double" ? "f64"
+                             : s;
     };
     return isVector(t) ? "v" + std::to_string(count(t)) + scalar(element(t)) : scalar(t);
   }
@@ -112,9 +125,11 @@ private:
       if (type == "i1")
         return below(2) ? "true" : "false";
       static const char *const some[] = {"0", "1", "-1", "2", "7", "3", "63", "100", "-128", "12"};
-      return width(type) >= 32 && below(4) == 0 ? std::to_string(int32_t(random.next())) : oneOf(some);
+      return width(type) >= 32 && below(4) == 0 ? std::to_string(int32_t(random.next()))
+                                                : oneOf(some);
     }
-    static const char *const some[] = {"0.0", "1.0", "-1.0", "0.5", "2.0", "-3.0", "1.5", "-0.0", "64.0", "0.25"};
+    static const char *const some[] = {"0.0",  "1.0", "-1.0", "0.5",  "2.0",
+                                       "-3.0", "1.5", "-0.0", "64.0", "0.25"};
     return oneOf(some);
   }
   /// A value of the type, made where there is none.
@@ -124,7 +139,8 @@ private:
       return list.empty() && below(3) ? make(type) : constant(type);
     // Mostly late ones, so that results hang together.
     size_t n = list.size();
-    return below(3) ? list[n - 1 - below(unsigned(std::min<size_t>(n, 4)))] : list[below(unsigned(n))];
+    return below(3) ? list[n - 1 - below(unsigned(std::min<size_t>(n, 4)))]
+                    : list[below(unsigned(n))];
   }
   /// A value that is no constant, so that nothing folds away.
   std::string make(const std::string &type) {
@@ -132,7 +148,8 @@ private:
       std::string v = "poison";
       for (int i = 0; i < count(type); ++i) {
         std::string e = value(element(type)), next = fresh();
-        line(next + " = insertelement " + type + " " + v + ", " + element(type) + " " + e + ", i32 " + std::to_string(i));
+        line(next + " = insertelement " + type + " " + v + ", " + element(type) + " " + e +
+             ", i32 " + std::to_string(i));
         v = next;
       }
       pool[type].push_back(v);
@@ -156,7 +173,8 @@ private:
     return put(type, "fptrunc double " + from + " to " + type);
   }
   std::string intrinsic(const std::string &name, const std::string &result,
-                        const std::vector<std::string> &types, const std::vector<std::string> &arguments,
+                        const std::vector<std::string> &types,
+                        const std::vector<std::string> &arguments,
                         const std::string &immediate = "") {
     std::string parameters, list;
     for (size_t i = 0; i < types.size(); ++i) {
@@ -212,7 +230,10 @@ private:
       if (isVector(t))
         return;
       static const char *const ops[] = {"udiv", "sdiv", "urem", "srem"};
-      std::string small = put(t, "and " + t + " " + b + ", " + (below(2) ? "63" : bits > 16 ? "8191" : "15"));
+      std::string small = put(t, "and " + t + " " + b + ", " +
+                                     (below(2)    ? "63"
+                                      : bits > 16 ? "8191"
+                                                  : "15"));
       std::string d = put(t, "or " + t + " " + small + ", 1");
       put(t, std::string(oneOf(ops)) + " " + t + " " + a + ", " + d);
       return;
@@ -314,7 +335,8 @@ private:
         put(t, intrinsic("llvm.sqrt." + suffix(t), t, {t}, {a}));
       return;
     case 5: {
-      static const char *const ops[] = {"fabs", "floor", "ceil", "trunc", "rint", "roundeven", "fabs"};
+      static const char *const ops[] = {"fabs", "floor",     "ceil", "trunc",
+                                        "rint", "roundeven", "fabs"};
       std::string op = oneOf(ops);
       if (narrow && op != "fabs")
         return;
@@ -332,7 +354,8 @@ private:
       put(t, "fneg " + t + " " + a);
       return;
     default: {
-      static const char *const ops[] = {"oeq", "olt", "ole", "ogt", "une", "ult", "uno", "ord", "ueq", "one", "uge"};
+      static const char *const ops[] = {"oeq", "olt", "ole", "ogt", "une", "ult",
+                                        "uno", "ord", "ueq", "one", "uge"};
       std::string p = isVector(t) ? "<" + std::to_string(count(t)) + " x i1>" : "i1", c = fresh();
       line(c + " = fcmp " + oneOf(ops) + " " + t + " " + a + ", " + b);
       if (p == "i1")
@@ -363,34 +386,43 @@ private:
     case 3: {
       if (f == "bfloat" || f == "half" || width(i) > 64 || width(i) == 1 || width(i) == 24)
         return;
-      std::string name = std::string("llvm.fpto") + (below(2) ? "si" : "ui") + ".sat." + i + "." + suffix(f);
+      std::string name =
+          std::string("llvm.fpto") + (below(2) ? "si" : "ui") + ".sat." + i + "." + suffix(f);
       put(i, intrinsic(name, i, {f}, {value(f)}));
       return;
     }
     case 4:
       put("double", "fpext float " + value("float") + " to double");
-      put("float", std::string(below(2) ? "fpext half " + value("half") : "fpext bfloat " + value("bfloat")) + " to float");
+      put("float", std::string(below(2) ? "fpext half " + value("half")
+                                        : "fpext bfloat " + value("bfloat")) +
+                       " to float");
       return;
     case 5:
       put("float", "fptrunc double " + value("double") + " to float");
-      put("half", std::string("fptrunc ") + (below(2) ? "float " + value("float") : "double " + value("double")) + " to half");
+      put("half", std::string("fptrunc ") +
+                      (below(2) ? "float " + value("float") : "double " + value("double")) +
+                      " to half");
       put("bfloat", "fptrunc float " + value("float") + " to bfloat");
       return;
     case 6: { // out of a vector, and between vectors of one element type
       std::string t = below(2) ? oneOf(integerVectors) : oneOf(floatVectors);
       std::string v = value(t), e = element(t);
-      put(e, "extractelement " + t + " " + v + ", i32 " + std::to_string(below(unsigned(count(t)))));
+      put(e,
+          "extractelement " + t + " " + v + ", i32 " + std::to_string(below(unsigned(count(t)))));
       std::string mask;
       for (int k = 0; k < count(t); ++k)
         mask += std::string(k ? ", " : "") + "i32 " + std::to_string(below(unsigned(2 * count(t))));
-      put(t, "shufflevector " + t + " " + v + ", " + t + " " + value(t) + ", <" + std::to_string(count(t)) + " x i32> <" + mask + ">");
-      std::string w = value(t), index = put("i32", "and i32 " + value("i32") + ", " + std::to_string(count(t) - 1));
+      put(t, "shufflevector " + t + " " + v + ", " + t + " " + value(t) + ", <" +
+                 std::to_string(count(t)) + " x i32> <" + mask + ">");
+      std::string w = value(t), index = put("i32", "and i32 " + value("i32") + ", " +
+                                                       std::to_string(count(t) - 1));
       put(e, "extractelement " + t + " " + w + ", i32 " + index);
       return;
     }
     default: { // bits of integers
-      static const char *const pairs[][2] = {{"i32", "<2 x i16>"}, {"i32", "<4 x i8>"}, {"i64", "<2 x i32>"}, {"<4 x i8>", "i32"},
-                                             {"<2 x i16>", "i32"}, {"<2 x i32>", "i64"}, {"i128", "<4 x i32>"}, {"<4 x i32>", "i128"}};
+      static const char *const pairs[][2] = {
+          {"i32", "<2 x i16>"}, {"i32", "<4 x i8>"},  {"i64", "<2 x i32>"},  {"<4 x i8>", "i32"},
+          {"<2 x i16>", "i32"}, {"<2 x i32>", "i64"}, {"i128", "<4 x i32>"}, {"<4 x i32>", "i128"}};
       auto &[from, to] = pairs[below(8)];
       put(to, std::string("bitcast ") + from + " " + value(from) + " to " + to);
     }
@@ -439,7 +471,8 @@ private:
       switch (below(8)) {
       case 0:
         line(p + " = getelementptr i32, ptr %counters, i32 " + i);
-        line(fresh() + " = atomicrmw " + oneOf(ops) + " ptr " + p + ", i32 " + value("i32") + " monotonic");
+        line(fresh() + " = atomicrmw " + oneOf(ops) + " ptr " + p + ", i32 " + value("i32") +
+             " monotonic");
         return;
       case 1:
         line(p + " = getelementptr i32, ptr %counters, i32 4");
@@ -466,7 +499,8 @@ private:
         static const char *const byteOps[] = {"add", "sub", "xor", "umax", "min", "nand", "xchg"};
         std::string t = below(2) ? "i8" : "i16";
         line(p + " = getelementptr " + t + ", ptr %own, i32 " + i);
-        put(t, std::string("atomicrmw ") + oneOf(byteOps) + " ptr " + p + ", " + t + " " + value(t) + " monotonic");
+        put(t, std::string("atomicrmw ") + oneOf(byteOps) + " ptr " + p + ", " + t + " " +
+                   value(t) + " monotonic");
         return;
       }
       default:
@@ -515,11 +549,13 @@ private:
     arm(no, fromNo, lastNo);
     place(end);
     for (size_t i = 0; i < types.size(); ++i)
-      put(types[i], "phi " + types[i] + " [" + fromYes[i] + ", %" + lastYes + "], [" + fromNo[i] + ", %" + lastNo + "]");
+      put(types[i], "phi " + types[i] + " [" + fromYes[i] + ", %" + lastYes + "], [" + fromNo[i] +
+                        ", %" + lastNo + "]");
   }
   void choice() { // switch, dense enough for a table of branches
     unsigned cases = 4 + below(6);
-    std::string of = put("i32", "and i32 " + value("i32") + ", 15"), end = freshLabel(), phi, other = freshLabel();
+    std::string of = put("i32", "and i32 " + value("i32") + ", 15"), end = freshLabel(), phi,
+                other = freshLabel();
     std::vector<std::string> labels;
     std::string list;
     for (unsigned i = 0; i < cases; ++i) {
@@ -540,7 +576,8 @@ private:
   }
   void loop() {
     std::vector<std::string> types = {anyType(), "i32", oneOf(floats)};
-    std::string turns = put("i32", "and i32 " + value("i32") + ", 7"), head = freshLabel(), end = freshLabel(), before;
+    std::string turns = put("i32", "and i32 " + value("i32") + ", 7"), head = freshLabel(),
+                end = freshLabel(), before;
     std::vector<std::string> first, carried, next;
     for (const std::string &t : types)
       first.push_back(value(t)), carried.push_back(fresh()), next.push_back(fresh());
@@ -552,7 +589,8 @@ private:
     place(head);
     line(i + " = phi i32 [0, %" + before + "], [" + step + ", %" + latch + "]");
     for (size_t k = 0; k < types.size(); ++k) {
-      line(carried[k] + " = phi " + types[k] + " [" + first[k] + ", %" + before + "], [" + next[k] + ", %" + latch + "]");
+      line(carried[k] + " = phi " + types[k] + " [" + first[k] + ", %" + before + "], [" + next[k] +
+           ", %" + latch + "]");
       pool[types[k]].push_back(carried[k]);
     }
     pool["i32"].push_back(i);
@@ -563,7 +601,8 @@ private:
     line("br label %" + latch);
     place(latch);
     for (size_t k = 0; k < types.size(); ++k)
-      line(next[k] + " = select i1 true, " + types[k] + " " + results[k] + ", " + types[k] + " " + results[k]);
+      line(next[k] + " = select i1 true, " + types[k] + " " + results[k] + ", " + types[k] + " " +
+           results[k]);
     line(step + " = add i32 " + i + ", 1");
     std::string c = fresh();
     line(c + " = icmp ult i32 " + i + ", " + turns);
@@ -584,10 +623,12 @@ private:
     std::string callee = "@" + f;
     if (below(4) == 0) { // by a pointer that is not known
       callee = fresh();
-      line(callee + " = select i1 " + value("i1") + ", ptr @" + f + ", ptr @" + functions[below(unsigned(functions.size()))]);
+      line(callee + " = select i1 " + value("i1") + ", ptr @" + f + ", ptr @" +
+           functions[below(unsigned(functions.size()))]);
     }
-    line(v + " = call {i64, float} " + callee + "(i32 " + value("i32") + ", float " + value("float") + ", {i8, i64, [3 x i16]} " + t +
-         ", <4 x float> " + value("<4 x float>") + ")");
+    line(v + " = call {i64, float} " + callee + "(i32 " + value("i32") + ", float " +
+         value("float") + ", {i8, i64, [3 x i16]} " + t + ", <4 x float> " + value("<4 x float>") +
+         ")");
     put("i64", "extractvalue {i64, float} " + v + ", 0");
     put("float", "extractvalue {i64, float} " + v + ", 1");
   }
@@ -614,7 +655,8 @@ private:
     line("%floats = alloca [80 x i8], align 16");
     line("store <4 x i32> zeroinitializer, ptr %stack"); // all that is read was written
     for (int i = 1; i < 5; ++i) {
-      line("%z" + std::to_string(i) + " = getelementptr i8, ptr %stack, i32 " + std::to_string(16 * i));
+      line("%z" + std::to_string(i) + " = getelementptr i8, ptr %stack, i32 " +
+           std::to_string(16 * i));
       line("store <4 x i32> zeroinitializer, ptr %z" + std::to_string(i));
     }
     put("i64", "sext i32 %a to i64");
@@ -676,7 +718,8 @@ private:
       }
     };
     write("%out", "i64", integersOut, [&](int i) {
-      static const char *const types[] = {"i64", "i32", "i16", "i8", "i1", "i128", "<4 x i8>", "<2 x i16>"};
+      static const char *const types[] = {"i64", "i32",  "i16",      "i8",
+                                          "i1",  "i128", "<4 x i8>", "<2 x i16>"};
       std::string t = types[i];
       if (t == "i64") { // all of them
         std::string sum = "0";
@@ -708,7 +751,9 @@ private:
     });
     line("ret void");
     return text + "define void @body" + name +
-           "(i32 %tid, ptr %integers, ptr %doubles, ptr %out, ptr %doublesOut, ptr %counters) {\nentry:\n" + code + "}\n";
+           "(i32 %tid, ptr %integers, ptr %doubles, ptr %out, ptr %doublesOut, ptr %counters) "
+           "{\nentry:\n" +
+           code + "}\n";
   }
 };
 

@@ -96,7 +96,8 @@ TEST_P(Checks, FindsTheFaultAndNotItsTwin) {
           EXPECT_NE(json.find("\"line\":" + std::to_string(r.place.line)), json.npos) << json;
           EXPECT_NE(json.find("\"block\":["), json.npos) << json;
           EXPECT_EQ(json.find("\"others\"") != json.npos, asText.find("\n  other") != asText.npos);
-          EXPECT_EQ(json.find("\"address\"") != json.npos, asText.find("\n  address 0x") != asText.npos);
+          EXPECT_EQ(json.find("\"address\"") != json.npos,
+                    asText.find("\n  address 0x") != asText.npos);
           EXPECT_GT(r.place.line, 0);
           EXPECT_FALSE(r.place.text.empty());
         }
@@ -120,7 +121,8 @@ TEST(ChecksTable, EveryKindHasACase) {
   }
   for (unsigned i = 0; i < numChecks; ++i)
     if (Check(i) != Check::Leak) {
-      EXPECT_GT(found[checkName(Check(i))], 0) << checkName(Check(i)) << " has no case in test/ptx/checks";
+      EXPECT_GT(found[checkName(Check(i))], 0)
+          << checkName(Check(i)) << " has no case in test/ptx/checks";
     }
 }
 

@@ -29,13 +29,16 @@ struct Refusal {
 } // namespace
 
 TEST(Launch, RefusesWhatTheChipDoesNotHave) {
-  std::string text = kernelText("", std::string(".shared .align 4 .b8 s[1024];\n") + registers +
-                                        "	st.shared.u32 [s], 1;\n", "sm_80");
+  std::string text = kernelText("",
+                                std::string(".shared .align 4 .b8 s[1024];\n") + registers +
+                                    "	st.shared.u32 [s], 1;\n",
+                                "sm_80");
   const Refusal refusals[] = {
       {"expected no zeros", LaunchStatus::InvalidConfiguration, [](auto &c) { c.block.x = 0; }},
       {"1024 in all", LaunchStatus::InvalidConfiguration, [](auto &c) { c.block = {1025, 1, 1}; }},
       {"1024 in all", LaunchStatus::InvalidConfiguration, [](auto &c) { c.block = {32, 33, 1}; }},
-      {"1024 x 1024 x 64", LaunchStatus::InvalidConfiguration, [](auto &c) { c.block = {1, 1, 65}; }},
+      {"1024 x 1024 x 64", LaunchStatus::InvalidConfiguration,
+       [](auto &c) { c.block = {1, 1, 65}; }},
       {"65535", LaunchStatus::InvalidConfiguration, [](auto &c) { c.grid = {1, 65536, 1}; }},
       {"no clusters", LaunchStatus::InvalidConfiguration,
        [](auto &c) {
@@ -110,11 +113,13 @@ TEST(Launch, RefusesWhatTheKernelDoesNotAllow) {
 
 TEST(Launch, RefusesBlocksWhoseRegistersDoNotFit) {
   // 100 values that are alive together.
-  std::string body = "	.reg .b32 %r<101>;\n	.reg .b64 %rd<4>;\n	ld.param.u64 %rd1, [k_0];\n";
+  std::string body =
+      "	.reg .b32 %r<101>;\n	.reg .b64 %rd<4>;\n	ld.param.u64 %rd1, [k_0];\n";
   for (int i = 0; i < 100; ++i)
     body += "	ld.global.u32 %r" + std::to_string(i) + ", [%rd1+" + std::to_string(4 * i) + "];\n";
   for (int i = 0; i < 100; ++i)
-    body += "	st.global.u32 [%rd1+" + std::to_string(4 * i) + "], %r" + std::to_string(99 - i) + ";\n";
+    body += "	st.global.u32 [%rd1+" + std::to_string(4 * i) + "], %r" + std::to_string(99 - i) +
+            ";\n";
   for (uint32_t threads : {512u, 640u}) {
     Gpu gpu(kernelText(".param .u64 k_0", body, "sm_80"), options(1, 80));
     uint64_t x = gpu.upload(std::vector<uint32_t>(100, 1));
@@ -126,10 +131,12 @@ TEST(Launch, RefusesBlocksWhoseRegistersDoNotFit) {
 }
 
 TEST(Launch, WhatIsKnownOfAKernel) {
-  Gpu gpu(".version 8.3\n.target sm_90\n.address_size 64\n.const .b32 c[3];\n"
-          ".visible .entry k(.param .u8 a, .param .u64 b, .param .align 16 .b8 s[20], .param .u16 e)\n"
-          ".maxntid 128\n{\n	.shared .align 8 .b8 x[12];\n	.local .align 8 .b8 l[40];\n	.reg .b32 %r1;\n"
-          "	mov.u32 %r1, x;\n	mov.u32 %r1, l;\n	ret;\n}\n");
+  Gpu gpu(
+      ".version 8.3\n.target sm_90\n.address_size 64\n.const .b32 c[3];\n"
+      ".visible .entry k(.param .u8 a, .param .u64 b, .param .align 16 .b8 s[20], .param .u16 e)\n"
+      ".maxntid 128\n{\n	.shared .align 8 .b8 x[12];\n	.local .align 8 .b8 l[40];\n	"
+      ".reg .b32 %r1;\n"
+      "	mov.u32 %r1, x;\n	mov.u32 %r1, l;\n	ret;\n}\n");
   const KernelInfo &k = *gpu.module->kernel("k");
   EXPECT_EQ(k.paramOffsets, (std::vector<uint32_t>{0, 8, 16, 36}));
   EXPECT_EQ(k.paramSizes, (std::vector<uint32_t>{1, 8, 20, 2}));
@@ -157,14 +164,19 @@ TEST(Launch, ModulesOfOtherChipsAreRefused) {
 
 namespace {
 /// One warp reads (or writes) through `access` at x + tid * stride + offset.
-Counts countGlobal(const std::string &access, unsigned stride, unsigned offset, unsigned block = 32) {
-  Gpu gpu(kernelText(".param .u64 k_0", std::string(registers) + R"(
+Counts countGlobal(const std::string &access, unsigned stride, unsigned offset,
+                   unsigned block = 32) {
+  Gpu gpu(kernelText(".param .u64 k_0",
+                     std::string(registers) + R"(
 	ld.param.u64 %rd1, [k_0];
 	mov.u32 %r1, %tid.x;
-	mul.wide.u32 %rd2, %r1, )" + std::to_string(stride) + R"(;
+	mul.wide.u32 %rd2, %r1, )" +
+                         std::to_string(stride) + R"(;
 	add.s64 %rd3, %rd1, %rd2;
 	mov.u32 %r2, 0; mov.u32 %r3, 0; mov.u32 %r4, 0; mov.u32 %r5, 0;
-	)" + access + " \n", "sm_80"), options(1, 80));
+	)" + access + " \n",
+                     "sm_80"),
+          options(1, 80));
   uint64_t x = gpu.upload(std::vector<uint32_t>(8192, 1));
   LaunchResult r = gpu.run("k", {1, 1, 1}, {block, 1, 1}, x + offset);
   EXPECT_TRUE(gpu.clean());
@@ -185,10 +197,10 @@ TEST(Counters, SectorsOfGlobalMemory) {
   };
   // 32 lanes of 4 bytes side by side are 128 bytes: 4 sectors of 32.
   const Case cases[] = {
-      {load4, 4, 0, 128, 4},    // stride 1
-      {load4, 8, 0, 128, 8},    // stride 2
-      {load4, 16, 0, 128, 16},  // stride 4
-      {load4, 32, 0, 128, 32},  // each its own
+      {load4, 4, 0, 128, 4},   // stride 1
+      {load4, 8, 0, 128, 8},   // stride 2
+      {load4, 16, 0, 128, 16}, // stride 4
+      {load4, 32, 0, 128, 32}, // each its own
       {load4, 256, 0, 128, 32},
       {load4, 4, 4, 128, 5},    // begins within a sector
       {load4, 4, 32, 128, 4},   // the next sector
@@ -225,22 +237,24 @@ TEST(Counters, BankConflictsOfSharedMemory) {
   const char *wide = "ld.shared.v2.u32 {%r10, %r11}, [%r5];";
   const char *widest = "ld.shared.v4.u32 {%r10, %r11, %r12, %r13}, [%r5];";
   const Case cases[] = {
-      {"shl.b32 %r2, %r1, 2;", word, 1, 1},  // one word for each bank
-      {"shl.b32 %r2, %r1, 3;", word, 2, 1},  // stride 2: two words in every second bank
-      {"shl.b32 %r2, %r1, 4;", word, 4, 1},  // stride 4
-      {"shl.b32 %r2, %r1, 7;", word, 32, 1}, // a column of [32][32]: 32 ways
+      {"shl.b32 %r2, %r1, 2;", word, 1, 1},      // one word for each bank
+      {"shl.b32 %r2, %r1, 3;", word, 2, 1},      // stride 2: two words in every second bank
+      {"shl.b32 %r2, %r1, 4;", word, 4, 1},      // stride 4
+      {"shl.b32 %r2, %r1, 7;", word, 32, 1},     // a column of [32][32]: 32 ways
       {"mul.lo.u32 %r2, %r1, 132;", word, 1, 1}, // a column of [32][33]: none
-      {"mov.u32 %r2, 64;", word, 1, 1},      // one word for all
+      {"mov.u32 %r2, 64;", word, 1, 1},          // one word for all
       {"and.b32 %r2, %r1, 1; shl.b32 %r2, %r2, 7;", word, 2, 1}, // two words of one bank
-      {"shl.b32 %r2, %r1, 3;", wide, 2, 2},  // 256 bytes: two passes
+      {"shl.b32 %r2, %r1, 3;", wide, 2, 2},                      // 256 bytes: two passes
       {"shl.b32 %r2, %r1, 4;", wide, 4, 2},
-      {"shl.b32 %r2, %r1, 4;", widest, 4, 4}, // 512 bytes: four passes
+      {"shl.b32 %r2, %r1, 4;", widest, 4, 4},  // 512 bytes: four passes
       {"shl.b32 %r2, %r1, 7;", widest, 32, 4}, // rows of 128 bytes, the same 16 bytes of each
       // The 128-byte swizzle: piece (lane % 8) ^ row of each row: no conflicts.
-      {"and.b32 %r3, %r1, 7; shl.b32 %r4, %r3, 4; shl.b32 %r2, %r1, 7; or.b32 %r2, %r2, %r4;", widest, 4, 4},
+      {"and.b32 %r3, %r1, 7; shl.b32 %r4, %r3, 4; shl.b32 %r2, %r1, 7; or.b32 %r2, %r2, %r4;",
+       widest, 4, 4},
   };
   for (const Case &c : cases) {
-    Gpu gpu(kernelText("", std::string("	.shared .align 128 .b8 s[8192];\n") + registers + R"(
+    Gpu gpu(kernelText("",
+                       std::string("	.shared .align 128 .b8 s[8192];\n") + registers + R"(
 	mov.u32 %r1, %tid.x;
 	mov.u32 %r20, s;
 	mov.u32 %r21, 0;
@@ -251,7 +265,10 @@ FILL:
 	setp.lt.u32 %p1, %r21, 8192;
 	@%p1 bra FILL;
 	bar.sync 0;
-	)" + c.address + "\n	add.u32 %r5, %r20, %r2;\n" + c.access + "\n", "sm_80"), options(1, 80));
+	)" + c.address + "\n	add.u32 %r5, %r20, %r2;\n" +
+                           c.access + "\n",
+                       "sm_80"),
+            options(1, 80));
     LaunchResult r = gpu.run("k", {1, 1, 1}, {32, 1, 1});
     EXPECT_TRUE(gpu.clean()) << c.address;
     const LineCounters &n = r.counters.lines.rbegin()->second.opcode == "ret"
@@ -275,7 +292,9 @@ LOOP:
 	@%p1 bra LOOP;
 	setp.lt.u32 %p2, %r1, 8;
 	@%p2 red.global.add.u32 [%rd1], 1;
-)", "sm_80"), options(3, 80));
+)",
+                     "sm_80"),
+          options(3, 80));
   uint64_t x = gpu.upload(std::vector<uint32_t>{0});
   LaunchResult r = gpu.run("k", {3, 1, 1}, {80, 1, 1}, x); // 3 warps, the last of 16 lanes
   EXPECT_TRUE(gpu.clean());
@@ -296,7 +315,8 @@ LOOP:
   EXPECT_EQ(sum.launches, 2u);
   EXPECT_EQ(sum.barriers, 20u);
   std::string json = sum.toJson();
-  EXPECT_NE(json.find("\"kernel\":\"k\",\"launches\":2,\"blocks\":4,\"barriers\":20"), std::string::npos)
+  EXPECT_NE(json.find("\"kernel\":\"k\",\"launches\":2,\"blocks\":4,\"barriers\":20"),
+            std::string::npos)
       << json;
   EXPECT_NE(json.find("\"bar.sync\":50"), std::string::npos) << json;
 }

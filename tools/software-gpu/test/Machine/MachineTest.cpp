@@ -55,7 +55,8 @@ TRY:
 	add.u32 %r4, %r4, 1;
 	st.global.u32 [%rd1+4], %r4;
 	atom.release.gpu.global.exch.b32 %r5, [%rd1], 0;
-)", 64, seed);
+)",
+                     64, seed);
     EXPECT_EQ(r[0], 0u);
     EXPECT_EQ(r[1], 64u);
   }
@@ -81,7 +82,8 @@ GO:
 	add.u32 %r14, %r13, 1;
 	st.volatile.shared.u32 [%r12], %r14;
 	st.global.u32 [%rd3], %r14;
-)", 32, seed, ".shared .align 4 .b8 s[128];\n");
+)",
+                     32, seed, ".shared .align 4 .b8 s[128];\n");
     for (uint32_t i = 0; i < 32; ++i)
       EXPECT_EQ(r[i], i + 1);
   }
@@ -97,7 +99,8 @@ LOOP:
 	@%p1 bra LOOP;
 	activemask.b32 %r4;
 	st.global.u32 [%rd3], %r4;
-)", 32);
+)",
+                   32);
   for (uint32_t i = 0; i < 32; ++i)
     EXPECT_EQ(r[i], ~0u);
 }
@@ -125,7 +128,8 @@ EVEN2:
 JOIN:
 	shfl.sync.bfly.b32 %r6, %r5, 1, 31, 0xffffffff;
 	st.global.u32 [%rd3], %r6;
-)", 32, seed);
+)",
+                     32, seed);
     for (uint32_t i = 0; i < 32; ++i)
       EXPECT_EQ(r[i], (i & 3) ^ 1);
   }
@@ -149,7 +153,8 @@ SKIP:
 	vote.sync.ballot.b32 %r6, %p1, 0xffffffff;
 	add.u32 %r5, %r5, %r6;
 	st.global.u32 [%rd3], %r5;
-)", 32, seed);
+)",
+                     32, seed);
     for (uint32_t i = 0; i < 32; ++i)
       EXPECT_EQ(r[i], (i < 16 ? 120u : 376u) + 0xffff);
   }
@@ -173,7 +178,8 @@ JOIN:
 	popc.b32 %r5, %r5;
 	mad.lo.u32 %r4, %r5, 100, %r4;
 	st.global.u32 [%rd3], %r4;
-)", 32);
+)",
+                   32);
   for (uint32_t i = 0; i < 32; ++i)
     EXPECT_EQ(r[i], 3210 + i % 4);
 }
@@ -188,25 +194,27 @@ TEST(Threads, Shuffles) {
     uint32_t b, c;
     std::function<int(int)> source; // -1: out of range, keeps its own
   };
-  const Case cases[] = {
-      {"up", 3, 0, [](int i) { return i >= 3 ? i - 3 : -1; }},
-      {"down", 5, 31, [](int i) { return i + 5 <= 31 ? i + 5 : -1; }},
-      {"bfly", 6, 31, [](int i) { return i ^ 6; }},
-      {"idx", 9, 31, [](int) { return 9; }},
-      // Segments of 8 lanes: c = (32 - 8) << 8 | 7 (0 for up).
-      {"up", 3, 24 << 8, [](int i) { return i % 8 >= 3 ? i - 3 : -1; }},
-      {"down", 5, 24 << 8 | 7, [](int i) { return i % 8 + 5 <= 7 ? i + 5 : -1; }},
-      {"bfly", 4, 24 << 8 | 7, [](int i) { return i ^ 4; }},
-      {"idx", 9, 24 << 8 | 7, [](int i) { return i / 8 * 8 + 1; }},
-      {"idx", 3, 24 << 8 | 2, [](int i) { return -1; }}};
+  const Case cases[] = {{"up", 3, 0, [](int i) { return i >= 3 ? i - 3 : -1; }},
+                        {"down", 5, 31, [](int i) { return i + 5 <= 31 ? i + 5 : -1; }},
+                        {"bfly", 6, 31, [](int i) { return i ^ 6; }},
+                        {"idx", 9, 31, [](int) { return 9; }},
+                        // Segments of 8 lanes: c = (32 - 8) << 8 | 7 (0 for up).
+                        {"up", 3, 24 << 8, [](int i) { return i % 8 >= 3 ? i - 3 : -1; }},
+                        {"down", 5, 24 << 8 | 7, [](int i) { return i % 8 + 5 <= 7 ? i + 5 : -1; }},
+                        {"bfly", 4, 24 << 8 | 7, [](int i) { return i ^ 4; }},
+                        {"idx", 9, 24 << 8 | 7, [](int i) { return i / 8 * 8 + 1; }},
+                        {"idx", 3, 24 << 8 | 2, [](int i) { return -1; }}};
   for (const Case &c : cases) {
-    auto r = results("	add.u32 %r2, %r1, 100;\n	shfl.sync." + std::string(c.mode) + ".b32 %r3|%p1, %r2, " +
-                     std::to_string(c.b) + ", " + std::to_string(c.c) +
-                     ", 0xffffffff;\n	selp.u32 %r4, 1000, 0, %p1;\n	add.u32 %r3, %r3, %r4;\n"
-                     "	st.global.u32 [%rd3], %r3;\n", 32);
+    auto r =
+        results("	add.u32 %r2, %r1, 100;\n	shfl.sync." + std::string(c.mode) +
+                    ".b32 %r3|%p1, %r2, " + std::to_string(c.b) + ", " + std::to_string(c.c) +
+                    ", 0xffffffff;\n	selp.u32 %r4, 1000, 0, %p1;\n	add.u32 %r3, %r3, %r4;\n"
+                    "	st.global.u32 [%rd3], %r3;\n",
+                32);
     for (int i = 0; i < 32; ++i) {
       int j = c.source(i);
-      EXPECT_EQ(r[size_t(i)], uint32_t(j < 0 ? i + 100 : j + 1100)) << c.mode << " " << c.c << " lane " << i;
+      EXPECT_EQ(r[size_t(i)], uint32_t(j < 0 ? i + 100 : j + 1100))
+          << c.mode << " " << c.c << " lane " << i;
     }
   }
 }
@@ -238,7 +246,8 @@ TEST(Threads, VotesAndMatches) {
 	add.u32 %r3, %r3, %r7;
 	xor.b32 %r3, %r3, %r8;
 	st.global.u32 [%rd3], %r3;
-)", 32);
+)",
+                   32);
   for (uint32_t i = 0; i < 32; ++i)
     EXPECT_EQ(r[i], ~((2u | 8 | 16) + (i & 1 ? 0xaaaaaaaa : 0x55555555)));
 }
@@ -264,7 +273,8 @@ TEST(Threads, ReduxAndElect) {
 	setp.ne.u32 %p3, %r3, 14;
 	@%p3 add.u32 %r8, %r8, 10000;
 	st.global.u32 [%rd3], %r8;
-)", 32, seed);
+)",
+                     32, seed);
     // -16 + -1 (as unsigned the largest) + 0 + 31 = 14; one leader, the same both times.
     uint32_t leader = r[0] % 100;
     leaders.insert(leader);
@@ -292,7 +302,8 @@ TEST(Threads, BarrierReductions) {
 	add.u32 %r3, %r3, %r5;
 	mad.lo.u32 %r3, %r6, 10000, %r3;
 	st.global.u32 [%rd3], %r3;
-)", 96, seed);
+)",
+                     96, seed);
     for (uint32_t v : r)
       EXPECT_EQ(v, 460000 + 6050u);
   }
@@ -328,7 +339,8 @@ PRODUCER:
 	setp.lt.u32 %p2, %r13, 4;
 	@%p2 bra PRODUCER;
 DONE:
-)", 64, seed, ".shared .align 4 .b8 s[128];\n");
+)",
+                     64, seed, ".shared .align 4 .b8 s[128];\n");
     for (uint32_t i = 32; i < 64; ++i)
       EXPECT_EQ(r[i], 4 * (i - 32) + 0 + 1 + 2 + 3);
   }
@@ -363,7 +375,8 @@ TEST(Threads, SpecialRegisters) {
 	mov.u32 %r18, %nclusterid.y;
 	st.global.v4.u32 [%rd5], {%r11, %r12, %r13, %r14};
 	st.global.v4.u32 [%rd5+16], {%r15, %r16, %r17, %r18};
-)", "sm_90"));
+)",
+                     "sm_90"));
   LaunchConfig config;
   config.grid = {4, 6, 1};
   config.block = {8, 3, 2};
@@ -472,7 +485,8 @@ SMALL:
 	add.u32 %r2, %r2, %r5;
 	add.u32 %r2, %r2, %r7;
 	st.global.u32 [%rd3], %r2;
-)", 32, seed, module);
+)",
+                     32, seed, module);
     const uint32_t fib[] = {0, 1, 1, 2, 3, 5, 8, 13};
     for (uint32_t i = 0; i < 32; ++i)
       EXPECT_EQ(r[i], 2 * i + i * i + fib[i & 7] + (i & 1 ? 3 : 2) * i) << i;
@@ -515,7 +529,8 @@ TEST(Calls, Printf) {
 	st.global.u32 [%rd6], %r1;
 	ret;
 }
-)", options(1, 80));
+)",
+          options(1, 80));
   uint64_t out = gpu.allocate<uint32_t>(1);
   ::testing::internal::CaptureStdout();
   gpu.run("k", {1, 1, 1}, {1, 1, 1}, out);
@@ -570,7 +585,8 @@ TEST(Spaces, GenericAddresses) {
 	add.u32 %r2, %r2, %r6;
 	add.u32 %r2, %r2, %r7;
 	st.global.u32 [%rd3], %r2;
-)", 40, 1, ".const .align 4 .u32 table[2] = {30, 400};\n");
+)",
+                   40, 1, ".const .align 4 .u32 table[2] = {30, 400};\n");
   for (uint32_t i = 0; i < 40; ++i)
     EXPECT_EQ(r[i], i + 5 + 5 + 400 + 30 + 1000);
 }
@@ -606,7 +622,8 @@ TEST(Spaces, SmallTypesAreExtended) {
 	setp.ne.u32 %p1, %r9, %r1;
 	@%p1 add.u32 %r8, %r8, 64;
 	st.global.u32 [%rd3], %r8;
-)", 32);
+)",
+                   32);
   for (uint32_t v : r)
     EXPECT_EQ(v, 0u);
 }
@@ -625,7 +642,8 @@ TEST(Spaces, StackGrowsByAlloca) {
 	stackrestore.u64 %rd4;
 	add.u32 %r3, %r3, %r4;
 	st.global.u32 [%rd3], %r3;
-)", 32);
+)",
+                   32);
   for (uint32_t i = 0; i < 32; ++i)
     EXPECT_EQ(r[i], i + 9);
 }
@@ -643,7 +661,8 @@ TEST(Spaces, ParametersOfKernels) {
 	ld.param.u32 %r5, [%rd2];
 	st.global.v4.u32 [%rd1], {%r1, %r2, %r3, %r4};
 	st.global.u32 [%rd1+16], %r5;
-)", "sm_80"));
+)",
+                     "sm_80"));
   struct alignas(16) Block {
     uint32_t v[5];
   };
@@ -678,7 +697,8 @@ TEST(Spaces, DynamicSharedMemoryComesAfterStatic) {
 	add.u32 %r4, %r4, %r5;
 	add.u32 %r4, %r4, %r8;
 	st.global.u32 [%rd3], %r4;
-)", 32, 1, ".extern .shared .align 128 .b8 dynamic[];\n", config);
+)",
+                   32, 1, ".extern .shared .align 128 .b8 dynamic[];\n", config);
   EXPECT_EQ(r[0], 128u + 0 + 256);
 }
 
@@ -689,26 +709,29 @@ TEST(Spaces, DynamicSharedMemoryComesAfterStatic) {
 namespace {
 /// All 64 threads of 2 blocks apply an operation with `operand` to the first bytes of `start`.
 template <typename T>
-T atomics(const std::string &type, const std::string &operation, const std::string &operand, T start,
-          const std::string &space = "global") {
+T atomics(const std::string &type, const std::string &operation, const std::string &operand,
+          T start, const std::string &space = "global") {
   unsigned bits = sizeof(T) * 8;
   std::string reg = bits == 64 ? "%rd" : bits == 16 ? "%h" : "%r";
   std::string body = prologue;
-  body += "	mov.u32 %r30, %ctaid.x;\n	mad.lo.u32 %r31, %r30, 64, %r1;\n	cvt.u64.u32 %rd20, %r31;\n"
+  body += "	mov.u32 %r30, %ctaid.x;\n	mad.lo.u32 %r31, %r30, 64, %r1;\n	"
+          "cvt.u64.u32 %rd20, %r31;\n"
           "	cvt.rn.f32.u32 %f1, %r31;\n	cvt.u16.u32 %h9, %r31;\n";
   body += operand;
   bool shared = space == "shared";
   std::string where = shared ? "[s]" : "[%rd1]", b = std::to_string(bits);
   if (shared)
-    body = "	.shared .align 8 .b8 s[8];\n" + body + "	setp.ne.u32 %p9, %r1, 0;\n	@%p9 bra READY;\n	ld.global.b" + b +
-           " " + reg + "15, [%rd1];\n	st.shared.b" + b + " [s], " + reg + "15;\nREADY:\n	bar.sync 0;\n";
+    body = "	.shared .align 8 .b8 s[8];\n" + body +
+           "	setp.ne.u32 %p9, %r1, 0;\n	@%p9 bra READY;\n	ld.global.b" + b + " " +
+           reg + "15, [%rd1];\n	st.shared.b" + b + " [s], " + reg +
+           "15;\nREADY:\n	bar.sync 0;\n";
   bool reduces = operation != "exch" && operation != "cas";
-  body += std::string(reduces ? "	red." : "	atom.") + space + "." + operation + "." + type + " " +
-          (reduces ? "" : reg + "14, ") + where + ", " + reg + "10" + (operation == "cas" ? ", " + reg + "11" : "") +
-          ";\n";
+  body += std::string(reduces ? "	red." : "	atom.") + space + "." + operation + "." +
+          type + " " + (reduces ? "" : reg + "14, ") + where + ", " + reg + "10" +
+          (operation == "cas" ? ", " + reg + "11" : "") + ";\n";
   if (shared)
-    body += "	bar.sync 0;\n	@%p9 bra DONE;\n	ld.shared.b" + b + " " + reg + "15, [s];\n	st.global.b" + b +
-            " [%rd1], " + reg + "15;\nDONE:\n";
+    body += "	bar.sync 0;\n	@%p9 bra DONE;\n	ld.shared.b" + b + " " + reg +
+            "15, [s];\n	st.global.b" + b + " [%rd1], " + reg + "15;\nDONE:\n";
   Gpu gpu(kernelText(".param .u64 k_0", body, "sm_90"), options(5, 90));
   uint64_t x = gpu.upload(std::vector<T>{start});
   gpu.run("k", {shared ? 1u : 2u, 1, 1}, {64, 1, 1}, x);
@@ -721,11 +744,13 @@ TEST(Atomics, Integers) {
   // The operand is the number of the thread, 0 to 127 (in shared memory 0 to 63), minus 20.
   const char *minus32 = "	sub.u32 %r10, %r31, 20;\n";
   const char *minus64 = "	sub.u64 %rd10, %rd20, 20;\n";
-  const char *all32 = "	mov.u32 %r10, %r31;\n", *bit = "	and.b32 %r10, %r31, 31;\n	shl.b32 %r10, 1, %r10;\n";
+  const char *all32 = "	mov.u32 %r10, %r31;\n",
+             *bit = "	and.b32 %r10, %r31, 31;\n	shl.b32 %r10, 1, %r10;\n";
   EXPECT_EQ(atomics<uint32_t>("u32", "add", all32, 7), 7u + 127 * 64);
   EXPECT_EQ(atomics<uint32_t>("u32", "add", all32, 7, "shared"), 7u + 63 * 32);
   EXPECT_EQ(atomics<int32_t>("s32", "add", minus32, 7), 7 + 127 * 64 - 20 * 128);
-  EXPECT_EQ(atomics<uint64_t>("u64", "add", "	mov.u64 %rd10, 0x100000001;\n", 7), 7 + 128 * 0x100000001);
+  EXPECT_EQ(atomics<uint64_t>("u64", "add", "	mov.u64 %rd10, 0x100000001;\n", 7),
+            7 + 128 * 0x100000001);
   EXPECT_EQ(atomics<int32_t>("s32", "min", minus32, 7), -20);
   EXPECT_EQ(atomics<uint32_t>("u32", "min", minus32, 7), 0u);
   EXPECT_EQ(atomics<int32_t>("s32", "max", minus32, 7), 107);
@@ -735,34 +760,45 @@ TEST(Atomics, Integers) {
   EXPECT_EQ(atomics<uint32_t>("b32", "or", bit, 0), ~0u);
   EXPECT_EQ(atomics<uint32_t>("b32", "and", "	not.b32 %r10, %r31;\n", ~0u), ~127u);
   EXPECT_EQ(atomics<uint32_t>("b32", "xor", bit, 5), 5u);
-  EXPECT_EQ(atomics<uint64_t>("b64", "or", "	shl.b64 %rd10, 1, %r31;\n", 0, "shared"), ~uint64_t(0));
+  EXPECT_EQ(atomics<uint64_t>("b64", "or", "	shl.b64 %rd10, 1, %r31;\n", 0, "shared"),
+            ~uint64_t(0));
   EXPECT_EQ(atomics<uint32_t>("u32", "inc", "	mov.u32 %r10, 9;\n", 3), (3u + 128) % 10);
-  EXPECT_EQ(atomics<uint32_t>("u32", "dec", "	mov.u32 %r10, 9;\n", 3), 10u - (128 - 4) % 10 - 1 + 0u);
+  EXPECT_EQ(atomics<uint32_t>("u32", "dec", "	mov.u32 %r10, 9;\n", 3),
+            10u - (128 - 4) % 10 - 1 + 0u);
   EXPECT_LT(atomics<uint32_t>("b32", "exch", all32, 999), 128u);
   EXPECT_LT(atomics<uint64_t>("b64", "exch", "	mov.u64 %rd10, %rd20;\n", 999), 128u);
-  EXPECT_EQ(atomics<uint32_t>("b32", "cas", "	mov.u32 %r10, 999;\n	mov.u32 %r11, 5;\n", 999), 5u);
-  EXPECT_EQ(atomics<uint32_t>("b32", "cas", "	mov.u32 %r10, 998;\n	mov.u32 %r11, 5;\n", 999), 999u);
-  EXPECT_EQ(atomics<uint16_t>("b16", "cas", "	mov.u16 %h10, 999;\n	mov.u16 %h11, 5;\n", 999), 5u);
+  EXPECT_EQ(atomics<uint32_t>("b32", "cas", "	mov.u32 %r10, 999;\n	mov.u32 %r11, 5;\n", 999),
+            5u);
+  EXPECT_EQ(atomics<uint32_t>("b32", "cas", "	mov.u32 %r10, 998;\n	mov.u32 %r11, 5;\n", 999),
+            999u);
+  EXPECT_EQ(atomics<uint16_t>("b16", "cas", "	mov.u16 %h10, 999;\n	mov.u16 %h11, 5;\n", 999),
+            5u);
 }
 
 TEST(Atomics, Floats) {
   EXPECT_EQ(atomics<float>("f32", "add", "	mov.b32 %r10, %f1;\n", 0.5f), 0.5f + 127 * 64);
-  EXPECT_EQ(atomics<double>("f64", "add", "	mov.b64 %rd10, 0d3FF8000000000000;\n", 1), 1 + 128 * 1.5);
+  EXPECT_EQ(atomics<double>("f64", "add", "	mov.b64 %rd10, 0d3FF8000000000000;\n", 1),
+            1 + 128 * 1.5);
   // Subnormal numbers count as zero in global memory, and not in shared memory.
   float tiny = std::bit_cast<float>(3u);
   EXPECT_EQ(atomics<float>("f32", "add", "	mov.b32 %r10, 1;\n", tiny), 0.0f);
-  EXPECT_EQ(std::bit_cast<uint32_t>(atomics<float>("f32", "add", "	mov.b32 %r10, 1;\n", tiny, "shared")), 67u);
+  EXPECT_EQ(std::bit_cast<uint32_t>(
+                atomics<float>("f32", "add", "	mov.b32 %r10, 1;\n", tiny, "shared")),
+            67u);
   // 1.0 in f16 is 0x3c00, in bf16 0x3f80.
-  EXPECT_EQ(atomics<uint32_t>("f16x2", "add.noftz", "	mov.b32 %r10, 0x3c003800;\n", 0), 0x58005400u);
-  EXPECT_EQ(atomics<uint32_t>("bf16x2", "add.noftz", "	mov.b32 %r10, 0x3f803f00;\n", 0), 0x43004280u);
+  EXPECT_EQ(atomics<uint32_t>("f16x2", "add.noftz", "	mov.b32 %r10, 0x3c003800;\n", 0),
+            0x58005400u);
+  EXPECT_EQ(atomics<uint32_t>("bf16x2", "add.noftz", "	mov.b32 %r10, 0x3f803f00;\n", 0),
+            0x43004280u);
   EXPECT_EQ(atomics<uint16_t>("f16", "add.noftz", "	mov.b16 %h10, 0x3c00;\n", 0), 0x5800u);
   EXPECT_EQ(atomics<uint16_t>("bf16", "add.noftz", "	mov.b16 %h10, 0x3f80;\n", 0), 0x4300u);
 }
 
 TEST(Atomics, ReturnTheValueBefore) {
   for (uint64_t seed = 1; seed <= 3; ++seed) {
-    auto r = results("	mov.u64 %rd4, g;\n	atom.global.add.u32 %r2, [%rd4], 1;\n	st.global.u32 [%rd3], %r2;\n", 64,
-                     seed, ".global .align 4 .u32 g = 5;\n");
+    auto r = results("	mov.u64 %rd4, g;\n	atom.global.add.u32 %r2, [%rd4], 1;\n	"
+                     "st.global.u32 [%rd3], %r2;\n",
+                     64, seed, ".global .align 4 .u32 g = 5;\n");
     std::set<uint32_t> values(r.begin(), r.end());
     EXPECT_EQ(values.size(), 64u);
     EXPECT_EQ(*values.begin(), 5u);
@@ -775,9 +811,11 @@ TEST(Atomics, ReturnTheValueBefore) {
 //===----------------------------------------------------------------------===//
 
 TEST(Seeds, DecideTheOrderAndReplayIt) {
-  const char *body = "	mov.u64 %rd4, g;\n	mov.u32 %r5, %ctaid.x;\n	atom.global.add.u32 %r2, [%rd4], 1;\n"
-                     "	mad.lo.u32 %r6, %r5, 64, %r1;\n	mul.wide.u32 %rd5, %r6, 4;\n	add.s64 %rd6, %rd1, %rd5;\n"
-                     "	st.global.u32 [%rd6], %r2;\n";
+  const char *body =
+      "	mov.u64 %rd4, g;\n	mov.u32 %r5, %ctaid.x;\n	atom.global.add.u32 %r2, [%rd4], "
+      "1;\n"
+      "	mad.lo.u32 %r6, %r5, 64, %r1;\n	mul.wide.u32 %rd5, %r6, 4;\n	add.s64 %rd6, %rd1, %rd5;\n"
+      "	st.global.u32 [%rd6], %r2;\n";
   LaunchConfig config;
   config.grid.x = 8;
   std::set<std::vector<uint32_t>> orders;
@@ -794,9 +832,15 @@ TEST(Seeds, ChooseTheElectedLane) {
   const char *body = "	elect.sync %r5|%p1, 0xffffffff;\n	st.global.u32 [%rd4], %r5;\n";
   std::set<uint32_t> lanes;
   for (uint64_t seed = 1; seed <= 16; ++seed) {
-    auto a = results(std::string("	mul.wide.u32 %rd3, %r1, 4;\n	add.s64 %rd4, %rd1, %rd3;\n") + body, 32, seed, "", {});
-    EXPECT_TRUE(std::all_of(a.begin(), a.begin() + 32, [&](uint32_t l) { return l == a[0] && l < 32; }));
-    EXPECT_EQ(a, results(std::string("	mul.wide.u32 %rd3, %r1, 4;\n	add.s64 %rd4, %rd1, %rd3;\n") + body, 32, seed, "", {}));
+    auto a = results(
+        std::string("	mul.wide.u32 %rd3, %r1, 4;\n	add.s64 %rd4, %rd1, %rd3;\n") + body, 32,
+        seed, "", {});
+    EXPECT_TRUE(
+        std::all_of(a.begin(), a.begin() + 32, [&](uint32_t l) { return l == a[0] && l < 32; }));
+    EXPECT_EQ(a, results(std::string(
+                             "	mul.wide.u32 %rd3, %r1, 4;\n	add.s64 %rd4, %rd1, %rd3;\n") +
+                             body,
+                         32, seed, "", {}));
     lanes.insert(a[0]);
   }
   EXPECT_GT(lanes.size(), 4u);
@@ -805,7 +849,8 @@ TEST(Seeds, ChooseTheElectedLane) {
 TEST(Errors, NameLineTextAndWhatWasExpected) {
   for (auto [body, wanted] :
        {std::pair("	.reg .b32 %r<4>;\n	ld.global.u64 %r1, [%r2];\n", "line"),
-        {"	.reg .b32 %r<4>;\n	tex.2d.v4.f32.s32 {%r1,%r1,%r1,%r1}, [t, {%r1,%r2}];\n", "tex"},
+        {"	.reg .b32 %r<4>;\n	tex.2d.v4.f32.s32 {%r1,%r1,%r1,%r1}, [t, {%r1,%r2}];\n",
+         "tex"},
         {"	.reg .b32 %r<4>;\n	.reg .b32 a;\n	elect.sync %r1|%r2, -1;\n", "line"}}) {
     try {
       Gpu gpu(kernelText("", body, "sm_90"));

@@ -192,7 +192,8 @@ TEST(Witness, NvccMath) {
 namespace {
 struct Array { // numba's array of one dimension
   uint64_t meminfo = 0, parent = 0, items, itemsize, data, shape, stride;
-  Array(uint64_t data, uint64_t items) : items(items), itemsize(4), data(data), shape(items), stride(4) {}
+  Array(uint64_t data, uint64_t items)
+      : items(items), itemsize(4), data(data), shape(items), stride(4) {}
 };
 } // namespace
 
@@ -202,9 +203,9 @@ TEST(Witness, NumbaSaxpy) {
       Gpu gpu(ptxFile("witnesses/other/saxpy.sm80.ptx"), options(seed, 80));
       auto vx = numbers(n, 1), vy = numbers(n, 2);
       Array x(gpu.upload(vx), n), y(gpu.upload(vy), n);
-      gpu.run(gpu.module->kernels().at(0), {uint32_t(n + 255) / 256, 1, 1}, {256, 1, 1}, 2.5f, x.meminfo, x.parent,
-              x.items, x.itemsize, x.data, x.shape, x.stride, y.meminfo, y.parent, y.items, y.itemsize, y.data,
-              y.shape, y.stride);
+      gpu.run(gpu.module->kernels().at(0), {uint32_t(n + 255) / 256, 1, 1}, {256, 1, 1}, 2.5f,
+              x.meminfo, x.parent, x.items, x.itemsize, x.data, x.shape, x.stride, y.meminfo,
+              y.parent, y.items, y.itemsize, y.data, y.shape, y.stride);
       EXPECT_TRUE(gpu.clean());
       auto o = gpu.download<float>(y.data, n);
       for (size_t i = 0; i < n; ++i) // numba contracts
@@ -219,9 +220,9 @@ TEST(Witness, NumbaBlocksum) {
       std::vector<float> v(n);
       std::iota(v.begin(), v.end(), 1.0f); // sums are exact: any order gives the same bits
       Array x(gpu.upload(v), n), o(gpu.upload(std::vector<float>{0}), 1);
-      gpu.run(gpu.module->kernels().at(0), {uint32_t(n + 255) / 256, 1, 1}, {256, 1, 1}, x.meminfo, x.parent, x.items,
-              x.itemsize, x.data, x.shape, x.stride, o.meminfo, o.parent, o.items, o.itemsize, o.data, o.shape,
-              o.stride);
+      gpu.run(gpu.module->kernels().at(0), {uint32_t(n + 255) / 256, 1, 1}, {256, 1, 1}, x.meminfo,
+              x.parent, x.items, x.itemsize, x.data, x.shape, x.stride, o.meminfo, o.parent,
+              o.items, o.itemsize, o.data, o.shape, o.stride);
       EXPECT_TRUE(gpu.clean());
       EXPECT_EQ(gpu.download<float>(o.data, 1)[0], float(n) * float(n + 1) / 2);
     }

@@ -16,7 +16,8 @@ using namespace sgpu;
 namespace {
 struct Memory : ::testing::Test {
   Memory() : Memory(uint64_t(16) << 20) {}
-  explicit Memory(uint64_t bytes) : options(make(bytes)), reporter(options, false), memory(0, options, reporter) {}
+  explicit Memory(uint64_t bytes)
+      : options(make(bytes)), reporter(options, false), memory(0, options, reporter) {}
   static Options make(uint64_t bytes) {
     Options o;
     o.memory = bytes;
@@ -265,8 +266,9 @@ TEST_F(Memory, AtomicsOfManyThreads) {
     threads.emplace_back([&] {
       Sink sink;
       for (int i = 0; i < 10000; ++i)
-        memory.atomic(a + 8, 8, [](void *p, void *) { ++*static_cast<uint64_t *>(p); }, nullptr,
-                      Access{}, sink);
+        memory.atomic(
+            a + 8, 8, [](void *p, void *) { ++*static_cast<uint64_t *>(p); }, nullptr, Access{},
+            sink);
     });
   for (auto &t : threads)
     t.join();

@@ -66,7 +66,8 @@ std::string storeOf(const std::string &name, Type type, unsigned slot) {
 }
 
 std::string kernelOf(const Case &c, const std::string &name) {
-  std::string text = ".visible .entry " + name + "(.param .u64 in, .param .u64 out)\n{\n"
+  std::string text = ".visible .entry " + name +
+                     "(.param .u64 in, .param .u64 out)\n{\n"
                      ".reg .pred %p<8>; .reg .b16 %h<300>; .reg .b32 %r<300>; .reg .b64 %rd<300>;\n"
                      ".reg .f32 %f<300>; .reg .f64 %fd<300>;\n"
                      ".reg .b64 %zt, %zb, %zo; .reg .b32 %zw, %zc;\n"
@@ -127,9 +128,9 @@ void runModel(const Case &c, Rows &rows, uint32_t exists) {
   for (unsigned i = 0; i < c.operation.destinations; ++i) {
     const scalar::Slot &slot = c.operation.destination[i];
     const ptx::Operand *operand = slot.operand < 0 ? nullptr : operandOf(slot);
-    d[i] = slot.operand < 0                                            ? carry
+    d[i] = slot.operand < 0                                     ? carry
            : operand && operand->kind == ptx::Operand::Register ? rows.words[operand->index]
-                                                                 : sink[i];
+                                                                : sink[i];
   }
   for (unsigned i = 0; i < c.operation.sources; ++i) {
     const scalar::Slot &slot = c.operation.source[i];
@@ -142,9 +143,11 @@ void runModel(const Case &c, Rows &rows, uint32_t exists) {
       uint64_t value = ptx::immediateAs(operand, slot.type);
       std::memset(copies[i], 0, sizeof copies[i]);
       for (unsigned j = 0; j < 32; ++j)
-        setLane(copies[i], slot.lane == scalar::Lane::Mask   ? Type::Pred
-                           : slot.lane == scalar::Lane::Long ? Type::B64
-                                                             : Type::B32, j, value);
+        setLane(copies[i],
+                slot.lane == scalar::Lane::Mask   ? Type::Pred
+                : slot.lane == scalar::Lane::Long ? Type::B64
+                                                  : Type::B32,
+                j, value);
     } else {
       std::memcpy(copies[i], rows.words[operand.index], sizeof copies[i]);
       if (operand.negated)
@@ -178,7 +181,8 @@ std::vector<Case> drawCases(unsigned perForm) {
         if (draw.below(2))
           line = (draw.below(2) ? "@%p7 " : "@!%p6 ") + line;
         std::vector<ptx::Diagnostic> diagnostics;
-        auto parsed = ptx::parse(ptx::Drawer::prologue() + line + "\n" + ptx::Drawer::epilogue(), diagnostics);
+        auto parsed = ptx::parse(ptx::Drawer::prologue() + line + "\n" + ptx::Drawer::epilogue(),
+                                 diagnostics);
         if (!parsed) {
           ADD_FAILURE() << line << diagnostics[0].str();
           continue;
@@ -237,7 +241,8 @@ TEST(Opcodes, OneInstructionKernelsAgreeWithTheScalarModel) {
           value = asFloat ? values.f64() : values(64);
         }
       }
-    uint64_t inAddress = gpu.upload(in), outAddress = gpu.upload(std::vector<uint64_t>(slots * threads));
+    uint64_t inAddress = gpu.upload(in),
+             outAddress = gpu.upload(std::vector<uint64_t>(slots * threads));
     Dim3 block{threads, 1, 1}, grid{1, 1, 1};
     gpu.run("k" + std::to_string(i), grid, block, inAddress, outAddress);
     ASSERT_TRUE(gpu.clean()) << c.line;
@@ -247,25 +252,29 @@ TEST(Opcodes, OneInstructionKernelsAgreeWithTheScalarModel) {
       unsigned lanes = std::min(32u, threads - first);
       for (unsigned t = 0; t < lanes; ++t)
         for (size_t r = 0; r < slots; ++r)
-          setLane(rows.words[r], r < registers.size() ? registers[r].type : Type::Pred, t, in[r * threads + first + t]);
+          setLane(rows.words[r], r < registers.size() ? registers[r].type : Type::Pred, t,
+                  in[r * threads + first + t]);
       Rows before = rows;
       runModel(c, rows, lanes == 32 ? ~0u : (1u << lanes) - 1);
       for (size_t r = 0; r < slots - !c.writesCarry; ++r) {
         Type type = r < registers.size() ? registers[r].type : Type::Pred;
         for (unsigned t = 0; t < lanes; ++t)
           ASSERT_EQ(out[r * threads + first + t], lane(rows.words[r], type, t))
-              << c.line << ": " << (r < registers.size() ? registers[r].name : "carry") << " of thread " << first + t
-              << ", before " << std::hex << lane(before.words[r], type, t);
+              << c.line << ": " << (r < registers.size() ? registers[r].name : "carry")
+              << " of thread " << first + t << ", before " << std::hex
+              << lane(before.words[r], type, t);
       }
     }
   }
   // Every opcode that src/Scalar knows was run.
-  for (const char *name : {"abs", "add", "addc", "and", "bfe", "bfi", "bfind", "bmsk", "brev", "clz", "cnot",
-                           "copysign", "cos", "cvt", "cvt.pack", "div", "dp2a", "dp4a", "ex2", "fma", "fns", "lg2",
-                           "lop3", "mad", "mad24", "madc", "max", "min", "mov", "mul", "mul24", "neg", "not", "or",
-                           "popc", "prmt", "rcp", "rem", "rsqrt", "sad", "selp", "set", "setp", "shf", "shl", "shr",
-                           "sin", "slct", "sqrt", "sub", "subc", "szext", "tanh", "testp", "vabsdiff", "vabsdiff4",
-                           "vadd", "vadd4", "vmad", "vset", "xor"})
+  for (const char *name :
+       {"abs",      "add",       "addc",     "and",   "bfe",  "bfi",      "bfind", "bmsk", "brev",
+        "clz",      "cnot",      "copysign", "cos",   "cvt",  "cvt.pack", "div",   "dp2a", "dp4a",
+        "ex2",      "fma",       "fns",      "lg2",   "lop3", "mad",      "mad24", "madc", "max",
+        "min",      "mov",       "mul",      "mul24", "neg",  "not",      "or",    "popc", "prmt",
+        "rcp",      "rem",       "rsqrt",    "sad",   "selp", "set",      "setp",  "shf",  "shl",
+        "shr",      "sin",       "slct",     "sqrt",  "sub",  "subc",     "szext", "tanh", "testp",
+        "vabsdiff", "vabsdiff4", "vadd",     "vadd4", "vmad", "vset",     "xor"})
     EXPECT_GT(opcodes[name], 0u) << name;
 }
 

@@ -22,8 +22,8 @@ struct Result {
 
 /// Runs a program with our libcuda.so.1 and variables of the environment.
 Result run(const std::string &program, const std::string &environment) {
-  std::string command = "LD_LIBRARY_PATH=" SGPU_LIBRARY_DIR " " + environment + " " SGPU_PROGRAM_DIR
-                        "/" + program + " 2>&1";
+  std::string command = "LD_LIBRARY_PATH=" SGPU_LIBRARY_DIR " " + environment +
+                        " " SGPU_PROGRAM_DIR "/" + program + " 2>&1";
   std::FILE *pipe = popen(command.c_str(), "r");
   Result r{-1, ""};
   char buffer[4096];
@@ -74,7 +74,8 @@ TEST_P(Programs, FaultyTwinIsReported) {
     // 1: the program has seen that its numbers are wrong.
     EXPECT_TRUE(r.status == faultStatus || r.status == 1) << environment << "\n" << r.output;
     EXPECT_NE(r.output.find(std::string("software-gpu: ") + GetParam().fault), r.output.npos)
-        << environment << "\n" << r.output;
+        << environment << "\n"
+        << r.output;
   }
 }
 
@@ -85,24 +86,26 @@ TEST_P(Programs, BuiltForNvidiaAreRight) {
                     "the program opens the library itself";
   expectRight(built("nvidia"));
   Result r = run(built("nvidia") + " faulty", environments[0]);
-  EXPECT_NE(r.output.find(std::string("software-gpu: ") + GetParam().fault), r.output.npos) << r.output;
+  EXPECT_NE(r.output.find(std::string("software-gpu: ") + GetParam().fault), r.output.npos)
+      << r.output;
 }
 
 // One seed gives one order of everything, and so the same text (but for host threads and addresses
 // of the host, of which these programs print none).
 TEST_P(Programs, OneSeedIsOneRun) {
-  for (const char *environment : {"SOFTWARE_GPU_THREADS=1 SOFTWARE_GPU_SEED=9",
-                                  "SOFTWARE_GPU_THREADS=1 SOFTWARE_GPU_SEED=9 SOFTWARE_GPU_COMPLETION=random"})
+  for (const char *environment :
+       {"SOFTWARE_GPU_THREADS=1 SOFTWARE_GPU_SEED=9",
+        "SOFTWARE_GPU_THREADS=1 SOFTWARE_GPU_SEED=9 SOFTWARE_GPU_COMPLETION=random"})
     EXPECT_EQ(run(built("own") + " faulty", environment).output,
               run(built("own") + " faulty", environment).output);
 }
 
-INSTANTIATE_TEST_SUITE_P(
-    All, Programs,
-    testing::Values(Program{"vector_add", "out-of-bounds"}, Program{"reduction", "race"},
-                    Program{"gemm", "race"}, Program{"histogram", "race"}, Program{"graph", "stream"},
-                    Program{"opened", "out-of-bounds"}),
-    [](const auto &info) { return std::string(info.param.name); });
+INSTANTIATE_TEST_SUITE_P(All, Programs,
+                         testing::Values(Program{"vector_add", "out-of-bounds"},
+                                         Program{"reduction", "race"}, Program{"gemm", "race"},
+                                         Program{"histogram", "race"}, Program{"graph", "stream"},
+                                         Program{"opened", "out-of-bounds"}),
+                         [](const auto &info) { return std::string(info.param.name); });
 
 //===----------------------------------------------------------------------===//
 // The environment
@@ -111,12 +114,13 @@ INSTANTIATE_TEST_SUITE_P(
 TEST(Environment, BadValuesEndTheProgram) {
   struct {
     const char *variable, *expected;
-  } cases[] = {{"SOFTWARE_GPU_CHIP=sm_100", "SOFTWARE_GPU_CHIP=sm_100: expected sm_80 or sm_90"},
-               {"SOFTWARE_GPU_DEVICES=0", "SOFTWARE_GPU_DEVICES=0: expected a whole number from 1 to 16"},
-               {"SOFTWARE_GPU_MEMORY=12Q", "SOFTWARE_GPU_MEMORY=12Q: expected bytes"},
-               {"SOFTWARE_GPU_SEED=x", "SOFTWARE_GPU_SEED=x: expected a whole number"},
-               {"SOFTWARE_GPU_CHECKS=rase", "SOFTWARE_GPU_CHECKS=rase: expected a list"},
-               {"SOFTWARE_GPU_COMPLETION=soon", "SOFTWARE_GPU_COMPLETION=soon: expected late"}};
+  } cases[] = {
+      {"SOFTWARE_GPU_CHIP=sm_100", "SOFTWARE_GPU_CHIP=sm_100: expected sm_80 or sm_90"},
+      {"SOFTWARE_GPU_DEVICES=0", "SOFTWARE_GPU_DEVICES=0: expected a whole number from 1 to 16"},
+      {"SOFTWARE_GPU_MEMORY=12Q", "SOFTWARE_GPU_MEMORY=12Q: expected bytes"},
+      {"SOFTWARE_GPU_SEED=x", "SOFTWARE_GPU_SEED=x: expected a whole number"},
+      {"SOFTWARE_GPU_CHECKS=rase", "SOFTWARE_GPU_CHECKS=rase: expected a list"},
+      {"SOFTWARE_GPU_COMPLETION=soon", "SOFTWARE_GPU_COMPLETION=soon: expected late"}};
   for (const auto &c : cases) {
     Result r = run("own/vector_add", c.variable);
     EXPECT_EQ(r.status, 2) << c.variable;
@@ -149,8 +153,8 @@ TEST(Environment, MemoryIsWhatADeviceHas) {
 TEST(Environment, ReportAndCountersAreJsonLines) {
   std::string folder = testing::TempDir() + "/software-gpu-" + std::to_string(getpid());
   std::filesystem::create_directories(folder);
-  run("own/vector_add faulty", "SOFTWARE_GPU_REPORT=" + folder + "/report SOFTWARE_GPU_COUNTERS=" +
-                                   folder + "/counters");
+  run("own/vector_add faulty",
+      "SOFTWARE_GPU_REPORT=" + folder + "/report SOFTWARE_GPU_COUNTERS=" + folder + "/counters");
   auto lines = [](const std::string &path) {
     std::ifstream file(path);
     std::vector<std::string> all;
@@ -158,7 +162,8 @@ TEST(Environment, ReportAndCountersAreJsonLines) {
       all.push_back(line);
     return all;
   };
-  std::vector<std::string> report = lines(folder + "/report"), counters = lines(folder + "/counters");
+  std::vector<std::string> report = lines(folder + "/report"),
+                           counters = lines(folder + "/counters");
   ASSERT_FALSE(report.empty());
   EXPECT_EQ(report[0].find("{\"check\":\"out-of-bounds\""), 0u) << report[0];
   EXPECT_NE(report[0].find("\"kernel\":\"add_unbounded\""), report[0].npos) << report[0];

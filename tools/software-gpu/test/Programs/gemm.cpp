@@ -24,7 +24,8 @@ int main(int argc, char **argv) {
   CHECK(cuMemcpyHtoD(db, b.data(), b.size() * sizeof(float)));
   CUfunction gemm = gpu.kernel(faulty(argc, argv) ? "gemm_one_barrier" : "gemm");
   void *parameters[] = {&da, &db, &dc, &m, &n, &k};
-  CHECK(cuLaunchKernel(gemm, (n + 15) / 16, (m + 15) / 16, 1, 16, 16, 1, 0, nullptr, parameters, nullptr));
+  CHECK(cuLaunchKernel(gemm, (n + 15) / 16, (m + 15) / 16, 1, 16, 16, 1, 0, nullptr, parameters,
+                       nullptr));
   CHECK(cuMemcpyDtoH(c.data(), dc, c.size() * sizeof(float)));
   CHECK(cuMemFree(da));
   CHECK(cuMemFree(db));

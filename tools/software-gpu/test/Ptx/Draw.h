@@ -24,7 +24,8 @@ public:
            ".global .align 16 .b8 global_variable[256];\n"
            ".func (.param .b32 result) callee(.param .b64 a) { ret; }\n"
            ".visible .entry drawn(.param .u64 parameter)\n{\n"
-           "\t.reg .pred %p<8>;\n\t.reg .b16 %h<300>;\n\t.reg .b32 %r<300>;\n\t.reg .b64 %rd<300>;\n"
+           "\t.reg .pred %p<8>;\n\t.reg .b16 %h<300>;\n\t.reg .b32 %r<300>;\n\t.reg .b64 "
+           "%rd<300>;\n"
            "\t.reg .f32 %f<300>;\n\t.reg .f64 %fd<300>;\n\t.reg .b128 %rq<8>;\n"
            "\t.shared .align 16 .b8 shared_variable[256];\n\t.local .align 16 .b8 local[64];\n"
            "table: .branchtargets here;\nhere:\n";
@@ -138,7 +139,8 @@ private:
   }
   /// Registers of one kind.
   std::string vectorOf(unsigned count, Type type, bool wide) {
-    std::string first = reg(type, wide), prefix = first.substr(0, first.find_first_of("0123456789"));
+    std::string first = reg(type, wide),
+                prefix = first.substr(0, first.find_first_of("0123456789"));
     std::string text = "{" + first;
     for (unsigned i = 1; i < count; ++i)
       text += ", " + number(prefix.c_str(), 300);

@@ -98,7 +98,10 @@ TEST(RoundTrip, DrawnModules) {
         text += ".loc 1 " + std::to_string(draw.below(50)) + " 1\n";
       if (draw.below(8) == 0)
         text += "L" + std::to_string(i) + ":\n";
-      text += std::string(draw.below(4) ? "\t" : draw.below(2) ? "\t@%p1 " : "\t@!%p2 ") + line + "\n";
+      text += std::string(draw.below(4)   ? "\t"
+                          : draw.below(2) ? "\t@%p1 "
+                                          : "\t@!%p2 ") +
+              line + "\n";
     }
     roundTrip(text + Drawer::epilogue(), "seed " + std::to_string(seed));
   }
@@ -126,7 +129,8 @@ TEST(Table, PtxasAcceptsEveryForm) {
   size_t first = size_t(std::count(text.begin(), text.end(), '\n')) + 1;
   for (const std::string &line : lines)
     text += "\t" + line + "\n";
-  auto folder = std::filesystem::temp_directory_path() / ("software-gpu-ptxas-" + std::to_string(getpid()));
+  auto folder =
+      std::filesystem::temp_directory_path() / ("software-gpu-ptxas-" + std::to_string(getpid()));
   std::filesystem::create_directories(folder);
   std::string file = (folder / "drawn.ptx").string(), log = (folder / "log").string();
   std::ofstream(file) << text << Drawer::epilogue();

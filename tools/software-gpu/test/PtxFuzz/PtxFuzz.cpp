@@ -54,7 +54,8 @@ namespace {
 
 class Mutator {
 public:
-  Mutator(uint64_t seed, std::vector<std::string> files) : random(seed), draw(seed), files(std::move(files)) {}
+  Mutator(uint64_t seed, std::vector<std::string> files)
+      : random(seed), draw(seed), files(std::move(files)) {}
 
   std::string next() {
     std::string text = start();
@@ -89,14 +90,75 @@ private:
     return file.substr(0, 200 + below(600)) + middle + "\n}\n";
   }
   void change(std::string &text) {
-    static const char *const pieces[] = {
-        "{", "}", "(", ")", "[", "]", ";", ",", ":", "<", ">", "+", "-", "|", "!", "@", "%", "=", "_", "/*", "*/", "//",
-        "\"", "\n", " ", "0", "-1", "0x", "0f3F800000", "0d3FF0000000000000", "1.5e308", "0xffffffffffffffff", "1<<63",
-        "WARP_SZ", "generic(", ".reg .b32 %q<9>;", ".global .b32 x[3] = {1,2,3};", ".shared .b8 s[];", ".loc 1 2 3",
-        ".section .debug_str {", ".entry k()", ".func f(.param .b32 a)", ".callprototype", ".branchtargets", ".pragma \"x\";",
-        "call (r), f, (a);", "bra L;", "L:", "%r1", "%rd1", "%p1", "%f1", "%tid.x", "v4", ".align 16", ".extern", ".weak",
-        ".v2", ".param", ".alias a, b;", ".version 8.0", ".target sm_90a", "{{{{{{{{", "))))", "((((((((", ".b8", "\0"};
-    size_t at = below(text.size() + 1), length = std::min(text.size() - at, below(2) ? below(8) : below(60));
+    static const char *const pieces[] = {"{",
+                                         "}",
+                                         "(",
+                                         ")",
+                                         "[",
+                                         "]",
+                                         ";",
+                                         ",",
+                                         ":",
+                                         "<",
+                                         ">",
+                                         "+",
+                                         "-",
+                                         "|",
+                                         "!",
+                                         "@",
+                                         "%",
+                                         "=",
+                                         "_",
+                                         "/*",
+                                         "*/",
+                                         "//",
+                                         "\"",
+                                         "\n",
+                                         " ",
+                                         "0",
+                                         "-1",
+                                         "0x",
+                                         "0f3F800000",
+                                         "0d3FF0000000000000",
+                                         "1.5e308",
+                                         "0xffffffffffffffff",
+                                         "1<<63",
+                                         "WARP_SZ",
+                                         "generic(",
+                                         ".reg .b32 %q<9>;",
+                                         ".global .b32 x[3] = {1,2,3};",
+                                         ".shared .b8 s[];",
+                                         ".loc 1 2 3",
+                                         ".section .debug_str {",
+                                         ".entry k()",
+                                         ".func f(.param .b32 a)",
+                                         ".callprototype",
+                                         ".branchtargets",
+                                         ".pragma \"x\";",
+                                         "call (r), f, (a);",
+                                         "bra L;",
+                                         "L:",
+                                         "%r1",
+                                         "%rd1",
+                                         "%p1",
+                                         "%f1",
+                                         "%tid.x",
+                                         "v4",
+                                         ".align 16",
+                                         ".extern",
+                                         ".weak",
+                                         ".v2",
+                                         ".param",
+                                         ".alias a, b;",
+                                         ".version 8.0",
+                                         ".target sm_90a",
+                                         "{{{{{{{{",
+                                         "))))",
+                                         "((((((((",
+                                         ".b8",
+                                         "\0"};
+    size_t at = below(text.size() + 1),
+           length = std::min(text.size() - at, below(2) ? below(8) : below(60));
     switch (below(9)) {
     case 0:
       text.erase(at, length);
@@ -125,7 +187,8 @@ private:
       Suffix suffix = suffixOf(uint16_t(1 + below(180)));
       if (below(2))
         suffix = suffixOf(uint16_t(0x401 + below(unsigned(Type::Pred))));
-      std::string_view name = suffix.modifier == Modifier::Type ? nameOf(suffix.type) : nameOf(suffix.modifier);
+      std::string_view name =
+          suffix.modifier == Modifier::Type ? nameOf(suffix.type) : nameOf(suffix.modifier);
       if (unsigned(suffix.modifier) > 150 && suffix.modifier != Modifier::Type)
         name = "shared::cta";
       text.replace(dot + 1, end == std::string::npos ? 0 : end - dot - 1, name);
@@ -138,7 +201,8 @@ private:
       break;
     }
     case 7: { // drop a line
-      size_t line = text.find('\n', at), end = line == std::string::npos ? line : text.find('\n', line + 1);
+      size_t line = text.find('\n', at),
+             end = line == std::string::npos ? line : text.find('\n', line + 1);
       if (end != std::string::npos)
         text.erase(line, end - line);
       break;
@@ -146,7 +210,8 @@ private:
     default: { // swap two pieces
       size_t other = below(text.size() + 1);
       std::string a = text.substr(at, 5);
-      if (other + 5 <= text.size() && at + 5 <= text.size() && (other >= at + 5 || at >= other + 5)) {
+      if (other + 5 <= text.size() && at + 5 <= text.size() &&
+          (other >= at + 5 || at >= other + 5)) {
         std::string b = text.substr(other, 5);
         text.replace(at, 5, b);
         text.replace(other, 5, a);

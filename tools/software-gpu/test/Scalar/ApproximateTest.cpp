@@ -27,7 +27,8 @@ void special(const std::string &text, std::initializer_list<std::pair<uint32_t, 
 struct Error {
   double ulp = 0, relative = 0, absolute = 0;
 };
-template <typename Model> Error errorOf(Op &op, uint32_t low, uint32_t high, Model model, bool bothSigns) {
+template <typename Model>
+Error errorOf(Op &op, uint32_t low, uint32_t high, Model model, bool bothSigns) {
   Error error;
   std::mt19937_64 random(11);
   for (int i = 0; i < 60000; ++i) {
@@ -55,12 +56,21 @@ constexpr uint32_t smallest = 1, normal = 0x00800000, largest = 0x7f7fffff;
 
 TEST(Approximate, Ex2) {
   Op op("ex2.approx.f32 %f0, %f1");
-  EXPECT_LE(errorOf(op, smallest, bits(130.0f), [](long double x) { return exp2l(x); }, true).ulp, 2);
-  EXPECT_LE(errorOf(op, bits(0.01f), bits(149.0f), [](long double x) { return exp2l(x); }, true).ulp, 2);
-  special("ex2.approx.f32 %f0, %f1", {{0, bits(1.0f)}, {0x80000000, bits(1.0f)}, {infinity32, infinity32},
-                                      {0xff800000, 0}, {0x7fc00000, nan32}, {bits(-149.0f), 1}, {bits(-200.0f), 0},
-                                      {bits(128.0f), infinity32}, {bits(10.0f), bits(1024.0f)}});
-  special("ex2.approx.ftz.f32 %f0, %f1", {{bits(-127.0f), 0}, {bits(-126.0f), normal}, {1, bits(1.0f)}});
+  EXPECT_LE(
+      errorOf(op, smallest, bits(130.0f), [](long double x) { return exp2l(x); }, true).ulp, 2);
+  EXPECT_LE(
+      errorOf(op, bits(0.01f), bits(149.0f), [](long double x) { return exp2l(x); }, true).ulp, 2);
+  special("ex2.approx.f32 %f0, %f1", {{0, bits(1.0f)},
+                                      {0x80000000, bits(1.0f)},
+                                      {infinity32, infinity32},
+                                      {0xff800000, 0},
+                                      {0x7fc00000, nan32},
+                                      {bits(-149.0f), 1},
+                                      {bits(-200.0f), 0},
+                                      {bits(128.0f), infinity32},
+                                      {bits(10.0f), bits(1024.0f)}});
+  special("ex2.approx.ftz.f32 %f0, %f1",
+          {{bits(-127.0f), 0}, {bits(-126.0f), normal}, {1, bits(1.0f)}});
 }
 
 TEST(Approximate, Lg2) {
@@ -69,27 +79,51 @@ TEST(Approximate, Lg2) {
   EXPECT_LE(errorOf(op, bits(0.5f), bits(2.0f), model, false).absolute, 0x1p-22);
   EXPECT_LE(errorOf(op, smallest, bits(0.5f), model, false).relative, 0x1p-22);
   EXPECT_LE(errorOf(op, bits(2.0f), largest, model, false).relative, 0x1p-22);
-  special("lg2.approx.f32 %f0, %f1", {{0, 0xff800000}, {0x80000000, 0xff800000}, {infinity32, infinity32},
-                                      {0xff800000, nan32}, {bits(-1.0f), nan32}, {nan32, nan32}, {bits(1.0f), 0},
-                                      {bits(8.0f), bits(3.0f)}, {1, bits(-149.0f)}});
+  special("lg2.approx.f32 %f0, %f1", {{0, 0xff800000},
+                                      {0x80000000, 0xff800000},
+                                      {infinity32, infinity32},
+                                      {0xff800000, nan32},
+                                      {bits(-1.0f), nan32},
+                                      {nan32, nan32},
+                                      {bits(1.0f), 0},
+                                      {bits(8.0f), bits(3.0f)},
+                                      {1, bits(-149.0f)}});
   special("lg2.approx.ftz.f32 %f0, %f1", {{1, 0xff800000}, {0x80000001, 0xff800000}});
 }
 
 TEST(Approximate, ReciprocalAndRoots) {
-  Op rcp("rcp.approx.f32 %f0, %f1"), rsqrt("rsqrt.approx.f32 %f0, %f1"), sqrt("sqrt.approx.f32 %f0, %f1");
+  Op rcp("rcp.approx.f32 %f0, %f1"), rsqrt("rsqrt.approx.f32 %f0, %f1"),
+      sqrt("sqrt.approx.f32 %f0, %f1");
   EXPECT_LE(errorOf(rcp, smallest, largest, [](long double x) { return 1 / x; }, true).ulp, 1);
-  EXPECT_LE(errorOf(rsqrt, smallest, largest, [](long double x) { return 1 / sqrtl(x); }, false).relative, 0x1.1p-23);
-  EXPECT_LE(errorOf(sqrt, smallest, largest, [](long double x) { return sqrtl(x); }, false).relative, 0x1p-23);
-  special("rcp.approx.f32 %f0, %f1", {{0, infinity32}, {0x80000000, 0xff800000}, {infinity32, 0},
-                                      {0xff800000, 0x80000000}, {0x7fc00001, nan32}, {bits(4.0f), bits(0.25f)}});
-  special("rcp.approx.ftz.f32 %f0, %f1", {{1, infinity32}, {0x80000001, 0xff800000}, {bits(0x1p127f), 0}});
-  special("rsqrt.approx.f32 %f0, %f1", {{0, infinity32}, {0x80000000, 0xff800000}, {infinity32, 0},
-                                        {bits(-1.0f), nan32}, {0xff800000, nan32}, {bits(4.0f), bits(0.5f)}});
+  EXPECT_LE(errorOf(
+                rsqrt, smallest, largest, [](long double x) { return 1 / sqrtl(x); }, false)
+                .relative,
+            0x1.1p-23);
+  EXPECT_LE(errorOf(
+                sqrt, smallest, largest, [](long double x) { return sqrtl(x); }, false)
+                .relative,
+            0x1p-23);
+  special("rcp.approx.f32 %f0, %f1", {{0, infinity32},
+                                      {0x80000000, 0xff800000},
+                                      {infinity32, 0},
+                                      {0xff800000, 0x80000000},
+                                      {0x7fc00001, nan32},
+                                      {bits(4.0f), bits(0.25f)}});
+  special("rcp.approx.ftz.f32 %f0, %f1",
+          {{1, infinity32}, {0x80000001, 0xff800000}, {bits(0x1p127f), 0}});
+  special("rsqrt.approx.f32 %f0, %f1", {{0, infinity32},
+                                        {0x80000000, 0xff800000},
+                                        {infinity32, 0},
+                                        {bits(-1.0f), nan32},
+                                        {0xff800000, nan32},
+                                        {bits(4.0f), bits(0.5f)}});
   special("rsqrt.approx.ftz.f32 %f0, %f1", {{1, infinity32}, {0x80000001, 0xff800000}});
-  special("sqrt.approx.f32 %f0, %f1", {{0, 0}, {0x80000000, 0x80000000}, {infinity32, infinity32}, {bits(-1.0f), nan32}});
+  special("sqrt.approx.f32 %f0, %f1",
+          {{0, 0}, {0x80000000, 0x80000000}, {infinity32, infinity32}, {bits(-1.0f), nan32}});
   special("sqrt.approx.ftz.f32 %f0, %f1", {{1, 0}, {0x80000001, 0x80000000}});
   // The upper half of an f64.
-  Op gross("rcp.approx.ftz.f64 %fd0, %fd1"), grossRoot("rsqrt.approx.ftz.f64 %fd0, %fd1"), root("rsqrt.approx.f64 %fd0, %fd1");
+  Op gross("rcp.approx.ftz.f64 %fd0, %fd1"), grossRoot("rsqrt.approx.ftz.f64 %fd0, %fd1"),
+      root("rsqrt.approx.f64 %fd0, %fd1");
   std::mt19937_64 random(5);
   for (int i = 0; i < 5000; ++i) {
     double x = std::ldexp(1 + double(random() % 1000000) / 1e6, int(random() % 1000) - 500);
@@ -109,22 +143,50 @@ TEST(Approximate, ReciprocalAndRoots) {
 }
 
 TEST(Approximate, SinCosTanh) {
-  Op sin("sin.approx.f32 %f0, %f1"), cos("cos.approx.f32 %f0, %f1"), tanh("tanh.approx.f32 %f0, %f1");
+  Op sin("sin.approx.f32 %f0, %f1"), cos("cos.approx.f32 %f0, %f1"),
+      tanh("tanh.approx.f32 %f0, %f1");
   float twoPi = float(2 * std::numbers::pi), many = float(100 * std::numbers::pi);
-  EXPECT_LE(errorOf(sin, smallest, bits(twoPi), [](long double x) { return sinl(x); }, true).absolute, 0x1p-20);
-  EXPECT_LE(errorOf(cos, smallest, bits(twoPi), [](long double x) { return cosl(x); }, true).absolute, 0x1p-20);
-  EXPECT_LE(errorOf(sin, bits(1.0f), bits(many), [](long double x) { return sinl(x); }, true).absolute, 0x1p-15);
-  EXPECT_LE(errorOf(cos, bits(1.0f), bits(many), [](long double x) { return cosl(x); }, true).absolute, 0x1p-15);
-  EXPECT_LE(errorOf(tanh, smallest, largest, [](long double x) { return tanhl(x); }, true).relative, 0x1p-11);
-  EXPECT_LE(errorOf(tanh, bits(1e-6f), bits(30.0f), [](long double x) { return tanhl(x); }, true).relative, 0x1p-11);
-  special("sin.approx.f32 %f0, %f1", {{0, 0}, {0x80000000, 0x80000000}, {infinity32, nan32}, {0xff800000, nan32}, {nan32, nan32}});
-  special("cos.approx.f32 %f0, %f1", {{0, bits(1.0f)}, {0x80000000, bits(1.0f)}, {infinity32, nan32}});
-  special("tanh.approx.f32 %f0, %f1", {{0, 0}, {0x80000000, 0x80000000}, {infinity32, bits(1.0f)},
-                                       {0xff800000, bits(-1.0f)}, {0x7fc00000, nan32}, {1, 1}, {0x80000123, 0x80000123}});
+  EXPECT_LE(errorOf(
+                sin, smallest, bits(twoPi), [](long double x) { return sinl(x); }, true)
+                .absolute,
+            0x1p-20);
+  EXPECT_LE(errorOf(
+                cos, smallest, bits(twoPi), [](long double x) { return cosl(x); }, true)
+                .absolute,
+            0x1p-20);
+  EXPECT_LE(errorOf(
+                sin, bits(1.0f), bits(many), [](long double x) { return sinl(x); }, true)
+                .absolute,
+            0x1p-15);
+  EXPECT_LE(errorOf(
+                cos, bits(1.0f), bits(many), [](long double x) { return cosl(x); }, true)
+                .absolute,
+            0x1p-15);
+  EXPECT_LE(errorOf(
+                tanh, smallest, largest, [](long double x) { return tanhl(x); }, true)
+                .relative,
+            0x1p-11);
+  EXPECT_LE(errorOf(
+                tanh, bits(1e-6f), bits(30.0f), [](long double x) { return tanhl(x); }, true)
+                .relative,
+            0x1p-11);
+  special(
+      "sin.approx.f32 %f0, %f1",
+      {{0, 0}, {0x80000000, 0x80000000}, {infinity32, nan32}, {0xff800000, nan32}, {nan32, nan32}});
+  special("cos.approx.f32 %f0, %f1",
+          {{0, bits(1.0f)}, {0x80000000, bits(1.0f)}, {infinity32, nan32}});
+  special("tanh.approx.f32 %f0, %f1", {{0, 0},
+                                       {0x80000000, 0x80000000},
+                                       {infinity32, bits(1.0f)},
+                                       {0xff800000, bits(-1.0f)},
+                                       {0x7fc00000, nan32},
+                                       {1, 1},
+                                       {0x80000123, 0x80000123}});
 }
 
 TEST(Approximate, Division) {
-  Op approx("div.approx.f32 %f0, %f1, %f2"), full("div.full.f32 %f0, %f1, %f2"), ftz("div.full.ftz.f32 %f0, %f1, %f2");
+  Op approx("div.approx.f32 %f0, %f1, %f2"), full("div.full.f32 %f0, %f1, %f2"),
+      ftz("div.full.ftz.f32 %f0, %f1, %f2");
   std::mt19937_64 random(5);
   for (int i = 0; i < 40000; ++i) {
     float a = std::ldexp(1 + float(random() % (1 << 23)) * 0x1p-23f, int(random() % 250) - 125);
@@ -156,10 +218,11 @@ TEST(Approximate, ShortFormats) {
     const Table &table;
     double (*model)(double);
   };
-  for (const Case &c : {Case{"ex2.approx.f16 %h0, %h1", tableF16(), [](double x) { return std::exp2(x); }},
-                        Case{"tanh.approx.f16 %h0, %h1", tableF16(), [](double x) { return std::tanh(x); }},
-                        Case{"tanh.approx.bf16 %h0, %h1", tableBF16(), [](double x) { return std::tanh(x); }},
-                        Case{"ex2.approx.ftz.bf16 %h0, %h1", tableBF16(), [](double x) { return std::exp2(x); }}}) {
+  for (const Case &c :
+       {Case{"ex2.approx.f16 %h0, %h1", tableF16(), [](double x) { return std::exp2(x); }},
+        Case{"tanh.approx.f16 %h0, %h1", tableF16(), [](double x) { return std::tanh(x); }},
+        Case{"tanh.approx.bf16 %h0, %h1", tableBF16(), [](double x) { return std::tanh(x); }},
+        Case{"ex2.approx.ftz.bf16 %h0, %h1", tableBF16(), [](double x) { return std::exp2(x); }}}) {
     Op op(c.text);
     bool ftz = strstr(c.text, "ftz");
     for (uint32_t x = 0; x < 0x10000; x += 7) {

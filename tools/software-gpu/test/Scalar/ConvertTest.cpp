@@ -16,15 +16,21 @@ struct Kind {
   unsigned width;
   bool isSigned;
 };
-const Kind integers[] = {{"u8", "%h", 8, false},   {"s8", "%h", 8, true},    {"u16", "%h", 16, false},
-                         {"s16", "%h", 16, true},  {"u32", "%r", 32, false}, {"s32", "%r", 32, true},
+const Kind integers[] = {{"u8", "%h", 8, false},    {"s8", "%h", 8, true},
+                         {"u16", "%h", 16, false},  {"s16", "%h", 16, true},
+                         {"u32", "%r", 32, false},  {"s32", "%r", 32, true},
                          {"u64", "%rd", 64, false}, {"s64", "%rd", 64, true}};
-const Kind floats[] = {{"f16", "%h", 16, true}, {"bf16", "%h", 16, true}, {"f32", "%f", 32, true},
+const Kind floats[] = {{"f16", "%h", 16, true},
+                       {"bf16", "%h", 16, true},
+                       {"f32", "%f", 32, true},
                        {"f64", "%fd", 64, true}};
 unsigned registerWidth(const Kind &k) { return std::max(16u, k.width); }
 
 uint64_t drawFloat(Values &draw, const Kind &k) {
-  return k.width == 64 ? draw.f64() : k.width == 32 ? draw.f32() : k.name[0] == 'b' ? draw.bf16() : draw.f16();
+  return k.width == 64      ? draw.f64()
+         : k.width == 32    ? draw.f32()
+         : k.name[0] == 'b' ? draw.bf16()
+                            : draw.f16();
 }
 /// The value of a float's bits; exact.
 double valueOf(uint64_t x, const Kind &k) {
@@ -51,8 +57,8 @@ TEST(Convert, IntegerToInteger) {
   for (const Kind &to : integers)
     for (const Kind &from : integers)
       for (bool sat : {false, true}) {
-        Op op(std::string("cvt") + (sat ? ".sat" : "") + "." + to.name + "." + from.name + " " + to.reg + "0, " +
-              from.reg + "1");
+        Op op(std::string("cvt") + (sat ? ".sat" : "") + "." + to.name + "." + from.name + " " +
+              to.reg + "0, " + from.reg + "1");
         Values draw;
         for (int i = 0; i < 500; ++i) {
           uint64_t x = draw(registerWidth(from)); // bits above the type are not looked at
@@ -83,24 +89,24 @@ TEST(Convert, WiderRegisters) {
 
 TEST(Convert, FloatToInteger) {
   const std::pair<const char *, double (*)(double)> modes[] = {
-      {"rni", [](double x) { return std::nearbyint(x); }}, {"rzi", [](double x) { return std::trunc(x); }},
-      {"rmi", [](double x) { return std::floor(x); }}, {"rpi", [](double x) { return std::ceil(x); }}};
+      {"rni", [](double x) { return std::nearbyint(x); }},
+      {"rzi", [](double x) { return std::trunc(x); }},
+      {"rmi", [](double x) { return std::floor(x); }},
+      {"rpi", [](double x) { return std::ceil(x); }}};
   for (const Kind &to : integers)
     for (const Kind &from : floats)
       for (auto &[mode, model] : modes)
         for (bool ftz : {false, true}) {
           if (ftz && strcmp(from.name, "f32"))
             continue;
-          Op op(std::string("cvt.") + mode + (ftz ? ".ftz" : "") + "." + to.name + "." + from.name + " " + to.reg +
-                "0, " + from.reg + "1");
+          Op op(std::string("cvt.") + mode + (ftz ? ".ftz" : "") + "." + to.name + "." + from.name +
+                " " + to.reg + "0, " + from.reg + "1");
           Values draw;
           for (int i = 0; i < rounds / 4; ++i) {
             uint64_t x = drawFloat(draw, from);
             if (i % 3 == 0) { // in the range of integers
               double small = double(int64_t(draw(64))) / double(uint64_t(1) << draw.random() % 60);
-              x = from.width == 64   ? bits(small)
-                  : from.width == 32 ? bits(float(small))
-                                     : x;
+              x = from.width == 64 ? bits(small) : from.width == 32 ? bits(float(small)) : x;
             }
             double v = valueOf(x, from);
             if (ftz && std::fabs(v) < 0x1p-126)
@@ -109,9 +115,13 @@ TEST(Convert, FloatToInteger) {
             __int128 low = to.isSigned ? -((__int128)1 << (to.width - 1)) : 0;
             __int128 high = ((__int128)1 << (to.isSigned ? to.width - 1 : to.width)) - 1;
             if (v != v)
-              want = from.width < 64 && to.width < 64 ? 0 : integerValue(uint64_t(1) << (to.width - 1), to);
+              want = from.width < 64 && to.width < 64
+                         ? 0
+                         : integerValue(uint64_t(1) << (to.width - 1), to);
             else
-              want = model(v) >= double(high) ? high : model(v) <= double(low) ? low : __int128(model(v));
+              want = model(v) >= double(high)  ? high
+                     : model(v) <= double(low) ? low
+                                               : __int128(model(v));
             ASSERT_EQ(op(x), cut(want, registerWidth(to))) << op.text << " " << v;
           }
         }
@@ -143,7 +153,8 @@ uint64_t roundWide(quad x, bool negative, Mode mode, bool isDouble) {
   quad high = above > largest ? quad(isDouble ? 0x1p1023 : 0x1p127) * 2 : quad(above);
   if (quad(below) == m)
     result = below;
-  else if (mode == Mode::Zero || (mode == Mode::Down && !negative) || (mode == Mode::Up && negative))
+  else if (mode == Mode::Zero || (mode == Mode::Down && !negative) ||
+           (mode == Mode::Up && negative))
     result = below;
   else if (mode == Mode::Down || mode == Mode::Up)
     result = above;
@@ -167,7 +178,8 @@ TEST(Convert, IntegerToFloat) {
   for (const Kind &to : floats)
     for (const Kind &from : integers)
       for (auto &[name, mode] : roundings) {
-        Op op(std::string("cvt.") + name + "." + to.name + "." + from.name + " " + to.reg + "0, " + from.reg + "1");
+        Op op(std::string("cvt.") + name + "." + to.name + "." + from.name + " " + to.reg + "0, " +
+              from.reg + "1");
         Values draw;
         for (int i = 0; i < rounds / 4; ++i) {
           uint64_t x = draw(registerWidth(from));
@@ -189,8 +201,9 @@ TEST(Convert, FloatToFloat) {
           bool widening = to.width > from.width;
           if (widening && mode != Mode::Nearest)
             continue;
-          Op op(std::string("cvt") + (widening ? "" : std::string(".") + name) + (sat ? ".sat" : "") + "." + to.name +
-                "." + from.name + " " + to.reg + "0, " + from.reg + "1");
+          Op op(std::string("cvt") + (widening ? "" : std::string(".") + name) +
+                (sat ? ".sat" : "") + "." + to.name + "." + from.name + " " + to.reg + "0, " +
+                from.reg + "1");
           Values draw;
           for (int i = 0; i < rounds; ++i) {
             uint64_t x = drawFloat(draw, from);
@@ -209,12 +222,14 @@ TEST(Convert, FloatToFloat) {
               else
                 ASSERT_EQ(got, to.width == 32 ? 0x7fffffffu : 0x7fffu);
             } else if (std::isinf(v)) {
-              uint64_t infinity = to.width == 64   ? bits(v)
-                                  : to.width == 32 ? bits(float(v))
-                                                   : ((to.name[0] == 'b' ? 0x7f80 : 0x7c00) | (v < 0 ? 0x8000 : 0));
+              uint64_t infinity =
+                  to.width == 64   ? bits(v)
+                  : to.width == 32 ? bits(float(v))
+                                   : ((to.name[0] == 'b' ? 0x7f80 : 0x7c00) | (v < 0 ? 0x8000 : 0));
               ASSERT_EQ(got, infinity) << op.text;
             } else {
-              ASSERT_EQ(got, roundKind(v, std::signbit(v), mode, to)) << op.text << " " << std::hex << x;
+              ASSERT_EQ(got, roundKind(v, std::signbit(v), mode, to))
+                  << op.text << " " << std::hex << x;
             }
           }
         }
@@ -222,8 +237,9 @@ TEST(Convert, FloatToFloat) {
 
 TEST(Convert, RoundToIntegralAndFlush) {
   Values draw;
-  Op rni("cvt.rni.f32.f32 %f0, %f1"), rzi("cvt.rzi.ftz.f32.f32 %f0, %f1"), rmi("cvt.rmi.f64.f64 %fd0, %fd1"),
-      rpi("cvt.rpi.f16.f16 %h0, %h1"), sat("cvt.sat.f32.f32 %f0, %f1"), ftz("cvt.rn.ftz.f32.f64 %f0, %fd1"),
+  Op rni("cvt.rni.f32.f32 %f0, %f1"), rzi("cvt.rzi.ftz.f32.f32 %f0, %f1"),
+      rmi("cvt.rmi.f64.f64 %fd0, %fd1"), rpi("cvt.rpi.f16.f16 %h0, %h1"),
+      sat("cvt.sat.f32.f32 %f0, %f1"), ftz("cvt.rn.ftz.f32.f64 %f0, %fd1"),
       half("cvt.rn.ftz.f16.f32 %h0, %f1");
   for (int i = 0; i < rounds; ++i) {
     float x = asFloat(draw.f32());
@@ -237,7 +253,9 @@ TEST(Convert, RoundToIntegralAndFlush) {
     uint32_t h = draw.f16();
     double v = valueOf(h, floats[0]);
     ASSERT_EQ(rpi(h), v != v ? 0x7fffu
-                      : std::isinf(v) ? h : tableF16().round(std::ceil(v), std::signbit(v), Mode::Nearest));
+                      : std::isinf(v)
+                          ? h
+                          : tableF16().round(std::ceil(v), std::signbit(v), Mode::Nearest));
     float narrow = float(y);
     if (std::fabs(narrow) < 0x1p-126f)
       narrow = std::copysign(0.0f, narrow);
@@ -282,12 +300,13 @@ TEST(Convert, PairsAndSmallFormats) {
           return 0;
         return form.table.round(v, std::signbit(v), form.mode, form.saturate);
       };
-      ASSERT_EQ(op(x, y), one(x) << form.half | one(y)) << form.text << std::hex << " " << x << " " << y;
+      ASSERT_EQ(op(x, y), one(x) << form.half | one(y))
+          << form.text << std::hex << " " << x << " " << y;
     }
   }
   // tf32.
-  Op rna("cvt.rna.tf32.f32 %r0, %f1"), rn("cvt.rn.tf32.f32 %r0, %f1"), rz("cvt.rz.relu.tf32.f32 %r0, %f1"),
-      sat("cvt.rna.satfinite.tf32.f32 %r0, %f1");
+  Op rna("cvt.rna.tf32.f32 %r0, %f1"), rn("cvt.rn.tf32.f32 %r0, %f1"),
+      rz("cvt.rz.relu.tf32.f32 %r0, %f1"), sat("cvt.rna.satfinite.tf32.f32 %r0, %f1");
   Values draw;
   for (int i = 0; i < rounds; ++i) {
     uint32_t x = i % 4 ? draw.f32() : draw.f32() << 12;
@@ -302,7 +321,8 @@ TEST(Convert, PairsAndSmallFormats) {
   }
   // From 8 bits to f16 and back, all values.
   Op up4("cvt.rn.f16x2.e4m3x2 %r0, %h1"), up5("cvt.rn.f16x2.e5m2x2 %r0, %h1"),
-      down4("cvt.rn.satfinite.e4m3x2.f16x2 %h0, %r1"), down5("cvt.rn.satfinite.e5m2x2.f16x2 %h0, %r1");
+      down4("cvt.rn.satfinite.e4m3x2.f16x2 %h0, %r1"),
+      down5("cvt.rn.satfinite.e5m2x2.f16x2 %h0, %r1");
   for (unsigned code = 0; code < 256; ++code) {
     auto half = [&](const Table &t) -> uint32_t {
       uint32_t magnitude = code & 127;
@@ -315,15 +335,19 @@ TEST(Convert, PairsAndSmallFormats) {
     ASSERT_EQ(up5(code << 8 | 0x3c), f5 << 16 | 0x3c00) << code;
     uint32_t nan4 = 0x7f, nan5 = 0x7f;
     ASSERT_EQ(down4(f4 << 16 | 0x3c00) >> 8, (code & 127) == 127 ? nan4 : code);
-    ASSERT_EQ(down5(f5 << 16 | 0x3c00) >> 8, (code & 127) > 124 ? nan5 : (code & 127) == 124 ? (code & 128) | 0x7b : code);
+    ASSERT_EQ(down5(f5 << 16 | 0x3c00) >> 8, (code & 127) > 124    ? nan5
+                                             : (code & 127) == 124 ? (code & 128) | 0x7b
+                                                                   : code);
   }
 }
 
 TEST(Convert, Pack) {
   EXPECT_EQ(Op("cvt.pack.sat.s16.s32 %r0, %r1, %r2")(70000, uint32_t(-70000)), 0x7fff8000u);
   EXPECT_EQ(Op("cvt.pack.sat.u16.s32 %r0, %r1, %r2")(70000, uint32_t(-1)), 0xffff0000u);
-  EXPECT_EQ(Op("cvt.pack.sat.s8.s32.b32 %r0, %r1, %r2, %r3")(300, uint32_t(-300), 0x11223344), 0x33447f80u);
-  EXPECT_EQ(Op("cvt.pack.sat.u8.s32.b32 %r0, %r1, %r2, %r3")(300, uint32_t(-1), 0x11223344), 0x3344ff00u);
+  EXPECT_EQ(Op("cvt.pack.sat.s8.s32.b32 %r0, %r1, %r2, %r3")(300, uint32_t(-300), 0x11223344),
+            0x33447f80u);
+  EXPECT_EQ(Op("cvt.pack.sat.u8.s32.b32 %r0, %r1, %r2, %r3")(300, uint32_t(-1), 0x11223344),
+            0x3344ff00u);
 }
 
 } // namespace

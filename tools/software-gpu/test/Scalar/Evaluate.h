@@ -21,10 +21,11 @@ namespace sgpu::scalar {
 class Op {
 public:
   explicit Op(const std::string &text) : text(text) {
-    std::string source = ".version 9.0\n.target sm_90a\n.address_size 64\n.visible .entry test()\n{\n"
-                         ".reg .pred %p<9>; .reg .b16 %h<9>; .reg .b32 %r<9>; .reg .b64 %rd<9>;\n"
-                         ".reg .f32 %f<9>; .reg .f64 %fd<9>;\n" +
-                         text + ";\nret;\n}\n";
+    std::string source =
+        ".version 9.0\n.target sm_90a\n.address_size 64\n.visible .entry test()\n{\n"
+        ".reg .pred %p<9>; .reg .b16 %h<9>; .reg .b32 %r<9>; .reg .b64 %rd<9>;\n"
+        ".reg .f32 %f<9>; .reg .f64 %fd<9>;\n" +
+        text + ";\nret;\n}\n";
     std::vector<ptx::Diagnostic> diagnostics;
     std::optional<ptx::Module> parsed = ptx::parse(source, diagnostics);
     if (!parsed) {
@@ -54,7 +55,8 @@ public:
     Result result;
     if (!operation.run)
       return result;
-    alignas(64) uint64_t rows[maxSources][32], out[maxDestinations][32], before[maxDestinations][32];
+    alignas(64) uint64_t rows[maxSources][32], out[maxDestinations][32],
+        before[maxDestinations][32];
     const void *sources[maxSources] = {};
     void *destinations[maxDestinations] = {};
     unsigned lane = unsigned(random() % 32);
@@ -69,9 +71,8 @@ public:
       sources[i] = rows[i];
       uint64_t value;
       const ptx::Operand *operand =
-          slot.operand < 0
-              ? nullptr
-              : &module.functions[0].instructions[0].operands[size_t(slot.operand)];
+          slot.operand < 0 ? nullptr
+                           : &module.functions[0].instructions[0].operands[size_t(slot.operand)];
       if (operand && operand->kind == ptx::Operand::Immediate) {
         value = ptx::immediateAs(*operand, slot.type);
       } else {
@@ -113,7 +114,8 @@ private:
     else if (kind == Lane::Word)
       reinterpret_cast<uint32_t *>(row)[lane] = uint32_t(value);
     else
-      *reinterpret_cast<uint32_t *>(row) = (uint32_t(*row) & ~(1u << lane)) | uint32_t(value & 1) << lane;
+      *reinterpret_cast<uint32_t *>(row) = (uint32_t(*row) & ~(1u << lane)) | uint32_t(value & 1)
+                                                                                  << lane;
   }
   static uint64_t get(const uint64_t *row, Lane kind, unsigned lane) {
     if (kind == Lane::Long)
@@ -154,7 +156,8 @@ public:
   /// Bits of a float: specials, subnormals, near powers of two, and numbers of all sizes.
   uint64_t floating(unsigned exponentBits, unsigned fractionBits) {
     uint64_t sign = random() % 2 << (exponentBits + fractionBits);
-    uint64_t ones = (uint64_t(1) << exponentBits) - 1, fraction = random() & ((uint64_t(1) << fractionBits) - 1);
+    uint64_t ones = (uint64_t(1) << exponentBits) - 1,
+             fraction = random() & ((uint64_t(1) << fractionBits) - 1);
     switch (random() % 11) {
     case 10: { // few bits: halfway between two values of a shorter format
       unsigned zeros = unsigned(random() % fractionBits);
@@ -174,7 +177,8 @@ public:
     case 5: // near one
       return sign | ((ones >> 1) - 3 + random() % 6) << fractionBits | fraction;
     case 6: // the largest and the smallest
-      return sign | (random() % 2 ? ones - 1 - random() % 3 : 1 + random() % 3) << fractionBits | fraction;
+      return sign | (random() % 2 ? ones - 1 - random() % 3 : 1 + random() % 3) << fractionBits |
+             fraction;
     default:
       return sign | (random() % ones) << fractionBits | fraction;
     }

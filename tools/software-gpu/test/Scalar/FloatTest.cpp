@@ -42,7 +42,8 @@ TEST(Float, SinglePrecisionInAllModes) {
   for (auto [name, mode] : modes)
     for (bool ftz : {false, true})
       for (bool sat : {false, true}) {
-        std::string suffix = std::string(".") + name + (ftz ? ".ftz" : "") + (sat ? ".sat" : "") + ".f32";
+        std::string suffix =
+            std::string(".") + name + (ftz ? ".ftz" : "") + (sat ? ".sat" : "") + ".f32";
         Op add("add" + suffix + " %f0, %f1, %f2"), sub("sub" + suffix + " %f0, %f1, %f2"),
             mul("mul" + suffix + " %f0, %f1, %f2"), fma("fma" + suffix + " %f0, %f1, %f2, %f3"),
             mad("mad" + suffix + " %f0, %f1, %f2, %f3");
@@ -58,12 +59,25 @@ TEST(Float, SinglePrecisionInAllModes) {
             c = flush(c);
           }
           auto check = [&](Op &op, uint64_t got, float host) {
-            ASSERT_EQ(got, expected32(host, ftz, sat)) << op.text << " " << std::hex << x << " " << y << " " << z;
+            ASSERT_EQ(got, expected32(host, ftz, sat))
+                << op.text << " " << std::hex << x << " " << y << " " << z;
           };
-          check(add, add(x, y), inMode(mode, [&] { volatile float r = a + b; return float(r); }));
-          check(sub, sub(x, y), inMode(mode, [&] { volatile float r = a - b; return float(r); }));
-          check(mul, mul(x, y), inMode(mode, [&] { volatile float r = a * b; return float(r); }));
-          float f = inMode(mode, [&] { volatile float r = std::fma(a, b, c); return float(r); });
+          check(add, add(x, y), inMode(mode, [&] {
+                  volatile float r = a + b;
+                  return float(r);
+                }));
+          check(sub, sub(x, y), inMode(mode, [&] {
+                  volatile float r = a - b;
+                  return float(r);
+                }));
+          check(mul, mul(x, y), inMode(mode, [&] {
+                  volatile float r = a * b;
+                  return float(r);
+                }));
+          float f = inMode(mode, [&] {
+            volatile float r = std::fma(a, b, c);
+            return float(r);
+          });
           check(fma, fma(x, y, z), f);
           check(mad, mad(x, y, z), f);
         }
@@ -89,13 +103,34 @@ TEST(Float, DoublePrecisionInAllModes) {
         else
           ASSERT_EQ(got, bits(host)) << op.text << " " << std::hex << x << " " << y << " " << z;
       };
-      check(add, add(x, y), inMode(mode, [&] { volatile double r = a + b; return double(r); }));
-      check(sub, sub(x, y), inMode(mode, [&] { volatile double r = a - b; return double(r); }));
-      check(mul, mul(x, y), inMode(mode, [&] { volatile double r = a * b; return double(r); }));
-      check(div, div(x, y), inMode(mode, [&] { volatile double r = a / b; return double(r); }));
-      check(rcp, rcp(x), inMode(mode, [&] { volatile double r = 1 / a; return double(r); }));
-      check(sqrt, sqrt(x), inMode(mode, [&] { volatile double r = std::sqrt(a); return double(r); }));
-      check(fma, fma(x, y, z), inMode(mode, [&] { volatile double r = std::fma(a, b, c); return double(r); }));
+      check(add, add(x, y), inMode(mode, [&] {
+              volatile double r = a + b;
+              return double(r);
+            }));
+      check(sub, sub(x, y), inMode(mode, [&] {
+              volatile double r = a - b;
+              return double(r);
+            }));
+      check(mul, mul(x, y), inMode(mode, [&] {
+              volatile double r = a * b;
+              return double(r);
+            }));
+      check(div, div(x, y), inMode(mode, [&] {
+              volatile double r = a / b;
+              return double(r);
+            }));
+      check(rcp, rcp(x), inMode(mode, [&] {
+              volatile double r = 1 / a;
+              return double(r);
+            }));
+      check(sqrt, sqrt(x), inMode(mode, [&] {
+              volatile double r = std::sqrt(a);
+              return double(r);
+            }));
+      check(fma, fma(x, y, z), inMode(mode, [&] {
+              volatile double r = std::fma(a, b, c);
+              return double(r);
+            }));
     }
   }
 }
@@ -114,10 +149,25 @@ TEST(Float, DivisionAndRootsOfSinglePrecision) {
           a = flush(a);
           b = flush(b);
         }
-        ASSERT_EQ(div(x, y), expected32(inMode(mode, [&] { volatile float r = a / b; return float(r); }), ftz, false))
+        ASSERT_EQ(div(x, y), expected32(inMode(mode,
+                                               [&] {
+                                                 volatile float r = a / b;
+                                                 return float(r);
+                                               }),
+                                        ftz, false))
             << div.text << std::hex << " " << x << " " << y;
-        ASSERT_EQ(rcp(x), expected32(inMode(mode, [&] { volatile float r = 1 / a; return float(r); }), ftz, false));
-        ASSERT_EQ(sqrt(x), expected32(inMode(mode, [&] { volatile float r = std::sqrt(a); return float(r); }), ftz, false))
+        ASSERT_EQ(rcp(x), expected32(inMode(mode,
+                                            [&] {
+                                              volatile float r = 1 / a;
+                                              return float(r);
+                                            }),
+                                     ftz, false));
+        ASSERT_EQ(sqrt(x), expected32(inMode(mode,
+                                             [&] {
+                                               volatile float r = std::sqrt(a);
+                                               return float(r);
+                                             }),
+                                      ftz, false))
             << sqrt.text << std::hex << " " << x;
       }
     }
@@ -167,22 +217,29 @@ void checkShort(const Short &s) {
                z = uint32_t(draw.floating(s.exponentBits, s.fractionBits));
       auto flushed = [&](uint32_t v) { return ftz && !(v & s.table.infinity) ? v & 0x8000 : v; };
       bool xNan, yNan, zNan, xn, yn, zn;
-      quad a = decode(flushed(x), xNan, xn), b = decode(flushed(y), yNan, yn), c = decode(flushed(z), zNan, zn);
-      auto finish = [&](quad exact, bool nan, bool negativeZero, bool withRelu = false) -> uint32_t {
+      quad a = decode(flushed(x), xNan, xn), b = decode(flushed(y), yNan, yn),
+           c = decode(flushed(z), zNan, zn);
+      auto finish = [&](quad exact, bool nan, bool negativeZero,
+                        bool withRelu = false) -> uint32_t {
         nan = nan || exact != exact;
         if (sat && !withRelu)
-          return nan || exact <= 0 ? 0 : exact >= 1 ? s.table.round(1, false, Mode::Nearest)
-                                       : flushed(s.table.round(exact, false, Mode::Nearest));
+          return nan || exact <= 0 ? 0
+                 : exact >= 1      ? s.table.round(1, false, Mode::Nearest)
+                                   : flushed(s.table.round(exact, false, Mode::Nearest));
         if (nan)
           return s.table.nan;
-        uint32_t result = s.table.round(exact, exact == 0 ? negativeZero : exact < 0, Mode::Nearest);
+        uint32_t result =
+            s.table.round(exact, exact == 0 ? negativeZero : exact < 0, Mode::Nearest);
         if (withRelu)
           return result & 0x8000 ? 0 : result;
         return flushed(result);
       };
-      ASSERT_EQ(add(x, y), finish(a + b, xNan || yNan, xn && yn)) << add.text << std::hex << x << " " << y;
-      ASSERT_EQ(sub(x, y), finish(a - b, xNan || yNan, xn && !yn)) << sub.text << std::hex << x << " " << y;
-      ASSERT_EQ(mul(x, y), finish(a * b, xNan || yNan, xn != yn)) << mul.text << std::hex << x << " " << y;
+      ASSERT_EQ(add(x, y), finish(a + b, xNan || yNan, xn && yn))
+          << add.text << std::hex << x << " " << y;
+      ASSERT_EQ(sub(x, y), finish(a - b, xNan || yNan, xn && !yn))
+          << sub.text << std::hex << x << " " << y;
+      ASSERT_EQ(mul(x, y), finish(a * b, xNan || yNan, xn != yn))
+          << mul.text << std::hex << x << " " << y;
       // Sums whose terms are too far apart for 113 bits are left out (bf16).
       quad p = a * b, m = p < 0 ? -p : p, n = c < 0 ? -c : c;
       quad larger = m > n ? m : n, smaller = m > n ? n : m;
@@ -215,12 +272,14 @@ TEST(Float, MinMax) {
           continue;
         std::string r = c.reg;
         Op op(std::string(isMax ? "max" : "min") + (ftz ? ".ftz" : "") + (nans ? ".NaN" : "") +
-              (xorsign ? ".xorsign.abs" : "") + "." + c.type + " " + r + "0, " + r + "1, " + r + "2");
+              (xorsign ? ".xorsign.abs" : "") + "." + c.type + " " + r + "0, " + r + "1, " + r +
+              "2");
         uint64_t sign = uint64_t(1) << (c.exponentBits + c.fractionBits);
         uint64_t infinity = ((uint64_t(1) << c.exponentBits) - 1) << c.fractionBits;
         Values draw(5);
         for (int i = 0; i < rounds / 4; ++i) {
-          uint64_t x = draw.floating(c.exponentBits, c.fractionBits), y = draw.floating(c.exponentBits, c.fractionBits);
+          uint64_t x = draw.floating(c.exponentBits, c.fractionBits),
+                   y = draw.floating(c.exponentBits, c.fractionBits);
           auto flushed = [&](uint64_t v) { return ftz && !(v & infinity) ? v & sign : v; };
           uint64_t a = flushed(x), b = flushed(y), want;
           uint64_t s = (a ^ b) & sign;
@@ -242,7 +301,8 @@ TEST(Float, MinMax) {
           else if (isNan)
             ASSERT_EQ(got, sign - 1) << op.text << std::hex << " " << x << " " << y;
           else
-            ASSERT_EQ(got, xorsign ? want | s : want) << op.text << std::hex << " " << x << " " << y;
+            ASSERT_EQ(got, xorsign ? want | s : want)
+                << op.text << std::hex << " " << x << " " << y;
         }
       }
   EXPECT_EQ(Op("max.f16x2 %r0, %r1, %r2")(0x3c00bc00, 0xbc003c00), 0x3c003c00u);
@@ -251,8 +311,10 @@ TEST(Float, MinMax) {
 
 TEST(Float, SignsAndProperties) {
   Values draw;
-  Op abs("abs.f32 %f0, %f1"), absFtz("abs.ftz.f32 %f0, %f1"), neg("neg.f32 %f0, %f1"), negFtz("neg.ftz.f32 %f0, %f1");
-  Op abs64("abs.f64 %fd0, %fd1"), neg64("neg.f64 %fd0, %fd1"), neg16("neg.f16 %h0, %h1"), absB("abs.bf16x2 %r0, %r1");
+  Op abs("abs.f32 %f0, %f1"), absFtz("abs.ftz.f32 %f0, %f1"), neg("neg.f32 %f0, %f1"),
+      negFtz("neg.ftz.f32 %f0, %f1");
+  Op abs64("abs.f64 %fd0, %fd1"), neg64("neg.f64 %fd0, %fd1"), neg16("neg.f16 %h0, %h1"),
+      absB("abs.bf16x2 %r0, %r1");
   Op copy("copysign.f32 %f0, %f1, %f2"), copy64("copysign.f64 %fd0, %fd1, %fd2");
   for (int i = 0; i < rounds; ++i) {
     uint32_t x = draw.f32(), y = draw.f32();

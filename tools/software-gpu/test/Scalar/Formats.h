@@ -82,11 +82,26 @@ public:
   double nextValue;
 };
 
-inline const Table &tableF16() { static const Table t(5, 10, false); return t; }
-inline const Table &tableBF16() { static const Table t(8, 7, false); return t; }
-inline const Table &tableTF32() { static const Table t(8, 10, false, 13); return t; }
-inline const Table &tableE4M3() { static const Table t(4, 3, true); return t; }
-inline const Table &tableE5M2() { static const Table t(5, 2, false); return t; }
+inline const Table &tableF16() {
+  static const Table t(5, 10, false);
+  return t;
+}
+inline const Table &tableBF16() {
+  static const Table t(8, 7, false);
+  return t;
+}
+inline const Table &tableTF32() {
+  static const Table t(8, 10, false, 13);
+  return t;
+}
+inline const Table &tableE4M3() {
+  static const Table t(4, 3, true);
+  return t;
+}
+inline const Table &tableE5M2() {
+  static const Table t(5, 2, false);
+  return t;
+}
 
 } // namespace sgpu::scalar
 

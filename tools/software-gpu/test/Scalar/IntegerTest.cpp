@@ -19,8 +19,8 @@ struct IntType {
   bool isSigned;
   const char *reg;
 };
-const IntType allTypes[] = {{"u16", 16, false, "%h"}, {"s16", 16, true, "%h"},
-                            {"u32", 32, false, "%r"}, {"s32", 32, true, "%r"},
+const IntType allTypes[] = {{"u16", 16, false, "%h"},  {"s16", 16, true, "%h"},
+                            {"u32", 32, false, "%r"},  {"s32", 32, true, "%r"},
                             {"u64", 64, false, "%rd"}, {"s64", 64, true, "%rd"}};
 
 Int valueOf(uint64_t bits, const IntType &t) {
@@ -45,8 +45,8 @@ void checkBinary(const char *name, const std::function<Int(Int, Int, const IntTy
                  std::initializer_list<const char *> only = {}) {
   for (const IntType &t : allTypes) {
     if (only.size() && std::find_if(only.begin(), only.end(), [&](const char *o) {
-          return !strcmp(o, t.name);
-        }) == only.end())
+                         return !strcmp(o, t.name);
+                       }) == only.end())
       continue;
     Op op(instruction(std::string(name) + "." + t.name, t, 3));
     Values draw;
@@ -61,14 +61,17 @@ void checkBinary(const char *name, const std::function<Int(Int, Int, const IntTy
 TEST(Integer, AddSubMul) {
   checkBinary("add", [](Int a, Int b, const IntType &) { return a + b; });
   checkBinary("sub", [](Int a, Int b, const IntType &) { return a - b; });
-  checkBinary("mul.lo", [](Int a, Int b, const IntType &) { return Int((unsigned __int128)a * b); });
+  checkBinary("mul.lo",
+              [](Int a, Int b, const IntType &) { return Int((unsigned __int128)a * b); });
   checkBinary("min", [](Int a, Int b, const IntType &) { return a < b ? a : b; });
   checkBinary("max", [](Int a, Int b, const IntType &) { return a > b ? a : b; });
   checkBinary("add.sat", [](Int a, Int b, const IntType &t) { return clampTo(a + b, t); }, {"s32"});
   checkBinary("sub.sat", [](Int a, Int b, const IntType &t) { return clampTo(a - b, t); }, {"s32"});
-  checkBinary("min.relu", [](Int a, Int b, const IntType &) { return std::max(Int(0), std::min(a, b)); },
+  checkBinary("min.relu",
+              [](Int a, Int b, const IntType &) { return std::max(Int(0), std::min(a, b)); },
               {"s32"});
-  checkBinary("max.relu", [](Int a, Int b, const IntType &) { return std::max(Int(0), std::max(a, b)); },
+  checkBinary("max.relu",
+              [](Int a, Int b, const IntType &) { return std::max(Int(0), std::max(a, b)); },
               {"s32"});
 }
 
@@ -81,7 +84,8 @@ TEST(Integer, MulHighByLongMultiplication) {
       // |a| * |b| in halves of 32 bits, then the sign.
       Int x = valueOf(a, t), y = valueOf(b, t);
       bool negative = (x < 0) != (y < 0);
-      unsigned __int128 m = (unsigned __int128)(x < 0 ? -x : x), n = (unsigned __int128)(y < 0 ? -y : y);
+      unsigned __int128 m = (unsigned __int128)(x < 0 ? -x : x),
+                        n = (unsigned __int128)(y < 0 ? -y : y);
       unsigned __int128 product = m * n; // below 2^128
       if (negative)
         product = -product;
@@ -116,8 +120,8 @@ TEST(Integer, MadAndWide) {
       continue;
     const char *wide = t.width == 16 ? "%r" : "%rd";
     auto name = [&](const char *base, bool mad) {
-      return std::string(base) + ".wide." + t.name + " " + wide + "0, " + t.reg + "1, " + t.reg + "2" +
-             (mad ? std::string(", ") + wide + "3" : "");
+      return std::string(base) + ".wide." + t.name + " " + wide + "0, " + t.reg + "1, " + t.reg +
+             "2" + (mad ? std::string(", ") + wide + "3" : "");
     };
     Op mul(name("mul", false)), mad(name("mad", true));
     for (int i = 0; i < rounds; ++i) {
@@ -127,17 +131,21 @@ TEST(Integer, MadAndWide) {
       ASSERT_EQ(mad(a, b, c), cut(product + Int(c), 2 * t.width));
     }
   }
-  EXPECT_EQ(Op("mad.hi.sat.s32 %r0, %r1, %r2, %r3")(0x7fffffff, 0x7fffffff, 0x7fffffff), 0x7fffffffu);
+  EXPECT_EQ(Op("mad.hi.sat.s32 %r0, %r1, %r2, %r3")(0x7fffffff, 0x7fffffff, 0x7fffffff),
+            0x7fffffffu);
   EXPECT_EQ(Op("mul24.lo.u32 %r0, %r1, %r2")(0xff000003, 0xab000005), 15u);
-  EXPECT_EQ(Op("mul24.hi.u32 %r0, %r1, %r2")(0xffffff, 0xffffff), uint32_t((0xffffffull * 0xffffff) >> 16));
+  EXPECT_EQ(Op("mul24.hi.u32 %r0, %r1, %r2")(0xffffff, 0xffffff),
+            uint32_t((0xffffffull * 0xffffff) >> 16));
   EXPECT_EQ(Op("mul24.lo.s32 %r0, %r1, %r2")(0xffffff, 5), uint32_t(-5));
   EXPECT_EQ(Op("mad24.lo.s32 %r0, %r1, %r2, %r3")(0xffffff, 5, 7), 2u);
 }
 
 // A sum of 128 bits made of four words with carries is the sum.
 TEST(Integer, CarryChains) {
-  Op add("add.cc.u32 %r0, %r1, %r2"), addcc("addc.cc.u32 %r0, %r1, %r2"), addc("addc.u32 %r0, %r1, %r2");
-  Op sub("sub.cc.u32 %r0, %r1, %r2"), subcc("subc.cc.u32 %r0, %r1, %r2"), subc("subc.u32 %r0, %r1, %r2");
+  Op add("add.cc.u32 %r0, %r1, %r2"), addcc("addc.cc.u32 %r0, %r1, %r2"),
+      addc("addc.u32 %r0, %r1, %r2");
+  Op sub("sub.cc.u32 %r0, %r1, %r2"), subcc("subc.cc.u32 %r0, %r1, %r2"),
+      subc("subc.u32 %r0, %r1, %r2");
   Values draw;
   for (int i = 0; i < rounds; ++i) {
     uint32_t a[3], b[3];
@@ -178,7 +186,8 @@ TEST(Integer, SadAbsNeg) {
       Int d = valueOf(a, t) - valueOf(b, t);
       ASSERT_EQ(sad(a, b, c), cut((d < 0 ? -d : d) + Int(c), t.width));
       if (t.isSigned && i == 0) {
-        Op abs(instruction(std::string("abs.") + t.name, t, 2)), neg(instruction(std::string("neg.") + t.name, t, 2));
+        Op abs(instruction(std::string("abs.") + t.name, t, 2)),
+            neg(instruction(std::string("neg.") + t.name, t, 2));
         for (int j = 0; j < rounds; ++j) {
           uint64_t x = draw(t.width);
           Int v = valueOf(x, t);
@@ -210,7 +219,8 @@ TEST(Integer, FunnelShift) {
   Op rw("shf.r.wrap.b32 %r0, %r1, %r2, %r3"), rc("shf.r.clamp.b32 %r0, %r1, %r2, %r3");
   Values draw;
   for (int i = 0; i < rounds; ++i) {
-    uint32_t a = uint32_t(draw(32)), b = uint32_t(draw(32)), c = uint32_t(i % 2 ? draw(32) : draw.random() % 40);
+    uint32_t a = uint32_t(draw(32)), b = uint32_t(draw(32)),
+             c = uint32_t(i % 2 ? draw(32) : draw.random() % 40);
     unsigned __int128 both = (unsigned __int128)b << 32 | a;
     uint32_t wrap = c % 32, clamp = std::min(c, 32u);
     ASSERT_EQ(lw(a, b, c), uint32_t((both << wrap) >> 32));
@@ -224,7 +234,8 @@ TEST(Integer, FunnelShift) {
 TEST(Integer, BitFields) {
   for (const IntType &t : {allTypes[2], allTypes[3], allTypes[4], allTypes[5]}) {
     Op bfe(std::string("bfe.") + t.name + " " + t.reg + "0, " + t.reg + "1, %r2, %r3");
-    Op bfi("bfi.b" + std::to_string(t.width) + " " + t.reg + "0, " + t.reg + "1, " + t.reg + "2, %r3, %r4");
+    Op bfi("bfi.b" + std::to_string(t.width) + " " + t.reg + "0, " + t.reg + "1, " + t.reg +
+           "2, %r3, %r4");
     Values draw;
     for (int i = 0; i < 2 * rounds; ++i) {
       uint64_t a = draw(t.width), f = draw(t.width);
@@ -251,7 +262,8 @@ TEST(Integer, CountAndFind) {
   for (const IntType &t : {allTypes[2], allTypes[3], allTypes[4], allTypes[5]}) {
     std::string r = t.reg, w = std::to_string(t.width);
     Op popc("popc.b" + w + " %r0, " + r + "1"), clz("clz.b" + w + " %r0, " + r + "1"),
-        brev("brev.b" + w + " " + r + "0, " + r + "1"), find(std::string("bfind.") + t.name + " %r0, " + r + "1"),
+        brev("brev.b" + w + " " + r + "0, " + r + "1"),
+        find(std::string("bfind.") + t.name + " %r0, " + r + "1"),
         shift(std::string("bfind.shiftamt.") + t.name + " %r0, " + r + "1");
     for (int i = 0; i < rounds; ++i) {
       uint64_t a = draw(t.width), reversed = 0;
@@ -374,12 +386,17 @@ TEST(Integer, DotProducts) {
   for (bool aSigned : {false, true})
     for (bool bSigned : {false, true}) {
       std::string types = std::string(aSigned ? ".s32" : ".u32") + (bSigned ? ".s32" : ".u32");
-      Op four("dp4a" + types + " %r0, %r1, %r2, %r3"), low("dp2a.lo" + types + " %r0, %r1, %r2, %r3"),
+      Op four("dp4a" + types + " %r0, %r1, %r2, %r3"),
+          low("dp2a.lo" + types + " %r0, %r1, %r2, %r3"),
           high("dp2a.hi" + types + " %r0, %r1, %r2, %r3");
       for (int i = 0; i < rounds; ++i) {
         uint32_t a = uint32_t(draw(32)), b = uint32_t(draw(32)), c = uint32_t(draw(32));
-        auto byte = [](uint32_t x, unsigned j, bool s) { return s ? int(int8_t(x >> (8 * j))) : int(uint8_t(x >> (8 * j))); };
-        auto half = [](uint32_t x, unsigned j, bool s) { return s ? int(int16_t(x >> (16 * j))) : int(uint16_t(x >> (16 * j))); };
+        auto byte = [](uint32_t x, unsigned j, bool s) {
+          return s ? int(int8_t(x >> (8 * j))) : int(uint8_t(x >> (8 * j)));
+        };
+        auto half = [](uint32_t x, unsigned j, bool s) {
+          return s ? int(int16_t(x >> (16 * j))) : int(uint16_t(x >> (16 * j)));
+        };
         int64_t sum4 = c, sumLow = c, sumHigh = c;
         for (unsigned j = 0; j < 4; ++j)
           sum4 += byte(a, j, aSigned) * byte(b, j, bSigned);
@@ -395,8 +412,8 @@ TEST(Integer, DotProducts) {
 }
 
 TEST(Integer, PairsOf16Bits) {
-  Op add("add.u16x2 %r0, %r1, %r2"), minS("min.s16x2 %r0, %r1, %r2"), maxU("max.u16x2 %r0, %r1, %r2"),
-      relu("min.relu.s16x2 %r0, %r1, %r2");
+  Op add("add.u16x2 %r0, %r1, %r2"), minS("min.s16x2 %r0, %r1, %r2"),
+      maxU("max.u16x2 %r0, %r1, %r2"), relu("min.relu.s16x2 %r0, %r1, %r2");
   EXPECT_EQ(add(0xffff0001, 0x00010002), 0x00000003u);
   EXPECT_EQ(minS(0xffff0001, 0x00010002), 0xffff0001u);
   EXPECT_EQ(maxU(0xffff0001, 0x00010002), 0xffff0002u);

@@ -9,12 +9,14 @@ using namespace sgpu::scalar;
 namespace {
 
 TEST(Video, Scalar) {
-  EXPECT_EQ(Op("vadd.s32.u32.s32.sat %r0, %r1.b0, %r2.h1")(0x123456ff, 0x80000000), uint32_t(255 - 32768));
+  EXPECT_EQ(Op("vadd.s32.u32.s32.sat %r0, %r1.b0, %r2.h1")(0x123456ff, 0x80000000),
+            uint32_t(255 - 32768));
   EXPECT_EQ(Op("vadd.u32.u32.u32.sat %r0, %r1, %r2")(0xffffffff, 1), 0xffffffffu);
   EXPECT_EQ(Op("vadd.u32.u32.u32 %r0, %r1, %r2")(0xffffffff, 1), 0u);
   EXPECT_EQ(Op("vsub.s32.u32.u32.sat %r0, %r1, %r2")(0, 0xffffffff), 0x80000000u);
   EXPECT_EQ(Op("vabsdiff.u32.s32.s32.add %r0, %r1, %r2, %r3")(uint32_t(-5), 7, 100), 112u);
-  EXPECT_EQ(Op("vmin.s32.s32.s32.max %r0, %r1, %r2, %r3")(uint32_t(-5), 7, uint32_t(-2)), uint32_t(-2));
+  EXPECT_EQ(Op("vmin.s32.s32.s32.max %r0, %r1, %r2, %r3")(uint32_t(-5), 7, uint32_t(-2)),
+            uint32_t(-2));
   EXPECT_EQ(Op("vshl.u32.u32.u32.clamp %r0, %r1, %r2")(1, 40), 0u);
   EXPECT_EQ(Op("vshl.u32.u32.u32.wrap %r0, %r1, %r2")(1, 33), 2u);
   EXPECT_EQ(Op("vshr.s32.s32.u32.wrap %r0, %r1, %r2")(uint32_t(-8), 33), uint32_t(-4));
@@ -25,7 +27,8 @@ TEST(Video, Scalar) {
 
 // Every byte and half by itself.
 TEST(Video, Packed) {
-  Op diff4("vabsdiff4.u32.u32.u32.add %r0, %r1, %r2, %r3"), add4("vadd4.u32.u32.u32.sat %r0, %r1, %r2, %r3"),
+  Op diff4("vabsdiff4.u32.u32.u32.add %r0, %r1, %r2, %r3"),
+      add4("vadd4.u32.u32.u32.sat %r0, %r1, %r2, %r3"),
       avg2("vavrg2.u32.u32.u32 %r0, %r1, %r2, %r3"), max4("vmax4.s32.s32.s32 %r0, %r1, %r2, %r3"),
       set4("vset4.u32.u32.ge %r0, %r1, %r2, %r3");
   Values draw;

@@ -15,11 +15,11 @@ using namespace sgpu;
 namespace {
 /// Sets variables for one test.
 struct Environment : ::testing::Test {
-  static constexpr const char *names[] = {
-      "SOFTWARE_GPU_DEVICES",    "SOFTWARE_GPU_CHIP",   "SOFTWARE_GPU_MEMORY",
-      "SOFTWARE_GPU_SEED",       "SOFTWARE_GPU_CHECKS", "SOFTWARE_GPU_REPORT",
-      "SOFTWARE_GPU_COMPLETION", "SOFTWARE_GPU_THREADS", "SOFTWARE_GPU_COUNTERS",
-      "SOFTWARE_GPU_TIMEOUT"};
+  static constexpr const char *names[] = {"SOFTWARE_GPU_DEVICES",    "SOFTWARE_GPU_CHIP",
+                                          "SOFTWARE_GPU_MEMORY",     "SOFTWARE_GPU_SEED",
+                                          "SOFTWARE_GPU_CHECKS",     "SOFTWARE_GPU_REPORT",
+                                          "SOFTWARE_GPU_COMPLETION", "SOFTWARE_GPU_THREADS",
+                                          "SOFTWARE_GPU_COUNTERS",   "SOFTWARE_GPU_TIMEOUT"};
   void SetUp() override { clear(); }
   void TearDown() override { clear(); }
   void clear() {
@@ -86,17 +86,20 @@ TEST_F(Environment, ListsOfChecks) {
 }
 
 TEST_F(Environment, BadValuesNameTheVariableAndWhatIsAccepted) {
-  for (auto [name, value, wanted] :
-       {std::tuple("SOFTWARE_GPU_DEVICES", "0", "1 to 16"), {"SOFTWARE_GPU_DEVICES", "two", "1 to 16"},
-        {"SOFTWARE_GPU_DEVICES", "17", "1 to 16"}, {"SOFTWARE_GPU_CHIP", "90", "sm_80 or sm_90"},
-        {"SOFTWARE_GPU_MEMORY", "1T", "512M"}, {"SOFTWARE_GPU_MEMORY", "G", "512M"},
-        {"SOFTWARE_GPU_SEED", "-1", "whole number"}, {"SOFTWARE_GPU_SEED", "1x", "whole number"},
-        {"SOFTWARE_GPU_SEED", "0x", "whole number"},
-        {"SOFTWARE_GPU_CHECKS", "races", "uninitialized"},
-        {"SOFTWARE_GPU_CHECKS", "race,,leak", "uninitialized"},
-        {"SOFTWARE_GPU_COMPLETION", "soon", "late, early or random"},
-        {"SOFTWARE_GPU_THREADS", "0", "1 to 1024"},
-        {"SOFTWARE_GPU_TIMEOUT", "0", "1 to 1000000"}}) {
+  for (auto [name, value, wanted] : {std::tuple("SOFTWARE_GPU_DEVICES", "0", "1 to 16"),
+                                     {"SOFTWARE_GPU_DEVICES", "two", "1 to 16"},
+                                     {"SOFTWARE_GPU_DEVICES", "17", "1 to 16"},
+                                     {"SOFTWARE_GPU_CHIP", "90", "sm_80 or sm_90"},
+                                     {"SOFTWARE_GPU_MEMORY", "1T", "512M"},
+                                     {"SOFTWARE_GPU_MEMORY", "G", "512M"},
+                                     {"SOFTWARE_GPU_SEED", "-1", "whole number"},
+                                     {"SOFTWARE_GPU_SEED", "1x", "whole number"},
+                                     {"SOFTWARE_GPU_SEED", "0x", "whole number"},
+                                     {"SOFTWARE_GPU_CHECKS", "races", "uninitialized"},
+                                     {"SOFTWARE_GPU_CHECKS", "race,,leak", "uninitialized"},
+                                     {"SOFTWARE_GPU_COMPLETION", "soon", "late, early or random"},
+                                     {"SOFTWARE_GPU_THREADS", "0", "1 to 1024"},
+                                     {"SOFTWARE_GPU_TIMEOUT", "0", "1 to 1000000"}}) {
     clear();
     set(name, value);
     std::string message = error();
@@ -131,22 +134,24 @@ Report sample(int line) {
 } // namespace
 
 TEST(Reports, TextHasEverything) {
-  EXPECT_EQ(Reporter::toText(sample(12), 7),
-            "software-gpu: race: write races\n"
-            "  at kernel k (PTX line 12, x.cu:3), block (0,0,0), thread (5,0,0): st.shared.u32 [%r1], "
-            "%r2;\n"
-            "  address 0x480, byte 128 of \"s\"\n"
-            "  other: kernel k (PTX line 10, x.cu:3), block (0,0,0), thread (5,0,0): st.shared.u32 "
-            "[%r1], %r2;\n"
-            "  seed 7\n");
+  EXPECT_EQ(
+      Reporter::toText(sample(12), 7),
+      "software-gpu: race: write races\n"
+      "  at kernel k (PTX line 12, x.cu:3), block (0,0,0), thread (5,0,0): st.shared.u32 [%r1], "
+      "%r2;\n"
+      "  address 0x480, byte 128 of \"s\"\n"
+      "  other: kernel k (PTX line 10, x.cu:3), block (0,0,0), thread (5,0,0): st.shared.u32 "
+      "[%r1], %r2;\n"
+      "  seed 7\n");
 }
 
 TEST(Reports, JsonIsOneLine) {
-  EXPECT_EQ(Reporter::toJson(sample(12), 7),
-            R"({"check":"race","message":"write races","at":{"kernel":"k","line":12,"source":"x.cu:3",)"
-            R"("block":[0,0,0],"thread":[5,0,0],"text":"st.shared.u32 [%r1], %r2;"},"address":"0x480",)"
-            R"("memory":"byte 128 of \"s\"","others":[{"kernel":"k","line":10,"source":"x.cu:3",)"
-            R"("block":[0,0,0],"thread":[5,0,0],"text":"st.shared.u32 [%r1], %r2;"}],"seed":7})");
+  EXPECT_EQ(
+      Reporter::toJson(sample(12), 7),
+      R"({"check":"race","message":"write races","at":{"kernel":"k","line":12,"source":"x.cu:3",)"
+      R"("block":[0,0,0],"thread":[5,0,0],"text":"st.shared.u32 [%r1], %r2;"},"address":"0x480",)"
+      R"("memory":"byte 128 of \"s\"","others":[{"kernel":"k","line":10,"source":"x.cu:3",)"
+      R"("block":[0,0,0],"thread":[5,0,0],"text":"st.shared.u32 [%r1], %r2;"}],"seed":7})");
 }
 
 TEST(Reports, AreCountedAndLimitedPerPlace) {

@@ -15,8 +15,8 @@ namespace {
 
 struct BarrierExtra {
   AddressOperand address;
-  Operand result;  ///< state, or predicate, or count
-  Operand value;   ///< count, bytes, state or parity
+  Operand result; ///< state, or predicate, or count
+  Operand value;  ///< count, bytes, state or parity
   const char *what = "";
 };
 
@@ -47,7 +47,8 @@ Target target(Warp &warp, unsigned l, const Instruction &in, const BarrierExtra 
   if (!t.block)
     return t;
   if (t.block != &warp.block && !t.block->live) {
-    warp.report(Check::OutOfBounds, l, in, "uses an mbarrier of a block of the cluster that has exited");
+    warp.report(Check::OutOfBounds, l, in,
+                "uses an mbarrier of a block of the cluster that has exited");
     return t;
   }
   t.barrier = findMBarrier(*t.block, t.offset, placeOf(warp, l, in));
@@ -159,16 +160,17 @@ Step runWait(Warp &warp, const Instruction &in) {
     uint64_t asked = value >> 20;
     if (asked > phase || asked + 1 < phase) {
       warp.report(Check::MBarrier, l, in,
-                  "waits for phase " + std::to_string(asked) + " by its state, but the mbarrier is in phase " +
-                      std::to_string(phase) + ": only the present and the one before can be asked for");
+                  "waits for phase " + std::to_string(asked) +
+                      " by its state, but the mbarrier is in phase " + std::to_string(phase) +
+                      ": only the present and the one before can be asked for");
     }
     if (asked < phase)
       done |= 1u << l;
   });
   if (!done && !bad && !warp.block.cluster.timeout && warp.random.below(4)) {
     unsigned l = unsigned(std::countr_zero(warp.active));
-    return waitFor(warp, "the mbarrier at shared byte " + std::to_string(targets[l].offset) + ": its " +
-                             targets[l].barrier->describe());
+    return waitFor(warp, "the mbarrier at shared byte " + std::to_string(targets[l].offset) +
+                             ": its " + targets[l].barrier->describe());
   }
   if (!in.mode[Relaxed]) {
     // Mostly all lanes wait for one mbarrier.

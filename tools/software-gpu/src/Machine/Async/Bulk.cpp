@@ -43,7 +43,7 @@ public:
   int32_t coordinates[TensorMap::maxRank] = {};
   bool reduces = false;
   Reduction reduction;
-  bool genericProxy = false;  ///< st.async, red.async
+  bool genericProxy = false; ///< st.async, red.async
   // What it tells.
   bool signals = false;
   uint32_t barrier = 0; ///< offset in toShared
@@ -372,7 +372,9 @@ void issueLane(Warp &warp, const Instruction &in, const BulkExtra &x, unsigned l
   WarpAsync &async = asyncOf(warp);
   Actor who = warp.actor(l, in);
   who.what = x.what;
-  auto reject = [&](Check check, std::string message) { warp.report(check, l, in, std::move(message)); };
+  auto reject = [&](Check check, std::string message) {
+    warp.report(check, l, in, std::move(message));
+  };
 
   auto copy = std::make_shared<BulkCopy>();
   copy->issuer = &block, copy->warp = &warp, copy->lane = l, copy->in = &in, copy->what = x.what;
@@ -412,8 +414,7 @@ void issueLane(Warp &warp, const Instruction &in, const BulkExtra &x, unsigned l
     uint64_t address = warp.address(x.from, l);
     uint32_t offset = 0;
     Block *source = sharedTarget(who, Space::Shared, address, offset);
-    if (!source ||
-        !block.check(who, Space::Shared, address, copy->bytes, sharedAlignment, false))
+    if (!source || !block.check(who, Space::Shared, address, copy->bytes, sharedAlignment, false))
       return;
     reportInFlight(who, *source, offset, copy->bytes, "reads");
     copy->fromShared = source, copy->from = offset;
@@ -439,9 +440,9 @@ void issueLane(Warp &warp, const Instruction &in, const BulkExtra &x, unsigned l
     if (x.multicast) {
       uint32_t mask = uint32_t(warp.value(x.mask, l)) & 0xffff;
       if (!mask || mask >> block.cluster.blocks.size())
-        return reject(Check::Argument,
-                      "multicast mask names blocks that the cluster of " +
-                          std::to_string(block.cluster.blocks.size()) + " does not have, or none");
+        return reject(Check::Argument, "multicast mask names blocks that the cluster of " +
+                                           std::to_string(block.cluster.blocks.size()) +
+                                           " does not have, or none");
       for (auto &b : block.cluster.blocks)
         if (mask >> b->rank & 1)
           targets.push_back(b.get());
@@ -587,10 +588,10 @@ void decodeRest(DecodeContext &c, BulkExtra &x, size_t next) {
 }
 
 void finish(DecodeContext &c, BulkExtra &x) {
-  x.what = c.ast.opcode == Opcode::StAsync       ? "st.async"
-           : c.ast.opcode == Opcode::RedAsync    ? "red.async"
-           : x.reduces                           ? (x.tensor ? "cp.reduce.async.bulk.tensor" : "cp.reduce.async.bulk")
-                                                 : (x.tensor ? "cp.async.bulk.tensor" : "cp.async.bulk");
+  x.what = c.ast.opcode == Opcode::StAsync    ? "st.async"
+           : c.ast.opcode == Opcode::RedAsync ? "red.async"
+           : x.reduces ? (x.tensor ? "cp.reduce.async.bulk.tensor" : "cp.reduce.async.bulk")
+                       : (x.tensor ? "cp.async.bulk.tensor" : "cp.async.bulk");
   c.extra(x);
   c.in.execute = runBulk;
 }

@@ -58,7 +58,8 @@ std::string MBarrier::describe() const {
 void initMBarrier(Block &block, uint32_t offset, uint32_t count, Epoch by, const PlaceOf &place) {
   BlockAsync &async = asyncOf(block);
   if (async.mbarriers.count(offset))
-    fault(block, offset, place, "mbarrier.init of a valid mbarrier, which must be invalidated first");
+    fault(block, offset, place,
+          "mbarrier.init of a valid mbarrier, which must be invalidated first");
   if (!count || count > MBarrier::maxCount) {
     fault(block, offset, place,
           "mbarrier.init with count " + text(count) + ", but it must be 1 to " +
@@ -127,7 +128,8 @@ void arrive(Block &block, uint32_t offset, MBarrier &barrier, uint32_t count,
             const Knowledge &knowledge, bool drop, bool mayComplete, const PlaceOf &place) {
   if (!count || count > MBarrier::maxCount) {
     fault(block, offset, place,
-          "arrival with count " + text(count) + ", but it must be 1 to " + text(MBarrier::maxCount));
+          "arrival with count " + text(count) + ", but it must be 1 to " +
+              text(MBarrier::maxCount));
     count = 1;
   }
   if (count > barrier.pending) {
@@ -152,8 +154,8 @@ void completeBytes(Block &block, uint32_t offset, MBarrier &barrier, uint32_t by
   barrier.arriving.join(knowledge);
   barrier.transactions -= bytes;
   if (barrier.transactions < -int64_t(MBarrier::maxCount)) {
-    fault(block, offset, place, "transaction count of the mbarrier falls below -" +
-                                    text(MBarrier::maxCount));
+    fault(block, offset, place,
+          "transaction count of the mbarrier falls below -" + text(MBarrier::maxCount));
     barrier.transactions = 0;
   }
   settle(block, offset, barrier, place);

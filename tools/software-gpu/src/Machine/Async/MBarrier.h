@@ -21,13 +21,13 @@ class Block;
 struct MBarrier {
   static constexpr uint32_t maxCount = (1u << 20) - 1; ///< of arrivals, and of bytes
 
-  uint32_t expected = 0;     ///< arrivals of the phases to come
-  uint32_t pending = 0;      ///< arrivals that this phase misses
-  int64_t transactions = 0;  ///< bytes that this phase misses; below 0: they came before expect_tx
-  uint64_t phase = 0;        ///< phases completed
-  Knowledge arriving;        ///< of those that arrived in this phase
-  Knowledge completed;       ///< of all that arrived in completed phases
-  Epoch madeBy;              ///< mbarrier.init
+  uint32_t expected = 0;    ///< arrivals of the phases to come
+  uint32_t pending = 0;     ///< arrivals that this phase misses
+  int64_t transactions = 0; ///< bytes that this phase misses; below 0: they came before expect_tx
+  uint64_t phase = 0;       ///< phases completed
+  Knowledge arriving;       ///< of those that arrived in this phase
+  Knowledge completed;      ///< of all that arrived in completed phases
+  Epoch madeBy;             ///< mbarrier.init
 
   /// The 64 bits in memory. A store to them is noticed by the next operation.
   uint64_t bits() const;

@@ -128,8 +128,9 @@ Step runSetmaxnreg(Warp &warp, const Instruction &in) {
   BlockAsync &async = asyncOf(block);
   unsigned l = unsigned(std::countr_zero(warp.active));
   if (async.freeRegisters < 0) {
-    uint32_t perThread =
-        std::min<uint32_t>(255, block.launch.chip.registersPerSm / uint32_t(block.warps.size() * 32)) / 8 * 8;
+    uint32_t perThread = std::min<uint32_t>(255, block.launch.chip.registersPerSm /
+                                                     uint32_t(block.warps.size() * 32)) /
+                         8 * 8;
     async.registers.assign(block.warps.size(), perThread);
     async.freeRegisters = 0;
   }
@@ -142,9 +143,10 @@ Step runSetmaxnreg(Warp &warp, const Instruction &in) {
     return Step::Next;
   }
   if (!in.mode[0] && in.target > wanted)
-    warp.report(Check::Argument, l, in,
-                "setmaxnreg.dec to " + std::to_string(wanted) + ", but " + std::to_string(in.target) +
-                    " registers hold values that are needed after it: they would have to be spilled");
+    warp.report(
+        Check::Argument, l, in,
+        "setmaxnreg.dec to " + std::to_string(wanted) + ", but " + std::to_string(in.target) +
+            " registers hold values that are needed after it: they would have to be spilled");
   int64_t change = (int64_t(wanted) - mine) * 32;
   if (change > async.freeRegisters)
     return waitFor(warp, "setmaxnreg.inc: " + std::to_string(change) + " registers, of which " +

@@ -27,9 +27,7 @@ Knowledge startedBy(Warp &warp, uint32_t lanes) {
   return known;
 }
 
-void tellCompletion(Knowledge &to, AgentId agent, uint32_t time) {
-  raise(to.all, agent, time);
-}
+void tellCompletion(Knowledge &to, AgentId agent, uint32_t time) { raise(to.all, agent, time); }
 
 DeviceMemory &memoryOf(Block &block) { return block.launch.memory; }
 
@@ -112,7 +110,11 @@ bool reportInFlight(const Actor &actor, Block &block, uint32_t offset, uint64_t 
     Report r{Check::InFlight,
              std::string(actor.what) + " " + use +
                  " shared memory that an asynchronous operation has not finished writing",
-             actor.warp->place(actor.lane, *actor.instruction), true, i, {}, {}};
+             actor.warp->place(actor.lane, *actor.instruction),
+             true,
+             i,
+             {},
+             {}};
     r.memory = "shared memory of the block, byte " + std::to_string(i);
     if (const Pending *other = block.cluster.pending.writing(&block, Space::Shared, i))
       r.others.push_back(other->place);

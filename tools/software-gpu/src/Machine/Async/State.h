@@ -17,9 +17,9 @@
 
 namespace sgpu {
 
-class CopyBatch;  // Copy.cpp: one cp.async of a warp
-class BulkCopy;   // Bulk.h: one bulk copy of a thread
-class WgmmaOp;    // Wgmma.cpp: one wgmma.mma_async of a warpgroup
+class CopyBatch; // Copy.cpp: one cp.async of a warp
+class BulkCopy;  // Bulk.h: one bulk copy of a thread
+class WgmmaOp;   // Wgmma.cpp: one wgmma.mma_async of a warpgroup
 
 /// Accumulator registers of one warp that wgmma operations own.
 struct Accumulator;
@@ -43,8 +43,8 @@ struct BlockAsync {
 
 /// cp.async of one thread.
 struct CopyLane {
-  std::vector<std::shared_ptr<CopyBatch>> open;                ///< not committed
-  std::deque<std::vector<std::shared_ptr<CopyBatch>>> groups;  ///< committed, oldest first
+  std::vector<std::shared_ptr<CopyBatch>> open;               ///< not committed
+  std::deque<std::vector<std::shared_ptr<CopyBatch>>> groups; ///< committed, oldest first
 };
 
 /// Bulk copies of one thread that complete by groups.
@@ -59,12 +59,13 @@ struct WarpAsync {
   BulkLane bulk[32];
   std::array<uint32_t, 32> copyTime{}, bulkTime{}; ///< of the agents AsyncCopy and Bulk
   // wgmma, of this warp
-  std::deque<uint64_t> groupEnds;       ///< committed groups: number of the operation after the last
-  uint64_t committed = 0, waited = 0;   ///< operations before these are in groups, have been waited for
-  std::map<uint64_t, std::shared_ptr<WgmmaOp>> mine; ///< issued and not waited for
+  std::deque<uint64_t> groupEnds; ///< committed groups: number of the operation after the last
+  uint64_t committed = 0,
+           waited = 0; ///< operations before these are in groups, have been waited for
+  std::map<uint64_t, std::shared_ptr<WgmmaOp>> mine;      ///< issued and not waited for
   std::vector<std::shared_ptr<Accumulator>> accumulators; ///< that registers are held for
-  std::map<uint32_t, uint32_t> heldSources; ///< operations that read a register (row)
-  uint64_t fences = 0;                  ///< wgmma.fence run so far
+  std::map<uint32_t, uint32_t> heldSources;               ///< operations that read a register (row)
+  uint64_t fences = 0;                                    ///< wgmma.fence run so far
   /// A register when it was last given back by a wait.
   struct Released {
     const Frame *frame;

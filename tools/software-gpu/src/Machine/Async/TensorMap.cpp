@@ -18,11 +18,11 @@ struct TypeFacts {
   bool isFloat;
 };
 constexpr TypeFacts facts[] = {
-    {"uint8", 1, false},         {"uint16", 2, false},         {"uint32", 4, false},
-    {"int32", 4, false},         {"uint64", 8, false},         {"int64", 8, false},
-    {"float16", 2, true},        {"float32", 4, true},         {"float64", 8, true},
-    {"bfloat16", 2, true},       {"float32_ftz", 4, true},     {"tfloat32", 4, true},
-    {"tfloat32_ftz", 4, true},   {"16u4_align8b", 0, false},   {"16u4_align16b", 0, false},
+    {"uint8", 1, false},         {"uint16", 2, false},       {"uint32", 4, false},
+    {"int32", 4, false},         {"uint64", 8, false},       {"int64", 8, false},
+    {"float16", 2, true},        {"float32", 4, true},       {"float64", 8, true},
+    {"bfloat16", 2, true},       {"float32_ftz", 4, true},   {"tfloat32", 4, true},
+    {"tfloat32_ftz", 4, true},   {"16u4_align8b", 0, false}, {"16u4_align16b", 0, false},
     {"16u6_align16b", 0, false},
 };
 
@@ -66,7 +66,8 @@ std::string TensorMap::check(int sm) const {
     return "data type " + number(static_cast<uint64_t>(type)) + " does not exist";
   uint32_t bytes = bytesOf(type);
   if (!bytes)
-    return std::string("data type ") + nameOf(type) + " needs sm_100, but the device is sm_" + number(sm);
+    return std::string("data type ") + nameOf(type) + " needs sm_100, but the device is sm_" +
+           number(sm);
   if (rank < 1 || rank > maxRank)
     return "rank " + number(rank) + " is not 1 to 5";
   if (interleave > 2)
@@ -99,10 +100,11 @@ std::string TensorMap::check(int sm) const {
   }
   uint32_t inner = box[0] * bytes;
   if (inner % 16)
-    return "boxDim[0] * " + number(bytes) + " bytes = " + number(inner) + " is not a multiple of 16";
+    return "boxDim[0] * " + number(bytes) + " bytes = " + number(inner) +
+           " is not a multiple of 16";
   if (swizzle && inner > swizzleBytes())
-    return "boxDim[0] * " + number(bytes) + " bytes = " + number(inner) + " is more than the swizzle's " +
-           number(swizzleBytes());
+    return "boxDim[0] * " + number(bytes) + " bytes = " + number(inner) +
+           " is more than the swizzle's " + number(swizzleBytes());
   return {};
 }
 
@@ -190,7 +192,7 @@ std::string TensorMap::replace(void *bytes, Field field, uint32_t ordinal, uint6
   case Field::ElementType: {
     // PTX ISA 9.0, 9.7.9.28: u8, u16, u32, s32, u64, s64, f16, f32, f32.ftz, f64, bf16, tf32, tf32.ftz.
     using T = TensorMapType;
-    static constexpr T types[] = {T::U8, T::U16, T::U32, T::S32, T::U64, T::S64, T::F16,
+    static constexpr T types[] = {T::U8,  T::U16,    T::U32, T::S32,  T::U64,  T::S64,    T::F16,
                                   T::F32, T::F32Ftz, T::F64, T::BF16, T::TF32, T::TF32Ftz};
     if (value >= std::size(types))
       return "element type " + number(value) + " does not exist on this chip";

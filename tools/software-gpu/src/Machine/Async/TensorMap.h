@@ -22,8 +22,22 @@ namespace sgpu {
 
 // Numbers of CUtensorMapDataType.
 enum class TensorMapType : uint8_t {
-  U8, U16, U32, S32, U64, S64, F16, F32, F64, BF16, F32Ftz, TF32, TF32Ftz,
-  U4x16Align8, U4x16Align16, U6x16Align16
+  U8,
+  U16,
+  U32,
+  S32,
+  U64,
+  S64,
+  F16,
+  F32,
+  F64,
+  BF16,
+  F32Ftz,
+  TF32,
+  TF32Ftz,
+  U4x16Align8,
+  U4x16Align16,
+  U6x16Align16
 };
 
 // Bytes of one element; 0 for the packed types, which need sm_100.
@@ -36,15 +50,15 @@ struct TensorMap {
 
   TensorMapType type = TensorMapType::F32;
   uint32_t rank = 1;
-  uint64_t address = 0;                      // device address of element 0
-  std::array<uint64_t, maxRank> extent{};    // elements of each dimension, innermost first
-  std::array<uint64_t, maxRank> stride{};    // bytes; [0] is the size of an element
-  std::array<uint32_t, maxRank> box{};       // elements
+  uint64_t address = 0;                   // device address of element 0
+  std::array<uint64_t, maxRank> extent{}; // elements of each dimension, innermost first
+  std::array<uint64_t, maxRank> stride{}; // bytes; [0] is the size of an element
+  std::array<uint32_t, maxRank> box{};    // elements
   std::array<uint32_t, maxRank> elementStride{1, 1, 1, 1, 1}; // traversal step of each dimension
-  uint32_t interleave = 0; // 0 none, 1 16 bytes, 2 32 bytes
-  uint32_t swizzle = 0;    // 0 none, 1 32, 2 64, 3 128 bytes; 4.. need sm_100
+  uint32_t interleave = 0;                                    // 0 none, 1 16 bytes, 2 32 bytes
+  uint32_t swizzle = 0; // 0 none, 1 32, 2 64, 3 128 bytes; 4.. need sm_100
   uint32_t l2Promotion = 0;
-  uint32_t oobFill = 0;    // 0 zero, 1 NaN
+  uint32_t oobFill = 0; // 0 zero, 1 NaN
 
   // Empty, or which field breaks which rule ("box[0] * 2 bytes = 24 is not a multiple of 16").
   std::string check(int sm) const;
@@ -57,15 +71,25 @@ struct TensorMap {
   // What tensormap.replace sets, in its numbers. `ordinal` is the dimension, where the field has one
   // (strides: 0 is that of dimension 1).
   enum class Field : uint8_t {
-    GlobalAddress, Rank, BoxDim, GlobalDim, GlobalStride, ElementStride, ElementType, Interleave,
-    Swizzle, Fill
+    GlobalAddress,
+    Rank,
+    BoxDim,
+    GlobalDim,
+    GlobalStride,
+    ElementStride,
+    ElementType,
+    Interleave,
+    Swizzle,
+    Fill
   };
   // Changes a field in opaque bytes, which must be those of a map, or all zero. Empty, or what is wrong.
   static std::string replace(void *bytes, Field field, uint32_t ordinal, uint64_t value);
 
   uint32_t swizzleBytes() const { return swizzle ? 16u << swizzle : 0; }
   // Elements that a box has along `d` in shared memory.
-  uint32_t boxExtent(int d) const { return d ? (box[d] + elementStride[d] - 1) / elementStride[d] : box[0]; }
+  uint32_t boxExtent(int d) const {
+    return d ? (box[d] + elementStride[d] - 1) / elementStride[d] : box[0];
+  }
   uint64_t boxBytes() const;
 
   // One run of a box along dimension 0. In shared memory it takes [offset, offset + box[0] elements)

@@ -55,12 +55,16 @@ Step runCopy(Warp &warp, const Instruction &in) {
 void decodeReplace(DecodeContext &c) {
   c.needs(90);
   using F = TensorMap::Field;
-  static constexpr std::pair<Modifier, F> fields[] = {
-      {Modifier::GlobalAddress, F::GlobalAddress}, {Modifier::Rank, F::Rank},
-      {Modifier::BoxDim, F::BoxDim},               {Modifier::GlobalDim, F::GlobalDim},
-      {Modifier::GlobalStride, F::GlobalStride},   {Modifier::ElementStride, F::ElementStride},
-      {Modifier::Elemtype, F::ElementType},        {Modifier::InterleaveLayout, F::Interleave},
-      {Modifier::SwizzleMode, F::Swizzle},         {Modifier::FillMode, F::Fill}};
+  static constexpr std::pair<Modifier, F> fields[] = {{Modifier::GlobalAddress, F::GlobalAddress},
+                                                      {Modifier::Rank, F::Rank},
+                                                      {Modifier::BoxDim, F::BoxDim},
+                                                      {Modifier::GlobalDim, F::GlobalDim},
+                                                      {Modifier::GlobalStride, F::GlobalStride},
+                                                      {Modifier::ElementStride, F::ElementStride},
+                                                      {Modifier::Elemtype, F::ElementType},
+                                                      {Modifier::InterleaveLayout, F::Interleave},
+                                                      {Modifier::SwizzleMode, F::Swizzle},
+                                                      {Modifier::FillMode, F::Fill}};
   const std::pair<Modifier, F> *field = nullptr;
   for (const auto &f : fields)
     if (c.ast.has(f.first))
@@ -68,7 +72,8 @@ void decodeReplace(DecodeContext &c) {
   if (!field)
     c.fail("this field of a tensor map needs sm_100");
   F f = field->second;
-  bool ordinal = f == F::BoxDim || f == F::GlobalDim || f == F::GlobalStride || f == F::ElementStride;
+  bool ordinal =
+      f == F::BoxDim || f == F::GlobalDim || f == F::GlobalStride || f == F::ElementStride;
   const auto &ops = c.ast.operands;
   if (ops.size() != (ordinal ? 3 : 2))
     c.fail(ordinal ? "expects [tensor map], dimension, value" : "expects [tensor map], value");

@@ -66,8 +66,8 @@ SumRule sumRuleFor(TensorUnit unit, int sm, TensorType a, TensorType d) {
 
 namespace {
 
-constexpr int zeroOperand = -2000;  // exponent of an operand that is zero
-constexpr int notANumber = 4000;    // exponent of an operand that is infinite or NaN
+constexpr int zeroOperand = -2000; // exponent of an operand that is zero
+constexpr int notANumber = 4000;   // exponent of an operand that is infinite or NaN
 constexpr int smallestFast = -90, largestFast = 100;
 
 // Layout of a small float: widths of exponent and fraction.
@@ -174,7 +174,8 @@ uint32_t stepByDefinition(const SumRule &rule, const Multiplicand &a, int m, con
   uint32_t nan = toF16 ? 0x7fffu : 0x7fffffffu;
   TensorType type = toF16 ? TensorType::F16 : TensorType::F32;
   float vc = valueOfBits(type, c);
-  int ec = exponentOf(vc, leastExponentOf(type)), largest = ec == zeroOperand ? rule.zeroExponent : ec;
+  int ec = exponentOf(vc, leastExponentOf(type)),
+      largest = ec == zeroOperand ? rule.zeroExponent : ec;
   bool isSpecial = ec == notANumber;
   float special = isSpecial ? vc : 0.f;
   for (int k = from; k < to; ++k) {
@@ -188,7 +189,8 @@ uint32_t stepByDefinition(const SumRule &rule, const Multiplicand &a, int m, con
       isSpecial = true;
       continue;
     }
-    largest = std::max(largest, ea == zeroOperand || eb == zeroOperand ? rule.zeroExponent : ea + eb);
+    largest =
+        std::max(largest, ea == zeroOperand || eb == zeroOperand ? rule.zeroExponent : ea + eb);
   }
   if (isSpecial) {
     if (std::isnan(special))
@@ -256,8 +258,8 @@ bool fastStep(int fractionBits, int zeroExponent, bool toF16, int resultBits, co
       Ints power = top & isFast;
       Floats scale = (Floats)(((fractionBits - power + 127) << 23) & isFast);
       // Lanes that are not fast multiply by zero; NaN there is never looked at.
-      Ints even = __builtin_convertvector(*reinterpret_cast<const Floats *>(cv + j * m + i) * scale,
-                                          Ints);
+      Ints even =
+          __builtin_convertvector(*reinterpret_cast<const Floats *>(cv + j * m + i) * scale, Ints);
       Ints odd = {};
       int k = 0;
       for (; k + 1 < steps; k += 2) {
@@ -276,7 +278,7 @@ bool fastStep(int fractionBits, int zeroExponent, bool toF16, int resultBits, co
       Longs bits = (Longs)sum, cut = bits & ~low;
       if (toF16)
         cut |= ((bits & low) != 0) & (low + 1);
-      Ints rounded = (Ints)__builtin_convertvector((Doubles)cut, Floats);
+      Ints rounded = (Ints) __builtin_convertvector((Doubles)cut, Floats);
       Ints *result = reinterpret_cast<Ints *>(acc + j * m + i);
       *result = isFast ? rounded : *result;
       all &= isFast;
@@ -294,8 +296,8 @@ bool fastStep(int fractionBits, int zeroExponent, bool toF16, int resultBits, co
 uint32_t halfOf(uint32_t bits) {
   int field = static_cast<int>(bits >> 23 & 255);
   int64_t significand = (bits & 0x7fffff) | (field ? 0x800000 : 0);
-  return roundSum(SumRule::Rounding::NearestEvenF16,
-                  bits >> 31 ? -significand : significand, std::max(field, 1) - 150);
+  return roundSum(SumRule::Rounding::NearestEvenF16, bits >> 31 ? -significand : significand,
+                  std::max(field, 1) - 150);
 }
 
 } // namespace
@@ -312,8 +314,8 @@ void Multiplicand::set(TensorType type, int line, int kIndex, uint32_t bits) {
   value[kIndex * lines + line] = valueOfBits(type, bits);
 }
 
-void Multiplicand::setRun(TensorType type, int line, int kIndex, bool alongLines, const uint8_t *bytes,
-                          int count, uint32_t flip) {
+void Multiplicand::setRun(TensorType type, int line, int kIndex, bool alongLines,
+                          const uint8_t *bytes, int count, uint32_t flip) {
   leastExponent = leastExponentOf(type);
   size_t at = size_t(kIndex) * lines + line, step = alongLines ? 1 : lines;
   auto each = [&](auto word, auto valueOfOne) {
@@ -367,10 +369,11 @@ void multiplyAdd(const SumRule &rule, const Multiplicand &a, const Multiplicand 
     } else {
       std::memcpy(cv.data(), acc, size_t(count) * 4);
     }
-    exponentsOf(cv.data(), cv.size(), leastExponentOf(toF16 ? TensorType::F16 : TensorType::F32), ce.data());
+    exponentsOf(cv.data(), cv.size(), leastExponentOf(toF16 ? TensorType::F16 : TensorType::F32),
+                ce.data());
     bool any = fastStep(rule.fractionBits, rule.zeroExponent, toF16, toE8M13 ? 13 : 23,
-             &a.value[from * m], &ae[from * m], m, &b.value[from * n],
-             &be[from * n], n, to - from, cv.data(), ce.data(), acc, slow.data());
+                        &a.value[from * m], &ae[from * m], m, &b.value[from * n], &be[from * n], n,
+                        to - from, cv.data(), ce.data(), acc, slow.data());
     for (int i = 0; i < count && (any || toF16); ++i) {
       if (slow[i])
         acc[i] = stepByDefinition(rule, a, i % m, b, i / m, from, to, toF16 ? before[i] : acc[i]);

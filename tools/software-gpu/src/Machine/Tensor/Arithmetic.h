@@ -55,8 +55,8 @@ struct Multiplicand {
   void set(TensorType type, int line, int kIndex, uint32_t bits);
   // Sets `count` elements (16 bytes or a multiple) from `bytes`, where they lie side by side, the first
   // one at (line, kIndex): along the lines, or along k. `flip` is xored to the bits of each.
-  void setRun(TensorType type, int line, int kIndex, bool alongLines, const uint8_t *bytes, int count,
-              uint32_t flip);
+  void setRun(TensorType type, int line, int kIndex, bool alongLines, const uint8_t *bytes,
+              int count, uint32_t flip);
 };
 
 // acc[n][m] = acc[n][m] + sum over k of a[k][m] b[k][n], in the steps of `rule`, for floating-point

@@ -10,8 +10,8 @@ namespace sgpu {
 
 namespace {
 constexpr uint32_t swizzles[4] = {0, 128, 64, 32}; // by bits 63-62
-constexpr uint64_t meaningful = 0x3fffull | 0x3fffull << 16 | 0x3fffull << 32 | 7ull << 49 |
-                                3ull << 62;
+constexpr uint64_t meaningful =
+    0x3fffull | 0x3fffull << 16 | 0x3fffull << 32 | 7ull << 49 | 3ull << 62;
 } // namespace
 
 MatrixDescriptor MatrixDescriptor::decode(uint64_t bits) {
@@ -35,7 +35,8 @@ uint64_t MatrixDescriptor::encode() const {
 }
 
 uint32_t MatrixDescriptor::pieceAddress(bool mnMajor, int line, int i) const {
-  uint32_t pieces = swizzleBytes ? swizzleBytes / 16 : 1; // along the contiguous dimension of an atom
+  uint32_t pieces =
+      swizzleBytes ? swizzleBytes / 16 : 1; // along the contiguous dimension of an atom
   uint32_t inner = static_cast<uint32_t>(line) % 8, outer = static_cast<uint32_t>(line) / 8;
   uint32_t within = static_cast<uint32_t>(i) % pieces, chunk = static_cast<uint32_t>(i) / pieces;
   uint32_t offset = inner * 16 * pieces + within * 16;

@@ -18,10 +18,10 @@
 namespace sgpu {
 
 struct MatrixDescriptor {
-  uint32_t start = 0;       // bytes in shared memory, multiple of 16
-  uint32_t leading = 0;     // leading dimension byte offset (LBO)
-  uint32_t stride = 0;      // stride dimension byte offset (SBO)
-  uint32_t baseOffset = 0;  // phase of the swizzle pattern's first row, 0 to 7
+  uint32_t start = 0;        // bytes in shared memory, multiple of 16
+  uint32_t leading = 0;      // leading dimension byte offset (LBO)
+  uint32_t stride = 0;       // stride dimension byte offset (SBO)
+  uint32_t baseOffset = 0;   // phase of the swizzle pattern's first row, 0 to 7
   uint32_t swizzleBytes = 0; // 0 (none), 32, 64, 128
   uint32_t unknownBits = 0;  // nonzero if bits that have no meaning are set
 

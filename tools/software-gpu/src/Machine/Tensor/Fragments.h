@@ -51,7 +51,8 @@ constexpr Element fragmentC(int m, int lane, int index) {
 // Any matrix of wmma: the ISA leaves its layout open, and this is ours: row-major order dealt out
 // register by register (`byColumns`: column-major). f16 fragments hold every element more than once
 // where a thread has more places than elements.
-constexpr Element fragmentWmma(int bits, int rows, int columns, bool byColumns, int lane, int index) {
+constexpr Element fragmentWmma(int bits, int rows, int columns, bool byColumns, int lane,
+                               int index) {
   int e = elementsPerRegister(bits), registers = rows * columns / (32 * e);
   int linear = index / e % std::max(registers, 1) * 32 * e + lane * e + index % e;
   return byColumns ? Element{linear % rows, linear / rows}

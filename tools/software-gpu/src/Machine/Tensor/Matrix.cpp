@@ -93,7 +93,10 @@ void decodeMatrix(DecodeContext &c) {
     c.fail("8-bit matrices need sm_100a");
   if (c.ast.shape != ptx::Shape{8, 8, 0} || c.ast.type() != ptx::Type::B16)
     c.fail("expects .m8n8 and .b16");
-  c.in.count = c.ast.has(Modifier::X4) ? 4 : c.ast.has(Modifier::X2) ? 2 : c.ast.has(Modifier::X1) ? 1 : 0;
+  c.in.count = c.ast.has(Modifier::X4)   ? 4
+               : c.ast.has(Modifier::X2) ? 2
+               : c.ast.has(Modifier::X1) ? 1
+                                         : 0;
   if (!c.in.count)
     c.fail("expects .x1, .x2 or .x4");
   if (c.ast.operands.size() != 2)
@@ -105,7 +108,8 @@ void decodeMatrix(DecodeContext &c) {
   c.in.address = c.address(c.ast.operands[stores ? 0 : 1]);
   std::vector<Operand> list = stores ? c.sources(vector, ptx::Type::B32) : c.destinations(vector);
   if (list.size() != c.in.count)
-    c.fail("expects " + std::to_string(c.in.count) + " registers, got " + std::to_string(list.size()));
+    c.fail("expects " + std::to_string(c.in.count) + " registers, got " +
+           std::to_string(list.size()));
   c.operands(list);
   c.in.mode[Transposed] = c.ast.has(Modifier::Trans);
   c.in.mode[Stores] = stores;

@@ -54,8 +54,8 @@ using Layout = Element (*)(const MatrixShape &, int bits, int lane, int index);
 /// A matrix in registers of a warp.
 struct Fragment {
   int rows = 0, columns = 0;
-  int bits = 32;      ///< of an element
-  int elements = 0;   ///< of a lane, in all its registers
+  int bits = 32;    ///< of an element
+  int elements = 0; ///< of a lane, in all its registers
   Layout layout = nullptr;
   std::vector<Operand> registers;
 };
@@ -87,7 +87,8 @@ Element wmmaC(const MatrixShape &s, int bits, int lane, int index) {
 }
 
 /// Calls f(row, column, bits of the element) for the elements of all lanes.
-template <typename F> void forElements(Warp &warp, const MatrixShape &s, const Fragment &f, F visit) {
+template <typename F>
+void forElements(Warp &warp, const MatrixShape &s, const Fragment &f, F visit) {
   if (f.bits == 64) {
     for (int i = 0; i < f.elements; ++i)
       for (int l = 0; l < 32; ++l) {
@@ -112,7 +113,8 @@ template <typename F> void forElements(Warp &warp, const MatrixShape &s, const F
 }
 
 /// Sets the elements of all lanes from value(row, column).
-template <typename F> void setElements(Warp &warp, const MatrixShape &s, const Fragment &f, F value) {
+template <typename F>
+void setElements(Warp &warp, const MatrixShape &s, const Fragment &f, F value) {
   if (f.bits == 64) {
     for (int i = 0; i < f.elements; ++i)
       for (int l = 0; l < 32; ++l) {
@@ -168,7 +170,8 @@ void multiplyDoubles(Warp &warp, const MmaExtra &x) {
   forElements(warp, s, x.fc,
               [&](int r, int c, uint64_t v) { acc[c * s.m + r] = std::bit_cast<double>(v); });
   multiplyAddF64(s.m, s.n, s.k, a.data(), b.data(), acc.data());
-  setElements(warp, s, x.fd, [&](int r, int c) { return std::bit_cast<uint64_t>(acc[c * s.m + r]); });
+  setElements(warp, s, x.fd,
+              [&](int r, int c) { return std::bit_cast<uint64_t>(acc[c * s.m + r]); });
 }
 
 void multiplyFloats(Warp &warp, const MmaExtra &x) {
@@ -222,11 +225,11 @@ Fragment fragment(DecodeContext &c, const ptx::Operand &op, bool writes, const c
   Fragment f;
   f.rows = rows, f.columns = columns, f.bits = bits, f.layout = layout;
   f.elements = registers * (bits == 64 ? 1 : 32 / bits);
-  f.registers = writes ? c.destinations(op)
-                       : c.sources(op, bits == 64 ? ptx::Type::F64 : ptx::Type::B32);
+  f.registers =
+      writes ? c.destinations(op) : c.sources(op, bits == 64 ? ptx::Type::F64 : ptx::Type::B32);
   if (int(f.registers.size()) != registers)
-    c.fail(std::string("expects ") + std::to_string(registers) + " registers for " + name + ", got " +
-           std::to_string(f.registers.size()));
+    c.fail(std::string("expects ") + std::to_string(registers) + " registers for " + name +
+           ", got " + std::to_string(f.registers.size()));
   return f;
 }
 
@@ -245,7 +248,8 @@ MmaExtra decodeTypes(DecodeContext &c) {
       return TensorType::U4; // never looked at
     std::optional<TensorType> r = tensorTypeOf(t);
     if (!r)
-      c.fail("type ." + std::string(ptx::nameOf(t)) + " is not supported by tensor cores of this chip");
+      c.fail("type ." + std::string(ptx::nameOf(t)) +
+             " is not supported by tensor cores of this chip");
     return *r;
   };
   x.d = type(types[0]), x.a = type(types[1]), x.b = type(types[2]), x.c = type(types[3]);
@@ -256,8 +260,8 @@ MmaExtra decodeTypes(DecodeContext &c) {
   auto isFp8 = [](TensorType t) { return t == TensorType::E4M3 || t == TensorType::E5M2; };
   auto is8 = [](TensorType t) { return t == TensorType::S8 || t == TensorType::U8; };
   auto is4 = [](TensorType t) { return t == TensorType::S4 || t == TensorType::U4; };
-  bool same = x.a == x.b || (isFp8(x.a) && isFp8(x.b)) || (is8(x.a) && is8(x.b)) ||
-              (is4(x.a) && is4(x.b));
+  bool same =
+      x.a == x.b || (isFp8(x.a) && isFp8(x.b)) || (is8(x.a) && is8(x.b)) || (is4(x.a) && is4(x.b));
   bool results = false;
   switch (x.a) {
   case TensorType::F16:
@@ -301,15 +305,16 @@ void decodeMma(DecodeContext &c) {
   struct Form {
     int bits, m, k, capability;
   };
-  static constexpr Form forms[] = {{16, 16, 8, 80},  {16, 16, 16, 80}, {32, 16, 4, 80}, {32, 16, 8, 80},
-                                   {64, 8, 4, 80},   {64, 16, 4, 90},  {64, 16, 8, 90}, {64, 16, 16, 90},
-                                   {8, 8, 16, 80},   {8, 16, 16, 80},  {8, 16, 32, 80}, {4, 8, 32, 80},
-                                   {4, 16, 32, 80},  {4, 16, 64, 80},  {1, 8, 128, 80}, {1, 16, 128, 80},
-                                   {1, 16, 256, 80}};
+  static constexpr Form forms[] = {
+      {16, 16, 8, 80},  {16, 16, 16, 80}, {32, 16, 4, 80},  {32, 16, 8, 80}, {64, 8, 4, 80},
+      {64, 16, 4, 90},  {64, 16, 8, 90},  {64, 16, 16, 90}, {8, 8, 16, 80},  {8, 16, 16, 80},
+      {8, 16, 32, 80},  {4, 8, 32, 80},   {4, 16, 32, 80},  {4, 16, 64, 80}, {1, 8, 128, 80},
+      {1, 16, 128, 80}, {1, 16, 256, 80}};
   bool fp8 = x.a == TensorType::E4M3 || x.a == TensorType::E5M2;
   const Form *form = nullptr;
   for (const Form &f : forms)
-    if (f.bits == bits && f.m == x.shape.m && f.k == x.shape.k && x.shape.n == 8 && !(fp8 && f.m == 8))
+    if (f.bits == bits && f.m == x.shape.m && f.k == x.shape.k && x.shape.n == 8 &&
+        !(fp8 && f.m == 8))
       form = &f;
   if (!form)
     c.fail("this shape does not exist for ." + std::string(ptx::nameOf(c.ast.type(1))));
@@ -319,10 +324,12 @@ void decodeMma(DecodeContext &c) {
     c.fail("expects d, a, b, c");
   const MatrixShape &s = x.shape;
   int accBits = bitsOf(x.d), cBits = bitsOf(x.c), word = bits == 64 ? 64 : 32;
-  x.fd = fragment(c, ops[0], true, "d", s.m, s.n, accBits, s.m * s.n * accBits / 32 / (accBits == 64 ? 64 : 32), layoutC);
+  x.fd = fragment(c, ops[0], true, "d", s.m, s.n, accBits,
+                  s.m * s.n * accBits / 32 / (accBits == 64 ? 64 : 32), layoutC);
   x.fa = fragment(c, ops[1], false, "a", s.m, s.k, bits, s.m * s.k * bits / 32 / word, layoutA);
   x.fb = fragment(c, ops[2], false, "b", s.k, s.n, bits, s.k * s.n * bits / 32 / word, layoutB);
-  x.fc = fragment(c, ops[3], false, "c", s.m, s.n, cBits, s.m * s.n * cBits / 32 / (cBits == 64 ? 64 : 32), layoutC);
+  x.fc = fragment(c, ops[3], false, "c", s.m, s.n, cBits,
+                  s.m * s.n * cBits / 32 / (cBits == 64 ? 64 : 32), layoutC);
   c.extra(std::move(x));
   c.in.execute = runMma;
 }
@@ -339,7 +346,8 @@ int wmmaRegisters(int bits, TensorType type, bool accumulator, int elements) {
 }
 
 bool wmmaShape(const MatrixShape &s, int bits, bool isB1) {
-  bool wide = s == MatrixShape{16, 16, 16} || s == MatrixShape{8, 32, 16} || s == MatrixShape{32, 8, 16};
+  bool wide =
+      s == MatrixShape{16, 16, 16} || s == MatrixShape{8, 32, 16} || s == MatrixShape{32, 8, 16};
   if (isB1)
     return s == MatrixShape{8, 8, 128};
   switch (bits) {
@@ -361,15 +369,20 @@ void decodeWmmaMma(DecodeContext &c) {
   const MatrixShape &s = x.shape;
   bool fp8 = x.a == TensorType::E4M3 || x.a == TensorType::E5M2;
   if (fp8 || !wmmaShape(s, bits, x.isB1))
-    c.fail("this shape does not exist for ." + std::string(ptx::nameOf(c.ast.types.size() == 4 ? c.ast.type(1) : ptx::Type::F16)));
+    c.fail("this shape does not exist for ." +
+           std::string(ptx::nameOf(c.ast.types.size() == 4 ? c.ast.type(1) : ptx::Type::F16)));
   const auto &ops = c.ast.operands;
   if (ops.size() != 4)
     c.fail("expects d, a, b, c");
   int dBits = bitsOf(x.d), cBits = bitsOf(x.c);
-  x.fd = fragment(c, ops[0], true, "d", s.m, s.n, dBits, wmmaRegisters(dBits, x.d, true, s.m * s.n), wmmaC);
-  x.fa = fragment(c, ops[1], false, "a", s.m, s.k, bits, wmmaRegisters(bits, x.a, false, s.m * s.k), wmmaA);
-  x.fb = fragment(c, ops[2], false, "b", s.k, s.n, bits, wmmaRegisters(bits, x.b, false, s.k * s.n), wmmaB);
-  x.fc = fragment(c, ops[3], false, "c", s.m, s.n, cBits, wmmaRegisters(cBits, x.c, true, s.m * s.n), wmmaC);
+  x.fd = fragment(c, ops[0], true, "d", s.m, s.n, dBits, wmmaRegisters(dBits, x.d, true, s.m * s.n),
+                  wmmaC);
+  x.fa = fragment(c, ops[1], false, "a", s.m, s.k, bits, wmmaRegisters(bits, x.a, false, s.m * s.k),
+                  wmmaA);
+  x.fb = fragment(c, ops[2], false, "b", s.k, s.n, bits, wmmaRegisters(bits, x.b, false, s.k * s.n),
+                  wmmaB);
+  x.fc = fragment(c, ops[3], false, "c", s.m, s.n, cBits,
+                  wmmaRegisters(cBits, x.c, true, s.m * s.n), wmmaC);
   c.extra(std::move(x));
   c.in.execute = runMma;
 }
@@ -458,7 +471,9 @@ void decodeWmmaMemory(DecodeContext &c) {
   const ptx::Operand &vector = ops[x.stores ? 1 : 0];
   x.fragment = fragment(c, vector, !x.stores, "the matrix", rows, columns, bits,
                         wmmaRegisters(bits, *type, accumulator, rows * columns),
-                        isA ? wmmaA : isB ? wmmaB : wmmaC);
+                        isA   ? wmmaA
+                        : isB ? wmmaB
+                              : wmmaC);
   c.in.space = c.space(c.ast.space());
   c.in.address = c.address(ops[x.stores ? 0 : 1]);
   if (ops.size() == 3)

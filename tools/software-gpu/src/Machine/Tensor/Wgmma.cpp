@@ -72,7 +72,7 @@ public:
     std::shared_ptr<Accumulator> accumulator;
     std::vector<uint32_t> a; ///< words of the A registers, [register][lane]
     bool scaleD = true;
-    Knowledge known;         ///< of this warp
+    Knowledge known; ///< of this warp
   };
   Block *block;
   unsigned group;
@@ -267,8 +267,9 @@ void checkFenced(Warp &warp, const Instruction &in, const std::vector<Operand> &
                  const char *what) {
   WarpAsync &async = asyncOf(warp);
   if (!async.fences) {
-    registerFault(warp, in, std::string("wgmma.mma_async without a wgmma.fence before it: its ") + what +
-                                " registers may not have been written yet");
+    registerFault(warp, in,
+                  std::string("wgmma.mma_async without a wgmma.fence before it: its ") + what +
+                      " registers may not have been written yet");
     return;
   }
   for (size_t i = 0; i < registers.size(); ++i) {
@@ -278,8 +279,9 @@ void checkFenced(Warp &warp, const Instruction &in, const std::vector<Operand> &
         last->second.fences != async.fences ||
         std::equal(last->second.words.begin(), last->second.words.end(), warp.u32(registers[i])))
       continue;
-    registerFault(warp, in, std::string(what) + " register " + std::to_string(i) +
-                                " was changed after an earlier wgmma, with no wgmma.fence since");
+    registerFault(warp, in,
+                  std::string(what) + " register " + std::to_string(i) +
+                      " was changed after an earlier wgmma, with no wgmma.fence since");
     return;
   }
 }
@@ -348,7 +350,8 @@ Step runWgmma(Warp &warp, const Instruction &in) {
   if (group * 4 + 4 > block.warps.size() || warp.active != ~0u) {
     warp.report(Check::Argument, unsigned(std::countr_zero(warp.active)), in,
                 "wgmma needs a warpgroup of four whole warps, but the block has " +
-                    std::to_string(block.warps.size()) + " warps, or threads of the warp have exited");
+                    std::to_string(block.warps.size()) +
+                    " warps, or threads of the warp have exited");
     return Step::Next;
   }
   if (async.warpgroups.size() <= group)
@@ -370,16 +373,18 @@ Step runWgmma(Warp &warp, const Instruction &in) {
       op->descriptorA = warp.u64(x.descriptorA)[0];
   }
   if (op->in != &in) {
-    warp.report(Check::Barrier, 0, in,
-                "the warps of a warpgroup run different wgmma instructions: another one is at PTX line " +
-                    std::to_string(op->in->line));
+    warp.report(
+        Check::Barrier, 0, in,
+        "the warps of a warpgroup run different wgmma instructions: another one is at PTX line " +
+            std::to_string(op->in->line));
     --warpgroup.issued[quarter];
     return Step::Next;
   }
   auto uniform = [&](Operand d, uint64_t expected, const char *name) {
     const uint64_t *v = warp.u64(d);
     if (!std::all_of(v, v + 32, [&](uint64_t value) { return value == expected; }))
-      warp.report(Check::Argument, 0, in, std::string(name) + " differs between threads of the warpgroup");
+      warp.report(Check::Argument, 0, in,
+                  std::string(name) + " differs between threads of the warpgroup");
   };
   uniform(x.descriptorB, op->descriptorB, "descriptor of B");
   if (x.descriptorA)
@@ -401,8 +406,9 @@ Step runWgmma(Warp &warp, const Instruction &in) {
         continue;
       uint32_t index = x.sourceIndices[i];
       if (!warp.frame->held.empty() && warp.frame->held[index])
-        registerFault(warp, in, "A register " + std::to_string(i) +
-                                    " is an accumulator that an earlier wgmma still owns");
+        registerFault(warp, in,
+                      "A register " + std::to_string(i) +
+                          " is an accumulator that an earlier wgmma still owns");
       if (warp.frame->defined[index] != ~0u)
         warp.report(Check::Uninitialized, unsigned(std::countr_one(warp.frame->defined[index])), in,
                     "A register " + std::to_string(i) + " was never written");

@@ -67,34 +67,36 @@ std::string kernel(const Case &c, bool bad) {
   return s + "  ret;\n}\n";
 }
 
-#define INIT                                                                                         \
-  "@%p0 mbarrier.init.shared::cta.b64 [%r4], 1;\n"                                                   \
+#define INIT                                                                                       \
+  "@%p0 mbarrier.init.shared::cta.b64 [%r4], 1;\n"                                                 \
   "bar.sync 0;\n"
-#define WAIT(phase)                                                                                  \
-  "W" #phase ": mbarrier.try_wait.parity.shared::cta.b64 %p1, [%r4], " #phase ";\n"                  \
+#define WAIT(phase)                                                                                \
+  "W" #phase ": mbarrier.try_wait.parity.shared::cta.b64 %p1, [%r4], " #phase ";\n"                \
   "@!%p1 bra W" #phase ";\n"
-#define LOAD                                                                                         \
-  "@%p0 mbarrier.arrive.expect_tx.shared::cta.b64 _, [%r4], 512;\n"                                  \
-  "@%p0 cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes [%r2], [%rd0], 512, [%r4];\n"
+#define LOAD                                                                                       \
+  "@%p0 mbarrier.arrive.expect_tx.shared::cta.b64 _, [%r4], 512;\n"                                \
+  "@%p0 cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes [%r2], [%rd0], 512, "    \
+  "[%r4];\n"
 // Accumulators %f0 to %f3 of m64n8k16; A and B are what `in` holds, K-major without swizzle.
-#define TILE                                                                                         \
-  "ld.global.v4.b32 {%r10, %r11, %r12, %r13}, [%rd0];\n"                                             \
-  "shl.b32 %r14, %r0, 4;\n"                                                                          \
-  "add.u32 %r14, %r2, %r14;\n"                                                                       \
-  "st.shared.v4.b32 [%r14], {%r10, %r11, %r12, %r13};\n"                                             \
+#define TILE                                                                                       \
+  "ld.global.v4.b32 {%r10, %r11, %r12, %r13}, [%rd0];\n"                                           \
+  "shl.b32 %r14, %r0, 4;\n"                                                                        \
+  "add.u32 %r14, %r2, %r14;\n"                                                                     \
+  "st.shared.v4.b32 [%r14], {%r10, %r11, %r12, %r13};\n"                                           \
   "st.shared.v4.b32 [%r14+2048], {%r10, %r11, %r12, %r13};\n"
-#define DESCRIPTORS                                                                                  \
-  "shr.u32 %r15, %r2, 4;\n"                                                                          \
-  "cvt.u64.u32 %rd10, %r15;\n"                                                                       \
-  "or.b64 %rd10, %rd10, 34363932672;\n" /* LBO 1024 >> 4 << 16 | SBO 128 >> 4 << 32 */               \
-  "add.u64 %rd11, %rd10, 128;\n"                                                                     \
-  "setp.eq.u32 %p7, %r0, %r0;\n"                                                                     \
-  "mov.f32 %f0, 0f00000000;\n"                                                                       \
-  "mov.f32 %f1, 0f00000000;\n"                                                                       \
-  "mov.f32 %f2, 0f00000000;\n"                                                                       \
+#define DESCRIPTORS                                                                                \
+  "shr.u32 %r15, %r2, 4;\n"                                                                        \
+  "cvt.u64.u32 %rd10, %r15;\n"                                                                     \
+  "or.b64 %rd10, %rd10, 34363932672;\n" /* LBO 1024 >> 4 << 16 | SBO 128 >> 4 << 32 */             \
+  "add.u64 %rd11, %rd10, 128;\n"                                                                   \
+  "setp.eq.u32 %p7, %r0, %r0;\n"                                                                   \
+  "mov.f32 %f0, 0f00000000;\n"                                                                     \
+  "mov.f32 %f1, 0f00000000;\n"                                                                     \
+  "mov.f32 %f2, 0f00000000;\n"                                                                     \
   "mov.f32 %f3, 0f00000000;\n"
-#define PRODUCT                                                                                      \
-  "wgmma.mma_async.sync.aligned.m64n8k16.f32.bf16.bf16 {%f0,%f1,%f2,%f3}, %rd10, %rd11, %p7, 1, 1, 0, 0;\n"
+#define PRODUCT                                                                                    \
+  "wgmma.mma_async.sync.aligned.m64n8k16.f32.bf16.bf16 {%f0,%f1,%f2,%f3}, %rd10, %rd11, %p7, 1, "  \
+  "1, 0, 0;\n"
 
 const Case cases[] = {
     //===------------------------------------------------------------------===//
@@ -105,7 +107,8 @@ const Case cases[] = {
       cp.async.commit_group;
       GOOD: cp.async.wait_group 0;
       ld.shared.f32 %f0, [%r3];
-      st.global.f32 [%rd4], %f0;)", 1, true},
+      st.global.f32 [%rd4], %f0;)",
+     1, true},
     {"CopyWaitsForTooFewGroups", Check::InFlight, "has yet to write", R"(
       cp.async.ca.shared.global [%r3], [%rd3], 4;
       cp.async.commit_group;
@@ -114,13 +117,15 @@ const Case cases[] = {
       GOOD: cp.async.wait_group 0;
       BAD: cp.async.wait_group 1;
       ld.shared.f32 %f0, [%r3+512];
-      st.global.f32 [%rd4], %f0;)", 1, true},
+      st.global.f32 [%rd4], %f0;)",
+     1, true},
     {"CopyNotCommitted", Check::InFlight, "has yet to write", R"(
       cp.async.ca.shared.global [%r3], [%rd3], 4;
       GOOD: cp.async.commit_group;
       cp.async.wait_group 0;
       ld.shared.f32 %f0, [%r3];
-      st.global.f32 [%rd4], %f0;)", 1, true},
+      st.global.f32 [%rd4], %f0;)",
+     1, true},
     {"CopySeenByOthersWithoutBarrier", Check::Race, "races", R"(
       cp.async.ca.shared.global [%r3], [%rd3], 4;
       cp.async.wait_all;
@@ -128,17 +133,20 @@ const Case cases[] = {
       xor.b32 %r5, %r1, 508;
       add.u32 %r5, %r2, %r5;
       ld.shared.f32 %f0, [%r5];
-      st.global.f32 [%rd4], %f0;)", 1, true},
+      st.global.f32 [%rd4], %f0;)",
+     1, true},
     {"CopyDestinationOverwritten", Check::InFlight, "has yet to write", R"(
       cp.async.ca.shared.global [%r3], [%rd3], 4;
       GOOD: cp.async.wait_all;
       st.shared.b32 [%r3], %r0;
-      cp.async.wait_all;)", 1, true},
+      cp.async.wait_all;)",
+     1, true},
     {"CopyDestinationTwice", Check::InFlight, "overwrites", R"(
       cp.async.ca.shared.global [%r3], [%rd3], 4;
       GOOD: cp.async.wait_all;
       cp.async.ca.shared.global [%r3], [%rd3+512], 4;
-      cp.async.wait_all;)", 1, true},
+      cp.async.wait_all;)",
+     1, true},
     {"CopySourceOverwritten", Check::Race, "races", R"(
       cp.async.ca.shared.global [%r3], [%rd3], 4;
       GOOD: cp.async.wait_all;
@@ -167,7 +175,8 @@ const Case cases[] = {
       xor.b32 %r5, %r1, 508;
       add.u32 %r5, %r2, %r5;
       ld.shared.f32 %f0, [%r5];
-      st.global.f32 [%rd4], %f0;)", 1, true},
+      st.global.f32 [%rd4], %f0;)",
+     1, true},
     //===------------------------------------------------------------------===//
     // mbarrier
     //===------------------------------------------------------------------===//
@@ -215,7 +224,8 @@ const Case cases[] = {
       mapa.shared::cluster.u32 %r7, %r4, 1;
       @%p0 mbarrier.arrive.release.cluster.shared::cluster.b64 _, [%r7];
       barrier.cluster.arrive.aligned;
-      barrier.cluster.wait.aligned;)", 2},
+      barrier.cluster.wait.aligned;)",
+     2},
     // ... which is nothing without a barrier.
     {"ClusterInitWithoutBarrier", Check::Race, "mbarrier.init", R"(
       @%p0 mbarrier.init.shared.b64 [%r4], 2;
@@ -233,7 +243,8 @@ const Case cases[] = {
       BAD: @%p3 bra S;
       @%p0 mbarrier.arrive.release.cluster.shared::cluster.b64 _, [%r7];
       L: barrier.cluster.arrive.aligned;
-      barrier.cluster.wait.aligned;)", 2},
+      barrier.cluster.wait.aligned;)",
+     2},
     // A store is not what fence.mbarrier_init publishes; fence.acq_rel publishes both.
     {"ClusterStoreWithoutFence", Check::Race, "races", R"(
       st.shared.b32 [%r3], %r0;
@@ -249,7 +260,8 @@ const Case cases[] = {
       add.u64 %rd4, %rd4, %rd5;
       st.global.b32 [%rd4], %r9;
       barrier.cluster.arrive.aligned;
-      barrier.cluster.wait.aligned;)", 2},
+      barrier.cluster.wait.aligned;)",
+     2},
     {"BarrierNoComplete", Check::MBarrier, "noComplete", R"(
       @%p0 mbarrier.init.shared.b64 [%r4], 2;
       GOOD: @%p0 mbarrier.arrive.noComplete.shared.b64 %rd5, [%r4], 1;
@@ -287,7 +299,8 @@ const Case cases[] = {
       GOOD: @!%p1 bra V;
       ld.shared.f32 %f0, [%r3];
       st.global.f32 [%rd4], %f0;
-      )" WAIT(0), 1, true},
+      )" WAIT(0),
+     1, true},
     {"BulkStoreWithoutProxyFence", Check::Proxy, "fence.proxy.async", R"(
       st.shared.b32 [%r3], %r0;
       GOOD: fence.proxy.async.shared::cta;
@@ -317,7 +330,8 @@ const Case cases[] = {
       GOOD: bar.sync 0;
       @%p0 cp.async.bulk.global.shared::cta.bulk_group [%rd1], [%r2], 512;
       @%p0 cp.async.bulk.commit_group;
-      @%p0 cp.async.bulk.wait_group 0;)", 1, true},
+      @%p0 cp.async.bulk.wait_group 0;)",
+     1, true},
     {"BulkSourceOverwritten", Check::Race, "races", R"(
       st.shared.b32 [%r3], %r0;
       fence.proxy.async.shared::cta;
@@ -336,14 +350,16 @@ const Case cases[] = {
       GOOD: @%p0 cp.async.bulk.wait_group 0;
       BAD: @%p0 cp.async.bulk.wait_group.read 0;
       @%p0 ld.global.f32 %f0, [%rd1];
-      @%p0 st.global.f32 [%rd0], %f0;)", 1, true},
+      @%p0 st.global.f32 [%rd0], %f0;)",
+     1, true},
     {"BulkStoreNotReadWhenBlockEnds", Check::InFlight, "when its block ends", R"(
       st.shared.b32 [%r3], %r0;
       fence.proxy.async.shared::cta;
       bar.sync 0;
       @%p0 cp.async.bulk.global.shared::cta.bulk_group [%rd1], [%r2], 512;
       @%p0 cp.async.bulk.commit_group;
-      GOOD: @%p0 cp.async.bulk.wait_group.read 0;)", 1, true},
+      GOOD: @%p0 cp.async.bulk.wait_group.read 0;)",
+     1, true},
     {"BulkLoadOverBytesInFlight", Check::InFlight, "overwrites", "" INIT LOAD R"(
       GOOD: W0: mbarrier.try_wait.parity.shared::cta.b64 %p1, [%r4], 0;
       GOOD: @!%p1 bra W0;
@@ -353,7 +369,8 @@ const Case cases[] = {
       GOOD: W1: mbarrier.try_wait.parity.shared::cta.b64 %p1, [%r4], 1;
       GOOD: @!%p1 bra W1;
       BAD: @%p0 bra D;
-      BAD: D:)", 1, true},
+      BAD: D:)",
+     1, true},
     {"BulkSizeNotOfSixteen", Check::Argument, "multiple of 16", "" INIT R"(
       GOOD: mov.u32 %r5, 512;
       BAD: mov.u32 %r5, 504;
@@ -413,7 +430,8 @@ const Case cases[] = {
       GOOD: W0: mbarrier.try_wait.parity.shared::cta.b64 %p1, [%r4], 0;
       GOOD: @!%p1 bra W0;
       barrier.cluster.arrive.aligned;
-      barrier.cluster.wait.aligned;)", 2},
+      barrier.cluster.wait.aligned;)",
+     2},
     //===------------------------------------------------------------------===//
     // wgmma
     //===------------------------------------------------------------------===//
@@ -523,11 +541,13 @@ const Case cases[] = {
       and.b32 %r5, %r5, 496;
       add.u32 %r5, %r2, %r5;
       ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%r6,%r7,%r8,%r9}, [%r5];
-      st.global.b32 [%rd4], %r6;)", 1, true},
+      st.global.b32 [%rd4], %r6;)",
+     1, true},
     {"RankOutsideOfCluster", Check::Argument, "rank", R"(
       GOOD: mov.u32 %r5, 1;
       BAD: mov.u32 %r5, 2;
-      mapa.shared::cluster.u32 %r6, %r2, %r5;)", 2},
+      mapa.shared::cluster.u32 %r6, %r2, %r5;)",
+     2},
     {"RemoteReadWithoutBarrier", Check::Race, "races", R"(
       st.shared.b32 [%r3], %r0;
       GOOD: barrier.cluster.arrive.release.aligned;
@@ -542,9 +562,11 @@ const Case cases[] = {
       add.u64 %rd4, %rd4, %rd5;
       st.global.f32 [%rd4], %f0;
       barrier.cluster.arrive.aligned;
-      barrier.cluster.wait.aligned;)", 2},
+      barrier.cluster.wait.aligned;)",
+     2},
     // 30 loaded values and the addresses do not fit into 24 registers; what can be computed again does not count.
-    {"RegistersThatAreNeeded", Check::Argument, "would have to be spilled", "GOOD: setmaxnreg.dec.sync.aligned.u32 24;\n"
+    {"RegistersThatAreNeeded", Check::Argument, "would have to be spilled",
+     "GOOD: setmaxnreg.dec.sync.aligned.u32 24;\n"
      "ld.global.b32 %r10, [%rd3+40];\nld.global.b32 %r11, [%rd3+44];\n"
      "ld.global.b32 %r12, [%rd3+48];\nld.global.b32 %r13, [%rd3+52];\n"
      "ld.global.b32 %r14, [%rd3+56];\nld.global.b32 %r15, [%rd3+60];\n"
@@ -621,8 +643,9 @@ TEST_P(AsyncChecks, LeavesTheTwinAlone) {
   for (Completion completion : {Completion::Late, Completion::Early, Completion::Random})
     for (uint64_t seed : {1, 2, 3}) {
       auto gpu = run(false, seed, completion);
-      ASSERT_EQ(gpu->reporter.total(), 0u) << "seed " << seed << ", completion " << int(completion) << "\n"
-                                           << gpu->faults();
+      ASSERT_EQ(gpu->reporter.total(), 0u)
+          << "seed " << seed << ", completion " << int(completion) << "\n"
+          << gpu->faults();
     }
 }
 

@@ -54,7 +54,8 @@ public:
     return values;
   }
 
-  LaunchResult run(const std::string &kernel, const Shape3 &shape, std::vector<Argument> arguments) {
+  LaunchResult run(const std::string &kernel, const Shape3 &shape,
+                   std::vector<Argument> arguments) {
     const KernelInfo *info = module->kernel(kernel);
     EXPECT_TRUE(info) << kernel;
     if (!info)

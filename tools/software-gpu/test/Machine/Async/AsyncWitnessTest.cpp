@@ -53,8 +53,8 @@ template <typename Got> double error(const std::vector<Got> &got, const std::vec
 }
 
 /// C [m, n] = A [m, k] B, where B is [n, k] if `transposed`, else [k, n].
-std::vector<double> product(const std::vector<uint16_t> &a, const std::vector<uint16_t> &b, int m, int n,
-                            int k, bool transposed) {
+std::vector<double> product(const std::vector<uint16_t> &a, const std::vector<uint16_t> &b, int m,
+                            int n, int k, bool transposed) {
   std::vector<double> c(size_t(m) * n);
   for (int i = 0; i < m; ++i)
     for (int j = 0; j < n; ++j) {
@@ -71,11 +71,13 @@ struct Replay {
   uint64_t seed;
   Completion completion;
 };
-const Replay runs[] = {{1, Completion::Late}, {2, Completion::Late}, {3, Completion::Early}, {4, Completion::Random}};
+const Replay runs[] = {
+    {1, Completion::Late}, {2, Completion::Late}, {3, Completion::Early}, {4, Completion::Random}};
 
 /// Runs `body` for several seeds; it returns the bytes of the result, which must be the same each time,
 /// and there must be no report.
-void same(const std::string &file, int chip, const std::function<std::vector<uint8_t>(Gpu &)> &body) {
+void same(const std::string &file, int chip,
+          const std::function<std::vector<uint8_t>(Gpu &)> &body) {
   std::string text = ptxFile("witnesses/" + file);
   std::vector<uint8_t> first;
   for (const Replay &r : runs) {
@@ -94,7 +96,8 @@ template <typename T> std::vector<uint8_t> rawBytes(const std::vector<T> &v) {
   return b;
 }
 
-TensorMap map2d(uint64_t address, uint64_t inner, uint64_t outer, uint32_t boxInner, uint32_t boxOuter) {
+TensorMap map2d(uint64_t address, uint64_t inner, uint64_t outer, uint32_t boxInner,
+                uint32_t boxOuter) {
   TensorMap m;
   m.type = TensorMapType::BF16, m.rank = 2, m.address = address;
   m.extent = {inner, outer}, m.stride = {2, inner * 2}, m.box = {boxInner, boxOuter}, m.swizzle = 3;
@@ -176,7 +179,8 @@ TEST(Witness90, WgmmaTiles) {
       uint64_t c = gpu.allocate(64 * 64 * 4);
       gpu.run(kernel, {}, {gpu.upload(a), gpu.upload(b), c});
       auto got = gpu.download<float>(c, 64 * 64);
-      EXPECT_LT(error(got, product(a, b, 64, 64, 64, std::string(kernel) != "wgmma_ss_nmajor")), 1e-5)
+      EXPECT_LT(error(got, product(a, b, 64, 64, 64, std::string(kernel) != "wgmma_ss_nmajor")),
+                1e-5)
           << kernel;
       return rawBytes(got);
     });
@@ -260,7 +264,8 @@ TEST(Witness90, BadKernels) {
     EXPECT_GT(gpu.reporter.count(Check::Proxy), 0u) << gpu.faults();
     EXPECT_EQ(gpu.reporter.count(Check::Proxy), gpu.reporter.total()) << gpu.faults();
     gpu.reporter.clear();
-    gpu.run("bad_bulk_tx", {{1, 1, 1}, {256, 1, 1}}, {gpu.upload(drawFloats(1024, 1)), gpu.allocate(4096)});
+    gpu.run("bad_bulk_tx", {{1, 1, 1}, {256, 1, 1}},
+            {gpu.upload(drawFloats(1024, 1)), gpu.allocate(4096)});
     EXPECT_GT(gpu.reporter.count(Check::MBarrier), 0u) << gpu.faults();
   }
 }
@@ -282,7 +287,11 @@ TEST(WitnessTriton, Matmul) {
       same(f.file, f.chip, [=](Gpu &gpu) {
         auto a = drawBf16(size_t(m) * k, 1), b = drawBf16(size_t(k) * n, 2);
         uint64_t c = gpu.allocate(size_t(m) * n * 2), none = 0;
-        gpu.run("matmul", {{uint32_t(m + 127) / 128, uint32_t(n + 127) / 128, 1}, {f.threads, 1, 1}, {0, 0, 0}, f.shared},
+        gpu.run("matmul",
+                {{uint32_t(m + 127) / 128, uint32_t(n + 127) / 128, 1},
+                 {f.threads, 1, 1},
+                 {0, 0, 0},
+                 f.shared},
                 {gpu.upload(a), gpu.upload(b), c, m, n, k, k, n, n, none, none});
         auto got = gpu.download<uint16_t>(c, size_t(m) * n);
         EXPECT_LT(error(got, product(a, b, m, n, k, false)), 0.005) << f.file;
@@ -294,11 +303,31 @@ TEST(WitnessTriton, MatmulByTensorMaps) {
   for (auto [m, n, k] : {std::tuple{128, 128, 64}, {128, 256, 320}})
     same("triton/matmul_tma_bf16.sm90.ptx", 90, [=](Gpu &gpu) {
       auto a = drawBf16(size_t(m) * k, 1), b = drawBf16(size_t(n) * k, 2);
-      uint64_t pa = gpu.upload(a), pb = gpu.upload(b), pc = gpu.allocate(size_t(m) * n * 2), none = 0;
+      uint64_t pa = gpu.upload(a), pb = gpu.upload(b), pc = gpu.allocate(size_t(m) * n * 2),
+               none = 0;
       int64_t one = 1;
-      gpu.run("matmul_tma", {{uint32_t(m / 128), uint32_t(n / 128), 1}, {128, 1, 1}, {0, 0, 0}, 98328},
-              {map2d(pa, k, m, 64, 128), m, k, int64_t(k), one, map2d(pb, k, n, 64, 128), n, k, int64_t(k), one,
-               map2d(pc, n, m, 64, 128), m, n, int64_t(n), one, m, n, k, none, none});
+      gpu.run("matmul_tma",
+              {{uint32_t(m / 128), uint32_t(n / 128), 1}, {128, 1, 1}, {0, 0, 0}, 98328},
+              {map2d(pa, k, m, 64, 128),
+               m,
+               k,
+               int64_t(k),
+               one,
+               map2d(pb, k, n, 64, 128),
+               n,
+               k,
+               int64_t(k),
+               one,
+               map2d(pc, n, m, 64, 128),
+               m,
+               n,
+               int64_t(n),
+               one,
+               m,
+               n,
+               k,
+               none,
+               none});
       auto got = gpu.download<uint16_t>(pc, size_t(m) * n);
       EXPECT_LT(error(got, product(a, b, m, n, k, true)), 0.005);
       return rawBytes(got);
@@ -319,8 +348,10 @@ TEST(WitnessTriton, FlashAttention) {
         float scale = 0.125f;
         auto q = drawBf16(size_t(heads) * t * d, 1, 2), k = drawBf16(size_t(heads) * t * d, 2, 2),
              v = drawBf16(size_t(heads) * t * d, 3);
-        uint64_t o = gpu.allocate(size_t(heads) * t * d * 2), lse = gpu.allocate(heads * t * 4), none = 0;
-        gpu.run("flash_fwd", {{uint32_t((t + f.rows - 1) / f.rows), heads, 1}, {128, 1, 1}, {0, 0, 0}, f.shared},
+        uint64_t o = gpu.allocate(size_t(heads) * t * d * 2), lse = gpu.allocate(heads * t * 4),
+                 none = 0;
+        gpu.run("flash_fwd",
+                {{uint32_t((t + f.rows - 1) / f.rows), heads, 1}, {128, 1, 1}, {0, 0, 0}, f.shared},
                 {gpu.upload(q), gpu.upload(k), gpu.upload(v), o, lse, t, scale, none, none});
         std::vector<double> want(size_t(heads) * t * d), wantLse(heads * t);
         for (int h = 0; h < heads; ++h)

@@ -30,7 +30,8 @@ std::string kernel(const std::string &body, const std::string &version = "8.7") 
   ld.param.u64 %rd1, [out];
   setp.eq.u32 %p0, %r0, 0;
   setp.eq.u32 %p1, %r1, 0;
-)" + body + "\n  ret;\n}\n";
+)" + body +
+         "\n  ret;\n}\n";
 }
 
 const Completion completions[] = {Completion::Late, Completion::Early, Completion::Random};
@@ -61,7 +62,8 @@ TEST(CpAsync, FillsWithZeros) {
   cp.async.wait_all;
   ld.shared.v4.b32 {%r6, %r7, %r8, %r9}, [%r5];
   add.u64 %rd4, %rd1, %rd2;
-  st.global.v4.b32 [%rd4], {%r6, %r7, %r8, %r9};)"), 1, completion);
+  st.global.v4.b32 [%rd4], {%r6, %r7, %r8, %r9};)"),
+            1, completion);
     std::vector<uint8_t> in = counted<uint8_t>(2048), want = in;
     for (size_t i = 0; i < want.size(); ++i)
       if (i % 16 >= i / 16 % 17)
@@ -114,7 +116,8 @@ W: mbarrier.test_wait.shared.b64 %p2, [%r3], %rd5;
   add.u32 %r6, %r2, %r6;
   ld.shared.b32 %r7, [%r6];
   add.u64 %rd4, %rd1, %rd2;
-  st.global.b32 [%rd4], %r7;)"), 1, completion);
+  st.global.b32 [%rd4], %r7;)"),
+            1, completion);
     std::vector<uint32_t> in = counted<uint32_t>(128), want(in.rbegin(), in.rend());
     uint64_t out = gpu.zeros<uint32_t>(128);
     gpu.run("k", {}, {gpu.upload(in), out});
@@ -225,7 +228,8 @@ TEST(Cluster, AsyncStoresAndReductions) {
   add.u64 %rd13, %rd1, %rd11;
   st.global.b32 [%rd13], %r22;
 D:
-)" + meet), 1, completion);
+)" + meet),
+            1, completion);
     uint64_t out = gpu.zeros<uint32_t>(128);
     bool ran = false;
     try {
@@ -259,7 +263,8 @@ TEST(Cluster, BulkCopyToAnotherBlock) {
   ld.shared.b32 %r22, [%r11+2048];
   add.u64 %rd13, %rd1, %rd12;
   st.global.b32 [%rd13], %r22;
-)" + meet), 1, completion);
+)" + meet),
+            1, completion);
     std::vector<uint32_t> in = counted<uint32_t>(256), want(256);
     for (int i = 0; i < 256; ++i)
       want[i] = in[i ^ 128];
@@ -272,7 +277,8 @@ TEST(Cluster, BulkCopyToAnotherBlock) {
 
 TEST(Cluster, MulticastReachesEveryBlock) {
   for (Completion completion : completions) {
-    Gpu gpu(kernel(openCluster + "  @%p0 mbarrier.arrive.expect_tx.shared::cta.b64 _, [%r3], 512;\n" + meet + R"(
+    Gpu gpu(kernel(openCluster +
+                   "  @%p0 mbarrier.arrive.expect_tx.shared::cta.b64 _, [%r3], 512;\n" + meet + R"(
   mov.u16 %h0, 3;
   and.pred %p4, %p1, %p0;
   @%p4 cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes.multicast::cluster [%r2], [%rd0], 512, [%r3], %h0;
@@ -280,7 +286,8 @@ TEST(Cluster, MulticastReachesEveryBlock) {
   ld.shared.b32 %r22, [%r11];
   add.u64 %rd13, %rd1, %rd12;
   st.global.b32 [%rd13], %r22;
-)" + meet), 1, completion);
+)" + meet),
+            1, completion);
     std::vector<uint32_t> in = counted<uint32_t>(128), want = in;
     want.insert(want.end(), in.begin(), in.end());
     uint64_t out = gpu.zeros<uint32_t>(256);
@@ -314,7 +321,8 @@ TEST(Registers, MoveBetweenWarpgroups) {
   setmaxnreg.inc.sync.aligned.u32 232;
   bra D;
 P: setmaxnreg.dec.sync.aligned.u32 40;
-D:)"), seed);
+D:)"),
+            seed);
     gpu.run("k", {{1, 1, 1}, {384, 1, 1}}, {gpu.zeros<uint32_t>(4), gpu.zeros<uint32_t>(4)});
     EXPECT_EQ(gpu.faults(), "");
   }
@@ -333,26 +341,34 @@ TEST(BulkReduce, AllTypes) {
   } forms[] = {
       {"add.noftz.f16", 2, [](unsigned i) { return uint64_t(roundedTo(TensorType::F16, i % 9)); },
        [](uint64_t a, uint64_t b) {
-         return uint64_t(roundedTo(TensorType::F16, valueOf(TensorType::F16, uint32_t(a)) + valueOf(TensorType::F16, uint32_t(b))));
+         return uint64_t(roundedTo(TensorType::F16, valueOf(TensorType::F16, uint32_t(a)) +
+                                                        valueOf(TensorType::F16, uint32_t(b))));
        }},
-      {"max.bf16", 2, [](unsigned i) { return uint64_t(roundedTo(TensorType::BF16, int(i % 9) - 4)); },
+      {"max.bf16", 2,
+       [](unsigned i) { return uint64_t(roundedTo(TensorType::BF16, int(i % 9) - 4)); },
        [](uint64_t a, uint64_t b) {
-         return valueOf(TensorType::BF16, uint32_t(a)) < valueOf(TensorType::BF16, uint32_t(b)) ? b : a;
+         return valueOf(TensorType::BF16, uint32_t(a)) < valueOf(TensorType::BF16, uint32_t(b)) ? b
+                                                                                                : a;
        }},
       {"add.noftz.bf16", 2, [](unsigned i) { return uint64_t(roundedTo(TensorType::BF16, i % 9)); },
        [](uint64_t a, uint64_t b) {
-         return uint64_t(roundedTo(TensorType::BF16, valueOf(TensorType::BF16, uint32_t(a)) + valueOf(TensorType::BF16, uint32_t(b))));
+         return uint64_t(roundedTo(TensorType::BF16, valueOf(TensorType::BF16, uint32_t(a)) +
+                                                         valueOf(TensorType::BF16, uint32_t(b))));
        }},
       {"add.f64", 8, [](unsigned i) { return std::bit_cast<uint64_t>(double(i) / 4); },
        [](uint64_t a, uint64_t b) {
          return std::bit_cast<uint64_t>(std::bit_cast<double>(a) + std::bit_cast<double>(b));
        }},
-      {"add.u64", 8, [](unsigned i) { return uint64_t(i) << 33; }, [](uint64_t a, uint64_t b) { return a + b; }},
+      {"add.u64", 8, [](unsigned i) { return uint64_t(i) << 33; },
+       [](uint64_t a, uint64_t b) { return a + b; }},
       {"min.s64", 8, [](unsigned i) { return uint64_t(int64_t(i % 5) - 2); },
        [](uint64_t a, uint64_t b) { return uint64_t(std::min(int64_t(a), int64_t(b))); }},
-      {"xor.b64", 8, [](unsigned i) { return uint64_t(i) * 0x123456789; }, [](uint64_t a, uint64_t b) { return a ^ b; }},
-      {"and.b32", 4, [](unsigned i) { return uint64_t(i) * 77; }, [](uint64_t a, uint64_t b) { return a & b; }},
-      {"inc.u32", 4, [](unsigned i) { return uint64_t(i % 4); }, [](uint64_t a, uint64_t b) { return a >= b ? 0 : a + 1; }},
+      {"xor.b64", 8, [](unsigned i) { return uint64_t(i) * 0x123456789; },
+       [](uint64_t a, uint64_t b) { return a ^ b; }},
+      {"and.b32", 4, [](unsigned i) { return uint64_t(i) * 77; },
+       [](uint64_t a, uint64_t b) { return a & b; }},
+      {"inc.u32", 4, [](unsigned i) { return uint64_t(i % 4); },
+       [](uint64_t a, uint64_t b) { return a >= b ? 0 : a + 1; }},
   };
   for (auto &f : forms) {
     Gpu gpu(kernel(std::string(R"(
@@ -364,7 +380,8 @@ TEST(BulkReduce, AllTypes) {
   st.shared.b32 [%r5], %r4;
   fence.proxy.async.shared::cta;
   bar.sync 0;
-  @%p0 cp.reduce.async.bulk.global.shared::cta.bulk_group.)") + f.op + R"( [%rd1], [%r2], 512;
+  @%p0 cp.reduce.async.bulk.global.shared::cta.bulk_group.)") +
+                   f.op + R"( [%rd1], [%r2], 512;
   @%p0 cp.async.bulk.commit_group;
   @%p0 cp.async.bulk.wait_group 0;)"));
     std::vector<uint8_t> in(512), before(512), want(512);
@@ -390,7 +407,8 @@ TEST(BulkReduce, AllTypes) {
 uint32_t matrixWord(unsigned lane, unsigned j, bool trans) {
   uint32_t word = 0;
   for (unsigned h = 0; h < 2; ++h) {
-    unsigned row = trans ? lane % 4 * 2 + h : lane / 4, column = trans ? lane / 4 : lane % 4 * 2 + h;
+    unsigned row = trans ? lane % 4 * 2 + h : lane / 4,
+             column = trans ? lane / 4 : lane % 4 * 2 + h;
     word |= (64 * j + 8 * row + column) << 16 * h;
   }
   return word;
@@ -403,8 +421,10 @@ TEST(Matrices, LoadAndStore) {
       std::string loads, stores;
       for (unsigned j = 0; j < n; ++j) {
         registers += j ? ", %r2" + std::to_string(j) : "";
-        stores += "  st.global.b32 [%rd4+" + std::to_string(128 * j) + "], %r2" + std::to_string(j) + ";\n";
-        loads += "  ld.global.b32 %r2" + std::to_string(j) + ", [%rd3+" + std::to_string(128 * j) + "];\n";
+        stores += "  st.global.b32 [%rd4+" + std::to_string(128 * j) + "], %r2" +
+                  std::to_string(j) + ";\n";
+        loads += "  ld.global.b32 %r2" + std::to_string(j) + ", [%rd3+" + std::to_string(128 * j) +
+                 "];\n";
       }
       registers += "}";
       std::string common = R"(
@@ -421,7 +441,8 @@ TEST(Matrices, LoadAndStore) {
   ld.global.v4.b32 {%r10, %r11, %r12, %r13}, [%rd6];
   st.shared.v4.b32 [%r4], {%r10, %r11, %r12, %r13};
   bar.warp.sync 0xffffffff;
-  ldmatrix.sync.aligned.m8n8)" + form + ".shared.b16 " + registers + ", [%r4];\n" + stores));
+  ldmatrix.sync.aligned.m8n8)" +
+                      form + ".shared.b16 " + registers + ", [%r4];\n" + stores));
       std::vector<uint16_t> image(256);
       for (size_t i = 0; i < 256; ++i)
         image[i] = uint16_t(i);
@@ -434,9 +455,11 @@ TEST(Matrices, LoadAndStore) {
       EXPECT_EQ(load.download<uint32_t>(out, n * 32), words) << form;
       EXPECT_EQ(load.faults(), "");
       // Store: the way back.
-      Gpu store(kernel(common + loads + "  stmatrix.sync.aligned.m8n8" + form + ".shared.b16 [%r4], " + registers + R"(;
+      Gpu store(kernel(common + loads + "  stmatrix.sync.aligned.m8n8" + form +
+                       ".shared.b16 [%r4], " + registers + R"(;
   bar.warp.sync 0xffffffff;
-  setp.ge.u32 %p2, %r0, )" + std::to_string(8 * n) + R"(;
+  setp.ge.u32 %p2, %r0, )" +
+                       std::to_string(8 * n) + R"(;
   @%p2 bra D;
   ld.shared.v4.b32 {%r10, %r11, %r12, %r13}, [%r4];
   add.u64 %rd6, %rd1, %rd5;
@@ -471,7 +494,8 @@ TEST(Matrices, Transpose) {
 // they take one.
 TEST(Matrices, BankConflictsAreCounted) {
   for (bool swizzled : {false, true}) {
-    Gpu gpu(kernel(std::string(R"(
+    Gpu gpu(kernel(
+        std::string(R"(
   mov.u32 %r4, %r0;
 L: shl.b32 %r5, %r4, 4;
   add.u32 %r5, %r2, %r5;
@@ -481,11 +505,15 @@ L: shl.b32 %r5, %r4, 4;
   @%p2 bra L;
   bar.warp.sync 0xffffffff;
   shl.b32 %r5, %r0, 7;
-)") + (swizzled ? "  and.b32 %r6, %r0, 7;\n  shl.b32 %r6, %r6, 4;\n  xor.b32 %r5, %r5, %r6;\n" : "") + R"(
+)") +
+        (swizzled ? "  and.b32 %r6, %r0, 7;\n  shl.b32 %r6, %r6, 4;\n  xor.b32 %r5, %r5, %r6;\n"
+                  : "") +
+        R"(
   add.u32 %r5, %r2, %r5;
   ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%r20, %r21, %r22, %r23}, [%r5];
   st.global.b32 [%rd1], %r20;)"));
-    LaunchResult r = gpu.run("k", {{1, 1, 1}, {32, 1, 1}}, {gpu.zeros<uint32_t>(4), gpu.zeros<uint32_t>(4)});
+    LaunchResult r =
+        gpu.run("k", {{1, 1, 1}, {32, 1, 1}}, {gpu.zeros<uint32_t>(4), gpu.zeros<uint32_t>(4)});
     bool found = false;
     for (auto &[line, c] : r.counters.lines)
       if (c.opcode.rfind("ldmatrix", 0) == 0) {
@@ -502,7 +530,8 @@ TEST(Counters, TensorOperations) {
   std::string text = ptxFile("witnesses/nvcc/k90.sm90a.ptx");
   Gpu gpu(text);
   std::vector<uint16_t> tile(64 * 64, 0x3f80);
-  LaunchResult r = gpu.run("wgmma_ss_kmajor", {}, {gpu.upload(tile), gpu.upload(tile), gpu.zeros<float>(64 * 64)});
+  LaunchResult r = gpu.run("wgmma_ss_kmajor", {},
+                           {gpu.upload(tile), gpu.upload(tile), gpu.zeros<float>(64 * 64)});
   EXPECT_EQ(r.counters.total().tensorOps, 64u * 64 * 64);
 }
 
@@ -548,20 +577,35 @@ TEST(WmmaInstructions, EqualPlainProducts) {
       std::string la = rowA ? "row" : "col", lb = rowB ? "row" : "col", lc = rowC ? "row" : "col";
       std::string loadType = w.ab, accType = std::string(w.d);
       std::string accRegister = w.acc == TensorType::F32 ? "f32" : wide ? "f64" : "b32";
-      std::string mmaTypes = w.type == TensorType::F16 ? std::string(w.d) + "." + w.d
-                                                       : std::string(w.d) + "." + w.ab + "." + w.ab + "." + w.d;
-      std::string text = std::string(".version 8.0\n.target sm_80\n.address_size 64\n.visible .entry k(.param .u64 a, "
-                                     ".param .u64 b, .param .u64 c, .param .u64 d, .param .u32 sa, .param .u32 sb, .param .u32 sc) {\n"
-                                     "  .reg .b64 %q<4>; .reg .b32 %s<3>; .reg .") +
-                         (wide ? "f64" : "b32") + " %a<8>, %b<8>; .reg ." + accRegister + " %c<8>, %d<8>;\n" +
-                         "  ld.param.u64 %q0, [a]; ld.param.u64 %q1, [b]; ld.param.u64 %q2, [c]; ld.param.u64 %q3, [d];\n"
-                         "  ld.param.u32 %s0, [sa]; ld.param.u32 %s1, [sb]; ld.param.u32 %s2, [sc];\n"
-                         "  wmma.load.a.sync.aligned." + la + "." + w.shape + ".global." + loadType + " " + list("a", w.ra) + ", [%q0], %s0;\n"
-                         "  wmma.load.b.sync.aligned." + lb + "." + w.shape + ".global." + loadType + " " + list("b", w.rb) + ", [%q1], %s1;\n"
-                         "  wmma.load.c.sync.aligned." + lc + "." + w.shape + ".global." + accType + " " + list("c", w.rc) + ", [%q2], %s2;\n"
-                         "  wmma.mma.sync.aligned." + la + "." + lb + "." + w.shape + "." + mmaTypes + " " + list("d", w.rc) + ", " +
-                         list("a", w.ra) + ", " + list("b", w.rb) + ", " + list("c", w.rc) + ";\n"
-                         "  wmma.store.d.sync.aligned." + lc + "." + w.shape + ".global." + accType + " [%q3], " + list("d", w.rc) + ", %s2;\n  ret;\n}\n";
+      std::string mmaTypes = w.type == TensorType::F16
+                                 ? std::string(w.d) + "." + w.d
+                                 : std::string(w.d) + "." + w.ab + "." + w.ab + "." + w.d;
+      std::string text =
+          std::string(
+              ".version 8.0\n.target sm_80\n.address_size 64\n.visible .entry k(.param .u64 a, "
+              ".param .u64 b, .param .u64 c, .param .u64 d, .param .u32 sa, .param .u32 sb, .param "
+              ".u32 sc) {\n"
+              "  .reg .b64 %q<4>; .reg .b32 %s<3>; .reg .") +
+          (wide ? "f64" : "b32") + " %a<8>, %b<8>; .reg ." + accRegister + " %c<8>, %d<8>;\n" +
+          "  ld.param.u64 %q0, [a]; ld.param.u64 %q1, [b]; ld.param.u64 %q2, [c]; ld.param.u64 "
+          "%q3, [d];\n"
+          "  ld.param.u32 %s0, [sa]; ld.param.u32 %s1, [sb]; ld.param.u32 %s2, [sc];\n"
+          "  wmma.load.a.sync.aligned." +
+          la + "." + w.shape + ".global." + loadType + " " + list("a", w.ra) +
+          ", [%q0], %s0;\n"
+          "  wmma.load.b.sync.aligned." +
+          lb + "." + w.shape + ".global." + loadType + " " + list("b", w.rb) +
+          ", [%q1], %s1;\n"
+          "  wmma.load.c.sync.aligned." +
+          lc + "." + w.shape + ".global." + accType + " " + list("c", w.rc) +
+          ", [%q2], %s2;\n"
+          "  wmma.mma.sync.aligned." +
+          la + "." + lb + "." + w.shape + "." + mmaTypes + " " + list("d", w.rc) + ", " +
+          list("a", w.ra) + ", " + list("b", w.rb) + ", " + list("c", w.rc) +
+          ";\n"
+          "  wmma.store.d.sync.aligned." +
+          lc + "." + w.shape + ".global." + accType + " [%q3], " + list("d", w.rc) +
+          ", %s2;\n  ret;\n}\n";
       Gpu gpu(text, 1, Completion::Late, 80);
       std::mt19937 random(3);
       int bits = bitsOf(w.type), accBits = bitsOf(w.acc);
@@ -575,7 +619,8 @@ TEST(WmmaInstructions, EqualPlainProducts) {
         return uint64_t(v) & (bitsOf(t) == 32 ? ~0u : (1u << bitsOf(t)) - 1);
       };
       // A matrix in memory with its leading dimension and 16 or so elements of padding.
-      auto lay = [&](const std::vector<int> &v, int rows, int columns, bool row, int b, TensorType t, int ld) {
+      auto lay = [&](const std::vector<int> &v, int rows, int columns, bool row, int b,
+                     TensorType t, int ld) {
         std::vector<uint8_t> image(size_t(row ? rows : columns) * ld * b / 8 + 64);
         for (int i = 0; i < rows; ++i)
           for (int j = 0; j < columns; ++j) {
@@ -599,13 +644,16 @@ TEST(WmmaInstructions, EqualPlainProducts) {
           for (int l = 0; l < w.k; ++l)
             d[i * w.n + j] += a[i * w.k + l] * b[l * w.n + j];
         }
-      uint32_t lda = (rowA ? w.k : w.m) + 32, ldb = (rowB ? w.n : w.k) + 32, ldc = (rowC ? w.n : w.m) + 32;
+      uint32_t lda = (rowA ? w.k : w.m) + 32, ldb = (rowB ? w.n : w.k) + 32,
+               ldc = (rowC ? w.n : w.m) + 32;
       auto want = lay(d, w.m, w.n, rowC, accBits, w.acc, int(ldc));
       uint64_t out = gpu.zeros<uint8_t>(want.size());
       gpu.run("k", {{1, 1, 1}, {32, 1, 1}},
-              {gpu.upload(lay(a, w.m, w.k, rowA, bits, w.type, int(lda))), gpu.upload(lay(b, w.k, w.n, rowB, bits, w.type, int(ldb))),
+              {gpu.upload(lay(a, w.m, w.k, rowA, bits, w.type, int(lda))),
+               gpu.upload(lay(b, w.k, w.n, rowB, bits, w.type, int(ldb))),
                gpu.upload(lay(c, w.m, w.n, rowC, accBits, w.acc, int(ldc))), out, lda, ldb, ldc});
-      EXPECT_EQ(gpu.download<uint8_t>(out, want.size()), want) << w.shape << " " << w.ab << " " << layout;
+      EXPECT_EQ(gpu.download<uint8_t>(out, want.size()), want)
+          << w.shape << " " << w.ab << " " << layout;
       EXPECT_EQ(gpu.faults(), "") << w.shape << " " << w.ab;
     }
 }
@@ -620,21 +668,35 @@ TEST(Refused, ByName) {
   } cases[] = {
       {"multimem.st.global.b32 [%rd0], %r0;", "multimem"},
       {"ldmatrix.sync.aligned.m16n16.x1.trans.shared.b8 {%r4, %r5}, [%r2];", "b8"},
-      {"cp.async.bulk.tensor.3d.shared::cluster.global.im2col.mbarrier::complete_tx::bytes [%r2], [%rd0, {%r4, %r5, %r6}], [%r3], {%h0};", "im2col"},
+      {"cp.async.bulk.tensor.3d.shared::cluster.global.im2col.mbarrier::complete_tx::bytes [%r2], "
+       "[%rd0, {%r4, %r5, %r6}], [%r3], {%h0};",
+       "im2col"},
       {"setmaxnreg.inc.sync.aligned.u32 100;", "multiple of 8"},
       {"cp.async.cg.shared.global [%r2], [%rd0], 8;", "16"},
       {"tex.2d.v4.f32.f32 {%f0, %f1, %f2, %f3}, [%rd0, {%f0, %f1}];", "unknown opcode 'tex'"},
       {"suld.b.1d.b32.trap %r4, [%rd0, {%r1}];", "unknown opcode 'suld'"},
       {"sust.b.1d.b32.trap [%rd0, {%r1}], %r2;", "unknown opcode 'sust'"},
       {"txq.width.b32 %r0, [%rd0];", "unknown opcode 'txq'"},
-      {"tcgen05.alloc.cta_group::1.sync.aligned.shared::cta.b32 [%r2], 32;", "unknown opcode 'tcgen05'"},
-      {"clusterlaunchcontrol.query_cancel.is_canceled.pred.b128 %p0, %rd0;", "unknown opcode 'clusterlaunchcontrol'"},
+      {"tcgen05.alloc.cta_group::1.sync.aligned.shared::cta.b32 [%r2], 32;",
+       "unknown opcode 'tcgen05'"},
+      {"clusterlaunchcontrol.query_cancel.is_canceled.pred.b128 %p0, %rd0;",
+       "unknown opcode 'clusterlaunchcontrol'"},
       {"add.sideways.u32 %r0, %r1, %r2;", "unknown modifier '.sideways' of 'add'"},
-      {"wgmma.mma_async.sp.sync.aligned.m64n8k32.f32.bf16.bf16 {%f0, %f1, %f2, %f3}, %rd0, %rd1, %r0, 0, %p0, 1, 1, 0, 0;", "sparse wgmma"},
-      {"mma.sp.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32 {%f0, %f1, %f2, %f3}, {%r0, %r1}, {%r0, %r1}, {%f0, %f1, %f2, %f3}, %r4, 0x0;", "sparse mma"},
-      {"mma.sync.aligned.m8n8k4.row.col.f16.f16.f16.f16 {%r0, %r1, %r2, %r3}, {%r0, %r1}, {%r0, %r1}, {%r0, %r1, %r2, %r3};", "m8n8k4"},
-      {"wgmma.mma_async.sync.aligned.m64n8k256.s32.b1.b1.and.popc {%r0, %r1, %r2, %r3}, %rd0, %rd1, %p0;", ".b1"},
-      {"wgmma.mma_async.sync.aligned.m64n12k16.f32.bf16.bf16 {%f0, %f1, %f2, %f3, %f4, %f5}, %rd0, %rd1, %p0, 1, 1, 0, 0;", "m64n12k16"},
+      {"wgmma.mma_async.sp.sync.aligned.m64n8k32.f32.bf16.bf16 {%f0, %f1, %f2, %f3}, %rd0, %rd1, "
+       "%r0, 0, %p0, 1, 1, 0, 0;",
+       "sparse wgmma"},
+      {"mma.sp.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32 {%f0, %f1, %f2, %f3}, {%r0, %r1}, "
+       "{%r0, %r1}, {%f0, %f1, %f2, %f3}, %r4, 0x0;",
+       "sparse mma"},
+      {"mma.sync.aligned.m8n8k4.row.col.f16.f16.f16.f16 {%r0, %r1, %r2, %r3}, {%r0, %r1}, {%r0, "
+       "%r1}, {%r0, %r1, %r2, %r3};",
+       "m8n8k4"},
+      {"wgmma.mma_async.sync.aligned.m64n8k256.s32.b1.b1.and.popc {%r0, %r1, %r2, %r3}, %rd0, "
+       "%rd1, %p0;",
+       ".b1"},
+      {"wgmma.mma_async.sync.aligned.m64n12k16.f32.bf16.bf16 {%f0, %f1, %f2, %f3, %f4, %f5}, %rd0, "
+       "%rd1, %p0, 1, 1, 0, 0;",
+       "m64n12k16"},
   };
   for (auto &c : cases) {
     std::string message;

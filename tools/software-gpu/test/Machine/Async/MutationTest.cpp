@@ -26,12 +26,24 @@ struct Subject {
   std::set<int> redundant;
 };
 
-const char *const guards[] = {"bar.sync",       "barrier.sync",         "fence.proxy.async",
-                              "fence.mbarrier_init", "cp.async.wait_group", "cp.async.commit_group",
-                              "cp.async.bulk.wait_group", "cp.async.bulk.commit_group", "wgmma.fence",
-                              "wgmma.commit_group", "wgmma.wait_group", "mbarrier.try_wait",
-                              "mbarrier.test_wait", "mbarrier.arrive", "mbarrier.init",
-                              "barrier.cluster.arrive", "barrier.cluster.wait", "@!complete bra"};
+const char *const guards[] = {"bar.sync",
+                              "barrier.sync",
+                              "fence.proxy.async",
+                              "fence.mbarrier_init",
+                              "cp.async.wait_group",
+                              "cp.async.commit_group",
+                              "cp.async.bulk.wait_group",
+                              "cp.async.bulk.commit_group",
+                              "wgmma.fence",
+                              "wgmma.commit_group",
+                              "wgmma.wait_group",
+                              "mbarrier.try_wait",
+                              "mbarrier.test_wait",
+                              "mbarrier.arrive",
+                              "mbarrier.init",
+                              "barrier.cluster.arrive",
+                              "barrier.cluster.wait",
+                              "@!complete bra"};
 
 std::vector<uint16_t> halves(size_t n, unsigned seed) {
   std::mt19937 random(seed);
@@ -41,7 +53,8 @@ std::vector<uint16_t> halves(size_t n, unsigned seed) {
   return v;
 }
 
-TensorMap map2d(uint64_t address, uint64_t inner, uint64_t outer, uint32_t boxInner, uint32_t boxOuter) {
+TensorMap map2d(uint64_t address, uint64_t inner, uint64_t outer, uint32_t boxInner,
+                uint32_t boxOuter) {
   TensorMap m;
   m.type = TensorMapType::BF16, m.rank = 2, m.address = address;
   m.extent = {inner, outer}, m.stride = {2, inner * 2}, m.box = {boxInner, boxOuter}, m.swizzle = 3;
@@ -57,19 +70,40 @@ std::vector<uint8_t> runTile(Gpu &gpu, const char *kernel) {
 // 11 steps: both unrolled loops, and their rests.
 std::vector<uint8_t> runGemm(Gpu &gpu) {
   constexpr int m = 256, n = 64, k = 704;
-  uint64_t pa = gpu.upload(halves(m * k, 1)), pb = gpu.upload(halves(n * k, 2)), pc = gpu.zeros<uint16_t>(m * n);
-  gpu.run("gemm_ws", {{2, 1, 1}, {384, 1, 1}, {0, 0, 0}, (4 * 128 * 64 + 4 * 64 * 64 + 128 * 64) * 2},
+  uint64_t pa = gpu.upload(halves(m * k, 1)), pb = gpu.upload(halves(n * k, 2)),
+           pc = gpu.zeros<uint16_t>(m * n);
+  gpu.run("gemm_ws",
+          {{2, 1, 1}, {384, 1, 1}, {0, 0, 0}, (4 * 128 * 64 + 4 * 64 * 64 + 128 * 64) * 2},
           {map2d(pa, k, m, 64, 64), map2d(pb, k, n, 64, 32), map2d(pc, n, m, 64, 64), k});
   return gpu.download<uint8_t>(pc, m * n * 2);
 }
 
 std::vector<uint8_t> runTritonTma(Gpu &gpu) {
   constexpr int m = 128, n = 128, k = 320;
-  uint64_t pa = gpu.upload(halves(m * k, 1)), pb = gpu.upload(halves(n * k, 2)), pc = gpu.zeros<uint16_t>(m * n), none = 0;
+  uint64_t pa = gpu.upload(halves(m * k, 1)), pb = gpu.upload(halves(n * k, 2)),
+           pc = gpu.zeros<uint16_t>(m * n), none = 0;
   int64_t one = 1;
   gpu.run("matmul_tma", {{1, 1, 1}, {128, 1, 1}, {0, 0, 0}, 98328},
-          {map2d(pa, k, m, 64, 128), m, k, int64_t(k), one, map2d(pb, k, n, 64, 128), n, k, int64_t(k), one,
-           map2d(pc, n, m, 64, 128), m, n, int64_t(n), one, m, n, k, none, none});
+          {map2d(pa, k, m, 64, 128),
+           m,
+           k,
+           int64_t(k),
+           one,
+           map2d(pb, k, n, 64, 128),
+           n,
+           k,
+           int64_t(k),
+           one,
+           map2d(pc, n, m, 64, 128),
+           m,
+           n,
+           int64_t(n),
+           one,
+           m,
+           n,
+           k,
+           none,
+           none});
   return gpu.download<uint8_t>(pc, m * n * 2);
 }
 
@@ -78,7 +112,8 @@ std::vector<uint8_t> runPipeline(Gpu &gpu) {
   for (int k : {32, 160}) {
     constexpr int m = 64, n = 64;
     uint64_t c = gpu.zeros<uint16_t>(m * n);
-    gpu.run("mma_pipe_bf16", {}, {gpu.upload(halves(m * k, 1)), gpu.upload(halves(n * k, 2)), c, m, n, k});
+    gpu.run("mma_pipe_bf16", {},
+            {gpu.upload(halves(m * k, 1)), gpu.upload(halves(n * k, 2)), c, m, n, k});
     auto one = gpu.download<uint8_t>(c, m * n * 2);
     all.insert(all.end(), one.begin(), one.end());
   }
@@ -98,23 +133,43 @@ std::vector<uint8_t> runCopies(Gpu &gpu, const char *kernel, uint32_t threads, s
 }
 
 const Subject subjects[] = {
-    {"nvcc/k90.sm90a.ptx", "wgmma_ss_kmajor", 90, [](Gpu &g) { return runTile(g, "wgmma_ss_kmajor"); }, {}},
+    {"nvcc/k90.sm90a.ptx",
+     "wgmma_ss_kmajor",
+     90,
+     [](Gpu &g) { return runTile(g, "wgmma_ss_kmajor"); },
+     {}},
     {"nvcc/k90.sm90a.ptx", "wgmma_rs", 90, [](Gpu &g) { return runTile(g, "wgmma_rs"); }, {}},
-    {"nvcc/k90.sm90a.ptx", "bulk_1d", 90, [](Gpu &g) { return runCopies(g, "bulk_1d", 256, 1024); },
+    {"nvcc/k90.sm90a.ptx",
+     "bulk_1d",
+     90,
+     [](Gpu &g) { return runCopies(g, "bulk_1d", 256, 1024); },
      {1778}}, // within a block the barrier orders the init; Triton leaves this fence out
-    {"nvcc/k90.sm90a.ptx", "gemm_ws", 90, runGemm,
+    {"nvcc/k90.sm90a.ptx",
+     "gemm_ws",
+     90,
+     runGemm,
      // Only wgmma has changed the accumulators since the first fence (1072, 1177); the slot of the last
      // step is not filled again (1252).
      {1072, 1177, 1252}},
-    {"triton/matmul_tma_bf16.sm90.ptx", "matmul_tma", 90, runTritonTma,
+    {"triton/matmul_tma_bf16.sm90.ptx",
+     "matmul_tma",
+     90,
+     runTritonTma,
      // Barriers of one warpgroup that other things make redundant: bytes may come before expect_tx while
      // the arrival is missing (100, 111, 122, 129, 142); each thread has waited itself (444); a wait for
      // wgmma is one for all four warps (545, 557, 567, 586, 593); the end (722).
      {100, 111, 122, 129, 142, 444, 545, 557, 567, 586, 593, 722}},
     {"nvcc/k80.sm80.ptx", "mma_pipe_bf16", 80, runPipeline, {}},
-    {"nvcc/k80.sm80.ptx", "barrier_copy", 80, [](Gpu &g) { return runCopies(g, "barrier_copy", 256, 1024); },
+    {"nvcc/k80.sm80.ptx",
+     "barrier_copy",
+     80,
+     [](Gpu &g) { return runCopies(g, "barrier_copy", 256, 1024); },
      {1473, 1559, 1643, 1727}}, // b.sync(): the mbarrier of the other buffer orders the same
-    {"nvcc/k80.sm80.ptx", "pipe_copy", 80, [](Gpu &g) { return runCopies(g, "pipe_copy", 128, 4 * 128 * 4); }, {}},
+    {"nvcc/k80.sm80.ptx",
+     "pipe_copy",
+     80,
+     [](Gpu &g) { return runCopies(g, "pipe_copy", 128, 4 * 128 * 4); },
+     {}},
 };
 
 class Mutation : public testing::TestWithParam<Subject> {};

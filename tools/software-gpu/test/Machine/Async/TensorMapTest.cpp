@@ -57,26 +57,34 @@ TEST(TensorMap, Rules) {
       {"rank 0", [](TensorMap &m) { m.rank = 0; }, [](TensorMap &m) { m.rank = 1; }},
       {"rank 6", [](TensorMap &m) { m.rank = 6; },
        [](TensorMap &m) { m.rank = 5, m.extent[3] = m.extent[4] = m.box[3] = m.box[4] = 1; }},
-      {"global address", [](TensorMap &m) { m.address = 0x1008; }, [](TensorMap &m) { m.address = 0x1010; }},
+      {"global address", [](TensorMap &m) { m.address = 0x1008; },
+       [](TensorMap &m) { m.address = 0x1010; }},
       {"global address", [](TensorMap &m) { m.address = 0; }, [](TensorMap &m) { m.address = 16; }},
-      {"globalDim[1]", [](TensorMap &m) { m.extent[1] = 0; }, [](TensorMap &m) { m.extent[1] = 1; }},
+      {"globalDim[1]", [](TensorMap &m) { m.extent[1] = 0; },
+       [](TensorMap &m) { m.extent[1] = 1; }},
       {"globalDim[2]", [](TensorMap &m) { m.extent[2] = (uint64_t(1) << 32) + 1; },
        [](TensorMap &m) { m.extent[2] = uint64_t(1) << 32; }},
-      {"globalStrides[0]", [](TensorMap &m) { m.stride[1] = 136; }, [](TensorMap &m) { m.stride[1] = 144; }},
+      {"globalStrides[0]", [](TensorMap &m) { m.stride[1] = 136; },
+       [](TensorMap &m) { m.stride[1] = 144; }},
       {"globalStrides[1]", [](TensorMap &m) { m.stride[2] = uint64_t(1) << 40; },
        [](TensorMap &m) { m.stride[2] = (uint64_t(1) << 40) - 16; }},
       {"boxDim[1]", [](TensorMap &m) { m.box[1] = 257; }, [](TensorMap &m) { m.box[1] = 256; }},
       {"boxDim[2]", [](TensorMap &m) { m.box[2] = 0; }, [](TensorMap &m) { m.box[2] = 1; }},
       {"multiple of 16", [](TensorMap &m) { m.box[0] = 12; }, [](TensorMap &m) { m.box[0] = 16; }},
-      {"more than the swizzle", [](TensorMap &m) { m.box[0] = 64; }, [](TensorMap &m) { m.box[0] = 64, m.swizzle = 3; }},
-      {"elementStrides[1]", [](TensorMap &m) { m.elementStride[1] = 9; }, [](TensorMap &m) { m.elementStride[1] = 8; }},
-      {"elementStrides[2]", [](TensorMap &m) { m.elementStride[2] = 0; }, [](TensorMap &m) { m.elementStride[0] = 0; }},
-      {"interleave", [](TensorMap &m) { m.interleave = 3; }, [](TensorMap &m) { m.interleave = 0; }},
+      {"more than the swizzle", [](TensorMap &m) { m.box[0] = 64; },
+       [](TensorMap &m) { m.box[0] = 64, m.swizzle = 3; }},
+      {"elementStrides[1]", [](TensorMap &m) { m.elementStride[1] = 9; },
+       [](TensorMap &m) { m.elementStride[1] = 8; }},
+      {"elementStrides[2]", [](TensorMap &m) { m.elementStride[2] = 0; },
+       [](TensorMap &m) { m.elementStride[0] = 0; }},
+      {"interleave", [](TensorMap &m) { m.interleave = 3; },
+       [](TensorMap &m) { m.interleave = 0; }},
       {"swizzle 7", [](TensorMap &m) { m.swizzle = 7; }, [](TensorMap &m) { m.swizzle = 3; }},
       {"needs sm_100", [](TensorMap &m) { m.swizzle = 4; }, [](TensorMap &m) { m.swizzle = 0; }},
       {"needs sm_100", [](TensorMap &m) { m.type = TensorMapType::U4x16Align8; },
        [](TensorMap &m) { m.type = TensorMapType::U16; }},
-      {"l2 promotion", [](TensorMap &m) { m.l2Promotion = 4; }, [](TensorMap &m) { m.l2Promotion = 3; }},
+      {"l2 promotion", [](TensorMap &m) { m.l2Promotion = 4; },
+       [](TensorMap &m) { m.l2Promotion = 3; }},
       {"fill", [](TensorMap &m) { m.oobFill = 2; }, [](TensorMap &m) { m.oobFill = 1; }},
       {"floating-point", [](TensorMap &m) { m.type = TensorMapType::U16, m.oobFill = 1; },
        [](TensorMap &m) { m.type = TensorMapType::F16, m.oobFill = 1; }},
@@ -115,14 +123,16 @@ std::string loadKernel(uint32_t rank, uint64_t bytes) {
   mov.b64 %rd0, map;
   cvta.param.u64 %rd0, %rd0;
   setp.eq.u32 %p0, %r0, 0;
-)" + loads + R"(
+)" + loads +
+         R"(
   @%p0 mbarrier.init.shared::cta.b64 [%r2], 1;
   bar.sync 0;
   @%p0 mbarrier.arrive.expect_tx.shared::cta.b64 _, [%r2], )" +
          std::to_string(bytes) + R"(;
   @%p0 cp.async.bulk.tensor.)" +
-         std::to_string(rank) + "d.shared::cluster.global.mbarrier::complete_tx::bytes [%r1], [%rd0, {" +
-         coordinates + R"(}], [%r2];
+         std::to_string(rank) +
+         "d.shared::cluster.global.mbarrier::complete_tx::bytes [%r1], [%rd0, {" + coordinates +
+         R"(}], [%r2];
 W: mbarrier.try_wait.parity.shared::cta.b64 %p1, [%r2], 0;
   @!%p1 bra W;
   ld.param.u64 %rd1, [out];
@@ -175,7 +185,15 @@ const BoxCase boxes[] = {
     {"R3", TensorMapType::U16, 3, {64, 9, 7}, {16, 4, 3}, {1, 1, 1}, 0, 0, {40, 7, 5}},
     {"R3Steps", TensorMapType::F64, 3, {20, 9, 17}, {4, 4, 9}, {1, 2, 4}, 1, 1, {2, 3, 6}},
     {"R4", TensorMapType::S32, 4, {16, 5, 4, 6}, {8, 2, 3, 2}, {1, 1, 1, 1}, 0, 0, {4, 4, 2, 5}},
-    {"R5", TensorMapType::U64, 5, {8, 3, 4, 3, 5}, {4, 2, 3, 2, 3}, {1, 1, 1, 1, 1}, 0, 0, {2, 1, 2, 2, 3}},
+    {"R5",
+     TensorMapType::U64,
+     5,
+     {8, 3, 4, 3, 5},
+     {4, 2, 3, 2, 3},
+     {1, 1, 1, 1, 1},
+     0,
+     0,
+     {2, 1, 2, 2, 3}},
 };
 
 class TensorBox : public testing::TestWithParam<BoxCase> {};
@@ -295,7 +313,8 @@ L:
 D:
   fence.proxy.async.shared::cta;
   bar.sync 0;
-  @%p0 )" + instruction +
+  @%p0 )" +
+         instruction +
          R"( [%rd0, {%r10, %r11}], [%r1];
   @%p0 cp.async.bulk.commit_group;
   @%p0 cp.async.bulk.wait_group 0;

@@ -61,7 +61,8 @@ uint32_t readBits(const std::string &file, size_t &at, T type) {
 // Every product of the golden files, bit by bit, by the fast path and by the definition.
 TEST_P(Tensor, EqualsGoldenBits) {
   Golden g = GetParam();
-  std::ifstream in(std::string(SGPU_TEST_DIR) + "/Machine/Tensor/data/" + g.name + ".bin", std::ios::binary);
+  std::ifstream in(std::string(SGPU_TEST_DIR) + "/Machine/Tensor/data/" + g.name + ".bin",
+                   std::ios::binary);
   ASSERT_TRUE(in) << g.name;
   std::string file((std::istreambuf_iterator<char>(in)), {});
   SumRule rule = sumRuleFor(g.unit, g.sm, g.a, g.d);
@@ -101,8 +102,8 @@ INSTANTIATE_TEST_SUITE_P(Goldens, Tensor, testing::ValuesIn(goldens),
 // The two paths agree on drawn bits of every kind: normal, subnormal, zero, infinite, NaN.
 TEST(TensorArithmetic, FastPathEqualsDefinition) {
   std::mt19937 random(11);
-  const std::pair<T, int> types[] = {{T::BF16, 16}, {T::F16, 16}, {T::TF32, 8}, {T::E4M3, 32},
-                                     {T::E5M2, 32}};
+  const std::pair<T, int> types[] = {
+      {T::BF16, 16}, {T::F16, 16}, {T::TF32, 8}, {T::E4M3, 32}, {T::E5M2, 32}};
   for (auto [type, k] : types)
     for (T d : {T::F32, T::F16})
       for (int sm : {80, 89, 90})
@@ -113,7 +114,7 @@ TEST(TensorArithmetic, FastPathEqualsDefinition) {
             auto draw = [&](T t) -> uint32_t {
               uint32_t bits = random();
               if (round % 3 == 0) // near one
-                bits = t == T::BF16 ? (bits & 0x807f) | 0x3f80
+                bits = t == T::BF16  ? (bits & 0x807f) | 0x3f80
                        : t == T::F16 ? (bits & 0x83ff) | 0x3c00
                                      : bits;
               if (round % 2 && random() % 3 == 0)

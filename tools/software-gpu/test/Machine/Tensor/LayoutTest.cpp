@@ -137,27 +137,28 @@ std::string mmaKernel(const Form &f, int na, int nb, int nc, bool wide) {
   };
   std::string type = wide ? "b64" : "b32";
   std::string declared = f.d == T::F32 ? "f32" : f.d == T::F64 ? "f64" : "b32";
-  std::string s = ".version 8.7\n.target sm_90a\n.address_size 64\n"
-                  ".visible .entry k(.param .u64 pa, .param .u64 pb, .param .u64 pc, .param .u64 pd) {\n"
-                  "  .reg .b64 %p<8>; .reg .b32 %t<4>;\n  .reg ." +
-                  std::string(wide ? "f64" : "b32") + " %a<16>, %b<16>;\n  .reg ." + declared +
-                  " %c<8>, %d<8>;\n  mov.u32 %t0, %tid.x;\n";
+  std::string s =
+      ".version 8.7\n.target sm_90a\n.address_size 64\n"
+      ".visible .entry k(.param .u64 pa, .param .u64 pb, .param .u64 pc, .param .u64 pd) {\n"
+      "  .reg .b64 %p<8>; .reg .b32 %t<4>;\n  .reg ." +
+      std::string(wide ? "f64" : "b32") + " %a<16>, %b<16>;\n  .reg ." + declared +
+      " %c<8>, %d<8>;\n  mov.u32 %t0, %tid.x;\n";
   auto base = [&](const char *param, int n, int reg) {
-    return "  ld.param.u64 %p" + std::to_string(reg) + ", [" + param + "];\n  mul.wide.u32 %p7, %t0, " +
-           std::to_string(n * (wide ? 8 : 4)) + ";\n  add.u64 %p" + std::to_string(reg) + ", %p" +
-           std::to_string(reg) + ", %p7;\n";
+    return "  ld.param.u64 %p" + std::to_string(reg) + ", [" + param +
+           "];\n  mul.wide.u32 %p7, %t0, " + std::to_string(n * (wide ? 8 : 4)) +
+           ";\n  add.u64 %p" + std::to_string(reg) + ", %p" + std::to_string(reg) + ", %p7;\n";
   };
   s += base("pa", na, 0) + base("pb", nb, 1) + base("pc", nc, 2) + base("pd", nc, 3);
   auto load = [&](const char *name, int n, int reg, const std::string &as) {
     std::string r;
     for (int i = 0; i < n; ++i)
-      r += "  ld.global." + as + " %" + name + std::to_string(i) + ", [%p" + std::to_string(reg) + "+" +
-           std::to_string(i * (wide ? 8 : 4)) + "];\n";
+      r += "  ld.global." + as + " %" + name + std::to_string(i) + ", [%p" + std::to_string(reg) +
+           "+" + std::to_string(i * (wide ? 8 : 4)) + "];\n";
     return r;
   };
   s += load("a", na, 0, type) + load("b", nb, 1, type) + load("c", nc, 2, declared);
-  s += "  mma.sync.aligned." + std::string(f.name) + " " + list("d", nc) + ", " + list("a", na) + ", " +
-       list("b", nb) + ", " + list("c", nc) + ";\n";
+  s += "  mma.sync.aligned." + std::string(f.name) + " " + list("d", nc) + ", " + list("a", na) +
+       ", " + list("b", nb) + ", " + list("c", nc) + ";\n";
   for (int i = 0; i < nc; ++i)
     s += "  st.global." + declared + " [%p3+" + std::to_string(i * (wide ? 8 : 4)) + "], %d" +
          std::to_string(i) + ";\n";
@@ -219,16 +220,16 @@ TEST_P(MmaLayout, EqualsPlainProduct) {
     if (wide) {
       ASSERT_EQ(gpu.download<uint64_t>(pd, nc * 32), want) << f.name << " round " << round;
     } else {
-      ASSERT_EQ(gpu.download<uint32_t>(pd, nc * 32), std::vector<uint32_t>(want.begin(), want.end()))
+      ASSERT_EQ(gpu.download<uint32_t>(pd, nc * 32),
+                std::vector<uint32_t>(want.begin(), want.end()))
           << f.name << " round " << round;
     }
   }
   EXPECT_EQ(gpu.faults(), "");
 }
 
-INSTANTIATE_TEST_SUITE_P(Forms, MmaLayout, testing::ValuesIn(forms), [](const auto &i) {
-  return replaced(i.param.name, ".", "_");
-});
+INSTANTIATE_TEST_SUITE_P(Forms, MmaLayout, testing::ValuesIn(forms),
+                         [](const auto &i) { return replaced(i.param.name, ".", "_"); });
 
 //===----------------------------------------------------------------------===//
 // wgmma descriptors
@@ -236,15 +237,15 @@ INSTANTIATE_TEST_SUITE_P(Forms, MmaLayout, testing::ValuesIn(forms), [](const au
 
 /// The canonical layouts of PTX ISA 9.0, 9.7.15.5.1.2.1.3, in bytes: where element (mn, k) lies.
 uint32_t canonical(const MatrixDescriptor &d, bool mnMajor, int elementBytes, int mn, int k) {
-  int T = 16 / elementBytes; // elements of 128 bits
+  int T = 16 / elementBytes;        // elements of 128 bits
   uint32_t W = d.swizzleBytes / 16; // atom width in units of 128 bits
   uint32_t at;
   auto units = [&](uint32_t n) { return n * 16; };
   if (mnMajor && !W) // ((T,1,m),(8,k)):((1,T,SBO),(1T,LBO))
     at = uint32_t(mn % T * elementBytes) + mn / T * d.stride + units(k % 8) + k / 8 * d.leading;
   else if (mnMajor) // ((T,W,m),(8,k)):((1,T,LBO),(W T,SBO))
-    at = uint32_t(mn % T * elementBytes) + units(mn / T % W) + mn / T / W * d.leading + units(k % 8 * W) +
-         k / 8 * d.stride;
+    at = uint32_t(mn % T * elementBytes) + units(mn / T % W) + mn / T / W * d.leading +
+         units(k % 8 * W) + k / 8 * d.stride;
   else if (!W) // ((8,m),(T,2k)):((1T,SBO),(1,LBO))
     at = units(mn % 8) + mn / 8 * d.stride + uint32_t(k % T * elementBytes) + k / T * d.leading;
   else // ((8,m),(T,2k)):((W T,SBO),(1,T))
@@ -256,8 +257,8 @@ uint32_t canonical(const MatrixDescriptor &d, bool mnMajor, int elementBytes, in
 }
 
 TEST(MatrixDescriptor, EncodesAndDecodes) {
-  MatrixDescriptor d{.start = 0x12340, .leading = 8192, .stride = 1024, .baseOffset = 5,
-                     .swizzleBytes = 64};
+  MatrixDescriptor d{
+      .start = 0x12340, .leading = 8192, .stride = 1024, .baseOffset = 5, .swizzleBytes = 64};
   MatrixDescriptor e = MatrixDescriptor::decode(d.encode());
   EXPECT_EQ(e.start, d.start);
   EXPECT_EQ(e.leading, d.leading);
@@ -273,7 +274,8 @@ TEST(MatrixDescriptor, ExamplesOfTheIsa) {
   // Exact layout ((8,2),(4,4)):((4,32),(1,64)) in elements of 4 bytes.
   for (int mn = 0; mn < 16; ++mn)
     for (int kk = 0; kk < 16; kk += 4)
-      EXPECT_EQ(k.pieceAddress(false, mn, kk / 4), uint32_t((mn % 8 * 4 + mn / 8 * 32 + kk / 4 * 64) * 4));
+      EXPECT_EQ(k.pieceAddress(false, mn, kk / 4),
+                uint32_t((mn % 8 * 4 + mn / 8 * 32 + kk / 4 * 64) * 4));
   MatrixDescriptor m{.start = 0, .leading = 128 * 2, .stride = 256 * 2, .swizzleBytes = 32};
   // Swizzle<1,4,3> o ((8,2,2),(8,2)):((1,8,128),(16,256)) in elements of 2 bytes.
   for (int mn = 0; mn < 32; mn += 8)
@@ -305,7 +307,8 @@ TEST(MatrixDescriptor, PiecesAreTheCanonicalLayouts) {
 /// A pattern that does not begin at a multiple of its size: the base offset says where.
 TEST(MatrixDescriptor, BaseOffset) {
   MatrixDescriptor whole{.start = 1024, .stride = 1024, .swizzleBytes = 128};
-  MatrixDescriptor shifted{.start = 1024 + 3 * 128, .stride = 1024, .baseOffset = 3, .swizzleBytes = 128};
+  MatrixDescriptor shifted{
+      .start = 1024 + 3 * 128, .stride = 1024, .baseOffset = 3, .swizzleBytes = 128};
   for (int mn = 0; mn < 8; ++mn)
     for (int i = 0; i < 2; ++i)
       EXPECT_EQ(shifted.pieceAddress(false, mn, i), whole.pieceAddress(false, mn, i) + 3 * 128);
@@ -333,12 +336,13 @@ std::string wgmmaKernel(const WgmmaForm &f, uint32_t bytes) {
   d += "}";
   int k = 256 / bitsOf(f.a);
   bool half = f.a == T::F16 || f.a == T::BF16, integer = f.d == T::S32;
-  std::string s = ".version 8.0\n.target sm_90a\n.address_size 64\n.visible .entry k(.param .u64 image, "
-                  ".param .u64 ra, .param .u64 c, .param .u64 o, .param .u64 da, .param .u64 db, "
-                  ".param .u32 scale) {\n  .shared .align 1024 .b8 sm[" +
-                  std::to_string(bytes) + "];\n  .reg .b64 %p<16>; .reg .b32 %r<16>; .reg .pred %q<4>; .reg ." +
-                  acc + " %d<" + std::to_string(registers) + ">; .reg .b32 %a<4>;\n" +
-                  R"(  mov.u32 %r0, %tid.x;
+  std::string s =
+      ".version 8.0\n.target sm_90a\n.address_size 64\n.visible .entry k(.param .u64 image, "
+      ".param .u64 ra, .param .u64 c, .param .u64 o, .param .u64 da, .param .u64 db, "
+      ".param .u32 scale) {\n  .shared .align 1024 .b8 sm[" +
+      std::to_string(bytes) + "];\n  .reg .b64 %p<16>; .reg .b32 %r<16>; .reg .pred %q<4>; .reg ." +
+      acc + " %d<" + std::to_string(registers) + ">; .reg .b32 %a<4>;\n" +
+      R"(  mov.u32 %r0, %tid.x;
   ld.param.u64 %p0, [image];
   mov.u32 %r1, sm;
   mov.u32 %r2, %r0;
@@ -351,7 +355,7 @@ $copy:
   st.shared.v4.b32 [%r8], {%r4, %r5, %r6, %r7};
   add.u32 %r2, %r2, 128;
   setp.lt.u32 %q0, %r2, )" +
-                  std::to_string(bytes / 16) + R"(;
+      std::to_string(bytes / 16) + R"(;
   @%q0 bra $copy;
   fence.proxy.async.shared::cta;
   bar.sync 0;
@@ -379,8 +383,8 @@ $copy:
       s += "  ld.global.b32 %a" + std::to_string(i) + ", " + at("%p6", i) + ";\n";
   for (int i = 0; i < registers; ++i)
     s += "  ld.global." + acc + " %d" + std::to_string(i) + ", " + at("%p7", i) + ";\n";
-  s += "  wgmma.fence.sync.aligned;\n  wgmma.mma_async.sync.aligned.m64n" + std::to_string(f.n) + "k" +
-       std::to_string(k) + "." + f.types + " " + d + ", " +
+  s += "  wgmma.fence.sync.aligned;\n  wgmma.mma_async.sync.aligned.m64n" + std::to_string(f.n) +
+       "k" + std::to_string(k) + "." + f.types + " " + d + ", " +
        (f.registersA ? "{%a0, %a1, %a2, %a3}" : "%p2") + ", %p3, %q1";
   if (!integer)
     s += ", " + std::to_string(f.scaleA) + ", " + std::to_string(f.scaleB);
@@ -415,7 +419,8 @@ class WgmmaLayout : public testing::TestWithParam<WgmmaForm> {};
 TEST_P(WgmmaLayout, EqualsPlainProduct) {
   const WgmmaForm &f = GetParam();
   int bytes = bitsOf(f.a) / 8, K = 32 / bytes, registers = f.n / (f.d == T::F16 ? 4 : 2);
-  MatrixDescriptor da = dense(f.swizzleA, f.mMajorA, 64, f.startA), db = dense(f.swizzleB, f.nMajorB, f.n, f.startB);
+  MatrixDescriptor da = dense(f.swizzleA, f.mMajorA, 64, f.startA),
+                   db = dense(f.swizzleB, f.nMajorB, f.n, f.startB);
   uint32_t endA = 0, size = 0;
   for (int i = 0; i < 64; ++i)
     for (int k = 0; k < K; ++k)
@@ -465,19 +470,24 @@ TEST_P(WgmmaLayout, EqualsPlainProduct) {
     for (int t = 0; t < 128; ++t) {
       for (int i = 0; i < 4 * per; ++i) {
         Element e = isaA(asMma, t % 32, i);
-        ra[i / per * 128 + t] |= uint32_t(bitsOfInteger(f.a, a[(t / 32 * 16 + e.row) * K + e.column])
-                                          << (i % per * bitsOf(f.a)));
+        ra[i / per * 128 + t] |= uint32_t(
+            bitsOfInteger(f.a, a[(t / 32 * 16 + e.row) * K + e.column]) << (i % per * bitsOf(f.a)));
       }
       for (int i = 0; i < registers * perD; ++i) {
-        int row = t / 32 * 16 + t % 32 / 4 + 8 * (i / 2 % 2), column = i / 4 * 8 + t % 4 * 2 + i % 2;
-        acc[i / perD * 128 + t] |= uint32_t(bitsOfInteger(f.d, c[row * f.n + column]) << (i % perD * 16));
+        int row = t / 32 * 16 + t % 32 / 4 + 8 * (i / 2 % 2),
+            column = i / 4 * 8 + t % 4 * 2 + i % 2;
+        acc[i / perD * 128 + t] |=
+            uint32_t(bitsOfInteger(f.d, c[row * f.n + column]) << (i % perD * 16));
         want[i / perD * 128 + t] |=
             uint32_t(bitsOfInteger(f.d, expected[row * f.n + column]) << (i % perD * 16));
       }
     }
     uint64_t out = gpu.zeros<uint32_t>(want.size());
-    gpu.run("k", {}, {gpu.upload(image), gpu.upload(ra), gpu.upload(acc), out, da.encode(), db.encode(), scaleD});
-    ASSERT_EQ(gpu.download<uint32_t>(out, want.size()), want) << f.types << " n " << f.n << " round " << round;
+    gpu.run("k", {},
+            {gpu.upload(image), gpu.upload(ra), gpu.upload(acc), out, da.encode(), db.encode(),
+             scaleD});
+    ASSERT_EQ(gpu.download<uint32_t>(out, want.size()), want)
+        << f.types << " n " << f.n << " round " << round;
   }
   EXPECT_EQ(gpu.faults(), "");
 }
@@ -487,35 +497,49 @@ std::vector<WgmmaForm> wgmmaForms() {
   // Every swizzle of A and B, both majors of both, 16-bit types.
   for (uint32_t swizzle : {0u, 32u, 64u, 128u})
     for (int majors = 0; majors < 4; ++majors)
-      all.push_back({"f32.bf16.bf16", T::BF16, T::BF16, T::F32, 64, swizzle, swizzle, (majors & 1) != 0,
-                     (majors & 2) != 0, false, 1, 1, 0, 0});
+      all.push_back({"f32.bf16.bf16", T::BF16, T::BF16, T::F32, 64, swizzle, swizzle,
+                     (majors & 1) != 0, (majors & 2) != 0, false, 1, 1, 0, 0});
   // Mixed swizzles; a step of k within the atom; widths of N.
-  all.push_back({"f32.bf16.bf16", T::BF16, T::BF16, T::F32, 128, 128, 64, false, false, false, 1, 1, 32, 32});
-  all.push_back({"f32.bf16.bf16", T::BF16, T::BF16, T::F32, 256, 128, 128, false, true, false, 1, 1, 96, 0});
-  all.push_back({"f32.bf16.bf16", T::BF16, T::BF16, T::F32, 8, 64, 0, false, false, false, 1, 1, 32, 0});
-  all.push_back({"f32.f16.f16", T::F16, T::F16, T::F32, 24, 32, 128, true, false, false, 1, 1, 0, 64});
-  all.push_back({"f16.f16.f16", T::F16, T::F16, T::F16, 40, 128, 128, false, false, false, 1, 1, 0, 0});
-  all.push_back({"f32.tf32.tf32", T::TF32, T::TF32, T::F32, 32, 128, 32, false, false, false, 1, 1, 0, 0});
-  all.push_back({"f32.e4m3.e5m2", T::E4M3, T::E5M2, T::F32, 48, 64, 128, false, false, false, 1, 1, 0, 0});
-  all.push_back({"f16.e5m2.e4m3", T::E5M2, T::E4M3, T::F16, 16, 0, 32, false, false, false, 1, 1, 0, 0});
+  all.push_back(
+      {"f32.bf16.bf16", T::BF16, T::BF16, T::F32, 128, 128, 64, false, false, false, 1, 1, 32, 32});
+  all.push_back(
+      {"f32.bf16.bf16", T::BF16, T::BF16, T::F32, 256, 128, 128, false, true, false, 1, 1, 96, 0});
+  all.push_back(
+      {"f32.bf16.bf16", T::BF16, T::BF16, T::F32, 8, 64, 0, false, false, false, 1, 1, 32, 0});
+  all.push_back(
+      {"f32.f16.f16", T::F16, T::F16, T::F32, 24, 32, 128, true, false, false, 1, 1, 0, 64});
+  all.push_back(
+      {"f16.f16.f16", T::F16, T::F16, T::F16, 40, 128, 128, false, false, false, 1, 1, 0, 0});
+  all.push_back(
+      {"f32.tf32.tf32", T::TF32, T::TF32, T::F32, 32, 128, 32, false, false, false, 1, 1, 0, 0});
+  all.push_back(
+      {"f32.e4m3.e5m2", T::E4M3, T::E5M2, T::F32, 48, 64, 128, false, false, false, 1, 1, 0, 0});
+  all.push_back(
+      {"f16.e5m2.e4m3", T::E5M2, T::E4M3, T::F16, 16, 0, 32, false, false, false, 1, 1, 0, 0});
   all.push_back({"s32.s8.u8", T::S8, T::U8, T::S32, 32, 128, 128, false, false, false, 1, 1, 0, 0});
   all.push_back({"s32.u8.s8", T::U8, T::S8, T::S32, 96, 0, 0, false, false, false, 1, 1, 0, 0});
   // A in registers; negated.
-  all.push_back({"f32.bf16.bf16", T::BF16, T::BF16, T::F32, 64, 128, 128, false, true, true, 1, 1, 0, 0});
-  all.push_back({"f32.bf16.bf16", T::BF16, T::BF16, T::F32, 64, 128, 128, false, false, true, -1, 1, 0, 0});
-  all.push_back({"f32.f16.f16", T::F16, T::F16, T::F32, 64, 128, 128, false, false, false, 1, -1, 0, 0});
-  all.push_back({"f32.f16.f16", T::F16, T::F16, T::F32, 64, 128, 128, false, false, false, -1, -1, 0, 0});
-  all.push_back({"f32.tf32.tf32", T::TF32, T::TF32, T::F32, 64, 128, 128, false, false, true, 1, 1, 0, 0});
-  all.push_back({"f32.e4m3.e4m3", T::E4M3, T::E4M3, T::F32, 64, 128, 128, false, false, true, 1, 1, 0, 0});
+  all.push_back(
+      {"f32.bf16.bf16", T::BF16, T::BF16, T::F32, 64, 128, 128, false, true, true, 1, 1, 0, 0});
+  all.push_back(
+      {"f32.bf16.bf16", T::BF16, T::BF16, T::F32, 64, 128, 128, false, false, true, -1, 1, 0, 0});
+  all.push_back(
+      {"f32.f16.f16", T::F16, T::F16, T::F32, 64, 128, 128, false, false, false, 1, -1, 0, 0});
+  all.push_back(
+      {"f32.f16.f16", T::F16, T::F16, T::F32, 64, 128, 128, false, false, false, -1, -1, 0, 0});
+  all.push_back(
+      {"f32.tf32.tf32", T::TF32, T::TF32, T::F32, 64, 128, 128, false, false, true, 1, 1, 0, 0});
+  all.push_back(
+      {"f32.e4m3.e4m3", T::E4M3, T::E4M3, T::F32, 64, 128, 128, false, false, true, 1, 1, 0, 0});
   all.push_back({"s32.s8.s8", T::S8, T::S8, T::S32, 64, 128, 128, false, false, true, 1, 1, 0, 0});
   return all;
 }
 
 INSTANTIATE_TEST_SUITE_P(Forms, WgmmaLayout, testing::ValuesIn(wgmmaForms()), [](const auto &i) {
   const WgmmaForm &f = i.param;
-  return std::to_string(i.index) + "_" + replaced(f.types, ".", "_") + "_n" + std::to_string(f.n) + "_A" +
-         std::to_string(f.swizzleA) + (f.mMajorA ? "m" : "k") + "_B" + std::to_string(f.swizzleB) +
-         (f.nMajorB ? "n" : "k") + (f.registersA ? "_RS" : "");
+  return std::to_string(i.index) + "_" + replaced(f.types, ".", "_") + "_n" + std::to_string(f.n) +
+         "_A" + std::to_string(f.swizzleA) + (f.mMajorA ? "m" : "k") + "_B" +
+         std::to_string(f.swizzleB) + (f.nMajorB ? "n" : "k") + (f.registersA ? "_RS" : "");
 });
 
 } // namespace
