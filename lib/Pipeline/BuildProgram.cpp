@@ -195,7 +195,7 @@ static ChainCut chainCut(FuncOp step, const plan::ModelCosts &costs, const plan:
   ChainCut cut;
   cut.stages = int(plan.schedule.ranks.size());
   cut.begin.assign(plan.partition.begin.begin(), plan.partition.begin.end());
-  cut.stageOfChunk.assign(plan.schedule.rankOfStage.begin(), plan.schedule.rankOfStage.end());
+  cut.stageOfChunk.assign(plan.schedule.stageOfChunk.begin(), plan.schedule.stageOfChunk.end());
   cut.splitBackward = plan.splitBackward;
   cut.encoderParts = plan.schedule.encoderParts;
   for (auto [application, part] : llvm::zip(costs.encoder, plan.encoderPart))

@@ -43,10 +43,10 @@ void Writer::transfer(const plan::Launch &launch) {
   const plan::Action &action = launch.action;
   const bool send = launch.kind == plan::Launch::Send;
   const bool ahead = action.work == plan::Work::Forward;
-  const Chunk &chunk = graph.chunks[action.stage];
+  const Chunk &chunk = graph.chunks[action.chunk];
   programs.transfer(send, ahead ? "forward" : "backward", send ? stage : launch.peer,
                     send ? launch.peer : stage, ahead ? chunk.forwardOut : chunk.backwardOut,
-                    action.stage, action.microBatch);
+                    action.chunk, action.microBatch);
 }
 
 /// What an action of the schedule runs.
@@ -65,17 +65,17 @@ void Writer::compute(const plan::Action &action) {
   };
   switch (action.work) {
   case plan::Work::Forward:
-    programs.run(graph.chunks[action.stage].forward, number);
+    programs.run(graph.chunks[action.chunk].forward, number);
     break;
   case plan::Work::Backward:
-    programs.run(graph.chunks[action.stage].backward, number);
-    programs.run(graph.chunks[action.stage].backwardWeight, number);
+    programs.run(graph.chunks[action.chunk].backward, number);
+    programs.run(graph.chunks[action.chunk].backwardWeight, number);
     break;
   case plan::Work::BackwardInput:
-    programs.run(graph.chunks[action.stage].backward, number);
+    programs.run(graph.chunks[action.chunk].backward, number);
     break;
   case plan::Work::BackwardWeight:
-    programs.run(graph.chunks[action.stage].backwardWeight, number);
+    programs.run(graph.chunks[action.chunk].backwardWeight, number);
     break;
   case plan::Work::Encode:
     part(own.encode);

@@ -33,7 +33,7 @@ constexpr double kNever = std::numeric_limits<double>::infinity();
 class Placer {
 public:
   Placer(const Schedule &text, const Costs &costs, int groupSize, const EncoderPolicy &policy)
-      : costs(costs), policy(policy), out(text), stages(text.stages()) {
+      : costs(costs), policy(policy), out(text), stages(text.chunks()) {
     out.groupSize = groupSize;
     ranks.resize(text.ranks.size());
     size_t groups = out.groups();
@@ -137,10 +137,10 @@ private:
   double there(const Action &a) const {
     switch (a.work) {
     case Work::Forward:
-      return forwardThere[slot(a.stage, a.microBatch)];
+      return forwardThere[slot(a.chunk, a.microBatch)];
     case Work::Backward:
     case Work::BackwardInput:
-      return a.stage + 1 == stages ? 0 : backwardThere[slot(a.stage, a.microBatch)];
+      return a.chunk + 1 == stages ? 0 : backwardThere[slot(a.chunk, a.microBatch)];
     case Work::States:
       return gathered(encoded[a.microBatch], costs.gatherSeconds);
     default:
@@ -150,7 +150,7 @@ private:
 
   double duration(size_t r, const Action &a) const {
     if (!isEncoderWork(a.work)) {
-      const StageTimes &t = costs.stages[a.stage];
+      const StageTimes &t = costs.stages[a.chunk];
       return a.work == Work::Forward         ? t.forward
              : a.work == Work::Backward      ? t.backward()
              : a.work == Work::BackwardInput ? t.backwardInput
@@ -236,15 +236,15 @@ private:
     };
     switch (a.work) {
     case Work::Forward:
-      if (a.stage == 0)
+      if (a.chunk == 0)
         firstStage[a.microBatch] = p.begin;
-      if (a.stage + 1 < stages)
-        forwardThere[slot(a.stage + 1, a.microBatch)] = end + travel(a.stage, a.stage + 1);
+      if (a.chunk + 1 < stages)
+        forwardThere[slot(a.chunk + 1, a.microBatch)] = end + travel(a.chunk, a.chunk + 1);
       break;
     case Work::Backward:
     case Work::BackwardInput:
-      if (a.stage > 0)
-        backwardThere[slot(a.stage - 1, a.microBatch)] = end + travel(a.stage, a.stage - 1);
+      if (a.chunk > 0)
+        backwardThere[slot(a.chunk - 1, a.microBatch)] = end + travel(a.chunk, a.chunk - 1);
       break;
     case Work::Encode:
       ++rank.encode;
@@ -265,7 +265,7 @@ private:
 
   /// Without waiting for the link; execute() gives the exact times in the end.
   double travel(int fromStage, int toStage) const {
-    int from = out.rankOfStage[fromStage], to = out.rankOfStage[toStage];
+    int from = out.stageOfChunk[fromStage], to = out.stageOfChunk[toStage];
     if (from == to || costs.links.empty())
       return 0;
     const Link &link = costs.links[from][to];

@@ -95,9 +95,9 @@ static Result<Schedule> makeSchedule(const PlanOptions &o, size_t links) {
     return wrong("schedule", o.schedule + ": expected " + text(o.stages) + " rows and " +
                                  text(o.microBatches) + " micro-batches, got " +
                                  text(made->ranks.size()) + " and " + text(made->microBatches));
-  if (size_t(made->stages()) > links)
+  if (size_t(made->chunks()) > links)
     return wrong("schedule", o.schedule + ": expected at most " + text(links) + " stages, got " +
-                                 text(made->stages()));
+                                 text(made->chunks()));
   return made;
 }
 
@@ -137,15 +137,15 @@ static PartitionProblem problemOf(const ModelCosts &costs, const PlanOptions &o,
   }
   for (BlockCost &block : problem.blocks)
     shardBytes(block, o.fsdp, o.dataRanks);
-  problem.stages.resize(schedule.stages());
+  problem.stages.resize(schedule.chunks());
   std::vector<InFlight> inFlight = plan::inFlight(schedule);
-  for (int chunk = 0; chunk < schedule.stages(); ++chunk) {
-    const int stage = schedule.rankOfStage[chunk];
+  for (int chunk = 0; chunk < schedule.chunks(); ++chunk) {
+    const int stage = schedule.stageOfChunk[chunk];
     StageResource &resource = problem.stages[chunk];
     resource.speed = o.network.speed(stage * o.ranksOfStage);
     if (!o.stageMemory.empty())
       resource.memoryBytes =
-          std::max<int64_t>(0, o.stageMemory[stage] / (schedule.stages() / o.stages));
+          std::max<int64_t>(0, o.stageMemory[stage] / (schedule.chunks() / o.stages));
     resource.inFlight = std::max(1, inFlight[chunk].both);
   }
   return problem;
@@ -171,11 +171,11 @@ static Costs timesOf(const ModelCosts &model, const PlanOptions &o, const Schedu
                      const Partition &partition) {
   Costs costs;
   std::vector<StageTimes> sidesOfStage(o.stages);
-  for (int chunk = 0; chunk < schedule.stages(); ++chunk) {
+  for (int chunk = 0; chunk < schedule.chunks(); ++chunk) {
     StageTimes times;
     for (size_t link = partition.begin[chunk]; link < partition.begin[chunk + 1]; ++link) {
       addSeconds(times, model.links[link]);
-      addSeconds(sidesOfStage[schedule.rankOfStage[chunk]], model.keyValues[link]);
+      addSeconds(sidesOfStage[schedule.stageOfChunk[chunk]], model.keyValues[link]);
     }
     costs.stages.push_back(times);
   }

@@ -37,7 +37,7 @@ Schedule emptySchedule(int ranks, int microBatches, int chunks = 1) {
   schedule.microBatches = microBatches;
   schedule.ranks.resize(ranks);
   for (int s = 0; s < ranks * chunks; ++s)
-    schedule.rankOfStage.push_back(s % ranks);
+    schedule.stageOfChunk.push_back(s % ranks);
   return schedule;
 }
 
@@ -69,7 +69,7 @@ private:
   }
 
   std::optional<Error> count() {
-    int stages = schedule.stages(), ranks = int(schedule.ranks.size());
+    int stages = schedule.chunks(), ranks = int(schedule.ranks.size());
     // A bit per Work for each stage and micro-batch, and for each rank and
     // group.
     std::vector<uint8_t> seen(size_t(stages) * schedule.microBatches);
@@ -82,11 +82,11 @@ private:
         int limit = group ? schedule.groups() : schedule.microBatches;
         if (a.microBatch < 0 || a.microBatch >= limit)
           return Error{at(r, i) + " expects a number below " + std::to_string(limit)};
-        if (!group && (a.stage < 0 || a.stage >= stages))
+        if (!group && (a.chunk < 0 || a.chunk >= stages))
           return Error{at(r, i) + " expects a stage below " + std::to_string(stages)};
-        if (!group && schedule.rankOfStage[a.stage] != r)
+        if (!group && schedule.stageOfChunk[a.chunk] != r)
           return Error{at(r, i) + " is of a stage that belongs to rank " +
-                       std::to_string(schedule.rankOfStage[a.stage])};
+                       std::to_string(schedule.stageOfChunk[a.chunk])};
         if (group) {
           int &next = parts[{r, a.microBatch, a.work}];
           if (a.part != next)
@@ -97,7 +97,7 @@ private:
         }
         uint8_t bit = uint8_t(1u << unsigned(a.work));
         uint8_t &bits = group ? seenGroup[size_t(r) * schedule.groups() + a.microBatch]
-                              : seen[slot(a.stage, a.microBatch)];
+                              : seen[slot(a.chunk, a.microBatch)];
         if (bits & bit)
           return Error{at(r, i) + " stands here a second time"};
         bits |= bit;
@@ -114,8 +114,8 @@ private:
                               : (bits & 4) && !(bits & 8) ? "W"
                                                           : nullptr;
         if (missing)
-          return Error{(columns ? name + ": row " + std::to_string(schedule.rankOfStage[s] + 1)
-                                : "rank " + std::to_string(schedule.rankOfStage[s])) +
+          return Error{(columns ? name + ": row " + std::to_string(schedule.stageOfChunk[s] + 1)
+                                : "rank " + std::to_string(schedule.stageOfChunk[s])) +
                        ": '" + std::to_string(s) + missing + std::to_string(m) + "' is missing"};
       }
     for (int r = 0; r < ranks; ++r)
@@ -135,8 +135,8 @@ private:
     int g = a.microBatch, group = schedule.groupSize ? a.microBatch / schedule.groupSize : 0;
     switch (a.work) {
     case Work::Forward:
-      if (a.stage > 0 && !ran(a.stage - 1, 1))
-        return Action{Work::Forward, a.stage - 1, a.microBatch};
+      if (a.chunk > 0 && !ran(a.chunk - 1, 1))
+        return Action{Work::Forward, a.chunk - 1, a.microBatch};
       if (schedule.groupSize) {
         int parts = schedule.partsOf(Work::States), part = parts - 1;
         while (part > 0 && schedule.microBatchesOf({Work::States, -1, group, part}).first > g)
@@ -147,14 +147,14 @@ private:
       return std::nullopt;
     case Work::Backward:
     case Work::BackwardInput:
-      if (!ran(a.stage, 1))
-        return Action{Work::Forward, a.stage, a.microBatch};
-      if (a.stage + 1 < schedule.stages() && !ran(a.stage + 1, 2 | 4))
-        return Action{Work::Backward, a.stage + 1, a.microBatch};
+      if (!ran(a.chunk, 1))
+        return Action{Work::Forward, a.chunk, a.microBatch};
+      if (a.chunk + 1 < schedule.chunks() && !ran(a.chunk + 1, 2 | 4))
+        return Action{Work::Backward, a.chunk + 1, a.microBatch};
       return std::nullopt;
     case Work::BackwardWeight:
-      if (!ran(a.stage, 4))
-        return Action{Work::BackwardInput, a.stage, a.microBatch};
+      if (!ran(a.chunk, 4))
+        return Action{Work::BackwardInput, a.chunk, a.microBatch};
       return std::nullopt;
     case Work::Encode:
       if (auto before = inOrder(encoded[r], a))
@@ -167,8 +167,8 @@ private:
       return inOrder(states[r], a);
     case Work::StatesGradient: {
       auto [begin, end] = schedule.microBatchesOf(a);
-      for (int s = 0; s < schedule.stages(); ++s)
-        for (int m = begin; schedule.rankOfStage[s] == r && m < end; ++m)
+      for (int s = 0; s < schedule.chunks(); ++s)
+        for (int m = begin; schedule.stageOfChunk[s] == r && m < end; ++m)
           if (!(done[slot(s, m)] & (2 | 4)))
             return Action{Work::Backward, s, m};
       return inOrder(gradients[r], a);
@@ -199,7 +199,7 @@ private:
 
   std::optional<Error> order() {
     int ranks = int(schedule.ranks.size());
-    done.assign(size_t(schedule.stages()) * schedule.microBatches, 0);
+    done.assign(size_t(schedule.chunks()) * schedule.microBatches, 0);
     encoded.assign(ranks, 0), states.assign(ranks, 0), gradients.assign(ranks, 0);
     head.assign(ranks, 0);
     meetings.emplace(schedule);
@@ -217,7 +217,7 @@ private:
           else if (a.work == Work::StatesGradient)
             ++gradients[r];
           else if (!isEncoderWork(a.work))
-            done[slot(a.stage, a.microBatch)] |= uint8_t(1u << unsigned(a.work));
+            done[slot(a.chunk, a.microBatch)] |= uint8_t(1u << unsigned(a.work));
         }
     }
     for (int r = 0; r < ranks; ++r)
@@ -252,7 +252,7 @@ std::pair<int, int> Schedule::microBatchesOf(const Action &action) const {
 std::string toString(const Action &action) {
   static const char *const names[] = {
       "F", "B", "I", "W", "encode", "states", "states_gradient", "encode_backward"};
-  std::string text = isEncoderWork(action.work) ? "" : std::to_string(action.stage);
+  std::string text = isEncoderWork(action.work) ? "" : std::to_string(action.chunk);
   return text + names[unsigned(action.work)] + std::to_string(action.microBatch);
 }
 
@@ -405,9 +405,9 @@ Result<Schedule> readCsv(std::string_view text, const std::string &name) {
         constexpr int limit = 1 << 16;
         if (stage < 0 || stage >= limit || microBatch < 0 || microBatch >= limit)
           return bad("expected numbers from 0 to 65535");
-        if (stage >= schedule.stages())
-          schedule.rankOfStage.resize(stage + 1, -1);
-        int &rank = schedule.rankOfStage[stage];
+        if (stage >= schedule.chunks())
+          schedule.stageOfChunk.resize(stage + 1, -1);
+        int &rank = schedule.stageOfChunk[stage];
         if (rank >= 0 && rank != row - 1)
           return bad("stage " + std::to_string(stage) + " belongs to row " +
                      std::to_string(rank + 1) + " already");
@@ -426,13 +426,13 @@ Result<Schedule> readCsv(std::string_view text, const std::string &name) {
   }
   if (schedule.ranks.empty())
     return Error{name + ": expected one row for each pipeline rank, got an empty file"};
-  for (int s = 0; s < schedule.stages(); ++s)
-    if (schedule.rankOfStage[s] < 0)
-      return Error{name + ": expected every stage up to " + std::to_string(schedule.stages() - 1) +
+  for (int s = 0; s < schedule.chunks(); ++s)
+    if (schedule.stageOfChunk[s] < 0)
+      return Error{name + ": expected every stage up to " + std::to_string(schedule.chunks() - 1) +
                    ", but stage " + std::to_string(s) + " has no action"};
   // Counting takes a byte for each stage and micro-batch, so a file must be
   // dense.
-  if (int64_t(schedule.stages()) * schedule.microBatches > int64_t(64) << 20)
+  if (int64_t(schedule.chunks()) * schedule.microBatches > int64_t(64) << 20)
     return Error{name + ": expected at most 67108864 stages times micro-batches"};
   if (auto error = Validator(schedule, &columns, name).run())
     return *error;
@@ -459,12 +459,12 @@ std::optional<Error> validate(const Schedule &schedule) {
 }
 
 std::vector<InFlight> inFlight(const Schedule &schedule) {
-  std::vector<InFlight> now(schedule.stages()), peak(schedule.stages());
+  std::vector<InFlight> now(schedule.chunks()), peak(schedule.chunks());
   for (const auto &list : schedule.ranks)
     for (const Action &a : list) {
       if (isEncoderWork(a.work))
         continue;
-      InFlight &n = now[a.stage], &p = peak[a.stage];
+      InFlight &n = now[a.chunk], &p = peak[a.chunk];
       if (a.work == Work::Forward)
         ++n.residuals, ++n.both;
       else if (a.work == Work::Backward)

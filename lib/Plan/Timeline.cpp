@@ -33,7 +33,7 @@ class Executor {
 public:
   Executor(const Schedule &schedule, const Costs &costs)
       : schedule(schedule), costs(costs), meetings(schedule) {
-    size_t count = size_t(schedule.stages()) * schedule.microBatches;
+    size_t count = size_t(schedule.chunks()) * schedule.microBatches;
     forward.assign(count, kUnknown);
     arrivedForward = arrivedBackward = forward;
     encoded.assign(schedule.groups(), Gathering{});
@@ -106,11 +106,11 @@ private:
     };
     switch (a.work) {
     case Work::Forward:
-      return a.stage ? arrivedForward[slot(a.stage, a.microBatch)] : 0;
+      return a.chunk ? arrivedForward[slot(a.chunk, a.microBatch)] : 0;
     case Work::Backward:
     case Work::BackwardInput:
-      return a.stage + 1 < schedule.stages() ? arrivedBackward[slot(a.stage, a.microBatch)]
-                                             : forward[slot(a.stage, a.microBatch)];
+      return a.chunk + 1 < schedule.chunks() ? arrivedBackward[slot(a.chunk, a.microBatch)]
+                                             : forward[slot(a.chunk, a.microBatch)];
     case Work::States:
       return gathered(encoded[a.microBatch], costs.gatherSeconds);
     case Work::EncodeBackward:
@@ -125,7 +125,7 @@ private:
 
   double duration(size_t r, const Action &a) const {
     if (!isEncoderWork(a.work)) {
-      const StageTimes &times = costs.stages[a.stage];
+      const StageTimes &times = costs.stages[a.chunk];
       return a.work == Work::Forward         ? times.forward
              : a.work == Work::Backward      ? times.backward()
              : a.work == Work::BackwardInput ? times.backwardInput
@@ -137,10 +137,10 @@ private:
 
   void finish(const Action &a, double end) {
     if (a.work == Work::Forward) {
-      forward[slot(a.stage, a.microBatch)] = end;
-      send(a, a.stage + 1, arrivedForward, end);
+      forward[slot(a.chunk, a.microBatch)] = end;
+      send(a, a.chunk + 1, arrivedForward, end);
     } else if (a.work == Work::Backward || a.work == Work::BackwardInput) {
-      send(a, a.stage - 1, arrivedBackward, end);
+      send(a, a.chunk - 1, arrivedBackward, end);
     } else if ((a.work == Work::Encode || a.work == Work::StatesGradient) &&
                a.part + 1 == schedule.partsOf(a.work)) {
       Gathering &g = (a.work == Work::Encode ? encoded : gradients)[a.microBatch];
@@ -150,9 +150,9 @@ private:
   }
 
   void send(const Action &a, int toStage, std::vector<double> &arrived, double end) {
-    if (toStage < 0 || toStage >= schedule.stages())
+    if (toStage < 0 || toStage >= schedule.chunks())
       return;
-    int from = schedule.rankOfStage[a.stage], to = schedule.rankOfStage[toStage];
+    int from = schedule.stageOfChunk[a.chunk], to = schedule.stageOfChunk[toStage];
     double &arrival = arrived[slot(toStage, a.microBatch)];
     arrival = end;
     if (from == to)
@@ -259,8 +259,8 @@ Result<Timeline> execute(const Schedule &schedule, const Costs &costs) {
     return Error{std::string("expected ") + what + " of " + std::to_string(want) + ", got " +
                  std::to_string(got)};
   };
-  if (costs.stages.size() != size_t(schedule.stages()))
-    return sized("costs: stages", schedule.stages(), costs.stages.size());
+  if (costs.stages.size() != size_t(schedule.chunks()))
+    return sized("costs: stages", schedule.chunks(), costs.stages.size());
   if (schedule.groupSize && costs.encoder.size() != ranks)
     return sized("costs: encoder shares", ranks, costs.encoder.size());
   if (!costs.links.empty() && costs.links.size() != ranks)
@@ -273,7 +273,7 @@ Result<Timeline> execute(const Schedule &schedule, const Costs &costs) {
 
 Costs equalCosts(const Schedule &schedule, StageTimes stage, EncoderTimes encoder) {
   Costs costs;
-  costs.stages.assign(schedule.stages(), stage);
+  costs.stages.assign(schedule.chunks(), stage);
   costs.encoder.assign(schedule.ranks.size(), encoder);
   return costs;
 }
@@ -323,16 +323,16 @@ Schedule scheduleOf(const Timeline &timeline) {
       const Action &a = span.action;
       if (isEncoderWork(a.work))
         continue;
-      ends[{a.work, a.stage, a.microBatch}] = span.end;
+      ends[{a.work, a.chunk, a.microBatch}] = span.end;
       halves |= a.work == Work::BackwardInput || a.work == Work::BackwardWeight;
       schedule.microBatches = std::max(schedule.microBatches, a.microBatch + 1);
-      if (a.stage >= schedule.stages())
-        schedule.rankOfStage.resize(a.stage + 1, 0);
-      schedule.rankOfStage[a.stage] = int(r);
+      if (a.chunk >= schedule.chunks())
+        schedule.stageOfChunk.resize(a.chunk + 1, 0);
+      schedule.stageOfChunk[a.chunk] = int(r);
     }
   // What is not there, takes no time and stands where it can first run.
   std::vector<std::multimap<double, Action>> lists(timeline.ranks.size()); // by begin
-  for (int s = schedule.stages() - 1; s >= 0; --s)
+  for (int s = schedule.chunks() - 1; s >= 0; --s)
     for (int m = 0; m < schedule.microBatches; ++m) {
       auto fill = [&](Work work, std::initializer_list<std::tuple<Work, int, int>> after) {
         double ready = 0;
@@ -340,7 +340,7 @@ Schedule scheduleOf(const Timeline &timeline) {
           if (auto found = ends.find(other); found != ends.end())
             ready = std::max(ready, found->second);
         if (ends.try_emplace({work, s, m}, ready).second)
-          lists[schedule.rankOfStage[s]].insert({ready, {work, s, m}});
+          lists[schedule.stageOfChunk[s]].insert({ready, {work, s, m}});
       };
       Work first = halves ? Work::BackwardInput : Work::Backward;
       fill(first, {{Work::Forward, s, m}, {first, s + 1, m}});

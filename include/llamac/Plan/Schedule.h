@@ -48,7 +48,7 @@ inline bool mayMeet(Work work) { return work == Work::Encode || work == Work::En
 /// One action of one rank.
 struct Action {
   Work work;
-  int stage;      ///< of the chain: chunk * ranks + rank when interleaved; -1:
+  int chunk;      ///< in the order of the chain; -1:
                   ///< encoder work
   int microBatch; ///< for encoder work: the group
   int part = 0;   ///< of encoder work, in the order they run (Schedule::partsOf)
@@ -61,9 +61,10 @@ std::string toString(const Action &action);
 
 struct Schedule {
   int microBatches = 0;
-  std::vector<int> rankOfStage;           ///< one entry per stage
-  std::vector<std::vector<Action>> ranks; ///< launch order
-  int groupSize = 0;                      ///< micro-batches of an encoder group; 0: no encoder work
+  std::vector<int> stageOfChunk; ///< that holds it
+  std::vector<std::vector<Action>>
+      ranks;         ///< launch order of each stage, which is one pipeline rank
+  int groupSize = 0; ///< micro-batches of an encoder group; 0: no encoder work
   /// encode(g), and encode_backward(g), are so many actions of equal length, one
   /// after the other on each rank, with others between: they fit into shorter
   /// idle times.
@@ -71,7 +72,7 @@ struct Schedule {
   /// encode(g), and encode_backward(g), of all ranks begin together: there are
   /// collectives of all ranks in them (tokens split over the pipeline's ranks).
   bool encoderMeets = false;
-  int stages() const { return int(rankOfStage.size()); }
+  int chunks() const { return int(stageOfChunk.size()); }
   /// states(g) is one action, or two: the group's first micro-batch, so that its
   /// forward need not wait for the others, and the rest behind that forward.
   /// states_gradient(g) is one, or two: all but the last kLateGradients micro-batches

@@ -163,7 +163,7 @@ TEST(Plan, InterleavedChunksGoRound) {
   o.virtualStages = 3;
   auto plan = makePlan(model(16, false), o);
   ASSERT_TRUE(plan) << plan.error();
-  EXPECT_THAT(plan->schedule.rankOfStage, ElementsAre(0, 1, 0, 1, 0, 1));
+  EXPECT_THAT(plan->schedule.stageOfChunk, ElementsAre(0, 1, 0, 1, 0, 1));
   EXPECT_THAT(blocksOf(*plan), ElementsAre(3, 3, 3, 3, 3, 3));
   expectSound(*plan, model(16, false), o);
 }

@@ -104,7 +104,7 @@ TEST(Schedule, CsvRoundTrip) {
     auto read = readCsv(writeCsv(*schedule), "s.csv");
     ASSERT_TRUE(read) << read.error();
     EXPECT_EQ(read->ranks, schedule->ranks);
-    EXPECT_EQ(read->rankOfStage, schedule->rankOfStage);
+    EXPECT_EQ(read->stageOfChunk, schedule->stageOfChunk);
     EXPECT_EQ(read->microBatches, schedule->microBatches);
   }
   auto sparse = readCsv("0F0,,,0B0\r\n, 1F0 ,1I0,,1W0\r\n", "s.csv");

@@ -126,7 +126,7 @@ TEST(Timeline, HasItsSchedule) {
        {gpipe(3, 4), oneForwardOneBackward(3, 4), interleaved(2, 4, 2, 2), zeroBubbleH1(3, 4)}) {
     auto timeline = execute(*schedule, equalCosts(*schedule));
     EXPECT_EQ(scheduleOf(*timeline).ranks, schedule->ranks);
-    EXPECT_EQ(scheduleOf(*timeline).rankOfStage, schedule->rankOfStage);
+    EXPECT_EQ(scheduleOf(*timeline).stageOfChunk, schedule->stageOfChunk);
   }
   auto schedule = oneForwardOneBackward(2, 2);
   auto timeline = execute(*schedule, equalCosts(*schedule));

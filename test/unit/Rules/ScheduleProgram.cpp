@@ -113,7 +113,7 @@ void placeValues(RankClass &cls, const std::vector<Times> &times) {
 Program scheduleProgram(const Schedule &schedule,
                         const std::vector<std::vector<Launch>> &launches) {
   Program program;
-  int ranks = int(schedule.ranks.size()), stages = schedule.stages();
+  int ranks = int(schedule.ranks.size()), stages = schedule.chunks();
   auto communicator = [&](std::string name, std::vector<int> classes) {
     program.communicators.push_back({std::move(name), std::move(classes)});
     return int(program.communicators.size()) - 1;
@@ -165,7 +165,7 @@ Program scheduleProgram(const Schedule &schedule,
     };
     for (const Launch &launch : launches[r]) {
       const Action &a = launch.action;
-      int m = a.microBatch, s = a.stage;
+      int m = a.microBatch, s = a.chunk;
       std::string what = toString(a);
       now = {launch.begin, launch.end};
       bool forward = a.work == Work::Forward;
