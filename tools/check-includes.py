@@ -12,7 +12,7 @@ import re
 import sys
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
-COMPILER = ["llrt", "dialects/Interfaces", "dialects/Dist", "dialects/Llama", "Support", "Plan", "Import",
+COMPILER = ["llrt", "dialects/Interfaces", "dialects/Dist", "dialects/Llama", "dialects/Routine", "Support", "Plan", "Import",
             "Train", "Cost", "Shard", "Pipeline", "Lower", "Check", "Emit", "Driver", "tools"]
 RUNTIME = ["llrt", "Data", "Program", "Control", "Transport", "Device", "Host", "Rank", "Commands"]
 

@@ -19,7 +19,8 @@ import tempfile
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 DOCS = ROOT / "docs"
 LLVM = pathlib.Path("/usr/lib/llvm-22")
-DIALECTS = {"llama": "dialects/Llama/IR/LlamaOps.td", "dist": "dialects/Dist/IR/DistOps.td"}
+DIALECTS = {"llama": "dialects/Llama/IR/LlamaOps.td", "dist": "dialects/Dist/IR/DistOps.td",
+            "routine": "dialects/Routine/IR/RoutineOps.td"}
 STEPS = ["Train", "Cost", "Shard", "Pipeline", "Lower", "Check"]
 # The model of the forms page: one self-attention layer, small enough to read.
 CONFIG = """{"architectures": ["LlamaForCausalLM"], "model_type": "llama", "vocab_size": 32,

@@ -8,9 +8,17 @@
 #define LLAMAC_INTERFACES_OPINTERFACES_H
 
 #include "mlir/IR/Builders.h"
+#include "mlir/IR/BuiltinTypes.h"
 #include "mlir/IR/OpDefinition.h"
 
 namespace mlir::llama {
+
+/// Unit attribute of a `func.func` that is a block.
+inline constexpr llvm::StringLiteral kBlockAttr = "llama.block";
+
+/// Attribute of a block's result: the number of the argument whose place (whose
+/// buffer) it takes. State that a block updates: gradients, masters, moments.
+inline constexpr llvm::StringLiteral kInPlaceAttr = "llama.in_place";
 
 /// How the dimensions of an op's operands and results hang together. A tensor is
 /// written as one letter per dimension; the same letter is the same index, and
@@ -40,14 +48,26 @@ struct PlacementRule {
   std::optional<Size> size = std::nullopt;
 };
 
+/// A sum (or maximum) that an op forms: over what if the op has several (" over keys"), in which
+/// type, of how many terms each.
+struct Reduction {
+  StringRef what;
+  Type type;
+  int64_t length;
+};
+
 namespace detail {
+/// Terms of each sum by the placement rule of `op`: the product of the sizes of the indices that
+/// operands have and no result has. Grouped indices, "(hg)", count as their first letter.
+int64_t contractedElements(Operation *op);
 /// Bytes of all operands and results of `op`, each once; shapes must be static.
 int64_t bytesOfOperandsAndResults(Operation *op);
-/// Checks the placements (#dist.placement) of operands and results against the rule.
+/// Checks the placements (PlacementAttrInterface) of operands and results against the rule.
 LogicalResult verifyPlacement(Operation *op);
 } // namespace detail
 } // namespace mlir::llama
 
+#include "dialects/Interfaces/AttrInterfaces.h.inc"
 #include "dialects/Interfaces/OpInterfaces.h.inc"
 
 #endif // LLAMAC_INTERFACES_OPINTERFACES_H

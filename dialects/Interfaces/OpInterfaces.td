@@ -70,4 +70,38 @@ def PlacementOpInterface : OpInterface<"PlacementOpInterface"> {
   let verify = [{ return ::mlir::llama::detail::verifyPlacement($_op); }];
 }
 
+def PlacementAttrInterface : AttrInterface<"PlacementAttrInterface"> {
+  let cppNamespace = "::mlir::llama";
+  let description = [{
+    An encoding of tensor types that says how a tensor lies on the grid. It checks the ops
+    that have a placement rule, so that they need not know it.
+  }];
+  let methods = [InterfaceMethod<
+    [{Checks the placements of all operands and results of `op`, which implements
+      PlacementOpInterface, against its rule. Emits an error if one does not fit.}],
+    "::llvm::LogicalResult", "verifyPlacements", (ins "::mlir::Operation *":$op)>];
+}
+
+def ReductionOpInterface : OpInterface<"ReductionOpInterface"> {
+  let cppNamespace = "::mlir::llama";
+  let description = [{
+    The sums and maxima that an op forms, on static shapes: what the precision report
+    (`llamac check`) lists. Every compute op has to answer, with none if it forms none.
+  }];
+  let methods = [InterfaceMethod<"The reductions of the op, in the order of its description.",
+                                 "::llvm::SmallVector<::mlir::llama::Reduction>",
+                                 "getReductions", (ins)>];
+}
+
+def ParameterOpInterface : OpInterface<"ParameterOpInterface"> {
+  let cppNamespace = "::mlir::llama";
+  let description = [{
+    A symbol that declares a parameter: what its place in memory has to know of it.
+  }];
+  let methods = [
+    InterfaceMethod<"The tensor, of static shape.", "::mlir::RankedTensorType", "getTensorType",
+                    (ins)>,
+    InterfaceMethod<"Whether it has no gradient, master or moments.", "bool", "getFrozen", (ins)>];
+}
+
 #endif // LLAMAC_INTERFACES_OPINTERFACES_TD

@@ -5,9 +5,8 @@
 //
 //===----------------------------------------------------------------------===//
 //
-// Reductions inside blocks are read off the ops before blocks are lowered: the indices
-// that operands have and results have not (the placement rules name them), and the type
-// attributes. Those between ranks are read off the collectives of the device program.
+// Reductions inside blocks are what the ops say of themselves (ReductionOpInterface, which every
+// compute op of llama must implement), before blocks are lowered. Those between ranks are read off the collectives of the device program.
 //
 //===----------------------------------------------------------------------===//
 #include "llamac/Check/Certificate.h"
@@ -18,7 +17,6 @@
 
 #include "llvm/ADT/MapVector.h"
 #include "llvm/ADT/StringExtras.h"
-#include "llvm/ADT/TypeSwitch.h"
 #include "llvm/Support/Format.h"
 
 #include <map>
@@ -41,89 +39,16 @@ struct Reduction {
 };
 } // namespace
 
-static RankedTensorType tensorOf(Value value) { return cast<RankedTensorType>(value.getType()); }
-
-/// Product of the sizes of the indices of `op` that no result has, and of those in
-/// `besides`. Grouped indices, "(hg)", count as their first letter.
-static int64_t reducedLength(llama::PlacementOpInterface op, StringRef besides) {
-  llama::PlacementRule rule = op.getPlacementRule();
-  auto lettersOf = [](StringRef letters) {
-    std::string result;
-    bool inGroup = false, first = false;
-    for (char c : letters) {
-      if (c == '(' || c == ')') {
-        inGroup = first = c == '(';
-        continue;
-      }
-      if (!inGroup || first)
-        result += c;
-      first = false;
-    }
-    return result;
-  };
-  std::string kept;
-  for (const std::string &letters : rule.results)
-    for (char c : letters)
-      if (!besides.contains(c))
-        kept += c;
-  std::map<char, int64_t> sizes;
-  for (auto [operand, letters] : llvm::zip(op->getOperands(), rule.operands))
-    for (auto [c, size] : llvm::zip(lettersOf(letters), tensorOf(operand).getShape()))
-      if (!StringRef(kept).contains(c))
-        sizes[c] = std::max(sizes[c], size);
-  int64_t length = 1;
-  for (auto [c, size] : sizes)
-    length *= size;
-  return length;
-}
-
 /// The reductions that an op forms.
 static SmallVector<Reduction> reductionsOf(Operation *op) {
   SmallVector<Reduction> found;
-  auto placed = dyn_cast<llama::PlacementOpInterface>(op);
-  if (!placed || op->getNumResults() == 0)
+  auto reducing = dyn_cast<llama::ReductionOpInterface>(op);
+  if (!reducing || op->getNumResults() == 0)
     return found;
   std::string name = op->getName().stripDialect().str();
-  Type result = tensorOf(op->getResult(0)).getElementType();
-  auto typeNamed = [&](StringRef attribute) -> Type {
-    auto type = op->getAttrOfType<TypeAttr>(attribute);
-    return type ? type.getValue() : Type();
-  };
-  Type accumulation = typeNamed("accumulation"), statistics = typeNamed("statistics");
-  auto add = [&](StringRef what, Type type, int64_t length) {
-    found.push_back({name + what.str(), type ? type : result, result, length});
-  };
-  auto ratio = [&] { // of elements
-    return tensorOf(op->getOperand(0)).getNumElements() /
-           std::max<int64_t>(1, tensorOf(op->getResult(0)).getNumElements());
-  };
-  llvm::TypeSwitch<Operation *>(op)
-      .Case<llama::RMSNormOp, llama::RMSNormDxOp, llama::LayerNormOp, llama::LayerNormDxOp>(
-          [&](auto) { add("", statistics, tensorOf(op->getOperand(0)).getShape().back()); })
-      .Case<llama::AttentionOp, llama::AttentionGradOp>([&](auto) {
-        bool isGrad = isa<llama::AttentionGradOp>(op);
-        auto queries = tensorOf(op->getOperand(0)), keys = tensorOf(op->getOperand(isGrad ? 2 : 1));
-        add(" over head", statistics, keys.getShape().back());
-        add(" over keys", statistics, keys.getDimSize(1));
-        if (isGrad) {
-          int64_t heads = keys.getDimSize(2);
-          add(" over queries", statistics,
-              queries.getDimSize(1) * (heads ? queries.getDimSize(2) / heads : 1));
-        }
-      })
-      .Case<llama::TileEmbedGradOp, llama::PositionEmbedGradOp>(
-          [&](auto) { add("", accumulation, std::max<int64_t>(1, ratio())); })
-      .Case<llama::SumOfSquaresOp, llama::CrossEntropyOp>(
-          [&](auto) { add("", Type(), tensorOf(op->getOperand(0)).getNumElements()); })
-      .Case<llama::RowMaxOp, llama::RowSumExpOp, llama::TargetLogitOp>(
-          [&](auto) { add("", statistics, reducedLength(placed, "")); })
-      .Case<llama::GateGradOp>(
-          [&](auto) { add("", accumulation, tensorOf(op->getOperand(0)).getNumElements()); })
-      .Default([&](auto) {
-        if (accumulation)
-          if (int64_t length = reducedLength(placed, ""); length > 1)
-            add("", accumulation, length);
-      });
+  Type result = getElementTypeOrSelf(op->getResult(0));
+  for (const llama::Reduction &reduction : reducing.getReductions())
+    found.push_back({name + reduction.what.str(), reduction.type, result, reduction.length});
   return found;
 }
 

@@ -14,10 +14,11 @@
 // place in the scratch buffer is planned as arenas are (ArenaPlan.h).
 //
 //===----------------------------------------------------------------------===//
-#include "llamac/Support/ArenaPlan.h"
 #include "llamac/Lower/Passes.h"
+#include "llamac/Support/ArenaPlan.h"
 
 #include "dialects/Llama/IR/Llama.h"
+#include "dialects/Routine/IR/Routine.h"
 
 #include "mlir/Conversion/AffineToStandard/AffineToStandard.h"
 #include "mlir/Conversion/ArithToLLVM/ArithToLLVM.h"
@@ -130,10 +131,10 @@ public:
       loc = op.getLoc();
       if (auto call = dyn_cast<func::CallOp>(op))
         writeLoop(call);
-      else if (auto kernel = dyn_cast<llama::KernelOp>(op))
-        writeKernel(kernel);
+      else if (auto call = dyn_cast<routine::RoutineOpInterface>(op))
+        writeRoutine(call);
       else if (!isa<memref::AllocOp, func::ReturnOp>(op) && !op.hasTrait<OpTrait::ConstantLike>())
-        return op.emitOpError("expects only calls, kernels and buffers in a block");
+        return op.emitOpError("expects only calls of loops and routines and buffers in a block");
     }
     LLVM::ReturnOp::create(builder, loc, ValueRange());
     return success();
@@ -147,7 +148,7 @@ private:
   Type pointer;
   Value stream;
   llvm::DenseMap<Value, Value> pointers;
-  llvm::StringMap<unsigned> descriptors;
+  llvm::StringMap<unsigned> descriptions;
 
   Value constant(int64_t value) {
     return LLVM::ConstantOp::create(builder, loc, builder.getI64IntegerAttr(value));
@@ -181,7 +182,7 @@ private:
   }
 
   // A routine of the runtime library, declared at first use.
-  LLVM::LLVMFuncOp routine(StringRef name, ArrayRef<Type> arguments) {
+  LLVM::LLVMFuncOp declare(StringRef name, ArrayRef<Type> arguments) {
     if (auto found = module.lookupSymbol<LLVM::LLVMFuncOp>(name))
       return found;
     OpBuilder::InsertionGuard guard(builder);
@@ -218,7 +219,7 @@ private:
                                        ArrayRef<LLVM::GEPArg>{int32_t(index)});
       LLVM::StoreOp::create(builder, loc, buffer, slot);
     }
-    LLVM::CallOp::create(builder, loc, routine("llrt_launch", {pointer, pointer, pointer}),
+    LLVM::CallOp::create(builder, loc, declare("llrt_launch", {pointer, pointer, pointer}),
                          ValueRange{stream, kernel(loop, high, grain.getInt()), array});
   }
 
@@ -244,20 +245,14 @@ private:
     return LLVM::AddressOfOp::create(builder, loc, pointer, name);
   }
 
-  // Address of a constant structure of 64-bit integers and, last, doubles.
-  Value descriptor(ArrayRef<int64_t> integers, std::optional<APFloat> number = {}) {
+  // Address of a constant structure in words of 64 bits.
+  Value description(ArrayRef<int64_t> words) {
     std::string key;
     llvm::raw_string_ostream stream(key);
-    llvm::interleave(integers, stream, ",");
-    if (number)
-      stream << ';' << number->bitcastToAPInt().getZExtValue();
-    auto [entry, isNew] = descriptors.try_emplace(key, descriptors.size());
+    llvm::interleave(words, stream, ",");
+    auto [entry, isNew] = descriptions.try_emplace(key, descriptions.size());
     std::string name = "descriptor" + std::to_string(entry->second);
     if (isNew) {
-      // The only floating-point member comes last and has the size of the others.
-      SmallVector<int64_t> words(integers);
-      if (number)
-        words.push_back(number->bitcastToAPInt().getSExtValue());
       OpBuilder::InsertionGuard guard(builder);
       builder.setInsertionPointToStart(module.getBody());
       auto type = LLVM::LLVMArrayType::get(builder.getI64Type(), words.size());
@@ -267,56 +262,16 @@ private:
     return LLVM::AddressOfOp::create(builder, loc, pointer, name);
   }
 
-  // LlrtType of an element type.
-  static int64_t runtimeType(Value value) {
-    Type element = getElementTypeOrSelf(value);
-    return element.isF32() ? 0 : element.isBF16() ? 1 : element.isF64() ? 2 : 3;
-  }
-
-  void writeKernel(llama::KernelOp op) {
-    ArrayRef<int64_t> sizes = op.getSizes();
+  void writeRoutine(routine::RoutineOpInterface op) {
+    SmallVector<Value> operands{stream, description(op.getDescription())};
     Value null;
-    auto orNull = [&](Value value) -> Value {
-      if (value)
-        return pointers[value];
-      if (!null)
+    for (Value buffer : op.getRoutineArguments()) {
+      if (!buffer && !null)
         null = LLVM::ZeroOp::create(builder, loc, pointer);
-      return null;
-    };
-    SmallVector<Value> operands{stream};
-    auto inputs = op.getInputs();
-    std::string name;
-    if (op.getKernel() == llama::Kernel::Gemm) {
-      name = "llrt_gemm";
-      operands.append(
-          {descriptor({runtimeType(inputs[0]), runtimeType(op.getOutputs()[0]), sizes[0], sizes[1],
-                       sizes[2], op.getTransposeA(), op.getTransposeB(), op.getAccumulate()}),
-           orNull(inputs[0]), orNull(inputs[1]), orNull(inputs.size() == 3 ? inputs[2] : Value()),
-           orNull(op.getOutputs()[0])});
-    } else {
-      bool forward = op.getKernel() == llama::Kernel::AttentionForward;
-      auto integer = [](IntegerAttr value) { return value ? value.getInt() : 0; };
-      name = forward ? "llrt_attention_forward" : "llrt_attention_backward";
-      operands.push_back(
-          descriptor({runtimeType(inputs[0]), sizes[0], sizes[1], sizes[2], sizes[3], sizes[4],
-                      sizes[5], int64_t(*op.getMask()), sizes[6], integer(op.getTileCountAttr()),
-                      integer(op.getTileStrideAttr()), integer(op.getTileTokensAttr())},
-                     *op.getScale()));
-      unsigned firstMask = forward ? 3 : 6, qkv = forward ? 3 : 4;
-      auto mask = [&](unsigned i) {
-        return orNull(firstMask + i < inputs.size() ? inputs[firstMask + i] : Value());
-      };
-      for (unsigned i = 0; i < qkv; ++i)
-        operands.push_back(orNull(inputs[i]));
-      for (unsigned i = 0; i < 4; ++i)
-        operands.push_back(mask(i));
-      for (unsigned i = qkv; i < firstMask; ++i) // out, lse
-        operands.push_back(orNull(inputs[i]));
-      for (Value output : op.getOutputs())
-        operands.push_back(orNull(output));
+      operands.push_back(buffer ? pointers[buffer] : null);
     }
     SmallVector<Type> types(operands.size(), pointer);
-    LLVM::CallOp::create(builder, loc, routine(name, types), operands);
+    LLVM::CallOp::create(builder, loc, declare(op.getRoutine(), types), operands);
   }
 };
 

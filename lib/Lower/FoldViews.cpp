@@ -16,7 +16,7 @@
 //===----------------------------------------------------------------------===//
 #include "llamac/Lower/Passes.h"
 
-#include "dialects/Llama/IR/Llama.h"
+#include "dialects/Routine/IR/Routine.h"
 
 #include "mlir/Dialect/Affine/IR/AffineOps.h"
 
@@ -73,8 +73,8 @@ struct FoldViewsPass : llamac::impl::FoldViewsPassBase<FoldViewsPass> {
         if (isa<memref::ExpandShapeOp, memref::CollapseShapeOp>(user)) {
           views.push_back(user);
           pending.push_back(user->getResult(0));
-        } else if (isa<llama::KernelOp>(user)) {
-          kernelUses.push_back(&use);
+        } else if (isa<routine::RoutineOpInterface>(user)) {
+          routineUses.push_back(&use);
         } else if (isa<memref::LoadOp, memref::StoreOp, affine::AffineLoadOp, affine::AffineStoreOp,
                        memref::SubViewOp>(user)) {
           auto subview = dyn_cast<memref::SubViewOp>(user);
@@ -86,7 +86,7 @@ struct FoldViewsPass : llamac::impl::FoldViewsPassBase<FoldViewsPass> {
       }
     }
 
-    for (OpOperand *use : std::exchange(kernelUses, {}))
+    for (OpOperand *use : std::exchange(routineUses, {}))
       use->set(buffer);
     if (accesses.empty()) {
       for (Operation *view : llvm::reverse(views))
@@ -235,6 +235,6 @@ struct FoldViewsPass : llamac::impl::FoldViewsPassBase<FoldViewsPass> {
     return success();
   }
 
-  SmallVector<OpOperand *> kernelUses;
+  SmallVector<OpOperand *> routineUses;
 };
 } // namespace

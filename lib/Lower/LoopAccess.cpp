@@ -6,7 +6,7 @@
 //===----------------------------------------------------------------------===//
 #include "lib/Lower/LoopAccess.h"
 
-#include "dialects/Llama/IR/Llama.h"
+#include "dialects/Routine/IR/Routine.h"
 
 #include "mlir/Dialect/Affine/Analysis/AffineStructures.h"
 #include "mlir/Dialect/Affine/IR/AffineOps.h"
@@ -34,9 +34,10 @@ Footprint::Footprint(Operation *root) {
   root->walk([&](Operation *op) {
     if (std::optional<LoopAccess> access = loopAccessOf(op)) {
       (access->writes ? writes : reads).insert(access->buffer);
-    } else if (auto kernel = dyn_cast<llama::KernelOp>(op)) {
-      reads.insert_range(kernel.getInputs());
-      writes.insert_range(kernel.getOutputs());
+    } else if (auto call = dyn_cast<routine::RoutineOpInterface>(op)) {
+      for (OpOperand *input : call.getDpsInputOperands())
+        reads.insert(input->get());
+      writes.insert_range(call.getDpsInits());
     }
   });
 }

@@ -6,7 +6,7 @@
 //===----------------------------------------------------------------------===//
 #include "llamac/Lower/Passes.h"
 
-#include "dialects/Llama/IR/Llama.h"
+#include "dialects/Routine/IR/Routine.h"
 #include "lib/Lower/LoopAccess.h"
 
 #include "mlir/Dialect/Affine/IR/AffineOps.h"
@@ -99,7 +99,7 @@ struct OutlineLoopsPass : llamac::impl::OutlineLoopsPassBase<OutlineLoopsPass> {
   static bool staysOutside(Operation &op) {
     return isLoop(op) || op.hasTrait<OpTrait::IsTerminator>() ||
            op.hasTrait<OpTrait::ConstantLike>() ||
-           isa<memref::AllocOp, memref::GetGlobalOp, llama::KernelOp, func::CallOp>(op);
+           isa<memref::AllocOp, memref::GetGlobalOp, routine::RoutineOpInterface, func::CallOp>(op);
   }
 
   // Gives runs of ops that are in no loop a loop of one iteration. A scalar that

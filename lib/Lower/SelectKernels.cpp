@@ -5,13 +5,14 @@
 //
 //===----------------------------------------------------------------------===//
 //
-// One pattern per op. The operands of a kernel are dense, so leading dimensions
-// need no view: `sizes` says how many rows there are.
+// One pattern per op. The operands of a routine are dense, so leading dimensions
+// need no view: `m` says how many rows there are.
 //
 //===----------------------------------------------------------------------===//
 #include "llamac/Lower/Passes.h"
 
 #include "dialects/Llama/IR/Llama.h"
+#include "dialects/Routine/IR/Routine.h"
 
 #include "mlir/Transforms/GreedyPatternRewriteDriver.h"
 
@@ -41,7 +42,7 @@ static Value emptyLike(PatternRewriter &rewriter, Location loc, RankedTensorType
 }
 
 namespace {
-// A product as llrt_gemm takes it; see KernelOp.
+// A product as routine.gemm says it.
 struct Product {
   Value a, b, bias;
   int64_t m, n, k;
@@ -76,15 +77,10 @@ static Value emitProduct(PatternRewriter &rewriter, Location loc, const Product 
   RankedTensorType made = type;
   if (type.getElementType() != element && !(element.isBF16() && type.getElementType().isF32()))
     made = type.clone(element);
-  SmallVector<Value> inputs{p.a, p.b};
-  if (p.bias)
-    inputs.push_back(p.bias);
   Value out = into ? into : emptyLike(rewriter, loc, made);
-  auto op = KernelOp::create(rewriter, loc, TypeRange{made}, Kernel::Gemm, inputs, ValueRange{out},
-                             ArrayRef<int64_t>{p.m, p.n, p.k}, p.transposeA, p.transposeB,
-                             /*accumulate=*/bool(into), MaskAttr(), FloatAttr(), IntegerAttr(),
-                             IntegerAttr(), IntegerAttr());
-  return castTo(rewriter, loc, op.getResult(0), type.getElementType());
+  auto op = routine::GemmOp::create(rewriter, loc, made, p.a, p.b, p.bias, out, p.m, p.n, p.k,
+                                    p.transposeA, p.transposeB, /*accumulate=*/bool(into));
+  return castTo(rewriter, loc, op.getResult(), type.getElementType());
 }
 
 namespace {
@@ -151,39 +147,63 @@ struct AccumulatePattern : SelectPattern<AddOp> {
   }
 };
 
-// Makes the attention kernel `kind` with the sizes and the mask of `op`.
-template <typename Op>
-ResultRange emitAttention(Op op, PatternRewriter &rewriter, Kernel kind, ArrayRef<Value> inputs,
+routine::Mask maskOf(Mask mask) {
+  switch (mask) {
+  case Mask::Causal:
+    return routine::Mask::Causal;
+  case Mask::Encoder:
+    return routine::Mask::Encoder;
+  case Mask::Images:
+    return routine::Mask::Images;
+  }
+  llvm_unreachable("unknown mask");
+}
+
+// Makes the attention routine `Routine` with the sizes and the masks of `op`: `inputs`,
+// the masks, then new tensors of the types `outputs`.
+template <typename Routine, typename Op>
+ResultRange emitAttention(Op op, PatternRewriter &rewriter, ArrayRef<Value> inputs,
                           ArrayRef<RankedTensorType> outputs) {
   ArrayRef<int64_t> q = tensorOf(op.getQuery()).getShape(), k = tensorOf(op.getKey()).getShape();
   int64_t images = op.getMask() == Mask::Images ? columns(op.getMasks()[2]) : 0;
-  SmallVector<Value> operands(inputs), outs;
+  SmallVector<Value> operands(inputs);
   llvm::append_range(operands, op.getMasks());
   for (RankedTensorType type : outputs)
-    outs.push_back(emptyLike(rewriter, op.getLoc(), type));
+    operands.push_back(emptyLike(rewriter, op.getLoc(), type));
+  auto size = [&](int64_t value) { return rewriter.getI64IntegerAttr(value); };
+  typename Routine::Properties sizes;
+  sizes.mask = routine::MaskAttr::get(rewriter.getContext(), maskOf(op.getMask()));
+  sizes.scale = op.getScaleAttr();
+  sizes.batch = size(q[0]);
+  sizes.queries = size(q[1]);
+  sizes.keys = size(k[1]);
+  sizes.heads = size(q[2]);
+  sizes.kv_heads = size(k[2]);
+  sizes.head_size = size(q[3]);
+  sizes.images = size(images);
+  sizes.tile_count = op.getTileCountAttr();
+  sizes.tile_stride = op.getTileStrideAttr();
+  sizes.tile_tokens = op.getTileTokensAttr();
   SmallVector<Type> types(outputs.begin(), outputs.end());
-  return KernelOp::create(rewriter, op.getLoc(), types, kind, operands, outs,
-                          ArrayRef<int64_t>{q[0], q[1], k[1], q[2], k[2], q[3], images}, false,
-                          false, false, op.getMaskAttr(), op.getScaleAttr(), op.getTileCountAttr(),
-                          op.getTileStrideAttr(), op.getTileTokensAttr())
-      .getResults();
+  return Routine::create(rewriter, op.getLoc(), types, operands, sizes)->getResults();
 }
 
 // The runtime's attention is in f32 and bf16, statistics in f32.
-bool hasAttention(Value query, Value lse) {
+bool hasAttention(Value query, Value key, Value lse) {
   Type element = getElementTypeOrSelf(query);
   return (element.isF32() || element.isBF16()) && getElementTypeOrSelf(lse).isF32() &&
-         tensorOf(query).hasStaticShape() && tensorOf(query).getNumElements() > 0;
+         tensorOf(query).hasStaticShape() && tensorOf(query).getNumElements() > 0 &&
+         tensorOf(key).hasStaticShape() && tensorOf(key).getNumElements() > 0;
 }
 
 struct AttentionPattern : SelectPattern<AttentionOp> {
   using SelectPattern::SelectPattern;
   LogicalResult matchAndRewrite(AttentionOp op, PatternRewriter &rewriter) const override {
-    if (selector.reference || !hasAttention(op.getQuery(), op.getLse()))
+    if (selector.reference || !hasAttention(op.getQuery(), op.getKey(), op.getLse()))
       return failure();
-    rewriter.replaceOp(op, emitAttention(op, rewriter, Kernel::AttentionForward,
-                                         {op.getQuery(), op.getKey(), op.getValue()},
-                                         {tensorOf(op.getResult()), tensorOf(op.getLse())}));
+    rewriter.replaceOp(op, emitAttention<routine::AttentionForwardOp>(
+                               op, rewriter, {op.getQuery(), op.getKey(), op.getValue()},
+                               {tensorOf(op.getResult()), tensorOf(op.getLse())}));
     return success();
   }
 };
@@ -191,7 +211,7 @@ struct AttentionPattern : SelectPattern<AttentionOp> {
 struct AttentionGradPattern : SelectPattern<AttentionGradOp> {
   using SelectPattern::SelectPattern;
   LogicalResult matchAndRewrite(AttentionGradOp op, PatternRewriter &rewriter) const override {
-    if (selector.reference || !hasAttention(op.getQuery(), op.getLse()))
+    if (selector.reference || !hasAttention(op.getQuery(), op.getKey(), op.getLse()))
       return failure();
     Type element = getElementTypeOrSelf(op.getQuery());
     SmallVector<Value> inputs{op.getCotangent(), op.getQuery(), op.getKey(), op.getValue(),
@@ -203,7 +223,7 @@ struct AttentionGradPattern : SelectPattern<AttentionGradOp> {
     for (Type type : op.getResultTypes())
       made.push_back(cast<RankedTensorType>(type).clone(element));
     SmallVector<Value> results(
-        emitAttention(op, rewriter, Kernel::AttentionBackward, inputs, made));
+        emitAttention<routine::AttentionBackwardOp>(op, rewriter, inputs, made));
     for (auto [result, type] : llvm::zip_equal(results, op.getResultTypes()))
       result = castTo(rewriter, op.getLoc(), result, getElementTypeOrSelf(type));
     rewriter.replaceOp(op, results);

@@ -52,22 +52,12 @@ namespace {
 
 enum class Recompute { None, Selective, Full };
 
-// A view costs nothing to form again, and keeping it keeps its base.
-bool isView(Operation *op) {
-  return isa<SplitHeadsOp, MergeHeadsOp, ImagesToTokensOp, TokensToImagesOp>(op);
-}
-
-// Ops whose results cost one pass over memory, small beside the products.
-bool isCheap(Operation *op) {
-  return isa<RMSNormOp, LayerNormOp, SwiGLUOp, GeluOp, RopeOp, AddOp, CastOp, GatedResidualOp,
-             PatchifyOp, TileEmbedAddOp, PositionEmbedAddOp, PrependClassOp, PadTokensOp,
-             DropTokensOp, TapConcatOp>(op);
-}
+bool isView(Operation *op) { return op->hasTrait<llama::IsView>(); }
 
 bool keeps(Recompute recompute, Operation *op) {
   if (isView(op) || recompute == Recompute::Full)
     return false;
-  return recompute == Recompute::None || !isCheap(op);
+  return recompute == Recompute::None || !op->hasTrait<llama::IsCheap>();
 }
 
 // Where an application gets an argument of a backward function from.

@@ -58,10 +58,10 @@ func.func @temporaries(%x: memref<4x4xf32>, %y: memref<4x4xf32>) attributes {lla
   %a = memref.alloc() : memref<4x4xf32>
   %b = memref.alloc() : memref<4x4xf32>
   %c = memref.alloc() : memref<4x4xf32>
-  llama.kernel gemm ins(%x, %x : memref<4x4xf32>, memref<4x4xf32>) outs(%a : memref<4x4xf32>) {sizes = array<i64: 4, 4, 4>}
-  llama.kernel gemm ins(%a, %a : memref<4x4xf32>, memref<4x4xf32>) outs(%b : memref<4x4xf32>) {sizes = array<i64: 4, 4, 4>}
-  llama.kernel gemm ins(%b, %b : memref<4x4xf32>, memref<4x4xf32>) outs(%c : memref<4x4xf32>) {sizes = array<i64: 4, 4, 4>}
-  llama.kernel gemm ins(%c, %c : memref<4x4xf32>, memref<4x4xf32>) outs(%y : memref<4x4xf32>) {sizes = array<i64: 4, 4, 4>, transpose_b}
+  routine.gemm %x, %x into %a {k = 4 : i64, m = 4 : i64, n = 4 : i64} : (memref<4x4xf32>, memref<4x4xf32>, memref<4x4xf32>) -> ()
+  routine.gemm %a, %a into %b {k = 4 : i64, m = 4 : i64, n = 4 : i64} : (memref<4x4xf32>, memref<4x4xf32>, memref<4x4xf32>) -> ()
+  routine.gemm %b, %b into %c {k = 4 : i64, m = 4 : i64, n = 4 : i64} : (memref<4x4xf32>, memref<4x4xf32>, memref<4x4xf32>) -> ()
+  routine.gemm %c, %c into %y {k = 4 : i64, m = 4 : i64, n = 4 : i64, transpose_b} : (memref<4x4xf32>, memref<4x4xf32>, memref<4x4xf32>) -> ()
   return
 }
 

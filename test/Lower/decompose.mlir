@@ -56,9 +56,9 @@ func.func @rows_by_index(%sum: tensor<8x4xf32>, %dh: tensor<2x4xf32>, %ids: tens
 // -----
 
 // A call of the runtime stays.
-// CHECK-LABEL: @kernel
-// CHECK-NEXT:    llama.kernel
-func.func @kernel(%x: tensor<2x8xf32>, %w: tensor<4x8xf32>, %e: tensor<2x4xf32>) -> tensor<2x4xf32> {
-  %y = llama.kernel gemm ins(%x, %w : tensor<2x8xf32>, tensor<4x8xf32>) outs(%e : tensor<2x4xf32>) {sizes = array<i64: 2, 4, 8>, transpose_b} -> tensor<2x4xf32>
+// CHECK-LABEL: @routine
+// CHECK-NEXT:    routine.gemm
+func.func @routine(%x: tensor<2x8xf32>, %w: tensor<4x8xf32>, %e: tensor<2x4xf32>) -> tensor<2x4xf32> {
+  %y = routine.gemm %x, %w into %e {k = 8 : i64, m = 2 : i64, n = 4 : i64, transpose_b} : (tensor<2x8xf32>, tensor<4x8xf32>, tensor<2x4xf32>) -> tensor<2x4xf32>
   return %y : tensor<2x4xf32>
 }

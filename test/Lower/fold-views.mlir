@@ -72,11 +72,11 @@ func.func @row_of_flat_table(%ids: memref<4xindex>, %table: memref<16x8xf32>) {
 // -----
 
 // A routine of the runtime asks for elements, not for a shape: it gets the buffer.
-// CHECK-LABEL: func.func @kernel(
+// CHECK-LABEL: func.func @routine(
 // CHECK-SAME:      %[[M:[a-z0-9]+]]: memref<2x4x8xf32>,
-// CHECK:         llama.kernel gemm ins(%[[M]],
-func.func @kernel(%m: memref<2x4x8xf32>, %w: memref<4x8xf32>, %n: memref<8x4xf32>) {
+// CHECK:         routine.gemm %[[M]],
+func.func @routine(%m: memref<2x4x8xf32>, %w: memref<4x8xf32>, %n: memref<8x4xf32>) {
   %v = memref.collapse_shape %m [[0, 1], [2]] : memref<2x4x8xf32> into memref<8x8xf32>
-  llama.kernel gemm ins(%v, %w : memref<8x8xf32>, memref<4x8xf32>) outs(%n : memref<8x4xf32>) {sizes = array<i64: 8, 4, 8>, transpose_b}
+  routine.gemm %v, %w into %n {k = 8 : i64, m = 8 : i64, n = 4 : i64, transpose_b} : (memref<8x8xf32>, memref<4x8xf32>, memref<8x4xf32>) -> ()
   return
 }

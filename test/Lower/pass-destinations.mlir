@@ -79,9 +79,9 @@ func.func @view(%x: tensor<4x8xf32>, %a: tensor<8x2xf32>) -> tensor<8xf32> {
 // A product that accumulates into the argument is in place already.
 // BUFFERS-LABEL: func.func @accumulate(
 // BUFFERS-NOT:     memref.alloc
-// BUFFERS:         llama.kernel gemm {{.*}} outs(%arg0 : memref<2x2xf32>) {accumulate,
+// BUFFERS:         routine.gemm {{.*}} into %arg0 {accumulate,
 func.func @accumulate(%sum: tensor<2x2xf32>, %x: tensor<2x2xf32>) -> (tensor<2x2xf32> {llama.in_place = 0 : i64}) {
-  %n = llama.kernel gemm ins(%x, %x : tensor<2x2xf32>, tensor<2x2xf32>) outs(%sum : tensor<2x2xf32>) {accumulate, sizes = array<i64: 2, 2, 2>} -> tensor<2x2xf32>
+  %n = routine.gemm %x, %x into %sum {accumulate, k = 2 : i64, m = 2 : i64, n = 2 : i64} : (tensor<2x2xf32>, tensor<2x2xf32>, tensor<2x2xf32>) -> tensor<2x2xf32>
   return %n : tensor<2x2xf32>
 }
 

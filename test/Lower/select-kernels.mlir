@@ -7,7 +7,7 @@
 // REFERENCE: llama.linear_dw
 func.func @accumulate(%dy: tensor<4x3xbf16>, %x: tensor<4x2xbf16>, %sum: tensor<3x2xf32>) -> tensor<3x2xf32> {
   // CHECK-NOT: llama.add
-  // CHECK: llama.kernel gemm ins(%arg0, %arg1 {{.*}}) outs(%arg2 {{.*}}) {accumulate, sizes = array<i64: 3, 2, 4>, transpose_a}
+  // CHECK: routine.gemm %arg0, %arg1 into %arg2 {accumulate, k = 4 : i64, m = 3 : i64, n = 2 : i64, transpose_a}
   %g = llama.linear_dw %dy, %x {accumulation = f32} : (tensor<4x3xbf16>, tensor<4x2xbf16>) -> tensor<3x2xf32>
   %n = llama.add %sum, %g : (tensor<3x2xf32>, tensor<3x2xf32>) -> tensor<3x2xf32>
   return %n : tensor<3x2xf32>
@@ -16,7 +16,7 @@ func.func @accumulate(%dy: tensor<4x3xbf16>, %x: tensor<4x2xbf16>, %sum: tensor<
 // A product that something else reads too is not.
 // CHECK-LABEL: @two_uses
 func.func @two_uses(%dy: tensor<4x3xf32>, %x: tensor<4x2xf32>, %sum: tensor<3x2xf32>) -> (tensor<3x2xf32>, tensor<3x2xf32>) {
-  // CHECK: %[[G:.*]] = llama.kernel gemm
+  // CHECK: %[[G:.*]] = routine.gemm
   // CHECK-NOT: accumulate
   // CHECK: llama.add %arg2, %[[G]]
   %g = llama.linear_dw %dy, %x {accumulation = f32} : (tensor<4x3xf32>, tensor<4x2xf32>) -> tensor<3x2xf32>
@@ -27,7 +27,7 @@ func.func @two_uses(%dy: tensor<4x3xf32>, %x: tensor<4x2xf32>, %sum: tensor<3x2x
 // The runtime has no product of f32 into bf16: it makes f32, then a cast.
 // CHECK-LABEL: @cast_after
 func.func @cast_after(%x: tensor<2x4x8xf32>, %w: tensor<16x8xf32>) -> tensor<2x4x16xbf16> {
-  // CHECK: %[[Y:.*]] = llama.kernel gemm {{.*}} {sizes = array<i64: 8, 16, 8>, transpose_b} -> tensor<2x4x16xf32>
+  // CHECK: %[[Y:.*]] = routine.gemm {{.*}} {k = 8 : i64, m = 8 : i64, n = 16 : i64, transpose_b} : {{.*}} -> tensor<2x4x16xf32>
   // CHECK: llama.cast %[[Y]] {element_type = bf16}
   %y = llama.linear %x, %w {accumulation = f32, element_type = bf16} : (tensor<2x4x8xf32>, tensor<16x8xf32>) -> tensor<2x4x16xbf16>
   return %y : tensor<2x4x16xbf16>
@@ -35,7 +35,7 @@ func.func @cast_after(%x: tensor<2x4x8xf32>, %w: tensor<16x8xf32>) -> tensor<2x4
 
 // The reference takes products from a library in f64 only.
 // REFERENCE-LABEL: @reference_f64
-// REFERENCE: llama.kernel gemm
+// REFERENCE: routine.gemm
 func.func @reference_f64(%dy: tensor<4x3xf64>, %w: tensor<3x2xf64>) -> tensor<4x2xf64> {
   %dx = llama.linear_dx %dy, %w {accumulation = f64} : (tensor<4x3xf64>, tensor<3x2xf64>) -> tensor<4x2xf64>
   return %dx : tensor<4x2xf64>

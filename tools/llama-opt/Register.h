@@ -9,6 +9,7 @@
 
 #include "dialects/Dist/IR/Dist.h"
 #include "dialects/Llama/IR/Llama.h"
+#include "dialects/Routine/IR/Routine.h"
 #include "llamac/Check/Passes.h"
 #include "llamac/Lower/Passes.h"
 #include "llamac/Cost/Passes.h"
@@ -25,8 +26,8 @@ namespace mlir::llamac {
 inline void registerToolDialects(DialectRegistry &registry) {
   registerAllDialects(registry);
   registerAllExtensions(registry);
-  registry.insert<llama::LlamaDialect, dist::DistDialect>();
-  registerKernelBufferization(registry);
+  registry.insert<llama::LlamaDialect, dist::DistDialect, routine::RoutineDialect>();
+  registerRoutineBufferization(registry);
 }
 
 /// Upstream's passes and ours, in the order of the data flow.

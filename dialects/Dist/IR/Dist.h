@@ -7,6 +7,7 @@
 #ifndef LLAMAC_DIST_DIST_H
 #define LLAMAC_DIST_DIST_H
 
+#include "dialects/Interfaces/OpInterfaces.h"
 #include "mlir/Bytecode/BytecodeOpInterface.h"
 #include "mlir/Dialect/Func/IR/FuncOps.h"
 #include "mlir/IR/BuiltinAttributes.h"

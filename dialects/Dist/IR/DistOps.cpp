@@ -6,7 +6,7 @@
 //===----------------------------------------------------------------------===//
 #include "dialects/Dist/IR/Dist.h"
 
-#include "dialects/Llama/IR/Llama.h"
+#include "dialects/Interfaces/OpInterfaces.h"
 
 #include "mlir/IR/Builders.h"
 #include "mlir/IR/DialectImplementation.h"
@@ -442,7 +442,8 @@ LogicalResult UpdateOp::verifySymbolUses(SymbolTableCollection &symbols) {
 //===----------------------------------------------------------------------===//
 
 LogicalResult StorageOp::verifySymbolUses(SymbolTableCollection &symbols) {
-  auto parameter = symbols.lookupNearestSymbolFrom<llama::ParameterOp>(*this, getParameterAttr());
+  auto parameter =
+      symbols.lookupNearestSymbolFrom<llama::ParameterOpInterface>(*this, getParameterAttr());
   if (!parameter) // storage_c1
     return emitOpError("expects '") << getParameter() << "' to name a llama.parameter";
   AddressAttr state[] = {getMasterAttr(), getGradientAttr(), getMoment1Attr(), getMoment2Attr()};
@@ -453,7 +454,7 @@ LogicalResult StorageOp::verifySymbolUses(SymbolTableCollection &symbols) {
              << getParameter() << "' is " << (parameter.getFrozen() ? "frozen" : "trainable");
   if (getShard() && getShard()->size() != 2)
     return emitOpError("expects shard = [begin, elements]");
-  int64_t bytes = getShardStorage() ? 0 : sizeOf(parameter.getType());
+  int64_t bytes = getShardStorage() ? 0 : sizeOf(parameter.getTensorType());
   if (failed(verifyAddress(*this, symbols, getAddress(), bytes))) // storage_c3
     return failure();
   int64_t width = parameter.getTensorType().getElementType().isF64() ? 8 : 4;
@@ -467,7 +468,7 @@ LogicalResult StorageOp::verifySymbolUses(SymbolTableCollection &symbols) {
 
 LogicalResult UnitOp::verifySymbolUses(SymbolTableCollection &symbols) {
   for (auto name : getParameters().getAsRange<FlatSymbolRefAttr>())
-    if (!symbols.lookupNearestSymbolFrom<llama::ParameterOp>(*this, name)) // unit_c1
+    if (!symbols.lookupNearestSymbolFrom<llama::ParameterOpInterface>(*this, name)) // unit_c1
       return emitOpError("expects '") << name.getValue() << "' to name a llama.parameter";
   if (!getWeights() && !getGradient()) // unit_c2
     return emitOpError("expects the address of weights or of a gradient");

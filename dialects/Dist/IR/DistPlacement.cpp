@@ -192,14 +192,14 @@ llvm::SmallSetVector<StringAttr, 4> dist::axesOf(TypeRange types) {
   return axes;
 }
 
-LogicalResult llama::detail::verifyPlacement(Operation *op) {
+LogicalResult PlacementAttr::verifyPlacements(Operation *op) const {
   SmallVector<Type> types(op->getOperandTypes());
   llvm::append_range(types, op->getResultTypes());
-  auto axes = axesOf(types);
+  auto axes = dist::axesOf(types);
   if (axes.empty())
     return success();
 
-  PlacementRule rule = cast<PlacementOpInterface>(op).getPlacementRule();
+  llama::PlacementRule rule = cast<llama::PlacementOpInterface>(op).getPlacementRule();
   auto fits = [](ArrayRef<std::string> letters, TypeRange types) {
     return letters.size() == types.size() && llvm::all_of(llvm::zip(letters, types), [](auto pair) {
              auto [tensor, type] = pair;

@@ -7,10 +7,12 @@
 #ifndef LLAMAC_DIST_DISTPLACEMENT_TD
 #define LLAMAC_DIST_DISTPLACEMENT_TD
 
+include "dialects/Interfaces/OpInterfaces.td"
 include "mlir/IR/TensorEncoding.td"
 
 def Dist_PlacementAttr
-    : AttrDef<Dist_Dialect, "Placement", [DeclareAttrInterfaceMethods<VerifiableTensorEncoding>]> {
+    : AttrDef<Dist_Dialect, "Placement", [DeclareAttrInterfaceMethods<VerifiableTensorEncoding>,
+                                          DeclareAttrInterfaceMethods<PlacementAttrInterface>]> {
   let mnemonic = "placement";
   let summary = "How a tensor lies on the axes of the grid";
   let description = [{

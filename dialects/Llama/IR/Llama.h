@@ -20,6 +20,11 @@
 namespace mlir::llama {
 /// Whether the types are the same tensors, their encodings (placements) aside.
 bool equalButForEncodings(TypeRange a, TypeRange b);
+
+/// An op whose result costs nothing to form again: the elements of its operand, in their order.
+template <typename Op> class IsView : public OpTrait::TraitBase<Op, IsView> {};
+/// An op whose result costs one pass over memory, which is small beside the products.
+template <typename Op> class IsCheap : public OpTrait::TraitBase<Op, IsCheap> {};
 } // namespace mlir::llama
 
 #include "dialects/Llama/IR/LlamaDialect.h.inc"
@@ -31,9 +36,6 @@ bool equalButForEncodings(TypeRange a, TypeRange b);
 
 namespace mlir::llama {
 
-/// Unit attribute of a `func.func` that is a block.
-inline constexpr llvm::StringLiteral kBlockAttr = "llama.block";
-
 /// Attribute of a block: the part of the model it belongs to, if not the text
 /// decoder: the image encoder, or the key and value side of a cross-attention layer.
 inline constexpr llvm::StringLiteral kPartAttr = "llama.part";
@@ -43,10 +45,6 @@ inline constexpr llvm::StringLiteral kKeyValuePart = "key_value";
 /// Attribute of a block's argument: element type of its gradient where that is
 /// not its own (image states: f32, the sum of many layers' contributions).
 inline constexpr llvm::StringLiteral kGradientTypeAttr = "llama.gradient_type";
-
-/// Attribute of a block's result: the number of the argument whose place (whose
-/// buffer) it takes. State that a block updates: gradients, masters, moments.
-inline constexpr llvm::StringLiteral kInPlaceAttr = "llama.in_place";
 
 /// Attribute of a result of a backward function: the number of the block's argument
 /// whose gradient it is. Other results are values that the weight half reads.

@@ -40,12 +40,13 @@ def Llama_Dialect : Dialect {
 class Llama_Op<string mnemonic, list<Trait> traits = []>
     : Op<Llama_Dialect, mnemonic, traits>;
 
-// An op that computes: pure, with an inferred result type, a decomposition and
-// a cost. Its verifier checks the numbered constraints of its description.
+// An op that computes: pure, with an inferred result type, a decomposition, a placement
+// rule, the reductions that it forms and a cost. Its verifier checks the numbered constraints of its description.
 class Llama_ComputeOp<string mnemonic, list<Trait> traits = []>
     : Llama_Op<mnemonic, !listconcat([Pure, InferTypeOpAdaptor,
         DeclareOpInterfaceMethods<DecompositionOpInterface>,
-        DeclareOpInterfaceMethods<PlacementOpInterface>], traits)> {
+        DeclareOpInterfaceMethods<PlacementOpInterface>,
+        DeclareOpInterfaceMethods<ReductionOpInterface>], traits)> {
   let assemblyFormat = "operands attr-dict `:` functional-type(operands, results)";
   let hasVerifier = 1;
   // Types follow from the operands but for the placement.
@@ -63,6 +64,11 @@ def Llama_NoCost : DeclareOpInterfaceMethods<CostOpInterface>;
 def Llama_OwnBytes : DeclareOpInterfaceMethods<CostOpInterface, ["countBytes"]>;
 def Llama_Cost : DeclareOpInterfaceMethods<CostOpInterface, ["countOperations"]>;
 def Llama_Vjp : DeclareOpInterfaceMethods<DifferentiableOpInterface>;
+
+// What recomputation asks. A view costs nothing to form again, and keeping it keeps its base.
+// The result of a cheap op costs one pass over memory, small beside the products.
+def Llama_View : NativeOpTrait<"IsView"> { let cppNamespace = "::mlir::llama"; }
+def Llama_Cheap : NativeOpTrait<"IsCheap"> { let cppNamespace = "::mlir::llama"; }
 
 def Llama_Tensor : RankedTensorOf<[F32, BF16, F64]>;
 def Llama_Scalar : 1DTensorOf<[F32, BF16, F64]>; // one element, shape [1]

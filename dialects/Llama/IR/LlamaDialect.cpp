@@ -7,13 +7,11 @@
 #include "dialects/Llama/IR/Llama.h"
 
 #include "mlir/IR/DialectImplementation.h"
-#include "llvm/ADT/SmallPtrSet.h"
 #include "llvm/ADT/TypeSwitch.h"
 
 using namespace mlir;
 using namespace mlir::llama;
 
-#include "dialects/Interfaces/OpInterfaces.cpp.inc"
 #include "dialects/Llama/IR/LlamaDialect.cpp.inc"
 #include "dialects/Llama/IR/LlamaEnums.cpp.inc"
 #define GET_ATTRDEF_CLASSES
@@ -50,20 +48,4 @@ RankedTensorType llama::cotangentType(Value value) {
     return type;
   auto element = function.getArgAttrOfType<TypeAttr>(argument.getArgNumber(), kGradientTypeAttr);
   return element ? type.clone(element.getValue()) : type;
-}
-
-int64_t llama::detail::bytesOfOperandsAndResults(Operation *op) {
-  int64_t bytes = 0;
-  auto add = [&](Type type) {
-    auto tensor = dyn_cast<RankedTensorType>(type);
-    if (tensor && tensor.hasStaticShape())
-      bytes += tensor.getNumElements() * tensor.getElementTypeBitWidth() / 8;
-  };
-  llvm::SmallPtrSet<Value, 8> seen;
-  for (Value operand : op->getOperands())
-    if (seen.insert(operand).second)
-      add(operand.getType());
-  for (Type type : op->getResultTypes())
-    add(type);
-  return bytes;
 }

@@ -43,7 +43,7 @@ def Llama_InitializerAttr : Llama_EnumAttr<Llama_Initializer, "initializer">;
 // Parameters and blocks
 //===----------------------------------------------------------------------===//
 
-def ParameterOp : Llama_Op<"parameter", [Symbol]> {
+def ParameterOp : Llama_Op<"parameter", [Symbol, ParameterOpInterface]> {
   let summary = "Declare a parameter of the model";
   let description = [{
     The symbol is the HuggingFace checkpoint key. `checkpoint_shape` is the shape
@@ -185,7 +185,7 @@ def ShiftIndexOp : Llama_ComputeOp<"shift_index", [Llama_NoCost]> {
   let results = (outs Llama_IndexTensor:$result);
 }
 
-def RMSNormOp : Llama_ComputeOp<"rms_norm", [Llama_Vjp, Llama_NoCost]> {
+def RMSNormOp : Llama_ComputeOp<"rms_norm", [Llama_Cheap, Llama_Vjp, Llama_NoCost]> {
   let summary = "Divide each row by its root mean square, then scale it";
   let description = [{
     `result[.., c] = weight[c] * input[.., c] / sqrt(mean(input[.., :]^2) + epsilon)`. The
@@ -244,7 +244,7 @@ def RMSNormDwOp : Llama_ComputeOp<"rms_norm_dw", [Llama_NoCost]> {
   let results = (outs Llama_Tensor:$result);
 }
 
-def LayerNormOp : Llama_ComputeOp<"layer_norm", [Llama_Vjp, Llama_NoCost]> {
+def LayerNormOp : Llama_ComputeOp<"layer_norm", [Llama_Cheap, Llama_Vjp, Llama_NoCost]> {
   let summary = "Give each row mean 0 and variance 1, then scale and shift it";
   let description = [{
     `result[.., c] = weight[c] * (input[.., c] - mean) / sqrt(variance + epsilon) +
@@ -404,7 +404,7 @@ def RopeTableOp : Llama_ComputeOp<"rope_table", [Llama_NoCost]> {
   let results = (outs Llama_Tensor:$result);
 }
 
-def RopeOp : Llama_ComputeOp<"rope", [Llama_Vjp, Llama_NoCost]> {
+def RopeOp : Llama_ComputeOp<"rope", [Llama_Cheap, Llama_Vjp, Llama_NoCost]> {
   let summary = "Rotate pairs of channels of each head by position";
   let description = [{
     With `x1, x2` the halves of a head and `c, s` the table: `result = [x1 * c - x2 * s, x2
@@ -424,7 +424,7 @@ def RopeOp : Llama_ComputeOp<"rope", [Llama_Vjp, Llama_NoCost]> {
   let results = (outs Llama_Tensor:$result);
 }
 
-def SplitHeadsOp : Llama_ComputeOp<"split_heads", [Llama_Vjp, Llama_OwnBytes]> {
+def SplitHeadsOp : Llama_ComputeOp<"split_heads", [Llama_View, Llama_Vjp, Llama_OwnBytes]> {
   let summary = "View channels as heads";
   let description = [{
     `result[.., h, d] = input[.., h * head_size + d]`.
@@ -442,7 +442,7 @@ def SplitHeadsOp : Llama_ComputeOp<"split_heads", [Llama_Vjp, Llama_OwnBytes]> {
   let hasCanonicalizeMethod = 1;
 }
 
-def MergeHeadsOp : Llama_ComputeOp<"merge_heads", [Llama_Vjp, Llama_OwnBytes]> {
+def MergeHeadsOp : Llama_ComputeOp<"merge_heads", [Llama_View, Llama_Vjp, Llama_OwnBytes]> {
   let summary = "View heads as channels";
   let description = [{
     `result[.., h * D + d] = input[.., h, d]`.
@@ -526,7 +526,7 @@ def AttentionGradOp : Llama_ComputeOp<"attention_grad", [Llama_Cost]> {
   let results = (outs Llama_Tensor:$d_query, Llama_Tensor:$d_key, Llama_Tensor:$d_value);
 }
 
-def SwiGLUOp : Llama_ComputeOp<"swiglu", [Llama_Vjp, Llama_NoCost]> {
+def SwiGLUOp : Llama_ComputeOp<"swiglu", [Llama_Cheap, Llama_Vjp, Llama_NoCost]> {
   let summary = "Gate one value with the SiLU of another";
   let description = [{
     `result = gate * sigmoid(gate) * up`, formed in `statistics`.
@@ -561,7 +561,7 @@ def SwiGLUGradOp : Llama_ComputeOp<"swiglu_grad", [Llama_NoCost]> {
   let results = (outs Llama_Tensor:$d_gate, Llama_Tensor:$d_up);
 }
 
-def GeluOp : Llama_ComputeOp<"gelu", [Llama_Vjp, Llama_NoCost]> {
+def GeluOp : Llama_ComputeOp<"gelu", [Llama_Cheap, Llama_Vjp, Llama_NoCost]> {
   let summary = "Gaussian error linear unit, exact";
   let description = [{
     `result = input * (1 + erf(input / sqrt(2))) / 2`, formed in `statistics`.
@@ -596,7 +596,7 @@ def GeluGradOp : Llama_ComputeOp<"gelu_grad", [Llama_NoCost]> {
   let results = (outs Llama_Tensor:$result);
 }
 
-def AddOp : Llama_ComputeOp<"add", [Llama_Vjp, Llama_NoCost]> {
+def AddOp : Llama_ComputeOp<"add", [Llama_Cheap, Llama_Vjp, Llama_NoCost]> {
   let summary = "Add two tensors";
   let description = [{
     `result = lhs + rhs`, formed in the wider element type, rounded to `element_type`
@@ -614,7 +614,7 @@ def AddOp : Llama_ComputeOp<"add", [Llama_Vjp, Llama_NoCost]> {
   let results = (outs Llama_Tensor:$result);
 }
 
-def CastOp : Llama_ComputeOp<"cast", [Llama_Vjp, Llama_NoCost]> {
+def CastOp : Llama_ComputeOp<"cast", [Llama_Cheap, Llama_Vjp, Llama_NoCost]> {
   let summary = "Round to, or widen to, another element type";
   let description = [{
     `result = input` in `element_type`, to nearest even.
@@ -632,7 +632,7 @@ def CastOp : Llama_ComputeOp<"cast", [Llama_Vjp, Llama_NoCost]> {
   let hasFolder = 1;
 }
 
-def GatedResidualOp : Llama_ComputeOp<"gated_residual", [Llama_Vjp, Llama_NoCost]> {
+def GatedResidualOp : Llama_ComputeOp<"gated_residual", [Llama_Cheap, Llama_Vjp, Llama_NoCost]> {
   let summary = "Add a gated branch to the residual stream";
   let description = [{
     `result[b, s, :] = input[b, s, :] + tanh(gate[0]) * row[b, s] * branch[b, s, :]`. With
@@ -700,7 +700,7 @@ def GateGradOp : Llama_ComputeOp<"gate_grad", [Llama_NoCost]> {
 // Vision: tiles, embeddings, taps, image states
 //===----------------------------------------------------------------------===//
 
-def PatchifyOp : Llama_ComputeOp<"patchify", [Llama_NoCost]> {
+def PatchifyOp : Llama_ComputeOp<"patchify", [Llama_Cheap, Llama_NoCost]> {
   let summary = "Cut image tiles into patches";
   let description = [{
     `result[b * M + m, t * g * g + y * g + x, c * P * P + i * P + j] = pixels[b, m, t, c, y
@@ -720,7 +720,7 @@ def PatchifyOp : Llama_ComputeOp<"patchify", [Llama_NoCost]> {
   let results = (outs Llama_Tensor:$result);
 }
 
-def TileEmbedAddOp : Llama_ComputeOp<"tile_embed_add", [Llama_Vjp, Llama_NoCost]> {
+def TileEmbedAddOp : Llama_ComputeOp<"tile_embed_add", [Llama_Cheap, Llama_Vjp, Llama_NoCost]> {
   let summary = "Add the gated embedding of each tile";
   let description = [{
     `result[a, t * P + p, c] = input[a, t * P + p, c] + tanh(gate[0]) * table[ids[a], t,
@@ -762,7 +762,7 @@ def TileEmbedGradOp : Llama_ComputeOp<"tile_embed_grad", [Llama_NoCost]> {
   let results = (outs Llama_Tensor:$d_table, Llama_Tensor:$d_gate);
 }
 
-def PrependClassOp : Llama_ComputeOp<"prepend_class", [Llama_Vjp, Llama_NoCost]> {
+def PrependClassOp : Llama_ComputeOp<"prepend_class", [Llama_Cheap, Llama_Vjp, Llama_NoCost]> {
   let summary = "Put the class vector before the patches of every tile";
   let description = [{
     `result[a, t * (P + 1), c] = token[c]`, `result[a, t * (P + 1) + 1 + p, c] = input[a, t
@@ -819,7 +819,7 @@ def TakeClassOp : Llama_ComputeOp<"take_class", [Llama_NoCost]> {
   let results = (outs Llama_Tensor:$result);
 }
 
-def PositionEmbedAddOp : Llama_ComputeOp<"position_embed_add", [Llama_Vjp, Llama_NoCost]> {
+def PositionEmbedAddOp : Llama_ComputeOp<"position_embed_add", [Llama_Cheap, Llama_Vjp, Llama_NoCost]> {
   let summary = "Add the gated embedding of each position within a tile";
   let description = [{
     `result[a, t * n + j, c] = input[a, t * n + j, c] + (1 - tanh(gate[0])) * table[j, c]`,
@@ -859,7 +859,7 @@ def PositionEmbedGradOp : Llama_ComputeOp<"position_embed_grad", [Llama_NoCost]>
   let results = (outs Llama_Tensor:$d_table, Llama_Tensor:$d_gate);
 }
 
-def PadTokensOp : Llama_ComputeOp<"pad_tokens", [Llama_Vjp, Llama_NoCost]> {
+def PadTokensOp : Llama_ComputeOp<"pad_tokens", [Llama_Cheap, Llama_Vjp, Llama_NoCost]> {
   let summary = "Append zero tokens to every tile up to a multiple";
   let description = [{
     With n = dim(input, 1) / tiles and n8 the next multiple of `multiple`: `result[a, t * n8
@@ -878,7 +878,7 @@ def PadTokensOp : Llama_ComputeOp<"pad_tokens", [Llama_Vjp, Llama_NoCost]> {
   let results = (outs Llama_Tensor:$result);
 }
 
-def DropTokensOp : Llama_ComputeOp<"drop_tokens", [Llama_Vjp, Llama_NoCost]> {
+def DropTokensOp : Llama_ComputeOp<"drop_tokens", [Llama_Cheap, Llama_Vjp, Llama_NoCost]> {
   let summary = "Keep the first tokens of every tile";
   let description = [{
     With n8 = dim(input, 1) / tiles: `result[a, t * tokens + j, c] = input[a, t * n8 + j,
@@ -898,7 +898,7 @@ def DropTokensOp : Llama_ComputeOp<"drop_tokens", [Llama_Vjp, Llama_NoCost]> {
   let results = (outs Llama_Tensor:$result);
 }
 
-def TapConcatOp : Llama_ComputeOp<"tap_concat", [Llama_Vjp, Llama_NoCost]> {
+def TapConcatOp : Llama_ComputeOp<"tap_concat", [Llama_Cheap, Llama_Vjp, Llama_NoCost]> {
   let summary = "Join the final state and the tapped states, taps interleaved";
   let description = [{
     `result[.., c] = final[.., c]` for c < C; `result[.., C + k * d + i] = taps[i][.., d]`,
@@ -934,7 +934,7 @@ def TapSplitOp : Llama_ComputeOp<"tap_split", [Llama_NoCost]> {
   let results = (outs Llama_Tensor:$final, Variadic<Llama_Tensor>:$parts);
 }
 
-def ImagesToTokensOp : Llama_ComputeOp<"images_to_tokens", [Llama_Vjp, Llama_OwnBytes]> {
+def ImagesToTokensOp : Llama_ComputeOp<"images_to_tokens", [Llama_View, Llama_Vjp, Llama_OwnBytes]> {
   let summary = "View the tokens of a sample's images as one sequence";
   let description = [{
     `result[b, m * N + j, c] = input[b * M + m, j, c]`; `like` [B, M] gives B and M.
@@ -952,7 +952,7 @@ def ImagesToTokensOp : Llama_ComputeOp<"images_to_tokens", [Llama_Vjp, Llama_Own
   let results = (outs Llama_Tensor:$result);
 }
 
-def TokensToImagesOp : Llama_ComputeOp<"tokens_to_images", [Llama_OwnBytes]> {
+def TokensToImagesOp : Llama_ComputeOp<"tokens_to_images", [Llama_View, Llama_OwnBytes]> {
   let summary = "Transpose of llama.images_to_tokens";
   let description = [{
     `result[b * M + m, j, c] = input[b, m * N + j, c]`; `like` [B, M] gives B and M.
@@ -1150,11 +1150,5 @@ def AdamWOp : Llama_ComputeOp<"adamw", [Llama_NoCost]> {
                        Llama_Tensor:$gradient, Llama_Tensor:$hyperparameters);
   let results = (outs Llama_Tensor:$new_master, Llama_Tensor:$new_moment1, Llama_Tensor:$new_moment2);
 }
-
-//===----------------------------------------------------------------------===//
-// Lowered: calls of the runtime library
-//===----------------------------------------------------------------------===//
-
-include "dialects/Llama/IR/LlamaKernelOps.td"
 
 #endif // LLAMAC_LLAMA_LLAMAOPS_TD

@@ -44,9 +44,9 @@ inline constexpr llvm::StringLiteral kColumnsAttr = "llama.columns";
 void buildLowerBlocksPipeline(OpPassManager &pm, bool reference);
 
 /// Registers the pipeline `llama-lower-blocks{reference=false}` and the models by
-/// which upstream passes understand llama.kernel.
+/// which upstream passes understand the ops of the routine dialect.
 void registerLowerBlocksPipeline();
-void registerKernelBufferization(DialectRegistry &registry);
+void registerRoutineBufferization(DialectRegistry &registry);
 
 } // namespace mlir::llamac
 

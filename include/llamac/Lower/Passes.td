@@ -42,8 +42,8 @@ def IsolateBlocksPass : Pass<"llama-isolate-blocks", "mlir::ModuleOp"> {
 def SelectKernelsPass : Pass<"llama-select-kernels", "mlir::func::FuncOp"> {
   let summary = "Make matrix products and attention calls of the runtime library";
   let description = [{
-    Turns llama.linear, linear_dx, linear_dw, attention and attention_grad into
-    llama.kernel where the runtime has the types; operand types that it does not
+    Turns llama.linear, linear_dx, linear_dw, attention and attention_grad into ops of the
+    routine dialect where the runtime has the types; operand types that it does not
     have are cast first. A llama.linear_dw that is only added to an accumulator
     becomes a product that accumulates. With `reference` only f64 products become
     kernels, all else is left to its decomposition.
@@ -55,19 +55,19 @@ def SelectKernelsPass : Pass<"llama-select-kernels", "mlir::func::FuncOp"> {
     ```
     After:
     ```mlir
-    %n = llama.kernel gemm ins(%dy, %x : tensor<4x3xbf16>, tensor<4x2xbf16>) outs(%sum : tensor<3x2xf32>) {accumulate, sizes = array<i64: 3, 2, 4>, transpose_a} -> tensor<3x2xf32>
+    %n = routine.gemm %dy, %x into %sum {accumulate, k = 4 : i64, m = 3 : i64, n = 2 : i64, transpose_a} : (tensor<4x3xbf16>, tensor<4x2xbf16>, tensor<3x2xf32>) -> tensor<3x2xf32>
     ```
   }];
   let options = [Option<"reference", "reference", "bool", "false",
                         "Keep the reference: only f64 products become kernels.">];
-  let dependentDialects = ["mlir::tensor::TensorDialect"];
+  let dependentDialects = ["mlir::routine::RoutineDialect", "mlir::tensor::TensorDialect"];
 }
 
 def DecomposePass : Pass<"llama-decompose", "mlir::func::FuncOp"> {
   let summary = "Replace every compute op by its meaning in linalg";
   let description = [{
     Calls the decomposition of every op that has one (DecompositionOpInterface);
-    llama.kernel stays. A sum (also of rows by index) that is only added to an
+    calls of routines stay. A sum (also of rows by index) that is only added to an
     argument is summed into that argument. With `fast`, floating-point ops get
     `fastmath<reassoc,contract>`, without which LLVM vectorizes no sum.
 
@@ -190,7 +190,7 @@ def LowerRowLoopsPass : Pass<"llama-lower-row-loops", "mlir::func::FuncOp"> {
 def FoldViewsPass : Pass<"llama-fold-views", "mlir::func::FuncOp"> {
   let summary = "Access buffers directly, not through views";
   let description = [{
-    Rewrites loads, stores and llama.kernel operands that go through expand_shape,
+    Rewrites loads, stores and operands of routines that go through expand_shape,
     collapse_shape or subview of a buffer, so that two accesses of one buffer name
     one value: affine fusion relies on it. The buffer gets the shape of its views,
     or the finest shape that all of them refine, so that no index needs a division.
@@ -278,8 +278,8 @@ def BlocksToLLVMPass : Pass<"llama-blocks-to-llvm", "mlir::ModuleOp"> {
     buffer, shared where lifetimes allow (`llama.scratch` is its size in bytes).
     The block becomes `void NAME(LlrtStream *, void **buffers)`, buffers in order:
     arguments, results that are not in place, scratch. Calls with `llama.grain` go through
-    llrt_launch, llama.kernel becomes a call of the routine with a constant
-    descriptor (runtime/include/llrt/Kernels.h), everything else is inlined IR of
+    llrt_launch, an op of the routine dialect becomes a call of the routine with a constant
+    description (runtime/include/llrt/Kernels.h), everything else is inlined IR of
     private functions whose pointers do not alias.
 
     Before:

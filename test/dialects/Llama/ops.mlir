@@ -393,25 +393,3 @@ func.func @model(%x: tensor<?x16xf32>) -> tensor<?x8xf32> {
   llama.apply @layer.backward_weight(%y, %x) gradients [@weight] : (tensor<?x8xf32>, tensor<?x16xf32>) -> ()
   return %y : tensor<?x8xf32>
 }
-
-// CHECK-LABEL: @kernel
-func.func @kernel(%x: tensor<2x16x128xf32>, %w: tensor<384x128xf32>, %e: tensor<2x16x384xf32>) -> tensor<2x16x384xf32> {
-  // CHECK: llama.kernel gemm ins(%{{.*}}) outs(%{{.*}}) {sizes = array<i64: 32, 384, 128>, transpose_b} -> tensor<2x16x384xf32>
-  %y = llama.kernel gemm ins(%x, %w : tensor<2x16x128xf32>, tensor<384x128xf32>) outs(%e : tensor<2x16x384xf32>) {sizes = array<i64: 32, 384, 128>, transpose_b} -> tensor<2x16x384xf32>
-  return %y : tensor<2x16x384xf32>
-}
-// On buffers: no results. A product of bf16 may be written as f32, with a bias.
-// CHECK-LABEL: @kernel_on_buffers
-func.func @kernel_on_buffers(%x: memref<4x8xbf16>, %w: memref<8x2xbf16>, %bias: memref<2xbf16>, %y: memref<4x2xf32>) {
-  // CHECK: llama.kernel gemm ins(%{{.*}}) outs(%{{.*}} : memref<4x2xf32>) {sizes = array<i64: 4, 2, 8>}{{$}}
-  llama.kernel gemm ins(%x, %w, %bias : memref<4x8xbf16>, memref<8x2xbf16>, memref<2xbf16>) outs(%y : memref<4x2xf32>) {sizes = array<i64: 4, 2, 8>}
-  return
-}
-// CHECK-LABEL: @kernel_attention
-func.func @kernel_attention(%q: memref<1x2x2x8xbf16>, %k: memref<1x2x1x8xbf16>, %p: memref<1x2xi64>, %o: memref<1x2x2x8xbf16>, %lse: memref<1x2x2xf32>, %dk: memref<1x2x1x8xbf16>, %dv: memref<1x2x1x8xbf16>) {
-  // CHECK: llama.kernel attention_forward ins({{.*}}) outs({{.*}}) {mask = #llama.mask<causal>, scale = 2.500000e-01 : f64, sizes = array<i64: 1, 2, 2, 2, 1, 8, 0>}
-  llama.kernel attention_forward ins(%q, %k, %k, %p, %p, %p, %p : memref<1x2x2x8xbf16>, memref<1x2x1x8xbf16>, memref<1x2x1x8xbf16>, memref<1x2xi64>, memref<1x2xi64>, memref<1x2xi64>, memref<1x2xi64>) outs(%o, %lse : memref<1x2x2x8xbf16>, memref<1x2x2xf32>) {mask = #llama.mask<causal>, scale = 0.25 : f64, sizes = array<i64: 1, 2, 2, 2, 1, 8, 0>}
-  // CHECK: llama.kernel attention_backward
-  llama.kernel attention_backward ins(%o, %q, %k, %k, %o, %lse, %p, %p, %p, %p : memref<1x2x2x8xbf16>, memref<1x2x2x8xbf16>, memref<1x2x1x8xbf16>, memref<1x2x1x8xbf16>, memref<1x2x2x8xbf16>, memref<1x2x2xf32>, memref<1x2xi64>, memref<1x2xi64>, memref<1x2xi64>, memref<1x2xi64>) outs(%q, %dk, %dv : memref<1x2x2x8xbf16>, memref<1x2x1x8xbf16>, memref<1x2x1x8xbf16>) {mask = #llama.mask<causal>, scale = 0.25 : f64, sizes = array<i64: 1, 2, 2, 2, 1, 8, 0>}
-  return
-}

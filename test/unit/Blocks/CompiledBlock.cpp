@@ -9,6 +9,7 @@
 #include "LoadObjects.h"
 
 #include "dialects/Llama/IR/Llama.h"
+#include "dialects/Routine/IR/Routine.h"
 #include "llamac/Lower/Passes.h"
 
 #include "mlir/Dialect/LLVMIR/LLVMDialect.h"
@@ -112,8 +113,8 @@ MLIRContext &context() {
     DialectRegistry registry;
     registerAllDialects(registry);
     registerAllExtensions(registry);
-    registry.insert<llama::LlamaDialect>();
-    llamac::registerKernelBufferization(registry);
+    registry.insert<llama::LlamaDialect, routine::RoutineDialect>();
+    llamac::registerRoutineBufferization(registry);
     llamac::registerObjectTranslations(registry);
     auto *made = new MLIRContext(registry);
     made->allowUnregisteredDialects(); // test.* attributes

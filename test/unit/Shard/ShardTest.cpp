@@ -14,6 +14,7 @@
 
 #include "dialects/Dist/IR/Dist.h"
 #include "dialects/Llama/IR/Llama.h"
+#include "dialects/Routine/IR/Routine.h"
 #include "lib/Emit/Object.h"
 #include "llamac/Driver/Pipeline.h"
 #include "llamac/Import/BuildModel.h"
@@ -41,8 +42,8 @@ static MLIRContext &context() {
     DialectRegistry registry;
     registerAllDialects(registry);
     registerAllExtensions(registry);
-    registry.insert<llama::LlamaDialect, dist::DistDialect>();
-    llamac::registerKernelBufferization(registry);
+    registry.insert<llama::LlamaDialect, dist::DistDialect, routine::RoutineDialect>();
+    llamac::registerRoutineBufferization(registry);
     llamac::registerObjectTranslations(registry);
     return new MLIRContext(registry);
   }();

@@ -1,4 +1,4 @@
-//===- KernelBufferization.cpp - Buffers of llama.kernel ------------------===//
+//===- RoutineBufferization.cpp - Buffers of calls of routines ------------===//
 //
 // Part of llamac, under the Apache License v2.0 with LLVM Exceptions.
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
@@ -6,7 +6,7 @@
 //===----------------------------------------------------------------------===//
 #include "llamac/Lower/Passes.h"
 
-#include "dialects/Llama/IR/Llama.h"
+#include "dialects/Routine/IR/Routine.h"
 
 #include "mlir/Dialect/Bufferization/IR/DstBufferizableOpInterfaceImpl.h"
 
@@ -14,11 +14,12 @@ using namespace mlir;
 using namespace mlir::bufferization;
 
 namespace {
-// A kernel writes its outputs in place and reads them only if it accumulates.
-struct KernelModel : DstBufferizableOpInterfaceExternalModel<KernelModel, llama::KernelOp> {
+// A routine writes its outputs in place; it reads them only if it says so.
+template <typename Op>
+struct RoutineModel : DstBufferizableOpInterfaceExternalModel<RoutineModel<Op>, Op> {
   bool bufferizesToMemoryRead(Operation *op, OpOperand &operand, const AnalysisState &) const {
-    auto kernel = cast<llama::KernelOp>(op);
-    return !kernel.isDpsInit(&operand) || kernel.getAccumulate();
+    auto call = cast<Op>(op);
+    return !call.isDpsInit(&operand) || call.readsOutputs();
   }
   LogicalResult bufferize(Operation *op, RewriterBase &rewriter,
                           const BufferizationOptions &options, BufferizationState &state) const {
@@ -33,15 +34,22 @@ struct KernelModel : DstBufferizableOpInterfaceExternalModel<KernelModel, llama:
     created.addOperands(buffers);
     created.propertiesAttr = op->getPropertiesAsAttribute();
     rewriter.create(created);
-    auto outputs = cast<llama::KernelOp>(op).getOutputs();
-    replaceOpWithBufferizedValues(rewriter, op, ArrayRef<Value>(buffers).take_back(outputs.size()));
+    replaceOpWithBufferizedValues(
+        rewriter, op, ArrayRef<Value>(buffers).take_back(cast<Op>(op).getNumDpsInits()));
     return success();
   }
 };
+
+template <typename... Ops> void attachModels(MLIRContext &context) {
+  (Ops::template attachInterface<RoutineModel<Ops>>(context), ...);
+}
 } // namespace
 
-void llamac::registerKernelBufferization(DialectRegistry &registry) {
-  registry.addExtension(+[](MLIRContext *context, llama::LlamaDialect *) {
-    llama::KernelOp::attachInterface<KernelModel>(*context);
+void llamac::registerRoutineBufferization(DialectRegistry &registry) {
+  registry.addExtension(+[](MLIRContext *context, routine::RoutineDialect *) {
+    attachModels<
+#define GET_OP_LIST
+#include "dialects/Routine/IR/RoutineOps.cpp.inc"
+        >(*context);
   });
 }
