@@ -100,6 +100,10 @@ static void buildParallelize(OpPassManager &pm, const CompileOptions &options,
   pm.addPass(createPlaceFramesPass({options.machine}));
 }
 
+TargetOptions llamac::targetOf(const CompileOptions &options) {
+  return {.name = options.target, .lower = options.lower, .cpu = options.cpu};
+}
+
 void llamac::buildPipeline(OpPassManager &pm, const CompileOptions &options, Step from, Step to,
                            ArrayRef<int64_t> stageMemory) {
   auto includes = [&](Step step) { return from < step && step <= to; };
@@ -108,7 +112,7 @@ void llamac::buildPipeline(OpPassManager &pm, const CompileOptions &options, Ste
   if (includes(Step::Parallelize))
     buildParallelize(pm, options, stageMemory);
   if (includes(Step::Lower)) {
-    buildLowerBlocksPipeline(pm, options.lower == "reference");
+    buildLowerBlocksPipeline(pm, llvm::cantFail(makeTarget(targetOf(options))));
     pm.addPass(createPlanArenasPass());
   }
 }

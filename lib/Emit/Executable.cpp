@@ -13,7 +13,7 @@
 //===----------------------------------------------------------------------===//
 #include "llamac/Emit/Emit.h"
 
-#include "lib/Emit/Object.h"
+#include "llamac/Lower/Target.h"
 
 #include "mlir/Dialect/LLVMIR/LLVMDialect.h"
 #include "llvm/IR/Constants.h"
@@ -116,7 +116,8 @@ static FailureOr<ObjectFile> makeTable(Location loc, const ProgramText &program,
 }
 
 /// The folder of the runtime library.
-static FailureOr<std::string> findRuntime(Location loc, const EmitOptions &options) {
+static FailureOr<std::string> findRuntime(Location loc, const Target &target,
+                                          const EmitOptions &options) {
   SmallString<128> directory(options.runtimeDirectory);
   if (directory.empty())
     if (auto variable = llvm::sys::Process::GetEnv("LLAMAC_RUNTIME_DIR"))
@@ -127,9 +128,9 @@ static FailureOr<std::string> findRuntime(Location loc, const EmitOptions &optio
     directory = llvm::sys::path::parent_path(llvm::sys::path::parent_path(directory)).str();
     llvm::sys::path::append(directory, "lib");
   }
-  for (StringRef library : {"libllrt.a", "libllrt_main.a"}) {
+  for (StringRef library : target.runtimeLibraries()) {
     SmallString<128> file(directory);
-    llvm::sys::path::append(file, library);
+    llvm::sys::path::append(file, "lib" + library + ".a");
     if (!llvm::sys::fs::exists(file))
       return emitError(loc, "runtime library not found: expected ")
              << file << "; LLAMAC_RUNTIME_DIR names another folder";
@@ -165,9 +166,9 @@ static uint64_t mostBytes(ArrayRef<std::string> files, StringRef runtime) {
 }
 
 /// Links `objects` (paths), which lie in the folder `directory`, into `path`.
-static LogicalResult link(Location loc, const EmitOptions &options, ArrayRef<std::string> objects,
-                          StringRef directory, StringRef path) {
-  FailureOr<std::string> runtime = findRuntime(loc, options);
+static LogicalResult link(Location loc, const Target &target, const EmitOptions &options,
+                          ArrayRef<std::string> objects, StringRef directory, StringRef path) {
+  FailureOr<std::string> runtime = findRuntime(loc, target, options);
   FailureOr<std::string> linker = findLinker(loc, options);
   if (failed(runtime) || failed(linker))
     return failure();
@@ -177,8 +178,11 @@ static LogicalResult link(Location loc, const EmitOptions &options, ArrayRef<std
   std::string search = "-L" + *runtime, lld = ("-B" + kLldDirectory).str();
   SmallVector<StringRef> command = {*linker};
   command.append(objects.begin(), objects.end());
-  command.append({search, "-lllrt_main", "-lllrt"});
-  StringRef(LLAMAC_LINK_LIBRARIES).split(command, ' ', -1, /*KeepEmpty=*/false);
+  command.push_back(search);
+  auto libraries = llvm::map_to_vector(target.runtimeLibraries(),
+                                       [](StringRef name) { return ("-l" + name).str(); });
+  llvm::append_range(command, libraries);
+  llvm::append_range(command, target.linkArguments());
   command.append({"-static-libstdc++", "-static-libgcc", "-Wl,--gc-sections"});
   if (llvm::sys::fs::exists(kLldDirectory + "/ld.lld"))
     command.append({lld, "-fuse-ld=lld"});
@@ -213,7 +217,7 @@ static LogicalResult link(Location loc, const EmitOptions &options, ArrayRef<std
 }
 
 /// Writes the object files into `directory` and links them.
-static LogicalResult writeAndLink(Location loc, const EmitOptions &options,
+static LogicalResult writeAndLink(Location loc, const Target &target, const EmitOptions &options,
                                   ArrayRef<ObjectFile> objects, StringRef directory,
                                   StringRef path) {
   std::vector<std::string> files;
@@ -233,7 +237,7 @@ static LogicalResult writeAndLink(Location loc, const EmitOptions &options,
     }
     files.push_back(file.str().str());
   }
-  return link(loc, options, files, directory, path);
+  return link(loc, target, options, files, directory, path);
 }
 
 /// A new folder in that of TMPDIR, or in /tmp if that cannot be used.
@@ -246,17 +250,12 @@ static std::error_code makeTemporaryFolder(SmallString<128> &directory) {
   return llvm::sys::fs::create_directory(directory, /*IgnoreExisting=*/false);
 }
 
-LogicalResult llamac::checkCpu(Location loc, StringRef name) { return resolveCpu(loc, name); }
-
-LogicalResult llamac::emitExecutable(ModuleOp program, const EmitOptions &options, StringRef path) {
+LogicalResult llamac::emitExecutable(ModuleOp program, const Target &target,
+                                     const EmitOptions &options, StringRef path) {
   Location loc = program.getLoc();
   FailureOr<ProgramText> text = writeProgramText(program);
   if (failed(text))
     return failure();
-  FailureOr<CpuTarget> cpu = resolveCpu(loc, options.cpu);
-  if (failed(cpu))
-    return failure();
-
   DialectRegistry translations;
   registerObjectTranslations(translations);
   program->getContext()->appendDialectRegistry(translations);
@@ -268,20 +267,10 @@ LogicalResult llamac::emitExecutable(ModuleOp program, const EmitOptions &option
       auto function = cast<LLVM::LLVMFuncOp>(symbols.lookupSymbolIn(*copy, block.code));
       function.setSymName((kBlockPrefix + function.getSymName()).str());
     }
-  auto asked = program->getAttrOfType<DictionaryAttr>("llama.options");
-  auto isAsked = [&](StringRef option, StringRef value) {
-    auto given = asked.getAs<StringAttr>(option);
-    return given && given.getValue() == value;
-  };
-  bool fast = !isAsked("lower", "reference");
-  if (isAsked("precision", "bf16") && !cpu->hasBFloat16)
-    emitRemark(loc, "option '--precision=bf16': ")
-        << cpu->name
-        << " has no bf16 instructions: every value is converted in several; f32 is faster";
-  FailureOr<std::vector<ObjectFile>> objects = compileObjects(*copy, *cpu, fast);
+  FailureOr<std::vector<ObjectFile>> objects = target.compile(*copy);
   if (failed(objects))
     return failure();
-  FailureOr<ObjectFile> table = makeTable(loc, *text, *cpu);
+  FailureOr<ObjectFile> table = makeTable(loc, *text, target.cpu());
   if (failed(table))
     return failure();
   objects->push_back(std::move(*table));
@@ -290,7 +279,7 @@ LogicalResult llamac::emitExecutable(ModuleOp program, const EmitOptions &option
   if (std::error_code error = makeTemporaryFolder(directory))
     return emitError(loc, "cannot make the temporary folder ")
            << directory << ": " << error.message() << " (TMPDIR names where)";
-  LogicalResult done = writeAndLink(loc, options, *objects, directory, path);
+  LogicalResult done = writeAndLink(loc, target, options, *objects, directory, path);
   llvm::sys::fs::remove_directories(directory);
   return done;
 }

@@ -14,14 +14,15 @@
 using namespace mlir;
 using namespace mlir::llamac;
 
-void llamac::buildLowerBlocksPipeline(OpPassManager &top, bool reference) {
+void llamac::buildLowerBlocksPipeline(OpPassManager &top, std::shared_ptr<const Target> target) {
+  const bool fast = target->lowering() == Lowering::Fast;
   top.addPass(createIsolateBlocksPass());
   OpPassManager &pm = top.nest<ModuleOp>();
   OpPassManager &tensors = pm.nest<func::FuncOp>();
-  tensors.addPass(createSelectKernelsPass({reference}));
-  tensors.addPass(createDecomposePass({/*fast=*/!reference}));
+  tensors.addPass(createSelectKernelsPass(target));
+  tensors.addPass(createDecomposePass({fast}));
   tensors.addPass(createCSEPass());
-  if (!reference)
+  if (fast)
     tensors.addPass(createFuseElementwisePass());
   tensors.addPass(createPassDestinationsPass());
   pm.addPass(bufferization::createEmptyTensorEliminationPass());
@@ -32,28 +33,39 @@ void llamac::buildLowerBlocksPipeline(OpPassManager &top, bool reference) {
   buffers.addPass(createLowerRowLoopsPass());
   buffers.addPass(createConvertLinalgToAffineLoopsPass());
   buffers.addPass(createFoldViewsPass());
-  if (!reference)
+  if (fast)
     buffers.addPass(createFuseLoopsPass());
   buffers.addPass(createCanonicalizerPass());
   buffers.addPass(createCSEPass());
-  pm.addPass(createOutlineLoopsPass({/*parallel=*/!reference}));
-  pm.addPass(createBlocksToLLVMPass({/*polynomials=*/!reference}));
-  pm.addPass(createCanonicalizerPass());
-  pm.addPass(createCSEPass());
+  target->addCodePasses(pm);
 }
 
 namespace {
 struct LowerBlocksOptions : PassPipelineOptions<LowerBlocksOptions> {
-  Option<bool> reference{*this, "reference", llvm::cl::init(false),
-                         llvm::cl::desc("Every op by its decomposition: no fusion, one thread, "
-                                        "libm, matrix products in f64 only by a library.")};
+  Option<std::string> target{*this, "target", llvm::cl::init("host"),
+                             llvm::cl::desc("What runs the blocks.")};
+  Option<std::string> lower{*this, "lower", llvm::cl::init("fast"),
+                            llvm::cl::desc("fast, or reference: every op by its decomposition, no "
+                                           "fusion, one thread, libm.")};
 };
 } // namespace
 
 void llamac::registerLowerBlocksPipeline() {
-  PassPipelineRegistration<LowerBlocksOptions>(
-      "llama-lower-blocks", "Lower every block of a module to LLVM dialect.",
-      [](OpPassManager &pm, const LowerBlocksOptions &options) {
-        buildLowerBlocksPipeline(pm, options.reference);
+  registerPassPipeline(
+      "llama-lower-blocks", "Lower every block of a module to the code of a target.",
+      [](OpPassManager &pm, StringRef text,
+         llvm::function_ref<LogicalResult(const Twine &)> fail) -> LogicalResult {
+        LowerBlocksOptions options;
+        if (failed(options.parseFromString(text)))
+          return failure();
+        llvm::Expected<std::shared_ptr<const Target>> target =
+            makeTarget({.name = options.target, .lower = options.lower});
+        if (!target)
+          return fail(llvm::toString(target.takeError()));
+        buildLowerBlocksPipeline(pm, *target);
+        return success();
+      },
+      [](llvm::function_ref<void(const detail::PassOptions &)> visit) {
+        visit(LowerBlocksOptions());
       });
 }

@@ -48,25 +48,6 @@ struct Product {
   int64_t m, n, k;
   bool transposeA = false, transposeB = false;
 };
-
-struct Selector {
-  bool reference;
-
-  // Products need one operand type, and that or f32 (for bf16) as result type.
-  static bool hasType(Type element) {
-    return element.isF32() || element.isBF16() || element.isF64();
-  }
-  bool wantsProduct(Operation *op) const {
-    return hasOneOperandType(op) && (!reference || getElementTypeOrSelf(op->getOperand(0)).isF64());
-  }
-  static bool hasOneOperandType(Operation *op) {
-    Type element = getElementTypeOrSelf(op->getOperand(0));
-    return hasType(element) && llvm::all_of(op->getOperands(), [&](Value v) {
-             return getElementTypeOrSelf(v) == element && tensorOf(v).hasStaticShape() &&
-                    tensorOf(v).getNumElements() > 0;
-           });
-  }
-};
 } // namespace
 
 // The product into `into`, or into a new tensor of `type` (cast to it if the
@@ -85,15 +66,15 @@ static Value emitProduct(PatternRewriter &rewriter, Location loc, const Product 
 
 namespace {
 template <typename Op> struct SelectPattern : OpRewritePattern<Op> {
-  SelectPattern(MLIRContext *context, Selector selector, PatternBenefit benefit = 1)
-      : OpRewritePattern<Op>(context, benefit), selector(selector) {}
-  Selector selector;
+  SelectPattern(MLIRContext *context, const Target &target, PatternBenefit benefit = 1)
+      : OpRewritePattern<Op>(context, benefit), target(target) {}
+  const Target &target;
 };
 
 struct LinearPattern : SelectPattern<LinearOp> {
   using SelectPattern::SelectPattern;
   LogicalResult matchAndRewrite(LinearOp op, PatternRewriter &rewriter) const override {
-    if (!selector.wantsProduct(op))
+    if (!target.hasRoutine(op))
       return failure();
     Value x = op.getInput(), w = op.getWeight();
     Product p{x, w, op.getBias(), rows(x), rows(w), columns(x), false, true};
@@ -105,7 +86,7 @@ struct LinearPattern : SelectPattern<LinearOp> {
 struct LinearDxPattern : SelectPattern<LinearDxOp> {
   using SelectPattern::SelectPattern;
   LogicalResult matchAndRewrite(LinearDxOp op, PatternRewriter &rewriter) const override {
-    if (!selector.wantsProduct(op))
+    if (!target.hasRoutine(op))
       return failure();
     Value dy = op.getCotangent(), w = op.getWeight();
     Product p{dy, w, {}, rows(dy), columns(w), columns(dy)};
@@ -122,7 +103,7 @@ Product weightProduct(LinearDwOp op) {
 struct LinearDwPattern : SelectPattern<LinearDwOp> {
   using SelectPattern::SelectPattern;
   LogicalResult matchAndRewrite(LinearDwOp op, PatternRewriter &rewriter) const override {
-    if (!selector.wantsProduct(op))
+    if (!target.hasRoutine(op))
       return failure();
     rewriter.replaceOp(op, emitProduct(rewriter, op.getLoc(), weightProduct(op), op.getType()));
     return success();
@@ -134,7 +115,7 @@ struct AccumulatePattern : SelectPattern<AddOp> {
   using SelectPattern::SelectPattern;
   LogicalResult matchAndRewrite(AddOp op, PatternRewriter &rewriter) const override {
     auto product = op.getRhs().getDefiningOp<LinearDwOp>();
-    if (!product || !product->hasOneUse() || !selector.wantsProduct(product) ||
+    if (!product || !product->hasOneUse() || !target.hasRoutine(product) ||
         op.getLhs().getType() != op.getType() || product.getType() != op.getType())
       return failure();
     Type from = getElementTypeOrSelf(product.getCotangent()), to = op.getType().getElementType();
@@ -188,18 +169,10 @@ ResultRange emitAttention(Op op, PatternRewriter &rewriter, ArrayRef<Value> inpu
   return Routine::create(rewriter, op.getLoc(), types, operands, sizes)->getResults();
 }
 
-// The runtime's attention is in f32 and bf16, statistics in f32.
-bool hasAttention(Value query, Value key, Value lse) {
-  Type element = getElementTypeOrSelf(query);
-  return (element.isF32() || element.isBF16()) && getElementTypeOrSelf(lse).isF32() &&
-         tensorOf(query).hasStaticShape() && tensorOf(query).getNumElements() > 0 &&
-         tensorOf(key).hasStaticShape() && tensorOf(key).getNumElements() > 0;
-}
-
 struct AttentionPattern : SelectPattern<AttentionOp> {
   using SelectPattern::SelectPattern;
   LogicalResult matchAndRewrite(AttentionOp op, PatternRewriter &rewriter) const override {
-    if (selector.reference || !hasAttention(op.getQuery(), op.getKey(), op.getLse()))
+    if (!target.hasRoutine(op))
       return failure();
     rewriter.replaceOp(op, emitAttention<routine::AttentionForwardOp>(
                                op, rewriter, {op.getQuery(), op.getKey(), op.getValue()},
@@ -211,7 +184,7 @@ struct AttentionPattern : SelectPattern<AttentionOp> {
 struct AttentionGradPattern : SelectPattern<AttentionGradOp> {
   using SelectPattern::SelectPattern;
   LogicalResult matchAndRewrite(AttentionGradOp op, PatternRewriter &rewriter) const override {
-    if (selector.reference || !hasAttention(op.getQuery(), op.getKey(), op.getLse()))
+    if (!target.hasRoutine(op))
       return failure();
     Type element = getElementTypeOrSelf(op.getQuery());
     SmallVector<Value> inputs{op.getCotangent(), op.getQuery(), op.getKey(), op.getValue(),
@@ -233,17 +206,36 @@ struct AttentionGradPattern : SelectPattern<AttentionGradOp> {
 
 struct SelectKernelsPass : llamac::impl::SelectKernelsPassBase<SelectKernelsPass> {
   using SelectKernelsPassBase::SelectKernelsPassBase;
+  explicit SelectKernelsPass(std::shared_ptr<const Target> given) : target(std::move(given)) {}
+
+  LogicalResult initialize(MLIRContext *context) override {
+    if (target)
+      return success();
+    llvm::Expected<std::shared_ptr<const Target>> made =
+        makeTarget({.name = targetOption, .lower = lowerOption});
+    if (!made)
+      return emitError(UnknownLoc::get(context)) << llvm::toString(made.takeError());
+    target = std::move(*made);
+    return success();
+  }
+
   void runOnOperation() override {
     RewritePatternSet patterns(&getContext());
-    Selector selector{reference};
-    patterns.add<AccumulatePattern>(&getContext(), selector, /*benefit=*/2);
+    patterns.add<AccumulatePattern>(&getContext(), *target, /*benefit=*/2);
     patterns.add<LinearPattern, LinearDxPattern, LinearDwPattern, AttentionPattern,
-                 AttentionGradPattern>(&getContext(), selector);
+                 AttentionGradPattern>(&getContext(), *target);
     GreedyRewriteConfig config;
     config.setUseTopDownTraversal(false); // see the addition before the product
     config.enableFolding(false);
     if (failed(applyPatternsGreedily(getOperation(), std::move(patterns), config)))
       signalPassFailure();
   }
+
+private:
+  std::shared_ptr<const Target> target; // null until one is made from the options
 };
 } // namespace
+
+std::unique_ptr<Pass> llamac::createSelectKernelsPass(std::shared_ptr<const Target> target) {
+  return std::make_unique<SelectKernelsPass>(std::move(target));
+}

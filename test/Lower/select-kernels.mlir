@@ -1,5 +1,9 @@
 // RUN: llama-opt %s -llama-select-kernels | FileCheck %s
-// RUN: llama-opt %s -llama-select-kernels=reference=true | FileCheck %s --check-prefix=REFERENCE
+// RUN: llama-opt %s -llama-select-kernels=lower=reference | FileCheck %s --check-prefix=REFERENCE
+
+// RUN: not llama-opt %s -llama-select-kernels=target=abacus 2>&1 | FileCheck %s --check-prefix=NONE
+// RUN: not llama-opt %s "-pass-pipeline=builtin.module(llama-lower-blocks{target=abacus})" 2>&1 | FileCheck %s --check-prefix=NONE
+// NONE: --target=abacus: expected one that this version has: host
 
 // A weight gradient that is only added to an accumulator is summed into it.
 // CHECK-LABEL: @accumulate

@@ -312,8 +312,8 @@ static Error settleEncoder(const Arguments &arguments, CompileOptions &options, 
 static Error checkCompileOptions(const Command &command) {
   const CompileOptions &options = command.options;
   Step from = stepOf(command.compileFrom), to = stepOf(command.compileTo);
-  if (options.target == "cuda")
-    return commandError("--target=cuda: not available in this version; expected host");
+  if (Expected<std::shared_ptr<const Target>> target = makeTarget(targetOf(options)); !target)
+    return target.takeError();
   bool isMlir = StringRef(command.arguments.model).ends_with(".mlir");
   if (command.arguments.given("compile-from") && !isMlir)
     return commandError("--compile-from: expected a .mlir file, got " + command.arguments.model);
@@ -488,8 +488,9 @@ static int run(Command &command, Mode mode) {
                  [&](StringRef name) { return command.arguments.given(name); });
   if (Error error = settlePrecision(command))
     return report(std::move(error));
-  if (to == Step::Emit && failed(checkCpu(module.getLoc(), command.options.cpu)))
-    return kWrongInput;
+  Expected<std::shared_ptr<const Target>> target = makeTarget(targetOf(command.options));
+  if (!target) // of a file that names another machine's
+    return report(target.takeError());
   const CompileOptions given = command.options; // before what follows from them
   if (isCompile && from < Step::Parallelize) {
     FailureOr<Grid> grid = parseGrid(command.options.grid, module.getLoc());
@@ -566,9 +567,7 @@ static int run(Command &command, Mode mode) {
   if (to < Step::Emit)
     return writeModule(module, output.empty() ? "-" : output);
   TimingScope emitting = total.nest("Emit");
-  EmitOptions emit;
-  emit.cpu = command.options.cpu;
-  if (failed(emitExecutable(module, emit, output)))
+  if (failed(emitExecutable(module, **target, EmitOptions(), output)))
     return kFailed;
   return kDone;
 }

@@ -7,6 +7,8 @@
 #ifndef LLAMAC_DRIVER_PIPELINE_H
 #define LLAMAC_DRIVER_PIPELINE_H
 
+#include "llamac/Lower/Target.h"
+
 #include "mlir/IR/BuiltinOps.h"
 #include "mlir/Pass/PassManager.h"
 
@@ -38,9 +40,12 @@ void recordOptions(ModuleOp module, const CompileOptions &options);
 void restoreOptions(ModuleOp module, CompileOptions &options,
                     llvm::function_ref<bool(StringRef)> isGiven);
 
+/// The target that the options ask for.
+TargetOptions targetOf(const CompileOptions &options);
+
 /// Adds the passes of the steps after `from`, up to and including `to`. Emit has
 /// none: it is a function on the device program. `stageMemory`: an option of
-/// dist-build-program.
+/// dist-build-program. Lower asks for the target of the options, which must be there (makeTarget).
 void buildPipeline(OpPassManager &pm, const CompileOptions &options, Step from, Step to,
                    ArrayRef<int64_t> stageMemory = {});
 

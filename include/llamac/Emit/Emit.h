@@ -18,9 +18,9 @@
 #include <vector>
 
 namespace mlir::llamac {
+class Target;
 
 struct EmitOptions {
-  std::string cpu = "native"; ///< this machine's, or LLVM's name of one
   /// Where libllrt.a and libllrt_main.a are. Empty: environment variable
   /// LLAMAC_RUNTIME_DIR, else `../lib` seen from the folder of the running program
   /// (so it is in a build tree and where llamac is installed).
@@ -30,13 +30,11 @@ struct EmitOptions {
   std::string linker;
 };
 
-/// Emits an error unless EmitOptions::cpu may be `name`.
-LogicalResult checkCpu(Location loc, StringRef name);
-
-/// Compiles the blocks of a device program and links them with the program's text
+/// Compiles the blocks of a device program, which were lowered for `target`, and links them with the program's text
 /// and the runtime library into the executable `path`. Emits an error if something fails;
 /// what was at `path` is still there then.
-LogicalResult emitExecutable(ModuleOp program, const EmitOptions &options, StringRef path);
+LogicalResult emitExecutable(ModuleOp program, const Target &target, const EmitOptions &options,
+                             StringRef path);
 
 /// What an executable interprets.
 struct ProgramText {

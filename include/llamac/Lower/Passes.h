@@ -7,6 +7,8 @@
 #ifndef LLAMAC_LOWER_PASSES_H
 #define LLAMAC_LOWER_PASSES_H
 
+#include "llamac/Lower/Target.h"
+
 #include "mlir/Pass/Pass.h"
 #include "mlir/Pass/PassManager.h"
 
@@ -39,11 +41,14 @@ inline constexpr llvm::StringLiteral kGrainAttr = "llama.grain";
 /// are independent, but it is not outermost.
 inline constexpr llvm::StringLiteral kColumnsAttr = "llama.columns";
 
-/// Lowers every block of a module to LLVM dialect (pipeline `llama-lower-blocks`).
-/// `reference`: every op by its decomposition, no fusion, one thread, libm.
-void buildLowerBlocksPipeline(OpPassManager &pm, bool reference);
+/// Lowers every block of a module to the code of `target`, LLVM dialect on the host (pipeline
+/// `llama-lower-blocks`).
+void buildLowerBlocksPipeline(OpPassManager &pm, std::shared_ptr<const Target> target);
 
-/// Registers the pipeline `llama-lower-blocks{reference=false}` and the models by
+/// As the pass that has options, but for a target that is there.
+std::unique_ptr<Pass> createSelectKernelsPass(std::shared_ptr<const Target> target);
+
+/// Registers the pipeline `llama-lower-blocks{target=host lower=fast}` and the models by
 /// which upstream passes understand the ops of the routine dialect.
 void registerLowerBlocksPipeline();
 void registerRoutineBufferization(DialectRegistry &registry);

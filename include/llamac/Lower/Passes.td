@@ -45,8 +45,9 @@ def SelectKernelsPass : Pass<"llama-select-kernels", "mlir::func::FuncOp"> {
     Turns llama.linear, linear_dx, linear_dw, attention and attention_grad into ops of the
     routine dialect where the runtime has the types; operand types that it does not
     have are cast first. A llama.linear_dw that is only added to an accumulator
-    becomes a product that accumulates. With `reference` only f64 products become
-    kernels, all else is left to its decomposition.
+    becomes a product that accumulates. The target says which routines there are: the
+    host has products of f64 only for the reference, whose other ops are left to their
+    decompositions.
 
     Before:
     ```mlir
@@ -58,8 +59,10 @@ def SelectKernelsPass : Pass<"llama-select-kernels", "mlir::func::FuncOp"> {
     %n = routine.gemm %dy, %x into %sum {accumulate, k = 4 : i64, m = 3 : i64, n = 2 : i64, transpose_a} : (tensor<4x3xbf16>, tensor<4x2xbf16>, tensor<3x2xf32>) -> tensor<3x2xf32>
     ```
   }];
-  let options = [Option<"reference", "reference", "bool", "false",
-                        "Keep the reference: only f64 products become kernels.">];
+  let options = [Option<"targetOption", "target", "std::string", "\"host\"",
+                        "What runs the blocks.">,
+                 Option<"lowerOption", "lower", "std::string", "\"fast\"",
+                        "fast, or reference: every op by its decomposition.">];
   let dependentDialects = ["mlir::routine::RoutineDialect", "mlir::tensor::TensorDialect"];
 }
 

@@ -155,8 +155,16 @@ CompiledBlock::CompiledBlock(const std::string &text, bool reference, std::strin
       state->results.back().inPlace = place.getInt();
   }
 
+  if (cpuName.empty()) {
+    const char *level = std::getenv("LLAMAC_TEST_CPU");
+    cpuName = level ? level : "native";
+  }
+  auto target =
+      llamac::makeTarget({.lower = reference ? "reference" : "fast", .cpu = std::move(cpuName)});
+  if (!target)
+    fail(llvm::toString(target.takeError()));
   PassManager pm(&context());
-  llamac::buildLowerBlocksPipeline(pm, reference);
+  llamac::buildLowerBlocksPipeline(pm, *target);
   if (failed(pm.run(*module)))
     fail("the block does not lower");
   llvm::raw_string_ostream(state->lowered) << *module;
@@ -164,14 +172,7 @@ CompiledBlock::CompiledBlock(const std::string &text, bool reference, std::strin
   auto lowered = code.lookupSymbol<LLVM::LLVMFuncOp>(name);
   state->scratch = lowered->getAttrOfType<IntegerAttr>(llamac::kScratchAttr).getInt();
 
-  if (cpuName.empty()) {
-    const char *level = std::getenv("LLAMAC_TEST_CPU");
-    cpuName = level ? level : "native";
-  }
-  FailureOr<llamac::CpuTarget> cpu = llamac::resolveCpu(module->getLoc(), cpuName);
-  if (failed(cpu))
-    fail("no such processor");
-  auto objects = llamac::compileObjects(*module, *cpu, !reference, 1);
+  auto objects = (*target)->compile(*module, 1);
   if (failed(objects) || objects->size() != 1)
     fail("the block does not compile");
   state->jit = loadObjects(*objects);

@@ -25,7 +25,7 @@ struct Array {
   std::vector<double> values;
 };
 
-/// A block taken through llama-lower-blocks and compileObjects, loaded into this
+/// A block taken through llama-lower-blocks and Target::compile, loaded into this
 /// process.
 class CompiledBlock {
 public:

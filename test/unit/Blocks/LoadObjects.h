@@ -7,7 +7,7 @@
 #ifndef LLAMAC_TEST_BLOCKS_LOADOBJECTS_H
 #define LLAMAC_TEST_BLOCKS_LOADOBJECTS_H
 
-#include "lib/Emit/Object.h"
+#include "llamac/Lower/Target.h"
 #include "llrt/Program.h"
 #include "runtime/src/Host/Stream.h"
 

@@ -250,12 +250,12 @@ Ranks::Ranks(ModuleOp module)
   }
 
   OwningOpRef<ModuleOp> lowered = module.clone();
+  auto target = llvm::cantFail(llamac::makeTarget({.lower = "reference"}));
   PassManager pm(module.getContext());
-  llamac::buildLowerBlocksPipeline(pm, /*reference=*/true);
+  llamac::buildLowerBlocksPipeline(pm, target);
   if (failed(pm.run(*lowered)))
     fail("the blocks do not lower");
-  auto cpu = llamac::resolveCpu(module.getLoc(), "native");
-  auto objects = llamac::compileObjects(*lowered, *cpu, /*fast=*/false, 2);
+  auto objects = target->compile(*lowered, 2);
   if (failed(objects))
     fail("the blocks do not compile");
 

@@ -15,7 +15,7 @@
 #include "dialects/Dist/IR/Dist.h"
 #include "dialects/Llama/IR/Llama.h"
 #include "dialects/Routine/IR/Routine.h"
-#include "lib/Emit/Object.h"
+#include "llamac/Lower/Target.h"
 #include "llamac/Driver/Pipeline.h"
 #include "llamac/Import/BuildModel.h"
 #include "llamac/Import/ModelConfig.h"

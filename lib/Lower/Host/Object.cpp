@@ -15,7 +15,7 @@
 // - on processors without fused multiply-add, two instructions (LLVM would call libm).
 //
 //===----------------------------------------------------------------------===//
-#include "lib/Emit/Object.h"
+#include "lib/Lower/Host/HostTarget.h"
 
 #include "mlir/IR/Diagnostics.h"
 #include "mlir/Target/LLVMIR/Dialect/Builtin/BuiltinToLLVMIRTranslation.h"
@@ -66,7 +66,7 @@ static std::unique_ptr<llvm::TargetMachine> targetMachine(const CpuTarget &cpu,
                                   llvm::Reloc::PIC_, std::nullopt, llvm::CodeGenOptLevel::Default));
 }
 
-FailureOr<CpuTarget> llamac::resolveCpu(Location loc, StringRef name) {
+llvm::Expected<CpuTarget> llamac::resolveCpu(StringRef name) {
   CpuTarget cpu;
   cpu.triple = llvm::sys::getDefaultTargetTriple();
   cpu.name = name.str();
@@ -83,10 +83,10 @@ FailureOr<CpuTarget> llamac::resolveCpu(Location loc, StringRef name) {
   generic.name = "generic";
   std::unique_ptr<llvm::TargetMachine> machine = targetMachine(generic, error);
   if (!machine)
-    return emitError(loc, "cannot compile for ") << cpu.triple << ": " << error;
+    return llvm::createStringError("cannot compile for " + cpu.triple + ": " + error);
   if (!machine->getMCSubtargetInfo()->isCPUStringValid(cpu.name))
-    return emitError(loc, "--cpu: expected native or a processor of ")
-           << cpu.triple << ", got '" << name << "'";
+    return llvm::createStringError("--cpu: expected native or a processor of " + cpu.triple +
+                                   ", got '" + name + "'");
   machine = targetMachine(cpu, error);
   cpu.hasBFloat16 = machine->getMCSubtargetInfo()->checkFeatures("+avx512bf16") &&
                     machine->getMCSubtargetInfo()->checkFeatures("+avx512vl");
@@ -308,7 +308,8 @@ static void widenLoops(llvm::Function &function, llvm::FunctionAnalysisManager &
 // Compilation
 //===----------------------------------------------------------------------===//
 
-FailureOr<ObjectFile> llamac::compileObject(ModuleOp module, const CpuTarget &cpu, bool fast) {
+/// Compiles one module.
+static FailureOr<ObjectFile> compileObject(ModuleOp module, const CpuTarget &cpu, bool fast) {
   std::string error;
   std::unique_ptr<llvm::TargetMachine> machine = targetMachine(cpu, error);
   if (!machine)

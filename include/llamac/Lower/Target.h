@@ -1,0 +1,102 @@
+//===- Target.h - What runs a program --------------------------*- C++ -*-===//
+//
+// Part of llamac, under the Apache License v2.0 with LLVM Exceptions.
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+//
+//===----------------------------------------------------------------------===//
+//
+// All that the compiler has to know of a device, asked through one interface. Which targets
+// there are is known to one table (lib/Lower/Target.cpp); nothing else compares names.
+//
+//   blocks --tensors, loops: the same for all--> loops --addCodePasses--> code --compile--> objects
+//            |                                                                               |
+//            hasRoutine: a product or attention is a call                  linkArguments --> executable
+//
+//===----------------------------------------------------------------------===//
+#ifndef LLAMAC_LOWER_TARGET_H
+#define LLAMAC_LOWER_TARGET_H
+
+#include "mlir/IR/BuiltinOps.h"
+#include "mlir/IR/DialectRegistry.h"
+#include "mlir/Pass/PassManager.h"
+#include "llvm/Support/Error.h"
+
+#include <memory>
+#include <string>
+#include <vector>
+
+namespace mlir::llamac {
+
+/// How blocks are lowered, on any target: `--lower`.
+enum class Lowering {
+  Fast,     ///< routines and fused loops on all threads
+  Reference ///< every op by its decomposition: what `Fast` is checked against
+};
+
+/// What a target is made for, by the command line's names and values.
+struct TargetOptions {
+  std::string name = "host";  ///< `--target`
+  std::string lower = "fast"; ///< `--lower`: fast or reference
+  std::string cpu = "native"; ///< `--cpu`: this machine's, or LLVM's name of one
+};
+
+/// The processor that host code is made for.
+struct CpuTarget {
+  std::string triple;   ///< of this machine
+  std::string name;     ///< as `-mcpu` takes it; never `native`
+  std::string features; ///< as `-mattr` takes it, may be empty
+  bool hasBFloat16;     ///< whether it converts f32 to bf16 by an instruction
+  bool hasFma;          ///< whether it multiplies and adds in one instruction
+};
+
+/// A relocatable ELF file in memory, position independent.
+struct ObjectFile {
+  std::string name; ///< of the module that it was made from
+  SmallVector<char, 0> bytes;
+};
+
+/// One target. Objects of it are immutable, and all threads may ask them.
+class Target {
+public:
+  virtual ~Target() = default;
+
+  Lowering lowering() const { return how; }
+  /// The processor of the executable, which is the host of any device.
+  const CpuTarget &cpu() const { return processor; }
+
+  /// Whether the runtime has a routine (of the routine dialect) for `op`, a matrix product or
+  /// attention of the llama dialect, with the element types that its operands have.
+  virtual bool hasRoutine(Operation *op) const = 0;
+
+  /// Adds the passes that turn a block's module of loops and routines on buffers into code that
+  /// `compile` takes, to a pass manager of `builtin.module`.
+  virtual void addCodePasses(OpPassManager &pm) const = 0;
+
+  /// Compiles each `builtin.module` directly in `program` to an object file, in the order of the
+  /// modules whatever `threads` (0: one per core). Emits an error if one cannot be compiled.
+  virtual FailureOr<std::vector<ObjectFile>> compile(ModuleOp program,
+                                                     unsigned threads = 0) const = 0;
+
+  /// The archives of the runtime that an executable is linked with, in that order, `NAME` of
+  /// `libNAME.a`.
+  virtual SmallVector<StringRef> runtimeLibraries() const = 0;
+  /// What the linker gets behind them: the libraries of others.
+  virtual SmallVector<StringRef> linkArguments() const = 0;
+
+protected:
+  Target(Lowering how, CpuTarget processor) : how(how), processor(std::move(processor)) {}
+
+private:
+  Lowering how;
+  CpuTarget processor;
+};
+
+/// The target that `options` ask for. An error names the option and says what there is.
+llvm::Expected<std::shared_ptr<const Target>> makeTarget(const TargetOptions &options);
+
+/// Translations from MLIR to LLVM IR that `compile` needs.
+void registerObjectTranslations(DialectRegistry &registry);
+
+} // namespace mlir::llamac
+
+#endif // LLAMAC_LOWER_TARGET_H

@@ -1,0 +1,214 @@
+//===- BlockWriter.cpp - A block as calls on buffers ----------------------===//
+//
+// Part of llamac, under the Apache License v2.0 with LLVM Exceptions.
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+//
+//===----------------------------------------------------------------------===//
+//
+// A block is only calls, buffers and constants: it is written directly, each buffer as a
+// pointer taken from `buffers` or an offset into the scratch buffer. A temporary lives from
+// the first to the last call that has it as operand; its place in the scratch buffer is
+// planned as arenas are (ArenaPlan.h).
+//
+//   call @f.loop0(%x, %a, 0, 64) {grain}    llrt_launch(stream, &kernel, {buffers[0], scratch})
+//   routine.gemm %a, %w into %y        =>   llrt_gemm(stream, &descriptor0, scratch, ...)
+//
+//===----------------------------------------------------------------------===//
+#include "lib/Lower/BlockWriter.h"
+
+#include "dialects/Llama/IR/Llama.h"
+#include "dialects/Routine/IR/Routine.h"
+#include "llamac/Lower/Passes.h"
+#include "llamac/Support/ArenaPlan.h"
+
+using namespace mlir;
+using namespace mlir::llamac;
+
+//===----------------------------------------------------------------------===//
+// Scratch memory
+//===----------------------------------------------------------------------===//
+
+namespace {
+// Where each temporary of a block lies, and how much memory they take.
+struct Scratch {
+  llvm::DenseMap<Value, int64_t> offsets;
+  int64_t bytes = 0;
+};
+} // namespace
+
+static int64_t bytesOf(MemRefType type) {
+  return type.getNumElements() * llvm::divideCeil(type.getElementTypeBitWidth(), 8);
+}
+
+static Scratch planScratch(func::FuncOp function) {
+  Block &body = function.getBody().front();
+  llvm::DenseMap<Operation *, int64_t> position;
+  for (auto [index, op] : llvm::enumerate(body))
+    position[&op] = index;
+  SmallVector<Value> buffers;
+  SmallVector<PlannedValue> lives;
+  for (auto alloc : body.getOps<memref::AllocOp>()) {
+    if (alloc->use_empty())
+      continue;
+    auto at = llvm::map_to_vector(alloc->getUsers(), [&](Operation *user) {
+      return position[body.findAncestorOpInBlock(*user)];
+    });
+    buffers.push_back(alloc);
+    lives.push_back({*llvm::min_element(at), *llvm::max_element(at), bytesOf(alloc.getType())});
+  }
+  Scratch scratch;
+  scratch.bytes = planArena(lives);
+  for (auto [buffer, life] : llvm::zip_equal(buffers, lives))
+    scratch.offsets[buffer] = life.offset;
+  return scratch;
+}
+
+//===----------------------------------------------------------------------===//
+// The block
+//===----------------------------------------------------------------------===//
+
+namespace {
+// Writes the LLVM function of a block.
+class BlockWriter {
+public:
+  BlockWriter(func::FuncOp block, ModuleOp module, KernelMaker kernelOf)
+      : block(block), module(module), kernelOf(kernelOf), builder(block), loc(block.getLoc()),
+        pointer(LLVM::LLVMPointerType::get(block.getContext())) {}
+
+  LogicalResult write() {
+    Scratch scratch = planScratch(block);
+    std::string name = block.getSymName().str();
+    block.setSymName(name + ".buffers");
+    auto type = LLVM::LLVMFunctionType::get(LLVM::LLVMVoidType::get(builder.getContext()),
+                                            {pointer, pointer});
+    auto function = LLVM::LLVMFuncOp::create(builder, loc, name, type);
+    function->setAttr(kScratchAttr, builder.getI64IntegerAttr(scratch.bytes));
+    Block *entry = function.addEntryBlock(builder);
+    builder.setInsertionPointToStart(entry);
+
+    stream = entry->getArgument(0);
+    Value buffers = entry->getArgument(1);
+    auto loadBuffer = [&](unsigned index) -> Value {
+      Value slot = LLVM::GEPOp::create(builder, loc, pointer, pointer, buffers,
+                                       ArrayRef<LLVM::GEPArg>{int32_t(index)});
+      return LLVM::LoadOp::create(builder, loc, pointer, slot);
+    };
+    for (BlockArgument argument : block.getArguments())
+      pointers[argument] = loadBuffer(argument.getArgNumber());
+    if (scratch.bytes > 0) {
+      Value base = loadBuffer(block.getNumArguments());
+      for (auto alloc : block.getOps<memref::AllocOp>()) {
+        auto place = scratch.offsets.find(alloc);
+        if (place == scratch.offsets.end())
+          continue;
+        pointers[alloc] = LLVM::GEPOp::create(builder, loc, pointer, builder.getI8Type(), base,
+                                              ArrayRef<LLVM::GEPArg>{constant(place->second)});
+      }
+    }
+
+    for (Operation &op : block.getBody().front()) {
+      loc = op.getLoc();
+      if (auto call = dyn_cast<func::CallOp>(op))
+        writeLoop(call);
+      else if (auto call = dyn_cast<routine::RoutineOpInterface>(op))
+        writeRoutine(call);
+      else if (!isa<memref::AllocOp, func::ReturnOp>(op) && !op.hasTrait<OpTrait::ConstantLike>())
+        return op.emitOpError("expects only calls of loops and routines and buffers in a block");
+    }
+    LLVM::ReturnOp::create(builder, loc, ValueRange());
+    return success();
+  }
+
+private:
+  func::FuncOp block;
+  ModuleOp module;
+  KernelMaker kernelOf;
+  OpBuilder builder;
+  Location loc;
+  Type pointer;
+  Value stream;
+  llvm::DenseMap<Value, Value> pointers;
+  llvm::StringMap<unsigned> descriptions;
+
+  Value constant(int64_t value) {
+    return LLVM::ConstantOp::create(builder, loc, builder.getI64IntegerAttr(value));
+  }
+
+  // A routine of the runtime library, declared at first use.
+  LLVM::LLVMFuncOp declare(StringRef name, ArrayRef<Type> arguments) {
+    if (auto found = module.lookupSymbol<LLVM::LLVMFuncOp>(name))
+      return found;
+    OpBuilder::InsertionGuard guard(builder);
+    builder.setInsertionPointToStart(module.getBody());
+    auto type =
+        LLVM::LLVMFunctionType::get(LLVM::LLVMVoidType::get(builder.getContext()), arguments);
+    return LLVM::LLVMFuncOp::create(builder, loc, name, type);
+  }
+
+  void writeLoop(func::CallOp call) {
+    auto loop = module.lookupSymbol<LLVM::LLVMFuncOp>(call.getCallee());
+    SmallVector<Value> buffers;
+    for (Value operand : call.getOperands().drop_back(2))
+      buffers.push_back(pointers[operand]);
+    size_t count = call.getNumOperands();
+    int64_t low = *getConstantIntValue(call.getOperand(count - 2)),
+            high = *getConstantIntValue(call.getOperand(count - 1));
+    auto grain = call->getAttrOfType<IntegerAttr>(kGrainAttr);
+    std::string kernel = kernelOf({loop, low, high, grain ? grain.getInt() : 0});
+    if (kernel.empty()) {
+      SmallVector<Value> operands(buffers);
+      operands.push_back(constant(low));
+      operands.push_back(constant(high));
+      LLVM::CallOp::create(builder, loc, loop, operands);
+      return;
+    }
+    Value array;
+    {
+      OpBuilder::InsertionGuard guard(builder);
+      builder.setInsertionPointToStart(builder.getInsertionBlock());
+      array = LLVM::AllocaOp::create(builder, loc, pointer, pointer, constant(buffers.size()));
+    }
+    for (auto [index, buffer] : llvm::enumerate(buffers)) {
+      Value slot = LLVM::GEPOp::create(builder, loc, pointer, pointer, array,
+                                       ArrayRef<LLVM::GEPArg>{int32_t(index)});
+      LLVM::StoreOp::create(builder, loc, buffer, slot);
+    }
+    LLVM::CallOp::create(
+        builder, loc, declare("llrt_launch", {pointer, pointer, pointer}),
+        ValueRange{stream, LLVM::AddressOfOp::create(builder, loc, pointer, kernel), array});
+  }
+
+  // Address of a constant structure in words of 64 bits.
+  Value description(ArrayRef<int64_t> words) {
+    std::string key;
+    llvm::raw_string_ostream stream(key);
+    llvm::interleave(words, stream, ",");
+    auto [entry, isNew] = descriptions.try_emplace(key, descriptions.size());
+    std::string name = "descriptor" + std::to_string(entry->second);
+    if (isNew) {
+      OpBuilder::InsertionGuard guard(builder);
+      builder.setInsertionPointToStart(module.getBody());
+      auto type = LLVM::LLVMArrayType::get(builder.getI64Type(), words.size());
+      LLVM::GlobalOp::create(builder, loc, type, /*isConstant=*/true, LLVM::Linkage::Internal, name,
+                             builder.getI64TensorAttr(words), /*alignment=*/8);
+    }
+    return LLVM::AddressOfOp::create(builder, loc, pointer, name);
+  }
+
+  void writeRoutine(routine::RoutineOpInterface op) {
+    SmallVector<Value> operands{stream, description(op.getDescription())};
+    Value null;
+    for (Value buffer : op.getRoutineArguments()) {
+      if (!buffer && !null)
+        null = LLVM::ZeroOp::create(builder, loc, pointer);
+      operands.push_back(buffer ? pointers[buffer] : null);
+    }
+    SmallVector<Type> types(operands.size(), pointer);
+    LLVM::CallOp::create(builder, loc, declare(op.getRoutine(), types), operands);
+  }
+};
+} // namespace
+
+LogicalResult llamac::writeBlock(func::FuncOp block, ModuleOp module, KernelMaker kernelOf) {
+  return BlockWriter(block, module, kernelOf).write();
+}
