@@ -165,6 +165,10 @@ TEST(Witness80, BadNoWait) {
     auto x = drawFloats(256, 1);
     gpu.run("bad_nowait", {{1, 1, 1}, {256, 1, 1}}, {gpu.upload(x), gpu.allocate(1024)});
     EXPECT_GT(gpu.reporter.count(Check::InFlight), 0u) << gpu.faults();
+    // The copy, late, also writes what was read without order: a race, and nothing else.
+    EXPECT_EQ(gpu.reporter.count(Check::InFlight) + gpu.reporter.count(Check::Race),
+              gpu.reporter.total())
+        << gpu.faults();
   }
 }
 
@@ -267,6 +271,7 @@ TEST(Witness90, BadKernels) {
     gpu.run("bad_bulk_tx", {{1, 1, 1}, {256, 1, 1}},
             {gpu.upload(drawFloats(1024, 1)), gpu.allocate(4096)});
     EXPECT_GT(gpu.reporter.count(Check::MBarrier), 0u) << gpu.faults();
+    EXPECT_EQ(gpu.reporter.count(Check::MBarrier), gpu.reporter.total()) << gpu.faults();
   }
 }
 

@@ -232,6 +232,86 @@ INSTANTIATE_TEST_SUITE_P(Forms, MmaLayout, testing::ValuesIn(forms),
                          [](const auto &i) { return replaced(i.param.name, ".", "_"); });
 
 //===----------------------------------------------------------------------===//
+// mma.sync of single bits
+//===----------------------------------------------------------------------===//
+
+struct BitForm {
+  const char *name;
+  int m, k;
+  bool isXor;
+};
+
+const BitForm bitForms[] = {
+    {"m8n8k128.row.col.s32.b1.b1.s32.xor.popc", 8, 128, true},
+    {"m16n8k128.row.col.s32.b1.b1.s32.xor.popc", 16, 128, true},
+    {"m16n8k256.row.col.s32.b1.b1.s32.xor.popc", 16, 256, true},
+    {"m8n8k128.row.col.s32.b1.b1.s32.and.popc", 8, 128, false},
+    {"m16n8k128.row.col.s32.b1.b1.s32.and.popc", 16, 128, false},
+    {"m16n8k256.row.col.s32.b1.b1.s32.and.popc", 16, 256, false},
+};
+
+/// Row and column of bit `i` of A and B by the text of the ISA.
+Element isaBitA(const BitForm &f, int lane, int i) {
+  int g = lane >> 2, t = lane % 4;
+  if (f.m == 8)
+    return {g, t * 32 + i};
+  if (f.k == 128)
+    return {i < 32 ? g : g + 8, t * 32 + (i & 31)};
+  return {i < 32 || (i >= 64 && i < 96) ? g : g + 8, t * 32 + (i & 31) + (i >= 64 ? 128 : 0)};
+}
+Element isaBitB(const BitForm &, int lane, int i) {
+  return {lane % 4 * 32 + (i & 31) + (i >= 32 ? 128 : 0), lane >> 2};
+}
+
+class MmaBits : public testing::TestWithParam<BitForm> {};
+
+/// D = C + the number of places where the bits of a row of A and a column of B differ (xor) or are both
+/// set (and); of drawn bits, few, half and nearly all set; C of any 32 bits: sums wrap.
+TEST_P(MmaBits, EqualsCounts) {
+  const BitForm &f = GetParam();
+  int na = f.m * f.k / 1024, nb = f.k * 8 / 1024, nc = f.m * 8 / 32;
+  Form asForm{f.name, f.m, f.k, T::U4, T::U4, T::S32, 80};
+  Gpu gpu(mmaKernel(asForm, na, nb, nc, false));
+  std::mt19937 random(7);
+  for (int round = 0; round < 12; ++round) {
+    std::vector<uint8_t> a(f.m * f.k), b(f.k * 8);
+    unsigned percent[] = {50, 5, 95, 50};
+    for (uint8_t &v : a)
+      v = random() % 100 < percent[round % 4];
+    for (uint8_t &v : b)
+      v = random() % 100 < percent[(round / 4 + round) % 4];
+    std::vector<uint32_t> wordsA(na * 32), wordsB(nb * 32), c(nc * 32), want(nc * 32);
+    for (int l = 0; l < 32; ++l) {
+      for (int i = 0; i < na * 32; ++i) {
+        Element e = isaBitA(f, l, i);
+        wordsA[l * na + i / 32] |= uint32_t(a[e.row * f.k + e.column]) << (i % 32);
+      }
+      for (int i = 0; i < nb * 32; ++i) {
+        Element e = isaBitB(f, l, i);
+        wordsB[l * nb + i / 32] |= uint32_t(b[e.row * 8 + e.column]) << (i % 32);
+      }
+      for (int i = 0; i < nc; ++i) {
+        Element e = isaC(asForm, l, i);
+        uint32_t &sum = want[l * nc + i];
+        sum = c[l * nc + i] = random();
+        for (int k = 0; k < f.k; ++k) {
+          uint8_t x = a[e.row * f.k + k], y = b[k * 8 + e.column];
+          sum += f.isXor ? x != y : x && y;
+        }
+      }
+    }
+    uint64_t pd = gpu.zeros<uint32_t>(want.size());
+    gpu.run("k", {{1, 1, 1}, {32, 1, 1}},
+            {gpu.upload(wordsA), gpu.upload(wordsB), gpu.upload(c), pd});
+    ASSERT_EQ(gpu.download<uint32_t>(pd, want.size()), want) << f.name << " round " << round;
+  }
+  EXPECT_EQ(gpu.faults(), "");
+}
+
+INSTANTIATE_TEST_SUITE_P(Forms, MmaBits, testing::ValuesIn(bitForms),
+                         [](const auto &i) { return replaced(i.param.name, ".", "_"); });
+
+//===----------------------------------------------------------------------===//
 // wgmma descriptors
 //===----------------------------------------------------------------------===//
 
