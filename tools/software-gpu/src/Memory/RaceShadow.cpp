@@ -102,7 +102,7 @@ bool RaceShadow::conflicts(const Reader &earlier, const Access &now, bool strong
     others &= ~(1u << now.agent->id.lane());
   if (!others)
     return false;
-  const uint32_t *times = now.known.find(now.agent->known.all, earlier.group).times;
+  const uint32_t *times = now.rows.find(*now.agent, now.proxy, earlier.group).times;
   for (; others; others &= others - 1)
     if (!times || times[std::countr_zero(others)] < earlier.time)
       return !(strongAllowed && strongTogether(earlier.group >> 2, earlier.site, now));
@@ -111,7 +111,7 @@ bool RaceShadow::conflicts(const Reader &earlier, const Access &now, bool strong
 
 /// AgentClock::afterProxyFence.
 static bool afterProxyFence(Epoch epoch, const Access &now) {
-  const uint32_t *times = now.proxyKnown.find(now.agent->known.proxy, epoch.agent.group()).times;
+  const uint32_t *times = now.rows.find(*now.agent, now.proxy, epoch.agent.group()).proxyTimes;
   return times && times[epoch.agent.lane()] >= epoch.time;
 }
 
@@ -239,26 +239,16 @@ private:
     AgentId id;
     id.value = cell.writer >> 24;
     uint32_t time = uint32_t(cell.writer & lastTime);
-    auto knows = [&](Access::Rows &rows, const ClockRef &clock, uint32_t &least) {
-      const Access::Rows::Row &row = rows.find(clock, id.group());
-      least = std::min(least, row.least);
-      return row.times && row.times[id.lane()] >= time;
-    };
-    uint32_t least = ~0u;
-    if (!knows(now.known, now.agent->known.all, least) && !(id == now.agent->id))
+    const Access::Rows::Row &row = now.rows.find(*now.agent, now.proxy, id.group());
+    auto knows = [&](const uint32_t *times) { return times && times[id.lane()] >= time; };
+    if (!knows(row.times) && !(id == now.agent->id))
       return false;
-    if (now.proxy == Proxy::Async && !(cell.writerSite & asyncBit) &&
-        !knows(now.proxyKnown, now.agent->known.proxy, least))
-      return false;
-    // All lanes of the writer's group are in order up to this time, for a writer of the generic proxy too.
-    if (now.proxy == Proxy::Generic || !(cell.writerSite & asyncBit))
-      knownGroup = id.group(), knownTime = least;
-    return true;
+    return now.proxy == Proxy::Generic || cell.writerSite & asyncBit || knows(row.proxyTimes);
   }
 
   bool one(Cell &cell) {
     if (cell.writer &&
-        !(cell.writer >> 29 == knownGroup && (cell.writer & lastTime) <= knownTime &&
+        !(now.rows.knows(cell.writer >> 29, uint32_t(cell.writer & lastTime)) &&
           cell.writerWork == work && !(cell.writerSite & hostBit)) &&
         !inOrder(cell))
       return false;
@@ -282,8 +272,6 @@ private:
   const Access &now;
   uint64_t group, reader;
   uint32_t lanes, work, flags;
-  uint64_t knownGroup = 0; // of writers that are in order up to knownTime
-  uint32_t knownTime = 0;
 };
 
 /// From here on the bytes of the cell are looked after one by one.

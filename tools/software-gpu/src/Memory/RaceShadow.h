@@ -42,28 +42,39 @@ struct Access {
   Proxy proxy = Proxy::Generic;
   bool write = false;
   uint32_t warpsPerCta = 1, ctasPerCluster = 1; ///< to know from a warp its block, for scopes
-  /// Of one of the agent's clocks: rows looked up. Cells side by side have few writers.
+  /// What the agent knows of groups of lanes, looked up once. Cells side by side have few writers.
   class Rows {
   public:
     struct Row {
       uint64_t group = ~uint64_t(0);
       const uint32_t *times = nullptr;
+      const uint32_t *proxyTimes = nullptr; ///< of accesses by the async proxy
       uint32_t used = 0;
-      uint32_t least = 0; ///< every lane's time is at least this; found out for rows used often
+      uint32_t least = 0; ///< every lane is known up to this; found out for rows used often
     };
-    const Row &find(const ClockRef &clock, uint64_t group) {
+    const Row &find(const AgentClock &agent, Proxy proxy, uint64_t group) {
       Row &r = rows[group >> 2 & 3];
+      bool async = proxy == Proxy::Async;
+      auto rowOf = [&](const ClockRef &clock) { return clock ? clock->row(group) : nullptr; };
       if (r.group != group)
-        r = {group, clock ? clock->row(group) : nullptr, 0, 0};
-      if (++r.used == 4 && r.times)
+        r = {group, rowOf(agent.known.all), async ? rowOf(agent.known.proxy) : nullptr, 0, 0};
+      if (++r.used == 4 && r.times && (!async || r.proxyTimes)) {
         r.least = *std::min_element(r.times, r.times + 32);
+        if (async)
+          r.least = std::min(r.least, *std::min_element(r.proxyTimes, r.proxyTimes + 32));
+      }
       return r;
+    }
+    /// Whether every lane of a group is known up to `time`, as far as was found out.
+    bool knows(uint64_t group, uint32_t time) const {
+      const Row &r = rows[group >> 2 & 3];
+      return r.group == group && time <= r.least;
     }
 
   private:
     Row rows[4];
   };
-  mutable Rows known, proxyKnown;
+  mutable Rows rows;
 };
 
 /// The other side of a race.

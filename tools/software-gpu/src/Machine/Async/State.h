@@ -30,6 +30,8 @@ struct Warpgroup {
   std::deque<std::shared_ptr<WgmmaOp>> ops; ///< not complete; oldest first
   std::array<uint64_t, 4> issued{};         ///< operations that each warp has issued
   uint64_t completed = 0;                   ///< number of ops.front()
+  /// Where each wgmma.mma_async stands, for messages.
+  std::map<const Instruction *, std::shared_ptr<const Place>> places;
 };
 
 /// Of a block.

@@ -364,9 +364,13 @@ Step runWgmma(Warp &warp, const Instruction &in) {
   } else {
     op = std::make_shared<WgmmaOp>();
     op->block = &block, op->group = group, op->number = number, op->in = &in, op->form = &x;
-    auto place = std::make_shared<Place>(warp.place(0, in));
-    place->what = "wgmma.mma_async";
-    op->place = std::move(place);
+    std::shared_ptr<const Place> &known = warpgroup.places[&in];
+    if (!known) {
+      Place place = op->firstWarp().place(0, in);
+      place.what = "wgmma.mma_async";
+      known = std::make_shared<const Place>(std::move(place));
+    }
+    op->place = known;
     warpgroup.ops.push_back(op);
     op->descriptorB = warp.u64(x.descriptorB)[0];
     if (x.descriptorA)
@@ -486,13 +490,14 @@ Step runWait(Warp &warp, const Instruction &in) {
         }
       }
       async.mine.erase(async.waited);
-      if (time) {
-        Knowledge k;
-        tellCompletion(k, agent, time);
-        acquire(warp.clocks.data(), warp.active, k);
-      }
     }
     async.groupEnds.pop_front();
+  }
+  // They are of one agent: the last one's time is later than the others'.
+  if (time) {
+    Knowledge k;
+    tellCompletion(k, agent, time);
+    acquire(warp.clocks.data(), warp.active, k);
   }
   return Step::Next;
 }
