@@ -136,7 +136,8 @@ void Communication::broadcast() {
     return receive(0, to, bytes);
   for (int64_t i = 1; i < int64_t(members.size()); ++i)
     send(i, from, bytes);
-  std::memmove(to, from, size_t(bytes));
+  if (to != from) // in place, others may still be reading
+    std::memmove(to, from, size_t(bytes));
 }
 
 void Communication::reduceScatter() {
