@@ -227,8 +227,31 @@ public:
 
   /// Reads cells from `first` on; returns the first, up to `last`, that needs more.
   uint64_t run(Cell *cells, uint64_t first, uint64_t last) {
-    while (first < last && !(cells[first].writerSite & splitBit) && one(cells[first]))
-      ++first;
+    const QuickRead q = *this; // apart from what is written here
+    for (; first < last; ++first) {
+      Cell &cell = cells[first];
+      if (cell.writerSite & splitBit)
+        break;
+      if (cell.writer &&
+          !(now.rows.knows(cell.writer >> 29, uint32_t(cell.writer & lastTime)) &&
+            cell.writerWork == q.work && !(cell.writerSite & hostBit)) &&
+          !inOrder(cell))
+        break;
+      if (cell.reader) {
+        if (cell.reader >> 24 != q.group || cell.readerWork != q.work)
+          break;
+        if (cell.reader == q.reader && !((cell.readerSite ^ q.flags) & ~siteMask)) {
+          cell.readerLanes |= q.lanes;
+          continue;
+        }
+        if (cell.readerLanes & ~q.lanes)
+          break;
+      }
+      cell.reader = q.reader;
+      cell.readerLanes = q.lanes;
+      cell.readerWork = q.work;
+      cell.readerSite = q.flags;
+    }
     return first;
   }
 
@@ -244,29 +267,6 @@ private:
     if (!knows(row.times) && !(id == now.agent->id))
       return false;
     return now.proxy == Proxy::Generic || cell.writerSite & asyncBit || knows(row.proxyTimes);
-  }
-
-  bool one(Cell &cell) {
-    if (cell.writer &&
-        !(now.rows.knows(cell.writer >> 29, uint32_t(cell.writer & lastTime)) &&
-          cell.writerWork == work && !(cell.writerSite & hostBit)) &&
-        !inOrder(cell))
-      return false;
-    if (cell.reader) {
-      if (cell.reader >> 24 != group || cell.readerWork != work)
-        return false;
-      if (cell.reader == reader && !((cell.readerSite ^ flags) & ~siteMask)) {
-        cell.readerLanes |= lanes;
-        return true;
-      }
-      if (cell.readerLanes & ~lanes)
-        return false;
-    }
-    cell.reader = reader;
-    cell.readerLanes = lanes;
-    cell.readerWork = work;
-    cell.readerSite = flags;
-    return true;
   }
 
   const Access &now;

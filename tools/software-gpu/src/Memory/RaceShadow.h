@@ -59,9 +59,12 @@ struct Access {
       if (r.group != group)
         r = {group, rowOf(agent.known.all), async ? rowOf(agent.known.proxy) : nullptr, 0, 0};
       if (++r.used == 4 && r.times && (!async || r.proxyTimes)) {
-        r.least = *std::min_element(r.times, r.times + 32);
-        if (async)
-          r.least = std::min(r.least, *std::min_element(r.proxyTimes, r.proxyTimes + 32));
+        uint32_t least = ~0u;
+        for (unsigned lane = 0; lane < 32; ++lane)
+          least = std::min(least, r.times[lane]);
+        for (unsigned lane = 0; lane < 32 && async; ++lane)
+          least = std::min(least, r.proxyTimes[lane]);
+        r.least = least;
       }
       return r;
     }
