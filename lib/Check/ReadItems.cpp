@@ -327,6 +327,18 @@ bool ItemReader::readOperand(Operation *op, Attribute attribute, AddressAttr add
     use.application = application.getInt();
     return true;
   }
+  case Kind::Output: {
+    auto name = dyn_cast_or_null<StringAttr>(operand.getWhat());
+    auto all = op->getParentOfType<dist::GraphOp>().getBody().getOps<dist::OutputOp>();
+    if (!name || use.space < 0 ||
+        llvm::none_of(
+            all,
+            [&](dist::OutputOp output) {
+              return output.getName() == name.getValue() && output.getAddress() == address;
+            }))
+      return wrong("names an output that is not at " + at(address));
+    return known(graph.outputValues, name.getValue(), "output '" + name.getValue() + "'");
+  }
   case Kind::Scratch:
     return wrong("has memory for itself where the block has an operand");
   }
@@ -683,7 +695,8 @@ FailureOr<const GraphItems *> ItemReader::readGraph(Operation *user, StringRef n
         auto operands = op->template getAttrOfType<ArrayAttr>(dist::kOperandsAttr);
         readOperand(op, operands && operands.size() == 1 ? operands[0] : Attribute(),
                     op.getAddress(), lying, true, result, *one);
-        result.givesLoss |= op.getName() == "loss";
+        if (op.getName() == "loss")
+          result.loss = op;
       }
       (isInput ? result.inputs : result.outputs).push_back(*one);
       return success();

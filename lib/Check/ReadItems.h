@@ -77,13 +77,14 @@ struct GraphItems {
   };
   llvm::StringMap<Input> named; ///< inputs
   llvm::DenseMap<int64_t, Lying> values;
+  llvm::StringMap<Lying> outputValues; ///< outputs that lie apart from the workspace
   SmallVector<Use> inputs, outputs;
   std::vector<Item> items;
   /// Values that are there to be read, and what made them: gradients of values, sums, results of
   /// collectives.
   llvm::MapVector<int64_t, std::string> needed;
   ArrayAttr imageAxes; ///< of a graph of the encoder
-  bool givesLoss = false;
+  dist::OutputOp loss; ///< null: it does not give it
   /// Parameters whose weights an application reads.
   llvm::SetVector<std::pair<int64_t, StringRef>> weights;
 };

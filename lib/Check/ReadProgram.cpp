@@ -108,9 +108,6 @@ private:
     return arena != items.arenas.end() && arena->second == use.space &&
            address->getOffset() == use.begin + offset;
   }
-  /// The sums of loss and gradient norm that the host keeps until a dist.statistics writes
-  /// them down: memory of its own, behind the arenas.
-  Use addedUp() { return {int(items.arenas.size()), 0, 16, -1, -1, true, true}; }
   LogicalResult checkCommunicators();
   LogicalResult readStage(dist::ProgramOp program);
   LogicalResult readEntry(dist::EntryOpInterface op);
@@ -163,7 +160,6 @@ private:
   };
   std::vector<Updated> updated;
   uint64_t values = 0;
-  std::map<int, int> lastOfStream;
   llvm::DenseMap<Operation *, int> doneBy; // entry -> its last action
   llvm::DenseMap<Attribute, int> units;    // list of gradients -> its number
 };
@@ -210,7 +206,6 @@ int ProgramReader::emit(const Item &item, const llvm::Twine &where, ArrayRef<Pla
   auto fault = [&](const char *rule, const Twine &message) {
     items.fault(rule, action.location + " " + message);
   };
-  lastOfStream[item.stream] = number;
   // What is written has its bytes for itself, but for a collective in place.
   struct Range {
     int arena;
@@ -387,8 +382,6 @@ FailureOr<int> ProgramReader::readRun(dist::RunOp run, ArrayRef<int> after) {
     Item end;
     end.stream = stream;
     end.uses = (*graph)->outputs;
-    if ((*graph)->givesLoss)
-      end.uses.push_back(addedUp());
     end.what = locationOf(run, where + ": end");
     emit(end, "", places, 0, number);
   }
@@ -497,9 +490,10 @@ LogicalResult ProgramReader::readAction(dist::EntryOpInterface op, Item &item) {
     checkNorm(norm, item);
   } else if (auto update = dyn_cast<dist::UpdateOp>(*op)) {
     checkUpdate(update, item);
-  } else if (isa<dist::StatisticsOp>(*op)) {
-    items.expectNoState(item.uses[0], "the sum of losses");
-    item.uses.push_back(addedUp());
+  } else if (isa<dist::CallOp>(*op)) {
+    for (const Use &use : item.uses)
+      if (use.writes)
+        items.expectNoState(use, "what is written by " + item.what);
   }
   return success();
 }
@@ -530,27 +524,10 @@ LogicalResult ProgramReader::readEntry(dist::EntryOpInterface op) {
       use.begin = 0;
       use.space = -int(places.size());
     }
-  if (isa<dist::UpdateOp>(*op))
-    for (auto [stream, last] : lastOfStream) // all that stands before it is done
-      after.push_back(last);
   int done = emit(item, "", places, 0);
   for (int other : after)
     if (other != done)
       await(done, other);
-  if (isa<dist::GradientNormOp>(*op)) {
-    // The statistics take the result at once: the next norm may be at the same place.
-    Item taken;
-    taken.stream = item.stream;
-    taken.what = item.what + ": result";
-    for (Use use : item.uses)
-      if (use.writes && use.type >= 0) {
-        use.reads = true;
-        use.writes = false;
-        taken.uses.push_back(use);
-      }
-    taken.uses.push_back(addedUp());
-    done = emit(taken, "", places, 0);
-  }
   doneBy[op] = done;
   return success();
 }
@@ -795,7 +772,7 @@ void ProgramReader::checkRuns(dist::ProgramOp program) {
       items.fault("R9", cls->name + ": '" + name + "' runs " + Twine(numbers.size()) +
                             " times, but expected once for each of " + Twine(wanted) +
                             ((*graph)->imageAxes ? " groups of" : "") + " micro-batches");
-    losses += (*graph)->givesLoss;
+    losses += bool((*graph)->loss);
   }
 }
 
@@ -939,41 +916,105 @@ void ProgramReader::checkUpdate(dist::UpdateOp op, const Item &item) {
   }
 }
 
-/// The end of a program: the sums of the loss and of the norm, once over all ranks, then the
-/// update, then the updated weights to all.
+/// The sums: zero, then the loss of every run that gives it and every norm, each on one of the
+/// ranks that have it; then once over all ranks. Then the hyperparameters from them, the update,
+/// the updated weights to all.
 void ProgramReader::checkEntries(dist::ProgramOp program) {
-  enum Phase { Working, Summed, Reduced, Done } phase = Working;
+  enum Phase { Begun, Working, Reduced, Clipped, Done } phase = Begun;
   uint32_t all = 0;
   for (auto [i, axis] : llvm::enumerate(items.axes))
     all |= axis.size > 1 ? 1u << i : 0;
-  AddressAttr sums;
+  AddressAttr sums, given;
+  llvm::DenseMap<Attribute, StringRef> inputs; // by address
+  for (auto output : program.getBody().getOps<dist::OutputOp>())
+    if (auto type = dyn_cast<RankedTensorType>(output.getType());
+        output.getName() == "sums" && type.getNumElements() == 2 && type.getElementType().isF64())
+      sums = output.getAddress();
+  for (auto input : program.getBody().getOps<dist::InputOp>()) {
+    inputs[input.getAddress()] = input.getName();
+    if (input.getName() == "hyperparameters")
+      given = input.getAddress();
+  }
+  auto finish = [&](bool holds, const Twine &what) {
+    if (!holds)
+      items.fault("R9", cls->name + ": program '" + program.getName() + "' " + what);
+  };
+  if (!sums)
+    return finish(false, "has no output 'sums', two f64");
+  auto isSum = [&](Attribute address, int64_t number) {
+    auto at = cast<AddressAttr>(address);
+    return at.getArena() == sums.getArena() && at.getOffset() == sums.getOffset() + 8 * number;
+  };
+  // What waits to be added: the loss of a run, or a norm.
+  struct Waiting {
+    Operation *by;
+    AddressAttr at;
+    int64_t sum;      // its number
+    std::string once; // the input that says which ranks count it
+  };
+  std::optional<Waiting> waiting;
+  auto inputOf = [](ArrayRef<StringRef> axes) { return "once:" + llvm::join(axes, ","); };
+  Attribute clipped; // where
   std::vector<bool> gathered(updated.size(), false);
-  for (Operation &op : program.getBody().front()) {
+  for (auto entry : program.getBody().getOps<dist::EntryOpInterface>()) {
+    Operation &op = *entry;
     auto expect = [&](bool holds, const Twine &what) {
       if (!holds)
         items.fault("R9",
                     cls->name + ": " + locationOf(&op, op.getName().getStringRef()) + " " + what);
     };
-    if (auto statistics = dyn_cast<dist::StatisticsOp>(op)) {
-      expect(phase == Working, "comes a second time");
-      phase = all ? Summed : Reduced;
-      sums = statistics.getAddress().value_or(AddressAttr());
+    auto call = dyn_cast<dist::CallOp>(op);
+    const size_t count = call && call.getBuffers() ? call.getBuffers()->size() : 0;
+    auto collective = dyn_cast<dist::CollectiveOp>(op);
+    const bool isPlain = collective && !collective.getReads() && !collective.getWrites() &&
+                         !collective.getGradients();
+    const bool moves = isa<dist::SendOp, dist::ReceiveOp>(op) || op.hasAttr(dist::kPlacedAttr) ||
+                       (collective && (collective.getReads() || collective.getWrites()));
+    if (waiting && !call && !moves) {
+      items.fault("R9", cls->name + ": what " + locationOf(waiting->by, "an entry") +
+                            " gives is not added to the sums");
+      waiting.reset();
+    }
+    if (auto zero = dyn_cast<dist::ZeroOp>(op);
+        zero && zero.getAddress() && zero.getAddress()->getArena() == sums.getArena()) {
+      expect(phase == Begun && zero.getAddress() == sums && zero.getBytes() == 16,
+             "does not set the sums to zero, once");
+      phase = Working;
+    } else if (call && waiting && count == 4) {
+      ArrayAttr buffers = *call.getBuffers();
+      auto run = dyn_cast<dist::RunOp>(waiting->by);
+      expect(isSum(buffers[0], waiting->sum) && buffers[1] == waiting->at &&
+                 call.getMicroBatch() ==
+                     (run ? std::optional<uint64_t>(run.getMicroBatch()) : std::nullopt),
+             "does not add what " + locationOf(waiting->by, "the entry before") +
+                 " gives to its sum");
+      expect(inputs.lookup(buffers[2]) == waiting->once,
+             "does not count once over the axes on which all ranks have the same");
+      waiting.reset();
+    } else if (call) {
+      // Without other ranks the sums are those of all.
+      expect(phase == (all ? Reduced : Working) && count == 4 &&
+                 isSum((*call.getBuffers())[0], 0) && (*call.getBuffers())[1] == given &&
+                 !call.getMicroBatch(),
+             "does neither add to the sums nor find the hyperparameters from those of all ranks");
+      if (count == 4)
+        clipped = (*call.getBuffers())[2];
+      phase = Clipped;
     } else if (auto update = dyn_cast<dist::UpdateOp>(op)) {
-      expect(phase == Reduced,
-             "does not come once, behind the sums of loss and norm over all ranks");
+      expect(phase == Clipped && update.getBuffers() && (*update.getBuffers())[4] == clipped,
+             "does not come once, with hyperparameters from the sums of all ranks");
       phase = Done;
-    } else if (auto collective = dyn_cast<dist::CollectiveOp>(op);
-               collective && !collective.getReads() && !collective.getWrites() &&
-               !collective.getGradients()) {
+    } else if (isPlain) {
       AddressAttr from = collective.getFrom().value_or(AddressAttr());
       AddressAttr to = collective.getTo().value_or(AddressAttr());
       auto group = items.symbols.lookup<dist::CommunicatorOp>(collective.getCommunicator());
       uint32_t over = group.getAxes() ? bitsOf(items.axes, *group.getAxes()) : 0;
-      bool isPlain =
+      bool isCopy =
           !collective.getMaximum() && !collective.getAccumulate() && !collective.getToType();
-      if (phase == Summed) {
-        expect(collective.getKind() == dist::CollectiveKind::AllReduce && isPlain && from == sums &&
-                   to == sums && collective.getOuter() * collective.getElements() == 2 &&
+      if (phase <= Working && all) {
+        expect(phase == Working && collective.getKind() == dist::CollectiveKind::AllReduce &&
+                   isCopy && from == sums && to == sums &&
+                   collective.getOuter() * collective.getElements() == 2 &&
                    collective.getType().isF64() && over == all,
                "does not sum loss and norm over all ranks");
         phase = Reduced;
@@ -985,7 +1026,7 @@ void ProgramReader::checkEntries(dist::ProgramOp program) {
         expect(false, "does not gather updated weights");
         continue;
       }
-      bool fits = collective.getKind() == dist::CollectiveKind::AllGather && isPlain &&
+      bool fits = collective.getKind() == dist::CollectiveKind::AllGather && isCopy &&
                   collective.getOuter() == 1 &&
                   int64_t(collective.getElements()) == one->elements &&
                   collective.getType() == one->type && !gathered[one - updated.begin()] &&
@@ -996,17 +1037,36 @@ void ProgramReader::checkEntries(dist::ProgramOp program) {
                     place.getAddress().getOffset();
       expect(fits, "does not gather updated weights to where they belong");
       gathered[one - updated.begin()] = true;
-    } else if (!isa<dist::SendOp, dist::ReceiveOp>(op) && !op.hasAttr(dist::kPlacedAttr)) {
+    } else if (!moves) {
       // What moves values between stages may end for others later.
-      expect(phase == Working, "comes behind the sums of loss and norm");
+      expect(phase == Working || phase == Begun, "comes behind the sums of loss and norm");
+      if (auto norm = dyn_cast<dist::GradientNormOp>(op); norm && norm.getBuffers()) {
+        SmallVector<StringRef> once;
+        for (auto axis : norm.getOnce().getAsRange<StringAttr>())
+          once.push_back(axis.getValue());
+        waiting = {&op, cast<AddressAttr>((*norm.getBuffers())[1]), 1, inputOf(once)};
+      } else if (auto run = dyn_cast<dist::RunOp>(op)) {
+        FailureOr<const GraphItems *> graph = items.readGraph(&op, run.getGraph());
+        if (dist::OutputOp loss = (*graph)->loss) {
+          SmallVector<StringRef> once;
+          for (const Axis &axis : items.axes)
+            if (axis.size > 1 && axis.name != "dp" && axis.name != "pp" &&
+                !(loss.getPartial() &&
+                  llvm::is_contained(*loss.getPartial(),
+                                     StringAttr::get(op.getContext(), axis.name))))
+              once.push_back(axis.name);
+          waiting = {&op, loss.getAddress(), 0, inputOf(once)};
+        }
+      }
+      expect(!waiting || phase == Working, "gives what is added before the sums are zero");
     }
   }
-  auto finish = [&](bool holds, const Twine &what) {
-    if (!holds)
-      items.fault("R9", cls->name + ": program '" + program.getName() + "' " + what);
-  };
+  if (waiting)
+    finish(false, "does not add what its last entry gives to the sums");
   const bool trains = program.getName() == "step" && !trained.empty();
-  finish(phase == (trains ? Done : Reduced),
+  finish(phase == (trains ? Done
+                   : all  ? Reduced
+                          : Working),
          trains ? "does not end with an update" : "does not end with the sum of its losses");
   for (bool one : gathered)
     finish(one, "does not gather all updated weights");
@@ -1045,9 +1105,8 @@ LogicalResult ProgramReader::readStage(dist::ProgramOp source) {
   named.clear();
   units.clear();
   begun.clear();
-  lastOfStream.clear();
   doneBy.clear();
-  named.resize(items.arenas.size() + 1);
+  named.resize(items.arenas.size());
   ran.clear();
   trained.clear();
   updated.clear();
@@ -1055,7 +1114,7 @@ LogicalResult ProgramReader::readStage(dist::ProgramOp source) {
   imageAxes.clear();
   inNorm.clear();
 
-  // State is there before and after; hyperparameters are before.
+  // State is there before and after; inputs of entries are before.
   llvm::SetVector<int> state;
   auto initial = [&](int arena, int64_t begin, int64_t end) {
     uint64_t value = newValue();
@@ -1071,18 +1130,16 @@ LogicalResult ProgramReader::readStage(dist::ProgramOp source) {
             arena != items.arenas.end())
           if (state.insert(arena->second))
             initial(arena->second, 0, items.symbols.lookup<dist::ArenaOp>(arena->first).getBytes());
-  for (auto update : source.getBody().getOps<dist::UpdateOp>()) {
-    auto block = items.symbols.lookup<FuncOp>(update.getBlock());
-    if (!block || block.getNumArguments() < 5 || !update.getBuffers() ||
-        update.getBuffers()->size() < 5)
-      continue; // said where the entry is read
-    auto address = cast<AddressAttr>((*update.getBuffers())[4]);
-    auto type = cast<RankedTensorType>(block.getArgumentTypes()[4]);
-    if (auto *arena = items.arenas.find(address.getArena().getValue()); arena != items.arenas.end())
-      initial(arena->second, address.getOffset(),
-              address.getOffset() + type.getNumElements() * widthOf(type.getElementType()));
+  for (auto input : source.getBody().getOps<dist::InputOp>()) {
+    auto type = cast<RankedTensorType>(input.getType());
+    FailureOr<Use> one =
+        items.use(input, input.getAddress(), type.getNumElements() * widthOf(type.getElementType()),
+                  type.getElementType(), false, true, nullptr);
+    if (failed(one))
+      return failure();
+    items.expectNoState(*one, "input '" + input.getName() + "'");
+    initial(one->space, one->begin, one->end);
   }
-  initial(int(items.arenas.size()), 0, 16);
   if (failed(readTrained(source)) || (source.getName() == "step" && failed(readGradients())))
     return failure();
 
@@ -1092,8 +1149,8 @@ LogicalResult ProgramReader::readStage(dist::ProgramOp source) {
   checkRuns(source);
   checkEntries(source);
 
-  for (auto statistics : source.getBody().getOps<dist::StatisticsOp>())
-    if (auto *arena = items.arenas.find(statistics.getAddress()->getArena().getValue());
+  for (auto output : source.getBody().getOps<dist::OutputOp>())
+    if (auto *arena = items.arenas.find(output.getAddress().getArena().getValue());
         arena != items.arenas.end())
       state.insert(arena->second);
   for (int arena : state)

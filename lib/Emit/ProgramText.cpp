@@ -116,7 +116,7 @@ private:
   void writeCollective(dist::CollectiveOp op);
   void writeZero(dist::ZeroOp zero);
   void writeGraph(dist::GraphOp graph);
-  void writeEntry(Operation &op, ArrayRef<dist::GradientNormOp> norms);
+  void writeEntry(dist::EntryOpInterface entry);
   void writeProgram(dist::ProgramOp program);
   void writeStage(int64_t stage);
   bool isOf(AddressAttr address, int64_t stage) {
@@ -194,7 +194,7 @@ LogicalResult TextWriter::collect() {
   for (auto graph : module.getOps<dist::GraphOp>())
     for (Operation &op : graph.getBody().front()) {
       if (auto call = dyn_cast<dist::CallOp>(op)) {
-        if (failed(addCall(call, call.getBlock(), call.getBuffers())))
+        if (failed(addCall(call, call.getBlock(), call.getBuffersAttr())))
           return failure();
       } else if (auto input = dyn_cast<dist::InputOp>(op)) {
         auto [entry, isNew] =
@@ -210,7 +210,9 @@ LogicalResult TextWriter::collect() {
       }
     }
   bool hasProgram = false;
-  for (auto program : module.getOps<dist::ProgramOp>())
+  for (auto program : module.getOps<dist::ProgramOp>()) {
+    for (auto input : program.getBody().getOps<dist::InputOp>())
+      inputs.insert({{program.getStage(), input.getName()}, input});
     for (auto entry : program.getBody().getOps<dist::EntryOpInterface>()) {
       hasProgram = true;
       FlatSymbolRefAttr block = entry.getBlockAttr(), graph = entry.getGraphAttr();
@@ -220,6 +222,7 @@ LogicalResult TextWriter::collect() {
       if (graph && !symbols.lookup<dist::GraphOp>(graph.getAttr()))
         return entry->emitOpError("expects planned memory (llama-plan-arenas)");
     }
+  }
   if (!hasProgram)
     return module.emitError("expected a program (dist.program)");
   return success();
@@ -326,7 +329,7 @@ void TextWriter::writeGraph(dist::GraphOp graph) {
         json.object([&] {
           if (auto call = dyn_cast<dist::CallOp>(op)) {
             json.attribute(field::action, "call");
-            writeBuffers(call.getBlock(), call.getBuffers());
+            writeBuffers(call.getBlock(), call.getBuffersAttr());
           } else {
             writeCollective(cast<dist::CollectiveOp>(op));
           }
@@ -346,8 +349,8 @@ void TextWriter::writeGraph(dist::GraphOp graph) {
   frames.clear();
 }
 
-/// Writes an entry; `norms` are those before a dist.statistics.
-void TextWriter::writeEntry(Operation &op, ArrayRef<dist::GradientNormOp> norms) {
+void TextWriter::writeEntry(dist::EntryOpInterface entry) {
+  Operation *op = entry;
   auto transfer = [&](auto op, StringRef name) {
     json.attribute(field::action, name);
     json.attribute(field::communicator, int64_t(communicators.find(op.getCommunicator())->second));
@@ -377,60 +380,32 @@ void TextWriter::writeEntry(Operation &op, ArrayRef<dist::GradientNormOp> norms)
     writeCollective(collective);
   } else if (auto zero = dyn_cast<dist::ZeroOp>(op)) {
     writeZero(zero);
-  } else if (auto statistics = dyn_cast<dist::StatisticsOp>(op)) {
-    json.attribute(field::action, "statistics");
-    json.attributeArray("calls", [&] {
-      for (dist::GradientNormOp norm : norms)
-        json.object([&] {
-          writeBuffers(norm.getBlock(), *norm.getBuffers());
-          writeAddress("result", cast<AddressAttr>((*norm.getBuffers())[1]));
-          if (!norm.getOnce().empty())
-            json.attribute("once", toJson(norm.getOnce()));
-        });
-    });
-    writeAddress(field::to, *statistics.getAddress());
-  } else if (auto update = dyn_cast<dist::UpdateOp>(op)) {
-    json.attribute(field::action, "update");
-    json.attributeArray("calls", [&] {
-      json.object([&] {
-        writeBuffers(update.getBlock(), *update.getBuffers());
-        writeAddress("hyperparameters", cast<AddressAttr>((*update.getBuffers())[4]));
-      });
-    });
+  } else if (FlatSymbolRefAttr block = entry.getBlockAttr()) {
+    json.attribute(field::action, "call");
+    writeBuffers(block.getValue(), *entry.getBuffers());
+    if (auto call = dyn_cast<dist::CallOp>(op); call && call.getMicroBatch())
+      json.attribute(field::microBatch, int64_t(*call.getMicroBatch()));
   }
 }
 
-/// The calls of gradient norms are part of the statistics behind them.
 void TextWriter::writeProgram(dist::ProgramOp program) {
-  SmallVector<dist::GradientNormOp> norms;
   llvm::DenseMap<Operation *, int64_t> indexOf;
-  int64_t count = 0;
   for (auto op : program.getBody().getOps<dist::EntryOpInterface>()) {
-    if (auto norm = dyn_cast<dist::GradientNormOp>(*op)) {
-      norms.push_back(norm);
-      continue;
-    }
-    indexOf[op] = count++;
     json.object([&] {
-      writeEntry(*op, norms);
+      writeEntry(op);
       writeLocation(op);
       if (int64_t stream = op.getStream())
         json.attribute(field::stream, stream);
       llvm::SmallSetVector<int64_t, 4> after;
-      auto await = [&](dist::EntryOpInterface waiting) {
-        for (Value event : waiting.getAfter())
-          if (auto index = indexOf.find(event.getDefiningOp()); index != indexOf.end())
-            after.insert(index->second);
-      };
-      await(op);
-      if (isa<dist::StatisticsOp>(*op))
-        llvm::for_each(norms, await);
+      for (Value event : op.getAfter())
+        after.insert(indexOf.lookup(event.getDefiningOp()));
       if (!after.empty())
         json.attributeArray(field::after, [&] {
           for (int64_t index : after)
             json.value(index);
         });
     });
+    indexOf.try_emplace(op, indexOf.size());
   }
 }
 
@@ -477,6 +452,11 @@ void TextWriter::writeStage(int64_t stage) {
       if (graphs.lookup(graph.getSymName()) == stage)
         writeGraph(graph);
   });
+  for (auto program : module.getOps<dist::ProgramOp>())
+    if (int64_t(program.getStage()) == stage && program.getName() == "step")
+      for (auto output : program.getBody().getOps<dist::OutputOp>())
+        if (output.getName() == "sums")
+          writeAddress(field::sums, output.getAddress());
   json.attributeObject(field::programs, [&] {
     for (auto program : module.getOps<dist::ProgramOp>())
       if (int64_t(program.getStage()) == stage)

@@ -368,16 +368,21 @@ LogicalResult Planner::planGraph(FuncOp graph, int64_t stage) {
   };
   if (failed(noteUnits(false, weightsOf)))
     return failure();
+  DenseMap<int64_t, StringAttr> outputOfEntry; // names, of what entries read
   for (OpOperand &output : body.getTerminator()->getOpOperands()) {
     int64_t entry = entryOf.lookup(output.get());
-    ArrayAttr frame = frameOf(resultAttrs, output.getOperandNumber());
+    const unsigned index = output.getOperandNumber();
+    ArrayAttr frame = frameOf(resultAttrs, index);
     if (entry < 0)
       return graph.emitOpError("expects result ")
              << output.getOperandNumber() << " to be made by the graph";
     planned[entry].end = end;
     if (frame) {
       frameOfEntry[entry] = note(frame, output.get().getType());
-      crossingOfEntry[entry] = crossing(resultAttrs, output.getOperandNumber());
+      crossingOfEntry[entry] = crossing(resultAttrs, index);
+    } else if (auto at = graph.getResultAttrOfType<AddressAttr>(index, dist::kAddressAttr)) {
+      frameOfEntry[entry] = at;
+      outputOfEntry[entry] = graph.getResultAttrOfType<StringAttr>(index, llama::kOutputAttr);
     }
   }
   if (failed(noteUnits(true, gradientOf)))
@@ -426,6 +431,8 @@ LogicalResult Planner::planGraph(FuncOp graph, int64_t stage) {
     }
     if (Attribute name = crossingOfEntry.lookup(entry))
       return operand(Kind::Crossing, name);
+    if (StringAttr name = outputOfEntry.lookup(entry))
+      return operand(Kind::Output, name);
     return operand(Kind::Value, builder.getI64IntegerAttr(entry));
   };
   builder.setInsertionPoint(graph);
@@ -488,8 +495,9 @@ LogicalResult Planner::planGraph(FuncOp graph, int64_t stage) {
       }
     buffers.push_back(address("workspace", workspace[firstScratch + i].offset, stage));
     operands.push_back(operand(Kind::Scratch));
-    auto call = dist::CallOp::create(builder, apply.getLoc(), apply.getBlockAttr(),
-                                     builder.getArrayAttr(buffers));
+    auto call = dist::CallOp::create(builder, apply.getLoc(), builder.getType<dist::EventType>(),
+                                     ValueRange(), apply.getBlock(), builder.getArrayAttr(buffers),
+                                     IntegerAttr(), 0);
     call->setAttr(dist::kOperandsAttr, builder.getArrayAttr(operands));
     if (Attribute application = apply->getAttr(llama::kApplicationAttr))
       call->setAttr(llama::kApplicationAttr, application);
@@ -511,57 +519,43 @@ LogicalResult Planner::planGraph(FuncOp graph, int64_t stage) {
   return success();
 }
 
+/// Gives the blocks that entries call their scratch. They run when no graph does: the whole
+/// workspace is theirs.
 LogicalResult Planner::planEntries(dist::ProgramOp program) {
-  // Blocks of the optimizer run when no graph does: the whole workspace is theirs.
   const int64_t stage = program.getStage();
-  auto sizeOf = [&](StringRef arena) -> int64_t {
-    auto op = symbols.lookup<dist::ArenaOp>(nameOf(arena, stage));
-    return op ? int64_t(op.getBytes()) : -1;
-  };
-  for (Operation &op : program.getBody().front()) {
-    if (auto norm = dyn_cast<dist::GradientNormOp>(op)) {
-      auto block = symbols.lookup<FuncOp>(norm.getBlock());
-      if (!block || !norm.getBuffers() || norm.getBuffers()->size() != 1)
-        return op.emitOpError("expects a block and the address of the gradients");
-      FailureOr<int64_t> bytes = scratchOf(&op, norm.getBlock());
-      FailureOr<int64_t> resultBytes = bytesOf(&op, block.getResultTypes()[0]);
-      if (failed(bytes) || failed(resultBytes))
+  for (auto entry : program.getBody().getOps<dist::EntryOpInterface>()) {
+    FlatSymbolRefAttr name = entry.getBlockAttr();
+    if (!name)
+      continue;
+    Operation &op = *entry;
+    ArrayAttr buffers = entry.getBuffers().value_or(ArrayAttr());
+    auto block = symbols.lookup<FuncOp>(name.getValue());
+    if (!block)
+      return op.emitOpError("expects a block");
+    SmallVector<Type> types(block.getArgumentTypes());
+    for (unsigned r = 0; r < block.getNumResults(); ++r)
+      if (!placeOfResult(block, r))
+        types.push_back(block.getResultTypes()[r]);
+    if (!buffers || buffers.size() != types.size())
+      return op.emitOpError("expects an address for each of ")
+             << types.size() << " buffers of '" << name.getValue() << "'";
+    for (auto [index, address] : llvm::enumerate(buffers.getAsRange<AddressAttr>())) {
+      FailureOr<int64_t> bytes = bytesOf(&op, types[index]);
+      if (failed(bytes))
         return failure();
-      PlannedValue values[] = {{0, 0, *resultBytes}, {0, 0, *bytes}};
-      if (failed(plan(&op, values, stage)))
-        return failure();
-      norm.setBuffersAttr(builder.getArrayAttr({(*norm.getBuffers())[0],
-                                                address("workspace", values[0].offset, stage),
-                                                address("workspace", values[1].offset, stage)}));
-    } else if (auto update = dyn_cast<dist::UpdateOp>(op)) {
-      auto block = symbols.lookup<FuncOp>(update.getBlock());
-      if (!block)
-        return op.emitOpError("expects a block");
-      FailureOr<int64_t> bytes = scratchOf(&op, update.getBlock());
-      FailureOr<int64_t> hyperBytes = bytesOf(&op, block.getArgumentTypes()[4]);
-      if (failed(bytes) || failed(hyperBytes))
-        return failure();
-      int64_t hyper = arenas[{stage, "inputs"}];
-      reserve("inputs", hyper + *hyperBytes, stage);
-      reserve("workspace", *bytes, stage);
-      StringRef masters = sizeOf("masters") >= 0 ? "masters" : "parameters";
-      StringRef gradients = sizeOf("gradient_shard") >= 0 ? "gradient_shard" : "gradients";
-      StringRef arguments[] = {masters, "moment1", "moment2", gradients};
-      SmallVector<Attribute> buffers;
-      for (auto [index, arena] : llvm::enumerate(arguments)) {
-        if (sizeOf(arena) < *bytesOf(&op, block.getArgumentTypes()[index]))
-          return op.emitOpError("expects argument ")
-                 << index << " of '" << block.getName() << "' to fit into @" << nameOf(arena, stage)
-                 << ", but got " << block.getArgumentTypes()[index];
-        buffers.push_back(address(arena, 0, stage));
-      }
-      buffers.push_back(address("inputs", hyper, stage));
-      if (block.getNumResults() == 4)
-        buffers.push_back(
-            address(sizeOf("weight_shard") >= 0 ? "weight_shard" : "parameters", 0, stage));
-      buffers.push_back(address("workspace", 0, stage));
-      update.setBuffersAttr(builder.getArrayAttr(buffers));
+      auto arena = symbols.lookup<dist::ArenaOp>(address.getArena().getValue());
+      if (!arena || address.getOffset() + *bytes > int64_t(arena.getBytes()))
+        return op.emitOpError("expects buffer ")
+               << index << " of '" << name.getValue() << "' to fit into " << address.getArena()
+               << ", but got " << types[index];
     }
+    FailureOr<int64_t> scratch = scratchOf(&op, name.getValue());
+    if (failed(scratch))
+      return failure();
+    reserve("workspace", *scratch, stage);
+    SmallVector<Attribute> all(buffers.getValue());
+    all.push_back(address("workspace", 0, stage));
+    op.setAttr("buffers", builder.getArrayAttr(all));
   }
   return success();
 }

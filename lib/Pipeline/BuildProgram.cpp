@@ -104,6 +104,9 @@ FailureOr<Graphs> BuildProgramPass::findGraphs() {
       return module.emitError("expected a block '")
              << name << "' that updates the parameters, all elements in one dimension";
   }
+  for (StringRef name : {"add_once", "clip_norm"})
+    if ((trains || name == "add_once") && !module.lookupSymbol<FuncOp>(name))
+      return module.emitError("expected a block '") << name << "' (llama-add-optimizer)";
   if (findChain(graphs.step) != findChain(graphs.forward))
     return graphs.forward.emitOpError("expects the same text blocks as 'step', in the same order");
   return graphs;
@@ -356,12 +359,13 @@ LogicalResult BuildProgramPass::build() {
     if (failed(layout))
       return failure();
     noteUnits(functions, *layout);
-    dist::ArenaOp::create(builder, module.getLoc(), arenaName("statistics", stage, cut.stages > 1),
-                          16, stage);
+    auto statistics = dist::ArenaOp::create(
+        builder, module.getLoc(), arenaName("statistics", stage, cut.stages > 1), 0, stage);
     ProgramBuilder programs(builder, symbols, axes, encoder, microBatches, blocksInFlight, stage,
                             cut.stages, *layout);
     buildStep(programs, *step, *plan, stage);
     buildForward(programs, *forward, cut, encoder.group, microBatches, stage);
+    statistics.setBytes(programs.statisticsBytes());
   }
   eraseUnused(module);
   noteSeconds(module, *machine);

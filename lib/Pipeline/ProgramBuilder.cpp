@@ -13,13 +13,18 @@ using namespace mlir::llamac;
 using dist::CollectiveKind;
 using func::FuncOp;
 
+/// The arena of statistics (ProgramBuilder.h).
+static constexpr int64_t kSums = 0, kGiven = 64, kHyperparameters = 128, kLoss = 192, kNorm = 256,
+                         kInputs = 320, kStatistic = 64;
+
 ProgramBuilder::ProgramBuilder(OpBuilder &builder, SymbolTable &symbols, ArrayRef<Axis> axes,
                                const EncoderPlacement &encoder, int64_t microBatches,
                                int64_t blocksInFlight, int stage, int stages,
                                const ParameterLayout &layout)
     : builder(builder), symbols(symbols), module(cast<ModuleOp>(symbols.getOp())), axes(axes),
       encoder(encoder), microBatches(microBatches), blocksInFlight(blocksInFlight), stage(stage),
-      stages(stages), layout(layout), event(dist::EventType::get(module.getContext())) {
+      stages(stages), layout(layout), event(dist::EventType::get(module.getContext())),
+      statistics(kInputs) {
   auto note = [&](const Unit &unit) {
     if (dist::UnitOp op = unit.op)
       units[op.getSymName()] = op;
@@ -38,8 +43,63 @@ void ProgramBuilder::begin(StringRef name) {
   reducedBlocks.clear();
   reductions.clear();
   builder.setInsertionPointToEnd(module.getBody());
-  auto program = dist::ProgramOp::create(builder, module.getLoc(), name, stage);
+  program = dist::ProgramOp::create(builder, module.getLoc(), name, stage);
   builder.createBlock(&program.getBody());
+  Type sums = RankedTensorType::get({2}, builder.getF64Type());
+  dist::OutputOp::create(builder, module.getLoc(), builder.getStringAttr("sums"), statistic(kSums),
+                         TypeAttr::get(sums), ArrayAttr(), ArrayAttr());
+  dist::ZeroOp::create(builder, module.getLoc(), event, ValueRange(), dist::InstanceAttr(), 16,
+                       statistic(kSums), ArrayAttr(), 0);
+}
+
+/// Declares an input of the entries, so many f64.
+dist::AddressAttr ProgramBuilder::input(StringRef name, int64_t offset, int64_t count) {
+  for (auto known : program.getBody().getOps<dist::InputOp>())
+    if (known.getName() == name)
+      return known.getAddress();
+  OpBuilder::InsertionGuard guard(builder);
+  builder.setInsertionPointToStart(&program.getBody().front());
+  return dist::InputOp::create(builder, module.getLoc(), builder.getStringAttr(name),
+                               statistic(offset),
+                               TypeAttr::get(RankedTensorType::get({count}, builder.getF64Type())),
+                               ArrayAttr(), ArrayAttr())
+      .getAddress();
+}
+
+/// Calls a block; its scratch is added when memory is planned.
+Value ProgramBuilder::call(StringRef block, ArrayRef<Attribute> buffers, IntegerAttr microBatch) {
+  return dist::CallOp::create(builder, module.getLoc(), event, ValueRange(), block,
+                              builder.getArrayAttr(buffers), microBatch, 0)
+      .getDone();
+}
+
+/// Adds `value` to the sum of the losses, or of the squares, on the ranks with coordinate 0 on
+/// the axes `once`.
+void ProgramBuilder::addOnce(bool toLoss, dist::AddressAttr value, ArrayRef<StringRef> once,
+                             IntegerAttr microBatch) {
+  std::string axes = llvm::join(once, ",");
+  auto [offset, isNew] = counters.try_emplace(axes, statistics);
+  statistics += isNew ? kStatistic : 0;
+  call("add_once",
+       {statistic(toLoss ? kSums : kSums + 8), value, input("once:" + axes, offset->second, 1)},
+       microBatch);
+}
+
+/// Adds the loss of the run of `function` that was added last, if it gives it.
+void ProgramBuilder::addLoss(FuncOp function, int64_t microBatch) {
+  for (unsigned i = 0; i < function.getNumResults(); ++i) {
+    auto name = function.getResultAttrOfType<StringAttr>(i, llama::kOutputAttr);
+    if (!name || name.getValue() != "loss")
+      continue;
+    function.setResultAttr(i, dist::kAddressAttr, statistic(kLoss));
+    auto partial = function.getResultAttrOfType<ArrayAttr>(i, kPartialAttr);
+    SmallVector<StringRef> once;
+    for (const Axis &axis : axes)
+      if (axis.size > 1 && axis.name != "dp" && axis.name != "pp" &&
+          !(partial && llvm::is_contained(partial, builder.getStringAttr(axis.name))))
+        once.push_back(axis.name);
+    addOnce(true, statistic(kLoss), once, builder.getI64IntegerAttr(microBatch));
+  }
 }
 
 //===----------------------------------------------------------------------===//
@@ -299,6 +359,7 @@ void ProgramBuilder::runPiece(const Piece &piece, int64_t number) {
   runs.push_back(run.getDone());
   if (function->hasAttr(dist::kWeightsAttr))
     whole.back().reader = run.getDone();
+  addLoss(function, number);
   for (auto [unit, gradient] : gradients) {
     auto reduce = collective(CollectiveKind::ReduceScatter, "gradients of units", {"dp"}, gradient,
                              unit.getGradientAttr(), unit.getElements() / layout.ranks,
@@ -348,15 +409,14 @@ FuncOp ProgramBuilder::sizedBlock(StringRef name, int64_t elements) {
   return copy;
 }
 
-void ProgramBuilder::statistics() {
-  dist::AddressAttr place = address("statistics", 0, builder.getF64Type());
-  dist::StatisticsOp::create(builder, module.getLoc(), event, ValueRange(), place, 0);
+void ProgramBuilder::reduceSums() {
   SmallVector<StringRef> all;
   for (const Axis &axis : axes)
     if (axis.size > 1)
       all.push_back(axis.name);
   if (!all.empty())
-    collective(CollectiveKind::AllReduce, "world", all, place, place, 2, builder.getF64Type());
+    collective(CollectiveKind::AllReduce, "world", all, statistic(kSums), statistic(kSums), 2,
+               builder.getF64Type());
 }
 
 void ProgramBuilder::beginStep() {
@@ -411,18 +471,35 @@ void ProgramBuilder::finishStep() {
     FuncOp block = sizedBlock("gradient_norm", segment.elements / ranks);
     dist::GradientNormOp::create(
         builder, module.getLoc(), event, reduced, block.getName(),
-        builder.getArrayAttr({address(gradients, segment.begin / ranks, type)}),
+        builder.getArrayAttr({address(gradients, segment.begin / ranks, type), statistic(kNorm)}),
         builder.getStrArrayAttr(once), 0);
+    addOnce(false, statistic(kNorm), once);
   }
-  statistics();
+  reduceSums();
   if (!layout.elements)
     return;
+  Value clipped = call("clip_norm", {statistic(kSums), input("hyperparameters", kGiven, 8),
+                                     statistic(kHyperparameters)});
+
+  // Masters are the weights where these are of their type and as many. What is gathered
+  // afterwards is apart from what it is gathered to.
+  const bool gathers = ranks > 1 && layout.fsdp != Fsdp::Parameters;
+  const bool rounds = layout.storageType != layout.masterType;
+  const StringRef updated = rounds ? "weight_shard" : "masters";
+  SmallVector<Attribute> buffers;
+  for (StringRef arena : {StringRef(rounds || gathers ? "masters" : "parameters"),
+                          StringRef("moment1"), StringRef("moment2"), gradients})
+    buffers.push_back(address(arena, 0, builder.getI8Type()));
+  buffers.push_back(statistic(kHyperparameters));
+  if (rounds)
+    buffers.push_back(address(gathers ? updated : "parameters", 0, builder.getI8Type()));
+  SmallVector<Value> after(reduced);
+  after.push_back(clipped);
   FuncOp update = sizedBlock("adamw", layout.elements / ranks);
-  dist::UpdateOp::create(builder, module.getLoc(), event, ValueRange(), update.getName(),
-                         ArrayAttr(), 0);
-  if (ranks == 1 || layout.fsdp == Fsdp::Parameters)
+  dist::UpdateOp::create(builder, module.getLoc(), event, after, update.getName(),
+                         builder.getArrayAttr(buffers), 0);
+  if (!gathers)
     return;
-  const StringRef updated = layout.storageType != layout.masterType ? "weight_shard" : "masters";
   for (const Segment &segment : layout.segments)
     for (const Unit &unit : segment.units)
       collective(CollectiveKind::AllGather, "dp", {"dp"},

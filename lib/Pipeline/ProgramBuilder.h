@@ -14,7 +14,17 @@
 //   - so many blocks at a time have whole weights, and so many whole gradients: weights that
 //     are gathered wait for the last reader of those that make room; a run waits for the
 //     reduction of the gradients that make room
-//   - the end of the step waits for the last reduction of gradients
+//   - the norm and the update wait for the last reduction of gradients
+//
+// No number goes through the host between entries. The arena of statistics has
+//
+//   byte 0         64                128                     192    256     320
+//   | loss squares | hyperparameters | those of this step    | loss | norm  | once:AXES | ...
+//   | two sums     | given, input    | with the clip's scale | of a | of a  | inputs
+//   |              |                 |                       | run  | block |
+//
+// A run writes its loss, a block of gradients its norm; `add_once` adds them to the sums, an
+// all-reduce makes them those of all ranks, `clip_norm` finds the scale, the update reads it.
 //
 //===----------------------------------------------------------------------===//
 #ifndef LLAMAC_LIB_PARALLELIZE_PROGRAMBUILDER_H
@@ -54,8 +64,10 @@ public:
   void beginStep();
   /// Reduces what is left to reduce, and updates the parameters.
   void finishStep();
-  /// Sums the loss, and the norm, over the grid.
-  void statistics();
+  /// Sums the loss, and the squares of the gradient, over the grid.
+  void reduceSums();
+  /// Bytes of the arena of statistics, once all programs are there.
+  int64_t statisticsBytes() const { return statistics; }
 
 private:
   /// An address or a frame instance.
@@ -76,6 +88,14 @@ private:
   void place(dist::CollectiveOp op, StringRef crossing, int64_t elements, const Flat &before,
              const Flat &after);
   void runPiece(const Piece &piece, int64_t number);
+  void addLoss(func::FuncOp function, int64_t microBatch);
+  dist::AddressAttr input(StringRef name, int64_t offset, int64_t count);
+  dist::AddressAttr statistic(int64_t offset) {
+    return address("statistics", offset, builder.getI8Type());
+  }
+  void addOnce(bool toLoss, dist::AddressAttr value, ArrayRef<StringRef> once,
+               IntegerAttr microBatch = {});
+  Value call(StringRef block, ArrayRef<Attribute> buffers, IntegerAttr microBatch = {});
   void gatherWeights(ArrayAttr units);
   SmallVector<Value, 2> roomForGradients(dist::UnitOp unit);
   dist::InstanceAttr instance(const FrameUse &use, int64_t number);
@@ -108,8 +128,11 @@ private:
   const ParameterLayout &layout;
   Type event;
   llvm::StringMap<dist::UnitOp> units;
+  int64_t statistics;                // bytes so far
+  llvm::StringMap<int64_t> counters; // axes of inputs `once:` -> where they lie
 
   // Of the program.
+  dist::ProgramOp program;
   llvm::StringMap<int64_t> streams; // of its communicators
   SmallVector<Value> runs;          // that they are done
   Value lastReduction;              // of a unit's gradients

@@ -142,5 +142,5 @@ void llamac::buildForward(ProgramBuilder &programs, const GraphCut &graph, const
                           number, m);
     }
   }
-  programs.statistics();
+  programs.reduceSums();
 }

@@ -70,6 +70,24 @@ struct AddOptimizerPass : llamac::impl::AddOptimizerPassBase<AddOptimizerPass> {
       Value norm = SumOfSquaresOp::create(body, loc, gradient);
       end(block, body, {norm});
     }
+    Type sum = b.getF64Type();
+    auto numbers = [&](int64_t count, Type element) {
+      return RankedTensorType::get({count}, element);
+    };
+    {
+      auto [block, body] =
+          begin("add_once", {numbers(1, sum), numbers(1, master), numbers(1, sum)});
+      Value result = AddOnceOp::create(body, loc, block.getArgument(0), block.getArgument(1),
+                                       block.getArgument(2));
+      end(block, body, {result});
+      block.setResultAttr(0, kInPlaceAttr, b.getI64IntegerAttr(0));
+    }
+    {
+      auto [block, body] = begin("clip_norm", {numbers(2, sum), numbers(8, sum)});
+      Value result = ClipNormOp::create(body, loc, block.getArgument(0), block.getArgument(1),
+                                        TypeAttr::get(master));
+      end(block, body, {result});
+    }
     {
       auto [block, body] =
           begin("adamw", {flat(master), flat(master), flat(master), flat(accumulation), hyper});

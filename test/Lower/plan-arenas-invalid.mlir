@@ -114,8 +114,8 @@ func.func @step() {
 }
 dist.program "step" {
   %0 = dist.run @step micro_batch = 0
-  // expected-error@+1 {{expects argument 0 of 'adamw' to fit into @parameters, but got 'tensor<2048xf32>'}}
-  %1 = dist.update @adamw
+  // expected-error@+1 {{expects buffer 0 of 'adamw' to fit into @parameters, but got 'tensor<2048xf32>'}}
+  %1 = dist.update @adamw(@parameters[0], @parameters[0], @parameters[0], @parameters[0], @parameters[0])
 }
 
 // -----

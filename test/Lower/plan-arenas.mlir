@@ -30,8 +30,8 @@ dist.program "forward" {
 
 // CHECK:      dist.communicator @tp axes ["tp"]
 // CHECK:      dist.arena @masters bytes = 4096
-// CHECK:      dist.arena @workspace bytes = 320
-// CHECK-NEXT: dist.arena @inputs bytes = 192
+// CHECK:      dist.arena @workspace bytes = 256
+// CHECK-NEXT: dist.arena @inputs bytes = 128
 module attributes {dist.axes = ["dp", "pp", "cp", "tp"]} {
 shard.grid @grid(shape = 1x1x1x2)
 llama.parameter @a : tensor<17xbf16> {initializer = #llama.initializer<ones>}
@@ -42,6 +42,7 @@ dist.arena @gradients bytes = 4096
 dist.arena @moment1 bytes = 4096
 dist.arena @moment2 bytes = 4096
 dist.arena @masters bytes = 4096
+dist.arena @statistics bytes = 192
 dist.storage @a at @parameters[0] master @masters[0] gradient @gradients[0] moments @moment1[0], @moment2[0]
 dist.storage @b at @parameters[2048]
 dist.storage @c at @parameters[64] master @masters[128] gradient @gradients[128] moments @moment1[128], @moment2[128]
@@ -62,10 +63,10 @@ func.func private @adamw(%p: tensor<1024xf32>, %m: tensor<1024xf32>, %v: tensor<
 // CHECK-NEXT:    dist.input "x" at @inputs[0] : tensor<17xbf16>
 // CHECK-NEXT:    dist.call @layer(@inputs[0], @parameters[2048], @workspace[0], @workspace[0])
 // CHECK-NEXT:    dist.call @layer.forward(@workspace[0], @parameters[0], @kept[0], @kept[64], @workspace[64]) {dist.operands = [#dist.operand<value, 0 : i64>, #dist.operand<weights, @a>, #dist.operand<crossing, "kept 0">, #dist.operand<crossing, "kept 64">, #dist.operand<scratch>]}
-// CHECK-NEXT:    dist.call @head(@kept[0], @workspace[0], @workspace[0])
-// CHECK-NEXT:    dist.output "loss" at @workspace[0] {dist.operands = [#dist.operand<value, 3 : i64>]} : tensor<1xf32>
+// CHECK-NEXT:    dist.call @head(@kept[0], @statistics[128], @workspace[0])
+// CHECK-NEXT:    dist.output "loss" at @statistics[128] {dist.operands = [#dist.operand<output, "loss">]} : tensor<1xf32>
 // CHECK-NEXT:  }
-func.func @forward(%x: tensor<17xbf16> {llama.input = "x"}) -> (tensor<1xf32> {llama.output = "loss"}, tensor<17xbf16> {dist.frame = ["kept", 0]}, tensor<17xf32> {dist.frame = ["kept", 64]}) {
+func.func @forward(%x: tensor<17xbf16> {llama.input = "x"}) -> (tensor<1xf32> {llama.output = "loss", dist.at = #dist.address<@statistics, 128>}, tensor<17xbf16> {dist.frame = ["kept", 0]}, tensor<17xf32> {dist.frame = ["kept", 64]}) {
   %y1 = llama.apply @layer(%x) parameters [@b] : (tensor<17xbf16>) -> tensor<17xbf16>
   %y2, %r = llama.apply @layer.forward(%y1) parameters [@a] : (tensor<17xbf16>) -> (tensor<17xbf16>, tensor<17xf32>)
   %loss = llama.apply @head(%y2) : (tensor<17xbf16>) -> tensor<1xf32>
@@ -89,20 +90,20 @@ func.func @backward(%d: tensor<1xf32> {llama.input = "loss_gradient"}, %y2: tens
 
 // The optimizer has the workspace for itself.
 // CHECK-LABEL: dist.program "step" {
-// CHECK:         dist.gradient_norm @gradient_norm(@gradients[0], @workspace[256], @workspace[0])
-// CHECK-NEXT:    %{{.*}} = dist.update @adamw(@masters[0], @moment1[0], @moment2[0], @gradients[0], @inputs[128], @parameters[0], @workspace[0])
+// CHECK:         dist.gradient_norm @gradient_norm(@gradients[0], @statistics[64], @workspace[0])
+// CHECK-NEXT:    %{{.*}} = dist.update @adamw(@masters[0], @moment1[0], @moment2[0], @gradients[0], @statistics[0], @parameters[0], @workspace[0])
 dist.program "step" {
   %0 = dist.run @forward micro_batch = 0 writes [#dist.instance<"kept", 0, 0>]
   %1 = dist.run @backward micro_batch = 0 reads [#dist.instance<"kept", 0, 0>]
-  %2 = dist.gradient_norm @gradient_norm(@gradients[0])
-  %3 = dist.update @adamw
+  %2 = dist.gradient_norm @gradient_norm(@gradients[0], @statistics[64])
+  %3 = dist.update @adamw(@masters[0], @moment1[0], @moment2[0], @gradients[0], @statistics[0], @parameters[0])
 }
 }
 
 // -----
 
-// Where storage and master type are one, the parameters are the masters.
-// CHECK:     dist.update @adamw(@parameters[0], @moment1[0], @moment2[0], @gradients[0], @inputs[64], @workspace[0])
+// Without scratch and without rounded weights.
+// CHECK:     dist.update @adamw(@parameters[0], @moment1[0], @moment2[0], @gradients[0], @moment1[0], @workspace[0])
 llama.parameter @a : tensor<16xf64> {initializer = #llama.initializer<ones>}
 dist.arena @parameters bytes = 8192
 dist.arena @gradients bytes = 8192
@@ -119,7 +120,7 @@ func.func @step(%x: tensor<4xf64> {llama.input = "x"}) -> (tensor<4xf64> {llama.
 }
 dist.program "step" {
   %0 = dist.run @step micro_batch = 0
-  %2 = dist.update @adamw
+  %2 = dist.update @adamw(@parameters[0], @moment1[0], @moment2[0], @gradients[0], @moment1[0])
 }
 
 // -----

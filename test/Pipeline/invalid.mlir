@@ -20,3 +20,16 @@ module {
     return %x : tensor<8xf32>
   }
 }
+
+// -----
+
+// Losses are added by a block.
+// expected-error@+1 {{expected a block 'add_once' (llama-add-optimizer)}}
+module {
+  func.func @forward(%x: tensor<8xf32>) -> tensor<8xf32> {
+    return %x : tensor<8xf32>
+  }
+  func.func @step(%x: tensor<8xf32>) -> tensor<8xf32> {
+    return %x : tensor<8xf32>
+  }
+}

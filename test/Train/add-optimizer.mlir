@@ -4,6 +4,10 @@
 // The master is the parameter itself.
 // CHECK-LABEL: func.func private @gradient_norm(
 // CHECK-SAME:      %{{.*}}: tensor<1024xf32>) -> tensor<1xf32>
+// CHECK-LABEL: func.func private @add_once(
+// CHECK-SAME:      %{{.*}}: tensor<1xf64>, %{{.*}}: tensor<1xf32>, %{{.*}}: tensor<1xf64>) -> (tensor<1xf64> {llama.in_place = 0 : i64})
+// CHECK-LABEL: func.func private @clip_norm(
+// CHECK-SAME:      %{{.*}}: tensor<2xf64>, %{{.*}}: tensor<8xf64>) -> tensor<8xf32>
 // CHECK-LABEL: func.func private @adamw(
 // CHECK-SAME:      -> (tensor<1024xf32> {llama.in_place = 0 : i64}, tensor<1024xf32> {llama.in_place = 1 : i64}, tensor<1024xf32> {llama.in_place = 2 : i64})
 llama.parameter @w : tensor<3xf32> {initializer = #llama.initializer<ones>}

@@ -6,7 +6,7 @@
     traces.py --llamac build/bin/llamac --seeds 0-19           20 layouts, those of grids.py with the same seeds
 
 The program is compiled twice: to the device program (--compile-to=lower), whose entries and graphs are read from the IR, and to
-an executable, which runs one step with --trace. For every rank: each entry, each item of each run and each call of the statistics
+an executable, which runs one step with --trace. For every rank: each entry and each item of each run
 must be there once, as the IR has it (graph, block, micro-batch, communicator, tag), and those of a stream in launch order.
 
 Exit status: 0 all as listed, 1 some not, 2 wrong use.
@@ -53,8 +53,8 @@ def read_device_program(text: str) -> tuple[dict[str, list[dict]], dict[int, lis
             kind, rest = found.groups()
             stream = re.search(r"stream = (\d+) : i64", rest)
             action = {"do": kind, "stream": int(stream.group(1)) if stream else 0}
-            if kind == "call":
-                action["block"] = symbol(rest)
+            if kind in ("call", "gradient_norm", "update"):
+                action |= {"do": "call", "block": symbol(rest)}
             elif kind == "collective":
                 action["do"] = rest.split()[0]
                 action["communicator"] = symbol(rest)
@@ -64,33 +64,26 @@ def read_device_program(text: str) -> tuple[dict[str, list[dict]], dict[int, lis
             elif kind == "run":
                 action["graph"] = symbol(rest)
                 action["micro_batch"] = int(re.search(r"micro_batch = (\d+)", rest).group(1))
-            elif kind in ("update", "gradient_norm"):
-                action["block"] = symbol(rest)
             elif kind in ("frame", "input", "output"):
                 continue
             current.append(action)
     return graphs, programs
 
 
+def what(action: dict) -> str | None:
+    """The graph, block or communicator of an action."""
+    return action.get("graph") or action.get("block") or action.get("communicator")
+
+
 def expected(graphs: dict, entries: list[dict]) -> tuple[collections.Counter, dict[int, list]]:
     """All events of one rank, and the order of the entries of each stream."""
-    events, streams, norms, number = collections.Counter(), collections.defaultdict(list), [], 0
-    for entry in entries:
-        if entry["do"] == "gradient_norm":  # calls of the statistics behind them
-            norms.append(entry["block"])
-            continue
+    events, streams = collections.Counter(), collections.defaultdict(list)
+    for number, entry in enumerate(entries):
         streams[entry["stream"]].append(number)
         if entry["do"] == "run":
             for index, item in enumerate(graphs[entry["graph"]]):
-                events[(number, index, item["do"], item.get("block") or item.get("communicator"),
-                        entry["micro_batch"])] += 1
-        events[(number, None, entry["do"], entry.get("graph") or entry.get("communicator"),
-                entry.get("micro_batch"), tuple(entry.get("tag", [])))] += 1
-        for block in norms if entry["do"] == "statistics" else [entry["block"]] if entry["do"] == "update" else []:
-            events[(number, "call", entry["do"], block)] += 1
-        if entry["do"] == "statistics":
-            norms = []
-        number += 1
+                events[(number, index, item["do"], what(item), entry["micro_batch"])] += 1
+        events[(number, None, entry["do"], what(entry), entry.get("micro_batch"), tuple(entry.get("tag", [])))] += 1
     return events, streams
 
 
@@ -99,12 +92,9 @@ def traced(events: list[dict]) -> tuple[collections.Counter, dict[int, list]]:
     for event in events:
         a = event["args"]
         if "item" in a:
-            found[(a["entry"], a["item"], a["do"], a.get("block") or a.get("communicator"), a.get("micro_batch"))] += 1
-        elif "block" in a:
-            found[(a["entry"], "call", a["do"], a["block"])] += 1
+            found[(a["entry"], a["item"], a["do"], what(a), a.get("micro_batch"))] += 1
         else:
-            found[(a["entry"], None, a["do"], a.get("graph") or a.get("communicator"),
-                   a.get("micro_batch"), tuple(a.get("tag", [])[1:]))] += 1
+            found[(a["entry"], None, a["do"], what(a), a.get("micro_batch"), tuple(a.get("tag", [])[1:]))] += 1
             streams[event["tid"]].append(a["entry"])
     return found, streams
 

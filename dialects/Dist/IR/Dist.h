@@ -65,6 +65,9 @@ inline std::string gradientFrame(llvm::StringRef unit) { return (unit + " gradie
 /// the frame. Every graph that has the frame has all its values.
 inline constexpr llvm::StringLiteral kFrameAttr = "dist.frame";
 
+/// Attribute of results of graph functions: the address where the value lies, for entries.
+inline constexpr llvm::StringLiteral kAddressAttr = "dist.at";
+
 /// Attribute of calls, collectives and outputs of a planned graph: an OperandAttr for each of
 /// their addresses, what has to be there. Two values may share an address one after the
 /// other; the check of a program tells them apart.

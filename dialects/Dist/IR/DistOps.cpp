@@ -168,12 +168,17 @@ static int64_t countBuffers(FunctionOpInterface block) {
   return count;
 }
 
+/// An entry of a program has none before memory is planned, or all but scratch.
 static LogicalResult verifyBuffers(Operation *op, SymbolTableCollection &symbols,
-                                   FunctionOpInterface block, ArrayAttr buffers) {
-  int64_t expected = countBuffers(block);
-  if (expected >= 0 && int64_t(buffers.size()) != expected)
+                                   FunctionOpInterface block, std::optional<ArrayAttr> given) {
+  const bool isEntry = isa_and_nonnull<ProgramOp>(op->getParentOp());
+  if (!given && isEntry)
+    return success();
+  ArrayAttr buffers = given.value_or(ArrayAttr::get(op->getContext(), {}));
+  int64_t expected = countBuffers(block), count = buffers.size();
+  if (expected >= 0 && count != expected && !(isEntry && count + 1 == expected))
     return op->emitOpError("expects ")
-           << expected << " buffers for '" << block.getName() << "', but got " << buffers.size();
+           << expected << " buffers for '" << block.getName() << "', but got " << count;
   for (auto address : buffers.getAsRange<AddressAttr>())
     if (failed(verifyAddress(op, symbols, address, 0)))
       return failure();
@@ -244,7 +249,7 @@ CommunicatorOp CommunicatorOp::declare(SymbolTable &symbols, StringRef name, Arr
 
 LogicalResult ProgramOp::verify() {
   for (Operation &op : getBody().front())
-    if (!isa<EntryOpInterface>(op)) // program_c1
+    if (!isa<EntryOpInterface, InputOp, OutputOp>(op)) // program_c1
       return op.emitOpError("is not an entry of a program");
   for (Operation *op = (*this)->getPrevNode(); op; op = op->getPrevNode())
     if (auto other = dyn_cast<ProgramOp>(op);
@@ -324,10 +329,6 @@ void ZeroOp::setPlaces(ArrayRef<AddressAttr> places) {
     setAddressAttr(places[0]);
 }
 
-SmallVector<EntryUse> StatisticsOp::getUses(int64_t) {
-  return {{{}, getAddressAttr(), 16, Float64Type::get(getContext()), false, true}};
-}
-
 LogicalResult RunOp::verifySymbolUses(SymbolTableCollection &symbols) {
   Operation *graph = symbols.lookupNearestSymbolFrom(*this, getGraphAttr().getAttr());
   if (!isa_and_nonnull<func::FuncOp, GraphOp>(graph)) // run_c1
@@ -392,11 +393,6 @@ LogicalResult ZeroOp::verifySymbolUses(SymbolTableCollection &symbols) {
                       : success();
 }
 
-LogicalResult StatisticsOp::verifySymbolUses(SymbolTableCollection &symbols) {
-  return getAddress() ? verifyAddress(*this, symbols, *getAddress(), 16)
-                      : success(); // statistics_c1
-}
-
 LogicalResult GradientNormOp::verifySymbolUses(SymbolTableCollection &symbols) {
   FunctionOpInterface block = lookupBlock(*this, symbols, getBlockAttr()); // gradient_norm_c1
   if (!block)
@@ -407,13 +403,9 @@ LogicalResult GradientNormOp::verifySymbolUses(SymbolTableCollection &symbols) {
         !isVector(type.getResult(0), 1)) // gradient_norm_c1
       return emitOpError("expects a block of type (tensor<NxT>) -> tensor<1xU>, but got ") << type;
   }
-  if (!getBuffers())
-    return success();
-  if (getBuffers()->size() == 1)
-    return verifyAddress(*this, symbols, cast<AddressAttr>((*getBuffers())[0]), 0);
-  if (getBuffers()->size() != 3) // gradient_norm_c2
-    return emitOpError("expects 1 or 3 buffers, but got ") << getBuffers()->size();
-  return verifyBuffers(*this, symbols, block, *getBuffers());
+  if (getBuffers() && getBuffers()->size() != 2 && getBuffers()->size() != 3) // gradient_norm_c2
+    return emitOpError("expects 2 or 3 buffers, but got ") << getBuffers()->size();
+  return verifyBuffers(*this, symbols, block, getBuffers());
 }
 
 LogicalResult UpdateOp::verifySymbolUses(SymbolTableCollection &symbols) {
@@ -432,9 +424,9 @@ LogicalResult UpdateOp::verifySymbolUses(SymbolTableCollection &symbols) {
                          "hyperparameters to new masters and moments, but got ")
              << type;
   }
-  if (getBuffers() && getBuffers()->size() != 6 && getBuffers()->size() != 7) // update_c2
-    return emitOpError("expects 6 or 7 buffers, but got ") << getBuffers()->size();
-  return getBuffers() ? verifyBuffers(*this, symbols, block, *getBuffers()) : success();
+  if (getBuffers() && (getBuffers()->size() < 5 || getBuffers()->size() > 7)) // update_c2
+    return emitOpError("expects 5 to 7 buffers, but got ") << getBuffers()->size();
+  return verifyBuffers(*this, symbols, block, getBuffers());
 }
 
 //===----------------------------------------------------------------------===//
@@ -498,8 +490,8 @@ LogicalResult GraphOp::verify() {
     }
     if (!isNew) // graph_c2
       return op.emitOpError("expects a name of its own");
-    if (auto collective = dyn_cast<CollectiveOp>(op);
-        collective && (collective.getStream() || !collective.getAfter().empty())) // graph_c4
+    if (auto stream = op.getAttrOfType<IntegerAttr>("stream");
+        op.getNumOperands() || (stream && stream.getInt())) // graph_c4
       return op.emitOpError("expects neither a stream nor events within a graph: its run has them");
   }
   return success();

@@ -69,7 +69,8 @@ def Dist_InstanceAttr : AttrDef<Dist_Dialect, "Instance"> {
 def Dist_OperandKind : I32EnumAttr<"OperandKind", "what an operand of a planned graph is", [
   I32EnumAttrCase<"Value", 0, "value">, I32EnumAttrCase<"Input", 1, "input">,
   I32EnumAttrCase<"Crossing", 2, "crossing">, I32EnumAttrCase<"Weights", 3, "weights">,
-  I32EnumAttrCase<"Gradient", 4, "gradient">, I32EnumAttrCase<"Scratch", 5, "scratch">]> {
+  I32EnumAttrCase<"Gradient", 4, "gradient">, I32EnumAttrCase<"Scratch", 5, "scratch">,
+  I32EnumAttrCase<"Output", 6, "output">]> {
   let cppNamespace = "::mlir::dist";
 }
 
@@ -86,6 +87,7 @@ def Dist_OperandAttr : AttrDef<Dist_Dialect, "Operand"> {
     | `crossing` | the name of a value that another graph makes or reads, which lies in a frame |
     | `weights`, `gradient` | a parameter: its whole weights or the sum of its gradient on this rank |
     | `scratch` | nothing: memory that the call may use |
+    | `output` | the name of an output that lies apart from the workspace, for entries |
 
     Example: `#dist.operand<weights, @model.norm.weight>`
   }];
@@ -180,12 +182,17 @@ def ProgramOp : Dist_Op<"program", [NoTerminator, NoRegionArguments]> {
     The entries in launch order, for the ranks of one stage. The name is not a symbol:
     nothing in the module refers to a program, and its graph may bear the same name.
 
-    - (C1) the body holds only entries
+    Before them come the inputs that entries read, filled before the program begins, and
+    the output `sums`, read when it is over: the sums of the losses of all tokens and of the
+    squares of all elements of the gradient, two f64.
+
+    - (C1) the body holds only entries, `dist.input` and `dist.output`
     - (C2) no other program of the module has the name and the stage
 
     Example:
     ```mlir
     dist.program "step" {
+      dist.input "hyperparameters" at @statistics[64] : tensor<8xf64>
       %0 = dist.run @step micro_batch = 0
       %1 = dist.gradient_norm @gradient_norm
       %2 = dist.update @adamw
@@ -324,22 +331,48 @@ def ZeroOp : Dist_FrameEntry<"zero", (ins OptionalAttr<Dist_InstanceAttr>:$write
   }];
 }
 
-def GradientNormOp : Dist_Entry<"gradient_norm", (ins FlatSymbolRefAttr:$block,
-                                                  OptionalAttr<Dist_AddressArray>:$buffers,
-                                                  DefaultValuedAttr<StrArrayAttr, "{}">:$once)> {
-  let summary = "Sum the squares of gradients";
-  let description = [{
-    Calls `block` with gradients that lie one after another; its result is one number.
-    Only ranks with coordinate 0 on the axes `once` count it: on the others lies the same.
-    `buffers` are gradients, result, scratch; of them the first is given before memory is
-    planned, if there is more than one call.
+// A call of a block on arenas.
+class Dist_BlockEntry<string mnemonic, dag more, string parent = "ProgramOp">
+    : Dist_Entry<mnemonic, !con((ins FlatSymbolRefAttr:$block,
+                                     OptionalAttr<Dist_AddressArray>:$buffers), more), parent>;
 
-    - (C1) `block` names a function; a `func.func` is a block of type `(tensor<NxT>) -> tensor<1xU>`
-    - (C2) `buffers`, if present, are 1 or 3, each within an arena
+def CallOp : Dist_BlockEntry<"call", (ins OptionalAttr<Dist_Size>:$micro_batch), "GraphOp"> {
+  let summary = "Call a block on buffers";
+  let description = [{
+    In a graph, or between its runs. With `micro_batch` it belongs to a run: it is left out
+    where the run is. `buffers` of an entry lack the scratch memory until memory is planned.
+
+    - (C1) `block` names a function
+    - (C2) a `func.func` has as many arguments, results not in place and scratch
+      (1) as there are `buffers`
+    - (C3) each buffer begins within its arena
 
     Example:
     ```mlir
-    %0 = dist.gradient_norm @gradient_norm(@gradients[0], @workspace[0], @workspace[64])
+    dist.call @head(@workspace[64], @parameters[0], @workspace[0], @workspace[128])
+    ```
+  }];
+  let assemblyFormat = [{
+    $block (`(` custom<Buffers>($buffers)^ `)`)? (`micro_batch` `=` $micro_batch^)?
+    (`after` `(` $after^ `)`)? attr-dict
+  }];
+}
+
+def GradientNormOp : Dist_BlockEntry<"gradient_norm",
+                                     (ins DefaultValuedAttr<StrArrayAttr, "{}">:$once)> {
+  let summary = "Sum the squares of gradients";
+  let description = [{
+    Calls `block` with gradients that lie one after another; its result is one number, which a
+    `dist.call` behind it adds to the sum of the program: only ranks with coordinate 0 on the
+    axes `once` count it, on the others lies the same. `buffers` are gradients, result, and
+    scratch once memory is planned.
+
+    - (C1) `block` names a function; a `func.func` is a block of type `(tensor<NxT>) -> tensor<1xU>`
+    - (C2) `buffers`, if present, are 2 or 3, each within an arena
+
+    Example:
+    ```mlir
+    %0 = dist.gradient_norm @gradient_norm(@gradients[0], @statistics[256], @workspace[64])
     ```
   }];
   let assemblyFormat = [{
@@ -347,42 +380,24 @@ def GradientNormOp : Dist_Entry<"gradient_norm", (ins FlatSymbolRefAttr:$block,
   }];
 }
 
-def StatisticsOp : Dist_Entry<"statistics", (ins OptionalAttr<Dist_AddressAttr>:$address)> {
-  let summary = "Write down a rank's part of the loss and of the gradient norm";
-  let description = [{
-    Two f64 at `address`: the sum of the losses of the runs before, and of the results of
-    the gradient norms before. An all-reduce over the whole grid makes them the step's.
-
-    - (C1) `address`, if present, has room for two f64 in its arena
-
-    Example:
-    ```mlir
-    %0 = dist.statistics at @inputs[512]
-    ```
-  }];
-  let assemblyFormat = "(`at` custom<Address>($address)^)? (`after` `(` $after^ `)`)? attr-dict";
-  let extraClassDeclaration = [{
-    ::llvm::SmallVector<::mlir::dist::EntryUse> getUses(int64_t members);
-  }];
-}
-
-def UpdateOp : Dist_Entry<"update", (ins FlatSymbolRefAttr:$block,
-                                     OptionalAttr<Dist_AddressArray>:$buffers)> {
+def UpdateOp : Dist_BlockEntry<"update", (ins)> {
   let summary = "Update all trainable parameters";
   let description = [{
     Calls `block` with masters, first moments, second moments, gradients and the 8
-    hyperparameters of `llrt/Program.h`. The first three are updated in place; a
-    fourth result is the weights in their storage type. `buffers` are given once
-    memory is planned: the arguments, the weights if there is such a result, scratch.
+    hyperparameters of `llama.adamw`. The first three are updated in place; a
+    fourth result is the weights in their storage type. `buffers` are the arguments, the
+    weights if there is such a result, and scratch once memory is planned. Like every entry
+    it waits for nothing but its events and its stream.
 
     - (C1) `block` names a function; a `func.func` is a block of type `(tensor<NxT>,
       tensor<NxT>, tensor<NxT>, tensor<NxG>, tensor<8xT>) -> (tensor<NxT>, tensor<NxT>,
       tensor<NxT>)`, perhaps with a fourth result, the weights
-    - (C2) `buffers`, if present, are 6, or 7 with weights, each within an arena
+    - (C2) `buffers`, if present, are 5, one more with weights and one more with scratch, each
+      within an arena
 
     Example:
     ```mlir
-    %0 = dist.update @adamw(@masters[0], @moment1[0], @moment2[0], @gradients[0], @inputs[0], @workspace[0])
+    %0 = dist.update @adamw(@masters[0], @moment1[0], @moment2[0], @gradients[0], @statistics[128], @workspace[0])
     ```
   }];
   let assemblyFormat = [{
@@ -485,7 +500,8 @@ def GraphOp : Dist_Op<"graph", [Symbol, NoTerminator, NoRegionArguments]> {
       `dist.output`
     - (C2) no two frames have one name, nor two inputs, nor two outputs
     - (C3) the frames come first
-    - (C4) a collective has neither a stream nor events: all of a graph is on the stream of its run
+    - (C4) a call or a collective has neither a stream nor events: all of a graph is on the stream
+      of its run
 
     Example:
     ```mlir
@@ -518,12 +534,13 @@ def FrameOp : Dist_Op<"frame", [HasParent<"GraphOp">]> {
   let assemblyFormat = "$name `bytes` `=` $bytes attr-dict";
 }
 
-class Dist_NamedBufferOp<string mnemonic> : Dist_UserOp<mnemonic, [HasParent<"GraphOp">]> {
+class Dist_NamedBufferOp<string mnemonic>
+    : Dist_UserOp<mnemonic, [ParentOneOf<["GraphOp", "ProgramOp"]>]> {
   let assemblyFormat = "$name `at` custom<Address>($address) attr-dict `:` $type";
 }
 
 def InputOp : Dist_NamedBufferOp<"input"> {
-  let summary = "Say where an input of the graph lies";
+  let summary = "Say where an input of the graph, or of the entries of a program, lies";
   let description = [{
     `split` says, for each dimension, over which axes the whole input is split. `images =
     [group, axes...]`: the first dimension counts the images of a group of micro-batches,
@@ -542,7 +559,7 @@ def InputOp : Dist_NamedBufferOp<"input"> {
 }
 
 def OutputOp : Dist_NamedBufferOp<"output"> {
-  let summary = "Say where an output of the graph lies";
+  let summary = "Say where an output of the graph or program lies";
   let description = [{
     `split` as in dist.input; `partial` names the axes over which the whole output is the
     sum of the ranks' values.
@@ -557,23 +574,6 @@ def OutputOp : Dist_NamedBufferOp<"output"> {
   }];
   let arguments = (ins StrAttr:$name, Dist_AddressAttr:$address, TypeAttrOf<AnyRankedTensor>:$type,
                        OptionalAttr<ArrayAttr>:$split, OptionalAttr<ArrayAttr>:$partial);
-}
-
-def CallOp : Dist_UserOp<"call", [HasParent<"GraphOp">]> {
-  let summary = "Call a block on buffers";
-  let description = [{
-    - (C1) `block` names a function
-    - (C2) a `func.func` has as many arguments, results not in place and scratch
-      (1) as there are `buffers`
-    - (C3) each buffer begins within its arena
-
-    Example:
-    ```mlir
-    dist.call @head(@workspace[64], @parameters[0], @workspace[0], @workspace[128])
-    ```
-  }];
-  let arguments = (ins FlatSymbolRefAttr:$block, Dist_AddressArray:$buffers);
-  let assemblyFormat = "$block `(` custom<Buffers>($buffers) `)` attr-dict";
 }
 
 #endif // LLAMAC_DIST_DISTOPS_TD

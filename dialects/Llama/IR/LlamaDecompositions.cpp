@@ -654,6 +654,31 @@ Values SumOfSquaresOp::decompose(OpBuilder &b) {
   return {d.total(rows)};
 }
 
+Values AddOnceOp::decompose(OpBuilder &b) {
+  return DecompositionBuilder(b, getLoc())
+      .elementwise(elementOf(getSum()), {getSum(), getValue(), getFactor()},
+                   getOperation()->getResultTypes(),
+                   [&](Body &x) -> Scalars { return {select(x[2] == 0.0, x[0], x[0] + x[1])}; });
+}
+
+Values ClipNormOp::decompose(OpBuilder &b) {
+  constexpr double infinity = std::numeric_limits<double>::infinity();
+  return DecompositionBuilder(b, getLoc())
+      .elementwise(
+          elementOf(getSums()), {getGiven()}, getOperation()->getResultTypes(),
+          [&](Body &x) -> Scalars {
+            auto sum = [&](int64_t i) { return x.extract(getSums(), {x.indexConstant(i)}); };
+            Scalar loss = sum(0), squares = sum(1), clip = x[0];
+            Scalar one = x.constant(1), ratio = clip / (squares.sqrt() + 1e-6);
+            Scalar scale = select(x.constant(0) < clip, select(ratio < 1.0, ratio, one), one);
+            // A comparison with NaN is false.
+            Scalar isFinite = (x.constant(-infinity) < loss) & (loss < infinity) &
+                              (x.constant(-infinity) < squares) & (squares < infinity);
+            scale = select(isFinite, scale, x.constant(std::nan("")));
+            return {select(x.index(0) == x.indexConstant(0), scale, x[0])};
+          });
+}
+
 Values AdamWOp::decompose(OpBuilder &b) {
   Type type = elementOf(getMaster());
   return DecompositionBuilder(b, getLoc())
@@ -669,6 +694,8 @@ Values AdamWOp::decompose(OpBuilder &b) {
                      Scalar m = beta1 * x[1] + (1.0 - beta1) * g;
                      Scalar v = beta2 * x[2] + (1.0 - beta2) * (g * g);
                      Scalar step = rate / correction1 * m / ((v / correction2).sqrt() + epsilon);
-                     return {x[0] * (1.0 - rate * decay) - step, m, v};
+                     Scalar any = scale == scale; // not NaN
+                     return {select(any, x[0] * (1.0 - rate * decay) - step, x[0]),
+                             select(any, m, x[1]), select(any, v, x[2])};
                    });
 }

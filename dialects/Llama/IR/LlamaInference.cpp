@@ -354,6 +354,16 @@ LogicalResult SumOfSquaresOp::inferReturnTypes(MLIRContext *, Location_, Adaptor
   return success();
 }
 
+LogicalResult AddOnceOp::inferReturnTypes(MLIRContext *, Location_, Adaptor a, Types &types) {
+  types.push_back(a.getSum().getType());
+  return success();
+}
+
+LogicalResult ClipNormOp::inferReturnTypes(MLIRContext *, Location_, Adaptor a, Types &types) {
+  types.push_back(tensorOf(a.getGiven()).clone(a.getElementType()));
+  return success();
+}
+
 LogicalResult AdamWOp::inferReturnTypes(MLIRContext *, Location_, Adaptor a, Types &types) {
   types.append({a.getMaster().getType(), a.getMoment1().getType(), a.getMoment2().getType()});
   return success();

@@ -1126,6 +1126,46 @@ def SumOfSquaresOp : Llama_ComputeOp<"sum_of_squares", [Llama_NoCost]> {
   let results = (outs Llama_Tensor:$result);
 }
 
+def AddOnceOp : Llama_ComputeOp<"add_once", [Llama_NoCost]> {
+  let summary = "Add a number to a sum, on one of the ranks that have it";
+  let description = [{
+    `result[0] = sum[0] + value[0]`, in the type of the sum; `sum[0]` where `factor[0] = 0`, also
+    if the value is not finite.
+
+    - (C1) `sum`, `value` and `factor` have shape [1]
+
+    Example:
+    ```mlir
+    %t = llama.add_once %s, %v, %f : (tensor<1xf64>, tensor<1xf32>, tensor<1xf64>) -> tensor<1xf64>
+    ```
+    Source: sums of loss and squared gradients over all ranks; torch.nn.utils.clip_grad_norm_.
+  }];
+  let arguments = (ins Llama_Tensor:$sum, Llama_Tensor:$value, Llama_Tensor:$factor);
+  let results = (outs Llama_Tensor:$result);
+}
+
+def ClipNormOp : Llama_ComputeOp<"clip_norm", [Llama_NoCost]> {
+  let summary = "The hyperparameters of an update, from the norm of the gradient";
+  let description = [{
+    `sums` = [sum of the losses, sum of the squares of the gradient], `given` = [clip, rate,
+    beta1, beta2, epsilon, decay, 1 - beta1^t, 1 - beta2^t]. Result, each rounded to
+    `element_type`: [scale, rate, ...], as llama.adamw wants them. With `norm =
+    sqrt(sums[1])`: `scale = min(1, clip / (norm + 1e-6))`, 1 if `clip <= 0`; NaN where a
+    sum is not finite: no update.
+
+    - (C1) `sums` has shape [2], `given` has shape [8]
+    - (C2) `sums` and `given` have one element type
+
+    Example:
+    ```mlir
+    %h = llama.clip_norm %s, %g {element_type = f32} : (tensor<2xf64>, tensor<8xf64>) -> tensor<8xf32>
+    ```
+    Source: torch.nn.utils.clip_grad_norm_.
+  }];
+  let arguments = (ins Llama_Tensor:$sums, Llama_Tensor:$given, TypeAttr:$element_type);
+  let results = (outs Llama_Tensor:$result);
+}
+
 def AdamWOp : Llama_ComputeOp<"adamw", [Llama_NoCost]> {
   let summary = "One AdamW update";
   let description = [{
@@ -1134,7 +1174,7 @@ def AdamWOp : Llama_ComputeOp<"adamw", [Llama_NoCost]> {
     `m = beta1 * moment1 + (1 - beta1) * g`, `v = beta2 * moment2 + (1 - beta2) * g^2`,
     `master' = master * (1 - rate * decay) - rate * (m / (1 - beta1^t)) / (sqrt(v / (1 -
     beta2^t)) + epsilon)`.
-    Results: master', m, v.
+    Results: master', m, v; what was there where the scale is NaN.
 
     - (C1) `rank(master) = 1`; `master`, `moment1`, `moment2`, `gradient` have one shape
     - (C2) `hyperparameters` has shape [8]

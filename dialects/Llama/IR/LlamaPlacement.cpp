@@ -288,4 +288,6 @@ PlacementRule CrossEntropyGradOp::getPlacementRule() {
 }
 
 PlacementRule SumOfSquaresOp::getPlacementRule() { return wholeRule(*this); }
+PlacementRule AddOnceOp::getPlacementRule() { return wholeRule(*this); }
+PlacementRule ClipNormOp::getPlacementRule() { return wholeRule(*this); }
 PlacementRule AdamWOp::getPlacementRule() { return wholeRule(*this); }

@@ -147,4 +147,6 @@ Reductions CrossEntropyGradOp::getReductions() { return {}; }
 Reductions SumOfSquaresOp::getReductions() {
   return {{"", tensorOf(getResult()).getElementType(), elements(getInput())}};
 }
+Reductions AddOnceOp::getReductions() { return {}; }
+Reductions ClipNormOp::getReductions() { return {}; }
 Reductions AdamWOp::getReductions() { return {}; }

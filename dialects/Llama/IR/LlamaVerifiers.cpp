@@ -643,6 +643,21 @@ LogicalResult SumOfSquaresOp::verify() {
   return success();
 }
 
+LogicalResult AddOnceOp::verify() {
+  Operation *op = *this;
+  return verified(op, hasShape(op, "sum", getSum(), "that of one number", {1}) && // add_once_c1
+                          hasShape(op, "value", getValue(), "that of one number", {1}) &&
+                          hasShape(op, "factor", getFactor(), "that of one number", {1}));
+}
+
+LogicalResult ClipNormOp::verify() {
+  Operation *op = *this;
+  return verified(op,
+                  hasShape(op, "sums", getSums(), "that of two numbers", {2}) && // clip_norm_c1
+                      hasShape(op, "given", getGiven(), "that of eight numbers", {8}) &&
+                      hasElementType(op, "given", getGiven(), "sums", getSums())); // clip_norm_c2
+}
+
 LogicalResult AdamWOp::verify() {
   Operation *op = *this;
   if (!hasRank(op, "master", getMaster(), 1)) // adamw_c1

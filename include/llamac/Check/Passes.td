@@ -22,13 +22,16 @@ def CheckPass : Pass<"dist-check", "mlir::ModuleOp"> {
     Before:
     ```mlir
     dist.program "forward" {
-      %0 = dist.run @forward micro_batch = 0
-      %1 = dist.statistics at @statistics[0]
+      dist.input "once:" at @statistics[128] : tensor<1xf64>
+      dist.output "sums" at @statistics[0] : tensor<2xf64>
+      %0 = dist.zero bytes = 16 at @statistics[0]
+      %1 = dist.run @forward micro_batch = 0
+      %2 = dist.call @add_once(@statistics[0], @statistics[64], @statistics[128], @workspace[0]) micro_batch = 0
     }
     ```
     After, for one rank:
     ```mlir
-    module attributes {llama.certificate = {..., programs = {forward = {actions = 4 : i64, communications = 0 : i64, communicators = 0 : i64, launch_queue = 1 : i64}}, rank_classes = 1 : i64, ranks = 1 : i64}} {
+    module attributes {llama.certificate = {..., programs = {forward = {actions = 5 : i64, communications = 0 : i64, communicators = 0 : i64, launch_queue = 1 : i64}}, rank_classes = 1 : i64, ranks = 1 : i64}} {
     ```
   }];
 }

@@ -326,7 +326,7 @@ def PlanArenasPass : Pass<"llama-plan-arenas", "mlir::ModuleOp"> {
 
     | arena | holds |
     |---|---|
-    | `inputs` | named inputs of all graphs, hyperparameters |
+    | `inputs` | named inputs of all graphs |
     | `workspace` | what lives within a graph, by lifetime, scratch memory of the blocks too; outputs stay to the end of the graph |
 
     Before:

@@ -21,7 +21,7 @@ def BuildProgramPass : Pass<"dist-build-program", "mlir::ModuleOp"> {
     - the layout of its parameters: trained ones first, those whose gradients are reduced
       over the same axes together (`dist.arena`, `dist.storage`)
     - `dist.program "step"`: runs, sends, receives, collectives of the image states, then
-      reductions of gradients, the norm, the update
+      reductions of gradients, the norm, the update; the loss of each run is added to a sum
     - `dist.program "forward"`: the forward pieces, micro-batch after micro-batch
 
     With `fsdp=gradients` or `parameters` each application of the text and of the encoder
@@ -41,14 +41,21 @@ def BuildProgramPass : Pass<"dist-build-program", "mlir::ModuleOp"> {
     After, with `micro-batches=2`, also:
     ```mlir
     dist.program "step" {
-      %0 = dist.zero bytes = 4096 at @gradients[0]
-      %1 = dist.run @step.forward micro_batch = 0 writes [#dist.instance<"step.forward>step.backward", 0, 0>]
-      %2 = dist.run @step.backward micro_batch = 0 reads [#dist.instance<"step.forward>step.backward", 0, 0>]
-      %3 = dist.run @step.forward micro_batch = 1 writes [#dist.instance<"step.forward>step.backward", 1, 0>]
-      %4 = dist.run @step.backward micro_batch = 1 reads [#dist.instance<"step.forward>step.backward", 1, 0>]
-      %5 = dist.gradient_norm @gradient_norm(@gradients[0])
-      %6 = dist.statistics at @statistics[0]
-      %7 = dist.update @adamw
+      dist.input "hyperparameters" at @statistics[64] : tensor<8xf64>
+      dist.input "once:" at @statistics[320] : tensor<1xf64>
+      dist.output "sums" at @statistics[0] : tensor<2xf64>
+      %0 = dist.zero bytes = 16 at @statistics[0]
+      %1 = dist.zero bytes = 4096 at @gradients[0]
+      %2 = dist.run @step.forward micro_batch = 0 writes [#dist.instance<"step.forward>step.backward", 0, 0>]
+      %3 = dist.call @add_once(@statistics[0], @statistics[192], @statistics[320]) micro_batch = 0
+      %4 = dist.run @step.backward micro_batch = 0 reads [#dist.instance<"step.forward>step.backward", 0, 0>]
+      %5 = dist.run @step.forward micro_batch = 1 writes [#dist.instance<"step.forward>step.backward", 1, 0>]
+      %6 = dist.call @add_once(@statistics[0], @statistics[192], @statistics[320]) micro_batch = 1
+      %7 = dist.run @step.backward micro_batch = 1 reads [#dist.instance<"step.forward>step.backward", 1, 0>]
+      %8 = dist.gradient_norm @gradient_norm(@gradients[0], @statistics[256])
+      %9 = dist.call @add_once(@statistics[8], @statistics[256], @statistics[320])
+      %10 = dist.call @clip_norm(@statistics[0], @statistics[64], @statistics[128])
+      %11 = dist.update @adamw(@parameters[0], @moment1[0], @moment2[0], @gradients[0], @statistics[128]) after(%10)
     }
     ```
   }];

@@ -142,7 +142,8 @@ def AddOptimizerPass : Pass<"llama-add-optimizer", "mlir::ModuleOp"> {
     elements at once: every trainable parameter in the order of its declaration,
     padded to a multiple of 16 elements, the whole to a multiple of 1024. Where the
     storage type is not the type of the master, `@adamw` also returns the rounded
-    weights.
+    weights. `@add_once` adds a loss or a norm to the sum of a step, in f64; `@clip_norm`
+    makes the hyperparameters of `@adamw` from the sums and from those of the user.
 
     Before:
     ```mlir
@@ -155,6 +156,14 @@ def AddOptimizerPass : Pass<"llama-add-optimizer", "mlir::ModuleOp"> {
     func.func private @gradient_norm(%gradient: tensor<1024xf32>) -> tensor<1xf32> attributes {llama.block} {
       %0 = llama.sum_of_squares %gradient : (tensor<1024xf32>) -> tensor<1xf32>
       return %0 : tensor<1xf32>
+    }
+    func.func private @add_once(%sum: tensor<1xf64>, %value: tensor<1xf32>, %factor: tensor<1xf64>) -> (tensor<1xf64> {llama.in_place = 0 : i64}) attributes {llama.block} {
+      %0 = llama.add_once %sum, %value, %factor : (tensor<1xf64>, tensor<1xf32>, tensor<1xf64>) -> tensor<1xf64>
+      return %0 : tensor<1xf64>
+    }
+    func.func private @clip_norm(%sums: tensor<2xf64>, %given: tensor<8xf64>) -> tensor<8xf32> attributes {llama.block} {
+      %0 = llama.clip_norm %sums, %given {element_type = f32} : (tensor<2xf64>, tensor<8xf64>) -> tensor<8xf32>
+      return %0 : tensor<8xf32>
     }
     func.func private @adamw(%master: tensor<1024xf32>, %m: tensor<1024xf32>, %v: tensor<1024xf32>, %gradient: tensor<1024xf32>, %h: tensor<8xf32>) -> (tensor<1024xf32> {llama.in_place = 0 : i64}, tensor<1024xf32> {llama.in_place = 1 : i64}, tensor<1024xf32> {llama.in_place = 2 : i64}) attributes {llama.block} {
     ```

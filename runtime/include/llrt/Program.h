@@ -80,6 +80,9 @@
 //     "inputs": [{"name": "input_ids", "type": "i64", "shape": [2, 16],
 //                 "address": [arena, offset], "split": [[], ["cp"]],
 //                 "images": {"axes": ["pp", "tp"], "group": 2}}],
+//     "sums": ADDRESS,                         two f64, to be read when a program is over:
+//                                              of all ranks the sum of the losses of valid
+//                                              tokens, of the squares of the gradient
 //     "graphs": {"step": {
 //        "frames": [{"name": "residuals", "bytes": N}],  memory given by the run
 //        "inputs": ["input_ids", ...],           filled before the run
@@ -105,6 +108,13 @@
 //   loss_gradient              [1] 1 / (valid tokens of the global batch) or 0
 //   coordinate:tp,tpr          i64 [1]: row-major index on these axes
 //
+// Inputs that no graph lists are read by entries and filled before a program begins:
+//
+//   hyperparameters            f64 [8]: clip (0: never), learning rate, beta1, beta2,
+//                              epsilon, weight decay, 1 - beta1^t, 1 - beta2^t
+//   once:tp,tpr                f64 [1]: 1 on ranks with coordinate 0 on these axes (which may
+//                              be none), else 0: all ranks on them have the same, one counts
+//
 // With `images` the first dimension counts the images of `group` consecutive
 // micro-batches (in order of micro-batch, sample, image), split over `axes` after it
 // is filled up with images that are not there; `micro_batch` of the run is then the
@@ -117,6 +127,7 @@
 // time of its run, which occupies its own stream until all items are done.
 //
 //   {"do": "call", "block": "self_layer.forward", "buffers": [ADDRESS, ...]}
+//        as an entry perhaps with "micro_batch": left out where runs of it are
 //   {"do": "all_gather" | "all_reduce" | "reduce_scatter" | "broadcast",
 //    "communicator": index, "type": "f32", "outer": o, "elements": n,
 //    "from": ADDRESS, "to": ADDRESS, "reduction": "sum" | "max", "to_type": "f32",
@@ -133,21 +144,12 @@
 //   {"do": "send" | "receive", "communicator": index of a communicator of two ranks,
 //    "type", "elements", "at": ADDRESS, "tag": [stage, chunk, micro_batch, value]}
 //   {"do": "run", "graph": "step", "micro_batch": 0, "frames": [ADDRESS, ...]}
-//   {"do": "statistics", "to": ADDRESS,
-//    "calls": [{"block", "buffers", "result": ADDRESS, "once": ["tp"]}, ...]}
-//        writes two f64: the sum of the outputs `loss` of all runs so far, counted by
-//        ranks whose coordinates are 0 on all axes but dp, pp and those of `partial`;
-//        the sum of the results ([1], f32 or f64) of the calls, each counted by ranks
-//        whose coordinates on `once` are 0. Once in each program; an all_reduce of
-//        both numbers over all ranks follows.
-//   {"do": "update", "calls": [{"block", "buffers", "hyperparameters": ADDRESS}]}
-//        after it the weights are new. What stands before the first update is done
-//        before it starts.
 //
 // Runs add to gradients; a program sets them to zero first. `loss` is a sum over valid
-// tokens, [1], f32 (f64 under f64). `hyperparameters` is f32 (f64) [8]: gradient scale
-// (clipping), learning rate, beta1, beta2, epsilon, weight decay, 1 - beta1^t,
-// 1 - beta2^t.
+// tokens, [1], f32 (f64 under f64). Entries add it to `sums` after each run that gives it, and
+// the squares of the gradient, by blocks; an all_reduce over all ranks follows. A block makes
+// of `sums` and `hyperparameters` what the update reads: where a sum is not finite, it leaves
+// weights and optimizer as they are.
 //
 //===----------------------------------------------------------------------===//
 #ifndef LLRT_PROGRAM_H

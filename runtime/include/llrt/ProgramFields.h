@@ -38,6 +38,7 @@ inline constexpr char edge[] = "edge";
 inline constexpr char arenas[] = "arenas";
 inline constexpr char parameters[] = "parameters";
 inline constexpr char inputs[] = "inputs";
+inline constexpr char sums[] = "sums";
 inline constexpr char graphs[] = "graphs";
 inline constexpr char programs[] = "programs";
 

@@ -194,6 +194,39 @@ void Filler::coordinate(const Input &to, const std::string &axes) const {
   rank.writeValues<int64_t>(to.address, {program.grid.index(rank.number(), list)});
 }
 
+// Whether the coordinates of the rank on `axes` are all 0.
+static bool isFirst(const Rank &rank, const Input &to, const std::string &axes) {
+  std::istringstream names(axes);
+  for (std::string name; std::getline(names, name, ',');) {
+    std::optional<size_t> axis = rank.program().grid.find(name);
+    if (!axis)
+      fail("the program in this executable: input '", to.name,
+           "': expected names of axes behind 'once:'");
+    if (rank.program().grid.coordinate(rank.number(), *axis) != 0)
+      return false;
+  }
+  return true;
+}
+
+void llrt::setEntryInputs(Rank &rank, const std::array<double, 8> *hyperparameters) {
+  constexpr std::string_view once = "once:";
+  for (size_t index : rank.stage().entryInputs) {
+    const Input &to = rank.stage().inputs[index];
+    const bool isOnce = to.name.starts_with(once);
+    if (!isOnce && to.name != "hyperparameters")
+      fail("the program in this executable: unknown input '", to.name, "'");
+    const int64_t count = isOnce ? 1 : 8;
+    if (to.type != LLRT_F64 || to.elements() != count)
+      fail("the program in this executable: input '", to.name, "': expected ", count,
+           " numbers of f64, got ", shapeText(to.shape), " of ", typeName(to.type));
+    if (isOnce)
+      rank.writeValues<double>(to.address,
+                               {isFirst(rank, to, to.name.substr(once.size())) ? 1.0 : 0.0});
+    else if (hyperparameters)
+      rank.writeValues<double>(to.address, {hyperparameters->begin(), hyperparameters->end()});
+  }
+}
+
 void llrt::setInputs(Rank &rank, const Graph &graph, const ModelInputs &inputs, int64_t microBatch,
                      double lossGradient) {
   Filler filler(rank, inputs, microBatch);

@@ -10,6 +10,8 @@
 #include "src/Data/Batch.h"
 #include "src/Rank/Rank.h"
 
+#include <array>
+
 namespace llrt {
 
 // The order of S tokens where axis cp has `ranks` ranks: element i is the place
@@ -27,6 +29,10 @@ int64_t firstSample(const Program &program, int64_t rank, int64_t microBatch);
 // that of the run. `lossGradient`: 1 / valid tokens of the global batch.
 void setInputs(Rank &rank, const Graph &graph, const ModelInputs &inputs, int64_t microBatch,
                double lossGradient);
+
+// Fills the inputs of entries. `hyperparameters` as `llrt/Program.h` says; null where
+// the program updates nothing.
+void setEntryInputs(Rank &rank, const std::array<double, 8> *hyperparameters);
 
 } // namespace llrt
 #endif // LLRT_COMMANDS_INPUTS_H

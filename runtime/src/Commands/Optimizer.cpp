@@ -50,9 +50,8 @@ double Optimizer::rate(int64_t step) const {
          (learningRate - minLearningRate) * 0.5 * (1 + std::cos(std::numbers::pi * done));
 }
 
-Hyperparameters Optimizer::hyperparameters(int64_t step, double gradientNorm) const {
-  double scale = clip > 0 ? std::min(1.0, clip / (gradientNorm + 1e-6)) : 1;
-  return {scale,
+std::array<double, 8> Optimizer::hyperparameters(int64_t step) const {
+  return {clip,
           rate(step),
           beta1,
           beta2,

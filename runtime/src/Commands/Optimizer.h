@@ -8,7 +8,10 @@
 #define LLRT_COMMANDS_OPTIMIZER_H
 
 #include "src/Commands/Arguments.h"
-#include "src/Rank/Rank.h"
+
+#include <nlohmann/json.hpp>
+
+#include <array>
 
 namespace llrt {
 
@@ -29,9 +32,8 @@ struct Optimizer {
   // step `steps`.
   double rate(int64_t step) const;
 
-  // For step `step`, whose gradients have norm `gradientNorm`. Clipping as
-  // torch.nn.utils.clip_grad_norm_: scale min(1, clip / (norm + 1e-6)).
-  Hyperparameters hyperparameters(int64_t step, double gradientNorm) const;
+  // The input `hyperparameters` (`llrt/Program.h`) of step `step`.
+  std::array<double, 8> hyperparameters(int64_t step) const;
 
   // What two runs must share to be one training.
   nlohmann::ordered_json description() const;

@@ -119,16 +119,13 @@ static int step(const Program &program, const Arguments &arguments) {
     if (tracing)
       tracing->setStep(number);
     auto begin = Trace::Clock::now();
-    std::function<void(const StepResult &)> writeGradients;
-    if (auto file = arguments.find("gradients"); file && number == 1)
-      writeGradients = [&, file](const StepResult &) {
-        ranks.atRoot([&] {
-          weights.write(*file, ranks, Weights::Kind::Gradients);
-          return std::string();
-        });
-      };
-    StepResult result = runStep(ranks, inputs, optimizer, number, writeGradients);
+    StepResult result = runStep(ranks, inputs, optimizer, number);
     std::chrono::duration<double> seconds = Trace::Clock::now() - begin;
+    if (auto file = arguments.find("gradients"); file && number == 1)
+      ranks.atRoot([&] {
+        weights.write(*file, ranks, Weights::Kind::Gradients);
+        return std::string();
+      });
     std::cout << nlohmann::ordered_json{{"step", number},
                                         {"loss", result.loss},
                                         {"tokens", result.tokens},

@@ -15,6 +15,7 @@
 #include "src/Commands/Weights.h"
 #include "src/Data/Error.h"
 
+#include <algorithm>
 #include <cmath>
 
 using namespace llrt;
@@ -40,27 +41,28 @@ void llrt::requireFinite(int64_t step, const StepResult &result) {
                     std::to_string(result.gradientNorm));
 }
 
+// The sums of a program that is over, of all ranks together.
+static std::pair<double, double> readSums(const Rank &rank) {
+  std::vector<double> sums = rank.readValues<double>(rank.stage().sums, 2);
+  return {sums[0], sums[1]};
+}
+
 StepResult llrt::runStep(Ranks &ranks, const ModelInputs &inputs, const Optimizer &optimizer,
-                         int64_t step,
-                         const std::function<void(const StepResult &)> &gradientsReady) {
+                         int64_t step) {
   const Program &program = ranks.program();
   int64_t tokens = inputs.validTokens;
   double lossGradient = tokens ? 1.0 / double(tokens) : 0;
+  std::array<double, 8> hyperparameters = optimizer.hyperparameters(step);
   ranks.each([&](Rank &rank) {
     Events events;
     events.prepare = [&](const Graph &graph, int64_t microBatch) {
       setInputs(rank, graph, inputs, microBatch, lossGradient);
     };
+    setEntryInputs(rank, &hyperparameters);
     rank.run("step", events, program.microBatches);
   });
-  Sums sums = ranks.first().sums("step");
-  StepResult result = {tokens ? sums.loss / double(tokens) : 0, tokens, std::sqrt(sums.squares)};
-  if (gradientsReady)
-    gradientsReady(result);
-  Events events;
-  events.hyperparameters = [&] { return optimizer.hyperparameters(step, result.gradientNorm); };
-  ranks.each([&](Rank &rank) { rank.runUpdate("step", events); });
-  return result;
+  auto [loss, squares] = readSums(ranks.first());
+  return {loss / double(std::max<int64_t>(1, tokens)), tokens, std::sqrt(squares)};
 }
 
 // The logits of `graph`, if this rank is one of those that have them: of equal
@@ -118,9 +120,10 @@ double llrt::runForward(Ranks &ranks, const ModelInputs &inputs,
       if (const Output *logits = read ? logitsOf(rank, graph) : nullptr)
         read(Logits(rank, *logits, microBatch));
     };
+    setEntryInputs(rank, nullptr);
     rank.run("forward", events, inputs.shape.samples / rank.program().batch);
   });
-  return ranks.first().sums("forward").loss;
+  return readSums(ranks.first()).first;
 }
 
 void llrt::requireLogits(const Program &program) {

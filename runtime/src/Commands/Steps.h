@@ -36,11 +36,10 @@ struct NotFinite : Failure {
 void requireFinite(int64_t step, const StepResult &result);
 
 // One step on the global batch `inputs`: forward, backward, update. `step`
-// counts from 1. `gradientsReady` (may be empty) is called between backward and
-// update; if it throws, weights and optimizer are those of before the step.
+// counts from 1. If loss or norm are not finite, weights and optimizer are those
+// of before the step. The gradients are there until the next step begins.
 StepResult runStep(Ranks &ranks, const ModelInputs &inputs, const Optimizer &optimizer,
-                   int64_t step,
-                   const std::function<void(const StepResult &)> &gradientsReady = {});
+                   int64_t step);
 
 // A rank's part of the logits of one micro-batch.
 class Logits {

@@ -307,9 +307,9 @@ static int train(const Program &program, const Arguments &arguments) {
     counts = loaded.batch.counts;
     StepResult result;
     try {
-      result = runStep(ranks, loaded.batch.inputs, optimizer, number,
-                       [&](const StepResult &result) { requireFinite(number, result); });
-    } catch (const NotFinite &) { // before the update, in all processes
+      result = runStep(ranks, loaded.batch.inputs, optimizer, number);
+      requireFinite(number, result);
+    } catch (const NotFinite &) { // nothing was updated, in all processes
       failure = std::current_exception();
       break;
     }

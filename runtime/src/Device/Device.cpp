@@ -19,7 +19,7 @@ std::string llrt::workText(const Program &program, const Work &work) {
   if (action.communicates())
     text << " on communicator '" << program.communicators[action.communicator].name << "'";
   else if (action.kind == Kind::Call)
-    text << " of block '" << action.calls[0].name << "'";
+    text << " of block '" << action.call.name << "'";
   if (!action.location.empty())
     text << " (" << action.location << ")";
   if (work.run)

@@ -65,8 +65,8 @@ int64_t Program::globalBatch() const {
 }
 
 static constexpr const char *actionNames[] = {
-    "call", "all_gather", "all_reduce", "reduce_scatter", "broadcast", "slice", "zero", "copy",
-    "send", "receive",    "run",        "statistics",     "update"};
+    "call", "all_gather", "all_reduce", "reduce_scatter", "broadcast", "slice",
+    "zero", "copy",       "send",       "receive",        "run"};
 
 const char *llrt::actionName(Action::Kind kind) { return actionNames[size_t(kind)]; }
 
@@ -329,14 +329,16 @@ private:
       if (!programs.has(name))
         wrong(programs.place(name), "a program", "nothing");
       std::vector<Action> &entries = stage->programs[name];
-      int64_t statistics = 0;
-      programs.each(name, [&](const Reader &r) {
-        entries.push_back(action(r, entries, nullptr));
-        statistics += entries.back().kind == Action::Kind::Statistics;
-      });
-      if (statistics != 1)
-        wrong(programs.place(name), "one entry 'statistics'", std::to_string(statistics));
+      programs.each(name, [&](const Reader &r) { entries.push_back(action(r, entries, nullptr)); });
     }
+    stage->sums = address(root, field::sums, 2 * sizeof(double));
+    std::vector<bool> ofGraphs(stage->inputs.size());
+    for (const auto &[name, graph] : stage->graphs)
+      for (size_t input : graph.inputs)
+        ofGraphs[input] = true;
+    for (size_t input = 0; input < ofGraphs.size(); ++input)
+      if (!ofGraphs[input])
+        stage->entryInputs.push_back(input);
   }
 
   // An address with `bytes` bytes of its arena, or of its frame of `graph`
@@ -474,7 +476,7 @@ private:
   }
 
   Call call(const Reader &r, const Graph *graph) const {
-    Call result = {r.text(field::block), nullptr, {}, {}, {}};
+    Call result = {r.text(field::block), nullptr, {}};
     auto found = blocks.find(result.name);
     if (found == blocks.end())
       wrong(r.place(field::block), "a block of this executable", result.name);
@@ -531,7 +533,9 @@ private:
     using Kind = Action::Kind;
     switch (result.kind) {
     case Kind::Call:
-      result.calls.push_back(call(r, graph));
+      result.call = call(r, graph);
+      if (r.has(field::microBatch))
+        result.microBatch = microBatch(r, program.microBatches);
       break;
     case Kind::AllGather:
     case Kind::AllReduce:
@@ -554,28 +558,13 @@ private:
     case Kind::Run:
       readRun(r, result);
       break;
-    case Kind::Statistics:
-    case Kind::Update: {
-      bool isUpdate = result.kind == Kind::Update;
-      int64_t size = typeSize(program.masterType());
-      r.each("calls", [&](const Reader &c) {
-        Call &to = result.calls.emplace_back(call(c, nullptr));
-        to.address =
-            isUpdate ? address(c, "hyperparameters", 8 * size) : address(c, "result", size);
-        if (!isUpdate)
-          to.once = axes(c, "once");
-      });
-      if (!isUpdate)
-        result.to = address(r, field::to, 2 * sizeof(double));
-      break;
-    }
     }
     return result;
   }
 
   static Action::Kind actionKind(const Reader &r, const Graph *graph) {
     std::string word = r.text(field::action), known;
-    for (Action::Kind kind = Action::Kind::Call; kind <= Action::Kind::Update;
+    for (Action::Kind kind = Action::Kind::Call; kind <= Action::Kind::Run;
          kind = Action::Kind(int(kind) + 1)) {
       if (graph && kind >= Action::Kind::Send)
         break;
@@ -634,20 +623,26 @@ private:
                     (to.kind == Kind::AllGather ? count : 1) * part * typeSize(to.toType), graph);
   }
 
+  // The number of a micro-batch, or group, less than `count`.
+  static int64_t microBatch(const Reader &r, int64_t count) {
+    int64_t number = r.integer(field::microBatch, 0);
+    if (number >= count)
+      wrong(r.place(field::microBatch), "less than " + std::to_string(count),
+            std::to_string(number));
+    return number;
+  }
+
   void readRun(const Reader &r, Action &to) const {
     to.graph = r.text(field::graph);
     auto found = stage->graphs.find(to.graph);
     if (found == stage->graphs.end())
       wrong(r.place(field::graph), "a graph of this program", to.graph);
     const Graph &graph = found->second;
-    to.microBatch = r.integer(field::microBatch, 0);
     int64_t least = program.microBatches; // groups, for an encoder's graph
     for (size_t input : graph.inputs)
       if (const auto &images = stage->inputs[input].images)
         least = std::min(least, (program.microBatches + images->group - 1) / images->group);
-    if (to.microBatch >= least)
-      wrong(r.place(field::microBatch), "less than " + std::to_string(least),
-            std::to_string(to.microBatch));
+    to.microBatch = microBatch(r, least);
     const json &frames = r.array(field::frames);
     if (frames.size() != graph.frames.size())
       wrong(r.place(field::frames), std::to_string(graph.frames.size()) + " addresses",

@@ -119,10 +119,6 @@ struct Call {
   std::string name;
   LlrtBlock block;
   std::vector<Address> buffers;
-  // Of statistics: where the sum of squares is, and the axes on which only
-  // coordinate 0 counts it. Of an update: where the hyperparameters go.
-  Address address = {};
-  Axes once;
 };
 
 // What a rank does: an item of a graph or an entry of a program. Which members
@@ -139,9 +135,7 @@ struct Action {
     Copy,
     Send,
     Receive,
-    Run,
-    Statistics,
-    Update
+    Run
   };
   enum class Reduction { Sum, Max };
 
@@ -150,12 +144,12 @@ struct Action {
   std::vector<int64_t> after; // indices of earlier actions of the same list
   std::string location;       // for messages; may be empty
 
-  std::vector<llrt::Call> calls; // Call: one; Statistics, Update
+  llrt::Call call; // Call
 
   size_t communicator = 0; // collectives, Slice, Send, Receive
   LlrtType type = LLRT_F32;
   int64_t outer = 1, elements = 0; // Send, Receive: outer is 1
-  // Copy and Zero (its `to`) as well; Send: from; Receive: to; Statistics: to.
+  // Copy and Zero (its `to`) as well; Send: from; Receive: to.
   Address from = {}, to = {};
   Reduction reduction = Reduction::Sum; // AllReduce, ReduceScatter
   LlrtType toType = LLRT_F32;           // AllReduce, ReduceScatter
@@ -166,7 +160,7 @@ struct Action {
   int64_t bytes = 0; // Zero, Copy
 
   std::string graph;           // Run
-  int64_t microBatch = 0;      // Run; of an encoder's graph: the group
+  int64_t microBatch = 0;      // Run; of an encoder's graph: the group; Call of an entry
   std::vector<Address> frames; // Run
 
   bool communicates() const; // a collective, Send or Receive
@@ -187,6 +181,9 @@ struct Stage {
   std::vector<Arena> arenas;
   std::vector<Parameter> parameters;
   std::vector<Input> inputs;
+  std::vector<size_t> entryInputs; // those that no graph reads, but entries of programs
+  Address sums;                    // two f64, of all ranks when a program is over: the losses
+                                   // of valid tokens, the squares of the gradient's elements
   std::map<std::string, Graph> graphs;
   std::map<std::string, std::vector<Action>> programs;
 };

@@ -21,7 +21,6 @@ Rank::Rank(const Program &program, int64_t number, int64_t threads, std::unique_
     members.push_back(communicator.members(program.grid, rank));
   for (const Arena &arena : stage().arenas)
     arenas.push_back(static_cast<std::byte *>(device->allocate(arena.bytes, arena.name)));
-  sumsSoFar = static_cast<double *>(device->allocate(2 * sizeof(double), "sums"));
 }
 
 void Rank::write(Address to, int64_t bytes, const std::function<void(std::byte *)> &fill) {
@@ -46,20 +45,15 @@ static std::vector<bool> awaitedElsewhere(const std::vector<Action> &list) {
   return result;
 }
 
-// Buffers: a sum in f64; what is added to it.
-template <typename T> static void addTo(LlrtStream *, void **buffers) {
-  *static_cast<double *>(buffers[0]) += double(*static_cast<const T *>(buffers[1]));
-}
-
-// One pass over entries of a program.
+// One pass over the entries of a program.
 class Rank::Launch {
 public:
   Launch(Rank &rank, const std::vector<Action> &entries, const Events &events, int64_t microBatches)
       : rank(rank), device(*rank.device), entries(entries), events(events),
         microBatches(microBatches), ends(entries.size()) {}
 
-  // Issues entries [first, last) and waits until they are done.
-  void run(size_t first, size_t last);
+  // Issues the entries and waits until they are done.
+  void run();
 
 private:
   // A run whose outputs the host is still to read.
@@ -74,10 +68,7 @@ private:
 
   void issue(const Work &work);
   void issueRun(const Work &work);
-  void issueCall(const Work &work, const Call &call);
-  void statistics(const Work &work);
-  void update(const Work &work);
-  void addLoss(const Work &run, const Graph &graph);
+  void issueCall(const Work &work);
   // Before entry `next` is issued, -1: after the last: reads what would be overwritten.
   void readOutputs(int64_t next);
   // The stream comes after all that was done before the program.
@@ -99,12 +90,12 @@ private:
   std::vector<Traced> traced;
 };
 
-void Rank::Launch::run(size_t first, size_t last) {
+void Rank::Launch::run() {
   before = device.record(rank.current);
   std::vector<bool> awaited = awaitedElsewhere(entries);
-  for (size_t i = first; i < last; ++i) {
+  for (size_t i = 0; i < entries.size(); ++i) {
     const Action &entry = entries[i];
-    if (entry.kind == Kind::Run && entry.microBatch >= microBatches)
+    if (entry.microBatch >= microBatches)
       continue;
     readOutputs(int64_t(i));
     enter(entry.stream);
@@ -161,7 +152,7 @@ void Rank::Launch::issue(const Work &work) {
   auto at = [&](Address address) { return this->at(address, work.run); };
   switch (action.kind) {
   case Kind::Call:
-    issueCall(work, action.calls[0]);
+    issueCall(work);
     break;
   case Kind::Slice: {
     const std::vector<int64_t> &group = rank.members[action.communicator];
@@ -180,18 +171,12 @@ void Rank::Launch::issue(const Work &work) {
   case Kind::Run:
     issueRun(work);
     break;
-  case Kind::Statistics:
-    statistics(work);
-    break;
-  case Kind::Update:
-    update(work);
-    break;
   default:
     device.communicate(stream, action.kind == Kind::Receive ? nullptr : at(action.from),
                        action.kind == Kind::Send ? nullptr : at(action.to), work);
   }
   const Action *run = action.kind == Kind::Run ? &action : work.run;
-  note({&action, work.entry, work.item, run ? run->microBatch : -1, nullptr, {}, {}}, stream,
+  note({&action, work.entry, work.item, run ? run->microBatch : -1, {}, {}}, stream,
        std::move(begin));
 }
 
@@ -222,67 +207,16 @@ void Rank::Launch::issueRun(const Work &work) {
   }
   for (Stream stream : others)
     device.await(run.stream, device.record(stream));
-  addLoss(work, graph);
   if (events.finish)
     unread.push_back({work.entry, device.record(run.stream)});
 }
 
-void Rank::Launch::issueCall(const Work &work, const Call &call) {
+void Rank::Launch::issueCall(const Work &work) {
+  const Call &call = work.action->call;
   std::vector<void *> buffers;
   for (Address address : call.buffers)
     buffers.push_back(at(address, work.run));
   device.call(work.action->stream, call.block, std::move(buffers), work);
-}
-
-void Rank::Launch::addLoss(const Work &run, const Graph &graph) {
-  auto loss = graph.outputs.find("loss");
-  if (loss == graph.outputs.end())
-    return;
-  const Grid &grid = rank.compiled.grid;
-  const Axes &partial = loss->second.partial;
-  for (size_t axis = 0; axis < grid.axes.size(); ++axis) {
-    const std::string &name = grid.axes[axis].name;
-    if (grid.coordinate(rank.rank, axis) != 0 && name != "dp" && name != "pp" &&
-        std::find(partial.begin(), partial.end(), axis) == partial.end())
-      return;
-  }
-  bool wide = rank.compiled.masterType() == LLRT_F64;
-  device.call(run.action->stream, wide ? addTo<double> : addTo<float>,
-              {rank.sumsSoFar, at(loss->second.address, run.action)}, run);
-}
-
-void Rank::Launch::statistics(const Work &work) {
-  Stream stream = work.action->stream;
-  bool wide = rank.compiled.masterType() == LLRT_F64;
-  for (const Call &each : work.action->calls) {
-    Event begin = mark(stream);
-    issueCall(work, each);
-    note({work.action, work.entry, -1, -1, &each, {}, {}}, stream, std::move(begin));
-    if (rank.compiled.grid.index(rank.rank, each.once) == 0)
-      device.call(stream, wide ? addTo<double> : addTo<float>,
-                  {rank.sumsSoFar + 1, at(each.address, nullptr)}, work);
-  }
-  device.copy(stream, at(work.action->to, nullptr), 0, rank.sumsSoFar, 0, 1, 2 * sizeof(double));
-}
-
-void Rank::Launch::update(const Work &work) {
-  Stream stream = work.action->stream;
-  Hyperparameters h = events.hyperparameters();
-  const double values[8] = {h.gradientScale, h.learningRate, h.beta1,       h.beta2,
-                            h.epsilon,       h.weightDecay,  h.correction1, h.correction2};
-  bool wide = rank.compiled.masterType() == LLRT_F64;
-  for (const Call &each : work.action->calls) {
-    device.write(stream, at(each.address, nullptr), wide ? sizeof(values) : sizeof(values) / 2,
-                 [&](std::byte *to) {
-                   if (wide)
-                     std::copy_n(values, 8, reinterpret_cast<double *>(to));
-                   else
-                     std::copy_n(values, 8, reinterpret_cast<float *>(to));
-                 });
-    Event begin = mark(stream);
-    issueCall(work, each);
-    note({work.action, work.entry, -1, -1, &each, {}, {}}, stream, std::move(begin));
-  }
 }
 
 // The outputs of a run are there until the next entry of its stream, the next run, or
@@ -311,36 +245,8 @@ void Rank::Launch::readOutputs(int64_t next) {
 // Programs
 //===----------------------------------------------------------------------===//
 
-// The number of entries before the first update.
-static size_t firstUpdate(const std::vector<Action> &entries) {
-  return std::find_if(entries.begin(), entries.end(),
-                      [](const Action &entry) { return entry.kind == Kind::Update; }) -
-         entries.begin();
-}
-
 void Rank::run(const std::string &name, const Events &events, int64_t microBatches) {
-  const std::vector<Action> &entries = stage().programs.at(name);
   if (compiled.grid.ranks() > 1)
     microBatches = compiled.microBatches;
-  device->zero(current, sumsSoFar, 2 * sizeof(double));
-  Launch(*this, entries, events, microBatches).run(0, firstUpdate(entries));
-}
-
-void Rank::runUpdate(const std::string &name, const Events &events) {
-  const std::vector<Action> &entries = stage().programs.at(name);
-  Launch(*this, entries, events, compiled.microBatches).run(firstUpdate(entries), entries.size());
-}
-
-Sums Rank::sums(const std::string &name) const {
-  const std::vector<Action> &entries = stage().programs.at(name);
-  auto entry = std::find_if(entries.begin(), entries.end(),
-                            [](const Action &each) { return each.kind == Kind::Statistics; });
-  Address at = entry->to;
-  auto reduced = std::find_if(entry, entries.end(), [&](const Action &each) {
-    return each.kind == Kind::AllReduce && each.from == at;
-  });
-  if (reduced != entries.end())
-    at = reduced->to;
-  std::vector<double> values = readValues<double>(at, 2);
-  return {values[0], values[1]};
+  Launch(*this, stage().programs.at(name), events, microBatches).run();
 }

@@ -29,13 +29,6 @@
 
 namespace llrt {
 
-// The order that `llrt/Program.h` gives.
-struct Hyperparameters {
-  double gradientScale, learningRate, beta1, beta2, epsilon, weightDecay;
-  double correction1,
-      correction2; // 1 - beta^t, t the number of the step from 1
-};
-
 // What a command does with the runs of a program, on the rank's thread. Empty: nothing.
 struct Events {
   // As a run is issued: writes the inputs of `graph`, which get there in the run's
@@ -43,14 +36,6 @@ struct Events {
   std::function<void(const Graph &graph, int64_t microBatch)> prepare;
   // When it is over: reads its outputs.
   std::function<void(const Graph &graph, int64_t microBatch)> finish;
-  // Asked for before each update.
-  std::function<Hyperparameters()> hyperparameters;
-};
-
-// Of all ranks together.
-struct Sums {
-  double loss;    // of valid tokens
-  double squares; // of all elements of the gradient
 };
 
 // Has the arenas of one rank in its device and runs its programs. Ranks share nothing but
@@ -84,14 +69,10 @@ public:
     return values;
   }
 
-  // Runs the entries of program `name` before its first update; `runUpdate`
-  // runs the others. Of the runs, those of micro-batches below `microBatches`;
-  // on a grid of several ranks all.
+  // Runs program `name`, whose inputs (`Stage::entryInputs`) are there. Of the runs,
+  // and what belongs to them, those of micro-batches below `microBatches`; on a grid
+  // of several ranks all.
   void run(const std::string &name, const Events &events, int64_t microBatches);
-  void runUpdate(const std::string &name, const Events &events);
-
-  // What the statistics of program `name` came to, after `run`.
-  Sums sums(const std::string &name) const;
 
   // Where the rank's own loops run.
   LlrtStream *stream() { return &hostStream; }
@@ -111,7 +92,6 @@ private:
   LlrtStream hostStream;
   std::vector<std::vector<int64_t>> members; // of each communicator
   Device::Stream current = 0;                // where the host's writes and reads go
-  double *sumsSoFar;                         // of this rank's losses and squares since `run` began
   Trace *trace = nullptr;
 };
 

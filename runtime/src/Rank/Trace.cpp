@@ -28,11 +28,8 @@ std::vector<std::string> Trace::lines(const Program &program, int64_t rank) cons
     const Action &action = *event.action;
     std::string kind = actionName(action.kind), name = kind;
     nlohmann::json args = {{"step", event.step}, {"entry", event.entry}, {"do", kind}};
-    const Call *call = event.call;
     if (action.kind == Action::Kind::Call)
-      call = &action.calls[0];
-    if (call)
-      name = args["block"] = call->name;
+      name = args["block"] = action.call.name;
     if (event.item >= 0)
       args["item"] = event.item;
     if (event.microBatch >= 0)

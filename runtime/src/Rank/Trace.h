@@ -17,8 +17,7 @@
 namespace llrt {
 
 // A record of all that one rank did, in the order in which it was done: each
-// entry of a program, each item of its runs, and each call of statistics and
-// update.
+// entry of a program and each item of its runs.
 class Trace {
 public:
   // The same clock for all ranks of a machine.
@@ -26,10 +25,9 @@ public:
 
   struct Event {
     const Action *action;
-    int64_t entry;              // in its program
-    int64_t item = -1;          // in the graph of the entry, a run; -1: the entry itself
-    int64_t microBatch = -1;    // of a run and its items; -1: none
-    const Call *call = nullptr; // of an entry with several
+    int64_t entry;           // in its program
+    int64_t item = -1;       // in the graph of the entry, a run; -1: the entry itself
+    int64_t microBatch = -1; // of a run and its items; -1: none
     Clock::time_point begin, end;
   };
 

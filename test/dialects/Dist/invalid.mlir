@@ -176,12 +176,24 @@ dist.program "step" {
 
 // -----
 
-// statistics_c1
-// expected-note@+1 {{the arena is here}}
-dist.arena @statistics bytes = 8
+// An entry's block has all its buffers, or all but scratch.
+func.func private @add(%s: tensor<1xf64>, %v: tensor<1xf32>) -> (tensor<1xf64> {llama.in_place = 0 : i64}) attributes {llama.block}
+dist.arena @statistics bytes = 128
 dist.program "step" {
-  // expected-error@+1 {{expects 16 bytes at @statistics[0], but the arena ends at 8}}
-  %0 = dist.statistics at @statistics[0]
+  %0 = dist.call @add(@statistics[0], @statistics[64])
+  %1 = dist.call @add(@statistics[0], @statistics[64], @statistics[128]) micro_batch = 0
+  // expected-error@+1 {{expects 3 buffers for 'add', but got 1}}
+  %2 = dist.call @add(@statistics[0])
+}
+
+// -----
+
+// graph_c4
+func.func private @layer() attributes {llama.block}
+dist.arena @workspace bytes = 64
+dist.graph @step {
+  // expected-error@+1 {{expects neither a stream nor events within a graph: its run has them}}
+  dist.call @layer(@workspace[0]) {stream = 1 : i64}
 }
 
 // -----
@@ -226,8 +238,8 @@ dist.program "step" {
 func.func private @norm(%g: tensor<16xf32>) -> tensor<1xf32> attributes {llama.block}
 dist.arena @gradients bytes = 64
 dist.program "step" {
-  // expected-error@+1 {{expects 1 or 3 buffers, but got 2}}
-  %0 = dist.gradient_norm @norm(@gradients[0], @gradients[0])
+  // expected-error@+1 {{expects 2 or 3 buffers, but got 1}}
+  %0 = dist.gradient_norm @norm(@gradients[0])
 }
 
 // -----
@@ -245,7 +257,7 @@ dist.program "step" {
 llvm.func @adamw(!llvm.ptr)
 dist.arena @masters bytes = 64
 dist.program "step" {
-  // expected-error@+1 {{expects 6 or 7 buffers, but got 2}}
+  // expected-error@+1 {{expects 5 to 7 buffers, but got 2}}
   %0 = dist.update @adamw(@masters[0], @masters[0])
 }
 

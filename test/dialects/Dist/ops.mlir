@@ -10,6 +10,8 @@ func.func private @scale(%x: tensor<8xf32>, %w: tensor<1000xf32>) -> tensor<8xf3
 // The second result takes the place of argument 1, so it needs no buffer.
 func.func private @accumulate(%x: tensor<8xf32>, %g: tensor<1000xf32>)
     -> (tensor<1xf32>, tensor<1000xf32> {llama.in_place = 1 : i64}) attributes {llama.block}
+func.func private @add_once(%s: tensor<1xf64>, %v: tensor<1xf32>, %f: tensor<1xf64>)
+    -> (tensor<1xf64> {llama.in_place = 0 : i64}) attributes {llama.block}
 func.func private @gradient_norm(%g: tensor<1024xf32>) -> tensor<1xf32> attributes {llama.block}
 func.func private @adamw(%p: tensor<1024xf32>, %m: tensor<1024xf32>, %v: tensor<1024xf32>, %g: tensor<1024xf32>, %h: tensor<8xf32>)
     -> (tensor<1024xf32> {llama.in_place = 0 : i64}, tensor<1024xf32> {llama.in_place = 1 : i64}, tensor<1024xf32> {llama.in_place = 2 : i64}) attributes {llama.block}
@@ -73,29 +75,33 @@ dist.graph @layer {
 // CHECK-LABEL: dist.program "forward" {
 // CHECK-NEXT:    %{{.*}} = dist.run @forward micro_batch = 0
 // CHECK-NEXT:    %{{.*}} = dist.gradient_norm @gradient_norm{{$}}
-// CHECK-NEXT:    %{{.*}} = dist.statistics
+// CHECK-NEXT:    %{{.*}} = dist.call @add_once micro_batch = 0
 // CHECK-NEXT:    %{{.*}} = dist.update @adamw{{$}}
 dist.program "forward" {
   %0 = dist.run @forward micro_batch = 0
   %1 = dist.gradient_norm @gradient_norm
-  %2 = dist.statistics
+  %2 = dist.call @add_once micro_batch = 0
   %3 = dist.update @adamw
 }
 
 // After: graphs are dist.graph. A program may bear the name of its graph.
 // CHECK-LABEL: dist.program "step" {
+// CHECK-NEXT:    dist.input "hyperparameters" at @workspace[256] : tensor<8xf64>
+// CHECK-NEXT:    dist.output "sums" at @workspace[0] : tensor<2xf64>
 // CHECK-NEXT:    %{{.*}} = dist.zero bytes = 4096 at @gradients[0]
 // CHECK-NEXT:    %{{.*}} = dist.run @step micro_batch = 0
 // CHECK-NEXT:    %[[ACT:.*]] = dist.run @step micro_batch = 1
 // CHECK-NEXT:    %{{.*}} = dist.gradient_norm @gradient_norm(@gradients[0], @workspace[0], @workspace[64]) once ["tp"] after(%[[ACT]])
-// CHECK-NEXT:    %{{.*}} = dist.statistics at @workspace[64]
+// CHECK-NEXT:    %{{.*}} = dist.call @add_once(@workspace[0], @workspace[64], @workspace[128], @workspace[192])
 // CHECK-NEXT:    %{{.*}} = dist.update @adamw(@parameters[0], @workspace[0], @workspace[4096], @gradients[0], @workspace[0], @workspace[0])
 dist.program "step" {
+  dist.input "hyperparameters" at @workspace[256] : tensor<8xf64>
+  dist.output "sums" at @workspace[0] : tensor<2xf64>
   %0 = dist.zero bytes = 4096 at @gradients[0]
   %1 = dist.run @step micro_batch = 0
   %2 = dist.run @step micro_batch = 1
   %3 = dist.gradient_norm @gradient_norm(@gradients[0], @workspace[0], @workspace[64]) once ["tp"] after(%2)
-  %4 = dist.statistics at @workspace[64]
+  %4 = dist.call @add_once(@workspace[0], @workspace[64], @workspace[128], @workspace[192])
   %5 = dist.update @adamw(@parameters[0], @workspace[0], @workspace[4096], @gradients[0], @workspace[0], @workspace[0])
 }
 

@@ -902,6 +902,30 @@ func.func @sum_of_squares_c2(%0: tensor<1000xf32>) {
 
 // -----
 
+func.func @add_once_c1(%0: tensor<1xf64>, %1: tensor<2xf32>) {
+  // expected-error@+1 {{expects the shape of value to be that of one number [1], but got [2]}}
+  %r = llama.add_once %0, %1, %0 {} : (tensor<1xf64>, tensor<2xf32>, tensor<1xf64>) -> tensor<1xf64>
+  return
+}
+
+// -----
+
+func.func @clip_norm_c1(%0: tensor<2xf64>, %1: tensor<7xf64>) {
+  // expected-error@+1 {{expects the shape of given to be that of eight numbers [8], but got [7]}}
+  %r = llama.clip_norm %0, %1 {element_type = f32} : (tensor<2xf64>, tensor<7xf64>) -> tensor<7xf32>
+  return
+}
+
+// -----
+
+func.func @clip_norm_c2(%0: tensor<2xf64>, %1: tensor<8xf32>) {
+  // expected-error@+1 {{expects given to have the element type of sums 'f64', but got 'f32'}}
+  %r = llama.clip_norm %0, %1 {element_type = f32} : (tensor<2xf64>, tensor<8xf32>) -> tensor<8xf32>
+  return
+}
+
+// -----
+
 func.func @adamw_c1(%0: tensor<16xf32>, %1: tensor<16xf32>, %2: tensor<16xf32>, %3: tensor<8xf32>, %4: tensor<8xf32>) {
   // expected-error@+1 {{expects the shape of gradient to be that of master [16], but got [8]}}
   %r:3 = llama.adamw %0, %1, %2, %3, %4 {} : (tensor<16xf32>, tensor<16xf32>, tensor<16xf32>, tensor<8xf32>, tensor<8xf32>) -> (tensor<16xf32>, tensor<16xf32>, tensor<16xf32>)

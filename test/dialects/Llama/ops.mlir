@@ -361,6 +361,20 @@ func.func @sum_of_squares(%g: tensor<4096xf32>) -> tensor<1xf32> {
   return %n : tensor<1xf32>
 }
 
+// CHECK-LABEL: @add_once
+// CHECK: llama.add_once %
+func.func @add_once(%s: tensor<1xf64>, %v: tensor<1xf32>, %f: tensor<1xf64>) -> tensor<1xf64> {
+  %t = llama.add_once %s, %v, %f : (tensor<1xf64>, tensor<1xf32>, tensor<1xf64>) -> tensor<1xf64>
+  return %t : tensor<1xf64>
+}
+
+// CHECK-LABEL: @clip_norm
+// CHECK: llama.clip_norm %{{.*}} {element_type = f32}
+func.func @clip_norm(%s: tensor<2xf64>, %g: tensor<8xf64>) -> tensor<8xf32> {
+  %h = llama.clip_norm %s, %g {element_type = f32} : (tensor<2xf64>, tensor<8xf64>) -> tensor<8xf32>
+  return %h : tensor<8xf32>
+}
+
 // CHECK-LABEL: @adamw
 // CHECK: llama.adamw %
 func.func @adamw(%p0: tensor<4096xf32>, %m0: tensor<4096xf32>, %v0: tensor<4096xf32>, %g: tensor<4096xf32>, %h: tensor<8xf32>) -> (tensor<4096xf32>, tensor<4096xf32>, tensor<4096xf32>) {

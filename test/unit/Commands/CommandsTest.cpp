@@ -230,19 +230,19 @@ TEST(Step, SeveralSteps) {
   ASSERT_EQ(losses.size(), 3u);
   EXPECT_LT(losses[1], losses[0]);
   EXPECT_LT(losses[2], losses[1]);
-  // Of each step: four gradients set to zero, the model and the run that it is,
-  // gradient norm and statistics, the optimizer and the update; before all the
-  // name of the rank.
+  // Of each step: four gradients and the sums set to zero, the model and the run that it
+  // is, its loss added, the gradient norm, added, the hyperparameters, the update; before
+  // all the name of the rank.
   json events = json::parse(readAll(files / "t"))["traceEvents"];
-  ASSERT_EQ(events.size(), 31u);
+  ASSERT_EQ(events.size(), 37u);
   EXPECT_EQ(events[0]["args"]["name"], "rank 0");
   std::vector<std::string> names;
-  for (size_t i = 15; i < 21; ++i) {
+  for (size_t i = 18; i < 25; ++i) {
     names.push_back(events[i]["name"]);
     EXPECT_EQ(events[i]["args"]["step"], 2);
   }
-  EXPECT_EQ(names, (std::vector<std::string>{"step", "step", "gradient_norm", "statistics", "adamw",
-                                             "update"}));
+  EXPECT_EQ(names, (std::vector<std::string>{"step", "step", "add_once", "gradient_norm",
+                                             "add_once", "clip_norm", "adamw"}));
 }
 
 TEST(Step, NoValidToken) {

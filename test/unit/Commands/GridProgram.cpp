@@ -191,6 +191,20 @@ template <int P> void squares(LlrtStream *, void **buffers) {
     sum += as<double>(buffers[0])[i] * as<double>(buffers[0])[i];
 }
 
+// sum [1], value [1], factor [1] -> the sum
+void addOnce(LlrtStream *, void **buffers) {
+  if (*as<double>(buffers[2]) != 0)
+    *as<double>(buffers[0]) += *as<double>(buffers[1]);
+}
+
+// sums [2], given [8] -> hyperparameters [8]
+void clipNorm(LlrtStream *, void **buffers) {
+  const double *sums = as<double>(buffers[0]), *given = as<double>(buffers[1]);
+  std::copy_n(given, 8, as<double>(buffers[2]));
+  double ratio = given[0] / (std::sqrt(sums[1]) + 1e-6);
+  as<double>(buffers[2])[0] = given[0] > 0 ? std::min(1.0, ratio) : 1;
+}
+
 // hyperparameters, master, gradient, moments -> weights
 template <int P> void adamw(LlrtStream *, void **buffers) {
   const double *h = as<double>(buffers[0]), *g = as<double>(buffers[2]);
@@ -222,6 +236,8 @@ constexpr Block allBlocks[] = {{"embed", embed},
                                {"squares1", squares<1>},
                                {"squares2", squares<2>},
                                {"squares3", squares<3>},
+                               {"add_once", addOnce},
+                               {"clip_norm", clipNorm},
                                {"adamw0", adamw<0>},
                                {"adamw1", adamw<1>},
                                {"adamw2", adamw<2>},
@@ -237,6 +253,18 @@ enum { DpCp, Tp, All, Forward, Backward, Dp, Cp }; // communicators
 struct StageText {
   int64_t bytes = 0;
   json parameters = json::array(), inputs = json::array(), graphs, step, forward;
+  json sums, given, hyperparameters; // of the loss and the norm; given and of the step
+
+  // An input of entries: 1 on the ranks with coordinate 0 on `axes`.
+  json once(const json &axes) {
+    std::string name = "once:";
+    for (const json &axis : axes)
+      name += (name.back() == ':' ? "" : ",") + axis.get<std::string>();
+    for (const json &known : inputs)
+      if (known["name"] == name)
+        return known["address"];
+    return input(name, {1});
+  }
 
   json take(int64_t elements) {
     json address = {0, bytes};
@@ -244,12 +272,12 @@ struct StageText {
     return address;
   }
 
-  json input(const char *name, std::vector<int64_t> shape, json split = {}) {
+  json input(const std::string &name, std::vector<int64_t> shape, json split = {}) {
     int64_t elements = 1;
     for (int64_t size : shape)
       elements *= size;
     json address = take(elements);
-    bool real = name == std::string("loss_gradient");
+    bool real = name == "loss_gradient" || name == "hyperparameters" || name.starts_with("once:");
     inputs.push_back(
         {{"name", name}, {"type", real ? "f64" : "i64"}, {"shape", shape}, {"address", address}});
     if (!split.is_null())
@@ -258,7 +286,7 @@ struct StageText {
   }
 };
 
-json call(const char *block, json buffers) {
+json call(const std::string &block, json buffers) {
   return {{"do", "call"}, {"block", block}, {"buffers", buffers}};
 }
 
@@ -289,12 +317,18 @@ GridProgram::GridProgram(const GridSizes &given) : sizes(given) {
   hangingRank = hangs;
 
   std::vector<StageText> stages(pp);
+  for (StageText &stage : stages) {
+    stage.sums = stage.take(2);
+    stage.given = stage.input("hyperparameters", {8});
+    stage.hyperparameters = stage.take(8);
+  }
   StageText &first = stages.front(), &last = stages.back();
   struct Param {
     json weights, gradient; // what blocks read and add to, whole
     StageText *stage;
-    json zero;                    // the gradient
-    json calls[2], before, after; // statistics, update; around the update
+    json zero;          // the gradient
+    json norm, update;  // calls
+    json before, after; // around the update
   };
   // State of a parameter of `elements` elements: a unit of its own, filled up
   // to a multiple of the ranks that share it.
@@ -345,18 +379,15 @@ GridProgram::GridProgram(const GridSizes &given) : sizes(given) {
              std::string("dp pp cp tp").find(b.get<std::string>());
     });
     json result = stage.take(1);
-    p.calls[0] = {{"block", "squares" + number},
-                  {"buffers", {state[1], result}},
-                  {"result", result},
-                  {"once", once}};
-    json hyperparameters = stage.take(8);
+    json squares = {stage.sums[0], stage.sums[1].get<int64_t>() + 8};
+    p.norm = {call("squares" + number, {state[1], result}),
+              call("add_once", {squares, result, stage.once(once)})};
     // The updated part of the weights.
     json part = shard ? stage.take(held) : p.weights;
     if (shard == 2)
       part = storage;
-    p.calls[1] = {{"block", "adamw" + number},
-                  {"buffers", {hyperparameters, state[0], state[1], state[2], state[3], part}},
-                  {"hyperparameters", hyperparameters}};
+    p.update = call("adamw" + number,
+                    {stage.hyperparameters, state[0], state[1], state[2], state[3], part});
     if (shard) {
       // Over cp first, then a part each over dp.
       p.before = {reduce(Cp, unit, p.gradient, p.gradient),
@@ -467,7 +498,8 @@ GridProgram::GridProgram(const GridSizes &given) : sizes(given) {
 
   // All forwards, then all backwards. Streams: 2 what is sent, 3 what comes.
   for (StageText &stage : stages)
-    stage.step = stage.forward = json::array();
+    stage.step = stage.forward = json::array({{{"do", "zero"}, {"at", stage.sums}, {"bytes", 16}}});
+  json onceLoss = last.once({"tp"});
   for (bool isStep : {true, false}) {
     json &begin = isStep ? first.step : first.forward;
     json &end = isStep ? last.step : last.forward;
@@ -489,8 +521,10 @@ GridProgram::GridProgram(const GridSizes &given) : sizes(given) {
       end.push_back(runOf(isStep ? "head_step" : "head", m, {dzLast[m], zLast[m]}));
       if (!one)
         end.back()["after"] = {got};
+      int64_t ran = end.size() - 1;
+      end.push_back(call("add_once", {last.sums, lossAt, onceLoss}));
+      end.back()["micro_batch"] = m;
       if (isStep && !one) {
-        int64_t ran = end.size() - 1;
         end.push_back(transfer("send", Backward, dzLast[m], {1, 0, m, 1}, 2));
         end.back()["after"] = {ran};
       }
@@ -507,20 +541,18 @@ GridProgram::GridProgram(const GridSizes &given) : sizes(given) {
     }
     for (StageText &stage : stages) {
       json &list = isStep ? stage.step : stage.forward;
-      json calls[2] = {json::array(), json::array()};
       for (Param &p : params)
-        if (isStep && p.stage == &stage) {
-          for (const json &each : p.before)
-            list.push_back(each);
-          for (int i : {0, 1})
-            calls[i].push_back(p.calls[i]);
-        }
-      json to = stage.take(2);
-      list.push_back({{"do", "statistics"}, {"calls", calls[0]}, {"to", to}});
-      list.push_back(reduce(All, 2, to, to));
+        if (isStep && p.stage == &stage)
+          for (const json &part : {p.before, p.norm})
+            for (const json &each : part)
+              list.push_back(each);
+      list.push_back(reduce(All, 2, stage.sums, stage.sums));
       if (!isStep)
         continue;
-      list.push_back({{"do", "update"}, {"calls", calls[1]}});
+      list.push_back(call("clip_norm", {stage.sums, stage.given, stage.hyperparameters}));
+      for (Param &p : params)
+        if (p.stage == &stage)
+          list.push_back(p.update);
       for (Param &p : params)
         if (shard == 1 && p.stage == &stage)
           list.push_back(p.after);
@@ -532,6 +564,7 @@ GridProgram::GridProgram(const GridSizes &given) : sizes(given) {
     stageList.push_back({{"arenas", json::array({{{"name", "all"}, {"bytes", stage.bytes}}})},
                          {"parameters", stage.parameters},
                          {"inputs", stage.inputs},
+                         {"sums", stage.sums},
                          {"graphs", stage.graphs},
                          {"programs", {{"step", stage.step}, {"forward", stage.forward}}}});
   json communicators = json::array({{{"name", "dp,cp"}, {"axes", {"dp", "cp"}}},

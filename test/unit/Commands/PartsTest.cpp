@@ -9,6 +9,7 @@
 
 #include "src/Commands/Optimizer.h"
 #include "src/Commands/Random.h"
+#include "src/Program/Program.h"
 
 #include <cmath>
 
@@ -98,14 +99,13 @@ TEST(Optimizer, Schedules) {
                "2");
 }
 
-// As torch.nn.utils.clip_grad_norm_.
-TEST(Optimizer, Clipping) {
-  Optimizer clip(parse({"--learning-rate=1", "--clip=3"}), 1);
-  EXPECT_DOUBLE_EQ(clip.hyperparameters(1, 6).gradientScale, 3 / 6.000001);
-  EXPECT_DOUBLE_EQ(clip.hyperparameters(1, 2).gradientScale, 1);
-  Optimizer none(parse({"--learning-rate=1"}), 1);
-  EXPECT_DOUBLE_EQ(none.hyperparameters(1, 1e9).gradientScale, 1);
-  EXPECT_DOUBLE_EQ(none.hyperparameters(3, 1).correction1, 1 - 0.9 * 0.9 * 0.9);
+TEST(Optimizer, Hyperparameters) {
+  Optimizer clip(parse({"--learning-rate=1", "--clip=3", "--weight-decay=0.25"}), 1);
+  std::array<double, 8> wanted = {
+      3, 1, 0.9, 0.95, 1e-8, 0.25, 1 - 0.9 * 0.9 * 0.9, 1 - 0.95 * 0.95 * 0.95};
+  for (size_t i = 0; i < 8; ++i)
+    EXPECT_DOUBLE_EQ(clip.hyperparameters(3)[i], wanted[i]);
+  EXPECT_EQ(Optimizer(parse({"--learning-rate=1"}), 1).hyperparameters(1)[0], 0);
 }
 
 // The known answers of Random123, the authors' library.
@@ -160,7 +160,7 @@ TEST(Program, Refusals) {
          "got x");
   refuse([](J j) { j["stages"][0]["programs"].erase("forward"); },
          "field 'stages[0].programs.forward': expected a program, got nothing");
-  refuse([](J j) { j["stages"][0]["programs"]["step"][4]["micro_batch"] = 1; },
+  refuse([](J j) { j["stages"][0]["programs"]["step"][5]["micro_batch"] = 1; },
          "expected less than 1, got 1");
   refuse([](J j) { j["stages"][0]["inputs"][0]["type"] = "u8"; },
          "field 'stages[0].inputs[0].type': expected one of f32, bf16, f64, "
@@ -238,13 +238,10 @@ TEST(Program, RefusalsOnGrids) {
   refuse([&](J j) { step(j, "run")["frames"].erase(1); }, "frames': expected 2 addresses, got 1");
   refuse([&](J j) { step(j, "run")["graph"] = "x"; },
          "graph': expected a graph of this program, got x");
-  refuse(
-      [&](J j) {
-        nlohmann::json again = step(j, "statistics");
-        stage(j)["programs"]["step"].push_back(again);
-      },
-      "field 'stages[0].programs.step': expected one entry 'statistics', got "
-      "2");
+  refuse([&](J j) { stage(j).erase("sums"); },
+         "field 'stages[0].sums': expected a value, got nothing");
+  refuse([&](J j) { stage(j)["programs"]["step"][0]["do"] = "update"; },
+         "copy, send, receive, run, got update");
   refuse(
       [&](J j) {
         stage(j)["graphs"]["begin"]["outputs"]["loss"] = {

@@ -100,8 +100,25 @@ void gradientNorm(LlrtStream *, void **buffers) { // four gradients, the sum of 
   *as<float>(buffers[4]) = float(sum);
 }
 
+void addOnce(LlrtStream *, void **buffers) { // sum, value, factor
+  if (*as<double>(buffers[2]) != 0)
+    *as<double>(buffers[0]) += *as<float>(buffers[1]);
+}
+
+void clipNorm(LlrtStream *, void **buffers) { // sums, given hyperparameters, those of the step
+  const double *sums = as<double>(buffers[0]), *given = as<double>(buffers[1]);
+  double norm = std::sqrt(sums[1]);
+  double scale = given[0] > 0 ? std::min(1.0, given[0] / (norm + 1e-6)) : 1;
+  if (!std::isfinite(sums[0]) || !std::isfinite(norm))
+    scale = NAN;
+  for (int i = 0; i < 8; ++i)
+    as<float>(buffers[2])[i] = float(i ? given[i] : scale);
+}
+
 void adamw(LlrtStream *, void **buffers) { // hyperparameters; five buffers of each parameter
   const float *h = as<float>(buffers[0]);
+  if (std::isnan(h[0]))
+    return;
   for (int p = 0; p < 4; ++p)
     for (int64_t i = 0; i < sizes[p]; ++i) {
       float &weight = as<float>(buffers[1 + 5 * p])[i];
@@ -186,10 +203,21 @@ TinyProgram::TinyProgram(int64_t batch, int64_t microBatches, int64_t images, bo
   input("image_end", "i64", {batch, S}, End);
   input("pixels", "f32", {batch, images, 4, 3, R, R}, Pixels);
   input("loss_gradient", "f32", {1}, LossGradient);
+  json inputNames = json::array(); // of graphs
+  for (const json &each : inputList)
+    inputNames.push_back(each["name"]);
+  auto entryInput = [&](const char *name, int64_t elements) {
+    json address = inputs.take(elements * 8);
+    inputList.push_back(
+        {{"name", name}, {"type", "f64"}, {"shape", {elements}}, {"address", address}});
+    return address;
+  };
+  json given = entryInput("hyperparameters", 8), once = entryInput("once:", 1);
 
   buffers[Loss] = work.take(4);
   buffers[Logits] = work.take(batch * S * V * 4);
   json norm = work.take(4), hyperparameters = work.take(32), sums = work.take(16);
+  json squares = {sums[0], sums[1].get<int64_t>() + 8};
   json loss = {{"type", "f32"}, {"shape", json::array({1})}, {"address", buffers[Loss]}};
   json logits = {{"type", "f32"}, {"shape", {batch, S, V}}, {"address", buffers[Logits]}};
   json normBuffers = {buffers[DExtra], buffers[DNorm], buffers[DGate], buffers[DHead], norm};
@@ -199,25 +227,24 @@ TinyProgram::TinyProgram(int64_t batch, int64_t microBatches, int64_t images, bo
     if (p["trainable"])
       step.push_back(
           {{"do", "zero"}, {"at", p["gradient"]}, {"bytes", p["elements"].get<int64_t>() * 4}});
+  auto call = [](const char *block, json buffers) {
+    return json{{"do", "call"}, {"block", block}, {"buffers", buffers}};
+  };
+  for (json *program : {&step, &forward})
+    program->push_back({{"do", "zero"}, {"at", sums}, {"bytes", 16}});
   for (int64_t m = 0; m < microBatches; ++m) {
-    for (auto [program, graph] : {std::pair(&step, "step"), std::pair(&forward, "forward")})
+    for (auto [program, graph] : {std::pair(&step, "step"), std::pair(&forward, "forward")}) {
       program->push_back(
           {{"do", "run"}, {"graph", graph}, {"micro_batch", m}, {"frames", json::array()}});
+      program->push_back(call("add_once", {sums, buffers[Loss], once}));
+      program->back()["micro_batch"] = m;
+    }
   }
-  step.push_back(
-      {{"do", "statistics"},
-       {"calls",
-        json::array({{{"block", "gradient_norm"}, {"buffers", normBuffers}, {"result", norm}}})},
-       {"to", sums}});
-  step.push_back({{"do", "update"},
-                  {"calls", json::array({{{"block", "adamw"},
-                                          {"buffers", optimizer},
-                                          {"hyperparameters", hyperparameters}}})}});
-  forward.push_back({{"do", "statistics"}, {"calls", json::array()}, {"to", sums}});
+  step.push_back(call("gradient_norm", normBuffers));
+  step.push_back(call("add_once", {squares, norm, once}));
+  step.push_back(call("clip_norm", {sums, given, hyperparameters}));
+  step.push_back(call("adamw", optimizer));
 
-  json inputNames = json::array();
-  for (const json &each : inputList)
-    inputNames.push_back(each["name"]);
   auto graph = [&](const char *block, json outputs) {
     json items = json::array({{{"do", "call"}, {"block", block}, {"buffers", buffers}}});
     if (slow && block == std::string("step"))
@@ -259,12 +286,13 @@ TinyProgram::TinyProgram(int64_t batch, int64_t microBatches, int64_t images, bo
                               {{"name", "workspace"}, {"bytes", work.bytes}}}},
                             {"parameters", list},
                             {"inputs", inputList},
+                            {"sums", sums},
                             {"graphs",
                              {{"step", graph("step", {{"loss", loss}})},
                               {"forward", graph("forward", {{"loss", loss}, {"logits", logits}})}}},
                             {"programs", {{"step", step}, {"forward", forward}}}}})}};
 
-  names = {"step", "forward", "gradient_norm", "adamw", "wait"};
+  names = {"step", "forward", "gradient_norm", "add_once", "clip_norm", "adamw", "wait"};
   bool two = batch == 2, sees = images == 1;
   blocks = {two    ? sees ? model<2, 1, true> : model<2, 0, true>
             : sees ? model<1, 1, true>
@@ -272,7 +300,11 @@ TinyProgram::TinyProgram(int64_t batch, int64_t microBatches, int64_t images, bo
             two    ? sees ? model<2, 1, false> : model<2, 0, false>
             : sees ? model<1, 1, false>
                    : model<1, 0, false>,
-            gradientNorm, adamw, waitBlock};
+            gradientNorm,
+            addOnce,
+            clipNorm,
+            adamw,
+            waitBlock};
 }
 
 const LlrtProgram &TinyProgram::get() {

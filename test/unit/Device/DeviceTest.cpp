@@ -596,7 +596,7 @@ TEST_P(DeviceTest, Transfers) {
 TEST_P(DeviceTest, FailuresOfABlockNameIt) {
   One one(GetParam());
   Action call = callOf(GetParam().fail, {});
-  call.calls[0].name = "loss.backward";
+  call.call.name = "loss.backward";
   call.location = "loss of model";
   one->call(0, GetParam().fail, {}, {&call, 4});
   EXPECT_EQ(messageOf([&] { one->wait(one->record(0)); }),

@@ -636,6 +636,43 @@ TEST(SumOfSquares, SumsAllRows) {
   EXPECT_NEAR(execute("llama.sum_of_squares", "{}", {x})[0][0], wanted, 1e-9);
 }
 
+TEST(AddOnce, AddsWhereTheFactorIsNotZero) {
+  Array sum = {{1}, "f64", {0.1}}, one = {{1}, "f64", {1}}, none = {{1}, "f64", {0}};
+  const double third = double(1 / 3.f);
+  Array value = {{1}, "f32", {third}}, infinite = {{1}, "f32", {INFINITY}},
+        nan = {{1}, "f32", {NAN}};
+  auto add = [&](const Array &value, const Array &factor) {
+    return execute("llama.add_once", "{}", {sum, value, factor})[0][0];
+  };
+  EXPECT_EQ(add(value, one), 0.1 + third); // in f64
+  EXPECT_EQ(add(value, none), 0.1);
+  EXPECT_EQ(add(infinite, none), 0.1);
+  EXPECT_EQ(add(nan, none), 0.1);
+  EXPECT_EQ(add(infinite, one), INFINITY);
+}
+
+// As torch.nn.utils.clip_grad_norm_.
+TEST(ClipNorm, ScalesDownToTheNorm) {
+  auto scaleOf = [&](double clip, double loss, double squares) {
+    Array sums = {{2}, "f64", {loss, squares}};
+    Array given = {{8}, "f64", {clip, 0.1, 2, 3, 4, 5, 6, 7}};
+    Array result = execute("llama.clip_norm", "{element_type = f32}", {sums, given})[0];
+    EXPECT_EQ(result[1], double(0.1f));
+    for (int i = 2; i < 8; ++i)
+      EXPECT_EQ(result[i], i);
+    return result[0];
+  };
+  EXPECT_EQ(scaleOf(3, 1, 36), double(float(3 / 6.000001)));
+  EXPECT_EQ(scaleOf(3, 1, 4), 1);
+  EXPECT_EQ(scaleOf(0, 1, 1e18), 1); // never
+  EXPECT_EQ(scaleOf(3, 1, 0), 1);
+  for (double what : {double(INFINITY), double(NAN)}) {
+    EXPECT_TRUE(std::isnan(scaleOf(3, what, 4)));
+    EXPECT_TRUE(std::isnan(scaleOf(3, 1, what)));
+    EXPECT_TRUE(std::isnan(scaleOf(0, -what, 4)));
+  }
+}
+
 TEST(AdamW, IsAlgorithm2) {
   Array p = draw({16}), m = draw({16}), v = draw({16}), g = draw({16});
   for (double &value : v.values)
@@ -654,4 +691,12 @@ TEST(AdamW, IsAlgorithm2) {
   expectNear(results[0], p1);
   expectNear(results[1], m1);
   expectNear(results[2], v1);
+
+  h[0] = NAN; // no update
+  results = execute("llama.adamw", "{}", {p, m, v, g, h});
+  for (int i = 0; i < 16; ++i) {
+    EXPECT_EQ(results[0][i], p[i]);
+    EXPECT_EQ(results[1][i], m[i]);
+    EXPECT_EQ(results[2][i], v[i]);
+  }
 }

@@ -250,6 +250,8 @@ static std::vector<Instance> instances() {
       {"llama.images_to_tokens", "{}", {floats({4, 6, 4}), integers({2, 2}, 4)}},
       {"llama.tokens_to_images", "{}", {floats({2, 12, 4}), integers({2, 2}, 4)}},
       {"llama.sum_of_squares", "{}", {floats({1024})}},
+      {"llama.add_once", "{}", {floats({1}), floats({1}), floats({1})}},
+      {"llama.clip_norm", "{element_type = f64}", {floats({2}), floats({8})}},
       {"llama.adamw",
        "{}",
        {floats({4}), floats({4}), floats({4}, 0), floats({4}), floats({8}, 0.5)}},

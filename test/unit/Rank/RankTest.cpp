@@ -177,7 +177,7 @@ TEST(Rank, RandomProgramsInAnyOrder) {
             std::mt19937 delays(seed * 100 + uint32_t(rank));
             for (Action &action : own)
               if (action.kind == Kind::Call && delays() % 4 == 0)
-                action.calls[0].block = [](LlrtStream *stream, void **buffers) {
+                action.call.block = [](LlrtStream *stream, void **buffers) {
                   std::this_thread::sleep_for(std::chrono::microseconds(200));
                   mix(stream, buffers);
                 };

@@ -36,7 +36,7 @@ inline Action callOf(LlrtBlock block, std::vector<Address> buffers, int64_t stre
   action.kind = Action::Kind::Call;
   action.stream = stream;
   action.after = std::move(after);
-  action.calls.push_back({"a block", block, std::move(buffers), {}, {}});
+  action.call = {"a block", block, std::move(buffers)};
   return action;
 }
 
