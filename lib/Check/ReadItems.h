@@ -9,8 +9,8 @@
 
 #include "dialects/Dist/IR/Dist.h"
 #include "dialects/Llama/IR/Llama.h"
-#include "llamac/Support/Grid.h"
 #include "llamac/Check/Rules.h"
+#include "llamac/Support/Grid.h"
 
 #include "mlir/IR/BuiltinOps.h"
 #include "mlir/IR/SymbolTable.h"
@@ -129,11 +129,11 @@ public:
   SymbolTable symbols;
   const SmallVector<Axis> axes;
   const int64_t stages;
-  Type gradientType;                             ///< in which gradients have to be summed
-  int64_t groupSize = 1;                         ///< micro-batches that the encoder takes at once
-  llvm::MapVector<StringRef, int> arenas;        ///< of the stage
+  Type gradientType;                              ///< in which gradients have to be summed
+  int64_t groupSize = 1;                          ///< micro-batches that the encoder takes at once
+  llvm::MapVector<StringRef, int> arenas;         ///< of the stage
   std::vector<check::Communicator> communicators; ///< of all that was read
-  std::vector<StringRef> parameters;             ///< with gradients, by number
+  std::vector<StringRef> parameters;              ///< with gradients, by number
   llvm::StringMap<int> parameterNumber;
   llvm::StringMap<dist::StorageOp> storage;                ///< of the stage
   llvm::StringMap<dist::UnitOp> weightsUnit, gradientUnit; ///< of the stage's parameters

@@ -7,8 +7,8 @@
 #include "llamac/Driver/Memory.h"
 
 #include "dialects/Dist/IR/Dist.h"
-#include "llamac/Support/Grid.h"
 #include "llamac/Pipeline/StageReport.h"
+#include "llamac/Support/Grid.h"
 
 #include "mlir/IR/Diagnostics.h"
 #include "mlir/IR/Verifier.h"

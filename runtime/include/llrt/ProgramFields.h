@@ -15,7 +15,7 @@
 namespace llrt {
 
 /// Of the form as a whole; a runtime reads no other.
-inline constexpr int kProgramVersion = 2;
+inline constexpr int kProgramVersion = 3;
 
 namespace field {
 

@@ -13,10 +13,10 @@
 // promises there is broken.
 //
 //===----------------------------------------------------------------------===//
+#include "llamac/Cost/BlockCosts.h"
 #include "llamac/Driver/Pipeline.h"
 #include "llamac/Import/BuildModel.h"
 #include "llamac/Import/ModelConfig.h"
-#include "llamac/Cost/BlockCosts.h"
 #include "llamac/Shard/Passes.h"
 
 #include "dialects/Dist/IR/Dist.h"

@@ -13,10 +13,10 @@
 #include "../Rules/Mutations.h"
 
 #include "dialects/Dist/IR/Dist.h"
+#include "llamac/Check/Certificate.h"
 #include "llamac/Driver/Pipeline.h"
 #include "llamac/Import/BuildModel.h"
 #include "llamac/Import/ModelConfig.h"
-#include "llamac/Check/Certificate.h"
 #include "tools/llama-opt/Register.h"
 
 #include "mlir/IR/Verifier.h"

@@ -29,10 +29,9 @@ struct Refusal {
 } // namespace
 
 TEST(Launch, RefusesWhatTheChipDoesNotHave) {
-  std::string text = kernelText("",
-                                std::string(".shared .align 4 .b8 s[1024];\n") + registers +
-                                    "	st.shared.u32 [s], 1;\n",
-                                "sm_80");
+  std::string text = kernelText(
+      "", std::string(".shared .align 4 .b8 s[1024];\n") + registers + "	st.shared.u32 [s], 1;\n",
+      "sm_80");
   const Refusal refusals[] = {
       {"expected no zeros", LaunchStatus::InvalidConfiguration, [](auto &c) { c.block.x = 0; }},
       {"1024 in all", LaunchStatus::InvalidConfiguration, [](auto &c) { c.block = {1025, 1, 1}; }},
@@ -113,8 +112,8 @@ TEST(Launch, RefusesWhatTheKernelDoesNotAllow) {
 
 TEST(Launch, RefusesBlocksWhoseRegistersDoNotFit) {
   // 100 values that are alive together.
-  std::string body =
-      "	.reg .b32 %r<101>;\n	.reg .b64 %rd<4>;\n	ld.param.u64 %rd1, [k_0];\n";
+  std::string body = "	.reg .b32 %r<101>;\n	.reg .b64 %rd<4>;\n	ld.param.u64 %rd1, "
+                     "[k_0];\n";
   for (int i = 0; i < 100; ++i)
     body += "	ld.global.u32 %r" + std::to_string(i) + ", [%rd1+" + std::to_string(4 * i) + "];\n";
   for (int i = 0; i < 100; ++i)

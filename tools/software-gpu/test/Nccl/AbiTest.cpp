@@ -30,9 +30,10 @@ static_assert(NCCL_VERSION_CODE == facts::ncclVersion &&
                 sizeof(ncclConfig_t::member) == sizeof(facts::NcclConfig::member));
 SAME(size)
 SAME(magic)
-SAME(version) SAME(blocking) SAME(cgaClusterSize) SAME(minCTAs) SAME(maxCTAs) SAME(netName)
-    SAME(splitShare) SAME(trafficClass) SAME(commName) SAME(collnetEnable) SAME(CTAPolicy)
-        SAME(shrinkShare) SAME(nvlsCTAs) SAME(nChannelsPerNetPeer) SAME(nvlinkCentricSched)
+SAME(version)
+SAME(blocking) SAME(cgaClusterSize) SAME(minCTAs) SAME(maxCTAs) SAME(netName) SAME(splitShare)
+    SAME(trafficClass) SAME(commName) SAME(collnetEnable) SAME(CTAPolicy) SAME(shrinkShare)
+        SAME(nvlsCTAs) SAME(nChannelsPerNetPeer) SAME(nvlinkCentricSched)
 #undef SAME
             static_assert(sizeof(ncclConfig_t) == sizeof(facts::NcclConfig));
 
