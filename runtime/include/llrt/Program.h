@@ -18,7 +18,7 @@
 // a byte of frame f of the run. Types are `f32`, `bf16`, `f64`, `i64`.
 //
 //   {
-//     "version": 2,
+//     "version": 3,
 //     "options": {"batch": 2, "text_length": 16, "images": 1, "micro_batches": 2,
 //                 "precision": "bf16", "lower": "fast", "trainable": "all", ...},
 //     "model": {"model_type": "mllama", "vocabulary": 512, "extra_rows": 8,
