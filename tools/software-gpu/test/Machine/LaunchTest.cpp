@@ -29,9 +29,11 @@ struct Refusal {
 } // namespace
 
 TEST(Launch, RefusesWhatTheChipDoesNotHave) {
+  // clang-format off
   std::string text = kernelText(
       "", std::string(".shared .align 4 .b8 s[1024];\n") + registers + "	st.shared.u32 [s], 1;\n",
       "sm_80");
+  // clang-format on
   const Refusal refusals[] = {
       {"expected no zeros", LaunchStatus::InvalidConfiguration, [](auto &c) { c.block.x = 0; }},
       {"1024 in all", LaunchStatus::InvalidConfiguration, [](auto &c) { c.block = {1025, 1, 1}; }},

@@ -782,9 +782,11 @@ TEST(Atomics, Floats) {
   // Subnormal numbers count as zero in global memory, and not in shared memory.
   float tiny = std::bit_cast<float>(3u);
   EXPECT_EQ(atomics<float>("f32", "add", "	mov.b32 %r10, 1;\n", tiny), 0.0f);
+  // clang-format off
   EXPECT_EQ(
       std::bit_cast<uint32_t>(atomics<float>("f32", "add", "	mov.b32 %r10, 1;\n", tiny, "shared")),
       67u);
+  // clang-format on
   // 1.0 in f16 is 0x3c00, in bf16 0x3f80.
   EXPECT_EQ(atomics<uint32_t>("f16x2", "add.noftz", "	mov.b32 %r10, 0x3c003800;\n", 0),
             0x58005400u);

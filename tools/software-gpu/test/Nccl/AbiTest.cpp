@@ -27,15 +27,26 @@ static_assert(NCCL_VERSION_CODE == facts::ncclVersion &&
               sizeof(ncclSimInfo_t) == sizeof(facts::NcclSimInfo));
 #define SAME(member)                                                                               \
   static_assert(offsetof(ncclConfig_t, member) == offsetof(facts::NcclConfig, member) &&           \
-                sizeof(ncclConfig_t::member) == sizeof(facts::NcclConfig::member));
-SAME(size)
-SAME(magic)
-SAME(version)
-SAME(blocking) SAME(cgaClusterSize) SAME(minCTAs) SAME(maxCTAs) SAME(netName) SAME(splitShare)
-    SAME(trafficClass) SAME(commName) SAME(collnetEnable) SAME(CTAPolicy) SAME(shrinkShare)
-        SAME(nvlsCTAs) SAME(nChannelsPerNetPeer) SAME(nvlinkCentricSched)
+                sizeof(ncclConfig_t::member) == sizeof(facts::NcclConfig::member))
+SAME(size);
+SAME(magic);
+SAME(version);
+SAME(blocking);
+SAME(cgaClusterSize);
+SAME(minCTAs);
+SAME(maxCTAs);
+SAME(netName);
+SAME(splitShare);
+SAME(trafficClass);
+SAME(commName);
+SAME(collnetEnable);
+SAME(CTAPolicy);
+SAME(shrinkShare);
+SAME(nvlsCTAs);
+SAME(nChannelsPerNetPeer);
+SAME(nvlinkCentricSched);
 #undef SAME
-            static_assert(sizeof(ncclConfig_t) == sizeof(facts::NcclConfig));
+static_assert(sizeof(ncclConfig_t) == sizeof(facts::NcclConfig));
 
 namespace shapes {
 using namespace sgpu::abi;
