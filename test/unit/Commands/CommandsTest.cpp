@@ -7,6 +7,7 @@
 
 #include "RunCommand.h"
 
+#include "llrt/ProgramFields.h"
 #include "src/Data/Tokenizer.h"
 
 #include <cmath>
@@ -92,7 +93,8 @@ TEST(Main, ExitCodesAndUsage) {
   Outcome broken = run(program, {"info"});
   EXPECT_EQ(broken.status, 2);
   EXPECT_EQ(broken.err, "tiny: error: the program in this executable: field "
-                        "'version': expected 2, got 7\n");
+                        "'version': expected " +
+                            std::to_string(kProgramVersion) + ", got 7\n");
 }
 
 TEST(Info, ListsMemoryAndParameters) {

@@ -7,6 +7,7 @@
 
 #include "GridProgram.h"
 
+#include "llrt/ProgramFields.h"
 #include "src/Commands/Commands.h"
 #include "src/Control/Sockets.h"
 
@@ -583,7 +584,7 @@ GridProgram::GridProgram(const GridSizes &given) : sizes(given) {
   for (auto [name, size] :
        {std::pair("dp", dp), std::pair("pp", pp), std::pair("cp", cp), std::pair("tp", tp)})
     axes.push_back({{"name", name}, {"size", size}});
-  content = {{"version", 2},
+  content = {{"version", kProgramVersion},
              {"options",
               {{"batch", B},
                {"text_length", S},

@@ -10,6 +10,7 @@
 #include <chrono>
 #include <cmath>
 #include <csignal>
+#include <sys/wait.h>
 #include <unistd.h>
 
 using namespace llrt;
@@ -325,8 +326,13 @@ struct Disturbed : Files {
                                       "--batch=" + (*this / "b.safetensors"), "--steps=1000000",
                                       "--timeout=1"};
     pid_t job = startMpi({.tp = 2, .batch = 8}, words, *this / "log");
-    while (readAll(*this / "log.out").find("\"step\":3") == std::string::npos)
+    while (readAll(*this / "log.out").find("\"step\":3") == std::string::npos) {
+      if (waitpid(job, &status, WNOHANG) == job) { // it has failed by itself
+        ADD_FAILURE() << readAll(*this / "log.err");
+        return;
+      }
       usleep(1000);
+    }
     auto begin = std::chrono::steady_clock::now();
     pid_t process = findProcess(*this / "w.safetensors", 1);
     EXPECT_GT(process, 0);

@@ -7,6 +7,8 @@
 
 #include "TinyProgram.h"
 
+#include "llrt/ProgramFields.h"
+
 #include <algorithm>
 #include <chrono>
 #include <cmath>
@@ -252,7 +254,7 @@ TinyProgram::TinyProgram(int64_t batch, int64_t microBatches, int64_t images, bo
     return json{
         {"frames", json::array()}, {"inputs", inputNames}, {"items", items}, {"outputs", outputs}};
   };
-  content = {{"version", 2},
+  content = {{"version", kProgramVersion},
              {"options",
               {{"batch", batch},
                {"text_length", S},
