@@ -139,7 +139,6 @@
 //   {"do": "slice", "communicator", "type", "outer", "elements", "from", "to"}
 //        own part of [o][members][n]
 //   {"do": "zero", "at": ADDRESS, "bytes": N}
-//   {"do": "copy", "from": ADDRESS, "to": ADDRESS, "bytes": N}
 // and in programs only:
 //   {"do": "send" | "receive", "communicator": index of a communicator of two ranks,
 //    "type", "elements", "at": ADDRESS, "tag": [stage, chunk, micro_batch, value]}

@@ -65,8 +65,8 @@ int64_t Program::globalBatch() const {
 }
 
 static constexpr const char *actionNames[] = {
-    "call", "all_gather", "all_reduce", "reduce_scatter", "broadcast", "slice",
-    "zero", "copy",       "send",       "receive",        "run"};
+    "call",  "all_gather", "all_reduce", "reduce_scatter", "broadcast",
+    "slice", "zero",       "send",       "receive",        "run"};
 
 const char *llrt::actionName(Action::Kind kind) { return actionNames[size_t(kind)]; }
 
@@ -549,11 +549,6 @@ private:
     case Kind::Zero:
       result.bytes = r.integer(field::bytes, 0);
       result.to = address(r, field::at, result.bytes, graph);
-      break;
-    case Kind::Copy:
-      result.bytes = r.integer(field::bytes, 0);
-      result.from = address(r, field::from, result.bytes, graph);
-      result.to = address(r, field::to, result.bytes, graph);
       break;
     case Kind::Run:
       readRun(r, result);

@@ -132,7 +132,6 @@ struct Action {
     Broadcast,
     Slice,
     Zero,
-    Copy,
     Send,
     Receive,
     Run

@@ -165,9 +165,6 @@ void Rank::Launch::issue(const Work &work) {
   case Kind::Zero:
     device.zero(stream, at(action.to), action.bytes);
     break;
-  case Kind::Copy:
-    device.copy(stream, at(action.to), 0, at(action.from), 0, 1, action.bytes);
-    break;
   case Kind::Run:
     issueRun(work);
     break;

@@ -87,12 +87,13 @@ std::vector<Times> timesOf(const plan::Timeline &timeline, int microBatches) {
 
 // F forward, B whole backward, W its weight half of a stage; p stages of v chunks: idle time is
 // (p-1)(F+B) for GPipe and 1F1B, that / v interleaved, and (p-1)(F+B-2W) for ZB-H1.
-// They leave out transfers and the sum of the losses: entries of 1 ns, the least, on this machine.
+// They leave out the sum of the losses: an entry of 1 ns, the least, for each micro-batch.
 // Source: arXiv 2401.10241 table 1, arXiv 2104.04473 section 2.2.
 TEST(Simulate, BubblesOfCompiledProgramsEqualClosedFormulas) {
   for (const char *schedule : {"gpipe", "1f1b", "interleaved", "zero-bubble"})
     for (int m : {kStages, 3 * kStages}) {
       SCOPED_TRACE(schedule + (" " + std::to_string(m)));
+      const double losses = 1e-9 * m; // seconds
       bool zeroBubble = schedule == StringRef("zero-bubble");
       int chunks = schedule == StringRef("interleaved") ? 2 : 1;
       FailureOr<Outcome> step = simulated(schedule, m, chunks);
@@ -110,10 +111,10 @@ TEST(Simulate, BubblesOfCompiledProgramsEqualClosedFormulas) {
       for (const Times &times : stages) {
         EXPECT_NEAR(times.forward, first.forward, 1e-4 * first.forward);
         EXPECT_NEAR(times.backward, first.backward, 1e-4 * first.backward);
-        EXPECT_NEAR(times.idle, expected, 2e-4 * expected);
+        EXPECT_NEAR(times.idle, expected, 1e-4 * expected + losses);
       }
       // The update comes after it, at one time on all stages.
-      EXPECT_NEAR(step->bubble, expected, 2e-4 * expected);
+      EXPECT_NEAR(step->bubble, expected, 1e-4 * expected + losses);
     }
 }
 

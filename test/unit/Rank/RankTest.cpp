@@ -94,18 +94,17 @@ TEST(Rank, RunsAndTheirItems) {
 }
 
 void addOne(LlrtStream *, void **buffers) { *static_cast<float *>(buffers[0]) += 1; }
+void copyOne(LlrtStream *, void **buffers) {
+  *static_cast<float *>(buffers[1]) = *static_cast<float *>(buffers[0]);
+}
 
 // A graph runs on the memory that each run gives it.
 TEST(Rank, Frames) {
   Program program = makeProgram({}, {}, 4096);
   Graph &graph = program.stages[0].graphs["g"];
   graph.frames = {{"a", 8}, {"b", 4}};
-  Action copy = {};
-  copy.kind = Kind::Copy;
-  copy.from = {-1, 4}; // the second element of frame a
-  copy.to = {-2, 0};
-  copy.bytes = 4;
-  graph.items = {callOf(addOne, {{-1, 4}}), copy};
+  // The second element of frame a.
+  graph.items = {callOf(addOne, {{-1, 4}}), callOf(copyOne, {{-1, 4}, {-2, 0}})};
   runAll(
       program,
       [&](int64_t) {
