@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 #
 # Format and lint of our C++: .clang-format for every file, .clang-tidy for those of the product that
-# changed since BASE (a minute or two for ten files).
+# changed since BASE (about 10 s of a core for a file).
 #
 #   tools/check-style.sh [BASE]        BASE: a commit (the last one on origin's main, else HEAD~1)
 #

@@ -355,10 +355,12 @@ std::string llamac::report(const Simulation &simulation, ModuleOp module, const 
 }
 
 /// What a run does, by the name of its graph: [stageS.]step.PIECE[.chunkC][.part].
+namespace {
 struct Piece {
   StringRef name;  ///< empty: not a run
   StringRef chunk; ///< of those that the stage holds; empty if it holds one
 };
+} // namespace
 
 static Piece pieceOf(dist::EntryOpInterface op) {
   FlatSymbolRefAttr graph = op.getGraphAttr();

@@ -198,11 +198,11 @@ static LogicalResult link(Location loc, const Target &target, const EmitOptions 
     if (!error)
       return success();
   }
-  llvm::sys::fs::remove(unfinished);
+  (void)llvm::sys::fs::remove(unfinished);
   if (error)
     return emitError(loc, "cannot write ") << path << ": " << error.message();
   SmallString<128> folder(path);
-  llvm::sys::fs::make_absolute(folder);
+  (void)llvm::sys::fs::make_absolute(folder);
   llvm::sys::path::remove_filename(folder);
   for (StringRef place : {StringRef(folder), directory})
     if (auto space = llvm::sys::fs::disk_space(place);
@@ -280,6 +280,6 @@ LogicalResult llamac::emitExecutable(ModuleOp program, const Target &target,
     return emitError(loc, "cannot make the temporary folder ")
            << directory << ": " << error.message() << " (TMPDIR names where)";
   LogicalResult done = writeAndLink(loc, target, options, *objects, directory, path);
-  llvm::sys::fs::remove_directories(directory);
+  (void)llvm::sys::fs::remove_directories(directory);
   return done;
 }

@@ -219,6 +219,7 @@ static RopeConfig readRope(JsonReader &reader, double defaultTheta, int64_t maxL
 }
 
 // Defaults that differ between text-only models and the text part of mllama.
+namespace {
 struct TextDefaults {
   int64_t vocabulary, feedForward, layers;
   std::optional<int64_t> keyValueHeads; // none: as many as heads
@@ -226,6 +227,7 @@ struct TextDefaults {
   int64_t maxLength, beginToken, endToken;
   std::optional<int64_t> padToken;
 };
+} // namespace
 static constexpr TextDefaults kLlama = {32000, 11008, 32, std::nullopt, 1e-6, 10000,
                                         2048,  1,     2,  std::nullopt};
 static constexpr TextDefaults kMllama = {128256, 14336,  40,     8,      1e-5,
@@ -371,11 +373,13 @@ static VisionConfig readVision(JsonReader &reader, double initializerRange, Note
 
 // What versions of transformers compute, each from a version on (llama3-vision specification J1,
 // J2). Source: models/mllama/modeling_mllama.py of 4.45, 4.54, 4.55, 4.56, 5.23 and 5.24.
+namespace {
 struct VersionedComputation {
   int major, minor;                       ///< from this version on
   std::optional<FeatureTaps> featureTaps; ///< none: taps that no weights were trained for
   RowMask rowMask;
 };
+} // namespace
 static constexpr VersionedComputation kVersions[] = {
     {4, 45, FeatureTaps::Input, RowMask::FeedForward},
     {4, 55, std::nullopt, RowMask::FeedForward}, // all taps read the last layer

@@ -37,7 +37,6 @@ using namespace mlir::llamac;
 using dist::AddressAttr;
 using func::FuncOp;
 using llama::ApplyOp;
-using llama::ParameterOp;
 
 /// Bytes of a tensor that executables know; failure after an error.
 static FailureOr<int64_t> bytesOf(Operation *op, Type type) {
@@ -569,7 +568,7 @@ void Planner::declareArenas() {
     builder.setInsertionPointAfter(last);
   else
     builder.setInsertionPointToStart(module.getBody());
-  for (auto [key, bytes] : arenas)
+  for (const auto &[key, bytes] : arenas)
     dist::ArenaOp::create(builder, module.getLoc(), nameOf(key.second, key.first), bytes,
                           key.first);
   SmallVector<dist::ArenaOp> list(module.getOps<dist::ArenaOp>());

@@ -345,7 +345,7 @@ static Error checkOutput(StringRef path) {
   if (llvm::sys::fs::is_directory(path))
     return commandError("-o " + path + ": expected a file name, got a folder");
   SmallString<128> folder(path);
-  llvm::sys::fs::make_absolute(folder);
+  (void)llvm::sys::fs::make_absolute(folder);
   if (!llvm::sys::fs::exists(path))
     llvm::sys::path::remove_filename(folder);
   if (std::error_code error = llvm::sys::fs::access(folder, llvm::sys::fs::AccessMode::Write))

@@ -211,8 +211,8 @@ static int train(const Program &program, const Arguments &arguments) {
     checkpoints.emplace(*folder, keep, int64_t(shardSize * 1e9));
   // What there is to begin with: a checkpoint, given weights, or nothing.
   std::optional<ModelFolder> model;
-  std::optional<std::string> newest;
-  if (checkpoints && (newest = checkpoints->newest()))
+  const std::optional<std::string> newest = checkpoints ? checkpoints->newest() : std::nullopt;
+  if (newest)
     model.emplace(*newest, /*all=*/true);
   else if (auto path = arguments.find("weights"))
     model.emplace(*path);

@@ -97,10 +97,12 @@ static void gemmF64(LlrtStream *stream, const LlrtGemm &gemm, const double *a, c
 
 // How C is cut into tiles that one thread each computes: by its sizes alone, so that
 // the number of threads does not change a bit of the result.
+namespace {
 struct Tiles {
   int64_t rows, columns; // of a tile; the last ones may be smaller
   int64_t down, across;  // numbers of tiles
 };
+} // namespace
 
 // Strips of rows first, since all that a strip repeats is packing B; columns where
 // strips alone are few. A part worth less than 4 million operations is not worth a
