@@ -312,6 +312,31 @@ def BlocksToLLVMPass : Pass<"llama-blocks-to-llvm", "mlir::ModuleOp"> {
 }
 
 //===----------------------------------------------------------------------===//
+// Blocks for NVIDIA GPUs
+//===----------------------------------------------------------------------===//
+
+def ExpandMathPass : Pass<"llama-expand-math"> {
+  let summary = "Write functions as what a GPU has: instructions and polynomials";
+  let description = [{
+    exp, log, tanh, erf, sin, cos, rsqrt and sqrt, of scalars and vectors, in f32 and f64;
+    narrower types by way of f32. No library is called. The largest relative errors: f32 2^-20,
+    f64 2^-50 (lib/Lower/Cuda/ExpandMath.cpp has a table). Any other op of the math dialect that
+    is no instruction is an error.
+
+    Before:
+    ```mlir
+    %1 = math.rsqrt %0 : f32
+    ```
+    After:
+    ```mlir
+    %1 = llvm.call_intrinsic "llvm.nvvm.rsqrt.approx.f"(%0) : (f32) -> f32
+    ```
+  }];
+  let dependentDialects = ["mlir::LLVM::LLVMDialect", "mlir::arith::ArithDialect",
+                           "mlir::math::MathDialect", "mlir::vector::VectorDialect"];
+}
+
+//===----------------------------------------------------------------------===//
 // Memory
 //===----------------------------------------------------------------------===//
 
