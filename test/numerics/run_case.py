@@ -4,6 +4,7 @@
 """Compiles the model of a golden case, trains it on the case's batch and compares with what PyTorch got.
 
     run_case.py --llamac build/bin/llamac --case golden/aspects [--precision f32] [--lower fast] [--work DIR] ...
+    run_case.py ... --target=cuda --software-gpu=build/lib/software-gpu     on the software GPU
 
 Needs nothing but Python. The files of a case are described in make_golden.py, the commands in docs/Architecture.md.
 
@@ -30,6 +31,8 @@ import pathlib
 import subprocess
 import sys
 import tempfile
+
+from target import add_target_options, target_environment, target_options
 
 LOSS_TOLERANCE, TOLERANCE = 1e-5, 1e-4
 TINY_GRADIENT = 1e-3  # of the rms of its tensor
@@ -76,8 +79,8 @@ def read_safetensors(path: pathlib.Path) -> dict[str, Tensor]:
     return tensors
 
 
-def run(command: list[str]) -> str:
-    result = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+def run(command: list[str], environment: dict[str, str] | None = None) -> str:
+    result = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment)
     if result.returncode != 0:
         fail(f"exit status {result.returncode} of {' '.join(command)}\n{result.stdout}{result.stderr}", 1)
     return result.stdout
@@ -226,7 +229,7 @@ def compile_command(arguments: argparse.Namespace, case: dict, executable: pathl
                f"--trainable={case['trainable']}", f"--precision={arguments.precision}", f"--lower={arguments.lower}"]
     if "feature_taps" in case:
         command += [f"--feature-taps={case['feature_taps']}", f"--row-mask={case['row_mask']}"]
-    return command + arguments.compile_option + ["-o", str(executable)]
+    return command + target_options(arguments) + arguments.compile_option + ["-o", str(executable)]
 
 
 def step_command(arguments: argparse.Namespace, case: dict, executable: pathlib.Path, folder: pathlib.Path) -> list[str]:
@@ -250,6 +253,7 @@ def main() -> int:
     parser.add_argument("--bf16-allowance", type=float, default=BF16_ALLOWANCE, help="times the error of PyTorch's bf16 run")
     parser.add_argument("--micro-batches", type=int, help="divide the batch into so many; default as the case says")
     parser.add_argument("--grid", default="tp=1,cp=1,pp=1,dp=1")
+    add_target_options(parser)
     parser.add_argument("--compile-option", action="append", default=[], help="given to llamac compile; may be repeated")
     parser.add_argument("--work", type=pathlib.Path, help="folder to leave executable and results in; default temporary")
     arguments = parser.parse_args()
@@ -265,7 +269,7 @@ def main() -> int:
         folder.mkdir(parents=True, exist_ok=True)
         executable = (folder / "model").resolve()
         run(compile_command(arguments, case, executable))
-        output = run(step_command(arguments, case, executable, folder))
+        output = run(step_command(arguments, case, executable, folder), target_environment(arguments))
         lines = [json.loads(line) for line in output.splitlines() if line.startswith("{")]
         comparison = compare_case(arguments, case, folder, lines)
 
@@ -274,7 +278,7 @@ def main() -> int:
     if len(comparison.failures) > SHOWN_FAILURES:
         print(f"... and {len(comparison.failures) - SHOWN_FAILURES} more")
     share, name = comparison.nearest
-    print(f"{arguments.case.name} {arguments.precision} {arguments.lower}: {comparison.count} comparisons, "
+    print(f"{arguments.case.name} {arguments.target} {arguments.precision} {arguments.lower}: {comparison.count} comparisons, "
           f"{len(comparison.failures)} failures; nearest to its limit {name} ({100 * share:.2g} %)")
     return 1 if comparison.failures else 0
 

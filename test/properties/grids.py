@@ -14,7 +14,7 @@ the same global batch. Equal at 1e-10, in the sense of run_case.py, must be: los
 first step, every master after the second. With --precision=f32 both are compiled in f32, with the fast kernels, and must be equal
 at 1e-4; elements of masters whose update rounding decides are set apart, as run_case.py does. With --ranks=tcp the program on
 the grid runs a second time, each rank in a process of its own, started as torchrun does: all that it gives must be the same to
-the bit. --ranks=mpi: the same with mpirun.
+the bit. --ranks=mpi: the same with mpirun. With --target=cuda the program on the grid is for CUDA, that of one rank for the host.
 
 A draw that llamac refuses (exit status 2 and one line `llamac: error: ...`) is printed and counted, and the seed goes on to
 its next draw. Any other failure, of the compiler too, is one. Needs nothing but Python.
@@ -43,6 +43,7 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent / "numeric
 from batch import NO_IMAGE, Sizes, batch_tensors, write_safetensors  # noqa: E402
 from run_case import (Comparison, Tensor, compare_masters, fail, read_safetensors,  # noqa: E402
                       root_mean_square)
+from target import add_target_options, target_environment, target_options  # noqa: E402
 
 TOLERANCES = {"f64": 1e-10, "f32": 1e-4}
 STEPS, RATE = 2, 1e-2
@@ -226,9 +227,10 @@ class Failure(Exception):
     pass
 
 
-def execute(command: list[str], limit: int) -> subprocess.CompletedProcess:
+def execute(command: list[str], limit: int, environment: dict[str, str] | None = None) -> subprocess.CompletedProcess:
     try:
-        return subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, timeout=limit)
+        return subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, timeout=limit,
+                              env=environment)
     except subprocess.TimeoutExpired:
         raise Failure(f"not done after {limit} s: {shlex.join(command)}") from None
 
@@ -239,15 +241,16 @@ def free_port() -> int:
         return listener.getsockname()[1]
 
 
-def execute_ranks(command: list[str], ranks: int, launcher: str, limit: int) -> subprocess.CompletedProcess:
+def execute_ranks(command: list[str], ranks: int, launcher: str, limit: int,
+                  environment: dict[str, str] | None = None) -> subprocess.CompletedProcess:
     """The command in a process for each rank. What rank 0 prints, what all say, the worst status."""
     if launcher == "mpi":
         return execute(["mpirun", "--allow-run-as-root", "--oversubscribe", "--bind-to", "none", "-n", str(ranks), *command],
-                       limit)
+                       limit, environment)
     variables = {"WORLD_SIZE": str(ranks), "LOCAL_WORLD_SIZE": str(ranks), "MASTER_ADDR": "localhost",
                  "MASTER_PORT": str(free_port())}
     processes = [subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-                                  env=os.environ | variables | {"RANK": str(rank), "LOCAL_RANK": str(rank)})
+                                  env=(environment or os.environ) | variables | {"RANK": str(rank), "LOCAL_RANK": str(rank)})
                  for rank in range(ranks)]
     end, outputs = time.monotonic() + limit, []
     try:
@@ -283,13 +286,17 @@ def refusal(result: subprocess.CompletedProcess) -> str | None:
 class Steps:
     """What two steps of an executable give."""
 
-    def __init__(self, executable: pathlib.Path, folder: pathlib.Path, ranks: int = 1, launcher: str = "threads"):
+    def __init__(self, executable: pathlib.Path, folder: pathlib.Path, ranks: int = 1, launcher: str = "threads",
+                 environment: dict[str, str] | None = None):
         name = executable.name
         self.command = [str(executable), "step", f"--weights={folder / 'weights.safetensors'}",
                         f"--batch={folder / 'batch.safetensors'}", f"--steps={STEPS}", f"--learning-rate={RATE}",
                         f"--gradients={folder / name}.gradients", f"--updated={folder / name}.updated", "--threads=1"]
         processes = ranks > 1 and launcher != "threads"
-        result = execute_ranks(self.command, ranks, launcher, RUN_LIMIT) if processes else execute(self.command, RUN_LIMIT)
+        if processes:
+            result = execute_ranks(self.command, ranks, launcher, RUN_LIMIT, environment)
+        else:
+            result = execute(self.command, RUN_LIMIT, environment)
         self.lines = [json.loads(line) for line in expect_success(result).splitlines() if line.startswith("{")]
         files = (pathlib.Path(f"{folder / name}.{kind}") for kind in ("gradients", "updated"))
         self.bits = [file.read_bytes() for file in files], [line | {"seconds": 0} for line in self.lines]
@@ -333,7 +340,8 @@ def run_seed(seed: int, arguments: argparse.Namespace, folder: pathlib.Path) -> 
         for _ in range(MOST_DRAWS):
             drawn = draw(random.Random(r.getrandbits(64)), arguments.most_ranks)
             config.write_text(json.dumps(drawn.config))
-            commands = [drawn.compile_command(arguments.llamac, config, folder / "grid", True, arguments.precision)]
+            commands = [drawn.compile_command(arguments.llamac, config, folder / "grid", True, arguments.precision) +
+                        target_options(arguments)]
             result = execute(commands[0], COMPILE_LIMIT)
             if (message := refusal(result)) is None:
                 break
@@ -349,10 +357,11 @@ def run_seed(seed: int, arguments: argparse.Namespace, folder: pathlib.Path) -> 
         write_safetensors(folder / "batch.safetensors", draw_batch(r, drawn))
         want = Steps(folder / "one", folder)
         commands.append(want.command)
-        got = Steps(folder / "grid", folder)
+        environment = target_environment(arguments)
+        got = Steps(folder / "grid", folder, environment=environment)
         commands.append(got.command)
         if arguments.ranks != "threads":
-            there = Steps(folder / "grid", folder, math.prod(drawn.grid.values()), arguments.ranks)
+            there = Steps(folder / "grid", folder, math.prod(drawn.grid.values()), arguments.ranks, environment)
             if there.bits != got.bits:
                 raise Failure(f"ranks as processes ({arguments.ranks}) do not give the bits of threads: {there.lines}, "
                               f"not {got.lines}")
@@ -378,6 +387,7 @@ def main() -> int:
     parser.add_argument("--precision", choices=TOLERANCES, default="f64", help="of both programs (f64)")
     parser.add_argument("--ranks", choices=["threads", "tcp", "mpi"], default="threads",
                         help="threads of one process; or processes, too, which meet over TCP or MPI (threads)")
+    add_target_options(parser)
     parser.add_argument("--most-ranks", type=int, default=16, help="largest grid (16)")
     parser.add_argument("--keep", type=pathlib.Path, help="folder to leave everything in; default temporary")
     arguments = parser.parse_args()
