@@ -14,7 +14,8 @@ import sys
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 COMPILER = ["llrt", "dialects/Interfaces", "dialects/Dist", "dialects/Llama", "dialects/Routine", "Support", "Plan", "Import",
             "Train", "Cost", "Shard", "Pipeline", "Lower", "Check", "Emit", "Driver", "tools"]
-RUNTIME = ["llrt", "Data", "Program", "Control", "Transport", "Device", "Host", "Rank", "Commands"]
+RUNTIME = ["llrt", "Data", "Program", "Control", "Transport", "Device", "Host", "Cuda", "Rank", "Commands"]
+TARGETS = ["Host", "Cuda"]  # libraries of which an executable has one: nothing else includes them
 
 
 def room(path):
@@ -64,8 +65,8 @@ def main():
                 if not there or there == here:
                     continue
                 edges.setdefault(here, set()).add(there)
-                if there[0] != here[0] or there[1] not in rooms or rooms.index(there[1]) > rooms.index(here[1]):
-                    faults.append(f"{path.relative_to(ROOT)}:{number}: {here[1]} comes before {there[1]}, "
+                if there[0] != here[0] or there[1] not in rooms or rooms.index(there[1]) > rooms.index(here[1]) or there[1] in TARGETS:
+                    faults.append(f"{path.relative_to(ROOT)}:{number}: {here[1]} comes before {there[1]} or beside it, "
                                   f"so it may not include {found[1]}")
     if "--list" in sys.argv[1:]:
         for here, there in sorted(edges.items()):

@@ -31,7 +31,7 @@ phase() {
 
 phase set-up bash tools/setup.sh
 phase configure cmake --preset release -B "$build"
-phase build cmake --build "$build" --parallel "$jobs" --target llamac llrt llrt_main
+phase build cmake --build "$build" --parallel "$jobs" --target llamac llrt llrt_host llrt_main
 
 rm -rf "$work"
 mkdir -p "$work"

@@ -100,7 +100,9 @@ static FailureOr<ObjectFile> makeTable(Location loc, const ProgramText &program,
                                makeArray(names),
                                makeArray(blocks),
                                makeString(cpu.name),
-                               makeArray(features)};
+                               makeArray(features),
+                               makeString("host"),
+                               llvm::ConstantPointerNull::get(pointer)};
   llvm::Constant *table = llvm::ConstantStruct::getAnon(context, members);
   new llvm::GlobalVariable(module, table->getType(), /*isConstant=*/true,
                            llvm::GlobalValue::ExternalLinkage, table, "llrt_program");

@@ -71,7 +71,9 @@ public:
     return compileObjects(program, cpu(), lowering() == Lowering::Fast, threads);
   }
 
-  SmallVector<StringRef> runtimeLibraries() const override { return {"llrt_main", "llrt"}; }
+  SmallVector<StringRef> runtimeLibraries() const override {
+    return {"llrt_main", "llrt", "llrt_host", "llrt"};
+  }
 
   SmallVector<StringRef> linkArguments() const override {
     SmallVector<StringRef> arguments;

@@ -1,17 +1,21 @@
-//===- Kernels.h - What compiled blocks call on the host -------*- C++ -*-===//
+//===- Kernels.h - What compiled blocks call --------------------*- C++ -*-===//
 //
 // Part of llamac, under the Apache License v2.0 with LLVM Exceptions.
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 //
 //===----------------------------------------------------------------------===//
 //
-// The functions that the code of a compiled block calls: parallel loops, matrix
+// The functions that the code of a compiled block calls: loops or kernels, matrix
 // products and attention. Every call site passes a constant description; all
 // memory is the caller's. Each takes the stream that the block was given; on the
-// host the work is done when the call returns. They are called only with
-// descriptions that the compiler made, so they report no errors: a fault (no oneDNN for f32 or bf16,
-// no OpenBLAS for f64) prints one message and ends the process with status 1;
-// `llrt_host_library_error` lets `main` find out before any work is done.
+// host the work is done when the call returns, on a GPU it is put into the stream.
+// They are called only with descriptions that the compiler made, so they report no
+// errors. On the host a fault (no oneDNN for f32 or bf16, no OpenBLAS for f64) prints one
+// message and ends the process with status 1; `llrt_host_library_error` lets `main` find
+// out before any work is done. On a GPU the stream keeps the first error, which
+// `Device::call` throws when the block returns.
+//
+// Each target has its own library with these functions: libllrt_host.a, libllrt_cuda.a.
 //
 // B batch, S queries, T keys, H query heads, K key and value heads, D head size
 //
@@ -35,14 +39,52 @@ typedef struct LlrtStream LlrtStream;
 // A generated loop: does the rows [lo, hi) of a kernel whose buffers are `args`.
 typedef void (*LlrtLoopBody)(void **args, int64_t lo, int64_t hi);
 
-// The kernel of a loop over `n` rows.
+// Target host: the kernel of a loop over `n` rows.
 struct LlrtKernel {
   LlrtLoopBody body;
   int64_t n, grain; // grain: the least number of rows worth a thread of its own, at least 1
 };
 
-// Runs `kernel` on the buffers `args`, which need not outlive the call.
-void llrt_launch(LlrtStream *stream, const struct LlrtKernel *kernel, void **args);
+// Target cuda: the code of a kernel for one chip.
+struct LlrtImage {
+  const char *chip; // `sm_80`, `sm_90a`
+  const char *ptx;  // ends with a NUL, which `ptx_bytes` counts
+  uint64_t ptx_bytes;
+  const void *cubin; // of ptxas; null where there was none
+  uint64_t cubin_bytes;
+};
+
+// Target cuda: a buffer as a tensor that the copy engine (TMA) cuts boxes from, as
+// cuTensorMapEncodeTiled takes it. Dimensions: innermost first. Outside of the tensor are zeros.
+struct LlrtTensorMap {
+  int64_t argument;   // of the launch: the buffer
+  int64_t type;       // LlrtType
+  int64_t rank;       // dimensions, 1 to 5
+  int64_t sizes[5];   // in elements
+  int64_t strides[4]; // in bytes, of dimensions 1 to rank - 1; multiples of 16
+  int64_t box[5];     // in elements, each at most 256
+  int64_t swizzle;    // bytes over which 16-byte pieces change places: 0 (none), 32, 64, 128
+};
+
+// Target cuda: a kernel and how it is launched. Parameters: a pointer for each of `buffers`
+// arguments, then 128 bytes for each tensor map.
+struct LlrtCudaKernel {
+  const char *name;     // of the entry in all images
+  const char *location; // what it comes from, for messages
+  uint64_t image_count; // at least 1
+  const struct LlrtImage *images;
+  int64_t grid[3], block[3]; // x, y, z: blocks, threads of one
+  int64_t cluster[3];        // blocks; 1, 1, 1: no clusters
+  int64_t shared;            // bytes of dynamic shared memory
+  int64_t buffers;
+  uint64_t map_count;
+  const struct LlrtTensorMap *maps;
+  uint64_t key; // of the code: where it is the same, so are all images
+};
+
+// Puts `kernel`, a LlrtKernel or what the target has instead, into the stream with the
+// buffers `args`, an array that need not outlive the call.
+void llrt_launch(LlrtStream *stream, const void *kernel, void **args);
 
 // C[m, n] = op(A)[m, k] * op(B)[k, n] (+ C if `accumulate`) (+ bias[n] if `bias`
 // is not null). All matrices are dense, row-major. `transpose_a`: A is stored
@@ -51,7 +93,8 @@ void llrt_launch(LlrtStream *stream, const struct LlrtKernel *kernel, void **arg
 // Types: (f32, f32), (bf16, bf16), (bf16, f32), (f64, f64). Sums are in f32 (f64
 // for f64), the same bits for any number of threads. k is at least 1. A thread's first call with a description compiles it
 // and grows its scratch memory; later calls only run it. Source: oneDNN matmul
-// primitive (f32, bf16); OpenBLAS dgemm (f64).
+// primitive (f32, bf16); OpenBLAS dgemm (f64). On a GPU: cublasLtMatmul, sums of one run the
+// same bits in the next.
 struct LlrtGemm {
   int64_t type, result_type, m, n, k, transpose_a, transpose_b, accumulate;
 };

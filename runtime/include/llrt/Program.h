@@ -168,14 +168,23 @@ extern "C" {
 
 typedef void (*LlrtBlock)(LlrtStream *stream, void **buffers);
 
+// Target cuda: all kernels that blocks launch.
+struct LlrtDeviceCode {
+  uint64_t kernel_count;
+  const struct LlrtCudaKernel *const *kernels;
+  const char *const *chips; // that all kernels have images for; null ends the list
+};
+
 struct LlrtProgram {
   const char *text; // JSON, `text_bytes` long
   uint64_t text_bytes;
   uint64_t block_count;
   const char *const *block_names; // as in "block" above
   const LlrtBlock *blocks;
-  const char *cpu;                 // LLVM's name of the CPU that the blocks need
-  const char *const *cpu_features; // e.g. "avx512f"; null ends the list
+  const char *cpu;                     // LLVM's name of the CPU that the blocks need
+  const char *const *cpu_features;     // e.g. "avx512f"; null ends the list
+  const char *target;                  // `--target`: "host", "cuda"
+  const struct LlrtDeviceCode *device; // null on the host
 };
 
 extern const struct LlrtProgram llrt_program;

@@ -9,7 +9,6 @@
 
 #include "src/Control/InProcess.h"
 #include "src/Data/Error.h"
-#include "src/Host/HostDevice.h"
 #include "src/Transport/Mpi.h"
 #include "src/Transport/Tcp.h"
 #include "src/Transport/Threads.h"
@@ -116,13 +115,14 @@ struct Ranks::Pool {
 
 Ranks::Ranks(const Program &program, const Arguments &arguments)
     : compiled(program), launch(Launch::find(program.grid.ranks())) {
-  int64_t kernelThreads = threadsOf(arguments);
-  std::chrono::duration<double> timeout(arguments.number("timeout", 0.1));
+  DeviceOptions options;
+  options.threads = threadsOf(arguments);
+  options.timeout = std::chrono::duration<double>(arguments.number("timeout", 0.1));
   int64_t count = program.grid.ranks();
-  auto makeRank = [=, &program](int64_t number, Transport &transport, Control &control) {
-    return std::make_unique<Rank>(
-        program, number, kernelThreads,
-        std::make_unique<HostDevice>(program, number, kernelThreads, transport, control, timeout));
+  devices = makeDevices(program, launch, options);
+  auto makeRank = [=, this, &program](int64_t number, Transport &transport, Control &control) {
+    return std::make_unique<Rank>(program, number, options.threads,
+                                  devices->make(number, transport, control));
   };
   if (launch.processes() && count > 1) {
     if (launch.kind == Launch::Kind::Mpi) {
@@ -130,7 +130,7 @@ Ranks::Ranks(const Program &program, const Arguments &arguments)
       transport = std::make_unique<MpiTransport>(*mpi);
       control = std::move(mpi);
     } else {
-      auto tcp = std::make_unique<TcpControl>(launch, program.model.hash, timeout);
+      auto tcp = std::make_unique<TcpControl>(launch, program.model.hash, options.timeout);
       transport = std::make_unique<TcpTransport>(*tcp);
       control = std::move(tcp);
     }

@@ -77,6 +77,7 @@ private:
 
   const Program &compiled;
   Launch launch;
+  std::unique_ptr<Devices> devices; // before the ranks, which use it
   std::unique_ptr<Control> control; // of `single`
   std::unique_ptr<Transport> transport;
   std::unique_ptr<Rank> single; // the only rank of this process, or

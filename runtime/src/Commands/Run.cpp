@@ -43,13 +43,7 @@ static void checkMachine(const LlrtProgram &compiled, const Program &program) {
   if (!missing.empty())
     fail("this machine's CPU: expected one like ", compiled.cpu, ", got one without ", missing,
          "; compile on this machine, or for its CPU");
-  LlrtType type = program.precision == "f64"    ? LLRT_F64
-                  : program.precision == "bf16" ? LLRT_BF16
-                                                : LLRT_F32;
-  // Only f64's reference code calls a library for matrix products.
-  if (type == LLRT_F64 || program.options.value("lower", "") == "fast")
-    if (const char *cause = llrt_host_library_error(type))
-      throw Error(cause);
+  checkTarget(program);
 }
 
 static int runCommand(const LlrtProgram &compiled, const std::string &name,

@@ -9,6 +9,7 @@
 
 #include "src/Commands/Random.h"
 #include "src/Data/Error.h"
+#include "src/Device/Parallel.h"
 
 #include <algorithm>
 #include <cstring>
@@ -363,7 +364,7 @@ void Weights::initialize(Ranks &ranks, uint64_t seed, double gate) const {
                          draw.to = memory;
                          draw.whole = whole;
                          void *args[] = {&draw};
-                         parallelFor(rank.stream(), drawElements, args, count, 4096);
+                         parallelFor(rank.threads(), drawElements, args, count, 4096);
                        });
                      });
       }

@@ -34,3 +34,29 @@ std::string llrt::workText(const Program &program, const Work &work) {
   }
   return text.str();
 }
+
+void llrt::giveUp(const Grid &grid, Control &control, std::chrono::duration<double> timeout,
+                  const std::string &own) {
+  std::vector<std::optional<std::string>> answers = control.ask(own);
+  std::string silent, waiting;
+  int64_t silentCount = 0;
+  auto place = [&](int64_t number) {
+    std::string text = grid.placeText(number);
+    return std::to_string(number) + (text.empty() ? "" : " (" + text + ")");
+  };
+  for (size_t number = 0; number < answers.size(); ++number)
+    if (answers[number]) {
+      waiting += "\n  rank " + place(number) + " waits: " + *answers[number];
+    } else {
+      silent += (silent.empty() ? "" : ", ") + place(number);
+      ++silentCount;
+    }
+  std::ostringstream number;
+  number << timeout.count() << " s";
+  std::string seconds = number.str();
+  control.abandon((silentCount == 0 ? "all ranks have waited for each other for " + seconds
+                                    : (silentCount == 1 ? "rank " : "ranks ") + silent +
+                                          (silentCount == 1 ? " has" : " have") +
+                                          " not answered for " + seconds) +
+                  waiting);
+}

@@ -16,13 +16,16 @@
 // and `wait` alone, and in nothing that another rank would have to do something for.
 // One thread calls all functions of an object.
 //
-// On the host: src/Host/HostDevice.h.
+// Each target has its own library, with its devices and what compiled blocks call:
+// src/Host (libllrt_host.a), src/Cuda (libllrt_cuda.a). An executable has one of them.
 //
 //===----------------------------------------------------------------------===//
 #ifndef LLRT_DEVICE_DEVICE_H
 #define LLRT_DEVICE_DEVICE_H
 
+#include "src/Control/Launch.h"
 #include "src/Program/Program.h"
+#include "src/Transport/Transport.h"
 
 #include <chrono>
 #include <cstddef>
@@ -103,6 +106,38 @@ public:
   // When `event`, which is done, was.
   virtual Clock::time_point time(const Event &event) const = 0;
 };
+
+// For a device that waits in vain for `own`, in words: asks all ranks what they wait for,
+// prints it and ends them.
+[[noreturn]] void giveUp(const Grid &grid, Control &control, std::chrono::duration<double> timeout,
+                         const std::string &own);
+
+//===----------------------------------------------------------------------===//
+// What the library of a target has
+//===----------------------------------------------------------------------===//
+
+struct DeviceOptions {
+  int64_t threads = 1; // of each rank, for what runs on the host
+  std::chrono::duration<double> timeout = std::chrono::seconds(60); // see Device::wait
+};
+
+// The devices of the ranks of this process, and what they share.
+class Devices {
+public:
+  virtual ~Devices() = default;
+
+  // The device of rank `rank`, on the thread of that rank. `transport` and `control` must
+  // outlive it, and so must this.
+  virtual std::unique_ptr<Device> make(int64_t rank, Transport &transport, Control &control) = 0;
+};
+
+// Throws Error if this machine lacks what the target needs: a library, a driver, a device.
+void checkTarget(const Program &program);
+
+// `program` must outlive it. Throws Error as `checkTarget` does, and if there are too few
+// devices for the ranks.
+std::unique_ptr<Devices> makeDevices(const Program &program, const Launch &launch,
+                                     const DeviceOptions &options);
 
 } // namespace llrt
 #endif // LLRT_DEVICE_DEVICE_H

@@ -192,7 +192,7 @@ void HostDevice::wait(const Event &event) {
       continue;
     }
     if (Clock::now() - moved > timeout)
-      giveUp();
+      giveUp(program.grid, control, timeout, waitsFor());
     control.answer(waitsFor());
     transport.idle();
   }
@@ -214,27 +214,38 @@ std::string HostDevice::waitsFor() const {
   return text.view().empty() ? "nothing that could be started" : text.str();
 }
 
-void HostDevice::giveUp() const {
-  std::vector<std::optional<std::string>> answers = control.ask(waitsFor());
-  std::string silent, waiting;
-  int64_t silentCount = 0;
-  auto place = [&](int64_t number) {
-    std::string text = program.grid.placeText(number);
-    return std::to_string(number) + (text.empty() ? "" : " (" + text + ")");
-  };
-  for (size_t number = 0; number < answers.size(); ++number)
-    if (answers[number]) {
-      waiting += "\n  rank " + place(number) + " waits: " + *answers[number];
-    } else {
-      silent += (silent.empty() ? "" : ", ") + place(number);
-      ++silentCount;
-    }
-  std::ostringstream number;
-  number << timeout.count() << " s";
-  std::string seconds = number.str();
-  control.abandon((silentCount == 0 ? "all ranks have waited for each other for " + seconds
-                                    : (silentCount == 1 ? "rank " : "ranks ") + silent +
-                                          (silentCount == 1 ? " has" : " have") +
-                                          " not answered for " + seconds) +
-                  waiting);
+//===----------------------------------------------------------------------===//
+// The target
+//===----------------------------------------------------------------------===//
+
+namespace {
+class HostDevices final : public Devices {
+public:
+  HostDevices(const Program &program, const DeviceOptions &options)
+      : program(program), options(options) {}
+
+  std::unique_ptr<Device> make(int64_t rank, Transport &transport, Control &control) override {
+    return std::make_unique<HostDevice>(program, rank, options.threads, transport, control,
+                                        options.timeout);
+  }
+
+private:
+  const Program &program;
+  DeviceOptions options;
+};
+} // namespace
+
+void llrt::checkTarget(const Program &program) {
+  LlrtType type = program.precision == "f64"    ? LLRT_F64
+                  : program.precision == "bf16" ? LLRT_BF16
+                                                : LLRT_F32;
+  // Only f64's reference code calls a library for matrix products.
+  if (type == LLRT_F64 || program.options.value("lower", "") == "fast")
+    if (const char *cause = llrt_host_library_error(type))
+      throw Error(cause);
+}
+
+std::unique_ptr<Devices> llrt::makeDevices(const Program &program, const Launch &,
+                                           const DeviceOptions &options) {
+  return std::make_unique<HostDevices>(program, options);
 }

@@ -72,7 +72,6 @@ private:
   // Visits all queues; whether anything was finished.
   bool round();
   std::string waitsFor() const;
-  [[noreturn]] void giveUp() const;
 
   const Program &program;
   int64_t rank;

@@ -7,7 +7,7 @@
 #ifndef LLRT_HOST_STREAM_H
 #define LLRT_HOST_STREAM_H
 
-#include "llrt/Kernels.h"
+#include "src/Device/Parallel.h"
 
 // What is launched on it is done by the calling thread and `threads - 1` others of
 // libgomp before the launch returns. Ranks that are threads share the cores, each
@@ -18,12 +18,10 @@ struct LlrtStream {
 
 namespace llrt {
 
-// Splits [0, n) into one contiguous part per thread, runs `body` on each part.
-// `grain` is the least number of rows worth a thread of its own (at least 1).
+// A loop on the threads of the stream.
 inline void parallelFor(LlrtStream *stream, LlrtLoopBody body, void **args, int64_t n,
                         int64_t grain) {
-  LlrtKernel kernel{body, n, grain};
-  llrt_launch(stream, &kernel, args);
+  parallelFor(stream->threads, body, args, n, grain);
 }
 
 } // namespace llrt

@@ -183,6 +183,7 @@ private:
 class Parser {
 public:
   explicit Parser(const LlrtProgram &compiled) {
+    program.device = compiled.device;
     for (uint64_t i = 0; i < compiled.block_count; ++i)
       blocks.emplace(compiled.block_names[i], compiled.blocks[i]);
   }

@@ -215,6 +215,8 @@ struct Program {
   std::vector<Communicator> communicators;
   std::vector<Stage> stages;
 
+  const LlrtDeviceCode *device = nullptr; // the kernels of the executable; null on the host
+
   // Type of masters, moments, norms and losses: f32, or f64 under f64.
   LlrtType masterType() const;
 

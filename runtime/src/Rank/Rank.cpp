@@ -16,7 +16,7 @@ using Event = Device::Event;
 using Stream = Device::Stream;
 
 Rank::Rank(const Program &program, int64_t number, int64_t threads, std::unique_ptr<Device> memory)
-    : compiled(program), rank(number), device(std::move(memory)), hostStream{threads} {
+    : compiled(program), rank(number), device(std::move(memory)), hostThreads(threads) {
   for (const Communicator &communicator : program.communicators)
     members.push_back(communicator.members(program.grid, rank));
   for (const Arena &arena : stage().arenas)

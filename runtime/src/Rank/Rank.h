@@ -21,7 +21,6 @@
 #define LLRT_RANK_RANK_H
 
 #include "src/Device/Device.h"
-#include "src/Host/Stream.h"
 #include "src/Rank/Trace.h"
 
 #include <cstring>
@@ -74,8 +73,8 @@ public:
   // of several ranks all.
   void run(const std::string &name, const Events &events, int64_t microBatches);
 
-  // Where the rank's own loops run.
-  LlrtStream *stream() { return &hostStream; }
+  // Of the host, for loops of the rank's own.
+  int64_t threads() const { return hostThreads; }
 
   // Null: no trace. It must outlive the runs.
   void setTrace(Trace *value) { trace = value; }
@@ -89,7 +88,7 @@ private:
   int64_t rank;
   std::unique_ptr<Device> device;
   std::vector<std::byte *> arenas;
-  LlrtStream hostStream;
+  int64_t hostThreads;
   std::vector<std::vector<int64_t>> members; // of each communicator
   Device::Stream current = 0;                // where the host's writes and reads go
   Trace *trace = nullptr;

@@ -616,8 +616,8 @@ const LlrtProgram &GridProgram::get() {
     blocks.push_back(block.code);
   }
   static const char *const features[] = {nullptr};
-  program = {text.data(),   text.size(), blocks.size(), names.data(),
-             blocks.data(), "tiny",      features};
+  program = {text.data(), text.size(), blocks.size(), names.data(), blocks.data(),
+             "tiny",      features,    "host",        nullptr};
   return program;
 }
 

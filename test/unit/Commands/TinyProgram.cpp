@@ -314,7 +314,8 @@ const LlrtProgram &TinyProgram::get() {
   namePointers.clear();
   for (const std::string &name : names)
     namePointers.push_back(name.c_str());
-  program = {text.data(),   text.size(), blocks.size(),     namePointers.data(),
-             blocks.data(), "tiny",      cpuFeatures.data()};
+  program = {text.data(),         text.size(),   blocks.size(),
+             namePointers.data(), blocks.data(), "tiny",
+             cpuFeatures.data(),  "host",        nullptr};
   return program;
 }

@@ -10,7 +10,7 @@
 // points, because clang's -fopenmp would bring another OpenMP runtime.
 //
 //===----------------------------------------------------------------------===//
-#include "Stream.h"
+#include "src/Device/Parallel.h"
 
 #include <algorithm>
 
@@ -21,9 +21,9 @@ extern "C" int omp_get_thread_num(void);
 
 namespace {
 struct Loop {
-  const LlrtKernel &kernel;
+  LlrtLoopBody body;
   void **args;
-  int64_t parts;
+  int64_t n, parts;
 };
 } // namespace
 
@@ -33,20 +33,18 @@ static void runParts(void *data) {
   auto &loop = *static_cast<Loop *>(data);
   // Part p is [start(p), start(p + 1)); the first n % parts have one row more.
   auto start = [&](int64_t part) {
-    int64_t n = loop.kernel.n;
-    return part * (n / loop.parts) + std::min(part, n % loop.parts);
+    return part * (loop.n / loop.parts) + std::min(part, loop.n % loop.parts);
   };
   for (int64_t part = omp_get_thread_num(); part < loop.parts; part += omp_get_num_threads())
-    loop.kernel.body(loop.args, start(part), start(part + 1));
+    loop.body(loop.args, start(part), start(part + 1));
 }
 
-void llrt_launch(LlrtStream *stream, const LlrtKernel *kernel, void **args) {
-  if (kernel->n <= 0)
+void llrt::parallelFor(int64_t threads, LlrtLoopBody body, void **args, int64_t n, int64_t grain) {
+  if (n <= 0)
     return;
-  int64_t parts =
-      std::clamp<int64_t>(kernel->n / std::max<int64_t>(kernel->grain, 1), 1, stream->threads);
+  int64_t parts = std::clamp<int64_t>(n / std::max<int64_t>(grain, 1), 1, threads);
   if (parts == 1)
-    return kernel->body(args, 0, kernel->n);
-  Loop loop{*kernel, args, parts};
+    return body(args, 0, n);
+  Loop loop{body, args, n, parts};
   GOMP_parallel(runParts, &loop, parts, 0);
 }
