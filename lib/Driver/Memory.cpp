@@ -26,10 +26,8 @@ std::vector<llrt::ArenaSizes> llamac::memoryOf(ModuleOp module) {
     size_t stage = arena.getStage();
     if (stages.size() <= stage)
       stages.resize(stage + 1);
-    StringRef name = arena.getSymName();
-    if (name.starts_with("stage"))
-      name = name.split('.').second;
-    stages[stage].push_back({name.str(), int64_t(arena.getBytes())});
+    stages[stage].push_back(
+        {dist::stringifyArenaRole(arena.getRole()).str(), int64_t(arena.getBytes())});
   }
   return stages;
 }

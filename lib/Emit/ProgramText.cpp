@@ -414,15 +414,11 @@ void TextWriter::writeStage(int64_t stage) {
   for (auto arena : module.getOps<dist::ArenaOp>())
     if (int64_t(arena.getStage()) == stage)
       arenas.insert({arena.getSymName(), arenas.size()});
-  // All stages call an arena the same.
-  std::string prefix = stages > 1 ? "stage" + std::to_string(stage) + "." : "";
   json.attributeArray(field::arenas, [&] {
     for (auto arena : module.getOps<dist::ArenaOp>())
       if (int64_t(arena.getStage()) == stage)
         json.object([&] {
-          StringRef name = arena.getSymName();
-          name.consume_front(prefix);
-          json.attribute(field::name, name);
+          json.attribute(field::name, dist::stringifyArenaRole(arena.getRole()));
           json.attribute(field::bytes, arena.getBytes());
         });
   });

@@ -359,8 +359,9 @@ LogicalResult BuildProgramPass::build() {
     if (failed(layout))
       return failure();
     noteUnits(functions, *layout);
-    auto statistics = dist::ArenaOp::create(
-        builder, module.getLoc(), arenaName("statistics", stage, cut.stages > 1), 0, stage);
+    constexpr auto role = dist::ArenaRole::Statistics;
+    auto statistics = dist::ArenaOp::create(builder, module.getLoc(),
+                                            arenaName(role, stage, cut.stages > 1), role, 0, stage);
     ProgramBuilder programs(builder, symbols, axes, encoder, microBatches, blocksInFlight, stage,
                             cut.stages, *layout);
     buildStep(programs, *step, *plan, stage);

@@ -16,6 +16,7 @@
 using namespace mlir;
 using namespace mlir::llamac;
 using dist::AddressAttr;
+using dist::ArenaRole;
 
 namespace {
 /// Adds arenas and storage of one stage.
@@ -36,7 +37,7 @@ private:
     int64_t begin;        // in its unit
   };
 
-  AddressAttr address(StringRef arena, int64_t elements, Type type) {
+  AddressAttr address(ArenaRole arena, int64_t elements, Type type) {
     return AddressAttr::get(
         builder.getContext(),
         FlatSymbolRefAttr::get(builder.getContext(), arenaName(arena, stage, stages > 1)),
@@ -48,7 +49,7 @@ private:
   OpBuilder &builder;
   int stage, stages;
   std::vector<Place> places;                  // of all parameters, in their order
-  llvm::MapVector<StringRef, int64_t> arenas; // name -> bytes
+  llvm::MapVector<ArenaRole, int64_t> arenas; // bytes
 };
 } // namespace
 
@@ -172,24 +173,25 @@ void LayoutBuilder::place() {
   const bool shardsWeights = fsdp == Fsdp::Parameters;
   // Masters lie apart where they are not the weights.
   const bool hasMasters = layout.storageType != layout.masterType || (ranks > 1 && !shardsWeights);
-  const StringRef masters = hasMasters ? "masters" : "parameters";
-  const StringRef gradients = fsdp == Fsdp::Optimizer ? "gradient_shard" : "gradients";
+  const ArenaRole masters = hasMasters ? ArenaRole::Masters : ArenaRole::Parameters;
+  const ArenaRole gradients =
+      fsdp == Fsdp::Optimizer ? ArenaRole::GradientShard : ArenaRole::Gradients;
   Location loc = builder.getUnknownLoc();
 
-  arenas["parameters"] = 0;
+  arenas[ArenaRole::Parameters] = 0;
   int64_t bytes = 0; // of parameters
   if (layout.elements) {
     bytes = (shardsWeights ? shard : layout.elements) * width(layout.storageType);
     if (hasMasters)
-      arenas["masters"] = shard * width(layout.masterType);
-    arenas["gradients"] =
+      arenas[ArenaRole::Masters] = shard * width(layout.masterType);
+    arenas[ArenaRole::Gradients] =
         (fsdp == Fsdp::None || fsdp == Fsdp::Optimizer ? layout.elements : shard) *
         width(layout.gradientType);
     if (fsdp == Fsdp::Optimizer)
-      arenas["gradient_shard"] = shard * width(layout.gradientType);
+      arenas[ArenaRole::GradientShard] = shard * width(layout.gradientType);
     if (ranks > 1 && !shardsWeights && layout.storageType != layout.masterType)
-      arenas["weight_shard"] = shard * width(layout.storageType);
-    arenas["moment1"] = arenas["moment2"] = shard * width(layout.masterType);
+      arenas[ArenaRole::WeightShard] = shard * width(layout.storageType);
+    arenas[ArenaRole::Moment1] = arenas[ArenaRole::Moment2] = shard * width(layout.masterType);
   }
   SmallVector<int64_t> frozenBytes; // where sharded frozen units begin
   for (Unit &unit : layout.frozen) {
@@ -215,8 +217,8 @@ void LayoutBuilder::place() {
                               kArenaAlignment);
       }
       storage = dist::StorageOp::create(
-          builder, loc, symbol, address("parameters", at / width(type), type), AddressAttr(),
-          AddressAttr(), AddressAttr(), AddressAttr(), AddressAttr(), inUnit,
+          builder, loc, symbol, address(ArenaRole::Parameters, at / width(type), type),
+          AddressAttr(), AddressAttr(), AddressAttr(), AddressAttr(), AddressAttr(), inUnit,
           inUnit ? builder.getUnitAttr() : UnitAttr());
     } else {
       const Unit &unit = layout.segments[place.segment].units[place.unit];
@@ -226,12 +228,12 @@ void LayoutBuilder::place() {
       if (ranks > 1)
         inUnit = builder.getDenseI64ArrayAttr({place.begin, unit.elements});
       storage = dist::StorageOp::create(
-          builder, loc, symbol, address("parameters", shardsWeights ? state : whole, type),
+          builder, loc, symbol, address(ArenaRole::Parameters, shardsWeights ? state : whole, type),
           address(masters, state, layout.masterType),
           address(gradients, state, layout.gradientType),
-          address("moment1", state, layout.masterType),
-          address("moment2", state, layout.masterType),
-          fsdp == Fsdp::Optimizer ? address("gradients", whole, layout.gradientType)
+          address(ArenaRole::Moment1, state, layout.masterType),
+          address(ArenaRole::Moment2, state, layout.masterType),
+          fsdp == Fsdp::Optimizer ? address(ArenaRole::Gradients, whole, layout.gradientType)
                                   : AddressAttr(),
           inUnit, shardsWeights ? builder.getUnitAttr() : UnitAttr());
     }
@@ -242,18 +244,20 @@ void LayoutBuilder::place() {
     for (Segment &segment : layout.segments)
       for (Unit &unit : segment.units)
         declareUnit(unit,
-                    shardsWeights ? address("parameters", unit.begin / ranks, layout.storageType)
-                                  : AddressAttr(),
-                    address("gradients", unit.begin / ranks, layout.gradientType));
+                    shardsWeights
+                        ? address(ArenaRole::Parameters, unit.begin / ranks, layout.storageType)
+                        : AddressAttr(),
+                    address(ArenaRole::Gradients, unit.begin / ranks, layout.gradientType));
   for (auto [unit, at] : llvm::zip(layout.frozen, frozenBytes))
-    declareUnit(unit, address("parameters", at / width(unit.type), unit.type), AddressAttr());
-  arenas["parameters"] = llvm::alignTo(bytes, kArenaAlignment);
+    declareUnit(unit, address(ArenaRole::Parameters, at / width(unit.type), unit.type),
+                AddressAttr());
+  arenas[ArenaRole::Parameters] = llvm::alignTo(bytes, kArenaAlignment);
 
   OpBuilder::InsertionGuard guard(builder);
   if (first)
     builder.setInsertionPoint(first);
-  for (auto [name, size] : arenas)
-    dist::ArenaOp::create(builder, loc, arenaName(name, stage, stages > 1), size, stage);
+  for (auto [role, size] : arenas)
+    dist::ArenaOp::create(builder, loc, arenaName(role, stage, stages > 1), role, size, stage);
 }
 
 FailureOr<ParameterLayout> llamac::layOutParameters(OpBuilder &builder,

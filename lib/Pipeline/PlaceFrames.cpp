@@ -39,6 +39,7 @@ namespace mlir::llamac {
 
 using namespace mlir;
 using namespace mlir::llamac;
+using dist::ArenaRole;
 using dist::InstanceAttr;
 using func::FuncOp;
 
@@ -80,7 +81,7 @@ private:
   void findHazards(StageProgram &stage);
   void sortByTime(StageProgram &stage);
   LogicalResult place(StageProgram &stage);
-  FailureOr<int64_t> place(StageProgram &stage, StringRef arena);
+  FailureOr<int64_t> place(StageProgram &stage, ArenaRole arena);
   void writeEvents(StageProgram &stage);
   void write(StageProgram &stage);
 
@@ -105,14 +106,14 @@ private:
   SmallVector<Axis> axes;
   OpBuilder builder;
   /// The arena in which a frame's instances lie.
-  StringRef arenaOf(StringAttr frame) const {
+  ArenaRole arenaOf(StringAttr frame) const {
     auto entry = arenaOfUnits.find(frame.getValue());
-    return entry == arenaOfUnits.end() ? "activations" : entry->second;
+    return entry == arenaOfUnits.end() ? ArenaRole::Activations : entry->second;
   }
 
   llvm::DenseMap<std::pair<int64_t, StringAttr>, int64_t> frameBytes;
-  llvm::StringMap<StringRef> arenaOfUnits;                 // of the frames of units
-  std::map<std::pair<int64_t, StringRef>, int64_t> arenas; // stage, name -> bytes
+  llvm::StringMap<ArenaRole> arenaOfUnits;                 // of the frames of units
+  std::map<std::pair<int64_t, ArenaRole>, int64_t> arenas; // by stage: bytes
   bool isPipeline = false;                                 // several stages
 };
 
@@ -221,26 +222,26 @@ void FramePlacer::sortByTime(StageProgram &stage) {
 
 /// Gives every instance an address and adds the waits for what was there before.
 LogicalResult FramePlacer::place(StageProgram &stage) {
-  llvm::SetVector<StringRef> names;
-  names.insert("activations");
+  llvm::SetVector<ArenaRole> roles;
+  roles.insert(ArenaRole::Activations);
   for (auto &[key, life] : stage.lives) {
-    names.insert(arenaOf(key.first));
+    roles.insert(arenaOf(key.first));
     life.begin = stage.entries[life.uses.front()].begin;
     for (unsigned use : life.uses)
       life.end = std::max(life.end, stage.entries[use].end);
     life.bytes = frameBytes[{stage.program.getStage(), key.first}];
   }
-  for (StringRef name : names) {
-    FailureOr<int64_t> bytes = place(stage, name);
+  for (ArenaRole role : roles) {
+    FailureOr<int64_t> bytes = place(stage, role);
     if (failed(bytes))
       return failure();
-    int64_t &size = arenas[{stage.program.getStage(), name}];
+    int64_t &size = arenas[{stage.program.getStage(), role}];
     size = std::max(size, *bytes);
   }
   return success();
 }
 
-FailureOr<int64_t> FramePlacer::place(StageProgram &stage, StringRef arena) {
+FailureOr<int64_t> FramePlacer::place(StageProgram &stage, ArenaRole arena) {
   SmallVector<Life *> lives;
   SmallVector<double> times;
   llvm::MapVector<StringAttr, int64_t> placeOf; // of a frame, if each has one of its own
@@ -263,7 +264,7 @@ FailureOr<int64_t> FramePlacer::place(StageProgram &stage, StringRef arena) {
     values.push_back({2 * rank(life->begin), 2 * rank(life->end) - 1, life->bytes});
   int64_t bytes = planArena(values);
   // A unit has at most one whole instance at a time: never more than all units together.
-  if (arena != "activations" && apart < bytes) {
+  if (arena != ArenaRole::Activations && apart < bytes) {
     bytes = apart;
     for (auto [value, life] : llvm::zip(values, lives))
       value.offset = life->offset;
@@ -341,8 +342,8 @@ LogicalResult FramePlacer::run() {
     count = std::max<int64_t>(count, list.size());
   isPipeline = count > 1;
   for (auto unit : module.getOps<dist::UnitOp>()) {
-    arenaOfUnits[dist::weightsFrame(unit.getSymName())] = "whole_weights";
-    arenaOfUnits[dist::gradientFrame(unit.getSymName())] = "whole_gradients";
+    arenaOfUnits[dist::weightsFrame(unit.getSymName())] = ArenaRole::WholeWeights;
+    arenaOfUnits[dist::gradientFrame(unit.getSymName())] = ArenaRole::WholeGradients;
   }
   for (auto &[name, list] : programs) {
     frameBytes.clear();
@@ -379,7 +380,7 @@ LogicalResult FramePlacer::run() {
   builder.setInsertionPoint(*module.getOps<dist::ProgramOp>().begin());
   for (auto [key, size] : arenas)
     dist::ArenaOp::create(builder, module.getLoc(), arenaName(key.second, key.first, isPipeline),
-                          size, key.first);
+                          key.second, size, key.first);
   return success();
 }
 

@@ -10,6 +10,7 @@
 
 using namespace mlir;
 using namespace mlir::llamac;
+using dist::ArenaRole;
 using dist::CollectiveKind;
 using func::FuncOp;
 
@@ -159,7 +160,7 @@ dist::CollectiveOp ProgramBuilder::collective(CollectiveKind kind, StringRef nam
                                     elements, type, TypeAttr(), false, false, gradients, stream);
 }
 
-dist::AddressAttr ProgramBuilder::address(StringRef arena, int64_t elements, Type type) {
+dist::AddressAttr ProgramBuilder::address(ArenaRole arena, int64_t elements, Type type) {
   return dist::AddressAttr::get(
       builder.getContext(),
       FlatSymbolRefAttr::get(builder.getContext(), arenaName(arena, stage, stages > 1)),
@@ -426,12 +427,13 @@ void ProgramBuilder::beginStep() {
   int64_t elements = isWhole ? layout.elements : layout.elements / layout.ranks;
   dist::ZeroOp::create(builder, module.getLoc(), event, ValueRange(), dist::InstanceAttr(),
                        elements * layout.gradientType.getIntOrFloatBitWidth() / 8,
-                       address("gradients", 0, layout.gradientType), ArrayAttr(), 0);
+                       address(ArenaRole::Gradients, 0, layout.gradientType), ArrayAttr(), 0);
 }
 
 void ProgramBuilder::finishStep() {
   const int64_t ranks = layout.ranks;
-  const StringRef gradients = layout.fsdp == Fsdp::Optimizer ? "gradient_shard" : "gradients";
+  const ArenaRole gradients =
+      layout.fsdp == Fsdp::Optimizer ? ArenaRole::GradientShard : ArenaRole::Gradients;
   Type type = layout.gradientType;
   ValueRange reduced = lastReduction ? ValueRange(lastReduction) : ValueRange();
 
@@ -446,8 +448,8 @@ void ProgramBuilder::finishStep() {
     SmallVector<StringRef> over = segment.reduced;
     if (layout.fsdp == Fsdp::Optimizer)
       collective(CollectiveKind::ReduceScatter, "dp", {"dp"},
-                 address("gradients", segment.begin, type), shard, segment.elements / ranks, type,
-                 keys);
+                 address(ArenaRole::Gradients, segment.begin, type), shard,
+                 segment.elements / ranks, type, keys);
     if (ranks > 1)
       llvm::erase(over, "dp");
     if (!over.empty())
@@ -485,14 +487,14 @@ void ProgramBuilder::finishStep() {
   // afterwards is apart from what it is gathered to.
   const bool gathers = ranks > 1 && layout.fsdp != Fsdp::Parameters;
   const bool rounds = layout.storageType != layout.masterType;
-  const StringRef updated = rounds ? "weight_shard" : "masters";
+  const ArenaRole updated = rounds ? ArenaRole::WeightShard : ArenaRole::Masters;
   SmallVector<Attribute> buffers;
-  for (StringRef arena : {StringRef(rounds || gathers ? "masters" : "parameters"),
-                          StringRef("moment1"), StringRef("moment2"), gradients})
+  for (ArenaRole arena : {rounds || gathers ? ArenaRole::Masters : ArenaRole::Parameters,
+                          ArenaRole::Moment1, ArenaRole::Moment2, gradients})
     buffers.push_back(address(arena, 0, builder.getI8Type()));
   buffers.push_back(statistic(kHyperparameters));
   if (rounds)
-    buffers.push_back(address(gathers ? updated : "parameters", 0, builder.getI8Type()));
+    buffers.push_back(address(gathers ? updated : ArenaRole::Parameters, 0, builder.getI8Type()));
   SmallVector<Value> after(reduced);
   after.push_back(clipped);
   FuncOp update = sizedBlock("adamw", layout.elements / ranks);
@@ -504,6 +506,6 @@ void ProgramBuilder::finishStep() {
     for (const Unit &unit : segment.units)
       collective(CollectiveKind::AllGather, "dp", {"dp"},
                  address(updated, unit.begin / ranks, layout.storageType),
-                 address("parameters", unit.begin, layout.storageType), unit.elements / ranks,
-                 layout.storageType);
+                 address(ArenaRole::Parameters, unit.begin, layout.storageType),
+                 unit.elements / ranks, layout.storageType);
 }

@@ -91,7 +91,7 @@ private:
   void addLoss(func::FuncOp function, int64_t microBatch);
   dist::AddressAttr input(StringRef name, int64_t offset, int64_t count);
   dist::AddressAttr statistic(int64_t offset) {
-    return address("statistics", offset, builder.getI8Type());
+    return address(dist::ArenaRole::Statistics, offset, builder.getI8Type());
   }
   void addOnce(bool toLoss, dist::AddressAttr value, ArrayRef<StringRef> once,
                IntegerAttr microBatch = {});
@@ -102,7 +102,7 @@ private:
   dist::InstanceAttr instance(StringAttr frame, int64_t number) {
     return dist::InstanceAttr::get(builder.getContext(), frame, number, 0);
   }
-  dist::AddressAttr address(StringRef arena, int64_t elements, Type type);
+  dist::AddressAttr address(dist::ArenaRole arena, int64_t elements, Type type);
   /// Streams of communicators that work beside compute, which is on stream 0: 1, 2, ...
   int64_t streamOf(dist::CommunicatorOp communicator) {
     return streams.try_emplace(communicator.getSymName(), int64_t(streams.size()) + 1)

@@ -91,6 +91,7 @@ SmallVector<StringRef> llamac::axesOf(dist::CommunicatorOp communicator) {
   return SmallVector<StringRef>(communicator.getAxes()->getAsValueRange<StringAttr>());
 }
 
-std::string llamac::arenaName(StringRef name, int64_t stage, bool isPipeline) {
+std::string llamac::arenaName(dist::ArenaRole role, int64_t stage, bool isPipeline) {
+  StringRef name = dist::stringifyArenaRole(role);
   return (isPipeline ? "stage" + Twine(stage) + "." + name : Twine(name)).str();
 }

@@ -15,9 +15,9 @@
 // A program that breaks a rule has no certificate, also if it had one.
 // FAULT: error: program 'forward', rule R9: stage 0: program 'forward' does not add what its last entry gives to the sums
 module attributes {llama.certificate = {ranks = 8 : i64}} {
-  dist.arena @inputs bytes = 64
-  dist.arena @workspace bytes = 128
-  dist.arena @statistics bytes = 192
+  dist.arena @inputs role = inputs bytes = 64
+  dist.arena @workspace role = workspace bytes = 128
+  dist.arena @statistics role = statistics bytes = 192
   func.func private @head(tensor<8xf32>) -> tensor<1xf32> attributes {llama.block, llama.code = @head.code::@head, llama.scratch = 64 : i64}
   module @head.code attributes {llama.blocks = ["head"], llama.signature = [(tensor<8xf32>) -> tensor<1xf32>, array<i64: -1>]} {
     llvm.func @head(%stream: !llvm.ptr, %buffers: !llvm.ptr) attributes {llama.scratch = 64 : i64} {

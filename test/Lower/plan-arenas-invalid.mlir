@@ -105,7 +105,7 @@ dist.program "step" {
 
 // The optimizer's block must fit the state.
 llama.parameter @w : tensor<8xf32> {initializer = #llama.initializer<ones>}
-dist.arena @parameters bytes = 4096
+dist.arena @parameters role = parameters bytes = 4096
 func.func private @adamw(%p: tensor<2048xf32>, %m: tensor<2048xf32>, %v: tensor<2048xf32>, %g: tensor<2048xf32>, %h: tensor<8xf32>)
     -> (tensor<2048xf32> {llama.in_place = 0 : i64}, tensor<2048xf32> {llama.in_place = 1 : i64}, tensor<2048xf32> {llama.in_place = 2 : i64})
     attributes {llama.block, llama.scratch = 0 : i64}
@@ -130,7 +130,7 @@ dist.program "step" {
 
 // -----
 
-dist.arena @parameters bytes = 64
+dist.arena @parameters role = parameters bytes = 64
 dist.unit @u parameters [] : 16 x f32 weights @parameters[0]
 // expected-error@+1 {{expects @u in dist.gradients to name a dist.unit with a gradient}}
 func.func @step() attributes {dist.gradients = [@u]} {

@@ -2,9 +2,9 @@
 
 // Scratch and result of a call live at the same time.
 
-// CHECK:      dist.arena @parameters bytes = 64
-// CHECK-NEXT: dist.arena @workspace bytes = 192
-// CHECK-NEXT: dist.arena @inputs bytes = 64
+// CHECK:      dist.arena @parameters role = parameters bytes = 64
+// CHECK-NEXT: dist.arena @workspace role = workspace bytes = 192
+// CHECK-NEXT: dist.arena @inputs role = inputs bytes = 64
 // CHECK-LABEL: dist.graph @forward {
 // CHECK-NEXT:    dist.input "x" at @inputs[0] : tensor<8xf32>
 // CHECK-NEXT:    dist.call @scale(@inputs[0], @parameters[0], @workspace[128], @workspace[0]) {dist.operands = [#dist.operand<input, "x">, #dist.operand<weights, @w>, #dist.operand<value, 0 : i64>, #dist.operand<scratch>]}
@@ -12,7 +12,7 @@
 // CHECK-NEXT:  }
 // CHECK-NOT:   func.func @forward
 llama.parameter @w : tensor<8xf32> {frozen, initializer = #llama.initializer<ones>}
-dist.arena @parameters bytes = 64
+dist.arena @parameters role = parameters bytes = 64
 dist.storage @w at @parameters[0]
 func.func private @scale(%x: tensor<8xf32>, %w: tensor<8xf32>) -> tensor<8xf32> attributes {llama.block, llama.scratch = 128 : i64}
 func.func @forward(%x: tensor<8xf32> {llama.input = "x"}) -> (tensor<8xf32> {llama.output = "y"}) {
@@ -29,20 +29,20 @@ dist.program "forward" {
 // both name; a run will say where the frame lies. Collectives are items on addresses.
 
 // CHECK:      dist.communicator @tp axes ["tp"]
-// CHECK:      dist.arena @masters bytes = 4096
-// CHECK:      dist.arena @workspace bytes = 256
-// CHECK-NEXT: dist.arena @inputs bytes = 128
+// CHECK:      dist.arena @masters role = masters bytes = 4096
+// CHECK:      dist.arena @workspace role = workspace bytes = 256
+// CHECK-NEXT: dist.arena @inputs role = inputs bytes = 128
 module attributes {dist.axes = ["dp", "pp", "cp", "tp"]} {
 shard.grid @grid(shape = 1x1x1x2)
 llama.parameter @a : tensor<17xbf16> {initializer = #llama.initializer<ones>}
 llama.parameter @b : tensor<17xbf16> {frozen, initializer = #llama.initializer<ones>}
 llama.parameter @c : tensor<17xbf16> {initializer = #llama.initializer<ones>}
-dist.arena @parameters bytes = 2112
-dist.arena @gradients bytes = 4096
-dist.arena @moment1 bytes = 4096
-dist.arena @moment2 bytes = 4096
-dist.arena @masters bytes = 4096
-dist.arena @statistics bytes = 192
+dist.arena @parameters role = parameters bytes = 2112
+dist.arena @gradients role = gradients bytes = 4096
+dist.arena @moment1 role = moment1 bytes = 4096
+dist.arena @moment2 role = moment2 bytes = 4096
+dist.arena @masters role = masters bytes = 4096
+dist.arena @statistics role = statistics bytes = 192
 dist.storage @a at @parameters[0] master @masters[0] gradient @gradients[0] moments @moment1[0], @moment2[0]
 dist.storage @b at @parameters[2048]
 dist.storage @c at @parameters[64] master @masters[128] gradient @gradients[128] moments @moment1[128], @moment2[128]
@@ -105,10 +105,10 @@ dist.program "step" {
 // Without scratch and without rounded weights.
 // CHECK:     dist.update @adamw(@parameters[0], @moment1[0], @moment2[0], @gradients[0], @moment1[0], @workspace[0])
 llama.parameter @a : tensor<16xf64> {initializer = #llama.initializer<ones>}
-dist.arena @parameters bytes = 8192
-dist.arena @gradients bytes = 8192
-dist.arena @moment1 bytes = 8192
-dist.arena @moment2 bytes = 8192
+dist.arena @parameters role = parameters bytes = 8192
+dist.arena @gradients role = gradients bytes = 8192
+dist.arena @moment1 role = moment1 bytes = 8192
+dist.arena @moment2 role = moment2 bytes = 8192
 dist.storage @a at @parameters[0] master @parameters[0] gradient @gradients[0] moments @moment1[0], @moment2[0]
 func.func private @copy(%x: tensor<4xf64>) -> tensor<4xf64> attributes {llama.block, llama.scratch = 0 : i64}
 func.func private @adamw(%p: tensor<1024xf64>, %m: tensor<1024xf64>, %v: tensor<1024xf64>, %g: tensor<1024xf64>, %h: tensor<8xf64>)
@@ -154,7 +154,7 @@ dist.program "forward" {
 // CHECK-NEXT:    dist.input "x"
 // CHECK-NEXT:    dist.call @scale(@inputs[0], @"u weights"[64], @workspace[64], @workspace[0])
 llama.parameter @w : tensor<8xf32> {frozen, initializer = #llama.initializer<ones>}
-dist.arena @parameters bytes = 64
+dist.arena @parameters role = parameters bytes = 64
 dist.unit @u parameters [@w] : 32 x f32 weights @parameters[0]
 dist.storage @w at @parameters[0] {shard = array<i64: 16, 32>, shard_storage}
 func.func private @scale(tensor<8xf32>, tensor<8xf32>) -> tensor<8xf32> attributes {llama.block, llama.code = @scale.code::@scale}

@@ -4,8 +4,8 @@
 // in a frame. Its loss is added to a sum. Then the norm of the gradients, the hyperparameters
 // of the step and the update.
 
-// CHECK:       dist.arena @parameters bytes = 4096
-// CHECK:       dist.arena @statistics bytes = 384
+// CHECK:       dist.arena @parameters role = parameters bytes = 4096
+// CHECK:       dist.arena @statistics role = statistics bytes = 384
 // CHECK-LABEL: dist.program "step" {
 // CHECK-NEXT:    dist.input "hyperparameters" at @statistics[64] : tensor<8xf64>
 // CHECK-NEXT:    dist.input "once:" at @statistics[320] : tensor<1xf64>

@@ -2,7 +2,7 @@
 
 // One after the other: the second instance takes the place of the first.
 
-// CHECK:      dist.arena @activations bytes = 64
+// CHECK:      dist.arena @activations role = activations bytes = 64
 // CHECK-LABEL: dist.program "step" {
 // CHECK-NEXT:    %{{.*}} = dist.run @produce micro_batch = 0 writes [#dist.instance<"y", 0, 0>] at(@activations[0])
 // CHECK-NEXT:    %{{.*}} = dist.run @consume micro_batch = 0 reads [#dist.instance<"y", 0, 0>] at(@activations[0])
@@ -31,8 +31,8 @@ dist.program "step" {
 // Between stages: a run waits for what it receives; a send waits for the run that makes
 // what it sends, and whoever takes its memory next waits for the send.
 
-// CHECK:       dist.arena @stage0.activations bytes = 128
-// CHECK-NEXT:  dist.arena @stage1.activations bytes = 64 {stage = 1 : i64}
+// CHECK:       dist.arena @stage0.activations role = activations bytes = 128
+// CHECK-NEXT:  dist.arena @stage1.activations role = activations bytes = 64 {stage = 1 : i64}
 // CHECK-LABEL: dist.program "step" {
 // CHECK-NEXT:    %[[MADE0:.*]] = dist.run @produce micro_batch = 0 {{.*}} at(@stage0.activations[0])
 // CHECK-NEXT:    %[[SENT0:.*]] = dist.send @forward <"y", 0, 0> : 8 x f32 tag [0, 0, 0] at @stage0.activations[0] after(%[[MADE0]]) {stream = 1 : i64}

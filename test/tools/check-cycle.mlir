@@ -11,8 +11,8 @@ module attributes {dist.axes = ["pp"]} {
   shard.grid @grid(shape = 2)
   dist.communicator @"forward 0 to 1" edge [0, 1]
   dist.communicator @"backward 1 to 0" edge [1, 0]
-  dist.arena @stage0.activations bytes = 256
-  dist.arena @stage1.activations bytes = 256 {stage = 1 : i64}
+  dist.arena @stage0.activations role = activations bytes = 256
+  dist.arena @stage1.activations role = activations bytes = 256 {stage = 1 : i64}
   dist.program "step" {
     %0 = dist.receive @"backward 1 to 0" <"dy", 0, 0> : 16 x f32 tag [1, 0, 0] at @stage0.activations[0]
     %1 = dist.zero writes #dist.instance<"y", 0, 0> bytes = 64 at @stage0.activations[64]

@@ -409,20 +409,39 @@ def UpdateOp : Dist_BlockEntry<"update", (ins)> {
 // Planned memory
 //===----------------------------------------------------------------------===//
 
+// In the order of llrt/MemoryTable.h, which says what messages call them.
+def Dist_ArenaRole : I32EnumAttr<"ArenaRole", "what an arena is for", [
+  I32EnumAttrCase<"Parameters", 0, "parameters">, // or a rank's shards of them
+  I32EnumAttrCase<"WholeWeights", 1, "whole_weights">, // gathered blocks
+  I32EnumAttrCase<"WeightShard", 2, "weight_shard">, // updated, before they are gathered
+  I32EnumAttrCase<"Masters", 3, "masters">,
+  I32EnumAttrCase<"Gradients", 4, "gradients">,
+  I32EnumAttrCase<"WholeGradients", 5, "whole_gradients">, // of blocks, before they are reduced
+  I32EnumAttrCase<"GradientShard", 6, "gradient_shard">,
+  I32EnumAttrCase<"Moment1", 7, "moment1">, I32EnumAttrCase<"Moment2", 8, "moment2">,
+  I32EnumAttrCase<"Activations", 9, "activations">, // what one graph leaves for another
+  I32EnumAttrCase<"Workspace", 10, "workspace">, // what lives within a graph or a block
+  I32EnumAttrCase<"Inputs", 11, "inputs">,
+  I32EnumAttrCase<"Statistics", 12, "statistics">]> {
+  let cppNamespace = "::mlir::dist";
+}
+
 def ArenaOp : Dist_Op<"arena", [Symbol]> {
   let summary = "Declare an arena";
   let description = [{
-    One allocation of each rank of a stage, made at start, 64-byte aligned, never moved.
+    One allocation of each rank of a stage, made at start, 64-byte aligned, never moved. The
+    role says what it is for; executables and tables call it so. The symbol is only a name.
 
     - (C1) `bytes >= 0`
 
     Example:
     ```mlir
-    dist.arena @workspace bytes = 1048576
+    dist.arena @workspace role = workspace bytes = 1048576
     ```
   }];
-  let arguments = (ins SymbolNameAttr:$sym_name, Dist_Size:$bytes, Dist_Stage:$stage);
-  let assemblyFormat = "$sym_name `bytes` `=` $bytes attr-dict";
+  let arguments = (ins SymbolNameAttr:$sym_name, Dist_ArenaRole:$role, Dist_Size:$bytes,
+                       Dist_Stage:$stage);
+  let assemblyFormat = "$sym_name `role` `=` $role `bytes` `=` $bytes attr-dict";
 }
 
 def StorageOp : Dist_UserOp<"storage"> {

@@ -357,7 +357,7 @@ def PlanArenasPass : Pass<"llama-plan-arenas", "mlir::ModuleOp"> {
     Before:
     ```mlir
     llama.parameter @w : tensor<8xf32> {frozen, initializer = #llama.initializer<ones>}
-    dist.arena @parameters bytes = 64
+    dist.arena @parameters role = parameters bytes = 64
     dist.storage @w at @parameters[0]
     func.func private @scale(%x: tensor<8xf32>, %w: tensor<8xf32>) -> tensor<8xf32> attributes {llama.block, llama.scratch = 128 : i64}
     func.func @forward(%x: tensor<8xf32> {llama.input = "x"}) -> (tensor<8xf32> {llama.output = "y"}) {
@@ -370,9 +370,9 @@ def PlanArenasPass : Pass<"llama-plan-arenas", "mlir::ModuleOp"> {
     ```
     After:
     ```mlir
-    dist.arena @parameters bytes = 64
-    dist.arena @inputs bytes = 64
-    dist.arena @workspace bytes = 192
+    dist.arena @parameters role = parameters bytes = 64
+    dist.arena @inputs role = inputs bytes = 64
+    dist.arena @workspace role = workspace bytes = 192
     dist.graph @forward {
       dist.input "x" at @inputs[0] : tensor<8xf32>
       dist.call @scale(@inputs[0], @parameters[0], @workspace[128], @workspace[0]) {dist.operands = [#dist.operand<input, "x">, #dist.operand<weights, @w>, #dist.operand<value, 0 : i64>, #dist.operand<scratch>]}

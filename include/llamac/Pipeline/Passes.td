@@ -106,7 +106,7 @@ def PlaceFramesPass : Pass<"dist-place-frames", "mlir::ModuleOp"> {
     ```
     After:
     ```mlir
-    dist.arena @activations bytes = 64
+    dist.arena @activations role = activations bytes = 64
     dist.program "step" {
       %0 = dist.run @produce micro_batch = 0 writes [#dist.instance<"y", 0, 0>] at(@activations[0])
       %1 = dist.run @consume micro_batch = 0 reads [#dist.instance<"y", 0, 0>] at(@activations[0])

@@ -68,7 +68,7 @@ SmallVector<StringRef> axesOf(dist::CommunicatorOp communicator);
 
 /// The symbol of an arena of a stage: `parameters`, or `stage1.parameters` where there are
 /// several stages.
-std::string arenaName(StringRef name, int64_t stage, bool isPipeline);
+std::string arenaName(dist::ArenaRole role, int64_t stage, bool isPipeline);
 
 } // namespace mlir::llamac
 

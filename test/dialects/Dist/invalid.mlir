@@ -39,7 +39,7 @@ dist.program "step" {
 dist.graph @step {
   dist.frame "kept" bytes = 64
 }
-dist.arena @activations bytes = 64
+dist.arena @activations role = activations bytes = 64
 dist.program "step" {
   // expected-error@+1 {{expects an address for each of 0 frame instances and 1 frames of 'step', but got 1}}
   %0 = dist.run @step micro_batch = 0 at (@activations[0])
@@ -132,7 +132,7 @@ dist.program "step" {
 // collective_c3
 dist.communicator @tp axes ["tp"]
 // expected-note@+1 {{the arena is here}}
-dist.arena @gradients bytes = 64
+dist.arena @gradients role = gradients bytes = 64
 dist.program "step" {
   // expected-error@+1 {{expects 128 bytes at @gradients[0], but the arena ends at 64}}
   %0 = dist.collective all_reduce @tp from @gradients[0] to @gradients[0] : 1 x 32 x f32
@@ -168,7 +168,7 @@ dist.program "step" {
 
 // zero_c2
 // expected-note@+1 {{the arena is here}}
-dist.arena @gradients bytes = 64
+dist.arena @gradients role = gradients bytes = 64
 dist.program "step" {
   // expected-error@+1 {{expects 128 bytes at @gradients[0], but the arena ends at 64}}
   %0 = dist.zero bytes = 128 at @gradients[0]
@@ -178,7 +178,7 @@ dist.program "step" {
 
 // An entry's block has all its buffers, or all but scratch.
 func.func private @add(%s: tensor<1xf64>, %v: tensor<1xf32>) -> (tensor<1xf64> {llama.in_place = 0 : i64}) attributes {llama.block}
-dist.arena @statistics bytes = 128
+dist.arena @statistics role = statistics bytes = 128
 dist.program "step" {
   %0 = dist.call @add(@statistics[0], @statistics[64])
   %1 = dist.call @add(@statistics[0], @statistics[64], @statistics[128]) micro_batch = 0
@@ -190,7 +190,7 @@ dist.program "step" {
 
 // graph_c4
 func.func private @layer() attributes {llama.block}
-dist.arena @workspace bytes = 64
+dist.arena @workspace role = workspace bytes = 64
 dist.graph @step {
   // expected-error@+1 {{expects neither a stream nor events within a graph: its run has them}}
   dist.call @layer(@workspace[0]) {stream = 1 : i64}
@@ -236,7 +236,7 @@ dist.program "step" {
 
 // gradient_norm_c2
 func.func private @norm(%g: tensor<16xf32>) -> tensor<1xf32> attributes {llama.block}
-dist.arena @gradients bytes = 64
+dist.arena @gradients role = gradients bytes = 64
 dist.program "step" {
   // expected-error@+1 {{expects 2 or 3 buffers, but got 1}}
   %0 = dist.gradient_norm @norm(@gradients[0])
@@ -255,7 +255,7 @@ dist.program "step" {
 
 // update_c2
 llvm.func @adamw(!llvm.ptr)
-dist.arena @masters bytes = 64
+dist.arena @masters role = masters bytes = 64
 dist.program "step" {
   // expected-error@+1 {{expects 5 to 7 buffers, but got 2}}
   %0 = dist.update @adamw(@masters[0], @masters[0])
@@ -265,12 +265,12 @@ dist.program "step" {
 
 // arena_c1
 // expected-error@+1 {{attribute 'bytes' failed to satisfy constraint: 64-bit signless integer attribute whose value is non-negative}}
-dist.arena @workspace bytes = -64
+dist.arena @workspace role = workspace bytes = -64
 
 // -----
 
 // storage_c1
-dist.arena @parameters bytes = 64
+dist.arena @parameters role = parameters bytes = 64
 // expected-error@+1 {{expects 'w' to name a llama.parameter}}
 dist.storage @w at @parameters[0]
 
@@ -278,7 +278,7 @@ dist.storage @w at @parameters[0]
 
 // storage_c2: state is missing
 llama.parameter @w : tensor<16xf32> {initializer = #llama.initializer<ones>}
-dist.arena @parameters bytes = 64
+dist.arena @parameters role = parameters bytes = 64
 // expected-error@+1 {{expects master, gradient and moments exactly if the parameter is trainable, but 'w' is trainable}}
 dist.storage @w at @parameters[0]
 
@@ -286,7 +286,7 @@ dist.storage @w at @parameters[0]
 
 // storage_c2: state is too much
 llama.parameter @w : tensor<16xf32> {frozen, initializer = #llama.initializer<ones>}
-dist.arena @parameters bytes = 64
+dist.arena @parameters role = parameters bytes = 64
 // expected-error@+1 {{expects master, gradient and moments exactly if the parameter is trainable, but 'w' is frozen}}
 dist.storage @w at @parameters[0] master @parameters[0] gradient @parameters[0] moments @parameters[0], @parameters[0]
 
@@ -295,8 +295,8 @@ dist.storage @w at @parameters[0] master @parameters[0] gradient @parameters[0] 
 // storage_c3: bf16 parameter with an f32 master
 llama.parameter @w : tensor<16xbf16> {initializer = #llama.initializer<ones>}
 // expected-note@+1 {{the arena is here}}
-dist.arena @parameters bytes = 32
-dist.arena @state bytes = 64
+dist.arena @parameters role = parameters bytes = 32
+dist.arena @state role = parameters bytes = 64
 // expected-error@+1 {{expects 64 bytes at @parameters[0], but the arena ends at 32}}
 dist.storage @w at @parameters[0] master @parameters[0] gradient @state[0] moments @state[0], @state[0]
 
@@ -305,13 +305,13 @@ dist.storage @w at @parameters[0] master @parameters[0] gradient @state[0] momen
 // graph_c1
 dist.graph @step {
   // expected-error@+1 {{does not belong in a graph}}
-  dist.arena @workspace bytes = 0
+  dist.arena @workspace role = workspace bytes = 0
 }
 
 // -----
 
 // graph_c2
-dist.arena @inputs bytes = 64
+dist.arena @inputs role = inputs bytes = 64
 dist.graph @step {
   dist.input "x" at @inputs[0] : tensor<1xf32>
   // expected-error@+1 {{expects a name of its own}}
@@ -321,7 +321,7 @@ dist.graph @step {
 // -----
 
 // graph_c3
-dist.arena @inputs bytes = 64
+dist.arena @inputs role = inputs bytes = 64
 dist.graph @step {
   dist.input "x" at @inputs[0] : tensor<1xf32>
   // expected-error@+1 {{expects to come before what is no frame}}
@@ -331,7 +331,7 @@ dist.graph @step {
 // -----
 
 // input_c1
-dist.arena @inputs bytes = 64
+dist.arena @inputs role = inputs bytes = 64
 dist.graph @step {
   // expected-error@+1 {{expects a static shape of f32, bf16, f64 or i64, but got 'tensor<1xi8>'}}
   dist.input "x" at @inputs[0] : tensor<1xi8>
@@ -341,7 +341,7 @@ dist.graph @step {
 
 // input_c2
 // expected-note@+1 {{the arena is here}}
-dist.arena @inputs bytes = 64
+dist.arena @inputs role = inputs bytes = 64
 dist.graph @step {
   // expected-error@+1 {{expects 8 bytes at @inputs[60], but the arena ends at 64}}
   dist.input "x" at @inputs[60] : tensor<2xf32>
@@ -350,7 +350,7 @@ dist.graph @step {
 // -----
 
 // output_c1
-dist.arena @workspace bytes = 64
+dist.arena @workspace role = workspace bytes = 64
 dist.graph @step {
   // expected-error@+1 {{expects a static shape of f32, bf16, f64 or i64, but got 'tensor<?xf32>'}}
   dist.output "x" at @workspace[0] : tensor<?xf32>
@@ -376,7 +376,7 @@ dist.graph @step {
 
 // call_c2
 func.func private @layer(%x: tensor<8xf32>) -> tensor<8xf32> attributes {llama.block}
-dist.arena @workspace bytes = 64
+dist.arena @workspace role = workspace bytes = 64
 dist.graph @step {
   // expected-error@+1 {{expects 3 buffers for 'layer', but got 2}}
   dist.call @layer(@workspace[0], @workspace[32])
@@ -387,7 +387,7 @@ dist.graph @step {
 // call_c3: an address may be the end of an arena (empty scratch), not behind it
 llvm.func @layer(!llvm.ptr)
 // expected-note@+1 {{the arena is here}}
-dist.arena @workspace bytes = 64
+dist.arena @workspace role = workspace bytes = 64
 dist.graph @step {
   dist.call @layer(@workspace[64])
   // expected-error@+1 {{expects 0 bytes at @workspace[128], but the arena ends at 64}}
@@ -397,7 +397,7 @@ dist.graph @step {
 // -----
 
 // unit_c1
-dist.arena @parameters bytes = 64
+dist.arena @parameters role = parameters bytes = 64
 // expected-error@+1 {{expects 'w' to name a llama.parameter}}
 dist.unit @u parameters [@w] : 16 x f32 weights @parameters[0]
 
@@ -410,13 +410,13 @@ dist.unit @u parameters [] : 16 x f32
 // -----
 
 // unit_c3
-dist.arena @parameters bytes = 64
+dist.arena @parameters role = parameters bytes = 64
 // expected-error@+1 {{expects elements of f32, bf16, f64 or i64, but got 'none'}}
 dist.unit @u parameters [] : 16 x none weights @parameters[0]
 
 // -----
 
 // unit_c3
-dist.arena @gradients bytes = 64
+dist.arena @gradients role = gradients bytes = 64
 // expected-error@+1 {{expects elements of f32, bf16, f64 or i64, but got '!dist.event'}}
 dist.unit @u parameters [] : 16 x f32 gradient @gradients[0] : !dist.event

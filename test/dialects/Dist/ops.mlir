@@ -19,12 +19,12 @@ func.func @forward(%x: tensor<8xf32>) -> tensor<8xf32> {
   return %x : tensor<8xf32>
 }
 
-// CHECK:      dist.arena @parameters bytes = 4160
-// CHECK-NEXT: dist.arena @gradients bytes = 4096
-// CHECK-NEXT: dist.arena @workspace bytes = 8192
-dist.arena @parameters bytes = 4160
-dist.arena @gradients bytes = 4096
-dist.arena @workspace bytes = 8192
+// CHECK:      dist.arena @parameters role = parameters bytes = 4160
+// CHECK-NEXT: dist.arena @gradients role = gradients bytes = 4096
+// CHECK-NEXT: dist.arena @workspace role = workspace bytes = 8192
+dist.arena @parameters role = parameters bytes = 4160
+dist.arena @gradients role = gradients bytes = 4096
+dist.arena @workspace role = workspace bytes = 8192
 
 // CHECK:      dist.storage @w at @parameters[0] master @parameters[0] gradient @gradients[0] moments @workspace[0], @workspace[4096]
 // CHECK-NEXT: dist.storage @frozen at @parameters[4096]{{$}}

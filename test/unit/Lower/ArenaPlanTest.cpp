@@ -6,6 +6,9 @@
 //===----------------------------------------------------------------------===//
 #include "llamac/Support/ArenaPlan.h"
 
+#include "dialects/Dist/IR/Dist.h"
+#include "llrt/MemoryTable.h"
+
 #include "llvm/ADT/SmallVector.h"
 
 #include <gtest/gtest.h>
@@ -121,6 +124,15 @@ TEST(ArenaPlan, NothingTakesNothing) {
   values = {{0, 4, 0}};
   EXPECT_EQ(planArena(values), 0);
   EXPECT_EQ(findConflict(values, 0), std::nullopt);
+}
+
+// A role is called the same in the IR, in the program text and in tables.
+TEST(ArenaRoles, AreThoseOfTheMemoryTableInItsOrder) {
+  constexpr unsigned last = mlir::dist::getMaxEnumValForArenaRole();
+  ASSERT_EQ(llrt::arenaKinds.size(), last + 1);
+  for (unsigned role = 0; role <= last; ++role)
+    EXPECT_EQ(std::string(llrt::arenaKinds[role].name),
+              mlir::dist::stringifyArenaRole(mlir::dist::ArenaRole(role)).str());
 }
 
 } // namespace
