@@ -7,9 +7,12 @@
 #include "lib/Lower/LoopAccess.h"
 
 #include "dialects/Routine/IR/Routine.h"
+#include "llamac/Lower/Passes.h"
 
 #include "mlir/Dialect/Affine/Analysis/AffineStructures.h"
 #include "mlir/Dialect/Affine/IR/AffineOps.h"
+#include "mlir/Dialect/Utils/StaticValueUtils.h"
+#include "mlir/Interfaces/CallInterfaces.h"
 
 using namespace mlir;
 using namespace mlir::llamac;
@@ -28,6 +31,71 @@ std::optional<LoopAccess> llamac::loopAccessOf(Operation *op) {
   if (auto store = dyn_cast<memref::StoreOp>(op))
     return direct(store.getMemRef(), store.getIndices(), true);
   return std::nullopt;
+}
+
+bool llamac::isLoop(Operation &op) { return isa<affine::AffineForOp, scf::ForOp>(op); }
+
+Value llamac::inductionVariableOf(Operation *loop) {
+  if (auto affineLoop = dyn_cast<affine::AffineForOp>(loop))
+    return affineLoop.getInductionVar();
+  return cast<scf::ForOp>(loop).getInductionVar();
+}
+
+std::optional<LoopRange> llamac::constantRange(Operation *loop) {
+  if (auto affineLoop = dyn_cast<affine::AffineForOp>(loop)) {
+    if (!affineLoop.hasConstantBounds() || affineLoop.getStepAsInt() != 1)
+      return std::nullopt;
+    return LoopRange{affineLoop.getConstantLowerBound(), affineLoop.getConstantUpperBound()};
+  }
+  auto forOp = cast<scf::ForOp>(loop);
+  std::optional<int64_t> low = getConstantIntValue(forOp.getLowerBound()),
+                         high = getConstantIntValue(forOp.getUpperBound()),
+                         step = getConstantIntValue(forOp.getStep());
+  if (!low || !high || step != 1)
+    return std::nullopt;
+  return LoopRange{*low, *high};
+}
+
+scf::ForOp llamac::columnsLoop(Operation *loop) {
+  scf::ForOp columns;
+  loop->walk([&](scf::ForOp inner) {
+    if (!columns && inner->hasAttr(kColumnsAttr))
+      columns = inner;
+  });
+  if (!columns || columns == loop)
+    return {};
+  WalkResult result = loop->walk([&](Operation *op) {
+    std::optional<LoopAccess> access = loopAccessOf(op);
+    bool writes = access ? access->writes : isa<CallOpInterface>(op);
+    return writes && !columns->isProperAncestor(op) ? WalkResult::interrupt()
+                                                    : WalkResult::advance();
+  });
+  return result.wasInterrupted() ? scf::ForOp() : columns;
+}
+
+void LinearIndex::add(const LinearIndex &other, int64_t factor) {
+  constant += other.constant * factor;
+  for (auto [value, coefficient] : other.coefficients)
+    coefficients[value] += coefficient * factor;
+}
+
+std::optional<LinearIndex> llamac::linearIndex(const LoopAccess &access, unsigned dimension) {
+  SmallVector<int64_t> flat; // coefficients of dims, symbols, divisions, then the constant
+  if (failed(getFlattenedAffineExpr(access.map.getResult(dimension), access.map.getNumDims(),
+                                    access.map.getNumSymbols(), &flat)) ||
+      flat.size() != access.operands.size() + 1)
+    return std::nullopt;
+  LinearIndex index;
+  index.constant = flat.back();
+  for (auto [operand, coefficient] : llvm::zip(access.operands, flat)) {
+    if (coefficient == 0)
+      continue;
+    if (std::optional<int64_t> constant = getConstantIntValue(operand))
+      index.constant += coefficient * *constant;
+    else
+      index.coefficients[operand] += coefficient;
+  }
+  return index;
 }
 
 Footprint::Footprint(Operation *root) {
@@ -100,4 +168,89 @@ std::optional<SmallVector<int64_t>> llamac::separatingFactors(Value buffer, Oper
 bool llamac::isSeparated(Value buffer, Operation *loop, Value variable) {
   auto factors = separatingFactors(buffer, loop, variable);
   return factors && llvm::any_of(*factors, [](int64_t factor) { return factor != 0; });
+}
+
+bool llamac::areSeparated(Value buffer, Operation *nest, ArrayRef<Value> variables) {
+  auto type = cast<MemRefType>(buffer.getType());
+  // The loop of a variable; nothing if it is another value of the nest.
+  auto loopOf = [&](Value value) -> Operation * {
+    auto argument = dyn_cast<BlockArgument>(value);
+    Operation *loop = argument ? argument.getOwner()->getParentOp() : nullptr;
+    return loop && isLoop(*loop) && nest->isAncestor(loop) && inductionVariableOf(loop) == value &&
+                   constantRange(loop)
+               ? loop
+               : nullptr;
+  };
+  auto isOutside = [&](Value value) {
+    return !nest->isAncestor(value.getParentRegion()->getParentOp());
+  };
+  // Dimensions whose index is, in all accesses, a sum of loop variables and what the nest
+  // does not change. Elements that differ in those are different.
+  SmallVector<LoopAccess> accesses;
+  nest->walk([&](Operation *op) {
+    if (std::optional<LoopAccess> access = loopAccessOf(op); access && access->buffer == buffer)
+      accesses.push_back(*access);
+  });
+  llvm::SmallBitVector known(type.getRank(), true);
+  for (const LoopAccess &access : accesses)
+    for (int64_t d = 0; d < type.getRank(); ++d) {
+      std::optional<LinearIndex> index = linearIndex(access, d);
+      if (!index || llvm::any_of(index->coefficients, [&](auto &term) {
+            return !loopOf(term.first) && !isOutside(term.first);
+          }))
+        known[d] = false;
+    }
+  // Those as one number: coefficients of `variables` and of what is outside must agree, the
+  // rest of the numbers lies in [low, high].
+  std::optional<LinearIndex> common;
+  int64_t low = 0, high = 0;
+  for (const LoopAccess &access : accesses) {
+    LinearIndex linear, fixed;
+    for (int64_t d = 0; d < type.getRank(); ++d)
+      if (known[d]) {
+        LinearIndex scaled;
+        scaled.add(linear, type.getDimSize(d));
+        scaled.add(*linearIndex(access, d), 1);
+        linear = scaled;
+      }
+    int64_t from = linear.constant, to = linear.constant;
+    for (auto [value, coefficient] : linear.coefficients) {
+      if (coefficient == 0)
+        continue;
+      if (llvm::is_contained(variables, value) || isOutside(value)) {
+        fixed.coefficients[value] = coefficient;
+        continue;
+      }
+      LoopRange range = *constantRange(loopOf(value));
+      if (range.size() == 0)
+        continue;
+      int64_t a = coefficient * range.low, b = coefficient * (range.high - 1);
+      from += std::min(a, b), to += std::max(a, b);
+    }
+    if (!common) {
+      common = fixed, low = from, high = to;
+      continue;
+    }
+    LinearIndex difference = fixed;
+    difference.add(*common, -1);
+    if (llvm::any_of(difference.coefficients, [](auto &term) { return term.second != 0; }))
+      return false;
+    low = std::min(low, from), high = std::max(high, to);
+  }
+  if (!common)
+    return true;
+  // The variables by size of their steps: each step is beyond all that smaller ones reach.
+  SmallVector<std::pair<int64_t, int64_t>> steps; // |coefficient|, iterations
+  for (Value variable : variables)
+    steps.push_back({std::abs(common->of(variable)), constantRange(loopOf(variable))->size()});
+  llvm::sort(steps);
+  int64_t reach = high - low + 1;
+  for (auto [step, size] : steps) {
+    if (size <= 1)
+      continue;
+    if (step < reach)
+      return false;
+    reach += step * (size - 1);
+  }
+  return true;
 }

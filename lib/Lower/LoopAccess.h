@@ -14,8 +14,10 @@
 #ifndef LLAMAC_LOWER_LOOPACCESS_H
 #define LLAMAC_LOWER_LOOPACCESS_H
 
+#include "mlir/Dialect/SCF/IR/SCF.h"
 #include "mlir/IR/AffineMap.h"
 #include "mlir/IR/Operation.h"
+#include "llvm/ADT/MapVector.h"
 #include "llvm/ADT/SetVector.h"
 
 #include <optional>
@@ -33,6 +35,36 @@ struct LoopAccess {
 /// The access that `op` makes, if it is a load or store.
 std::optional<LoopAccess> loopAccessOf(Operation *op);
 
+/// Whether `op` is a loop: affine.for or scf.for.
+bool isLoop(Operation &op);
+
+/// The variable of a loop.
+Value inductionVariableOf(Operation *loop);
+
+/// The range [low, high) of a loop with constant bounds and step 1.
+struct LoopRange {
+  int64_t low, high;
+  int64_t size() const { return std::max<int64_t>(high - low, 0); }
+};
+std::optional<LoopRange> constantRange(Operation *loop);
+
+/// The loop over columns (kColumnsAttr) inside `loop`, if it does all that `loop` writes: then
+/// its range may be divided, and each part goes through all rows.
+scf::ForOp columnsLoop(Operation *loop);
+
+/// An index as a sum: constant + sum of coefficient * value.
+struct LinearIndex {
+  llvm::SmallMapVector<Value, int64_t, 4> coefficients;
+  int64_t constant = 0;
+
+  /// Adds `factor` times `other`.
+  void add(const LinearIndex &other, int64_t factor);
+  int64_t of(Value value) const { return coefficients.lookup(value); }
+};
+
+/// Index `dimension` of `access` as a sum, if it is one.
+std::optional<LinearIndex> linearIndex(const LoopAccess &access, unsigned dimension);
+
 /// Buffers that `op`, or what is in it, reads and writes.
 struct Footprint {
   llvm::SetVector<Value> reads, writes;
@@ -48,6 +80,11 @@ std::optional<SmallVector<int64_t>> separatingFactors(Value buffer, Operation *l
 
 /// Whether `variable` separates all accesses of `buffer` under `loop`.
 bool isSeparated(Value buffer, Operation *loop, Value variable);
+
+/// Whether any two iterations of the loops of `variables` that differ in one of them access
+/// different elements of `buffer` under `nest`, whatever the other loops in it do. The loops are
+/// `nest` or in it. More than isSeparated: an index may be a sum over several loops.
+bool areSeparated(Value buffer, Operation *nest, ArrayRef<Value> variables);
 
 } // namespace mlir::llamac
 

@@ -28,54 +28,17 @@ static constexpr int64_t kColumnsPerThread = 256;
 // The most stack memory of one loop, bytes.
 static constexpr int64_t kStackBytes = 256 << 10;
 
-static bool isLoop(Operation &op) { return isa<affine::AffineForOp, scf::ForOp>(op); }
-
-static Value inductionVariable(Operation *loop) {
-  if (auto affineLoop = dyn_cast<affine::AffineForOp>(loop))
-    return affineLoop.getInductionVar();
-  return cast<scf::ForOp>(loop).getInductionVar();
-}
-
-// Iterations of a loop with constant bounds; `otherwise` if they are not.
-static int64_t iterations(Operation *loop, int64_t otherwise) {
-  if (auto affineLoop = dyn_cast<affine::AffineForOp>(loop))
-    return affineLoop.hasConstantBounds()
-               ? affineLoop.getConstantUpperBound() - affineLoop.getConstantLowerBound()
-               : otherwise;
-  auto forOp = cast<scf::ForOp>(loop);
-  std::optional<int64_t> low = getConstantIntValue(forOp.getLowerBound()),
-                         high = getConstantIntValue(forOp.getUpperBound());
-  return low && high ? *high - *low : otherwise;
-}
-
 // Operations of one run of `region`, loops counted as often as they turn.
 static int64_t countOperations(Region &region) {
   int64_t count = 0;
   for (Operation &op : region.getOps()) {
     ++count;
-    for (Region &inner : op.getRegions())
-      count += countOperations(inner) * (isLoop(op) ? std::max<int64_t>(iterations(&op, 1), 1) : 1);
+    for (Region &inner : op.getRegions()) {
+      std::optional<LoopRange> range = isLoop(op) ? constantRange(&op) : std::nullopt;
+      count += countOperations(inner) * (range ? std::max<int64_t>(range->size(), 1) : 1);
+    }
   }
   return count;
-}
-
-// The loop over columns inside `loop`, if it does all that `loop` writes: then its
-// range may be divided, and each part goes through all rows.
-static scf::ForOp columnsLoop(Operation *loop) {
-  scf::ForOp columns;
-  loop->walk([&](scf::ForOp inner) {
-    if (!columns && inner->hasAttr(kColumnsAttr))
-      columns = inner;
-  });
-  if (!columns || columns == loop)
-    return {};
-  WalkResult result = loop->walk([&](Operation *op) {
-    std::optional<LoopAccess> access = loopAccessOf(op);
-    bool writes = access ? access->writes : isa<CallOpInterface>(op);
-    return writes && !columns->isProperAncestor(op) ? WalkResult::interrupt()
-                                                    : WalkResult::advance();
-  });
-  return result.wasInterrupted() ? scf::ForOp() : columns;
 }
 
 namespace {
@@ -158,9 +121,10 @@ struct OutlineLoopsPass : llamac::impl::OutlineLoopsPassBase<OutlineLoopsPass> {
     scf::ForOp columns = columnsLoop(loop);
     bool isColumns = columns != nullptr;
     Operation *ranged = isColumns ? columns : loop;
-    if (iterations(ranged, -1) < 0)
-      return loop->emitOpError("expects constant bounds");
-    Value variable = inductionVariable(ranged);
+    std::optional<LoopRange> range = constantRange(ranged);
+    if (!range)
+      return loop->emitOpError("expects constant bounds and step 1");
+    Value variable = inductionVariableOf(ranged);
 
     // Buffers written under the loop; what is needed from outside.
     llvm::SetVector<Value> outside, written;
@@ -208,25 +172,14 @@ struct OutlineLoopsPass : llamac::impl::OutlineLoopsPassBase<OutlineLoopsPass> {
     Block *entry = made.addEntryBlock();
     for (unsigned i = 0; i < arguments.size(); ++i)
       made.setArgAttr(i, LLVM::LLVMDialect::getNoAliasAttrName(), builder.getUnitAttr());
-    int64_t low = 0, count = iterations(ranged, 0);
-    if (auto affineLoop = dyn_cast<affine::AffineForOp>(ranged))
-      low = affineLoop.getConstantLowerBound();
-    else
-      low = *getConstantIntValue(cast<scf::ForOp>(ranged).getLowerBound());
-    int64_t step = 1;
-    if (auto affineLoop = dyn_cast<affine::AffineForOp>(ranged))
-      step = affineLoop.getStepAsInt();
-    else
-      step = getConstantIntValue(cast<scf::ForOp>(ranged).getStep()).value_or(0);
-    if (step != 1)
-      return loop->emitOpError("expects step 1");
 
     // The call.
     builder.setInsertionPoint(loop);
     SmallVector<Value> operands(arguments);
-    operands.push_back(arith::ConstantIndexOp::create(builder, loc, low));
-    operands.push_back(arith::ConstantIndexOp::create(builder, loc, low + count));
+    operands.push_back(arith::ConstantIndexOp::create(builder, loc, range->low));
+    operands.push_back(arith::ConstantIndexOp::create(builder, loc, range->high));
     auto call = func::CallOp::create(builder, loc, made, operands);
+    int64_t count = range->size();
     if (parallel && independent && count > 1) {
       int64_t work = std::max<int64_t>(countOperations(ranged->getRegion(0)), 1);
       int64_t grain = isColumns ? kColumnsPerThread : llvm::divideCeil(kOperationsPerThread, work);
@@ -250,16 +203,16 @@ struct OutlineLoopsPass : llamac::impl::OutlineLoopsPassBase<OutlineLoopsPass> {
       mapping.map(from, to);
     Operation *clone = builder.clone(*loop, mapping);
     func::ReturnOp::create(builder, loc);
-    Operation *range = isColumns ? columnsLoop(clone) : clone;
+    Operation *divided = isColumns ? columnsLoop(clone) : clone;
     Value from = entry->getArgument(arguments.size()),
           to = entry->getArgument(arguments.size() + 1);
-    if (auto affineLoop = dyn_cast<affine::AffineForOp>(range)) {
+    if (auto affineLoop = dyn_cast<affine::AffineForOp>(divided)) {
       AffineMap bound = AffineMap::get(0, 1, getAffineSymbolExpr(0, context));
       affineLoop.setLowerBound(from, bound);
       affineLoop.setUpperBound(to, bound);
     } else {
-      cast<scf::ForOp>(range).setLowerBound(from);
-      cast<scf::ForOp>(range).setUpperBound(to);
+      cast<scf::ForOp>(divided).setLowerBound(from);
+      cast<scf::ForOp>(divided).setUpperBound(to);
     }
     loop->erase();
     for (Operation *op : inside)

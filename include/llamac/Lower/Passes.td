@@ -315,6 +315,51 @@ def BlocksToLLVMPass : Pass<"llama-blocks-to-llvm", "mlir::ModuleOp"> {
 // Blocks for NVIDIA GPUs
 //===----------------------------------------------------------------------===//
 
+def MapKernelsPass : Pass<"llama-map-kernels", "mlir::ModuleOp"> {
+  let summary = "Make every outlined loop a kernel of a GPU";
+  let description = [{
+    Every function of llama-outline-loops becomes a gpu.module of its own with one kernel, every
+    call of it a launch with constant sizes. Parallel are the loops whose variables separate
+    all that the nest writes, and a loop over columns (`llama.columns`); one thread takes
+    one iteration of them together, and runs the other loops in their order. A nest that has no
+    such loop runs in one thread.
+
+    Before llama-outline-loops:
+    ```mlir
+    func.func @sums(%m: memref<512x8xf32>, %s: memref<512xf32>) {
+      affine.for %r = 0 to 512 {
+        affine.for %c = 0 to 8 {
+          %0 = affine.load %m[%r, %c] : memref<512x8xf32>
+          %1 = affine.load %s[%r] : memref<512xf32>
+          %2 = arith.addf %1, %0 : f32
+          affine.store %2, %s[%r] : memref<512xf32>
+        }
+      }
+      return
+    }
+    ```
+    After:
+    ```mlir
+    gpu.module @sums_loop0 {
+      gpu.func @sums_loop0(%m: memref<512x8xf32> {llvm.noalias, llvm.readonly}, %s: memref<512xf32> {llvm.noalias}) kernel attributes {nvvm.reqntid = array<i32: 256, 1, 1>} {
+        ... %r = block * 256 + thread
+        scf.for %c = %c0 to %c8 step %c1 {
+          %0 = memref.load %m[%r, %c] : memref<512x8xf32>
+          ...
+        }
+        gpu.return
+      }
+    }
+    func.func @sums(%m: memref<512x8xf32>, %s: memref<512xf32>) {
+      gpu.launch_func @sums_loop0::@sums_loop0 blocks in (%c2, %c1, %c1) threads in (%c256, %c1, %c1) args(%m : memref<512x8xf32>, %s : memref<512xf32>)
+      return
+    }
+    ```
+  }];
+  let dependentDialects = ["mlir::arith::ArithDialect", "mlir::gpu::GPUDialect",
+                           "mlir::memref::MemRefDialect", "mlir::scf::SCFDialect"];
+}
+
 def ExpandMathPass : Pass<"llama-expand-math"> {
   let summary = "Write functions as what a GPU has: instructions and polynomials";
   let description = [{
