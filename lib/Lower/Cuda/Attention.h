@@ -1,0 +1,218 @@
+//===- Attention.h - What the forms of attention share ---------*- C++ -*-===//
+//
+// Part of llamac, under the Apache License v2.0 with LLVM Exceptions.
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+//
+//===----------------------------------------------------------------------===//
+//
+// B batch, S queries, T keys, H query heads, K key and value heads, D head size, G = H / K query
+// heads that share one key and value head
+//
+// Every form goes by tiles of rows and of keys, for one example b and one key and value head kv.
+// Row r = i * G + g is query i of head kv * G + g: so a key tile is read once for G heads, and the
+// sums over the heads that share a key are sums over rows.
+//
+//                    keys of (b, kv) ->                    one block of threads owns
+//                  +------+------+------+                    forward:  a row tile of O, lse
+//   rows r of      | S, P | S, P |      |  row tile          dQ:       a row tile of dQ
+//   (b, kv)        +------+------+------+                    dK, dV:   a key tile of dK, dV
+//     |            | S, P |      |      |                  and goes through the other tiles in
+//     v            +------+------+------+                  rising order, skipping those that
+//                  key tile                                the mask leaves nothing of
+//
+// No block writes what another one writes, so there are no atomics and the bits do not depend on the
+// order of blocks. Scores exist only in registers and shared memory, a tile at a time.
+//
+// Masks come in one form, which a kernel of its own makes of the op's (`emitMask`): row r sees key j if
+//
+//   low[i] <= group[j] <= high[i]  and  rank[j] <= rank[i],     i = r / G
+//
+//   causal   groups are documents, ranks positions
+//   encoder  group 0 the valid tokens, 1 the others; ranks 0
+//   images   groups are images, the padded tiles come last; ranks 0
+//
+// with the extremes of each tile, from which a pair of tiles is known to have nothing to see (skipped)
+// or nothing that is masked. Keys behind the last one and rows behind the last one are in no range.
+// A row that sees no key has P = 1 / T and lse = -inf (Kernels.h): the forward adds it at the end, for
+// the backward such a row sees all T keys, with scores times 0.
+//
+// Source: FlashAttention-2 (arXiv 2307.08691), algorithms 1 and 2.
+//
+//===----------------------------------------------------------------------===//
+#ifndef LLAMAC_LIB_LOWER_CUDA_ATTENTION_H
+#define LLAMAC_LIB_LOWER_CUDA_ATTENTION_H
+
+#include "dialects/Routine/IR/Routine.h"
+#include "lib/Lower/Cuda/KernelBuilder.h"
+
+namespace mlir::llamac {
+
+/// How an attention is computed.
+enum class AttentionForm {
+  Plain, ///< f32 arithmetic, any type, head size and chip
+};
+StringRef nameOf(AttentionForm form);
+
+/// The sizes of one attention, and its type.
+struct AttentionShape {
+  routine::Mask mask;
+  double scale;
+  int64_t batch, queries, keys, heads, kvHeads, headSize;
+  int64_t images, tileCount, tileStride, tileTokens;
+  Type element; ///< of q, k, v, out and their gradients
+
+  template <typename Op> static AttentionShape of(Op op) {
+    return {op.getMask(),
+            op.getScale().convertToDouble(),
+            int64_t(op.getBatch()),
+            int64_t(op.getQueries()),
+            int64_t(op.getKeys()),
+            int64_t(op.getHeads()),
+            int64_t(op.getKvHeads()),
+            int64_t(op.getHeadSize()),
+            int64_t(op.getImages()),
+            int64_t(op.getTileCount()),
+            int64_t(op.getTileStride()),
+            int64_t(op.getTileTokens()),
+            getElementTypeOrSelf(op.getQ())};
+  }
+  int64_t group() const { return heads / kvHeads; }  ///< G
+  int64_t rows() const { return queries * group(); } ///< of one key and value head
+  bool ranked() const { return mask == routine::Mask::Causal; }
+};
+
+/// Rows and keys of a tile, and how many tiles there are.
+struct AttentionTiles {
+  int64_t rows, keys, rowTiles, keyTiles;
+
+  static AttentionTiles of(const AttentionShape &shape, int64_t rows, int64_t keys) {
+    return {rows, keys, int64_t(llvm::divideCeil(shape.rows(), rows)),
+            int64_t(llvm::divideCeil(shape.keys, keys))};
+  }
+  /// Queries that the mask has data of, in each example: those of all rows of all tiles.
+  int64_t paddedQueries(const AttentionShape &shape) const {
+    return (rowTiles * rows - 1) / shape.group() + 1;
+  }
+  int64_t paddedKeys() const { return keyTiles * keys; }
+};
+
+//===----------------------------------------------------------------------===//
+// Masks
+//===----------------------------------------------------------------------===//
+
+/// A mask in the form above, in scratch memory (all i32).
+struct AttentionMask {
+  Value queries;    ///< [B, padded queries, 4]: low, high, rank, 0
+  Value keys;       ///< [B, padded keys, 2]: group, rank
+  Value queryTiles; ///< [B, row tiles, 8]: see TileSight
+  Value keyTiles;   ///< [B, key tiles, 8]
+};
+
+/// Makes the mask of an attention, before `op`. For a backward `lse` is that of the forward, else null.
+AttentionMask emitMask(Operation *op, const AttentionShape &shape, const AttentionTiles &tiles,
+                       ValueRange masks, Value lse);
+
+/// The mask of one row and of one key, in registers.
+struct RowMask {
+  Num low, high, rank;
+};
+struct KeyMask {
+  Num group, rank;
+};
+/// Of query `query` and key `key` of example `b`; pointers to the arrays of AttentionMask.
+RowMask loadRowMask(Pointer queries, const AttentionShape &shape, const AttentionTiles &tiles,
+                    Num b, Num query);
+KeyMask loadKeyMask(Pointer keys, const AttentionTiles &tiles, Num b, Num key);
+/// Whether the row sees the key.
+Num sees(const AttentionShape &shape, const RowMask &row, const KeyMask &key);
+
+/// What a row tile may see of a key tile, from the extremes of both.
+struct TileSight {
+  Num some; ///< false: no row sees any key
+  Num all;  ///< true: every row sees every key, and there are no rows or keys behind the last ones
+};
+/// Extremes of one tile of `queryTiles` or `keyTiles`: the six or five numbers that are compared.
+struct TileExtremes {
+  Num values[6];
+};
+TileExtremes loadExtremes(Pointer tiles, Num tile);
+TileSight sightOf(const AttentionShape &shape, const TileExtremes &rows, const TileExtremes &keys);
+
+//===----------------------------------------------------------------------===//
+// Softmax
+//===----------------------------------------------------------------------===//
+
+/// The running softmax of one row: the greatest score so far, in units of log 2, and this thread's part
+/// of the sum of 2^(score - max).
+struct SoftmaxRow {
+  Num max, sum;
+
+  static SoftmaxRow begin(KernelBuilder &k);
+  /// Takes the scores of a key tile that this thread has (times scale * log2 e; -inf where nothing is
+  /// seen), turns them into weights, and returns the factor for what was summed up before. The row is
+  /// shared by the lanes that differ in the bits of `lanes`.
+  Num step(KernelBuilder &k, MutableArrayRef<Num> scores, int lanes);
+  /// After the last tile: sums up over the lanes.
+  void finish(KernelBuilder &k, int lanes);
+  /// Whether the row saw no key. A row that has a NaN saw one.
+  Num sawNone() const { return sum == 0.f; }
+  /// lse of the row, -inf if it saw no key.
+  Num lse(KernelBuilder &k) const;
+};
+
+/// The factor of a score: scale * log2 e.
+float scoreFactor(const AttentionShape &shape);
+
+/// What the backward knows of a row.
+struct GradientRow {
+  Num factor; ///< of a score: scale * log2 e; 0 for a row that sees no key
+  Num lse;    ///< in units of log 2; log2 T for a row that sees no key
+  Num delta;  ///< rowsum(dO * O)
+
+  static GradientRow of(KernelBuilder &k, const AttentionShape &shape, Num lse, Num delta);
+  /// P of a score that the row sees.
+  Num weight(KernelBuilder &k, Num score) const;
+};
+
+//===----------------------------------------------------------------------===//
+// Rows
+//===----------------------------------------------------------------------===//
+
+/// Where things of one example and one key and value head lie. Elements.
+struct AttentionPlace {
+  const AttentionShape &shape;
+  Num b, kv;
+
+  /// Of row r in q, out and their gradients; i64.
+  Num query(Num row) const { return headOf(row) * shape.headSize; }
+  /// Of row r in lse and delta; i64.
+  Num headOf(Num row) const;
+  /// Of key j in k, v and their gradients; i64.
+  Num key(Num key) const;
+};
+
+/// delta[b, i, h] = sum_d dO[b, i, h, d] * O[b, i, h, d], f32 in scratch memory, by a kernel of its own.
+Value emitDelta(Operation *op, const AttentionShape &shape, Value dOut, Value out);
+
+/// Writes the mean of all T values of (b, kv) to `mean` (D f32 in shared memory), with all `threads`
+/// threads of the block, which meet at a barrier before and after.
+void meanOfValues(KernelBuilder &k, const AttentionPlace &place, Pointer v, Pointer mean,
+                  int64_t threads);
+
+//===----------------------------------------------------------------------===//
+// Forms
+//===----------------------------------------------------------------------===//
+
+/// The form in which an attention is computed on all of `chips` (`sm_80`, `sm_90a` ...).
+AttentionForm chooseAttentionForm(const AttentionShape &shape, ArrayRef<StringRef> chips);
+
+/// States the form on a launch, for `info`: `llama.form = "plain"`.
+void stateForm(Operation *launch, AttentionForm form);
+
+/// Emit kernels and launches before the op, which the caller erases.
+void emitPlainForward(routine::AttentionForwardOp op);
+void emitPlainBackward(routine::AttentionBackwardOp op);
+
+} // namespace mlir::llamac
+
+#endif // LLAMAC_LIB_LOWER_CUDA_ATTENTION_H

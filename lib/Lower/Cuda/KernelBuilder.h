@@ -1,0 +1,176 @@
+//===- KernelBuilder.h - Kernels that read like formulas -------*- C++ -*-===//
+//
+// Part of llamac, under the Apache License v2.0 with LLVM Exceptions.
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+//
+//===----------------------------------------------------------------------===//
+//
+// For kernels that we write by hand (attention): numbers with operators, loops and branches that
+// take lambdas, pointers with a type of element, instructions by name. It makes arith, scf, llvm
+// and nvvm ops, one for each operator, in an `llvm.func` in a gpu.module of its own, and the launch of
+// it. Arithmetic of constants is folded as it is built.
+//
+//   KernelBuilder k(op, "scale", {x, y}, /*written=*/1, /*threads=*/256);
+//   Num i = k.blockId(0) * 256 + k.threadId();
+//   k.when(i < n, [&] { k.argument(1).store(i, k.argument(0).load(i) * 2.f); });
+//   k.launch({divideCeil(n, 256), 1, 1});
+//
+//===----------------------------------------------------------------------===//
+#ifndef LLAMAC_LIB_LOWER_CUDA_KERNELBUILDER_H
+#define LLAMAC_LIB_LOWER_CUDA_KERNELBUILDER_H
+
+#include "mlir/Dialect/LLVMIR/LLVMDialect.h"
+#include "mlir/IR/BuiltinOps.h"
+#include "mlir/IR/ImplicitLocOpBuilder.h"
+
+#include <array>
+
+namespace mlir::llamac {
+
+class KernelBuilder;
+
+/// A value of a kernel: i1, i32, i64, f32, bf16, or a vector. Both sides of an operator have one
+/// type; a C++ number takes the type of the other side. Integers are signed in comparisons and
+/// unsigned in divisions, where none is negative. Sums and products of floats may be fused to fma.
+struct Num {
+  KernelBuilder *kernel = nullptr;
+  Value value;
+
+  Type type() const { return value.getType(); }
+  Num wide() const;          ///< i64 of an i32
+  Num operator[](int) const; ///< an element of a vector or a member of a structure
+  explicit operator bool() const { return bool(value); }
+};
+using Nums = SmallVector<Num>;
+
+Num operator+(Num, Num);
+Num operator-(Num, Num);
+Num operator*(Num, Num);
+Num operator/(Num, Num);
+Num operator%(Num, Num);
+Num operator&(Num, Num);
+Num operator|(Num, Num);
+Num operator^(Num, Num);
+Num operator<(Num, Num);
+Num operator<=(Num, Num);
+Num operator>(Num, Num);
+Num operator>=(Num, Num);
+Num operator==(Num, Num);
+#define LLAMAC_NUM_AND_CONSTANT(OP)                                                                \
+  Num operator OP(Num, int64_t);                                                                   \
+  Num operator OP(int64_t, Num);                                                                   \
+  Num operator OP(Num, float);                                                                     \
+  Num operator OP(float, Num);                                                                     \
+  inline Num operator OP(Num a, int b) { return a OP int64_t(b); }                                 \
+  inline Num operator OP(int a, Num b) { return int64_t(a) OP b; }
+LLAMAC_NUM_AND_CONSTANT(+)
+LLAMAC_NUM_AND_CONSTANT(-)
+LLAMAC_NUM_AND_CONSTANT(*)
+LLAMAC_NUM_AND_CONSTANT(/)
+LLAMAC_NUM_AND_CONSTANT(%)
+LLAMAC_NUM_AND_CONSTANT(&)
+LLAMAC_NUM_AND_CONSTANT(|)
+LLAMAC_NUM_AND_CONSTANT(^)
+LLAMAC_NUM_AND_CONSTANT(<)
+LLAMAC_NUM_AND_CONSTANT(<=)
+LLAMAC_NUM_AND_CONSTANT(>)
+LLAMAC_NUM_AND_CONSTANT(>=)
+LLAMAC_NUM_AND_CONSTANT(==)
+#undef LLAMAC_NUM_AND_CONSTANT
+
+/// The address of the first of many elements in global (address space 1) or shared (3) memory.
+struct Pointer {
+  Num base;
+  Type element;
+
+  Pointer operator+(Num elements) const;
+  /// The element `index` further on, or `lanes` of them as a vector, at an address that is a
+  /// multiple of their size in bytes.
+  Num load(Num index, int lanes = 1) const;
+  void store(Num index, Num value) const;
+  /// As `load`, widened to f32, and `store` of f32 narrowed to the element.
+  Num loadFloat(Num index, int lanes = 1) const;
+  void storeFloat(Num index, Num value) const;
+};
+
+/// The sizes of a launch.
+struct Grid {
+  int64_t x = 1, y = 1, z = 1;
+};
+
+/// Builds one kernel: see the head of this file.
+class KernelBuilder : public ImplicitLocOpBuilder {
+public:
+  /// Begins a kernel on `buffers` (memrefs) that is to run in front of `point`, an op of the block
+  /// function. Those from `written` on are written and do not overlap any other, the others are only
+  /// read. `name` is made unique in the module.
+  KernelBuilder(Operation *point, StringRef name, ArrayRef<Value> buffers, unsigned written,
+                int64_t threads);
+
+  /// Ends the kernel and makes its launch, before `point`.
+  Operation *launch(Grid grid);
+
+  Pointer argument(unsigned index) const { return arguments[index]; }
+  /// Shared memory of the block, next to what was taken before; bytes in multiples of 128.
+  Pointer shared(int64_t elements, Type element);
+  int64_t sharedBytes() const { return sharedSize; }
+
+  Num integer(int64_t value); ///< i32
+  Num number(float value);    ///< f32
+  Num constant(Type type, int64_t value);
+  Num constant(Type type, float value);
+
+  Num threadId();
+  Num blockId(unsigned dimension); ///< 0: x, 1: y, 2: z
+
+  //===--- Control ---===//
+  /// for (i = low; i < high; i += step) values = body(i, values); returns the last values.
+  Nums loop(Num low, Num high, int64_t step, ArrayRef<Num> values,
+            llvm::function_ref<Nums(Num i, ArrayRef<Num> values)> body);
+  Nums loop(int64_t low, int64_t high, int64_t step, ArrayRef<Num> values,
+            llvm::function_ref<Nums(Num i, ArrayRef<Num> values)> body) {
+    return loop(integer(low), integer(high), step, values, body);
+  }
+  void loop(Num low, Num high, int64_t step, llvm::function_ref<void(Num i)> body);
+  void when(Num condition, llvm::function_ref<void()> then);
+  /// `then()` if `condition`, else `otherwise`.
+  Nums when(Num condition, ArrayRef<Num> otherwise, llvm::function_ref<Nums()> then);
+  Num select(Num condition, Num yes, Num no);
+
+  //===--- Threads ---===//
+  void barrier();
+  /// A barrier of the block that tells whether `condition` holds for any thread.
+  Num barrierAny(Num condition);
+  /// `value` of the lane whose number differs in the bits of `mask`; all lanes of the warp take part.
+  Num shuffleXor(Num value, int mask);
+  /// Least and greatest i32 of the warp.
+  Num warpMin(Num value);
+  Num warpMax(Num value);
+
+  //===--- Arithmetic ---===//
+  Num min(Num a, Num b); ///< i32, i64
+  Num max(Num a, Num b); ///< integers; of floats the one that is not NaN
+  Num fma(Num a, Num b, Num c);
+  Num exp2(Num x);       ///< ex2.approx.ftz: relative error 2^-22
+  Num log2(Num x);       ///< lg2.approx: absolute error 2^-22 near 1, else relative
+  Num reciprocal(Num x); ///< 1 / x, rounded
+  Num vector(ArrayRef<Num> elements);
+  /// The low 32 bits of an i64.
+  Num narrow(Num value);
+
+  /// A call of an LLVM intrinsic.
+  Num intrinsic(StringRef name, Type result, ArrayRef<Num> operands);
+  void intrinsic(StringRef name, ArrayRef<Num> operands);
+
+private:
+  Operation *point;
+  Operation *kernel;
+  SmallVector<Value> buffers;
+  SmallVector<Pointer> arguments;
+  int64_t threads, sharedSize = 0;
+  Value sharedBase;
+};
+
+} // namespace mlir::llamac
+
+#endif // LLAMAC_LIB_LOWER_CUDA_KERNELBUILDER_H
