@@ -82,6 +82,9 @@ struct LlrtCudaKernel {
   uint64_t key; // of the code: where it is the same, so are all images
 };
 
+// Target cuda: what each stream of products has for them beside the planned arenas.
+#define LLRT_CUDA_WORKSPACE_BYTES ((int64_t)32 << 20)
+
 // Puts `kernel`, a LlrtKernel or what the target has instead, into the stream with the
 // buffers `args`, an array that need not outlive the call.
 void llrt_launch(LlrtStream *stream, const void *kernel, void **args);

@@ -95,6 +95,8 @@ Option llrt::memoryOption() {
 }
 
 void llrt::requireMemory(const Program &program, const Arguments &arguments) {
+  if (program.device) // the arenas are elsewhere
+    return;
   const bool refuses = arguments.choice("over-memory", {"refuse", "allow"}) == "refuse";
   std::optional<HostMemory> host = findHostMemory();
   if (!refuses || !host)

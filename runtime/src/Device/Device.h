@@ -64,7 +64,7 @@ public:
 
   virtual ~Device() = default; // frees all memory; drops work that is not done
 
-  // Memory that is all zero, on a page boundary, until the device ends. `name` is for
+  // Memory that is all zero, at a multiple of 256, until the device ends. `name` is for
   // messages. Throws Error, with what was wanted, if there is not enough.
   virtual void *allocate(int64_t bytes, const std::string &name) = 0;
 
@@ -84,7 +84,7 @@ public:
   virtual void copy(Stream stream, void *to, int64_t toStride, const void *from, int64_t fromStride,
                     int64_t rows, int64_t bytes) = 0;
 
-  // All that the block does.
+  // All that the block does. Throws Failure, or `wait` does, if it fails.
   virtual void call(Stream stream, LlrtBlock block, std::vector<void *> buffers,
                     const Work &work) = 0;
 

@@ -5,16 +5,17 @@
 //
 //===----------------------------------------------------------------------===//
 //
-// One suite for all devices: a device is a DeviceKind, at the end of the file. Memory of a
-// device is seen through `write` and `read` alone.
+// One suite for all devices: see DeviceKind.h. Memory of a device is seen through `write` and
+// `read` alone.
 //
 //===----------------------------------------------------------------------===//
+
+#include "DeviceKind.h"
 
 #include "../Rank/SmallProgram.h"
 
 #include "src/Control/InProcess.h"
 #include "src/Data/Error.h"
-#include "src/Host/HostDevice.h"
 #include "src/Transport/Threads.h"
 
 #include <gtest/gtest.h>
@@ -32,28 +33,6 @@ using Event = Device::Event;
 using Stream = Device::Stream;
 
 namespace {
-
-constexpr int64_t Lanes = 4; // of a buffer that blocks work on: u32[Lanes]
-using Words = std::array<uint32_t, Lanes>;
-
-// One device as the suite sees it.
-struct DeviceKind {
-  const char *name;
-  std::function<std::unique_ptr<Device>(const Program &, int64_t rank, Transport &, Control &,
-                                        std::chrono::duration<double> timeout)>
-      make;
-  LlrtBlock mix;     // buffers: to, from; to[i] = mixed(to[i], from[i])
-  LlrtBlock slowMix; // the same after a while
-  LlrtBlock fail;    // buffers: none; fails with `out of luck`
-};
-
-// Neither commutes nor forgets.
-uint32_t mixed(uint32_t to, uint32_t from) { return to * 1664525u + from + 1013904223u; }
-
-void mixInto(Words &to, const Words &from) {
-  for (int64_t i = 0; i < Lanes; ++i)
-    to[i] = mixed(to[i], from[i]);
-}
 
 Words bufferOf(uint32_t seed) {
   Words buffer;
@@ -103,6 +82,7 @@ protected:
     Words *buffer(uint32_t seed) {
       void *at = device->allocate(sizeof(Words), "a buffer");
       put(*device, 0, at, bufferOf(seed));
+      device->wait(device->record(0)); // any stream may use it
       return static_cast<Words *>(at);
     }
   };
@@ -162,7 +142,7 @@ TEST_P(DeviceTest, MemoryIsZeroAndApart) {
   std::vector<void *> places;
   for (int64_t bytes : {0, 1, 4096, 5000000}) {
     places.push_back(one->allocate(bytes, "memory"));
-    EXPECT_EQ(reinterpret_cast<uintptr_t>(places.back()) % 4096, 0u);
+    EXPECT_EQ(reinterpret_cast<uintptr_t>(places.back()) % 256, 0u);
     EXPECT_EQ(get<uint8_t>(*one, 0, places.back(), bytes), std::vector<uint8_t>(bytes, 0));
     put(*one, 0, places.back(), std::vector<uint8_t>(bytes, uint8_t(places.size())));
   }
@@ -377,10 +357,12 @@ TEST_P(DeviceTest, TimesOfEvents) {
   one->await(1, second);
   Event third = one->record(1);
   one->wait(third);
-  EXPECT_LE(begin, one->time(first));
+  if (GetParam().keepsTime) {
+    EXPECT_LE(begin, one->time(first));
+    EXPECT_LE(one->time(third), Device::Clock::now());
+  }
   EXPECT_LT(one->time(first), one->time(second));
   EXPECT_LE(one->time(second), one->time(third));
-  EXPECT_LE(one->time(third), Device::Clock::now());
 }
 
 //===----------------------------------------------------------------------===//
@@ -598,8 +580,10 @@ TEST_P(DeviceTest, FailuresOfABlockNameIt) {
   Action call = callOf(GetParam().fail, {});
   call.call.name = "loss.backward";
   call.location = "loss of model";
-  one->call(0, GetParam().fail, {}, {&call, 4});
-  EXPECT_EQ(messageOf([&] { one->wait(one->record(0)); }),
+  EXPECT_EQ(messageOf([&] {
+              one->call(0, GetParam().fail, {}, {&call, 4});
+              one->wait(one->record(0));
+            }),
             "call of block 'loss.backward' (loss of model), entry 4: out of luck");
 
   One other(GetParam());
@@ -607,9 +591,11 @@ TEST_P(DeviceTest, FailuresOfABlockNameIt) {
   run.kind = Kind::Run;
   run.graph = "step";
   run.microBatch = 3;
-  other->call(0, GetParam().fail, {}, {&call, 4, 7, &run});
   int value;
-  EXPECT_EQ(messageOf([&] { other->read(0, &value, 0, &value); }),
+  EXPECT_EQ(messageOf([&] {
+              other->call(0, GetParam().fail, {}, {&call, 4, 7, &run});
+              other->read(0, &value, 0, &value);
+            }),
             "call of block 'loss.backward' (loss of model), item 7 of graph 'step', micro-batch 3: "
             "out of luck");
 }
@@ -661,28 +647,7 @@ TEST_P(DeviceTest, TimeoutsNameWhoWaits) {
       "rank 1");
 }
 
-//===----------------------------------------------------------------------===//
-// The devices
-//===----------------------------------------------------------------------===//
-
-void hostMix(LlrtStream *, void **buffers) {
-  mixInto(*static_cast<Words *>(buffers[0]), Words(*static_cast<Words *>(buffers[1])));
-}
-
-const DeviceKind host = {"Host",
-                         [](const Program &program, int64_t rank, Transport &transport,
-                            Control &control, std::chrono::duration<double> timeout) {
-                           return std::make_unique<HostDevice>(program, rank, 1, transport, control,
-                                                               timeout);
-                         },
-                         hostMix,
-                         [](LlrtStream *stream, void **buffers) {
-                           std::this_thread::sleep_for(std::chrono::microseconds(300));
-                           hostMix(stream, buffers);
-                         },
-                         [](LlrtStream *, void **) { throw std::runtime_error("out of luck"); }};
-
-INSTANTIATE_TEST_SUITE_P(Devices, DeviceTest, testing::Values(host),
+INSTANTIATE_TEST_SUITE_P(Devices, DeviceTest, testing::ValuesIn(deviceKinds()),
                          [](const auto &info) { return std::string(info.param.name); });
 
 } // namespace

@@ -1,0 +1,425 @@
+//===- CudaDevice.cpp - Memory and queues of one rank on a GPU ------------===//
+//
+// Part of llamac, under the Apache License v2.0 with LLVM Exceptions.
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+//
+//===----------------------------------------------------------------------===//
+
+#include "src/Cuda/CudaDevice.h"
+
+#include "llrt/MemoryTable.h"
+#include "src/Data/Error.h"
+
+#include <algorithm>
+#include <cstring>
+#include <sstream>
+#include <thread>
+
+using namespace llrt;
+using namespace llrt::cuda;
+
+// What writes may keep of the host's memory before the next one waits for them.
+static constexpr int64_t MostStagedBytes = int64_t(64) << 20;
+
+struct CudaDevice::Base {
+  CUevent event = nullptr;
+  Clock::time_point time;
+
+  ~Base() { driver().cuEventDestroy_v2(event); }
+};
+
+struct CudaDevice::Reached : Mark {
+  CudaDevice &device;
+  CUevent event;
+  std::shared_ptr<Base> base;
+  mutable bool done = false;
+
+  Reached(CudaDevice &device, CUevent event) : device(device), event(event) {}
+  ~Reached() override { device.events.push_back(event); }
+};
+
+CudaDevice::CudaDevice(const Program &program, int64_t rank, const Gpu &gpu, Control &control,
+                       std::chrono::duration<double> timeout)
+    : program(program), rank(rank), gpu(gpu), control(control), timeout(timeout) {
+  gpu.enter();
+  for (const Communicator &communicator : program.communicators)
+    members.push_back(communicator.members(program.grid, rank));
+  for (int64_t stream : callingStreams(program.stages[program.stageOf(rank)])) {
+    CUdeviceptr start = 0;
+    check(driver().cuMemAlloc_v2(&start, LLRT_CUDA_WORKSPACE_BYTES), "cuMemAlloc");
+    memory.push_back(start);
+    queue(stream).stream.workspace = reinterpret_cast<void *>(start);
+  }
+}
+
+std::set<int64_t> llrt::callingStreams(const Stage &stage) {
+  std::set<int64_t> streams;
+  auto add = [&](const std::vector<Action> &list) {
+    for (const Action &action : list)
+      if (action.kind == Action::Kind::Call)
+        streams.insert(action.stream);
+  };
+  for (const auto &[name, graph] : stage.graphs)
+    add(graph.items);
+  for (const auto &[name, entries] : stage.programs)
+    add(entries);
+  return streams;
+}
+
+int64_t llrt::cudaBytes(const Stage &stage) {
+  int64_t bytes = int64_t(callingStreams(stage).size()) * LLRT_CUDA_WORKSPACE_BYTES;
+  for (const Arena &arena : stage.arenas)
+    bytes += arena.bytes;
+  return bytes;
+}
+
+CudaDevice::~CudaDevice() {
+  const Driver &cuda = driver();
+  gpu.enter();
+  cuda.cuCtxSynchronize(); // what was put into streams uses all that follows
+  for (auto &[number, queue] : queues) {
+    queue.underWay.clear();
+    cuda.cuStreamDestroy_v2(queue.stream.handle);
+  }
+  base.reset();
+  for (CUevent event : events)
+    cuda.cuEventDestroy_v2(event);
+  for (CUdeviceptr each : memory)
+    cuda.cuMemFree_v2(each);
+}
+
+void *CudaDevice::allocate(int64_t bytes, const std::string &name) {
+  gpu.enter();
+  CUdeviceptr start = 0;
+  size_t size = bytes > 0 ? bytes : 1;
+  if (CUresult result = driver().cuMemAlloc_v2(&start, size))
+    fail("memory: expected ", bytes, " bytes for arena ", name, ", got: ", errorText(result),
+         "; GPU ", gpu.number(), " (", gpu.name(), ") has ", gpu.freeBytes(), " left");
+  memory.push_back(start);
+  zero(0, reinterpret_cast<void *>(start), int64_t(size));
+  wait(record(0)); // whichever stream comes to it first
+  return reinterpret_cast<void *>(start);
+}
+
+//===----------------------------------------------------------------------===//
+// Work
+//===----------------------------------------------------------------------===//
+
+CudaDevice::Queue &CudaDevice::queue(Stream stream) {
+  gpu.enter();
+  auto [entry, isNew] = queues.try_emplace(stream);
+  Queue &queue = entry->second;
+  if (isNew) {
+    queue.stream = {&gpu, nullptr, &products, &maps, nullptr, ""};
+    check(driver().cuStreamCreateWithPriority(&queue.stream.handle, streamNonBlocking, 0),
+          "cuStreamCreateWithPriority");
+  }
+  return queue;
+}
+
+void CudaDevice::write(Stream stream, void *to, int64_t bytes,
+                       const std::function<void(std::byte *)> &fill) {
+  if (bytes <= 0)
+    return;
+  Queue &queue = this->queue(stream);
+  auto send = [&](std::byte *piece, int64_t at, int64_t count) {
+    check(driver().cuMemcpyHtoDAsync_v2(CUdeviceptr(to) + CUdeviceptr(at), piece, size_t(count),
+                                        queue.stream.handle),
+          "cuMemcpyHtoDAsync");
+    staging.give(piece, count, queue.stream.handle);
+    // Not where the copies may come after what other ranks have to do.
+    if (staging.underWay() > MostStagedBytes && !communicates())
+      wait(record(stream));
+  };
+  if (bytes <= Staging::MostBytes) {
+    std::byte *piece = staging.take(bytes);
+    fill(piece);
+    return send(piece, 0, bytes);
+  }
+  auto data = std::make_unique_for_overwrite<std::byte[]>(size_t(bytes));
+  fill(data.get());
+  for (int64_t at = 0; at < bytes; at += Staging::MostBytes) {
+    int64_t count = std::min(Staging::MostBytes, bytes - at);
+    std::byte *piece = staging.take(count);
+    std::memcpy(piece, data.get() + at, size_t(count));
+    send(piece, at, count);
+  }
+}
+
+void CudaDevice::read(Stream stream, const void *from, int64_t bytes, void *to) {
+  Queue &queue = this->queue(stream);
+  if (bytes <= 0)
+    return wait(record(stream));
+  for (int64_t at = 0; at < bytes; at += Staging::MostBytes) {
+    int64_t count = std::min(Staging::MostBytes, bytes - at);
+    std::byte *piece = staging.take(count);
+    check(driver().cuMemcpyDtoHAsync_v2(piece, CUdeviceptr(from) + CUdeviceptr(at), size_t(count),
+                                        queue.stream.handle),
+          "cuMemcpyDtoHAsync");
+    wait(record(stream));
+    std::memcpy(static_cast<std::byte *>(to) + at, piece, size_t(count));
+    staging.give(piece, count);
+  }
+}
+
+void CudaDevice::zero(Stream stream, void *to, int64_t bytes) {
+  if (bytes > 0)
+    check(driver().cuMemsetD8Async(CUdeviceptr(to), 0, size_t(bytes), queue(stream).stream.handle),
+          "cuMemsetD8Async");
+}
+
+void CudaDevice::copy(Stream stream, void *to, int64_t toStride, const void *from,
+                      int64_t fromStride, int64_t rows, int64_t bytes) {
+  if (rows <= 0 || bytes <= 0 || to == from)
+    return;
+  CUstream handle = queue(stream).stream.handle;
+  if (rows > 1 && (toStride != bytes || fromStride != bytes)) {
+    CUDA_MEMCPY2D what = {};
+    what.srcMemoryType = what.dstMemoryType = CU_MEMORYTYPE_DEVICE;
+    what.srcDevice = CUdeviceptr(from);
+    what.dstDevice = CUdeviceptr(to);
+    what.srcPitch = size_t(fromStride);
+    what.dstPitch = size_t(toStride);
+    what.WidthInBytes = size_t(bytes);
+    what.Height = size_t(rows);
+    return check(driver().cuMemcpy2DAsync_v2(&what, handle), "cuMemcpy2DAsync");
+  }
+  // A row that overlaps itself goes in pieces that do not, from the end that is free.
+  auto begin = CUdeviceptr(to), source = CUdeviceptr(from);
+  int64_t total = rows * bytes;
+  int64_t distance = begin > source ? int64_t(begin - source) : int64_t(source - begin);
+  int64_t piece = std::min(total, distance);
+  for (int64_t done = 0; done < total; done += piece) {
+    int64_t count = std::min(piece, total - done);
+    auto at = CUdeviceptr(begin > source ? total - done - count : done);
+    check(driver().cuMemcpyDtoDAsync_v2(begin + at, source + at, size_t(count), handle),
+          "cuMemcpyDtoDAsync");
+  }
+}
+
+void CudaDevice::call(Stream stream, LlrtBlock block, std::vector<void *> buffers,
+                      const Work &work) {
+  Queue &queue = this->queue(stream);
+  block(&queue.stream, buffers.data());
+  if (!queue.stream.error.empty())
+    throw Failure(workText(program, work) + ": " + std::exchange(queue.stream.error, ""));
+  queue.underWay.push_back({work, mark(queue)});
+}
+
+void CudaDevice::communicate(Stream, const void *, void *, const Work &work) {
+  throw Failure(workText(program, work) + ": not on a GPU");
+}
+
+//===----------------------------------------------------------------------===//
+// Events
+//===----------------------------------------------------------------------===//
+
+std::shared_ptr<CudaDevice::Reached> CudaDevice::mark(Queue &queue) {
+  const Driver &cuda = driver();
+  // The difference of two events is a float in milliseconds: exact enough for a second or so.
+  if (!base || Clock::now() - base->time > std::chrono::seconds(1)) {
+    auto next = std::make_shared<Base>();
+    CUstream apart = nullptr;
+    check(cuda.cuStreamCreateWithPriority(&apart, streamNonBlocking, 0),
+          "cuStreamCreateWithPriority");
+    check(cuda.cuEventCreate(&next->event, 0), "cuEventCreate");
+    check(cuda.cuEventRecord(next->event, apart), "cuEventRecord");
+    check(cuda.cuEventSynchronize(next->event), "cuEventSynchronize");
+    next->time = Clock::now();
+    check(cuda.cuStreamDestroy_v2(apart), "cuStreamDestroy");
+    base = std::move(next);
+  }
+  if (events.empty())
+    check(cuda.cuEventCreate(&events.emplace_back(), 0), "cuEventCreate");
+  auto reached = std::make_shared<Reached>(*this, events.back());
+  events.pop_back();
+  reached->base = base;
+  check(cuda.cuEventRecord(reached->event, queue.stream.handle), "cuEventRecord");
+  return reached;
+}
+
+Device::Event CudaDevice::record(Stream stream) { return mark(queue(stream)); }
+
+void CudaDevice::await(Stream stream, const Event &event) {
+  auto reached = std::static_pointer_cast<Reached>(event);
+  Queue &queue = this->queue(stream);
+  check(driver().cuStreamWaitEvent(queue.stream.handle, reached->event, 0), "cuStreamWaitEvent");
+  queue.underWay.push_back({{}, std::move(reached)});
+}
+
+Device::Clock::time_point CudaDevice::time(const Event &event) const {
+  const auto &reached = static_cast<const Reached &>(*event);
+  gpu.enter();
+  float milliseconds = 0;
+  cuda::check(driver().cuEventElapsedTime(&milliseconds, reached.base->event, reached.event),
+              "cuEventElapsedTime");
+  return reached.base->time + std::chrono::duration_cast<Clock::duration>(
+                                  std::chrono::duration<double, std::milli>(milliseconds));
+}
+
+bool CudaDevice::isDone(const Reached &event) {
+  if (!event.done) {
+    CUresult result = driver().cuEventQuery(event.event);
+    if (result == CUDA_ERROR_NOT_READY)
+      return false;
+    check(result, "cuEventQuery");
+    event.done = true;
+  }
+  return true;
+}
+
+bool CudaDevice::progress() {
+  bool any = false;
+  for (auto &[number, queue] : queues)
+    while (!queue.underWay.empty() && isDone(*queue.underWay.front().done)) {
+      queue.underWay.pop_front();
+      any = true;
+    }
+  return any;
+}
+
+static bool isCommunication(const Work &work) { return work.action && work.action->communicates(); }
+
+bool CudaDevice::communicates() const {
+  return std::any_of(queues.begin(), queues.end(), [](const auto &each) {
+    const std::deque<UnderWay> &list = each.second.underWay;
+    return !list.empty() && isCommunication(list.front().work);
+  });
+}
+
+void CudaDevice::check(CUresult result, const char *what) {
+  if (result == CUDA_SUCCESS)
+    return;
+  std::string text = errorText(result), where;
+  // Work ends in order: what is at the heads of the streams was at work.
+  for (const auto &[number, queue] : queues)
+    if (!queue.underWay.empty() && queue.underWay.front().work.action)
+      where += (where.empty() ? "" : "; or ") + workText(program, queue.underWay.front().work);
+  throw Failure((where.empty() ? what : where) + ": GPU " + std::to_string(gpu.number()) +
+                (program.grid.ranks() > 1 ? " of rank " + std::to_string(rank) : "") + ": " + text);
+}
+
+void CudaDevice::wait(const Event &event) {
+  gpu.enter();
+  const auto &reached = static_cast<const Reached &>(*event);
+  Clock::time_point moved = Clock::now();
+  auto pause = std::chrono::microseconds(0);
+  while (!isDone(reached)) {
+    if (progress() || !communicates()) {
+      // The GPU computes, however long it takes.
+      moved = Clock::now();
+    } else if (Clock::now() - moved > timeout) {
+      giveUp(program.grid, control, timeout, waitsFor());
+    }
+    control.answer(waitsFor());
+    // Short at first: steps can be short.
+    std::this_thread::sleep_for(pause);
+    pause = std::min(pause + std::chrono::microseconds(1), std::chrono::microseconds(100));
+  }
+}
+
+std::string CudaDevice::waitsFor() const {
+  std::ostringstream text;
+  for (const auto &[number, queue] : queues) {
+    if (queue.underWay.empty() || !isCommunication(queue.underWay.front().work))
+      continue;
+    const Work &work = queue.underWay.front().work;
+    text << (text.view().empty() ? "" : "; ") << workText(program, work);
+    std::vector<int64_t> others = members[work.action->communicator];
+    std::erase(others, rank);
+    text << ", for rank" << (others.size() > 1 ? "s " : " ");
+    for (size_t i = 0; i < others.size(); ++i)
+      text << (i ? ", " : "") << others[i];
+  }
+  return text.view().empty() ? "its GPU, which computes" : text.str();
+}
+
+//===----------------------------------------------------------------------===//
+// The target
+//===----------------------------------------------------------------------===//
+
+namespace {
+// The GPUs of the ranks of this process.
+class CudaDevices final : public Devices {
+public:
+  CudaDevices(const Program &program, const Launch &launch, const DeviceOptions &options)
+      : program(program), options(options) {
+    std::map<int, std::vector<int64_t>> ranksOf;
+    if (launch.processes()) {
+      ranksOf[gpuOfProcess(launch)].push_back(launch.rank);
+    } else {
+      int64_t ranks = program.grid.ranks(), count = gpuCount();
+      if (ranks > count && count > 1)
+        fail("the program is for ", ranks,
+             " ranks: expected as many GPUs, or one that all of them "
+             "share, got ",
+             count, " (CUDA_VISIBLE_DEVICES=0 shows one)");
+      for (int64_t rank = 0; rank < ranks; ++rank)
+        ranksOf[int(count == 1 ? 0 : rank)].push_back(rank);
+    }
+    for (const auto &[number, ranks] : ranksOf) {
+      auto &gpu = gpus.emplace_back(std::make_unique<Gpu>(number));
+      if (program.device)
+        gpu->load(*program.device);
+      requireMemory(*gpu, ranks);
+      for (int64_t rank : ranks)
+        gpuOf[rank] = gpu.get();
+    }
+  }
+
+  std::unique_ptr<Device> make(int64_t rank, Transport &, Control &control) override {
+    return std::make_unique<CudaDevice>(program, rank, *gpuOf.at(rank), control, options.timeout);
+  }
+
+private:
+  static int64_t gpuCount() {
+    int count = 0;
+    cuda::check(driver().cuDeviceGetCount(&count), "cuDeviceGetCount");
+    return count;
+  }
+
+  // A launcher may show each process a GPU of its own, or all of them the same.
+  static int gpuOfProcess(const Launch &launch) {
+    int64_t count = gpuCount();
+    if (count == 1)
+      return 0;
+    if (launch.localSize > count)
+      fail("this machine has ", launch.localSize,
+           " ranks that are processes: expected as many GPUs, "
+           "got ",
+           count, "; ranks share a GPU where they are of one process, without a launcher");
+    return int(launch.rank % launch.localSize);
+  }
+
+  void requireMemory(const Gpu &gpu, const std::vector<int64_t> &ranks) const {
+    int64_t needed = 0, planned = 0, has = gpu.freeBytes();
+    for (int64_t rank : ranks) {
+      const Stage &stage = program.stages[program.stageOf(rank)];
+      needed += cudaBytes(stage);
+      for (const Arena &arena : stage.arenas)
+        planned += arena.bytes;
+    }
+    if (needed > has)
+      fail("memory: expected ", gigabytes(needed), " GB for the ",
+           ranks.size() == 1 ? "rank" : std::to_string(ranks.size()) + " ranks", " on GPU ",
+           gpu.number(), " (", gpu.name(), "; planned ", gigabytes(planned), ", cuBLASLt ",
+           gigabytes(needed - planned), "), got ", gigabytes(has),
+           " GB that are free; --memory=BYTES of llamac compile says what would fit");
+  }
+
+  const Program &program;
+  DeviceOptions options;
+  std::vector<std::unique_ptr<Gpu>> gpus;
+  std::map<int64_t, const Gpu *> gpuOf; // by rank
+};
+} // namespace
+
+void llrt::checkTarget(const Program &) {
+  driver();
+  cublasLt();
+}
+
+std::unique_ptr<Devices> llrt::makeDevices(const Program &program, const Launch &launch,
+                                           const DeviceOptions &options) {
+  return std::make_unique<CudaDevices>(program, launch, options);
+}

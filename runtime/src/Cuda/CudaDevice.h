@@ -1,0 +1,103 @@
+//===- CudaDevice.h - Memory and queues of one rank on a GPU ----*- C++ -*-===//
+//
+// Part of llamac, under the Apache License v2.0 with LLVM Exceptions.
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+//
+//===----------------------------------------------------------------------===//
+//
+// Streams and events are those of the driver: all work is put into them at once, and the
+// host goes on. Beside each stream a list says what was put there, so that messages can
+// name it and a wait can tell a rank that computes from one that waits for another:
+//
+//   stream 1     all_gather | await e | all_gather | ...     on the GPU
+//   underWay     all_gather   e         all_gather           each with an event; what is done
+//                                                            is taken off while the host waits
+//
+//===----------------------------------------------------------------------===//
+#ifndef LLRT_CUDA_CUDADEVICE_H
+#define LLRT_CUDA_CUDADEVICE_H
+
+#include "src/Cuda/Gpu.h"
+#include "src/Cuda/Launch.h"
+#include "src/Cuda/Products.h"
+#include "src/Cuda/Staging.h"
+#include "src/Cuda/Stream.h"
+#include "src/Device/Device.h"
+
+#include <deque>
+#include <map>
+#include <set>
+
+namespace llrt {
+
+class CudaDevice : public Device {
+public:
+  // The device of rank `rank` on `gpu`. `program`, `gpu` and `control` must outlive it.
+  // `timeout`: see `wait`.
+  CudaDevice(const Program &program, int64_t rank, const cuda::Gpu &gpu, Control &control,
+             std::chrono::duration<double> timeout);
+  ~CudaDevice() override;
+
+  void *allocate(int64_t bytes, const std::string &name) override;
+  void write(Stream stream, void *to, int64_t bytes,
+             const std::function<void(std::byte *)> &fill) override;
+  void read(Stream stream, const void *from, int64_t bytes, void *to) override;
+  void zero(Stream stream, void *to, int64_t bytes) override;
+  void copy(Stream stream, void *to, int64_t toStride, const void *from, int64_t fromStride,
+            int64_t rows, int64_t bytes) override;
+  void call(Stream stream, LlrtBlock block, std::vector<void *> buffers, const Work &work) override;
+  void communicate(Stream stream, const void *from, void *to, const Work &work) override;
+  Event record(Stream stream) override;
+  void await(Stream stream, const Event &event) override;
+  void wait(const Event &event) override;
+  Clock::time_point time(const Event &event) const override;
+
+private:
+  // Where times are counted from: an event and when it was on the host.
+  struct Base;
+  struct Reached;
+  struct UnderWay {
+    Work work; // no action: an await
+    std::shared_ptr<Reached> done;
+  };
+  struct Queue {
+    LlrtStream stream;
+    std::deque<UnderWay> underWay;
+  };
+
+  Queue &queue(Stream stream);
+  // An event of its own that was recorded in the stream.
+  std::shared_ptr<Reached> mark(Queue &queue);
+  // Whether the event is done. Throws Failure, with what was under way, if the GPU has failed.
+  bool isDone(const Reached &event);
+  // Takes off what is done; whether there was anything.
+  bool progress();
+  // Whether a stream has come to a communication that is not done.
+  bool communicates() const;
+  std::string waitsFor() const;
+  // Throws Failure, with the work under way, unless `result` is success.
+  void check(cuda::CUresult result, const char *what);
+
+  const Program &program;
+  int64_t rank;
+  const cuda::Gpu &gpu;
+  Control &control;
+  std::chrono::duration<double> timeout;
+  std::vector<std::vector<int64_t>> members; // of each communicator
+  cuda::Products products;
+  cuda::TensorMaps maps;
+  cuda::Staging staging;
+  std::map<Stream, Queue> queues;
+  std::vector<cuda::CUdeviceptr> memory; // all that was allocated: arenas, workspaces
+  std::vector<cuda::CUevent> events;     // not in use
+  std::shared_ptr<Base> base;
+};
+
+// The streams of a stage that blocks run in: each has a workspace of products.
+std::set<int64_t> callingStreams(const Stage &stage);
+
+// What a rank of the stage needs of its GPU: arenas and workspaces.
+int64_t cudaBytes(const Stage &stage);
+
+} // namespace llrt
+#endif // LLRT_CUDA_CUDADEVICE_H

@@ -1,0 +1,214 @@
+//===- Gpu.cpp - One GPU of this process ----------------------------------===//
+//
+// Part of llamac, under the Apache License v2.0 with LLVM Exceptions.
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+//
+//===----------------------------------------------------------------------===//
+
+#include "src/Cuda/Gpu.h"
+
+#include "src/Data/Error.h"
+
+#include <algorithm>
+#include <atomic>
+#include <charconv>
+#include <cstring>
+#include <exception>
+#include <map>
+#include <mutex>
+#include <optional>
+#include <thread>
+
+using namespace llrt;
+using namespace llrt::cuda;
+
+//===----------------------------------------------------------------------===//
+// Images
+//===----------------------------------------------------------------------===//
+
+namespace {
+struct Chip {
+  int major, minor;
+  bool exact; // `sm_90a`: nothing else runs it
+
+  bool operator<(const Chip &other) const {
+    return std::pair(major, minor) < std::pair(other.major, other.minor);
+  }
+};
+} // namespace
+
+// None if the name is not one.
+static std::optional<Chip> parseChip(std::string_view name) {
+  if (!name.starts_with("sm_"))
+    return std::nullopt;
+  int number = 0;
+  auto [rest, error] = std::from_chars(name.data() + 3, name.data() + name.size(), number);
+  std::string_view suffix(rest, name.data() + name.size() - rest);
+  if (error != std::errc() || number < 10 || (!suffix.empty() && suffix != "a"))
+    return std::nullopt;
+  return Chip{number / 10, number % 10, !suffix.empty()};
+}
+
+const LlrtImage *llrt::cuda::imageFor(std::span<const LlrtImage> images, int major, int minor) {
+  Chip here = {major, minor, false}, bestChip = {};
+  const LlrtImage *best = nullptr;
+  for (const LlrtImage &image : images) {
+    std::optional<Chip> chip = parseChip(image.chip);
+    if (!chip || here < *chip)
+      continue;
+    bool same = !(*chip < here);
+    if (chip->exact && !same)
+      continue;
+    if (best && (*chip < bestChip || (!(bestChip < *chip) && !chip->exact)))
+      continue;
+    best = &image;
+    bestChip = *chip;
+  }
+  return best;
+}
+
+bool llrt::cuda::cubinRuns(const LlrtImage &image, int major, int minor) {
+  std::optional<Chip> chip = parseChip(image.chip);
+  return image.cubin && chip && chip->major == major &&
+         (chip->exact ? chip->minor == minor : chip->minor <= minor);
+}
+
+//===----------------------------------------------------------------------===//
+// The GPU
+//===----------------------------------------------------------------------===//
+
+Gpu::Gpu(int number) : ordinal(number) {
+  const Driver &cuda = driver();
+  auto need = [&](CUresult result, const char *what) {
+    if (result != CUDA_SUCCESS)
+      fail("GPU ", number, ": ", what, ": ", errorText(result));
+  };
+  need(cuda.cuDeviceGet(&device, number), "cuDeviceGet");
+  char text[256] = {};
+  need(cuda.cuDeviceGetName(text, sizeof(text) - 1, device), "cuDeviceGetName");
+  deviceName = text;
+  need(cuda.cuDeviceGetAttribute(&major, CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR, device),
+       "cuDeviceGetAttribute");
+  need(cuda.cuDeviceGetAttribute(&minor, CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MINOR, device),
+       "cuDeviceGetAttribute");
+  need(cuda.cuDevicePrimaryCtxRetain(&context, device), "cuDevicePrimaryCtxRetain");
+}
+
+Gpu::~Gpu() {
+  const Driver &cuda = driver();
+  cuda.cuCtxSetCurrent(context);
+  for (CUmodule module : modules)
+    cuda.cuModuleUnload(module);
+  cuda.cuCtxSetCurrent(nullptr);
+  cuda.cuDevicePrimaryCtxRelease_v2(device);
+}
+
+std::string Gpu::chip() const { return "sm_" + std::to_string(major) + std::to_string(minor); }
+
+int64_t Gpu::freeBytes() const {
+  enter();
+  size_t free = 0, total = 0;
+  check(driver().cuMemGetInfo_v2(&free, &total), "cuMemGetInfo");
+  return int64_t(free);
+}
+
+void Gpu::enter() const { check(driver().cuCtxSetCurrent(context), "cuCtxSetCurrent"); }
+
+CUfunction Gpu::loadOne(const LlrtCudaKernel &kernel, CUmodule &module) const {
+  const Driver &cuda = driver();
+  auto wrong = [&](const std::string &what) {
+    fail("kernel ", kernel.name, *kernel.location ? std::string(" (") + kernel.location + ")" : "",
+         ": ", what);
+  };
+  std::span images(kernel.images, kernel.image_count);
+  const LlrtImage *image = imageFor(images, major, minor);
+  if (!image) {
+    std::string chips;
+    for (const LlrtImage &each : images)
+      chips += (chips.empty() ? "" : ", ") + std::string(each.chip);
+    wrong("GPU " + std::to_string(ordinal) + " (" + deviceName + ") is " + chip() +
+          ", the program has code for " + chips + "; --chip=" + chip() + " of llamac compile");
+  }
+  bool useCubin = cubinRuns(*image, major, minor);
+  char log[4096] = {};
+  CUjit_option options[] = {CU_JIT_ERROR_LOG_BUFFER, CU_JIT_ERROR_LOG_BUFFER_SIZE_BYTES};
+  void *values[] = {log, reinterpret_cast<void *>(sizeof(log) - 1)};
+  CUresult result =
+      cuda.cuModuleLoadDataEx(&module, useCubin ? image->cubin : image->ptx, 2, options, values);
+  if (result == CUDA_ERROR_NO_BINARY_FOR_GPU && useCubin) // a driver that takes PTX alone
+    result = cuda.cuModuleLoadDataEx(&module, image->ptx, 2, options, values);
+  if (result == CUDA_ERROR_UNSUPPORTED_PTX_VERSION) {
+    std::string_view text(image->ptx), version = text.substr(0, text.find('\n'));
+    if (size_t at = text.find(".version "); at != text.npos)
+      version = text.substr(at, text.find('\n', at) - at);
+    wrong("NVIDIA's driver (for CUDA " + std::to_string(cuda.version / 1000) + "." +
+          std::to_string(cuda.version % 1000 / 10) + ") is too old for its code (PTX " +
+          std::string(version) + "): install a later driver");
+  }
+  if (result != CUDA_SUCCESS)
+    wrong("GPU " + std::to_string(ordinal) + " (" + chip() + ") cannot load its code for " +
+          image->chip + ": " + errorText(result) + (*log ? "\n" + std::string(log) : ""));
+  CUfunction function = nullptr;
+  if (CUresult found = cuda.cuModuleGetFunction(&function, module, kernel.name))
+    wrong("not in its code: " + errorText(found));
+  return function;
+}
+
+void Gpu::allow(const LlrtCudaKernel &kernel, CUfunction function, int64_t shared) {
+  auto set = [&](CUfunction_attribute attribute, int64_t value, const char *what) {
+    if (CUresult result = driver().cuFuncSetAttribute(function, attribute, int(value)))
+      fail("kernel ", kernel.name, ": ", what, ": ", errorText(result));
+  };
+  if (shared > 0)
+    set(CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES, shared, "bytes of shared memory");
+  if (kernel.cluster[0] * kernel.cluster[1] * kernel.cluster[2] > 8)
+    set(CU_FUNC_ATTRIBUTE_NON_PORTABLE_CLUSTER_SIZE_ALLOWED, 1, "clusters of more than 8 blocks");
+}
+
+void Gpu::load(const LlrtDeviceCode &code) {
+  // Kernels of one code share what is loaded.
+  struct Loaded {
+    const LlrtCudaKernel *kernel;
+    CUfunction function = nullptr;
+    CUmodule module = nullptr;
+    int64_t shared = 0; // the most that one of them asks for
+  };
+  std::vector<Loaded> all;
+  std::map<uint64_t, size_t> byKey;
+  for (uint64_t i = 0; i < code.kernel_count; ++i)
+    if (byKey.emplace(code.kernels[i]->key, all.size()).second)
+      all.push_back({code.kernels[i]});
+  std::atomic<size_t> next = 0;
+  std::mutex mutex;
+  std::exception_ptr failure;
+  auto work = [&] {
+    try {
+      enter();
+      for (size_t i; (i = next++) < all.size();)
+        all[i].function = loadOne(*all[i].kernel, all[i].module);
+    } catch (...) {
+      std::lock_guard lock(mutex);
+      failure = std::current_exception();
+      next = all.size();
+    }
+  };
+  {
+    size_t count = std::min<size_t>(std::thread::hardware_concurrency(), all.size());
+    std::vector<std::jthread> threads;
+    for (size_t i = 1; i < count; ++i)
+      threads.emplace_back(work);
+    work();
+  }
+  for (const Loaded &each : all)
+    if (each.module)
+      modules.push_back(each.module);
+  if (failure)
+    std::rethrow_exception(failure);
+  for (uint64_t i = 0; i < code.kernel_count; ++i) {
+    const LlrtCudaKernel *kernel = code.kernels[i];
+    Loaded &loaded = all[byKey.at(kernel->key)];
+    loaded.shared = std::max(loaded.shared, kernel->shared);
+    allow(*kernel, loaded.function, loaded.shared);
+    kernels[kernel] = {kernel, loaded.function};
+  }
+}

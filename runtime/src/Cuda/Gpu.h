@@ -1,0 +1,80 @@
+//===- Gpu.h - One GPU of this process --------------------------*- C++ -*-===//
+//
+// Part of llamac, under the Apache License v2.0 with LLVM Exceptions.
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+//
+//===----------------------------------------------------------------------===//
+#ifndef LLRT_CUDA_GPU_H
+#define LLRT_CUDA_GPU_H
+
+#include "llrt/Program.h"
+#include "src/Cuda/Driver.h"
+
+#include <span>
+#include <string>
+#include <unordered_map>
+#include <vector>
+
+namespace llrt::cuda {
+
+// A kernel as it is loaded.
+struct Kernel {
+  const LlrtCudaKernel *code = nullptr;
+  CUfunction function = nullptr;
+};
+
+// A GPU and the kernels of the program on it. The ranks of the process that use the GPU share
+// one; any thread may call its functions once it is made.
+class Gpu {
+public:
+  // The GPU with that number. Throws Error if the driver refuses it.
+  explicit Gpu(int number);
+  ~Gpu();
+  Gpu(const Gpu &) = delete;
+  Gpu &operator=(const Gpu &) = delete;
+
+  int number() const { return ordinal; }
+  const std::string &name() const { return deviceName; }
+  // `sm_90`.
+  std::string chip() const;
+  // Bytes that are free.
+  int64_t freeBytes() const;
+
+  // Makes it the GPU of the calling thread.
+  void enter() const;
+
+  // Loads all kernels, in parallel. Throws Error, with the kernel and the reason, if one has no
+  // code for this GPU, or if the driver is too old for it.
+  void load(const LlrtDeviceCode &code);
+
+  // The kernel; null if it was not in the table that was loaded.
+  const Kernel *find(const void *kernel) const {
+    auto found = kernels.find(kernel);
+    return found == kernels.end() ? nullptr : &found->second;
+  }
+
+private:
+  CUfunction loadOne(const LlrtCudaKernel &kernel, CUmodule &module) const;
+  // Lets the function have that much dynamic shared memory, and the kernel's clusters.
+  static void allow(const LlrtCudaKernel &kernel, CUfunction function, int64_t shared);
+
+  int ordinal;
+  CUdevice device = 0;
+  CUcontext context = nullptr;
+  int major = 0, minor = 0;
+  std::string deviceName;
+  std::unordered_map<const void *, Kernel> kernels;
+  std::vector<CUmodule> modules;
+};
+
+// Of the images of a kernel the one for a chip of compute capability `major`.`minor`: that of
+// exactly this chip (also with the suffix `a`), else that of the latest plain chip before it;
+// null if there is none.
+const LlrtImage *imageFor(std::span<const LlrtImage> images, int major, int minor);
+
+// Whether the driver may load the image's cubin on that chip: the same major version, and no
+// later minor one; with the suffix `a` the chip itself.
+bool cubinRuns(const LlrtImage &image, int major, int minor);
+
+} // namespace llrt::cuda
+#endif // LLRT_CUDA_GPU_H

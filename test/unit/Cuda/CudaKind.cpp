@@ -1,0 +1,70 @@
+//===- CudaKind.cpp - A GPU as a device -----------------------------------===//
+//
+// Part of llamac, under the Apache License v2.0 with LLVM Exceptions.
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+//
+//===----------------------------------------------------------------------===//
+
+#include "../Device/DeviceKind.h"
+
+#include "src/Cuda/CudaDevice.h"
+
+using namespace llrt;
+using namespace llrt::test;
+
+// Thread i: to[i] = to[i] * 1664525 + from[i] + 1013904223, 100 turns of a loop before it.
+static const char mixText[] = R"(.version 7.0
+.target sm_80
+.address_size 64
+.visible .entry mix(.param .u64 to, .param .u64 from)
+{
+  .reg .b32 %r<5>;
+  .reg .b64 %d<4>;
+  .reg .pred %p;
+  ld.param.u64 %d1, [to];
+  ld.param.u64 %d2, [from];
+  mov.u32 %r1, %tid.x;
+  mov.u32 %r4, 0;
+turn:
+  add.u32 %r4, %r4, 1;
+  setp.lt.u32 %p, %r4, 100;
+  @%p bra turn;
+  mul.wide.u32 %d3, %r1, 4;
+  add.u64 %d1, %d1, %d3;
+  add.u64 %d2, %d2, %d3;
+  ld.global.u32 %r2, [%d1];
+  ld.global.u32 %r3, [%d2];
+  mad.lo.u32 %r2, %r2, 1664525, %r3;
+  add.u32 %r2, %r2, 1013904223;
+  st.global.u32 [%d1], %r2;
+  ret;
+})";
+
+static const LlrtImage mixImage = {"sm_80", mixText, sizeof(mixText), nullptr, 0};
+static const LlrtCudaKernel mixKernel = {"mix",     "", 1, &mixImage, {1, 1, 1}, {Lanes, 1, 1},
+                                         {1, 1, 1}, 0,  2, 0,         nullptr,   1};
+static const LlrtCudaKernel *const kernels[] = {&mixKernel};
+static const char *const chips[] = {"sm_80", nullptr};
+static const LlrtDeviceCode code = {1, kernels, chips};
+
+static cuda::Gpu &gpu() {
+  static cuda::Gpu gpu(0);
+  static bool loaded = (gpu.load(code), true);
+  (void)loaded;
+  return gpu;
+}
+
+static void mix(LlrtStream *stream, void **buffers) { llrt_launch(stream, &mixKernel, buffers); }
+
+static const DeviceKind cudaKind = {
+    "Cuda",
+    [](const Program &program, int64_t rank, Transport &, Control &control,
+       std::chrono::duration<double> timeout) {
+      return std::make_unique<CudaDevice>(program, rank, gpu(), control, timeout);
+    },
+    mix,
+    mix,
+    [](LlrtStream *stream, void **) { stream->failed("out of luck"); },
+    false}; // the software GPU has a time of its own
+
+std::vector<DeviceKind> llrt::test::deviceKinds() { return {cudaKind}; }
