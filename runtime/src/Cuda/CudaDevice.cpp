@@ -8,6 +8,7 @@
 #include "src/Cuda/CudaDevice.h"
 
 #include "llrt/MemoryTable.h"
+#include "src/Cuda/SharedGpu.h"
 #include "src/Data/Error.h"
 
 #include <algorithm>
@@ -32,15 +33,18 @@ struct CudaDevice::Reached : Mark {
   CudaDevice &device;
   CUevent event;
   std::shared_ptr<Base> base;
+  bool recorded = false; // not where it is held back
   mutable bool done = false;
 
   Reached(CudaDevice &device, CUevent event) : device(device), event(event) {}
   ~Reached() override { device.events.push_back(event); }
 };
 
-CudaDevice::CudaDevice(const Program &program, int64_t rank, const Gpu &gpu, Control &control,
+CudaDevice::CudaDevice(const Program &program, int64_t rank, const Gpu &gpu,
+                       std::unique_ptr<Exchange> exchange, Control &control,
                        std::chrono::duration<double> timeout)
-    : program(program), rank(rank), gpu(gpu), control(control), timeout(timeout) {
+    : program(program), rank(rank), gpu(gpu), control(control), timeout(timeout),
+      exchange(std::move(exchange)) {
   gpu.enter();
   for (const Communicator &communicator : program.communicators)
     members.push_back(communicator.members(program.grid, rank));
@@ -78,6 +82,7 @@ CudaDevice::~CudaDevice() {
   gpu.enter();
   cuda.cuCtxSynchronize(); // what was put into streams uses all that follows
   for (auto &[number, queue] : queues) {
+    queue.held.clear();
     queue.underWay.clear();
     cuda.cuStreamDestroy_v2(queue.stream.handle);
   }
@@ -117,16 +122,40 @@ CudaDevice::Queue &CudaDevice::queue(Stream stream) {
   return queue;
 }
 
+void CudaDevice::put(Queue &queue, Step step) {
+  if (!queue.held.empty() || !step())
+    queue.held.push_back(std::move(step));
+}
+
+void CudaDevice::put(Queue &queue, std::function<void(CUstream)> work) {
+  put(queue, Step([work = std::move(work), handle = queue.stream.handle] {
+        work(handle);
+        return true;
+      }));
+}
+
+bool CudaDevice::putHeld() {
+  bool any = false;
+  for (auto &[number, queue] : queues)
+    while (!queue.held.empty() && queue.held.front()()) {
+      queue.held.pop_front();
+      any = true;
+    }
+  return any;
+}
+
 void CudaDevice::write(Stream stream, void *to, int64_t bytes,
                        const std::function<void(std::byte *)> &fill) {
   if (bytes <= 0)
     return;
   Queue &queue = this->queue(stream);
   auto send = [&](std::byte *piece, int64_t at, int64_t count) {
-    check(driver().cuMemcpyHtoDAsync_v2(CUdeviceptr(to) + CUdeviceptr(at), piece, size_t(count),
-                                        queue.stream.handle),
-          "cuMemcpyHtoDAsync");
-    staging.give(piece, count, queue.stream.handle);
+    put(queue, [=, this](CUstream handle) {
+      check(driver().cuMemcpyHtoDAsync_v2(CUdeviceptr(to) + CUdeviceptr(at), piece, size_t(count),
+                                          handle),
+            "cuMemcpyHtoDAsync");
+      staging.give(piece, count, handle);
+    });
     // Not where the copies may come after what other ranks have to do.
     if (staging.underWay() > MostStagedBytes && !communicates())
       wait(record(stream));
@@ -153,9 +182,11 @@ void CudaDevice::read(Stream stream, const void *from, int64_t bytes, void *to) 
   for (int64_t at = 0; at < bytes; at += Staging::MostBytes) {
     int64_t count = std::min(Staging::MostBytes, bytes - at);
     std::byte *piece = staging.take(count);
-    check(driver().cuMemcpyDtoHAsync_v2(piece, CUdeviceptr(from) + CUdeviceptr(at), size_t(count),
-                                        queue.stream.handle),
-          "cuMemcpyDtoHAsync");
+    put(queue, [=, this](CUstream handle) {
+      check(driver().cuMemcpyDtoHAsync_v2(piece, CUdeviceptr(from) + CUdeviceptr(at), size_t(count),
+                                          handle),
+            "cuMemcpyDtoHAsync");
+    });
     wait(record(stream));
     std::memcpy(static_cast<std::byte *>(to) + at, piece, size_t(count));
     staging.give(piece, count);
@@ -164,50 +195,41 @@ void CudaDevice::read(Stream stream, const void *from, int64_t bytes, void *to) 
 
 void CudaDevice::zero(Stream stream, void *to, int64_t bytes) {
   if (bytes > 0)
-    check(driver().cuMemsetD8Async(CUdeviceptr(to), 0, size_t(bytes), queue(stream).stream.handle),
-          "cuMemsetD8Async");
+    put(queue(stream), [=, this](CUstream handle) {
+      check(driver().cuMemsetD8Async(CUdeviceptr(to), 0, size_t(bytes), handle), "cuMemsetD8Async");
+    });
 }
 
 void CudaDevice::copy(Stream stream, void *to, int64_t toStride, const void *from,
                       int64_t fromStride, int64_t rows, int64_t bytes) {
-  if (rows <= 0 || bytes <= 0 || to == from)
-    return;
-  CUstream handle = queue(stream).stream.handle;
-  if (rows > 1 && (toStride != bytes || fromStride != bytes)) {
-    CUDA_MEMCPY2D what = {};
-    what.srcMemoryType = what.dstMemoryType = CU_MEMORYTYPE_DEVICE;
-    what.srcDevice = CUdeviceptr(from);
-    what.dstDevice = CUdeviceptr(to);
-    what.srcPitch = size_t(fromStride);
-    what.dstPitch = size_t(toStride);
-    what.WidthInBytes = size_t(bytes);
-    what.Height = size_t(rows);
-    return check(driver().cuMemcpy2DAsync_v2(&what, handle), "cuMemcpy2DAsync");
-  }
-  // A row that overlaps itself goes in pieces that do not, from the end that is free.
-  auto begin = CUdeviceptr(to), source = CUdeviceptr(from);
-  int64_t total = rows * bytes;
-  int64_t distance = begin > source ? int64_t(begin - source) : int64_t(source - begin);
-  int64_t piece = std::min(total, distance);
-  for (int64_t done = 0; done < total; done += piece) {
-    int64_t count = std::min(piece, total - done);
-    auto at = CUdeviceptr(begin > source ? total - done - count : done);
-    check(driver().cuMemcpyDtoDAsync_v2(begin + at, source + at, size_t(count), handle),
-          "cuMemcpyDtoDAsync");
-  }
+  put(queue(stream),
+      [=](CUstream handle) { copyRows(handle, to, toStride, from, fromStride, rows, bytes); });
 }
 
 void CudaDevice::call(Stream stream, LlrtBlock block, std::vector<void *> buffers,
                       const Work &work) {
   Queue &queue = this->queue(stream);
-  block(&queue.stream, buffers.data());
-  if (!queue.stream.error.empty())
-    throw Failure(workText(program, work) + ": " + std::exchange(queue.stream.error, ""));
-  queue.underWay.push_back({work, mark(queue)});
+  put(queue, [=, this, &queue, buffers = std::move(buffers)](CUstream) mutable {
+    block(&queue.stream, buffers.data());
+    if (!queue.stream.error.empty())
+      throw Failure(workText(program, work) + ": " + std::exchange(queue.stream.error, ""));
+  });
+  queue.underWay.push_back({work, mark(queue), nullptr});
 }
 
-void CudaDevice::communicate(Stream, const void *, void *, const Work &work) {
-  throw Failure(workText(program, work) + ": not on a GPU");
+void CudaDevice::communicate(Stream stream, const void *from, void *to, const Work &work) {
+  Queue &queue = this->queue(stream);
+  auto started = std::make_shared<Started>();
+  put(queue, Step([=, this, handle = queue.stream.handle] {
+        try {
+          if (!std::exchange(started->begun, true))
+            started->meeting = exchange->start(handle, *work.action, from, to);
+          return !started->meeting || started->meeting->join(handle);
+        } catch (const std::exception &error) {
+          throw Failure(workText(program, work) + ": " + error.what());
+        }
+      }));
+  queue.underWay.push_back({work, mark(queue), started});
 }
 
 //===----------------------------------------------------------------------===//
@@ -234,7 +256,10 @@ std::shared_ptr<CudaDevice::Reached> CudaDevice::mark(Queue &queue) {
   auto reached = std::make_shared<Reached>(*this, events.back());
   events.pop_back();
   reached->base = base;
-  check(cuda.cuEventRecord(reached->event, queue.stream.handle), "cuEventRecord");
+  put(queue, [this, reached](CUstream handle) {
+    check(driver().cuEventRecord(reached->event, handle), "cuEventRecord");
+    reached->recorded = true;
+  });
   return reached;
 }
 
@@ -243,8 +268,13 @@ Device::Event CudaDevice::record(Stream stream) { return mark(queue(stream)); }
 void CudaDevice::await(Stream stream, const Event &event) {
   auto reached = std::static_pointer_cast<Reached>(event);
   Queue &queue = this->queue(stream);
-  check(driver().cuStreamWaitEvent(queue.stream.handle, reached->event, 0), "cuStreamWaitEvent");
-  queue.underWay.push_back({{}, std::move(reached)});
+  put(queue, Step([=, this, handle = queue.stream.handle] {
+        if (!reached->recorded)
+          return false;
+        check(driver().cuStreamWaitEvent(handle, reached->event, 0), "cuStreamWaitEvent");
+        return true;
+      }));
+  queue.underWay.push_back({{}, std::move(reached), nullptr});
 }
 
 Device::Clock::time_point CudaDevice::time(const Event &event) const {
@@ -258,6 +288,8 @@ Device::Clock::time_point CudaDevice::time(const Event &event) const {
 }
 
 bool CudaDevice::isDone(const Reached &event) {
+  if (!event.recorded)
+    return false;
   if (!event.done) {
     CUresult result = driver().cuEventQuery(event.event);
     if (result == CUDA_ERROR_NOT_READY)
@@ -269,7 +301,7 @@ bool CudaDevice::isDone(const Reached &event) {
 }
 
 bool CudaDevice::progress() {
-  bool any = false;
+  bool any = putHeld();
   for (auto &[number, queue] : queues)
     while (!queue.underWay.empty() && isDone(*queue.underWay.front().done)) {
       queue.underWay.pop_front();
@@ -312,6 +344,7 @@ void CudaDevice::wait(const Event &event) {
       giveUp(program.grid, control, timeout, waitsFor());
     }
     control.answer(waitsFor());
+    exchange->check();
     // Short at first: steps can be short.
     std::this_thread::sleep_for(pause);
     pause = std::min(pause + std::chrono::microseconds(1), std::chrono::microseconds(100));
@@ -325,8 +358,14 @@ std::string CudaDevice::waitsFor() const {
       continue;
     const Work &work = queue.underWay.front().work;
     text << (text.view().empty() ? "" : "; ") << workText(program, work);
-    std::vector<int64_t> others = members[work.action->communicator];
-    std::erase(others, rank);
+    const Started &started = *queue.underWay.front().started;
+    std::vector<int64_t> others;
+    if (started.meeting)
+      others = started.meeting->missing();
+    if (others.empty()) { // all have come, or it is not known who has
+      others = members[work.action->communicator];
+      std::erase(others, rank);
+    }
     text << ", for rank" << (others.size() > 1 ? "s " : " ");
     for (size_t i = 0; i < others.size(); ++i)
       text << (i ? ", " : "") << others[i];
@@ -361,6 +400,8 @@ public:
       auto &gpu = gpus.emplace_back(std::make_unique<Gpu>(number));
       if (program.device)
         gpu->load(*program.device);
+      if (ranks.size() > 1 || program.grid.ranks() == 1)
+        shared = std::make_unique<SharedGpu>(program, *gpu);
       requireMemory(*gpu, ranks);
       for (int64_t rank : ranks)
         gpuOf[rank] = gpu.get();
@@ -368,7 +409,10 @@ public:
   }
 
   std::unique_ptr<Device> make(int64_t rank, Transport &, Control &control) override {
-    return std::make_unique<CudaDevice>(program, rank, *gpuOf.at(rank), control, options.timeout);
+    if (!shared)
+      fail("ranks with a GPU each");
+    return std::make_unique<CudaDevice>(program, rank, *gpuOf.at(rank), shared->end(rank), control,
+                                        options.timeout);
   }
 
 private:
@@ -411,6 +455,7 @@ private:
   DeviceOptions options;
   std::vector<std::unique_ptr<Gpu>> gpus;
   std::map<int64_t, const Gpu *> gpuOf; // by rank
+  std::unique_ptr<SharedGpu> shared;    // where one GPU has all ranks
 };
 } // namespace
 

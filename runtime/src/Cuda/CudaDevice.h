@@ -13,10 +13,15 @@
 //   underWay     all_gather   e         all_gather           each with an event; what is done
 //                                                            is taken off while the host waits
 //
+// Where ranks share a GPU, a communication can be put into streams only when all members have
+// come to it (SharedGpu.h). What its stream is to get then is held back on the host, and so
+// is what comes after an event of it, and is put there while the host waits.
+//
 //===----------------------------------------------------------------------===//
 #ifndef LLRT_CUDA_CUDADEVICE_H
 #define LLRT_CUDA_CUDADEVICE_H
 
+#include "src/Cuda/Exchange.h"
 #include "src/Cuda/Gpu.h"
 #include "src/Cuda/Launch.h"
 #include "src/Cuda/Products.h"
@@ -34,7 +39,8 @@ class CudaDevice : public Device {
 public:
   // The device of rank `rank` on `gpu`. `program`, `gpu` and `control` must outlive it.
   // `timeout`: see `wait`.
-  CudaDevice(const Program &program, int64_t rank, const cuda::Gpu &gpu, Control &control,
+  CudaDevice(const Program &program, int64_t rank, const cuda::Gpu &gpu,
+             std::unique_ptr<cuda::Exchange> exchange, Control &control,
              std::chrono::duration<double> timeout);
   ~CudaDevice() override;
 
@@ -56,16 +62,30 @@ private:
   // Where times are counted from: an event and when it was on the host.
   struct Base;
   struct Reached;
+  // A communication: once it has been started, the meeting if there is one.
+  struct Started {
+    bool begun = false;
+    std::shared_ptr<cuda::Exchange::Meeting> meeting;
+  };
   struct UnderWay {
     Work work; // no action: an await
     std::shared_ptr<Reached> done;
+    std::shared_ptr<Started> started; // of a communication
   };
+  // Puts work into a stream, or returns false: not yet.
+  using Step = std::function<bool()>;
   struct Queue {
     LlrtStream stream;
+    std::deque<Step> held; // back, in order
     std::deque<UnderWay> underWay;
   };
 
   Queue &queue(Stream stream);
+  // Does a step, or holds it back behind others.
+  void put(Queue &queue, Step step);
+  void put(Queue &queue, std::function<void(cuda::CUstream)> work);
+  // Does what was held back, as far as it can be; whether there was anything.
+  bool putHeld();
   // An event of its own that was recorded in the stream.
   std::shared_ptr<Reached> mark(Queue &queue);
   // Whether the event is done. Throws Failure, with what was under way, if the GPU has failed.
@@ -84,6 +104,7 @@ private:
   Control &control;
   std::chrono::duration<double> timeout;
   std::vector<std::vector<int64_t>> members; // of each communicator
+  std::unique_ptr<cuda::Exchange> exchange;
   cuda::Products products;
   cuda::TensorMaps maps;
   cuda::Staging staging;

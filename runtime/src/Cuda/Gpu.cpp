@@ -212,3 +212,32 @@ void Gpu::load(const LlrtDeviceCode &code) {
     kernels[kernel] = {kernel, loaded.function};
   }
 }
+
+void llrt::cuda::copyRows(CUstream stream, void *to, int64_t toStride, const void *from,
+                          int64_t fromStride, int64_t rows, int64_t bytes) {
+  if (rows <= 0 || bytes <= 0 || to == from)
+    return;
+  const Driver &cuda = driver();
+  if (rows > 1 && (toStride != bytes || fromStride != bytes)) {
+    CUDA_MEMCPY2D what = {};
+    what.srcMemoryType = what.dstMemoryType = CU_MEMORYTYPE_DEVICE;
+    what.srcDevice = CUdeviceptr(from);
+    what.dstDevice = CUdeviceptr(to);
+    what.srcPitch = size_t(fromStride);
+    what.dstPitch = size_t(toStride);
+    what.WidthInBytes = size_t(bytes);
+    what.Height = size_t(rows);
+    return check(cuda.cuMemcpy2DAsync_v2(&what, stream), "cuMemcpy2DAsync");
+  }
+  // What overlaps itself goes in pieces that do not, from the end that is free.
+  auto begin = CUdeviceptr(to), source = CUdeviceptr(from);
+  int64_t total = rows * bytes;
+  int64_t distance = begin > source ? int64_t(begin - source) : int64_t(source - begin);
+  int64_t piece = std::min(total, distance);
+  for (int64_t done = 0; done < total; done += piece) {
+    int64_t count = std::min(piece, total - done);
+    auto at = CUdeviceptr(begin > source ? total - done - count : done);
+    check(cuda.cuMemcpyDtoDAsync_v2(begin + at, source + at, size_t(count), stream),
+          "cuMemcpyDtoDAsync");
+  }
+}

@@ -67,6 +67,11 @@ private:
   std::vector<CUmodule> modules;
 };
 
+// Copies `rows` times `bytes` bytes whose beginnings are `toStride` and `fromStride` bytes
+// apart, in the stream. One row may overlap itself.
+void copyRows(CUstream stream, void *to, int64_t toStride, const void *from, int64_t fromStride,
+              int64_t rows, int64_t bytes);
+
 // Of the images of a kernel the one for a chip of compute capability `major`.`minor`: that of
 // exactly this chip (also with the suffix `a`), else that of the latest plain chip before it;
 // null if there is none.

@@ -46,7 +46,7 @@ std::vector<int64_t> Communication::missing() const {
   return result;
 }
 
-Label Communication::label(int64_t bytes) const {
+Label llrt::labelOf(const Action &action, int64_t bytes) {
   Label result = {{}, bytes, action.tag};
   Kind kind = action.kind == Kind::Receive ? Kind::Send : action.kind;
   std::strncpy(result.kind.data(), actionName(kind), result.kind.size() - 1);
@@ -56,13 +56,15 @@ Label Communication::label(int64_t bytes) const {
 void Communication::send(int64_t member, const void *data, int64_t bytes) {
   int64_t rank = members[member];
   pending.push_back(
-      {rank, true, transport.send(int64_t(action.communicator), rank, label(bytes), data)});
+      {rank, true,
+       transport.send(int64_t(action.communicator), rank, labelOf(action, bytes), data)});
 }
 
 void Communication::receive(int64_t member, void *data, int64_t bytes) {
   int64_t rank = members[member];
   pending.push_back(
-      {rank, false, transport.receive(int64_t(action.communicator), rank, label(bytes), data)});
+      {rank, false,
+       transport.receive(int64_t(action.communicator), rank, labelOf(action, bytes), data)});
 }
 
 std::byte *Communication::scratch(int64_t bytes) { return memory.emplace_back(bytes).data(); }

@@ -12,6 +12,9 @@
 
 namespace llrt {
 
+// What a message of `bytes` bytes is that belongs to `action`.
+Label labelOf(const Action &action, int64_t bytes);
+
 // A collective or a transfer that has been started: one side of it. Made of
 // messages, so that nothing depends on the transport:
 //
@@ -60,7 +63,6 @@ private:
   void reduce(const std::vector<const std::byte *> &parts, int64_t count, std::byte *to) const;
   // `to` = `from`, or += where the action accumulates; both of type toType.
   void store(const std::byte *from, std::byte *to, int64_t count) const;
-  Label label(int64_t bytes) const;
 
   Transport &transport;
   const Action &action;

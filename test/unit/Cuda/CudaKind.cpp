@@ -8,8 +8,12 @@
 #include "../Device/DeviceKind.h"
 
 #include "src/Cuda/CudaDevice.h"
+#include "src/Cuda/SharedGpu.h"
+
+#include <mutex>
 
 using namespace llrt;
+using namespace llrt::cuda;
 using namespace llrt::test;
 
 // Thread i: to[i] = to[i] * 1664525 + from[i] + 1013904223, 100 turns of a loop before it.
@@ -54,13 +58,42 @@ static cuda::Gpu &gpu() {
   return gpu;
 }
 
+// What the devices of a program share, as long as there is one of them.
+static std::shared_ptr<SharedGpu> sharedOf(const Program &program) {
+  static std::mutex mutex;
+  static std::map<const Program *, std::weak_ptr<SharedGpu>> all;
+  std::lock_guard lock(mutex);
+  std::shared_ptr<SharedGpu> found = all[&program].lock();
+  if (!found)
+    all[&program] = found = std::make_shared<SharedGpu>(program, gpu());
+  return found;
+}
+
+namespace {
+class End : public Exchange {
+public:
+  End(std::shared_ptr<SharedGpu> shared, int64_t rank)
+      : shared(std::move(shared)), end(this->shared->end(rank)) {}
+  std::shared_ptr<Meeting> start(CUstream stream, const Action &action, const void *from,
+                                 void *to) override {
+    return end->start(stream, action, from, to);
+  }
+
+private:
+  std::shared_ptr<SharedGpu> shared;
+  std::unique_ptr<Exchange> end;
+};
+} // namespace
+
 static void mix(LlrtStream *stream, void **buffers) { llrt_launch(stream, &mixKernel, buffers); }
 
 static const DeviceKind cudaKind = {
     "Cuda",
     [](const Program &program, int64_t rank, Transport &, Control &control,
        std::chrono::duration<double> timeout) {
-      return std::make_unique<CudaDevice>(program, rank, gpu(), control, timeout);
+      std::shared_ptr<SharedGpu> shared = sharedOf(program);
+      return std::make_unique<CudaDevice>(program, rank, gpu(), std::make_unique<End>(shared, rank),
+                                          control, timeout);
     },
     mix,
     mix,

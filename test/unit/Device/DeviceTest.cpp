@@ -98,16 +98,15 @@ protected:
     int64_t ranks = program.grid.ranks();
     InProcess control(ranks);
     Threads meeting(ranks);
-    std::vector<std::unique_ptr<Device>> devices;
-    for (int64_t rank = 0; rank < ranks; ++rank)
-      devices.push_back(GetParam().make(program, rank, meeting.of(rank), control.of(rank),
-                                        std::chrono::duration<double>(timeout)));
+    std::vector<std::unique_ptr<Device>> devices(ranks); // until all are done
     std::vector<std::thread> threads;
     std::mutex mutex;
     std::exception_ptr failure;
     for (int64_t rank = 0; rank < ranks; ++rank)
       threads.emplace_back([&, rank] {
         try {
+          devices[rank] = GetParam().make(program, rank, meeting.of(rank), control.of(rank),
+                                          std::chrono::duration<double>(timeout));
           work(rank, *devices[rank]);
         } catch (...) {
           std::lock_guard lock(mutex);
@@ -236,11 +235,11 @@ TEST_P(DeviceTest, EventsDoNotWaitForLaterWork) {
 
 // A stream that waits for another rank holds nobody else.
 TEST_P(DeviceTest, StreamsDoNotHoldEachOther) {
-  Program program = makeProgram({{"a", 2}}, {{0}}, 0);
+  Program program = makeProgram({{"a", 2}}, {{0}, {0}}, 0); // there and back
   onRanks(program, [&](int64_t rank, Device &device) {
     auto *at = static_cast<Words *>(device.allocate(4 * sizeof(Words), "buffers"));
-    Action send = collective(Kind::Send, 0, 1, {}, {}), receive = send;
-    receive.kind = Kind::Receive;
+    Action send = collective(Kind::Send, size_t(rank), 1, {}, {});
+    Action receive = collective(Kind::Receive, size_t(1 - rank), 1, {}, {});
     if (rank == 0) {
       device.communicate(7, nullptr, at, {&receive, 0});
       for (int i = 0; i < 10; ++i)
