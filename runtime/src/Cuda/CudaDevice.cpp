@@ -8,6 +8,7 @@
 #include "src/Cuda/CudaDevice.h"
 
 #include "llrt/MemoryTable.h"
+#include "src/Cuda/NcclExchange.h"
 #include "src/Cuda/SharedGpu.h"
 #include "src/Data/Error.h"
 
@@ -80,6 +81,14 @@ int64_t llrt::cudaBytes(const Stage &stage) {
 CudaDevice::~CudaDevice() {
   const Driver &cuda = driver();
   gpu.enter();
+  // After a failure a stream may wait for a rank that does not come.
+  if (std::any_of(queues.begin(), queues.end(), [](const auto &each) {
+        const auto &list = each.second.underWay;
+        return std::any_of(list.begin(), list.end(), [](const UnderWay &piece) {
+          return piece.started && driver().cuEventQuery(piece.done->event) != CUDA_SUCCESS;
+        });
+      }))
+    exchange->abort();
   cuda.cuCtxSynchronize(); // what was put into streams uses all that follows
   for (auto &[number, queue] : queues) {
     queue.held.clear();
@@ -409,19 +418,24 @@ public:
   }
 
   std::unique_ptr<Device> make(int64_t rank, Transport &, Control &control) override {
-    if (!shared)
-      fail("ranks with a GPU each");
-    return std::make_unique<CudaDevice>(program, rank, *gpuOf.at(rank), shared->end(rank), control,
+    const Gpu &gpu = *gpuOf.at(rank);
+    gpu.enter();
+    std::unique_ptr<Exchange> exchange;
+    if (shared)
+      exchange = shared->end(rank);
+    else
+      exchange = std::make_unique<NcclExchange>(program, rank, control);
+    return std::make_unique<CudaDevice>(program, rank, gpu, std::move(exchange), control,
                                         options.timeout);
   }
 
-private:
   static int64_t gpuCount() {
     int count = 0;
     cuda::check(driver().cuDeviceGetCount(&count), "cuDeviceGetCount");
     return count;
   }
 
+private:
   // A launcher may show each process a GPU of its own, or all of them the same.
   static int gpuOfProcess(const Launch &launch) {
     int64_t count = gpuCount();
@@ -459,9 +473,11 @@ private:
 };
 } // namespace
 
-void llrt::checkTarget(const Program &) {
+void llrt::checkTarget(const Program &program) {
   driver();
   cublasLt();
+  if (program.grid.ranks() > 1 && CudaDevices::gpuCount() > 1)
+    nccl();
 }
 
 std::unique_ptr<Devices> llrt::makeDevices(const Program &program, const Launch &launch,

@@ -5,7 +5,7 @@
 //
 //===----------------------------------------------------------------------===//
 //
-// Two ways: Nccl.h where each rank has a GPU, SharedGpu.h where all ranks are threads of
+// Two ways: NcclExchange.h where each rank has a GPU, SharedGpu.h where all ranks are threads of
 // one process and have the same one.
 //
 //===----------------------------------------------------------------------===//
@@ -43,6 +43,9 @@ public:
 
   // Throws Failure if what was started has failed.
   virtual void check() {}
+
+  // Ends what was started and is not done. Nothing is started any more.
+  virtual void abort() {}
 };
 
 } // namespace llrt::cuda

@@ -11,14 +11,16 @@
 
 #include "src/Cuda/CublasLt.h"
 #include "src/Cuda/Driver.h"
+#include "src/Cuda/NcclLibrary.h"
 
 #include <gtest/gtest.h>
 
 #include <type_traits>
 
-#if __has_include(<cuda.h>) && __has_include(<cublasLt.h>)
+#if __has_include(<cuda.h>) && __has_include(<cublasLt.h>) && __has_include(<nccl.h>)
 #include <cublasLt.h>
 #include <cuda.h>
+#include <nccl.h>
 #define HAVE_HEADERS 1
 #ifdef cuEventElapsedTime // a later version has the same form
 #undef cuEventElapsedTime
@@ -51,6 +53,10 @@ LLRT_CUDA_FUNCTIONS(SAME_CALL)
 #define SAME_CALL(name, parameters)                                                                \
   static_assert(sameCall(decltype(llrt::cuda::CublasLt::name){}, &::name), #name);
 LLRT_CUBLASLT_FUNCTIONS(SAME_CALL)
+#undef SAME_CALL
+#define SAME_CALL(name, parameters)                                                                \
+  static_assert(sameCall(decltype(llrt::cuda::Nccl::name){}, &::name), #name);
+LLRT_NCCL_FUNCTIONS(SAME_CALL)
 #undef SAME_CALL
 #pragma clang diagnostic pop
 
@@ -113,6 +119,15 @@ SAME(CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_A_BYTES);
 SAME(CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_B_BYTES);
 SAME(CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_C_BYTES);
 SAME(CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_D_BYTES);
+SAME(ncclSuccess);
+SAME(ncclInvalidUsage);
+SAME(ncclInProgress);
+SAME(ncclSum);
+SAME(ncclMax);
+SAME(ncclInt64);
+SAME(ncclFloat32);
+SAME(ncclFloat64);
+SAME(ncclBfloat16);
 #undef SAME
 
 #define SAME_FIELD(type, field)                                                                    \
@@ -142,6 +157,7 @@ SAME_FIELD(CUDA_MEMCPY2D, dstPitch);
 SAME_FIELD(CUDA_MEMCPY2D, WidthInBytes);
 SAME_FIELD(CUDA_MEMCPY2D, Height);
 SAME_SIZE(CUtensorMap);
+static_assert(sizeof(llrt::cuda::ncclUniqueId) == sizeof(::ncclUniqueId));
 SAME_SIZE(cublasLtMatmulAlgo_t);
 SAME_SIZE(cublasLtMatmulHeuristicResult_t);
 SAME_FIELD(cublasLtMatmulHeuristicResult_t, workspaceSize);

@@ -8,6 +8,7 @@
 #include "../Device/DeviceKind.h"
 
 #include "src/Cuda/CudaDevice.h"
+#include "src/Cuda/NcclExchange.h"
 #include "src/Cuda/SharedGpu.h"
 
 #include <mutex>
@@ -51,11 +52,15 @@ static const LlrtCudaKernel *const kernels[] = {&mixKernel};
 static const char *const chips[] = {"sm_80", nullptr};
 static const LlrtDeviceCode code = {1, kernels, chips};
 
-static cuda::Gpu &gpu() {
-  static cuda::Gpu gpu(0);
-  static bool loaded = (gpu.load(code), true);
-  (void)loaded;
-  return gpu;
+// GPU `number`, with the kernels.
+static Gpu &gpu(int number) {
+  static std::mutex mutex;
+  static std::map<int, Gpu> all;
+  std::lock_guard lock(mutex);
+  auto [entry, isNew] = all.try_emplace(number, number);
+  if (isNew)
+    entry->second.load(code);
+  return entry->second;
 }
 
 // What the devices of a program share, as long as there is one of them.
@@ -65,7 +70,7 @@ static std::shared_ptr<SharedGpu> sharedOf(const Program &program) {
   std::lock_guard lock(mutex);
   std::shared_ptr<SharedGpu> found = all[&program].lock();
   if (!found)
-    all[&program] = found = std::make_shared<SharedGpu>(program, gpu());
+    all[&program] = found = std::make_shared<SharedGpu>(program, gpu(0));
   return found;
 }
 
@@ -87,17 +92,34 @@ private:
 
 static void mix(LlrtStream *stream, void **buffers) { llrt_launch(stream, &mixKernel, buffers); }
 
-static const DeviceKind cudaKind = {
-    "Cuda",
+static const DeviceKind sharedGpu = {
+    "SharedGpu",
     [](const Program &program, int64_t rank, Transport &, Control &control,
        std::chrono::duration<double> timeout) {
       std::shared_ptr<SharedGpu> shared = sharedOf(program);
-      return std::make_unique<CudaDevice>(program, rank, gpu(), std::make_unique<End>(shared, rank),
+      return std::make_unique<CudaDevice>(program, rank, gpu(0),
+                                          std::make_unique<End>(shared, rank), control, timeout);
+    },
+    mix,
+    mix,
+    [](LlrtStream *stream, void **) { stream->failed("out of luck"); },
+    false, // the software GPU has a time of its own
+    true};
+
+static const DeviceKind gpuEach = {
+    "GpuEach",
+    [](const Program &program, int64_t rank, Transport &, Control &control,
+       std::chrono::duration<double> timeout) {
+      Gpu &own = gpu(int(rank));
+      own.enter();
+      return std::make_unique<CudaDevice>(program, rank, own,
+                                          std::make_unique<NcclExchange>(program, rank, control),
                                           control, timeout);
     },
     mix,
     mix,
     [](LlrtStream *stream, void **) { stream->failed("out of luck"); },
-    false}; // the software GPU has a time of its own
+    false,
+    false}; // NCCL does not
 
-std::vector<DeviceKind> llrt::test::deviceKinds() { return {cudaKind}; }
+std::vector<DeviceKind> llrt::test::deviceKinds() { return {sharedGpu, gpuEach}; }

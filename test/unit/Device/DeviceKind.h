@@ -30,6 +30,7 @@ struct DeviceKind {
   LlrtBlock slowMix; // the same after a while
   LlrtBlock fail;    // buffers: none; fails with `out of luck`
   bool keepsTime;    // times of events are those of the host's clock; else only ordered
+  bool compares;     // what members do, so that it tells where they disagree
 };
 
 // Neither commutes nor forgets.

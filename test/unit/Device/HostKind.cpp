@@ -30,6 +30,7 @@ static const DeviceKind host = {
       hostMix(stream, buffers);
     },
     [](LlrtStream *, void **) { throw std::runtime_error("out of luck"); },
+    true,
     true};
 
 std::vector<DeviceKind> llrt::test::deviceKinds() { return {host}; }

@@ -1,0 +1,158 @@
+//===- NcclExchange.cpp - Ranks with a GPU each ---------------------------===//
+//
+// Part of llamac, under the Apache License v2.0 with LLVM Exceptions.
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+//
+//===----------------------------------------------------------------------===//
+
+#include "src/Cuda/NcclExchange.h"
+
+#include <algorithm>
+#include <cstring>
+#include <map>
+
+using namespace llrt;
+using namespace llrt::cuda;
+using Kind = Action::Kind;
+
+namespace {
+// The id of a group, by its communicator and its first member.
+struct GroupId {
+  int64_t communicator, first;
+  ncclUniqueId id;
+};
+} // namespace
+
+// The ids of all groups: the first member of each makes it, rank 0 tells all.
+static std::map<std::pair<int64_t, int64_t>, ncclUniqueId> shareIds(const std::vector<GroupId> &own,
+                                                                    Control &control) {
+  std::string bytes(own.size() * sizeof(GroupId), '\0');
+  std::memcpy(bytes.data(), own.data(), bytes.size());
+  std::string all;
+  for (const std::string &each : control.gather(bytes))
+    all += each;
+  all = control.broadcast(all);
+  std::map<std::pair<int64_t, int64_t>, ncclUniqueId> ids;
+  for (size_t at = 0; at < all.size(); at += sizeof(GroupId)) {
+    GroupId group;
+    std::memcpy(&group, all.data() + at, sizeof(group));
+    ids[{group.communicator, group.first}] = group.id;
+  }
+  return ids;
+}
+
+NcclExchange::NcclExchange(const Program &program, int64_t rank, Control &control) {
+  const Nccl &library = nccl();
+  size_t count = program.communicators.size();
+  std::vector<std::vector<int64_t>> members(count);
+  std::vector<GroupId> own;
+  for (size_t i = 0; i < count; ++i) {
+    members[i] = program.communicators[i].members(program.grid, rank);
+    if (std::find(members[i].begin(), members[i].end(), rank) == members[i].end())
+      members[i].clear();
+    if (members[i].empty() || members[i].front() != rank)
+      continue;
+    GroupId &group = own.emplace_back();
+    group.communicator = int64_t(i);
+    group.first = rank;
+    cuda::check(library.ncclGetUniqueId(&group.id), "ncclGetUniqueId");
+  }
+  auto ids = shareIds(own, control);
+  communicators.resize(count);
+  peers.resize(count);
+  // In one order everywhere: nobody waits for who waits for him.
+  for (size_t i = 0; i < count; ++i) {
+    if (members[i].empty())
+      continue;
+    auto index = int(std::find(members[i].begin(), members[i].end(), rank) - members[i].begin());
+    peers[i] = 1 - index;
+    ncclResult_t result = library.ncclCommInitRank(&communicators[i], int(members[i].size()),
+                                                   ids.at({int64_t(i), members[i].front()}), index);
+    try {
+      cuda::check(result, "ncclCommInitRank");
+    } catch (const Failure &failure) {
+      throw Failure("communicator '" + program.communicators[i].name + "': " + failure.what() +
+                    (result == ncclInvalidUsage ? "; each rank needs a GPU of its own" : ""));
+    }
+  }
+}
+
+NcclExchange::~NcclExchange() {
+  for (ncclComm_t each : communicators)
+    if (each)
+      nccl().ncclCommDestroy(each);
+}
+
+static ncclDataType_t dataTypeOf(LlrtType type) {
+  switch (type) {
+  case LLRT_F32:
+    return ncclFloat32;
+  case LLRT_BF16:
+    return ncclBfloat16;
+  case LLRT_F64:
+    return ncclFloat64;
+  case LLRT_I64:
+    return ncclInt64;
+  }
+  __builtin_unreachable();
+}
+
+std::shared_ptr<Exchange::Meeting> NcclExchange::start(CUstream stream, const Action &action,
+                                                       const void *from, void *to) {
+  const Nccl &library = nccl();
+  ncclComm_t communicator = communicators[action.communicator];
+  ncclDataType_t type = dataTypeOf(action.type);
+  auto count = size_t(action.outer * action.elements);
+  ncclRedOp_t reduction = action.reduction == Action::Reduction::Max ? ncclMax : ncclSum;
+  bool reduces = action.kind == Kind::AllReduce || action.kind == Kind::ReduceScatter;
+  bool strided =
+      action.outer > 1 && (action.kind == Kind::AllGather || action.kind == Kind::ReduceScatter);
+  // The compiler makes what NCCL can do (dist-legalize-collectives).
+  if (strided || (reduces && (action.toType != action.type || action.accumulate)))
+    throw Failure("NCCL has no such communication: expected contiguous elements of one type that "
+                  "are not added to others");
+  switch (action.kind) {
+  case Kind::AllGather:
+    cuda::check(library.ncclAllGather(from, to, count, type, communicator, stream),
+                "ncclAllGather");
+    break;
+  case Kind::AllReduce:
+    cuda::check(library.ncclAllReduce(from, to, count, type, reduction, communicator, stream),
+                "ncclAllReduce");
+    break;
+  case Kind::ReduceScatter:
+    cuda::check(library.ncclReduceScatter(from, to, count, type, reduction, communicator, stream),
+                "ncclReduceScatter");
+    break;
+  case Kind::Broadcast:
+    cuda::check(library.ncclBroadcast(from, to, count, type, 0, communicator, stream),
+                "ncclBroadcast");
+    break;
+  case Kind::Send:
+    cuda::check(
+        library.ncclSend(from, count, type, peers[action.communicator], communicator, stream),
+        "ncclSend");
+    break;
+  default:
+    cuda::check(library.ncclRecv(to, count, type, peers[action.communicator], communicator, stream),
+                "ncclRecv");
+  }
+  return nullptr;
+}
+
+void NcclExchange::check() {
+  for (ncclComm_t each : communicators) {
+    if (!each)
+      continue;
+    ncclResult_t result = ncclSuccess;
+    cuda::check(nccl().ncclCommGetAsyncError(each, &result), "ncclCommGetAsyncError");
+    if (result != ncclInProgress)
+      cuda::check(result, "NCCL");
+  }
+}
+
+void NcclExchange::abort() {
+  for (ncclComm_t &each : communicators)
+    if (each)
+      nccl().ncclCommAbort(std::exchange(each, nullptr));
+}

@@ -1,0 +1,37 @@
+//===- NcclExchange.h - Ranks with a GPU each -------------------*- C++ -*-===//
+//
+// Part of llamac, under the Apache License v2.0 with LLVM Exceptions.
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+//
+//===----------------------------------------------------------------------===//
+#ifndef LLRT_CUDA_NCCLEXCHANGE_H
+#define LLRT_CUDA_NCCLEXCHANGE_H
+
+#include "src/Control/Control.h"
+#include "src/Cuda/Exchange.h"
+#include "src/Cuda/NcclLibrary.h"
+
+namespace llrt::cuda {
+
+// NCCL's communicators of one rank: one for each of the program that the rank belongs to. What
+// is started is in its stream at once. NCCL sums in an order of its own, the same each time.
+// Ranks may be threads or processes.
+class NcclExchange : public Exchange {
+public:
+  // Meets all other ranks, in the context of the rank's GPU. Throws Error without NCCL,
+  // Failure if a communicator cannot be made.
+  NcclExchange(const Program &program, int64_t rank, Control &control);
+  ~NcclExchange() override;
+
+  std::shared_ptr<Meeting> start(CUstream stream, const Action &action, const void *from,
+                                 void *to) override;
+  void check() override;
+  void abort() override;
+
+private:
+  std::vector<ncclComm_t> communicators; // by number; null: the rank is not in it
+  std::vector<int> peers;                // the other one where there are two members
+};
+
+} // namespace llrt::cuda
+#endif // LLRT_CUDA_NCCLEXCHANGE_H

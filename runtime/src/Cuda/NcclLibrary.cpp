@@ -1,0 +1,39 @@
+//===- NcclLibrary.cpp - NCCL, loaded at run time -------------------------===//
+//
+// Part of llamac, under the Apache License v2.0 with LLVM Exceptions.
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+//
+//===----------------------------------------------------------------------===//
+
+#include "src/Cuda/NcclLibrary.h"
+
+#include "src/Control/Control.h"
+#include "src/Cuda/Library.h"
+
+using namespace llrt::cuda;
+
+static Nccl load() {
+  Library library({"libnccl.so.2"},
+                  "it is NVIDIA's NCCL (Debian: package libnccl2; PyPI: nvidia-nccl-cu13); "
+                  "LD_LIBRARY_PATH names its folder");
+  Nccl nccl;
+#define X(name, parameters) library.find(nccl.name, #name);
+  LLRT_NCCL_FUNCTIONS(X)
+#undef X
+  library.find(nccl.ncclGetErrorString, "ncclGetErrorString");
+  library.find(nccl.ncclGetLastError, "ncclGetLastError");
+  return nccl;
+}
+
+const Nccl &llrt::cuda::nccl() {
+  static const Nccl nccl = load();
+  return nccl;
+}
+
+void llrt::cuda::check(ncclResult_t result, const char *what) {
+  if (result == ncclSuccess)
+    return;
+  const char *last = nccl().ncclGetLastError(nullptr);
+  throw Failure(std::string(what) + ": " + nccl().ncclGetErrorString(result) +
+                (last && *last ? "; " + std::string(last) : ""));
+}
