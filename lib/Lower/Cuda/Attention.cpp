@@ -372,6 +372,8 @@ StringRef llamac::nameOf(AttentionForm form) {
   switch (form) {
   case AttentionForm::Plain:
     return "plain";
+  case AttentionForm::Hopper:
+    return "hopper";
   }
   llvm_unreachable("unknown form");
 }
@@ -380,7 +382,11 @@ void llamac::stateForm(Operation *launch, AttentionForm form) {
   launch->setAttr("llama.form", StringAttr::get(launch->getContext(), nameOf(form)));
 }
 
-AttentionForm llamac::chooseAttentionForm(const AttentionShape &, ArrayRef<StringRef>) {
+AttentionForm llamac::chooseAttentionForm(const AttentionShape &shape, bool backward,
+                                          ArrayRef<StringRef> chips) {
+  if (!chips.empty() && llvm::all_of(chips, [](StringRef chip) { return chip == "sm_90a"; }) &&
+      hasHopperForm(shape, backward))
+    return AttentionForm::Hopper;
   return AttentionForm::Plain;
 }
 
@@ -397,10 +403,16 @@ struct EmitAttentionPass : llamac::impl::EmitAttentionPassBase<EmitAttentionPass
         ops.push_back(op);
     });
     for (Operation *op : ops) {
-      if (auto forward = dyn_cast<routine::AttentionForwardOp>(op))
-        emitPlainForward(forward);
-      else
-        emitPlainBackward(cast<routine::AttentionBackwardOp>(op));
+      if (auto forward = dyn_cast<routine::AttentionForwardOp>(op)) {
+        bool hopper =
+            chooseAttentionForm(AttentionShape::of(forward), false, names) == AttentionForm::Hopper;
+        (hopper ? emitHopperForward : emitPlainForward)(forward);
+      } else {
+        auto backward = cast<routine::AttentionBackwardOp>(op);
+        bool hopper =
+            chooseAttentionForm(AttentionShape::of(backward), true, names) == AttentionForm::Hopper;
+        (hopper ? emitHopperBackward : emitPlainBackward)(backward);
+      }
       op->erase();
     }
   }

@@ -50,6 +50,7 @@ namespace mlir::llamac {
 /// How an attention is computed.
 enum class AttentionForm {
   Plain, ///< f32 arithmetic, any type, head size and chip
+  Hopper, ///< bf16 by warpgroups and the copy engine, sm_90a
 };
 StringRef nameOf(AttentionForm form);
 
@@ -204,7 +205,11 @@ void meanOfValues(KernelBuilder &k, const AttentionPlace &place, Pointer v, Poin
 //===----------------------------------------------------------------------===//
 
 /// The form in which an attention is computed on all of `chips` (`sm_80`, `sm_90a` ...).
-AttentionForm chooseAttentionForm(const AttentionShape &shape, ArrayRef<StringRef> chips);
+AttentionForm chooseAttentionForm(const AttentionShape &shape, bool backward,
+                                  ArrayRef<StringRef> chips);
+
+/// Whether the form for sm_90a takes the shape. The sums of the backward must fit into registers.
+bool hasHopperForm(const AttentionShape &shape, bool backward);
 
 /// States the form on a launch, for `info`: `llama.form = "plain"`.
 void stateForm(Operation *launch, AttentionForm form);
@@ -212,6 +217,8 @@ void stateForm(Operation *launch, AttentionForm form);
 /// Emit kernels and launches before the op, which the caller erases.
 void emitPlainForward(routine::AttentionForwardOp op);
 void emitPlainBackward(routine::AttentionBackwardOp op);
+void emitHopperForward(routine::AttentionForwardOp op);
+void emitHopperBackward(routine::AttentionBackwardOp op);
 
 } // namespace mlir::llamac
 

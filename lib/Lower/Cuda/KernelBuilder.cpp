@@ -189,6 +189,38 @@ KernelBuilder::KernelBuilder(Operation *point, StringRef name, ArrayRef<Value> b
   setInsertionPointToStart(entry);
 }
 
+void KernelBuilder::limitRegisters(int64_t count) {
+  kernel->setAttr(NVVM::NVVMDialect::getMaxnregAttrName(), getI32IntegerAttr(count));
+}
+
+Num KernelBuilder::tensorMap(unsigned index, ArrayRef<int64_t> sizes, ArrayRef<int64_t> strides,
+                             ArrayRef<int64_t> box, int64_t swizzle) {
+  auto map = getDictionaryAttr({getNamedAttr("argument", getI64IntegerAttr(index)),
+                                getNamedAttr("box", getDenseI64ArrayAttr(box)),
+                                getNamedAttr("sizes", getDenseI64ArrayAttr(sizes)),
+                                getNamedAttr("strides", getDenseI64ArrayAttr(strides)),
+                                getNamedAttr("swizzle", getI64IntegerAttr(swizzle)),
+                                getNamedAttr("type", TypeAttr::get(arguments[index].element))});
+  tensorMaps.push_back(map);
+  auto function = cast<LLVM::LLVMFuncOp>(kernel);
+  Type pointer = LLVM::LLVMPointerType::get(getContext());
+  SmallVector<Type> types(function.getArgumentTypes());
+  types.push_back(pointer);
+  function.setFunctionType(
+      LLVM::LLVMFunctionType::get(LLVM::LLVMVoidType::get(getContext()), types));
+  SmallVector<Attribute> attributes;
+  if (ArrayAttr before = function.getArgAttrsAttr())
+    attributes.assign(before.begin(), before.end());
+  attributes.push_back(getDictionaryAttr(
+      {getNamedAttr(LLVM::LLVMDialect::getAlignAttrName(), getI64IntegerAttr(64)),
+       getNamedAttr(LLVM::LLVMDialect::getByValAttrName(),
+                    TypeAttr::get(LLVM::LLVMArrayType::get(getI8Type(), 128))),
+       getNamedAttr(NVVM::NVVMDialect::getGridConstantAttrName(), getUnitAttr())}));
+  function.setArgAttrsAttr(getArrayAttr(attributes));
+  Value address = function.getBody().front().addArgument(pointer, getLoc());
+  return {this, address};
+}
+
 Operation *KernelBuilder::launch(Grid grid) {
   LLVM::ReturnOp::create(*this, ValueRange());
   if (!sharedBase) // no shared memory
@@ -200,7 +232,10 @@ Operation *KernelBuilder::launch(Grid grid) {
   gpu::KernelDim3 blocks = {index(grid.x), index(grid.y), index(grid.z)};
   gpu::KernelDim3 size = {index(threads), index(1), index(1)};
   Value dynamic = arith::ConstantIntOp::create(*this, getI32Type(), sharedSize);
-  return gpu::LaunchFuncOp::create(*this, symbol, blocks, size, dynamic, buffers);
+  auto launch = gpu::LaunchFuncOp::create(*this, symbol, blocks, size, dynamic, buffers);
+  if (!tensorMaps.empty())
+    launch->setAttr("llama.tensor_maps", getArrayAttr(tensorMaps));
+  return launch;
 }
 
 //===----------------------------------------------------------------------===//
@@ -276,6 +311,16 @@ void KernelBuilder::when(Num condition, llvm::function_ref<void()> then) {
   then();
 }
 
+void KernelBuilder::when(Num condition, llvm::function_ref<void()> then,
+                         llvm::function_ref<void()> otherwise) {
+  auto branch = scf::IfOp::create(*this, condition.value, /*withElseRegion=*/true);
+  InsertionGuard guard(*this);
+  setInsertionPointToStart(branch.thenBlock());
+  then();
+  setInsertionPointToStart(branch.elseBlock());
+  otherwise();
+}
+
 Nums KernelBuilder::when(Num condition, ArrayRef<Num> otherwise, llvm::function_ref<Nums()> then) {
   SmallVector<Value> rest = values(otherwise);
   auto branch = scf::IfOp::create(*this, TypeRange(ValueRange(rest)), condition.value,
@@ -309,6 +354,12 @@ Num KernelBuilder::barrierAny(Num condition) {
 Num KernelBuilder::shuffleXor(Num value, int mask) {
   return {this, NVVM::ShflOp::create(*this, value.type(), integer(-1).value, value.value,
                                      integer(mask).value, integer(31).value, NVVM::ShflKind::bfly,
+                                     UnitAttr())};
+}
+
+Num KernelBuilder::shuffle(Num value, int lane) {
+  return {this, NVVM::ShflOp::create(*this, value.type(), integer(-1).value, value.value,
+                                     integer(lane).value, integer(31).value, NVVM::ShflKind::idx,
                                      UnitAttr())};
 }
 

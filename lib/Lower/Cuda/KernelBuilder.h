@@ -107,10 +107,17 @@ public:
   KernelBuilder(Operation *point, StringRef name, ArrayRef<Value> buffers, unsigned written,
                 int64_t threads);
 
+  /// The most registers of a thread: for a kernel that changes their number as it runs.
+  void limitRegisters(int64_t count);
+
   /// Ends the kernel and makes its launch, before `point`.
   Operation *launch(Grid grid);
 
   Pointer argument(unsigned index) const { return arguments[index]; }
+  /// One more parameter: buffer `index` as a tensor of dimensions `sizes`, the innermost first, that the
+  /// copy engine cuts boxes from (LlrtTensorMap). Its address.
+  Num tensorMap(unsigned index, ArrayRef<int64_t> sizes, ArrayRef<int64_t> strides,
+                ArrayRef<int64_t> box, int64_t swizzle);
   /// Shared memory of the block, next to what was taken before; bytes in multiples of 128.
   Pointer shared(int64_t elements, Type element);
   int64_t sharedBytes() const { return sharedSize; }
@@ -133,6 +140,7 @@ public:
   }
   void loop(Num low, Num high, int64_t step, llvm::function_ref<void(Num i)> body);
   void when(Num condition, llvm::function_ref<void()> then);
+  void when(Num condition, llvm::function_ref<void()> then, llvm::function_ref<void()> otherwise);
   /// `then()` if `condition`, else `otherwise`.
   Nums when(Num condition, ArrayRef<Num> otherwise, llvm::function_ref<Nums()> then);
   Num select(Num condition, Num yes, Num no);
@@ -143,6 +151,8 @@ public:
   Num barrierAny(Num condition);
   /// `value` of the lane whose number differs in the bits of `mask`; all lanes of the warp take part.
   Num shuffleXor(Num value, int mask);
+  /// `value` of lane `lane`; all lanes of the warp take part.
+  Num shuffle(Num value, int lane);
   /// Least and greatest i32 of the warp.
   Num warpMin(Num value);
   Num warpMax(Num value);
@@ -167,6 +177,7 @@ private:
   Operation *kernel;
   SmallVector<Value> buffers;
   SmallVector<Pointer> arguments;
+  SmallVector<Attribute> tensorMaps;
   int64_t threads, sharedSize = 0;
   Value sharedBase;
 };

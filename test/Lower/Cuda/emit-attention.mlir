@@ -1,4 +1,4 @@
-// RUN: llama-opt %s -llama-emit-attention | FileCheck %s
+// RUN: llama-opt %s -llama-emit-attention=chips=sm_80 | FileCheck %s
 
 // Forward: the mask in the form that kernels read, then a block of threads for each tile of 64 rows,
 // here 65 queries of 2 heads: 3 tiles. Temporaries are buffers of the block.

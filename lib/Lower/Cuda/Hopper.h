@@ -1,0 +1,111 @@
+//===- Hopper.h - Instructions of sm_90a -----------------------*- C++ -*-===//
+//
+// Part of llamac, under the Apache License v2.0 with LLVM Exceptions.
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+//
+//===----------------------------------------------------------------------===//
+//
+// What kernels for sm_90a have beyond others: barriers in shared memory (mbarrier), copies by the
+// copy engine (TMA), and products of a group of four warps (wgmma) on tiles in shared memory.
+//
+// A tile of n rows and d columns of bf16 lies in shared memory in chunks of 64, 32 or 16 columns,
+// one behind the other, a row of a chunk behind the other, each chunk swizzled over as many
+// bytes as its row has (128, 64 or 32):
+//
+//   d = 80     chunk 0: columns 0-63, n rows of 128 bytes | chunk 1: columns 64-79, n rows of 32 bytes
+//
+// So any d takes a multiple of 16 columns and no more. Columns behind d are zeros, filled in by TMA.
+//
+// Source: PTX ISA 9.0, sections "Asynchronous Warpgroup Level Matrix Instructions", "mbarrier".
+//
+//===----------------------------------------------------------------------===//
+#ifndef LLAMAC_LIB_LOWER_CUDA_HOPPER_H
+#define LLAMAC_LIB_LOWER_CUDA_HOPPER_H
+
+#include "lib/Lower/Cuda/KernelBuilder.h"
+
+namespace mlir::llamac {
+
+/// Columns of a tile that lie together.
+struct TileChunk {
+  int64_t column; ///< the first one
+  int64_t width;  ///< 64, 32 or 16
+
+  int64_t rowBytes() const { return 2 * width; } ///< also of the swizzle
+};
+
+/// The chunks of a tile of `columns` columns.
+SmallVector<TileChunk> chunksOf(int64_t columns);
+
+/// A tile in shared memory, or several of one shape behind each other.
+struct SharedTile {
+  Num begin; ///< i32: the address of the tile, a multiple of 1024
+  int64_t rows;
+  SmallVector<TileChunk> chunks;
+
+  static int64_t bytes(int64_t rows, int64_t columns);
+  /// Where chunk `number` begins.
+  int64_t offset(size_t number) const;
+};
+
+/// The instructions. One object per kernel.
+class Hopper {
+public:
+  explicit Hopper(KernelBuilder &k) : k(k) {}
+
+  /// The address of shared memory, i32.
+  Num address(Pointer shared);
+
+  //===--- Barriers in shared memory; `barrier` is the address of 8 bytes ---===//
+  void initialize(Num barrier, int64_t arrivals);
+  /// Makes initialized barriers known to the copy engine; a barrier of the block must follow.
+  void fenceInitialized();
+  void arrive(Num barrier);
+  /// Arrives, and announces `bytes` bytes of copies.
+  void arriveExpecting(Num barrier, int64_t bytes);
+  /// Waits until the phase with parity `parity` (i32, 0 or 1) is complete.
+  void wait(Num barrier, Num parity);
+
+  /// Copies a box of a tensor (LlrtTensorMap) at `coordinates` (i32, innermost first) to the address
+  /// `to`; `barrier` gets its bytes.
+  void copy(Num to, Num map, ArrayRef<Num> coordinates, Num barrier);
+
+  /// Sets the number of registers of each thread of the warps' group, a multiple of 8.
+  void giveRegisters(int64_t count);
+  void takeRegisters(int64_t count);
+
+  //===--- Products of four warps: sums [64, n], f32 ---===//
+  // Thread t of the group has, of row 16 (t / 32 % 4) + t % 32 / 4 and of the one 8 below, columns 8 j
+  // + 2 (t % 4) and the one behind, in sums[4 j], sums[4 j + 1]; sums[4 j + 2], sums[4 j + 3].
+
+  /// sums = a[64, d] . b[n, d]^T for all columns of two tiles, begun: `wait` gives the sums. Row
+  /// `aRow` of a is the first; a multiple of 64.
+  Nums beginTransposed(const SharedTile &a, Num aRow, const SharedTile &b);
+
+  /// sums += a[64, m] . b[m, d], a in registers: bf16 pairs, four for each 16 of m, as `pairs` makes
+  /// them. One list of sums for each run of chunks of b that `runsOf` gives, begun.
+  void begin(ArrayRef<Num> a, const SharedTile &b, MutableArrayRef<Nums> sums);
+
+  /// Waits until at most `pending` of the begun products are not done. `sums` are those that are done.
+  void wait(int pending, ArrayRef<Nums *> sums);
+
+  /// Sums as the left side of a product: pairs of bf16.
+  Nums pairs(ArrayRef<Num> sums);
+
+  KernelBuilder &k;
+
+private:
+  Num descriptor(const SharedTile &tile, size_t chunk, Num byte, bool transposed);
+  Nums assemble(const std::string &text, ArrayRef<Num> inputs, ArrayRef<Num> tied);
+};
+
+/// Chunks of a tile that one product takes: those of 64 columns together, every other alone.
+struct ChunkRun {
+  size_t first;
+  int64_t columns;
+};
+SmallVector<ChunkRun> runsOf(ArrayRef<TileChunk> chunks);
+
+} // namespace mlir::llamac
+
+#endif // LLAMAC_LIB_LOWER_CUDA_HOPPER_H
