@@ -193,6 +193,7 @@ private:
                    loadExtremes(k.argument(KeyExtremes), place.b * tiles.keyTiles + keyTile));
   }
   void maskScores(Nums &scores, Num keyTile, ArrayRef<RowMask> rows);
+  Nums weigh(Nums &scores, Num keyTile, ArrayRef<RowMask> masks, MutableArrayRef<SoftmaxRow> rows);
   void addMean(ArrayRef<Num> none, SmallVector<Nums> &sums);
 
   Ring queries, keys, values;
@@ -257,75 +258,116 @@ void Forward::addMean(ArrayRef<Num> none, SmallVector<Nums> &sums) {
   sums = takeSums(rest);
 }
 
-void Forward::consume(Num part) {
+// Turns the scores of a key tile into weights, as the left side of a product. Returns the factors of what
+// the rows have summed up before.
+Nums Forward::weigh(Nums &scores, Num keyTile, ArrayRef<RowMask> masks,
+                    MutableArrayRef<SoftmaxRow> rows) {
   const float factor = scoreFactor(shape);
-  Num rows[2] = {rowTile * kOwnRows + firstRow(part), rowTile * kOwnRows + firstRow(part) + 8};
+  for (Num &score : scores)
+    score = score * factor;
+  scores = k.when(sight(keyTile).all == 0, scores, [&] {
+    Nums masked(scores);
+    maskScores(masked, keyTile, masks);
+    return masked;
+  });
+  Nums factors;
+  for (int i = 0; i != 2; ++i) {
+    Nums ofRow;
+    for (size_t j = 2 * i; j < scores.size(); j += 4)
+      ofRow.append({scores[j], scores[j + 1]});
+    factors.push_back(rows[i].step(k, ofRow, 3));
+    for (size_t j = 2 * i, at = 0; j < scores.size(); j += 4, at += 2) {
+      scores[j] = ofRow[at];
+      scores[j + 1] = ofRow[at + 1];
+    }
+  }
+  scores = hopper.pairs(scores);
+  return factors;
+}
+
+// While the tensor cores multiply the weights of one tile with its values, the warps weigh the scores of
+// the next one, whose product was begun before:
+//
+//   tensor cores   Q K0^T | Q K1^T  P0 V0 | Q K2^T  P1 V1 | ... | Pn Vn
+//   warps                 | weigh 0       | weigh 1       | ...
+void Forward::consume(Num part) {
+  Num numbers[2] = {rowTile * kOwnRows + firstRow(part), rowTile * kOwnRows + firstRow(part) + 8};
   RowMask masks[2];
   for (int i = 0; i != 2; ++i)
-    masks[i] = loadRowMask(k.argument(RowMasks), shape, tiles, place.b, rows[i] / shape.group());
+    masks[i] = loadRowMask(k.argument(RowMasks), shape, tiles, place.b, numbers[i] / shape.group());
+  Num first = k.loop(
+      0, tiles.keyTiles, 1, {k.integer(tiles.keyTiles)}, [&](Num keyTile, ArrayRef<Num> least) {
+        return Nums{k.select(sight(keyTile).some, k.min(least[0], keyTile), least[0])};
+      })[0];
 
-  // From one key tile to the next: how many were taken, two rows, the sums.
+  // What goes on: two rows and the sums; in the loop also how many tiles were begun, and weights.
+  auto rowsOf = [&](ArrayRef<Num> state) {
+    return std::array<SoftmaxRow, 2>{SoftmaxRow{state[0], state[1]},
+                                     SoftmaxRow{state[2], state[3]}};
+  };
+  auto stateOf = [&](ArrayRef<SoftmaxRow> rows, ArrayRef<Nums> sums) {
+    Nums state = {rows[0].max, rows[0].sum, rows[1].max, rows[1].sum};
+    append(state, sums);
+    return state;
+  };
   SoftmaxRow empty = SoftmaxRow::begin(k);
-  Nums state = {k.integer(0), empty.max, empty.sum, empty.max, empty.sum};
-  append(state, zeroSums());
-  SharedTile own = queries.await(k.integer(0));
-  state = k.loop(0, tiles.keyTiles, 1, state, [&](Num keyTile, ArrayRef<Num> before) {
-    TileSight sight = this->sight(keyTile);
-    return k.when(sight.some, before, [&] {
-      Num taken = before[0];
-      Nums scores = hopper.beginTransposed(own, part * kPartRows, keys.await(taken));
-      hopper.wait(0, {&scores});
-      keys.release(taken);
-      for (Num &score : scores)
-        score = score * factor;
-      scores = k.when(sight.all == 0, scores, [&] {
-        Nums masked(scores);
-        maskScores(masked, keyTile, masks);
-        return masked;
-      });
-      Nums after = {taken + 1};
-      Num factors[2];
-      for (int i = 0; i != 2; ++i) {
-        SoftmaxRow row = {before[1 + 2 * i], before[2 + 2 * i]};
-        Nums ofRow;
-        for (size_t j = 2 * i; j < scores.size(); j += 4)
-          ofRow.append({scores[j], scores[j + 1]});
-        factors[i] = row.step(k, ofRow, 3);
-        for (size_t j = 2 * i, at = 0; j < scores.size(); j += 4, at += 2) {
-          scores[j] = ofRow[at];
-          scores[j + 1] = ofRow[at + 1];
-        }
-        after.append({row.max, row.sum});
-      }
-      ArrayRef<Num> rest = before.drop_front(5);
-      SmallVector<Nums> sums = takeSums(rest);
-      for (Nums &part : sums)
-        for (auto [j, sum] : llvm::enumerate(part))
-          sum = sum * factors[j / 2 % 2];
-      hopper.begin(hopper.pairs(scores), values.await(taken), sums);
-      waitFor(sums);
-      values.release(taken);
-      append(after, sums);
-      return after;
-    });
+  Nums state = stateOf({empty, empty}, zeroSums());
+  state = k.when(first < tiles.keyTiles, state, [&] {
+    SharedTile own = queries.await(k.integer(0));
+    std::array<SoftmaxRow, 2> rows = {empty, empty};
+    Nums scores = hopper.beginTransposed(own, part * kPartRows, keys.await(k.integer(0)));
+    hopper.wait(0, {&scores});
+    keys.release(k.integer(0));
+    weigh(scores, first, masks, rows);
+    Nums before = stateOf(rows, zeroSums());
+    before.push_back(k.integer(1));
+    before.append(scores);
+    Nums last = k.loop(
+        first + 1, k.integer(tiles.keyTiles), 1, before, [&](Num keyTile, ArrayRef<Num> before) {
+          return k.when(sight(keyTile).some, before, [&] {
+            std::array<SoftmaxRow, 2> rows = rowsOf(before);
+            ArrayRef<Num> rest = before.drop_front(4);
+            SmallVector<Nums> sums = takeSums(rest);
+            Num begun = rest[0];
+            Nums scores = hopper.beginTransposed(own, part * kPartRows, keys.await(begun));
+            hopper.begin(rest.drop_front(), values.await(begun - 1), sums);
+            hopper.wait(1, {&scores});
+            keys.release(begun);
+            Nums factors = weigh(scores, keyTile, masks, rows);
+            waitFor(sums);
+            values.release(begun - 1);
+            for (Nums &run : sums)
+              for (auto [j, sum] : llvm::enumerate(run))
+                sum = sum * factors[j / 2 % 2];
+            Nums after = stateOf(rows, sums);
+            after.push_back(begun + 1);
+            after.append(scores);
+            return after;
+          });
+        });
+    rows = rowsOf(last);
+    ArrayRef<Num> rest = ArrayRef(last).drop_front(4);
+    SmallVector<Nums> sums = takeSums(rest);
+    hopper.begin(rest.drop_front(), values.await(rest[0] - 1), sums);
+    waitFor(sums);
+    return stateOf(rows, sums);
   });
 
-  ArrayRef<Num> rest = ArrayRef(state).drop_front(5);
+  ArrayRef<Num> rest = ArrayRef(state).drop_front(4);
   SmallVector<Nums> sums = takeSums(rest);
-  SoftmaxRow softmax[2];
+  std::array<SoftmaxRow, 2> softmax = rowsOf(state);
   Num none[2], scale[2];
   for (int i = 0; i != 2; ++i) {
-    softmax[i] = {state[1 + 2 * i], state[2 + 2 * i]};
     softmax[i].finish(k, 3);
     none[i] = softmax[i].sawNone();
     scale[i] = k.select(none[i], k.number(1), k.reciprocal(softmax[i].sum));
   }
   addMean(none, sums);
   for (int i = 0; i != 2; ++i)
-    k.when(rows[i] < shape.rows(), [&] {
-      storeRow(k.argument(Out) + place.query(rows[i]), i, sums, scale[i]);
+    k.when(numbers[i] < shape.rows(), [&] {
+      storeRow(k.argument(Out) + place.query(numbers[i]), i, sums, scale[i]);
       k.when(lane % 4 == 0,
-             [&] { k.argument(Lse).store(place.headOf(rows[i]), softmax[i].lse(k)); });
+             [&] { k.argument(Lse).store(place.headOf(numbers[i]), softmax[i].lse(k)); });
     });
 }
 
