@@ -23,6 +23,7 @@
 #include "src/Cuda/Products.h"
 
 #include "src/Control/Control.h"
+#include "src/Cuda/Gpu.h"
 #include "src/Cuda/Stream.h"
 
 #include <algorithm>
@@ -75,10 +76,10 @@ static int64_t alignmentOf(const void *pointer) {
   return int64_t(bits & (~bits + 1));
 }
 
-Products::Plan &Products::plan(const LlrtGemm &gemm, bool bias,
+Products::Plan &Products::plan(const LlrtGemm &gemm, const void *bias,
                                const std::array<int64_t, 3> &alignments, int64_t workspaceBytes) {
-  Key key = {gemm.type,        gemm.result_type, gemm.m,          gemm.n, gemm.k,
-             gemm.transpose_a, gemm.transpose_b, gemm.accumulate, bias,   alignments[0],
+  Key key = {gemm.type,        gemm.result_type, gemm.m,          gemm.n,          gemm.k,
+             gemm.transpose_a, gemm.transpose_b, gemm.accumulate, bias != nullptr, alignments[0],
              alignments[1],    alignments[2],    workspaceBytes};
   auto [entry, isNew] = plans.try_emplace(key);
   Plan &plan = entry->second;
@@ -101,6 +102,7 @@ Products::Plan &Products::plan(const LlrtGemm &gemm, bool bias,
     if (bias) {
       set(CUBLASLT_MATMUL_DESC_EPILOGUE, CUBLASLT_EPILOGUE_BIAS);
       set(CUBLASLT_MATMUL_DESC_BIAS_DATA_TYPE, type);
+      set(CUBLASLT_MATMUL_DESC_BIAS_POINTER, bias);
     }
     auto layout = [&](cublasLtMatrixLayout_t &into, cudaDataType_t of, int64_t rows,
                       int64_t columns) { // of the stored matrix, by columns
@@ -138,9 +140,28 @@ Products::Plan &Products::plan(const LlrtGemm &gemm, bool bias,
   return plan;
 }
 
+// Every row of `to` becomes `row`: each copy doubles what there is.
+static void fillRows(CUstream stream, void *to, const void *row, int64_t rows, int64_t bytes) {
+  copyRows(stream, to, bytes, row, bytes, 1, bytes);
+  for (int64_t done = 1; done < rows; done *= 2)
+    copyRows(stream, static_cast<std::byte *>(to) + done * bytes, bytes, to, bytes,
+             std::min(done, rows - done), bytes);
+}
+
 void Products::run(CUstream stream, void *workspace, const LlrtGemm &gemm, const void *a,
                    const void *b, const void *bias, void *c) {
   int64_t workspaceBytes = workspace ? LLRT_CUDA_WORKSPACE_BYTES : 0;
+  if (bias && gemm.type != gemm.result_type)
+    throw Failure("cuBLASLt adds no bias of bf16 to f32");
+  if (bias && gemm.type == LLRT_F64) {
+    // cuBLASLt adds no bias to f64 either: C is the bias in every row, then the product is added.
+    if (gemm.accumulate)
+      throw Failure("no bias where the result is added to another, of f64");
+    fillRows(stream, c, bias, gemm.m, gemm.n * int64_t(sizeof(double)));
+    LlrtGemm added = gemm;
+    added.accumulate = 1;
+    return run(stream, workspace, added, a, b, nullptr, c);
+  }
   Plan &plan =
       this->plan(gemm, bias, {alignmentOf(a), alignmentOf(b), alignmentOf(c)}, workspaceBytes);
   const CublasLt &blas = cublasLt();

@@ -33,7 +33,7 @@ private:
   using Key = std::array<int64_t, 13>;
   struct Plan;
 
-  Plan &plan(const LlrtGemm &gemm, bool bias, const std::array<int64_t, 3> &alignments,
+  Plan &plan(const LlrtGemm &gemm, const void *bias, const std::array<int64_t, 3> &alignments,
              int64_t workspaceBytes);
 
   cublasLtHandle_t handle = nullptr;

@@ -4,7 +4,7 @@
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 //
 //===----------------------------------------------------------------------===//
-#include "Values.h"
+#include "GemmReference.h"
 #include "src/Host/Stream.h"
 
 #include <thread>
@@ -14,35 +14,9 @@ using namespace values;
 
 namespace {
 
-struct Types {
-  int64_t type, resultType;
-  double tolerance; // of the result type's rounding, in units of its rms
-};
-constexpr Types types[] = {{LLRT_F32, LLRT_F32, 1e-5},
-                           {LLRT_BF16, LLRT_BF16, 1e-2},
-                           {LLRT_BF16, LLRT_F32, 1e-5},
-                           {LLRT_F64, LLRT_F64, 1e-13}};
-
-Doubles reference(const LlrtGemm &g, const Array &a, const Array &b, const Array *bias,
-                  const Array &c) {
-  Doubles result(g.m * g.n);
-  for (int64_t i = 0; i != g.m; ++i)
-    for (int64_t j = 0; j != g.n; ++j) {
-      double sum = (g.accumulate ? c.get(i * g.n + j) : 0) + (bias ? bias->get(j) : 0);
-      for (int64_t l = 0; l != g.k; ++l)
-        sum += a.get(g.transpose_a ? l * g.m + i : i * g.k + l) *
-               b.get(g.transpose_b ? j * g.k + l : l * g.n + j);
-      result[i * g.n + j] = sum;
-    }
-  return result;
-}
-
 void checkGemm(LlrtStream stream, std::mt19937 &generator, const LlrtGemm &g, bool withBias,
                double tolerance) {
-  SCOPED_TRACE(testing::Message() << "type " << g.type << " to " << g.result_type << ", " << g.m
-                                  << " x " << g.n << " x " << g.k << ", transposed "
-                                  << g.transpose_a << g.transpose_b << ", accumulate "
-                                  << g.accumulate << ", bias " << withBias);
+  SCOPED_TRACE(testing::Message() << describe(g) << ", bias " << withBias);
   Array a = draw(generator, g.type, g.m * g.k);
   Array b = draw(generator, g.type, g.k * g.n);
   Array bias = draw(generator, g.type, g.n);

@@ -1,0 +1,175 @@
+//===- GpuTest.cpp - Kernels, memory, libraries ---------------------------===//
+//
+// Part of llamac, under the Apache License v2.0 with LLVM Exceptions.
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+//
+//===----------------------------------------------------------------------===//
+
+#include "Gpus.h"
+
+#include "src/Cuda/Library.h"
+#include "src/Data/Error.h"
+
+#include <gtest/gtest.h>
+
+using namespace llrt;
+using namespace llrt::cuda;
+using namespace llrt::test;
+
+namespace {
+
+std::string errorOf(const std::function<void()> &work) {
+  try {
+    work();
+  } catch (const Error &error) {
+    return error.what();
+  }
+  ADD_FAILURE() << "expected an error";
+  return "";
+}
+
+//===----------------------------------------------------------------------===//
+// Images
+//===----------------------------------------------------------------------===//
+
+std::string chosen(const std::vector<const char *> &chips, int major, int minor) {
+  std::vector<LlrtImage> images;
+  for (const char *chip : chips)
+    images.push_back({chip, "", 1, nullptr, 0});
+  const LlrtImage *image = imageFor(images, major, minor);
+  return image ? image->chip : "none";
+}
+
+TEST(Images, TheLatestThatRuns) {
+  EXPECT_EQ(chosen({"sm_80", "sm_90a"}, 9, 0), "sm_90a");
+  EXPECT_EQ(chosen({"sm_90a", "sm_80"}, 9, 0), "sm_90a");
+  EXPECT_EQ(chosen({"sm_90", "sm_90a"}, 9, 0), "sm_90a");
+  EXPECT_EQ(chosen({"sm_90a", "sm_90"}, 9, 0), "sm_90a");
+  EXPECT_EQ(chosen({"sm_80", "sm_90a"}, 10, 0), "sm_80"); // sm_90a runs on 9.0 alone
+  EXPECT_EQ(chosen({"sm_80", "sm_90a"}, 8, 9), "sm_80");
+  EXPECT_EQ(chosen({"sm_80", "sm_86", "sm_90"}, 8, 9), "sm_86");
+  EXPECT_EQ(chosen({"sm_80", "sm_100a"}, 12, 0), "sm_80");
+  EXPECT_EQ(chosen({"sm_100a"}, 10, 0), "sm_100a");
+  EXPECT_EQ(chosen({"sm_90a"}, 8, 0), "none");
+  EXPECT_EQ(chosen({"sm_90"}, 8, 0), "none");
+  EXPECT_EQ(chosen({}, 8, 0), "none");
+}
+
+TEST(Images, CubinsRunOnTheirMajorVersion) {
+  auto runs = [](const char *chip, int major, int minor) {
+    return cubinRuns({chip, "", 1, "code", 4}, major, minor);
+  };
+  EXPECT_TRUE(runs("sm_80", 8, 0));
+  EXPECT_TRUE(runs("sm_80", 8, 9));
+  EXPECT_FALSE(runs("sm_86", 8, 0));
+  EXPECT_FALSE(runs("sm_80", 9, 0));
+  EXPECT_TRUE(runs("sm_90a", 9, 0));
+  EXPECT_FALSE(runs("sm_100a", 10, 3));
+  EXPECT_FALSE(cubinRuns({"sm_80", "", 1, nullptr, 0}, 8, 0));
+}
+
+//===----------------------------------------------------------------------===//
+// Kernels that cannot be loaded
+//===----------------------------------------------------------------------===//
+
+// The message of the load of one kernel with that text.
+std::string loadError(const char *chip, const std::string &text, const char *name = "k") {
+  LlrtImage image = {chip, text.c_str(), text.size() + 1, nullptr, 0};
+  LlrtCudaKernel kernel = {name,      "layer 3", 1, &image, {1, 1, 1}, {1, 1, 1},
+                           {1, 1, 1}, 0,         0, 0,      nullptr,   1};
+  const LlrtCudaKernel *kernels[] = {&kernel};
+  const char *chips[] = {chip, nullptr};
+  LlrtDeviceCode code = {1, kernels, chips};
+  return errorOf([&] {
+    Gpu gpu(0);
+    gpu.load(code);
+  });
+}
+
+std::string kernelText(const std::string &version, const std::string &body) {
+  return ".version " + version + "\n.target sm_80\n.address_size 64\n.visible .entry k()\n{\n" +
+         body + "\n}\n";
+}
+
+TEST(Kernels, NoCodeForTheChip) {
+  EXPECT_EQ(loadError("sm_200", kernelText("7.0", "ret;")),
+            "kernel k (layer 3): GPU 0 (" + Gpu(0).name() + ") is " + Gpu(0).chip() +
+                ", the program has code for sm_200; --chip=" + Gpu(0).chip() +
+                " of llamac compile");
+}
+
+TEST(Kernels, ADriverThatIsTooOld) {
+  std::string message = loadError("sm_80", kernelText("19.5", "ret;"));
+  EXPECT_TRUE(message.starts_with("kernel k (layer 3): NVIDIA's driver (for CUDA ")) << message;
+  EXPECT_NE(message.find("is too old for its code (PTX .version 19.5): install a later driver"),
+            std::string::npos)
+      << message;
+}
+
+TEST(Kernels, CodeThatIsWrongOrNotThere) {
+  std::string message = loadError("sm_80", kernelText("7.0", "frobnicate.u32 %r1;"));
+  EXPECT_TRUE(message.starts_with("kernel k (layer 3): GPU 0 (sm_")) << message;
+  EXPECT_NE(message.find("cannot load its code for sm_80: CUDA_ERROR_INVALID_PTX"),
+            std::string::npos)
+      << message;
+  message = loadError("sm_80", kernelText("7.0", "ret;"), "other");
+  EXPECT_TRUE(message.starts_with("kernel other (layer 3): not in its code: CUDA_ERROR_NOT_FOUND"))
+      << message;
+}
+
+//===----------------------------------------------------------------------===//
+// Memory, libraries
+//===----------------------------------------------------------------------===//
+
+// What a rank allocates is what is planned for it.
+TEST(Memory, IsWhatIsPlanned) {
+  Program program = makeProgram({}, {}, 3 << 20);
+  program.stages[0].arenas.push_back({"more", 1 << 20});
+  Action one = callOf(nullptr, {}), other = callOf(nullptr, {}, 2);
+  program.stages[0].programs["step"] = {one, other, other};
+  EXPECT_EQ(callingStreams(program.stages[0]), (std::set<int64_t>{0, 2}));
+  EXPECT_EQ(cudaBytes(program.stages[0]), (4 << 20) + 2 * LLRT_CUDA_WORKSPACE_BYTES);
+  Gpu gpu(0);
+  SharedGpu shared(program, gpu);
+  InProcess control(1);
+  int64_t before = gpu.freeBytes();
+  CudaDevice device(program, 0, gpu, shared.end(0), control.of(0), std::chrono::seconds(60));
+  for (const Arena &arena : program.stages[0].arenas)
+    device.allocate(arena.bytes, arena.name);
+  EXPECT_EQ(before - gpu.freeBytes(), cudaBytes(program.stages[0]));
+}
+
+TEST(Memory, TooLittleIsToldBeforeAnythingIsAllocated) {
+  Program program = makeProgram({}, {}, int64_t(1) << 44);
+  program.stages[0].programs["step"] = {callOf(nullptr, {})};
+  std::string message = errorOf([&] { makeDevices(program, {}, {}); });
+  EXPECT_TRUE(message.starts_with("memory: expected 17592.220 GB for the rank on GPU 0 ("))
+      << message;
+  EXPECT_NE(message.find("; planned 17592.186, cuBLASLt 0.034), got "), std::string::npos)
+      << message;
+}
+
+TEST(Ranks, AsManyGpusOrOne) {
+  Program program = makeProgram({{"dp", 7}}, {{0}}, 0);
+  EXPECT_EQ(errorOf([&] { makeDevices(program, {}, {}); }),
+            "the program is for 7 ranks: expected as many GPUs, or one that all of them share, got "
+            "6 (CUDA_VISIBLE_DEVICES=0 shows one)");
+  Launch launch;
+  launch.kind = Launch::Kind::Tcp;
+  launch.size = launch.localSize = 7;
+  EXPECT_EQ(errorOf([&] { makeDevices(program, launch, {}); }),
+            "this machine has 7 ranks that are processes: expected as many GPUs, got 6; ranks "
+            "share a GPU where they are of one process, without a launcher");
+}
+
+TEST(Libraries, WhatIsMissingIsNamed) {
+  std::string message =
+      errorOf([] { Library({"libnone.so.13", "libnone.so.12"}, "it is part of nothing"); });
+  EXPECT_EQ(message, "this program runs on a GPU and needs libnone.so.13: libnone.so.13: cannot "
+                     "open shared object file: No such file or directory; libnone.so.12: cannot "
+                     "open shared object file: No such file or directory; it is part of nothing");
+  EXPECT_EQ(errorOf([] { Library({"libc.so.6"}, "").find("cuInit"); }),
+            "libc.so.6 is too old for this program: expected one with cuInit");
+}
+
+} // namespace

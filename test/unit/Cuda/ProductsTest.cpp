@@ -1,0 +1,108 @@
+//===- ProductsTest.cpp - Matrix products against plain loops -------------===//
+//
+// Part of llamac, under the Apache License v2.0 with LLVM Exceptions.
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+//
+//===----------------------------------------------------------------------===//
+
+#include "../Host/GemmReference.h"
+#include "Gpus.h"
+
+using namespace llrt;
+using namespace llrt::test;
+using namespace values;
+
+namespace {
+
+struct Call {
+  const LlrtGemm *gemm;
+  bool bias;
+} current;
+
+// A block of one product; buffers: a, b, bias, c.
+void product(LlrtStream *stream, void **buffers) {
+  llrt_gemm(stream, current.gemm, buffers[0], buffers[1], current.bias ? buffers[2] : nullptr,
+            buffers[3]);
+}
+
+// A program with a block in stream 0, so that the stream has a workspace, or without.
+Program programWith(bool workspace) {
+  Program program = makeProgram({}, {}, 0);
+  if (workspace)
+    program.stages[0].programs["step"] = {callOf(product, {})};
+  return program;
+}
+
+void checkGemm(OneGpu &one, std::mt19937 &generator, const LlrtGemm &g, bool withBias,
+               double tolerance) {
+  SCOPED_TRACE(testing::Message() << describe(g) << ", bias " << withBias);
+  Array a = draw(generator, g.type, g.m * g.k), b = draw(generator, g.type, g.k * g.n);
+  Array bias = draw(generator, g.type, g.n), c = draw(generator, g.result_type, g.m * g.n);
+  Doubles wanted = reference(g, a, b, withBias ? &bias : nullptr, c);
+  auto put = [&](const Array &array, int64_t type) {
+    return one.put(array.data(), int64_t(array.size()) * bytesOf(type));
+  };
+  void *to = put(c, g.result_type);
+  current = {&g, withBias};
+  static const Action action = callOf(product, {});
+  one.device.call(0, product, {put(a, g.type), put(b, g.type), put(bias, g.type), to},
+                  {&action, 0});
+  one.device.read(0, to, g.m * g.n * bytesOf(g.result_type), c.data());
+  expectClose(c.doubles(), wanted, tolerance, "C");
+}
+
+TEST(Products, EveryVariantMatchesPlainLoops) {
+  std::mt19937 generator(1);
+  const std::tuple<int, int, int> sizes[] = {{1, 1, 1},    {1, 7, 3},     {3, 4, 1},
+                                             {17, 33, 65}, {130, 96, 40}, {64, 128, 256}};
+  for (bool workspace : {true, false}) {
+    OneGpu one(programWith(workspace));
+    for (const Types &t : types)
+      for (auto [m, n, k] : sizes)
+        for (int variant = 0; variant != 16; ++variant) {
+          bool bias = variant >> 3 & 1;
+          if (bias && (t.type != t.resultType || (t.type == LLRT_F64 && variant >> 2 & 1)))
+            continue; // see below
+          checkGemm(
+              one, generator,
+              {t.type, t.resultType, m, n, k, variant & 1, variant >> 1 & 1, variant >> 2 & 1},
+              bias, t.tolerance);
+        }
+  }
+}
+
+// Operands that begin anywhere in an arena, as parts of shards do.
+TEST(Products, OperandsThatAreNotAligned) {
+  OneGpu one;
+  LlrtGemm g = {LLRT_F32, LLRT_F32, 5, 8, 16, 0, 0, 0};
+  std::mt19937 generator(2);
+  Array a = draw(generator, g.type, g.m * g.k + 1), b = draw(generator, g.type, g.k * g.n);
+  auto *at = static_cast<float *>(one.put(a.data(), (g.m * g.k + 1) * 4));
+  Array shifted(g.type, g.m * g.k), c(g.type, g.m * g.n);
+  std::memcpy(shifted.data(), static_cast<float *>(a.data()) + 1, size_t(g.m * g.k) * 4);
+  void *to = one.device.allocate(g.m * g.n * 4, "c");
+  current = {&g, false};
+  static const Action action = callOf(product, {});
+  one.device.call(0, product, {at + 1, one.put(b.data(), g.k * g.n * 4), nullptr, to},
+                  {&action, 0});
+  one.device.read(0, to, g.m * g.n * 4, c.data());
+  expectClose(c.doubles(), reference(g, shifted, b, nullptr, c), 1e-5, "C");
+}
+
+TEST(Products, WhatCublasLtRefusesIsNamed) {
+  OneGpu one;
+  LlrtGemm g = {LLRT_BF16, LLRT_F32, 5, 8, 16, 0, 0, 0};
+  void *memory = one.device.allocate(4096, "memory");
+  current = {&g, true};
+  Action action = callOf(product, {});
+  action.call.name = "linear";
+  try {
+    one.device.call(0, product, {memory, memory, memory, memory}, {&action, 3});
+    FAIL() << "expected a failure";
+  } catch (const Failure &failure) {
+    EXPECT_STREQ(failure.what(), "call of block 'linear', entry 3: matrix product of 5 x 16 and "
+                                 "16 x 8: cuBLASLt adds no bias of bf16 to f32");
+  }
+}
+
+} // namespace
