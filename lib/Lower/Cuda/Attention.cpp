@@ -55,9 +55,9 @@ public:
     if (backward)
       lse = k.argument(masks);
     int first = masks + backward;
-    queries = k.argument(first);
+    rows = k.argument(first);
     keys = k.argument(first + 1);
-    queryTiles = k.argument(first + 2);
+    rowTiles = k.argument(first + 2);
     keyTiles = k.argument(first + 3);
   }
 
@@ -74,18 +74,20 @@ private:
   const AttentionShape &shape;
   const AttentionTiles &tiles;
   SmallVector<Pointer> mask;
-  Pointer lse, queries, keys, queryTiles, keyTiles;
+  Pointer lse, rows, keys, rowTiles, keyTiles;
   Num b;
 
   void keyTile(Num tile, Num lane) {
     // Greatest and least: of the groups that a row may see, of all groups, of the ranks.
     Nums extremes = {k.integer(kMost), k.integer(kLeast), k.integer(kMost), k.integer(kLeast),
                      k.integer(kMost)};
-    extremes = k.loop(0, tiles.keys, kWarp, extremes, [&](Num step, ArrayRef<Num> before) {
-      // A tile has a multiple of 32 keys.
-      Num j = tile * tiles.keys + step + lane;
+    extremes = k.loop(0, tiles.keys, kWarp, extremes, [&](Num first, ArrayRef<Num> before) {
+      // The last lanes may have the last key again.
+      Num n = first + lane, j = tile * tiles.keys + k.min(n, k.integer(tiles.keys - 1));
       KeyMask key = keyMask(j);
-      keys.store((b * tiles.paddedKeys() + j) * 2, k.vector({key.group, key.rank}));
+      k.when(n < tiles.keys, [&] {
+        keys.store((b * tiles.paddedKeys() + j) * 2, k.vector({key.group, key.rank}));
+      });
       Num real = key.group > kPadding, there = key.group > kNoKey;
       return Nums{k.min(before[0], k.select(real, key.group, k.integer(kMost))),
                   k.max(before[1], key.group),
@@ -98,29 +100,23 @@ private:
   }
 
   void rowTile(Num tile, Num lane) {
-    // The tile's queries, of which the first may belong to the tile before as well.
-    const int64_t group = shape.group();
-    Num firstRow = tile * tiles.rows;
-    Num first = firstRow / group, last = (firstRow + (tiles.rows - 1)) / group;
-    const int64_t most = (tiles.rows - 1) / group + 2;
     Nums extremes = {k.integer(kMost),  k.integer(kLeast), k.integer(kLeast),
                      k.integer(kLeast), k.integer(kMost),  k.integer(kMost)};
-    extremes = k.loop(0, most, kWarp, extremes, [&](Num step, ArrayRef<Num> before) {
-      Num i = first + step + lane;
-      Num inside = i <= last;
-      i = k.min(i, last);
-      RowMask row = rowMask(i);
-      k.when(inside & (i * group >= firstRow), [&] {
-        queries.store((b * tiles.paddedQueries(shape) + i) * 4,
-                      k.vector({row.low, row.high, row.rank, k.integer(0)}));
+    extremes = k.loop(0, tiles.rows, kWarp, extremes, [&](Num first, ArrayRef<Num> before) {
+      Num n = first + lane, r = tile * tiles.rows + k.min(n, k.integer(tiles.rows - 1));
+      RowMask row = rowMask(r / shape.group());
+      k.when(n < tiles.rows, [&] {
+        rows.store((b * tiles.paddedRows() + r) * 4,
+                   k.vector({row.low, row.high, row.rank, k.integer(0)}));
       });
-      return Nums{k.min(before[0], row.low),  k.max(before[1], row.high),
-                  k.max(before[2], row.rank), k.max(before[3], row.low),
+      return Nums{k.min(before[0], row.low), k.max(before[1], row.high), k.max(before[2], row.rank),
+                  // A tile with an even row never sees all: its scores change.
+                  k.max(before[3], k.select(row.isEven(), k.integer(kMost), row.low)),
                   k.min(before[4], row.high), k.min(before[5], row.rank)};
     });
     Nums whole = {k.warpMin(extremes[0]), k.warpMax(extremes[1]), k.warpMax(extremes[2]),
                   k.warpMax(extremes[3]), k.warpMin(extremes[4]), k.warpMin(extremes[5])};
-    storeExtremes(queryTiles, b * tiles.rowTiles + tile, lane, whole);
+    storeExtremes(rowTiles, b * tiles.rowTiles + tile, lane, whole);
   }
 
   void storeExtremes(Pointer to, Num tile, Num lane, Nums values) {
@@ -168,6 +164,7 @@ private:
     Num at = k.min(i, k.integer(shape.queries - 1));
     Num place = b * shape.queries + at;
     RowMask row = {k.integer(0), k.integer(0), k.integer(0)};
+    Num none; // whether the row sees no key, if that is known
     switch (shape.mask) {
     case routine::Mask::Causal: {
       Num document = k.narrow(mask[1].load(place));
@@ -175,20 +172,31 @@ private:
       row.rank = k.narrow(mask[0].load(place));
       break;
     }
-    case routine::Mask::Encoder:
+    case routine::Mask::Encoder: {
       row.high = k.select(invalid(k.narrow(mask[1].load(at))), k.integer(0), k.integer(1));
+      none = (row.high == 0) & (k.narrow(mask[0].load(b)) <= 0);
       break;
+    }
     case routine::Mask::Images: {
       Num begin = mask[0].load(place), end = mask[1].load(place);
       Num every = begin >= end;
       Num last = k.narrow(k.min(end, k.constant(end.type(), shape.images))) - 1;
       row.low = k.select(every, k.integer(0), k.narrow(begin));
       row.high = k.select(every, k.integer(shape.images), last);
+      // Nothing is seen if no image of the range has a real tile.
+      Num seen = k.loop(0, shape.images, 1, {k.select(every, k.integer(1), k.integer(0))},
+                        [&](Num image, ArrayRef<Num> before) {
+                          Num real = (image >= row.low) & (image <= last) &
+                                     (k.narrow(mask[2].load(b * shape.images + image)) > 0);
+                          return Nums{k.select(real, k.integer(1), before[0])};
+                        })[0];
+      none = seen == 0;
       break;
     }
     }
-    if (lse.element) { // a row that saw no key now sees all
-      Num none = lse.load(place * shape.heads) == -kInfinity;
+    if (lse.element)
+      none = lse.load(place * shape.heads) == -kInfinity;
+    if (none) {
       row.low = k.select(none, k.integer(kPadding), row.low);
       row.high = k.select(none, k.integer(kMost), row.high);
       row.rank = k.select(none, k.integer(kMost), row.rank);
@@ -204,7 +212,7 @@ AttentionMask llamac::emitMask(Operation *op, const AttentionShape &shape,
                                const AttentionTiles &tiles, ValueRange masks, Value lse) {
   Type i32 = IntegerType::get(op->getContext(), 32);
   AttentionMask mask = {
-      allocate(op, {shape.batch, tiles.paddedQueries(shape), 4}, i32),
+      allocate(op, {shape.batch, tiles.paddedRows(), 4}, i32),
       allocate(op, {shape.batch, tiles.paddedKeys(), 2}, i32),
       allocate(op, {shape.batch, tiles.rowTiles, 8}, i32),
       allocate(op, {shape.batch, tiles.keyTiles, 8}, i32),
@@ -213,36 +221,58 @@ AttentionMask llamac::emitMask(Operation *op, const AttentionShape &shape,
   if (lse)
     buffers.push_back(lse);
   const unsigned written = buffers.size();
-  llvm::append_values(buffers, mask.queries, mask.keys, mask.queryTiles, mask.keyTiles);
+  llvm::append_values(buffers, mask.rows, mask.keys, mask.rowTiles, mask.keyTiles);
   KernelBuilder k(op, "attention_mask", buffers, written, kMaskWarps * kWarp);
   MaskKernel(k, shape, tiles, masks.size(), bool(lse)).build();
   k.launch({int64_t(llvm::divideCeil(tiles.keyTiles + tiles.rowTiles, kMaskWarps)), shape.batch});
   return mask;
 }
 
-RowMask llamac::loadRowMask(Pointer queries, const AttentionShape &shape,
-                            const AttentionTiles &tiles, Num b, Num query) {
-  Num all = queries.load((b * tiles.paddedQueries(shape) + query) * 4, 4);
+RowMask RowMask::load(Pointer rows, Num row) {
+  Num all = rows.load(row * 4, 4);
   return {all[0], all[1], all[2]};
 }
 
-KeyMask llamac::loadKeyMask(Pointer keys, const AttentionTiles &tiles, Num b, Num key) {
-  Num both = keys.load((b * tiles.paddedKeys() + key) * 2, 2);
+Num RowMask::isEven() const { return low == kPadding; }
+
+KeyMask KeyMask::load(Pointer keys, Num key) {
+  Num both = keys.load(key * 2, 2);
   return {both[0], both[1]};
 }
 
-Num llamac::sees(const AttentionShape &shape, const RowMask &row, const KeyMask &key) {
+Num llamac::maskScore(KernelBuilder &k, const AttentionShape &shape, const RowMask &row,
+                      const KeyMask &key, Num score) {
   Num seen = (key.group >= row.low) & (key.group <= row.high);
-  return shape.ranked() ? seen & (key.rank <= row.rank) : seen;
+  if (shape.ranked())
+    seen = seen & (key.rank <= row.rank);
+  return k.select(seen, k.select(row.isEven(), k.number(0), score), k.number(-kInfinity));
 }
 
-TileExtremes llamac::loadExtremes(Pointer tiles, Num tile) {
-  Num first = tiles.load(tile * 8, 4), second = tiles.load(tile * 8 + 4, 4);
-  return {{first[0], first[1], first[2], first[3], second[0], second[1]}};
+// The numbers of several tiles; those in the bits of `greatest` are greatest, the others least.
+static TileExtremes extremesOf(KernelBuilder &k, Pointer tiles, Num tile, int count,
+                               unsigned greatest) {
+  TileExtremes all;
+  for (int i = 0; i != count; ++i) {
+    Num first = tiles.load((tile + i) * 8, 4), second = tiles.load((tile + i) * 8 + 4, 4);
+    for (int n = 0; n != 6; ++n) {
+      Num value = n < 4 ? first[n] : second[n - 4];
+      Num &so = all.values[n];
+      so = i == 0 ? value : greatest & (1u << n) ? k.max(so, value) : k.min(so, value);
+    }
+  }
+  return all;
 }
 
-TileSight llamac::sightOf(const AttentionShape &shape, const TileExtremes &rows,
-                          const TileExtremes &keys) {
+TileExtremes TileExtremes::ofRows(KernelBuilder &k, Pointer tiles, Num tile, int count) {
+  return extremesOf(k, tiles, tile, count, 0b001110);
+}
+
+TileExtremes TileExtremes::ofKeys(KernelBuilder &k, Pointer tiles, Num tile, int count) {
+  return extremesOf(k, tiles, tile, count, 0b001010);
+}
+
+TileSight TileSight::of(const AttentionShape &shape, const TileExtremes &rows,
+                        const TileExtremes &keys) {
   auto [lowMin, highMax, rowRankMax, lowMax, highMin, rowRankMin] = rows.values;
   auto [groupMin, groupMax, rankMin, rankMax, groupLeast, unused] = keys.values;
   TileSight sight = {(groupMax >= lowMin) & (groupMin <= highMax),
@@ -273,42 +303,41 @@ static Num overLanes(KernelBuilder &k, Num value, int lanes,
 
 SoftmaxRow SoftmaxRow::begin(KernelBuilder &k) { return {k.number(-kInfinity), k.number(0)}; }
 
-Num SoftmaxRow::step(KernelBuilder &k, MutableArrayRef<Num> scores, int lanes) {
+Num SoftmaxRow::step(KernelBuilder &k, float factor, MutableArrayRef<Num> scores, int lanes) {
   auto greater = [&](Num a, Num b) { return k.max(a, b); };
   Num tileMax = scores[0];
   for (Num score : scores.drop_front())
     tileMax = greater(tileMax, score);
-  Num next = greater(max, overLanes(k, tileMax, lanes, greater));
+  Num next = greater(max, overLanes(k, tileMax, lanes, greater) * factor);
   // Nothing seen so far: any finite number will do, all weights become 0.
   Num base = k.select(next == -kInfinity, k.number(0), next);
   Num tileSum;
   for (Num &score : scores) {
-    score = k.exp2(score - base);
+    score = k.exp2(k.fma(score, k.number(factor), 0.f - base));
     tileSum = tileSum ? tileSum + score : score;
   }
-  Num factor = k.exp2(max - base);
-  sum = k.fma(sum, factor, tileSum);
+  Num old = k.exp2(max - base);
+  sum = k.fma(sum, old, tileSum);
   max = next;
-  return factor;
+  return old;
 }
 
 void SoftmaxRow::finish(KernelBuilder &k, int lanes) {
   sum = overLanes(k, sum, lanes, [](Num a, Num b) { return a + b; });
 }
 
-Num SoftmaxRow::lse(KernelBuilder &k) const {
+Num SoftmaxRow::lse(KernelBuilder &k, Num isEven) const {
   Num found = (max + k.log2(sum)) * std::numbers::ln2_v<float>;
-  return k.select(sawNone(), k.number(-kInfinity), found);
+  return k.select(isEven | sawNone(), k.number(-kInfinity), found);
 }
 
-GradientRow GradientRow::of(KernelBuilder &k, const AttentionShape &shape, Num lse, Num delta) {
-  Num none = lse == -kInfinity;
-  return {k.select(none, k.number(0), k.number(scoreFactor(shape))),
-          k.select(none, k.number(std::log2(float(shape.keys))), lse * kLog2E), delta};
+GradientRow GradientRow::load(Pointer rows, Num row) {
+  Num both = rows.load(row * 2, 2);
+  return {both[0], both[1]};
 }
 
-Num GradientRow::weight(KernelBuilder &k, Num score) const {
-  return k.exp2(k.fma(score, factor, 0.f - lse));
+Num GradientRow::weight(KernelBuilder &k, float factor, Num score) const {
+  return k.exp2(k.fma(score, k.number(factor), 0.f - lse));
 }
 
 //===----------------------------------------------------------------------===//
@@ -325,30 +354,40 @@ Num AttentionPlace::key(Num key) const {
   return ((b.wide() * shape.keys + key.wide()) * shape.kvHeads + kv.wide()) * shape.headSize;
 }
 
-Value llamac::emitDelta(Operation *op, const AttentionShape &shape, Value dOut, Value out) {
-  // A warp for each row.
-  const int64_t warps = 8, rows = shape.batch * shape.queries * shape.heads, D = shape.headSize;
-  const int lanes = D % 8 == 0 && !shape.element.isF32() ? 8 : D % 4 == 0 ? 4 : 1;
-  Value delta =
-      allocate(op, {shape.batch, shape.queries, shape.heads}, Float32Type::get(op->getContext()));
-  KernelBuilder k(op, "attention_delta", {dOut, out, delta}, 2, warps * kWarp);
-  Num row = k.blockId(0) * warps + k.threadId() / kWarp, lane = k.threadId() % kWarp;
-  k.when(row < rows, [&] {
-    Num from = row.wide() * D;
-    Pointer a = k.argument(0) + from, b = k.argument(1) + from;
-    Num sum = k.loop(lane * lanes, k.integer(D), kWarp * lanes, {k.number(0)},
+Value llamac::emitGradientRows(Operation *op, const AttentionShape &shape,
+                               const AttentionTiles &tiles, Value dOut, Value out, Value lse) {
+  const int64_t D = shape.headSize, threads = 256;
+  // As many lanes for a row as it has pieces of 16 bytes.
+  const int64_t most = shape.element.isF32() ? 4 : 8;
+  const int64_t piece = D % most == 0 ? most : D % 4 == 0 ? 4 : 1;
+  const int64_t lanes = std::min<int64_t>(llvm::PowerOf2Ceil(D / piece), kWarp);
+  const int64_t rows = threads / lanes; // of a block of threads
+  Value result = allocate(op, {shape.batch, shape.kvHeads, tiles.paddedRows(), 2},
+                          Float32Type::get(op->getContext()));
+  KernelBuilder k(op, "attention_rows", {dOut, out, lse, result}, 3, threads);
+  AttentionPlace place = {shape, k.blockId(2), k.blockId(1)};
+  Num row = k.blockId(0) * rows + k.threadId() / lanes, lane = k.threadId() % lanes;
+  Num there = row < shape.rows(), at = k.min(row, k.integer(shape.rows() - 1));
+  Pointer a = k.argument(0) + place.query(at), b = k.argument(1) + place.query(at);
+  Num delta = k.loop(lane * piece, k.integer(D), lanes * piece, {k.number(0)},
                      [&](Num d, ArrayRef<Num> before) {
                        Num sum = before[0];
-                       Num left = a.loadFloat(d, lanes), right = b.loadFloat(d, lanes);
-                       for (int i = 0; i != lanes; ++i)
-                         sum = lanes == 1 ? k.fma(left, right, sum) : k.fma(left[i], right[i], sum);
+                       Num left = a.loadFloat(d, piece), right = b.loadFloat(d, piece);
+                       for (int i = 0; i != piece; ++i)
+                         sum = piece == 1 ? k.fma(left, right, sum) : k.fma(left[i], right[i], sum);
                        return Nums{sum};
                      })[0];
-    sum = overLanes(k, sum, kWarp - 1, [](Num a, Num b) { return a + b; });
-    k.when(lane == 0, [&] { k.argument(2).store(row, sum); });
+  delta = overLanes(k, delta, lanes - 1, [](Num a, Num b) { return a + b; });
+  k.when((lane == 0) & (row < tiles.paddedRows()), [&] {
+    Num found = k.argument(2).load(place.headOf(at)), none = found == -kInfinity,
+        zero = k.number(0);
+    Num log = k.select(none, k.number(std::log2(float(shape.keys))), found * kLog2E);
+    Num to = (place.b * shape.kvHeads + place.kv) * tiles.paddedRows() + row;
+    k.argument(3).store(to.wide() * 2,
+                        k.vector({k.select(there, log, zero), k.select(there, delta, zero)}));
   });
-  k.launch({int64_t(llvm::divideCeil(rows, warps))});
-  return delta;
+  k.launch({int64_t(llvm::divideCeil(tiles.paddedRows(), rows)), shape.kvHeads, shape.batch});
+  return result;
 }
 
 void llamac::meanOfValues(KernelBuilder &k, const AttentionPlace &place, Pointer v, Pointer mean,
@@ -372,6 +411,8 @@ StringRef llamac::nameOf(AttentionForm form) {
   switch (form) {
   case AttentionForm::Plain:
     return "plain";
+  case AttentionForm::Mma:
+    return "mma";
   case AttentionForm::Hopper:
     return "hopper";
   }
@@ -387,12 +428,28 @@ AttentionForm llamac::chooseAttentionForm(const AttentionShape &shape, bool back
   if (!chips.empty() && llvm::all_of(chips, [](StringRef chip) { return chip == "sm_90a"; }) &&
       hasHopperForm(shape, backward))
     return AttentionForm::Hopper;
+  // Every chip has what `mma` needs: sm_80 is the oldest that there is a target for.
+  if (shape.element.isBF16() && shape.headSize % 8 == 0 && shape.headSize <= 256)
+    return AttentionForm::Mma;
   return AttentionForm::Plain;
 }
 
 namespace {
 struct EmitAttentionPass : llamac::impl::EmitAttentionPassBase<EmitAttentionPass> {
   using EmitAttentionPassBase::EmitAttentionPassBase;
+
+  template <typename Op>
+  static void emit(Op op, bool backward, ArrayRef<StringRef> chips, void (*plain)(Op),
+                   void (*mma)(Op), void (*hopper)(Op)) {
+    switch (chooseAttentionForm(AttentionShape::of(op), backward, chips)) {
+    case AttentionForm::Plain:
+      return plain(op);
+    case AttentionForm::Mma:
+      return mma(op);
+    case AttentionForm::Hopper:
+      return hopper(op);
+    }
+  }
 
   void runOnOperation() override {
     SmallVector<StringRef> names;
@@ -403,16 +460,11 @@ struct EmitAttentionPass : llamac::impl::EmitAttentionPassBase<EmitAttentionPass
         ops.push_back(op);
     });
     for (Operation *op : ops) {
-      if (auto forward = dyn_cast<routine::AttentionForwardOp>(op)) {
-        bool hopper =
-            chooseAttentionForm(AttentionShape::of(forward), false, names) == AttentionForm::Hopper;
-        (hopper ? emitHopperForward : emitPlainForward)(forward);
-      } else {
-        auto backward = cast<routine::AttentionBackwardOp>(op);
-        bool hopper =
-            chooseAttentionForm(AttentionShape::of(backward), true, names) == AttentionForm::Hopper;
-        (hopper ? emitHopperBackward : emitPlainBackward)(backward);
-      }
+      if (auto forward = dyn_cast<routine::AttentionForwardOp>(op))
+        emit(forward, false, names, emitPlainForward, emitMmaForward, emitHopperForward);
+      else
+        emit(cast<routine::AttentionBackwardOp>(op), true, names, emitPlainBackward,
+             emitMmaBackward, emitHopperBackward);
       op->erase();
     }
   }

@@ -25,7 +25,7 @@
 //
 // Masks come in one form, which a kernel of its own makes of the op's (`emitMask`): row r sees key j if
 //
-//   low[i] <= group[j] <= high[i]  and  rank[j] <= rank[i],     i = r / G
+//   low[r] <= group[j] <= high[r]  and  rank[j] <= rank[r]
 //
 //   causal   groups are documents, ranks positions
 //   encoder  group 0 the valid tokens, 1 the others; ranks 0
@@ -33,8 +33,10 @@
 //
 // with the extremes of each tile, from which a pair of tiles is known to have nothing to see (skipped)
 // or nothing that is masked. Keys behind the last one and rows behind the last one are in no range.
-// A row that sees no key has P = 1 / T and lse = -inf (Kernels.h): the forward adds it at the end, for
-// the backward such a row sees all T keys, with scores times 0.
+//
+// A row that sees no key has P = 1 / T and lse = -inf (Kernels.h). Where that is known beforehand the row
+// is even: it sees all T keys, with scores 0. It is known for the backward (lse), and for encoder and
+// images; for causal the forward finds out and puts the mean of all values in.
 //
 // Source: FlashAttention-2 (arXiv 2307.08691), algorithms 1 and 2.
 //
@@ -49,7 +51,8 @@ namespace mlir::llamac {
 
 /// How an attention is computed.
 enum class AttentionForm {
-  Plain, ///< f32 arithmetic, any type, head size and chip
+  Plain,  ///< f32 arithmetic, any type, head size and chip
+  Mma,    ///< bf16 on tensor cores (mma.sync), head sizes that are multiples of 8 up to 256
   Hopper, ///< bf16 by warpgroups and the copy engine, sm_90a
 };
 StringRef nameOf(AttentionForm form);
@@ -86,14 +89,16 @@ struct AttentionShape {
 struct AttentionTiles {
   int64_t rows, keys, rowTiles, keyTiles;
 
-  static AttentionTiles of(const AttentionShape &shape, int64_t rows, int64_t keys) {
-    return {rows, keys, int64_t(llvm::divideCeil(shape.rows(), rows)),
-            int64_t(llvm::divideCeil(shape.keys, keys))};
+  /// So many tiles that whole groups of `multiple` hold all rows, and all keys.
+  static AttentionTiles of(const AttentionShape &shape, int64_t rows, int64_t keys,
+                           int64_t multiple = 1) {
+    auto count = [&](int64_t all, int64_t tile) -> int64_t {
+      return llvm::divideCeil(all, tile * multiple) * multiple;
+    };
+    return {rows, keys, count(shape.rows(), rows), count(shape.keys, keys)};
   }
-  /// Queries that the mask has data of, in each example: those of all rows of all tiles.
-  int64_t paddedQueries(const AttentionShape &shape) const {
-    return (rowTiles * rows - 1) / shape.group() + 1;
-  }
+  /// With those behind the last, of one example (and key and value head).
+  int64_t paddedRows() const { return rowTiles * rows; }
   int64_t paddedKeys() const { return keyTiles * keys; }
 };
 
@@ -103,10 +108,10 @@ struct AttentionTiles {
 
 /// A mask in the form above, in scratch memory (all i32).
 struct AttentionMask {
-  Value queries;    ///< [B, padded queries, 4]: low, high, rank, 0
-  Value keys;       ///< [B, padded keys, 2]: group, rank
-  Value queryTiles; ///< [B, row tiles, 8]: see TileSight
-  Value keyTiles;   ///< [B, key tiles, 8]
+  Value rows;     ///< [B, padded rows, 4]: low, high, rank, 0
+  Value keys;     ///< [B, padded keys, 2]: group, rank
+  Value rowTiles; ///< [B, row tiles, 8]: see TileExtremes
+  Value keyTiles; ///< [B, key tiles, 8]
 };
 
 /// Makes the mask of an attention, before `op`. For a backward `lse` is that of the forward, else null.
@@ -116,28 +121,40 @@ AttentionMask emitMask(Operation *op, const AttentionShape &shape, const Attenti
 /// The mask of one row and of one key, in registers.
 struct RowMask {
   Num low, high, rank;
+
+  /// Row `row` of the example and row tile that `rows` points to.
+  static RowMask load(Pointer rows, Num row);
+  /// Whether the row is even (see above).
+  Num isEven() const;
 };
 struct KeyMask {
   Num group, rank;
-};
-/// Of query `query` and key `key` of example `b`; pointers to the arrays of AttentionMask.
-RowMask loadRowMask(Pointer queries, const AttentionShape &shape, const AttentionTiles &tiles,
-                    Num b, Num query);
-KeyMask loadKeyMask(Pointer keys, const AttentionTiles &tiles, Num b, Num key);
-/// Whether the row sees the key.
-Num sees(const AttentionShape &shape, const RowMask &row, const KeyMask &key);
 
-/// What a row tile may see of a key tile, from the extremes of both.
-struct TileSight {
-  Num some; ///< false: no row sees any key
-  Num all;  ///< true: every row sees every key, and there are no rows or keys behind the last ones
+  static KeyMask load(Pointer keys, Num key);
 };
-/// Extremes of one tile of `queryTiles` or `keyTiles`: the six or five numbers that are compared.
+/// The score of a row and a key: -inf if the row does not see the key, 0 if it is even.
+Num maskScore(KernelBuilder &k, const AttentionShape &shape, const RowMask &row, const KeyMask &key,
+              Num score);
+
+/// Extremes of `count` tiles from `tile` on, of AttentionMask::rowTiles or keyTiles.
+///
+///   rows   least low, greatest high, greatest rank, greatest low, least high, least rank
+///   keys   least and greatest group of keys that are not padding, least and greatest rank, least group
 struct TileExtremes {
   Num values[6];
+
+  static TileExtremes ofRows(KernelBuilder &k, Pointer tiles, Num tile, int count = 1);
+  static TileExtremes ofKeys(KernelBuilder &k, Pointer tiles, Num tile, int count = 1);
 };
-TileExtremes loadExtremes(Pointer tiles, Num tile);
-TileSight sightOf(const AttentionShape &shape, const TileExtremes &rows, const TileExtremes &keys);
+
+/// What rows may see of keys, from the extremes of both.
+struct TileSight {
+  Num some; ///< false: no row sees any key
+  Num all;  ///< true: maskScore changes nothing
+
+  static TileSight of(const AttentionShape &shape, const TileExtremes &rows,
+                      const TileExtremes &keys);
+};
 
 //===----------------------------------------------------------------------===//
 // Softmax
@@ -149,31 +166,35 @@ struct SoftmaxRow {
   Num max, sum;
 
   static SoftmaxRow begin(KernelBuilder &k);
-  /// Takes the scores of a key tile that this thread has (times scale * log2 e; -inf where nothing is
-  /// seen), turns them into weights, and returns the factor for what was summed up before. The row is
-  /// shared by the lanes that differ in the bits of `lanes`.
-  Num step(KernelBuilder &k, MutableArrayRef<Num> scores, int lanes);
+  /// Takes the scores of a key tile that this thread has, turns them into weights 2^(factor * score -
+  /// max), and returns the factor for what was summed up before. The row is shared by the lanes that
+  /// differ in the bits of `lanes`.
+  Num step(KernelBuilder &k, float factor, MutableArrayRef<Num> scores, int lanes);
   /// After the last tile: sums up over the lanes.
   void finish(KernelBuilder &k, int lanes);
   /// Whether the row saw no key. A row that has a NaN saw one.
   Num sawNone() const { return sum == 0.f; }
-  /// lse of the row, -inf if it saw no key.
-  Num lse(KernelBuilder &k) const;
+  /// lse of the row, -inf if it saw no key or is even.
+  Num lse(KernelBuilder &k, Num isEven) const;
 };
 
 /// The factor of a score: scale * log2 e.
 float scoreFactor(const AttentionShape &shape);
 
-/// What the backward knows of a row.
+/// What the backward knows of a row; 0 behind the last one.
 struct GradientRow {
-  Num factor; ///< of a score: scale * log2 e; 0 for a row that sees no key
-  Num lse;    ///< in units of log 2; log2 T for a row that sees no key
-  Num delta;  ///< rowsum(dO * O)
+  Num lse;   ///< in units of log 2; log2 T for a row that sees no key
+  Num delta; ///< rowsum(dO * O)
 
-  static GradientRow of(KernelBuilder &k, const AttentionShape &shape, Num lse, Num delta);
-  /// P of a score that the row sees.
-  Num weight(KernelBuilder &k, Num score) const;
+  /// Row `row` of what emitGradientRows made, from the example and head that `rows` points to.
+  static GradientRow load(Pointer rows, Num row);
+  /// P of a score after maskScore.
+  Num weight(KernelBuilder &k, float factor, Num score) const;
 };
+
+/// GradientRow of every row, f32 [B, K, padded rows, 2], by a kernel of its own.
+Value emitGradientRows(Operation *op, const AttentionShape &shape, const AttentionTiles &tiles,
+                       Value dOut, Value out, Value lse);
 
 //===----------------------------------------------------------------------===//
 // Rows
@@ -191,9 +212,6 @@ struct AttentionPlace {
   /// Of key j in k, v and their gradients; i64.
   Num key(Num key) const;
 };
-
-/// delta[b, i, h] = sum_d dO[b, i, h, d] * O[b, i, h, d], f32 in scratch memory, by a kernel of its own.
-Value emitDelta(Operation *op, const AttentionShape &shape, Value dOut, Value out);
 
 /// Writes the mean of all T values of (b, kv) to `mean` (D f32 in shared memory), with all `threads`
 /// threads of the block, which meet at a barrier before and after.
@@ -217,6 +235,8 @@ void stateForm(Operation *launch, AttentionForm form);
 /// Emit kernels and launches before the op, which the caller erases.
 void emitPlainForward(routine::AttentionForwardOp op);
 void emitPlainBackward(routine::AttentionBackwardOp op);
+void emitMmaForward(routine::AttentionForwardOp op);
+void emitMmaBackward(routine::AttentionBackwardOp op);
 void emitHopperForward(routine::AttentionForwardOp op);
 void emitHopperBackward(routine::AttentionBackwardOp op);
 

@@ -29,7 +29,6 @@ using namespace mlir::llamac;
 static constexpr int64_t kPlaces = 2; // of a ring
 // Registers of a thread, of 65,536 in all: at the begin, then of the producer and of the consumers.
 static constexpr int64_t kRegisters = 168, kProducerRegisters = 24, kConsumerRegisters = 240;
-static constexpr float kInfinity = std::numeric_limits<float>::infinity();
 
 bool llamac::hasHopperForm(const AttentionShape &shape, bool backward) {
   const int64_t group = shape.group();
@@ -181,7 +180,7 @@ public:
         values(*this, keySource(V, tiles.keys), kPlaces) {
     // The last tiles of a causal mask have most to do: they start first.
     rowTile = tiles.rowTiles - 1 - k.blockId(0);
-    own = loadExtremes(k.argument(RowExtremes), place.b * tiles.rowTiles + rowTile);
+    own = TileExtremes::ofRows(k, k.argument(RowExtremes), place.b * tiles.rowTiles + rowTile);
     build({&queries, &keys, &values});
   }
 
@@ -189,8 +188,9 @@ private:
   void produce() override;
   void consume(Num part) override;
   TileSight sight(Num keyTile) {
-    return sightOf(shape, own,
-                   loadExtremes(k.argument(KeyExtremes), place.b * tiles.keyTiles + keyTile));
+    return TileSight::of(
+        shape, own,
+        TileExtremes::ofKeys(k, k.argument(KeyExtremes), place.b * tiles.keyTiles + keyTile));
   }
   void maskScores(Nums &scores, Num keyTile, ArrayRef<RowMask> rows);
   Nums weigh(Nums &scores, Num keyTile, ArrayRef<RowMask> masks, MutableArrayRef<SoftmaxRow> rows);
@@ -222,7 +222,7 @@ void Forward::maskScores(Nums &scores, Num keyTile, ArrayRef<RowMask> rows) {
     for (int row = 0; row != 2; ++row)
       for (int side = 0; side != 2; ++side) {
         Num &score = scores[4 * j + 2 * row + side];
-        score = k.select(sees(shape, rows[row], keys[side]), score, k.number(-kInfinity));
+        score = maskScore(k, shape, rows[row], keys[side], score);
       }
   }
 }
@@ -263,8 +263,6 @@ void Forward::addMean(ArrayRef<Num> none, SmallVector<Nums> &sums) {
 Nums Forward::weigh(Nums &scores, Num keyTile, ArrayRef<RowMask> masks,
                     MutableArrayRef<SoftmaxRow> rows) {
   const float factor = scoreFactor(shape);
-  for (Num &score : scores)
-    score = score * factor;
   scores = k.when(sight(keyTile).all == 0, scores, [&] {
     Nums masked(scores);
     maskScores(masked, keyTile, masks);
@@ -275,7 +273,7 @@ Nums Forward::weigh(Nums &scores, Num keyTile, ArrayRef<RowMask> masks,
     Nums ofRow;
     for (size_t j = 2 * i; j < scores.size(); j += 4)
       ofRow.append({scores[j], scores[j + 1]});
-    factors.push_back(rows[i].step(k, ofRow, 3));
+    factors.push_back(rows[i].step(k, factor, ofRow, 3));
     for (size_t j = 2 * i, at = 0; j < scores.size(); j += 4, at += 2) {
       scores[j] = ofRow[at];
       scores[j + 1] = ofRow[at + 1];
@@ -294,7 +292,7 @@ void Forward::consume(Num part) {
   Num numbers[2] = {rowTile * kOwnRows + firstRow(part), rowTile * kOwnRows + firstRow(part) + 8};
   RowMask masks[2];
   for (int i = 0; i != 2; ++i)
-    masks[i] = loadRowMask(k.argument(RowMasks), shape, tiles, place.b, numbers[i] / shape.group());
+    masks[i] = RowMask::load(k.argument(RowMasks) + place.b * (tiles.paddedRows() * 4), numbers[i]);
   Num first = k.loop(
       0, tiles.keyTiles, 1, {k.integer(tiles.keyTiles)}, [&](Num keyTile, ArrayRef<Num> least) {
         return Nums{k.select(sight(keyTile).some, k.min(least[0], keyTile), least[0])};
@@ -362,12 +360,14 @@ void Forward::consume(Num part) {
     none[i] = softmax[i].sawNone();
     scale[i] = k.select(none[i], k.number(1), k.reciprocal(softmax[i].sum));
   }
-  addMean(none, sums);
+  if (shape.ranked()) // elsewhere such rows were even
+    addMean(none, sums);
   for (int i = 0; i != 2; ++i)
     k.when(numbers[i] < shape.rows(), [&] {
       storeRow(k.argument(Out) + place.query(numbers[i]), i, sums, scale[i]);
-      k.when(lane % 4 == 0,
-             [&] { k.argument(Lse).store(place.headOf(numbers[i]), softmax[i].lse(k)); });
+      k.when(lane % 4 == 0, [&] {
+        k.argument(Lse).store(place.headOf(numbers[i]), softmax[i].lse(k, masks[i].isEven()));
+      });
     });
 }
 
@@ -377,7 +377,7 @@ void llamac::emitHopperForward(routine::AttentionForwardOp op) {
       AttentionTiles::of(shape, HopperKernel::kOwnRows, shape.headSize <= 128 ? 128 : 64);
   AttentionMask mask = emitMask(op, shape, tiles, op.getMasks(), {});
   KernelBuilder k(op, "attention_forward_hopper",
-                  {op.getQ(), op.getK(), op.getV(), mask.queries, mask.keys, mask.queryTiles,
+                  {op.getQ(), op.getK(), op.getV(), mask.rows, mask.keys, mask.rowTiles,
                    mask.keyTiles, op.getOut(), op.getLse()},
                   7, HopperKernel::kThreads);
   Forward(k, shape, tiles);
@@ -387,43 +387,6 @@ void llamac::emitHopperForward(routine::AttentionForwardOp op) {
 //===----------------------------------------------------------------------===//
 // Backward
 //===----------------------------------------------------------------------===//
-
-// What the backward knows of each row, in the order of rows: GradientRow's factor, lse and delta, and 0.
-static Value emitGradientRows(Operation *op, const AttentionShape &shape, int64_t paddedRows,
-                              Value dOut, Value out, Value lse) {
-  // A warp for each row.
-  const int64_t warps = 8, D = shape.headSize;
-  auto type = MemRefType::get({shape.batch, shape.kvHeads, paddedRows, 4},
-                              Float32Type::get(op->getContext()));
-  OpBuilder builder(op);
-  Value rows = memref::AllocOp::create(builder, op->getLoc(), type);
-  KernelBuilder k(op, "attention_gradient_rows", {dOut, out, lse, rows}, 3, warps * 32);
-  AttentionPlace place = {shape, k.blockId(2), k.blockId(1)};
-  Num row = k.blockId(0) * warps + k.threadId() / 32, lane = k.threadId() % 32;
-  k.when(row < paddedRows, [&] {
-    Num there = row < shape.rows(), real = k.min(row, k.integer(shape.rows() - 1));
-    Num at = place.query(real);
-    Pointer a = k.argument(0) + at, b = k.argument(1) + at;
-    Num sum =
-        k.loop(lane * 8, k.integer(D), 32 * 8, {k.number(0)}, [&](Num d, ArrayRef<Num> before) {
-          Num sum = before[0], left = a.loadFloat(d, 8), right = b.loadFloat(d, 8);
-          for (int i = 0; i != 8; ++i)
-            sum = k.fma(left[i], right[i], sum);
-          return Nums{sum};
-        })[0];
-    for (int bit = 1; bit != 32; bit *= 2)
-      sum = sum + k.shuffleXor(sum, bit);
-    GradientRow gradient = GradientRow::of(k, shape, k.argument(2).load(place.headOf(real)), sum);
-    Num zero = k.number(0);
-    Num all = k.vector({k.select(there, gradient.factor, zero), k.select(there, gradient.lse, zero),
-                        k.select(there, gradient.delta, zero), zero});
-    k.when(lane == 0, [&] {
-      k.argument(3).store(((place.b * shape.kvHeads + place.kv) * paddedRows + row) * 4, all);
-    });
-  });
-  k.launch({int64_t(llvm::divideCeil(paddedRows, warps)), shape.kvHeads, shape.batch});
-  return rows;
-}
 
 namespace {
 // What the two kernels of the backward share.
@@ -438,29 +401,28 @@ protected:
     RowMask mask;
     GradientRow gradient;
   };
-  // Of row `first` and those `rows` and `queries` further on.
+  // Of row `first` and those `rows` further on.
   struct RowsFrom {
     Pointer gradients, masks;
   };
   RowsFrom rowsFrom(Num first) {
     Num row = (place.b * shape.kvHeads + place.kv) * (tiles.rowTiles * tiles.rows) + first;
-    Num query = place.b * tiles.paddedQueries(shape) + first / shape.group();
-    return {k.argument(Rows) + row * 4, k.argument(RowMasks) + query * 4};
+    Num masked = place.b * (tiles.rowTiles * tiles.rows) + first;
+    return {k.argument(Rows) + row * 2, k.argument(RowMasks) + masked * 4};
   }
-  Row loadRow(const RowsFrom &from, int64_t rows, int64_t queries) {
-    Num gradient = from.gradients.load(k.integer(4 * rows), 4);
-    Num mask = from.masks.load(k.integer(4 * queries), 4);
-    return {{mask[0], mask[1], mask[2]}, {gradient[0], gradient[1], gradient[2]}};
+  Row loadRow(const RowsFrom &from, int64_t rows) {
+    return {RowMask::load(from.masks, k.integer(rows)),
+            GradientRow::load(from.gradients, k.integer(rows))};
   }
   TileExtremes rowExtremes(Num tile) {
-    return loadExtremes(k.argument(RowExtremes), place.b * tiles.rowTiles + tile);
+    return TileExtremes::ofRows(k, k.argument(RowExtremes), place.b * tiles.rowTiles + tile);
   }
   TileExtremes keyExtremes(Num tile) {
-    return loadExtremes(k.argument(KeyExtremes), place.b * tiles.keyTiles + tile);
+    return TileExtremes::ofKeys(k, k.argument(KeyExtremes), place.b * tiles.keyTiles + tile);
   }
   // One score and its cotangent become P and P * (dP - delta).
   void weigh(const Row &row, const KeyMask &key, Num &score, Num &cotangent) {
-    score = k.select(sees(shape, row.mask, key), row.gradient.weight(k, score), k.number(0));
+    score = row.gradient.weight(k, scoreFactor(shape), maskScore(k, shape, row.mask, key, score));
     cotangent = score * (cotangent - row.gradient.delta);
   }
 };
@@ -483,7 +445,7 @@ private:
     queries.fill(k.integer(0), rowTile);
     cotangents.fill(k.integer(0), rowTile);
     k.loop(0, tiles.keyTiles, 1, {k.integer(0)}, [&](Num keyTile, ArrayRef<Num> taken) {
-      return k.when(sightOf(shape, own, keyExtremes(keyTile)).some, taken, [&] {
+      return k.when(TileSight::of(shape, own, keyExtremes(keyTile)).some, taken, [&] {
         keys.fill(taken[0], keyTile);
         values.fill(taken[0], keyTile);
         return Nums{taken[0] + 1};
@@ -493,12 +455,12 @@ private:
 
   void consume(Num part) override {
     Num rows[2] = {rowTile * kOwnRows + firstRow(part), rowTile * kOwnRows + firstRow(part) + 8};
-    Row row[2] = {loadRow(rowsFrom(rows[0]), 0, 0), loadRow(rowsFrom(rows[1]), 0, 0)};
+    Row row[2] = {loadRow(rowsFrom(rows[0]), 0), loadRow(rowsFrom(rows[1]), 0)};
     Nums state = {k.integer(0)};
     append(state, zeroSums());
     SharedTile q = queries.await(k.integer(0)), dOut = cotangents.await(k.integer(0));
     state = k.loop(0, tiles.keyTiles, 1, state, [&](Num keyTile, ArrayRef<Num> before) {
-      return k.when(sightOf(shape, own, keyExtremes(keyTile)).some, before, [&] {
+      return k.when(TileSight::of(shape, own, keyExtremes(keyTile)).some, before, [&] {
         Num taken = before[0];
         SharedTile key = keys.await(taken), value = values.await(taken);
         Nums weights = hopper.beginTransposed(q, part * kPartRows, key);
@@ -552,7 +514,7 @@ private:
     keys.fill(k.integer(0), keyTile);
     values.fill(k.integer(0), keyTile);
     k.loop(0, tiles.rowTiles, 1, {k.integer(0)}, [&](Num rowTile, ArrayRef<Num> taken) {
-      return k.when(sightOf(shape, rowExtremes(rowTile), own).some, taken, [&] {
+      return k.when(TileSight::of(shape, rowExtremes(rowTile), own).some, taken, [&] {
         queries.fill(taken[0], rowTile);
         cotangents.fill(taken[0], rowTile);
         return Nums{taken[0] + 1};
@@ -564,26 +526,22 @@ private:
     Num own[2] = {keyTile * kOwnRows + firstRow(part), keyTile * kOwnRows + firstRow(part) + 8};
     KeyMask masks[2];
     for (int i = 0; i != 2; ++i)
-      masks[i] = loadKeyMask(k.argument(KeyMasks), tiles, place.b, own[i]);
+      masks[i] = KeyMask::load(k.argument(KeyMasks) + place.b * (tiles.paddedKeys() * 2), own[i]);
     Nums state = {k.integer(0)};
     append(state, zeroSums()); // of keys
     append(state, zeroSums()); // of values
     SharedTile key = keys.await(k.integer(0)), value = values.await(k.integer(0));
     state = k.loop(0, tiles.rowTiles, 1, state, [&](Num rowTile, ArrayRef<Num> before) {
-      return k.when(sightOf(shape, rowExtremes(rowTile), this->own).some, before, [&] {
+      return k.when(TileSight::of(shape, rowExtremes(rowTile), this->own).some, before, [&] {
         Num taken = before[0];
         SharedTile q = queries.await(taken), dOut = cotangents.await(taken);
         Nums weights = hopper.beginTransposed(key, part * kPartRows, q);
         Nums dScores = hopper.beginTransposed(value, part * kPartRows, dOut);
         hopper.wait(0, {&weights, &dScores});
-        // A group divides 8 rows, or 8 rows divide a group: so the queries of a thread's rows lie at
-        // fixed distances.
-        const int64_t G = shape.group();
         Num column = firstColumn(0);
         RowsFrom from = rowsFrom(rowTile * tiles.rows + column);
         for (int64_t j = 0; j != tiles.rows / 8; ++j) {
-          Row rows[2] = {loadRow(from, 8 * j, 8 * j / G),
-                         loadRow(from, 8 * j + 1, (8 * j + (G == 1)) / G)};
+          Row rows[2] = {loadRow(from, 8 * j), loadRow(from, 8 * j + 1)};
           for (int i = 0; i != 4; ++i)
             weigh(rows[i % 2], masks[i / 2], weights[4 * j + i], dScores[4 * j + i]);
         }
@@ -626,11 +584,10 @@ void llamac::emitHopperBackward(routine::AttentionBackwardOp op) {
   const int64_t keys = 64, rows = shape.headSize <= 96 ? 64 : shape.group() <= 16 ? 48 : 32;
   auto emit = [&](StringRef name, const AttentionTiles &tiles, ArrayRef<Value> results,
                   int64_t blocks, llvm::function_ref<void(KernelBuilder &)> body) {
-    Value rows = emitGradientRows(op, shape, tiles.rowTiles * tiles.rows, op.getDOut(), op.getOut(),
-                                  op.getLse());
+    Value rows = emitGradientRows(op, shape, tiles, op.getDOut(), op.getOut(), op.getLse());
     AttentionMask mask = emitMask(op, shape, tiles, op.getMasks(), op.getLse());
-    SmallVector<Value> buffers = {op.getDOut(), op.getQ(), op.getK(),       op.getV(),    rows,
-                                  mask.queries, mask.keys, mask.queryTiles, mask.keyTiles};
+    SmallVector<Value> buffers = {op.getDOut(), op.getQ(), op.getK(),     op.getV(),    rows,
+                                  mask.rows,    mask.keys, mask.rowTiles, mask.keyTiles};
     const unsigned written = buffers.size();
     buffers.append(results.begin(), results.end());
     KernelBuilder k(op, name, buffers, written, HopperKernel::kThreads);

@@ -163,23 +163,24 @@ void llamac::emitPlainForward(routine::AttentionForwardOp op) {
   AttentionMask mask = emitMask(op, shape, tiles, op.getMasks(), {});
 
   KernelBuilder k(op, "attention_forward_plain",
-                  {op.getQ(), op.getK(), op.getV(), mask.queries, mask.keys, mask.queryTiles,
+                  {op.getQ(), op.getK(), op.getV(), mask.rows, mask.keys, mask.rowTiles,
                    mask.keyTiles, op.getOut(), op.getLse()},
                   7, kThreads);
   Pointer q = k.argument(0), keys = k.argument(1), values = k.argument(2);
   Pointer rowMasks = k.argument(3), keyMasks = k.argument(4), rowExtremes = k.argument(5),
           keyExtremes = k.argument(6), out = k.argument(7), lse = k.argument(8);
+  const float factor = scoreFactor(shape);
   PlainKernel plain(k, shape, tiles);
   Pointer a = plain.tile(), b = plain.tile(), weights = plain.tile();
-  const float factor = scoreFactor(shape);
 
   // The last tiles of a causal mask have most to do: they start first.
   Num tile = tiles.rowTiles - 1 - k.blockId(0);
-  TileExtremes own = loadExtremes(rowExtremes, plain.place.b * tiles.rowTiles + tile);
+  TileExtremes own = TileExtremes::ofRows(k, rowExtremes, plain.place.b * tiles.rowTiles + tile);
+  Pointer ownMasks = rowMasks + plain.place.b * (tiles.paddedRows() * 4);
+  Pointer otherMasks = keyMasks + plain.place.b * (tiles.paddedKeys() * 2);
   RowMask rowMask[kOwn];
   for (int i = 0; i != kOwn; ++i)
-    rowMask[i] =
-        loadRowMask(rowMasks, shape, tiles, plain.place.b, plain.row(tile, i) / shape.group());
+    rowMask[i] = RowMask::load(ownMasks, plain.row(tile, i));
 
   // All that goes from one key tile to the next: rows, then sums of each chunk.
   Nums state;
@@ -190,21 +191,21 @@ void llamac::emitPlainForward(routine::AttentionForwardOp op) {
   state.append(plain.zeros(kOwn * kOwn * plain.chunks));
 
   state = k.loop(0, tiles.keyTiles, 1, state, [&](Num keyTile, ArrayRef<Num> before) {
-    TileExtremes other = loadExtremes(keyExtremes, plain.place.b * tiles.keyTiles + keyTile);
-    return k.when(sightOf(shape, own, other).some, before, [&] {
+    TileExtremes other =
+        TileExtremes::ofKeys(k, keyExtremes, plain.place.b * tiles.keyTiles + keyTile);
+    return k.when(TileSight::of(shape, own, other).some, before, [&] {
       Nums scores = plain.scores(q, tile, keys, keyTile, a, b);
       for (int j = 0; j != kOwn; ++j) {
-        KeyMask key = loadKeyMask(keyMasks, tiles, plain.place.b, plain.key(keyTile, j));
+        KeyMask key = KeyMask::load(otherMasks, plain.key(keyTile, j));
         for (int i = 0; i != kOwn; ++i) {
           Num &score = scores[i * kOwn + j];
-          score = k.select(sees(shape, rowMask[i], key), score * factor,
-                           k.number(-std::numeric_limits<float>::infinity()));
+          score = maskScore(k, shape, rowMask[i], key, score);
         }
       }
       Nums after(before);
       for (int i = 0; i != kOwn; ++i) {
         SoftmaxRow row = {before[2 * i], before[2 * i + 1]};
-        Num old = row.step(k, MutableArrayRef(scores).slice(i * kOwn, kOwn), kSide - 1);
+        Num old = row.step(k, factor, MutableArrayRef(scores).slice(i * kOwn, kOwn), kSide - 1);
         after[2 * i] = row.max;
         after[2 * i + 1] = row.sum;
         for (int64_t chunk = 0; chunk != plain.chunks; ++chunk)
@@ -251,7 +252,8 @@ void llamac::emitPlainForward(routine::AttentionForwardOp op) {
       }
       plain.storeRow(out, at, there, chunk, four);
     }
-    k.when(there & (plain.tx == 0), [&] { lse.store(plain.place.headOf(row), rows[i].lse(k)); });
+    k.when(there & (plain.tx == 0),
+           [&] { lse.store(plain.place.headOf(row), rows[i].lse(k, rowMask[i].isEven())); });
   }
   Operation *launch = k.launch({tiles.rowTiles, shape.kvHeads, shape.batch});
   stateForm(launch, AttentionForm::Plain);
@@ -265,36 +267,40 @@ namespace {
 // P and dS of one pair of tiles, for both kernels of the backward.
 struct PlainGradient {
   PlainKernel &plain;
-  Pointer dOut, q, keys, values, lse, delta, rowMasks, keyMasks;
+  Pointer dOut, q, keys, values, rows, rowMasks, keyMasks;
+
+  PlainGradient(PlainKernel &plain)
+      : plain(plain), dOut(plain.k.argument(0)), q(plain.k.argument(1)), keys(plain.k.argument(2)),
+        values(plain.k.argument(3)) {
+    const AttentionPlace &at = plain.place;
+    rows = plain.k.argument(4) +
+           (at.b * plain.shape.kvHeads + at.kv).wide() * (plain.tiles.paddedRows() * 2);
+    rowMasks = plain.k.argument(5) + at.b * (plain.tiles.paddedRows() * 4);
+    keyMasks = plain.k.argument(6) + at.b * (plain.tiles.paddedKeys() * 2);
+  }
 
   struct Row {
     RowMask mask;
     GradientRow gradient;
   };
   Row row(Num tile, int i) {
-    KernelBuilder &k = plain.k;
     Num row = plain.row(tile, i);
-    // Behind the last row nothing is seen, but what is loaded must be finite.
-    Num there = row < plain.shape.rows();
-    Num at = plain.place.headOf(k.min(row, k.integer(plain.shape.rows() - 1)));
-    return {
-        loadRowMask(rowMasks, plain.shape, plain.tiles, plain.place.b, row / plain.shape.group()),
-        GradientRow::of(k, plain.shape, k.select(there, lse.load(at), k.number(0)),
-                        k.select(there, delta.load(at), k.number(0)))};
+    return {RowMask::load(rowMasks, row), GradientRow::load(rows, row)};
   }
 
   // weights = P, scores = P * (dP - delta): dS but for the factor `scale`.
   void compute(ArrayRef<Row> rows, Num rowTile, Num keyTile, Pointer a, Pointer b, Nums &weights,
                Nums &dScores) {
     KernelBuilder &k = plain.k;
+    const float factor = scoreFactor(plain.shape);
     weights = plain.scores(q, rowTile, keys, keyTile, a, b);
     dScores = plain.scores(dOut, rowTile, values, keyTile, a, b);
     for (int j = 0; j != kOwn; ++j) {
-      KeyMask key = loadKeyMask(keyMasks, plain.tiles, plain.place.b, plain.key(keyTile, j));
+      KeyMask key = KeyMask::load(keyMasks, plain.key(keyTile, j));
       for (int i = 0; i != kOwn; ++i) {
         Num &weight = weights[i * kOwn + j], &dScore = dScores[i * kOwn + j];
-        weight = k.select(sees(plain.shape, rows[i].mask, key), rows[i].gradient.weight(k, weight),
-                          k.number(0));
+        weight = rows[i].gradient.weight(k, factor,
+                                         maskScore(k, plain.shape, rows[i].mask, key, weight));
         dScore = weight * (dScore - rows[i].gradient.delta);
       }
     }
@@ -306,11 +312,10 @@ void llamac::emitPlainBackward(routine::AttentionBackwardOp op) {
   const AttentionShape shape = AttentionShape::of(op);
   const AttentionTiles tiles = AttentionTiles::of(shape, kTile, kTile);
   const float scale = float(shape.scale);
-  Value delta = emitDelta(op, shape, op.getDOut(), op.getOut());
+  Value rows = emitGradientRows(op, shape, tiles, op.getDOut(), op.getOut(), op.getLse());
   AttentionMask mask = emitMask(op, shape, tiles, op.getMasks(), op.getLse());
-  SmallVector<Value> inputs = {op.getDOut(),    op.getQ(),    op.getK(),    op.getV(),
-                               op.getLse(),     delta,        mask.queries, mask.keys,
-                               mask.queryTiles, mask.keyTiles};
+  SmallVector<Value> inputs = {op.getDOut(), op.getQ(), op.getK(),     op.getV(),    rows,
+                               mask.rows,    mask.keys, mask.rowTiles, mask.keyTiles};
   const unsigned count = inputs.size();
 
   // dQ: a block owns a row tile.
@@ -319,20 +324,19 @@ void llamac::emitPlainBackward(routine::AttentionBackwardOp op) {
     buffers.push_back(op.getDQ());
     KernelBuilder k(op, "attention_dq_plain", buffers, count, kThreads);
     PlainKernel plain(k, shape, tiles);
-    PlainGradient gradient = {plain,         k.argument(0), k.argument(1),
-                              k.argument(2), k.argument(3), k.argument(4),
-                              k.argument(5), k.argument(6), k.argument(7)};
+    PlainGradient gradient(plain);
     Pointer a = plain.tile(), b = plain.tile(), dScoreTile = plain.tile();
     Num tile = tiles.rowTiles - 1 - k.blockId(0);
-    TileExtremes own = loadExtremes(k.argument(8), plain.place.b * tiles.rowTiles + tile);
+    TileExtremes own =
+        TileExtremes::ofRows(k, k.argument(7), plain.place.b * tiles.rowTiles + tile);
     SmallVector<PlainGradient::Row> rows;
     for (int i = 0; i != kOwn; ++i)
       rows.push_back(gradient.row(tile, i));
     Nums sums = k.loop(0, tiles.keyTiles, 1, plain.zeros(kOwn * kOwn * plain.chunks),
                        [&](Num keyTile, ArrayRef<Num> before) {
-                         TileExtremes other =
-                             loadExtremes(k.argument(9), plain.place.b * tiles.keyTiles + keyTile);
-                         return k.when(sightOf(shape, own, other).some, before, [&] {
+                         TileExtremes other = TileExtremes::ofKeys(
+                             k, k.argument(8), plain.place.b * tiles.keyTiles + keyTile);
+                         return k.when(TileSight::of(shape, own, other).some, before, [&] {
                            Nums weights, dScores, after;
                            gradient.compute(rows, tile, keyTile, a, b, weights, dScores);
                            plain.storeSquare(dScoreTile, dScores);
@@ -365,20 +369,19 @@ void llamac::emitPlainBackward(routine::AttentionBackwardOp op) {
     llvm::append_values(buffers, op.getDK(), op.getDV());
     KernelBuilder k(op, "attention_dkv_plain", buffers, count, kThreads);
     PlainKernel plain(k, shape, tiles);
-    PlainGradient gradient = {plain,         k.argument(0), k.argument(1),
-                              k.argument(2), k.argument(3), k.argument(4),
-                              k.argument(5), k.argument(6), k.argument(7)};
+    PlainGradient gradient(plain);
     Pointer a = plain.tile(), b = plain.tile(), weightTile = plain.tile(),
             dScoreTile = plain.tile();
     Num tile = k.blockId(0);
-    TileExtremes own = loadExtremes(k.argument(9), plain.place.b * tiles.keyTiles + tile);
+    TileExtremes own =
+        TileExtremes::ofKeys(k, k.argument(8), plain.place.b * tiles.keyTiles + tile);
     // dK, then dV, chunk by chunk.
     const int64_t square = kOwn * kOwn, half = square * plain.chunks;
     Nums sums =
         k.loop(0, tiles.rowTiles, 1, plain.zeros(2 * half), [&](Num rowTile, ArrayRef<Num> before) {
           TileExtremes other =
-              loadExtremes(k.argument(8), plain.place.b * tiles.rowTiles + rowTile);
-          return k.when(sightOf(shape, other, own).some, before, [&] {
+              TileExtremes::ofRows(k, k.argument(7), plain.place.b * tiles.rowTiles + rowTile);
+          return k.when(TileSight::of(shape, other, own).some, before, [&] {
             SmallVector<PlainGradient::Row> rows;
             for (int i = 0; i != kOwn; ++i)
               rows.push_back(gradient.row(rowTile, i));

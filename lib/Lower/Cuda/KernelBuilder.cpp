@@ -114,6 +114,10 @@ Num Pointer::load(Num index, int lanes) const {
   return {&k, LLVM::LoadOp::create(k, type, at, bytesOf(type))};
 }
 
+Pointer Pointer::operator+(int64_t elements) const {
+  return *this + base.kernel->integer(elements);
+}
+
 void Pointer::store(Num index, Num value) const {
   KernelBuilder &k = *base.kernel;
   Value at = (*this + index).base.value;
@@ -178,6 +182,8 @@ KernelBuilder::KernelBuilder(Operation *point, StringRef name, ArrayRef<Value> b
   function->setAttr(NVVM::NVVMDialect::getKernelFuncAttrName(), getUnitAttr());
   function->setAttr(NVVM::NVVMDialect::getReqntidAttrName(),
                     getDenseI32ArrayAttr({int32_t(threads), 1, 1}));
+  // Without it ptxas spills a little where that lets one more block run beside.
+  function->setAttr(NVVM::NVVMDialect::getMinctasmAttrName(), getI32IntegerAttr(1));
   Block *entry = function.addEntryBlock(*this);
   for (auto [index, buffer] : llvm::enumerate(buffers)) {
     function.setArgAttr(index, LLVM::LLVMDialect::getNoAliasAttrName(), getUnitAttr());
@@ -191,6 +197,7 @@ KernelBuilder::KernelBuilder(Operation *point, StringRef name, ArrayRef<Value> b
 
 void KernelBuilder::limitRegisters(int64_t count) {
   kernel->setAttr(NVVM::NVVMDialect::getMaxnregAttrName(), getI32IntegerAttr(count));
+  kernel->removeAttr(NVVM::NVVMDialect::getMinctasmAttrName());
 }
 
 Num KernelBuilder::tensorMap(unsigned index, ArrayRef<int64_t> sizes, ArrayRef<int64_t> strides,
@@ -363,6 +370,16 @@ Num KernelBuilder::shuffle(Num value, int lane) {
                                      UnitAttr())};
 }
 
+void KernelBuilder::syncWarp() { intrinsic("llvm.nvvm.bar.warp.sync", {integer(-1)}); }
+
+Num KernelBuilder::ballot(Num condition) {
+  return intrinsic("llvm.nvvm.vote.ballot.sync", getI32Type(), {integer(-1), condition});
+}
+
+Num KernelBuilder::countBits(Num bits) {
+  return {this, LLVM::CtPopOp::create(*this, bits.type(), bits.value)};
+}
+
 Num KernelBuilder::warpMin(Num value) {
   return intrinsic("llvm.nvvm.redux.sync.min", getI32Type(), {value, integer(-1)});
 }
@@ -393,6 +410,12 @@ Num KernelBuilder::log2(Num x) { return intrinsic("llvm.nvvm.lg2.approx.f", getF
 
 Num KernelBuilder::reciprocal(Num x) { return number(1.f) / x; }
 
+Num KernelBuilder::shiftLeft(Num a, Num bits) { return binary<arith::ShLIOp, void>(a, bits); }
+
+Num KernelBuilder::shiftRight(Num a, int64_t bits) {
+  return binary<arith::ShRUIOp, void>(a, constant(a.type(), bits));
+}
+
 Num KernelBuilder::vector(ArrayRef<Num> elements) {
   Value result = LLVM::UndefOp::create(
       *this, VectorType::get(int64_t(elements.size()), elements.front().type()));
@@ -403,6 +426,58 @@ Num KernelBuilder::vector(ArrayRef<Num> elements) {
 
 Num KernelBuilder::narrow(Num value) {
   return {this, createOrFold<arith::TruncIOp>(getI32Type(), value.value)};
+}
+
+//===----------------------------------------------------------------------===//
+// Copies and matrices
+//===----------------------------------------------------------------------===//
+
+void KernelBuilder::copyAsync(Pointer to, Pointer from, Num there) {
+  intrinsic("llvm.nvvm.cp.async.cg.shared.global.16.s",
+            {to.base, from.base, select(there, integer(16), integer(0))});
+}
+
+void KernelBuilder::commitCopies() { intrinsic("llvm.nvvm.cp.async.commit.group", {}); }
+
+void KernelBuilder::waitCopies(int pending) {
+  intrinsic("llvm.nvvm.cp.async.wait.group", {integer(pending)});
+}
+
+// The members of a structure, or the one value that there is instead.
+static Nums members(Num structure) {
+  auto type = dyn_cast<LLVM::LLVMStructType>(structure.type());
+  if (!type)
+    return {structure};
+  Nums result;
+  for (size_t i = 0; i != type.getBody().size(); ++i)
+    result.push_back(structure[i]);
+  return result;
+}
+
+Nums KernelBuilder::loadMatrices(Pointer at, int count, bool transposed) {
+  Type result = getI32Type();
+  if (count > 1)
+    result = LLVM::LLVMStructType::getLiteral(getContext(), SmallVector<Type>(count, result));
+  std::string name = ("llvm.nvvm.ldmatrix.sync.aligned.m8n8.x" + Twine(count) +
+                      (transposed ? ".trans" : "") + ".b16")
+                         .str();
+  return members(intrinsic(name, result, {at.base}));
+}
+
+Nums KernelBuilder::multiply(ArrayRef<Num> a, ArrayRef<Num> b, ArrayRef<Num> sums) {
+  Nums operands(a);
+  llvm::append_range(operands, b);
+  llvm::append_range(operands, sums);
+  Type result = LLVM::LLVMStructType::getLiteral(getContext(), SmallVector<Type>(4, getF32Type()));
+  return members(intrinsic(a.size() == 4 ? "llvm.nvvm.mma.m16n8k16.row.col.bf16"
+                                         : "llvm.nvvm.mma.m16n8k8.row.col.bf16",
+                           result, operands));
+}
+
+Num KernelBuilder::pack(Num low, Num high) {
+  Value narrowed =
+      arith::TruncFOp::create(*this, VectorType::get(2, getBF16Type()), vector({low, high}).value);
+  return {this, LLVM::BitcastOp::create(*this, getI32Type(), narrowed)};
 }
 
 Num KernelBuilder::intrinsic(StringRef name, Type result, ArrayRef<Num> operands) {

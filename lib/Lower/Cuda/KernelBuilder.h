@@ -84,6 +84,9 @@ struct Pointer {
   Type element;
 
   Pointer operator+(Num elements) const;
+  Pointer operator+(int64_t elements) const;
+  /// The same address, of elements of another type.
+  Pointer as(Type other) const { return {base, other}; }
   /// The element `index` further on, or `lanes` of them as a vector, at an address that is a
   /// multiple of their size in bytes.
   Num load(Num index, int lanes = 1) const;
@@ -153,6 +156,11 @@ public:
   Num shuffleXor(Num value, int mask);
   /// `value` of lane `lane`; all lanes of the warp take part.
   Num shuffle(Num value, int lane);
+  /// Orders the memory of the lanes of the warp, which all come here.
+  void syncWarp();
+  /// The lanes of the warp, which all come here, for which `condition` holds.
+  Num ballot(Num condition);
+  Num countBits(Num bits);
   /// Least and greatest i32 of the warp.
   Num warpMin(Num value);
   Num warpMax(Num value);
@@ -164,9 +172,29 @@ public:
   Num exp2(Num x);       ///< ex2.approx.ftz: relative error 2^-22
   Num log2(Num x);       ///< lg2.approx: absolute error 2^-22 near 1, else relative
   Num reciprocal(Num x); ///< 1 / x, rounded
+  Num shiftLeft(Num a, Num bits);
+  Num shiftRight(Num a, int64_t bits); ///< of a number that is not negative
   Num vector(ArrayRef<Num> elements);
   /// The low 32 bits of an i64.
   Num narrow(Num value);
+
+  //===--- Copies that run beside the thread (cp.async) ---===//
+  /// 16 bytes from global to shared memory; zeros unless `there`.
+  void copyAsync(Pointer to, Pointer from, Num there);
+  /// Ends a group of copies of this thread.
+  void commitCopies();
+  /// Waits until at most `pending` groups of this thread are under way.
+  void waitCopies(int pending);
+
+  //===--- Matrices of bf16 (mma.sync), by all lanes of a warp ---===//
+  /// `count` matrices of 8 x 8; lane 8 m + r says where row r of matrix m lies. Of each a lane gets two
+  /// elements of row lane / 4, of column lane / 4 with `transposed`.
+  Nums loadMatrices(Pointer at, int count, bool transposed = false);
+  /// sums[16, 8] + a[16, depth] * b[depth, 8], depth 16 or 8; fragments as the PTX ISA has them for m16n8k16 and
+  /// m16n8k8: 4 and 2, or 2 and 1 numbers of i32, sums 4 of f32.
+  Nums multiply(ArrayRef<Num> a, ArrayRef<Num> b, ArrayRef<Num> sums);
+  /// Two f32 as bf16 in an i32, `low` in the lower half.
+  Num pack(Num low, Num high);
 
   /// A call of an LLVM intrinsic.
   Num intrinsic(StringRef name, Type result, ArrayRef<Num> operands);
