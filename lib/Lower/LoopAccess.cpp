@@ -79,6 +79,33 @@ void LinearIndex::add(const LinearIndex &other, int64_t factor) {
     coefficients[value] += coefficient * factor;
 }
 
+// Adds `factor` times `value` to `sum`: through additions and products with constants.
+static void addValue(LinearIndex &sum, Value value, int64_t factor) {
+  if (factor == 0)
+    return;
+  if (std::optional<int64_t> constant = getConstantIntValue(value)) {
+    sum.constant += factor * *constant;
+    return;
+  }
+  if (auto add = value.getDefiningOp<arith::AddIOp>()) {
+    addValue(sum, add.getLhs(), factor);
+    addValue(sum, add.getRhs(), factor);
+    return;
+  }
+  if (auto sub = value.getDefiningOp<arith::SubIOp>()) {
+    addValue(sum, sub.getLhs(), factor);
+    addValue(sum, sub.getRhs(), -factor);
+    return;
+  }
+  if (auto mul = value.getDefiningOp<arith::MulIOp>())
+    for (auto [a, b] : {std::pair(mul.getLhs(), mul.getRhs()), {mul.getRhs(), mul.getLhs()}})
+      if (std::optional<int64_t> constant = getConstantIntValue(b)) {
+        addValue(sum, a, factor * *constant);
+        return;
+      }
+  sum.coefficients[value] += factor;
+}
+
 std::optional<LinearIndex> llamac::linearIndex(const LoopAccess &access, unsigned dimension) {
   SmallVector<int64_t> flat; // coefficients of dims, symbols, divisions, then the constant
   if (failed(getFlattenedAffineExpr(access.map.getResult(dimension), access.map.getNumDims(),
@@ -87,15 +114,26 @@ std::optional<LinearIndex> llamac::linearIndex(const LoopAccess &access, unsigne
     return std::nullopt;
   LinearIndex index;
   index.constant = flat.back();
-  for (auto [operand, coefficient] : llvm::zip(access.operands, flat)) {
-    if (coefficient == 0)
-      continue;
-    if (std::optional<int64_t> constant = getConstantIntValue(operand))
-      index.constant += coefficient * *constant;
-    else
-      index.coefficients[operand] += coefficient;
-  }
+  for (auto [operand, coefficient] : llvm::zip(access.operands, flat))
+    addValue(index, operand, coefficient);
+  index.coefficients.remove_if([](auto &term) { return term.second == 0; });
   return index;
+}
+
+std::optional<LinearIndex> llamac::linearElement(const LoopAccess &access) {
+  auto type = cast<MemRefType>(access.buffer.getType());
+  LinearIndex element;
+  for (int64_t d = 0; d < type.getRank(); ++d) {
+    std::optional<LinearIndex> index = linearIndex(access, d);
+    if (!index)
+      return std::nullopt;
+    LinearIndex scaled;
+    scaled.add(element, type.getDimSize(d));
+    scaled.add(*index, 1);
+    element = scaled;
+  }
+  element.coefficients.remove_if([](auto &term) { return term.second == 0; });
+  return element;
 }
 
 Footprint::Footprint(Operation *root) {

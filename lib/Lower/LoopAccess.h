@@ -62,8 +62,12 @@ struct LinearIndex {
   int64_t of(Value value) const { return coefficients.lookup(value); }
 };
 
-/// Index `dimension` of `access` as a sum, if it is one.
+/// Index `dimension` of `access` as a sum, if it is one. Additions and products with constants
+/// of the arith dialect are looked through.
 std::optional<LinearIndex> linearIndex(const LoopAccess &access, unsigned dimension);
+
+/// The number of the accessed element in its dense buffer as a sum, if it is one.
+std::optional<LinearIndex> linearElement(const LoopAccess &access);
 
 /// Buffers that `op`, or what is in it, reads and writes.
 struct Footprint {

@@ -1,4 +1,4 @@
-// RUN: llama-opt %s -split-input-file -llama-outline-loops -llama-map-kernels -canonicalize -cse | FileCheck %s
+// RUN: llama-opt %s -split-input-file -llama-outline-loops -llama-map-kernels=teams=false -canonicalize -cse | FileCheck %s
 
 // A thread per row: the sum of a row has one order.
 // CHECK-LABEL: gpu.module @sums_loop0

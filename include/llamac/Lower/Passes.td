@@ -347,9 +347,14 @@ def MapKernelsPass : Pass<"llama-map-kernels", "mlir::ModuleOp"> {
   let description = [{
     Every function of llama-outline-loops becomes a gpu.module of its own with one kernel, every
     call of it a launch with constant sizes. Parallel are the loops whose variables separate
-    all that the nest writes, and a loop over columns (`llama.columns`); one thread takes
-    one iteration of them together, and runs the other loops in their order. A nest that has no
-    such loop runs in one thread.
+    all that the nest writes, and a loop over columns (`llama.columns`); the other loops run in
+    the thread, in their order. Three kinds of nests:
+
+    | kind | mapping |
+    |---|---|
+    | rows: `for row { scalars; for columns {...} ... }` | a row per team of 1 to 1024 threads, its columns in pieces of 16 bytes over them; what a later column loop reads at the same index stays in registers; sums that may be reassociated by shuffles, then through shared memory, in one order |
+    | all loops parallel | a piece of 16 bytes per thread |
+    | any other; all with `teams=false` | one thread per iteration of the parallel loops together, one thread if there are none |
 
     Before llama-outline-loops:
     ```mlir
@@ -383,8 +388,12 @@ def MapKernelsPass : Pass<"llama-map-kernels", "mlir::ModuleOp"> {
     }
     ```
   }];
+  let options = [Option<"teams", "teams", "bool", "true",
+                        "Share rows and pieces of columns among threads; else one thread takes one "
+                        "iteration, which all other mappings are checked against.">];
   let dependentDialects = ["mlir::arith::ArithDialect", "mlir::gpu::GPUDialect",
-                           "mlir::memref::MemRefDialect", "mlir::scf::SCFDialect"];
+                           "mlir::memref::MemRefDialect", "mlir::scf::SCFDialect",
+                           "mlir::vector::VectorDialect"];
 }
 
 def ExpandMathPass : Pass<"llama-expand-math"> {

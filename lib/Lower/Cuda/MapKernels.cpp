@@ -10,12 +10,12 @@
 // thread, in their order, so that every sum has one order.
 //
 //===----------------------------------------------------------------------===//
-#include "lib/Lower/LoopAccess.h"
+#include "lib/Lower/Cuda/Nest.h"
 #include "llamac/Lower/Passes.h"
 
 #include "mlir/Dialect/Affine/IR/AffineOps.h"
 #include "mlir/Dialect/Affine/Utils.h"
-#include "mlir/Dialect/GPU/IR/GPUDialect.h"
+#include "mlir/Dialect/Vector/IR/VectorOps.h"
 #include "mlir/IR/IRMapping.h"
 
 namespace mlir::llamac {
@@ -26,17 +26,90 @@ namespace mlir::llamac {
 using namespace mlir;
 using namespace mlir::llamac;
 
-// Threads of a block where nothing else decides.
-static constexpr int64_t kThreads = 256;
+gpu::GPUFuncOp llamac::makeKernel(const Nest &nest, int64_t blocks, int64_t threads,
+                                  ValueRange scratch, StringRef suffix) {
+  auto module = nest.call->getParentOfType<ModuleOp>();
+  Location loc = nest.loop->getLoc();
+  func::FuncOp function = nest.function;
+  auto builder = OpBuilder::atBlockEnd(module.getBody());
+  // PTX has no dots in names.
+  std::string name = (function.getSymName() + suffix).str();
+  llvm::replace(name, '.', '_');
+  while (module.lookupSymbol(name))
+    name += '_';
+  auto holder = gpu::GPUModuleOp::create(builder, loc, name);
+  builder.setInsertionPointToStart(holder.getBody());
+  SmallVector<Value> operands(nest.call->getOperands());
+  operands.append(scratch.begin(), scratch.end());
+  auto kernel =
+      gpu::GPUFuncOp::create(builder, loc, name, builder.getFunctionType(TypeRange(operands), {}));
+  kernel->setAttr(gpu::GPUDialect::getKernelFuncAttrName(), builder.getUnitAttr());
+  kernel->setAttr("nvvm.reqntid", builder.getDenseI32ArrayAttr({int32_t(threads), 1, 1}));
+  Footprint footprint(nest.loop);
+  for (unsigned i = 0; i < operands.size(); ++i) {
+    kernel.setArgAttr(i, LLVM::LLVMDialect::getNoAliasAttrName(), builder.getUnitAttr());
+    if (i < function.getNumArguments() && !footprint.writes.contains(function.getArgument(i)))
+      kernel.setArgAttr(i, LLVM::LLVMDialect::getReadonlyAttrName(), builder.getUnitAttr());
+  }
+  builder.setInsertionPointToEnd(&kernel.getBody().front());
+  gpu::ReturnOp::create(builder, loc);
+  // Constant tables are part of the kernel's module.
+  for (auto get : function.getOps<memref::GetGlobalOp>())
+    if (!holder.lookupSymbol(get.getName())) {
+      builder.setInsertionPointToStart(holder.getBody());
+      builder.clone(*module.lookupSymbol(get.getName()));
+    }
+
+  builder.setInsertionPoint(nest.call);
+  auto index = [&](int64_t value) -> Value {
+    return arith::ConstantIndexOp::create(builder, loc, value);
+  };
+  Value one = index(1);
+  gpu::LaunchFuncOp::create(builder, loc, kernel, {index(blocks), one, one},
+                            {index(threads), one, one}, /*dynamicSharedMemorySize=*/Value(),
+                            operands);
+  return kernel;
+}
+
+SmallVector<Operation *> llamac::perfectBand(Operation *outermost) {
+  SmallVector<Operation *> band;
+  for (Operation *loop = outermost; loop && isLoop(*loop) && constantRange(loop);) {
+    band.push_back(loop);
+    Block &body = loop->getRegion(0).front();
+    loop = llvm::hasNItems(body, 2) ? &body.front() : nullptr;
+  }
+  return band;
+}
+
+SmallVector<Operation *> llamac::parallelLoops(ArrayRef<Operation *> band, ArrayRef<Value> written,
+                                               bool own) {
+  SmallVector<Operation *> parallel;
+  SmallVector<Value> variables;
+  for (Operation *loop : band) {
+    variables.push_back(inductionVariableOf(loop));
+    bool separated = llvm::all_of(written, [&](Value buffer) {
+      bool drop = own && buffer.getDefiningOp<memref::AllocaOp>() &&
+                  variables.front() == inductionVariableOf(band.front());
+      return areSeparated(buffer, band.front(), ArrayRef(variables).drop_front(drop ? 1 : 0));
+    });
+    if (separated)
+      parallel.push_back(loop);
+    else
+      variables.pop_back();
+  }
+  return parallel;
+}
+
+SmallVector<Value> llamac::writtenBuffers(Operation *op) {
+  llvm::SetVector<Value> written;
+  op->walk([&](Operation *inner) {
+    if (std::optional<LoopAccess> access = loopAccessOf(inner); access && access->writes)
+      written.insert(access->buffer);
+  });
+  return written.takeVector();
+}
 
 namespace {
-// A nest as llama-outline-loops left it, its range constant again.
-struct Nest {
-  func::FuncOp function; // (buffers), its ops: constants, stack buffers, the outermost loop
-  Operation *loop;       // the outermost loop
-  func::CallOp call;     // the one place that runs it
-};
-
 // Clones ops of a nest into a kernel, affine ops as plain ones. A loop that has a place is not
 // a loop there: its variable is the place's value.
 class Cloner {
@@ -121,12 +194,14 @@ private:
 };
 
 struct MapKernelsPass : llamac::impl::MapKernelsPassBase<MapKernelsPass> {
+  using MapKernelsPassBase::MapKernelsPassBase;
+
   void runOnOperation() override {
     SmallVector<func::CallOp> calls;
     getOperation().walk([&](func::CallOp call) { calls.push_back(call); });
     for (func::CallOp call : calls) {
       Nest nest;
-      if (failed(takeNest(call, nest)) || failed(mapPlain(nest)))
+      if (failed(takeNest(call, nest)) || ((!teams || !mapToTeams(nest)) && failed(mapPlain(nest))))
         return signalPassFailure();
       call.erase();
       nest.function.erase();
@@ -174,33 +249,9 @@ struct MapKernelsPass : llamac::impl::MapKernelsPassBase<MapKernelsPass> {
 
   // The parallel loops of a nest, outer ones first: of loops that directly contain each other
   // those whose variables separate all that is written, or the loop over columns.
-  static SmallVector<Operation *> parallelLoops(const Nest &nest) {
-    llvm::SetVector<Value> written;
-    nest.loop->walk([&](Operation *op) {
-      if (std::optional<LoopAccess> access = loopAccessOf(op); access && access->writes)
-        written.insert(access->buffer);
-    });
-    SmallVector<Operation *> band;
-    for (Operation *loop = nest.loop; loop && isLoop(*loop) && constantRange(loop);) {
-      band.push_back(loop);
-      Block &body = loop->getRegion(0).front();
-      loop = llvm::hasNItems(body, 2) ? &body.front() : nullptr;
-    }
-    SmallVector<Operation *> parallel;
-    SmallVector<Value> variables;
-    for (Operation *loop : band) {
-      variables.push_back(inductionVariableOf(loop));
-      bool separated = llvm::all_of(written, [&](Value buffer) {
-        // Each iteration of the outermost loop has stack buffers of its own.
-        bool own = buffer.getDefiningOp<memref::AllocaOp>() &&
-                   variables.front() == inductionVariableOf(nest.loop);
-        return areSeparated(buffer, nest.loop, ArrayRef(variables).drop_front(own ? 1 : 0));
-      });
-      if (separated)
-        parallel.push_back(loop);
-      else
-        variables.pop_back();
-    }
+  static SmallVector<Operation *> parallelLoopsOf(const Nest &nest) {
+    SmallVector<Operation *> parallel =
+        parallelLoops(perfectBand(nest.loop), writtenBuffers(nest.loop), /*own=*/true);
     if (parallel.empty())
       if (scf::ForOp columns = columnsLoop(nest.loop); columns && constantRange(columns))
         parallel.push_back(columns);
@@ -210,19 +261,19 @@ struct MapKernelsPass : llamac::impl::MapKernelsPassBase<MapKernelsPass> {
   // One thread for every iteration of the parallel loops together; all else happens in the
   // thread, in its order.
   LogicalResult mapPlain(Nest &nest) {
-    SmallVector<Operation *> loops = parallelLoops(nest);
+    SmallVector<Operation *> loops = parallelLoopsOf(nest);
     int64_t total = 1;
     for (Operation *loop : loops)
       total *= constantRange(loop)->size();
     if (total == 0)
       return success();
     Location loc = nest.loop->getLoc();
-    int64_t threads = std::min<int64_t>(kThreads, llvm::alignTo(total, 32));
+    int64_t threads = std::min<int64_t>(kThreadsPerBlock, llvm::alignTo(total, 32));
     if (total == 1)
       threads = 1;
     int64_t blocks = llvm::divideCeil(total, threads);
     OpBuilder builder(&getContext());
-    gpu::GPUFuncOp kernel = launch(nest, blocks, threads);
+    gpu::GPUFuncOp kernel = makeKernel(nest, blocks, threads);
     IRMapping mapping;
     mapping.map(nest.function.getArguments(), kernel.getArguments());
     builder.setInsertionPoint(kernel.getBody().front().getTerminator());
@@ -267,48 +318,6 @@ struct MapKernelsPass : llamac::impl::MapKernelsPassBase<MapKernelsPass> {
       }
     }
     return cloner.clone(*nest.loop);
-  }
-
-  // An empty kernel with the nest's buffers as arguments, and its launch.
-  gpu::GPUFuncOp launch(Nest &nest, int64_t blocks, int64_t threads) {
-    ModuleOp module = getOperation();
-    Location loc = nest.loop->getLoc();
-    auto builder = OpBuilder::atBlockEnd(module.getBody());
-    // PTX has no dots in names.
-    std::string name = nest.function.getSymName().str();
-    llvm::replace(name, '.', '_');
-    while (module.lookupSymbol(name))
-      name += '_';
-    auto holder = gpu::GPUModuleOp::create(builder, loc, name);
-    builder.setInsertionPointToStart(holder.getBody());
-    auto kernel = gpu::GPUFuncOp::create(builder, loc, name, nest.function.getFunctionType());
-    kernel->setAttr(gpu::GPUDialect::getKernelFuncAttrName(), builder.getUnitAttr());
-    kernel->setAttr("nvvm.reqntid", builder.getDenseI32ArrayAttr({int32_t(threads), 1, 1}));
-    Footprint footprint(nest.loop);
-    for (BlockArgument argument : nest.function.getArguments()) {
-      unsigned i = argument.getArgNumber();
-      kernel.setArgAttr(i, LLVM::LLVMDialect::getNoAliasAttrName(), builder.getUnitAttr());
-      if (!footprint.writes.contains(argument))
-        kernel.setArgAttr(i, LLVM::LLVMDialect::getReadonlyAttrName(), builder.getUnitAttr());
-    }
-    builder.setInsertionPointToEnd(&kernel.getBody().front());
-    gpu::ReturnOp::create(builder, loc);
-    // Constant tables are part of the kernel's module.
-    for (auto get : nest.function.getOps<memref::GetGlobalOp>())
-      if (!holder.lookupSymbol(get.getName())) {
-        builder.setInsertionPointToStart(holder.getBody());
-        builder.clone(*module.lookupSymbol(get.getName()));
-      }
-
-    builder.setInsertionPoint(nest.call);
-    auto index = [&](int64_t value) -> Value {
-      return arith::ConstantIndexOp::create(builder, loc, value);
-    };
-    Value one = index(1);
-    gpu::LaunchFuncOp::create(builder, loc, kernel, {index(blocks), one, one},
-                              {index(threads), one, one}, /*dynamicSharedMemorySize=*/Value(),
-                              nest.call.getOperands());
-    return kernel;
   }
 };
 } // namespace

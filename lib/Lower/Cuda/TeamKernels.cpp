@@ -1,0 +1,1348 @@
+//===- TeamKernels.cpp - Rows per team of threads, columns in pieces ------===//
+//
+// Part of llamac, under the Apache License v2.0 with LLVM Exceptions.
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+//
+//===----------------------------------------------------------------------===//
+//
+// A nest of independent rows is
+//
+//   for row { scalars; for columns { maps, sums }; scalars; for columns { ... } ... }
+//
+// A row belongs to a team of 1 to 1024 threads. Every thread computes the scalars. The columns
+// are cut into pieces of `lanes` neighbours, 16 bytes of the widest element type, and piece p
+// belongs to thread p mod team. A thread goes through its pieces one after the other, unrolled
+// if they are few. So all column loops of a row find an element in the same thread: what one
+// writes and another reads at the same index is handed over in registers. Where indices differ, a
+// barrier stands between.
+//
+// A sum over columns (any combining op that may be reassociated) is summed by lanes as a tree,
+// then over a thread's pieces, then over lanes of the warp by shuffles in butterfly order, then
+// over warps through shared memory: one order, whatever the scheduling.
+//
+// A buffer of which a row has one element ("cell") is a value in the thread; the first thread
+// of the team stores it when the row is done.
+//
+// A nest whose loops are all parallel has no rows: its pieces belong to all threads of the grid.
+//
+// Loops that are not parallel stay loops in the thread; what they add to at one place is carried
+// in registers.
+//
+//===----------------------------------------------------------------------===//
+#include "lib/Lower/Cuda/Nest.h"
+
+#include "mlir/Dialect/Affine/IR/AffineOps.h"
+#include "mlir/Dialect/Affine/Utils.h"
+#include "mlir/Dialect/Arith/IR/Arith.h"
+#include "mlir/Dialect/MemRef/IR/MemRef.h"
+#include "mlir/Dialect/SCF/IR/SCF.h"
+#include "mlir/Dialect/Vector/IR/VectorOps.h"
+#include "mlir/IR/IRMapping.h"
+#include "mlir/Interfaces/SideEffectInterfaces.h"
+
+#include <cmath>
+#include <map>
+#include <set>
+
+using namespace mlir;
+using namespace mlir::llamac;
+
+// The most pieces of a thread that are unrolled, and how many at a time in a loop.
+static constexpr int64_t kUnrolledPieces = 8, kPiecesAtOnce = 4;
+static constexpr int64_t kWarp = 32, kMostThreads = 1024, kPieceBytes = 16;
+
+namespace {
+// A cell to which the columns add: `store(combine(load, term))`.
+struct Reduction {
+  Value cell;
+  Operation *load, *combine, *store;
+  Value term;
+};
+
+// One loop nest over the columns of a row, or the whole of a nest without rows.
+struct Columns {
+  Operation *outermost;
+  SmallVector<Operation *> parallel, serial;
+  Block *body;
+  int64_t elements = 1; // of the parallel loops together
+  int64_t lanes = 1;    // neighbours in a piece: divides the innermost parallel loop
+  SmallVector<Reduction> reductions;
+  std::string shape; // sizes of the parallel loops
+
+  int64_t pieces() const { return elements / lanes; }
+  Value inner() const { return parallel.empty() ? Value() : inductionVariableOf(parallel.back()); }
+};
+
+// What is known of a nest before code is made.
+struct Plan {
+  SmallVector<Operation *> rows; // parallel loops whose iterations are rows; may be empty
+  int64_t rowCount = 1;
+  Block *body = nullptr;                          // of the row
+  llvm::MapVector<Operation *, Columns> columns;  // loops in it
+  llvm::DenseMap<Operation *, LoopAccess> access; // all loads and stores
+  llvm::DenseMap<Operation *, std::optional<LinearIndex>> element;
+  llvm::SetVector<Value> cells, loadedCells, storedCells;
+  llvm::SetVector<Value> scratch; // stack buffers that need memory, one for each row
+  int64_t team = 1, teams = 1;    // threads of a team, teams of a block
+
+  bool isUnrolled(const Columns &c) const {
+    return llvm::divideCeil(c.pieces(), team) <= kUnrolledPieces;
+  }
+};
+} // namespace
+
+static bool mayReassociate(Operation *op) {
+  auto math = dyn_cast<arith::ArithFastMathInterface>(op);
+  return isa<arith::AddIOp, arith::MaxSIOp, arith::MinSIOp, arith::MaximumFOp, arith::MinimumFOp>(
+             op) ||
+         (math && isa<arith::AddFOp>(op) &&
+          bitEnumContainsAll(math.getFastMathFlagsAttr().getValue(),
+                             arith::FastMathFlags::reassoc));
+}
+
+// What `combine` leaves unchanged.
+static TypedAttr neutralOf(OpBuilder &builder, Operation *combine, Type type) {
+  if (isa<arith::AddFOp, arith::AddIOp>(combine))
+    return builder.getZeroAttr(type);
+  bool isMax = isa<arith::MaximumFOp, arith::MaxSIOp>(combine);
+  if (auto real = dyn_cast<FloatType>(type))
+    return builder.getFloatAttr(type, APFloat::getInf(real.getFloatSemantics(), isMax));
+  unsigned width = type.getIntOrFloatBitWidth();
+  return builder.getIntegerAttr(type, isMax ? APInt::getSignedMinValue(width)
+                                            : APInt::getSignedMaxValue(width));
+}
+
+//===----------------------------------------------------------------------===//
+// The plan
+//===----------------------------------------------------------------------===//
+
+namespace {
+class Planner {
+public:
+  explicit Planner(const Nest &nest) : nest(nest) {}
+
+  std::optional<Plan> plan() {
+    nest.loop->walk([&](Operation *op) {
+      if (std::optional<LoopAccess> access = loopAccessOf(op)) {
+        made.access[op] = *access;
+        made.element[op] = linearElement(*access);
+      }
+    });
+    SmallVector<Operation *> band = perfectBand(nest.loop);
+    if (band.empty())
+      return std::nullopt;
+    SmallVector<Operation *> parallel = parallelLoops(band, writtenBuffers(nest.loop), true);
+    // All in one: no rows. A sum that is innermost is better shared by a team.
+    Block &innermost = band.back()->getRegion(0).front();
+    if (!parallel.empty() && isStraight(innermost) &&
+        (parallel.size() == band.size() || parallel.back() == band.back())) {
+      if (!addColumns(nest.loop, /*withCells=*/false))
+        return std::nullopt;
+      Columns &columns = made.columns.front().second;
+      chooseLanes();
+      made.team = kThreadsPerBlock;
+      while (made.team > kWarp && made.team / 2 >= columns.pieces())
+        made.team /= 2;
+      return std::move(made);
+    }
+    return planRows(band, parallel);
+  }
+
+private:
+  std::optional<Plan> planRows(ArrayRef<Operation *> band, ArrayRef<Operation *> parallel) {
+    // Rows: the parallel loops that contain all others; none if there is one iteration only.
+    size_t count = 0;
+    while (count < parallel.size() && parallel[count] == band[count])
+      ++count;
+    if (count == 0)
+      return std::nullopt;
+    // The last loop belongs to the row if nothing else does.
+    made.rows.assign(band.begin(), band.begin() + count);
+    for (Operation *loop : made.rows)
+      made.rowCount *= constantRange(loop)->size();
+    made.body = &made.rows.back()->getRegion(0).front();
+    if (made.rowCount == 0 || made.rowCount > INT32_MAX)
+      return std::nullopt;
+    findCells();
+    for (Operation &op : made.body->without_terminator()) {
+      if (isLoop(op)) {
+        if (!addColumns(&op, /*withCells=*/true))
+          return std::nullopt;
+      } else if (!made.access.contains(&op) && !isScalar(op)) {
+        return std::nullopt;
+      }
+    }
+    if (made.columns.empty())
+      return std::nullopt; // a thread per row
+    // Scalars come from or go to cells, or memory that columns do not write.
+    chooseLanes();
+    chooseTeam();
+    findScratch();
+    return std::move(made);
+  }
+
+  static bool isScalar(Operation &op) {
+    return op.getNumRegions() == 0 && isMemoryEffectFree(&op) &&
+           !isa<affine::AffineMinOp, affine::AffineMaxOp>(op);
+  }
+
+  bool isStraight(Block &block) const {
+    return llvm::all_of(block.without_terminator(),
+                        [&](Operation &op) { return made.access.contains(&op) || isScalar(op); });
+  }
+
+  // Whether `value` is the same in all of a row.
+  bool isRowValue(Value value) const {
+    if (!nest.loop->isAncestor(value.getParentRegion()->getParentOp()))
+      return true;
+    return llvm::any_of(made.rows,
+                        [&](Operation *loop) { return inductionVariableOf(loop) == value; });
+  }
+
+  // Cells: buffers with one index in all of the row.
+  void findCells() {
+    llvm::MapVector<Value, SmallVector<Operation *>> accesses;
+    nest.loop->walk([&](Operation *op) {
+      if (auto found = made.access.find(op); found != made.access.end())
+        accesses[found->second.buffer].push_back(op);
+    });
+    for (auto &[buffer, ops] : accesses) {
+      const std::optional<LinearIndex> &first = made.element[ops.front()];
+      bool isCell =
+          first && llvm::all_of(ops, [&](Operation *op) {
+            const std::optional<LinearIndex> &element = made.element[op];
+            if (!element)
+              return false;
+            LinearIndex difference = *element;
+            difference.add(*first, -1);
+            return difference.constant == 0 &&
+                   llvm::all_of(difference.coefficients, [](auto &t) { return t.second == 0; }) &&
+                   llvm::all_of(element->coefficients,
+                                [&](auto &t) { return isRowValue(t.first); });
+          });
+      if (!isCell)
+        continue;
+      made.cells.insert(buffer);
+      if (!made.access[ops.front()].writes)
+        made.loadedCells.insert(buffer);
+      if (!buffer.getDefiningOp<memref::AllocaOp>() &&
+          llvm::any_of(ops, [&](Operation *op) { return made.access[op].writes; }))
+        made.storedCells.insert(buffer);
+    }
+  }
+
+  bool addColumns(Operation *outermost, bool withCells) {
+    Columns columns;
+    columns.outermost = outermost;
+    SmallVector<Operation *> band = perfectBand(outermost);
+    if (band.empty())
+      return false;
+    columns.body = &band.back()->getRegion(0).front();
+    if (!isStraight(*columns.body))
+      return false;
+    SmallVector<Value> written;
+    for (Value buffer : writtenBuffers(outermost))
+      if (!withCells || !made.cells.contains(buffer))
+        written.push_back(buffer);
+    columns.parallel = parallelLoops(band, written, /*own=*/!withCells);
+    for (Operation *loop : band)
+      if (!llvm::is_contained(columns.parallel, loop))
+        columns.serial.push_back(loop);
+    if (columns.parallel.empty())
+      return false;
+    for (Operation *loop : columns.parallel) {
+      int64_t size = constantRange(loop)->size();
+      columns.elements *= size;
+      columns.shape += std::to_string(size) + "x";
+    }
+    if (columns.elements == 0 || llvm::any_of(columns.serial, [](Operation *loop) {
+          return constantRange(loop)->size() == 0;
+        }))
+      return false;
+    if (withCells && !findReductions(columns))
+      return false;
+    made.columns[outermost] = columns;
+    return true;
+  }
+
+  // Cells that the columns write must be reductions, and not be used otherwise.
+  bool findReductions(Columns &columns) {
+    for (Operation &op : columns.body->without_terminator()) {
+      auto found = made.access.find(&op);
+      if (found == made.access.end() || !found->second.writes ||
+          !made.cells.contains(found->second.buffer))
+        continue;
+      Reduction reduction;
+      reduction.cell = found->second.buffer;
+      reduction.store = &op;
+      reduction.combine = op.getOperand(0).getDefiningOp();
+      if (!columns.serial.empty() || !reduction.combine || !mayReassociate(reduction.combine) ||
+          reduction.combine->getBlock() != columns.body || !reduction.combine->hasOneUse())
+        return false;
+      Type type = reduction.combine->getResult(0).getType();
+      if (!type.isF32() && !type.isInteger(32) && !type.isF64() && !type.isInteger(64))
+        return false;
+      reduction.load = nullptr;
+      for (Operation &other : columns.body->without_terminator()) {
+        auto access = made.access.find(&other);
+        if (access == made.access.end() || access->second.buffer != reduction.cell || &other == &op)
+          continue;
+        if (reduction.load || access->second.writes)
+          return false;
+        reduction.load = &other;
+      }
+      if (!reduction.load || !reduction.load->hasOneUse())
+        return false;
+      Value loaded = reduction.load->getResult(0);
+      Value a = reduction.combine->getOperand(0), b = reduction.combine->getOperand(1);
+      if ((a == loaded) == (b == loaded))
+        return false;
+      reduction.term = a == loaded ? b : a;
+      columns.reductions.push_back(reduction);
+    }
+    return true;
+  }
+
+  // The coefficient of a piece's innermost loop in an address, if the address is a sum that has
+  // it directly.
+  std::optional<int64_t> innerStep(Operation *op, const Columns &columns) const {
+    const std::optional<LinearIndex> &element = made.element.at(op);
+    if (!element)
+      return std::nullopt;
+    for (auto [value, coefficient] : element->coefficients)
+      if (value != columns.inner() && dependsOn(value, columns))
+        return std::nullopt;
+    return element->of(columns.inner());
+  }
+
+  // Whether a value of the body may differ between neighbours.
+  static bool dependsOn(Value value, const Columns &columns) {
+    Operation *op = value.getDefiningOp();
+    if (!op || op->getBlock() != columns.body)
+      return value == columns.inner();
+    return llvm::any_of(op->getOperands(), [&](Value v) { return dependsOn(v, columns); });
+  }
+
+  // Neighbours per piece: 16 bytes of the widest type that is accessed one beside the other, if
+  // addresses are multiples of it.
+  void chooseLanes() {
+    std::map<std::string, int64_t> ofShape;
+    for (auto &[outermost, columns] : made.columns) {
+      int64_t lanes = kPieceBytes;
+      int64_t inner = constantRange(columns.parallel.back())->size();
+      bool any = false;
+      for (Operation &op : *columns.body)
+        if (made.access.contains(&op) && innerStep(&op, columns) == 1) {
+          any = true;
+          Type type = cast<MemRefType>(made.access[&op].buffer.getType()).getElementType();
+          lanes = std::min<int64_t>(
+              lanes, kPieceBytes / std::max<int64_t>(1, type.getIntOrFloatBitWidth() / 8));
+        }
+      if (!any)
+        lanes = 1;
+      while (lanes > 1 &&
+             (inner % lanes != 0 || constantRange(columns.parallel.back())->low % lanes != 0 ||
+              !llvm::all_of(*columns.body, [&](Operation &op) {
+                return !made.access.contains(&op) || innerStep(&op, columns) != 1 ||
+                       isMultiple(&op, columns, lanes);
+              })))
+        lanes /= 2;
+      auto [found, isNew] = ofShape.try_emplace(columns.shape, lanes);
+      if (!isNew)
+        found->second = std::min(found->second, lanes);
+    }
+    for (auto &[outermost, columns] : made.columns)
+      columns.lanes = ofShape[columns.shape];
+  }
+
+  // Whether an access of neighbours begins at a multiple of `lanes`.
+  bool isMultiple(Operation *op, const Columns &columns, int64_t lanes) const {
+    const LinearIndex &element = *made.element.at(op);
+    return element.constant % lanes == 0 && llvm::all_of(element.coefficients, [&](auto &term) {
+             return term.first == columns.inner() || term.second % lanes == 0;
+           });
+  }
+
+  // Threads of a team: few idle ones, two to four pieces each; a warp for short rows.
+  void chooseTeam() {
+    int64_t most = 1, all = 0;
+    for (auto &[outermost, columns] : made.columns) {
+      most = std::max(most, columns.pieces());
+      all += columns.pieces();
+    }
+    double target = most <= 2 ? 1 : most <= 32 ? most / 2 : std::clamp<int64_t>(most / 2, 32, 512);
+    double best = 0;
+    for (int64_t team = 1; team <= kMostThreads; team += team < kWarp ? team : kWarp) {
+      int64_t slots = 0;
+      for (auto &[outermost, columns] : made.columns)
+        slots += llvm::divideCeil(columns.pieces(), team) * team;
+      double score = double(slots) / all * (1 + 0.05 * std::abs(std::log2(team / target)));
+      if (best == 0 || score < best)
+        best = score, made.team = team;
+    }
+    if (made.team <= kThreadsPerBlock / 2) {
+      made.teams = kThreadsPerBlock / made.team;
+      int64_t fewer = made.teams;
+      while (fewer > 1 && (made.rowCount % fewer != 0 || (fewer * made.team) % kWarp != 0))
+        --fewer;
+      if (fewer * made.team >= 128)
+        made.teams = fewer;
+      made.teams = std::min<int64_t>(
+          made.teams,
+          llvm::alignTo(llvm::divideCeil(made.rowCount, 1) * made.team, kWarp) / made.team);
+      made.teams = std::max<int64_t>(made.teams, 1);
+    }
+  }
+
+  // Stack buffers whose elements do not stay in one thread's registers.
+  void findScratch() {
+    nest.function.walk([&](memref::AllocaOp alloca) {
+      Value buffer = alloca.getResult();
+      if (made.cells.contains(buffer))
+        return;
+      std::set<std::string> places;
+      for (Operation *user : buffer.getUsers()) {
+        auto found = made.columns.find(made.body->findAncestorOpInBlock(*user));
+        if (found == made.columns.end() || !made.isUnrolled(found->second) ||
+            !found->second.serial.empty() || user->getBlock() != found->second.body) {
+          made.scratch.insert(buffer);
+          return;
+        }
+        places.insert(signature(made, found->second, user));
+      }
+      if (places.size() > 1)
+        made.scratch.insert(buffer);
+    });
+  }
+
+public:
+  // Names the element that an access has in a piece: equal names, equal elements.
+  static std::string signature(const Plan &plan, const Columns &columns, Operation *op) {
+    std::string text;
+    llvm::raw_string_ostream out(text);
+    out << columns.shape << columns.lanes;
+    const std::optional<LinearIndex> &element = plan.element.at(op);
+    if (!element) {
+      out << "?" << op;
+      return text;
+    }
+    SmallVector<std::string> terms;
+    for (auto [value, coefficient] : element->coefficients) {
+      std::string term;
+      llvm::raw_string_ostream termOut(term);
+      auto *loop = llvm::find_if(columns.parallel,
+                                 [v = value](Operation *l) { return inductionVariableOf(l) == v; });
+      if (loop != columns.parallel.end())
+        termOut << " p" << loop - columns.parallel.begin();
+      else
+        termOut << " " << value.getAsOpaquePointer();
+      termOut << "*" << coefficient;
+      terms.push_back(term);
+    }
+    llvm::sort(terms);
+    for (const std::string &term : terms)
+      out << term;
+    out << " " << element->constant;
+    return text;
+  }
+
+private:
+  Nest nest;
+  Plan made;
+};
+
+//===----------------------------------------------------------------------===//
+// The code
+//===----------------------------------------------------------------------===//
+
+// Index base + offset of a parallel loop.
+struct Index {
+  Value base; // i32 or i64
+  int64_t offset = 0;
+};
+
+// Where a piece is.
+struct Place {
+  SmallVector<Index> indices; // of the parallel loops; the innermost at the first lane
+  Value guard;                // i1: whether the piece is there; none: it is
+  int64_t ordinal = 0;        // of the thread's pieces
+};
+
+using Lanes = SmallVector<Value>; // one value for all neighbours, or one each
+
+class Emitter {
+public:
+  Emitter(const Nest &nest, const Plan &plan)
+      : nest(nest), plan(plan), builder(nest.loop->getContext()), loc(nest.loop->getLoc()) {}
+
+  void emit() {
+    int64_t total = 1;
+    if (plan.rows.empty()) {
+      const Columns &columns = plan.columns.front().second;
+      total = columns.elements;
+      blocks = llvm::divideCeil(columns.pieces(), plan.team);
+    } else {
+      blocks = llvm::divideCeil(plan.rowCount, plan.teams);
+    }
+    numberType = total > INT32_MAX ? builder.getI64Type() : builder.getI32Type();
+    threads = plan.team * plan.teams;
+
+    // Scratch memory: one row after the other.
+    SmallVector<Value> scratch;
+    builder.setInsertionPoint(nest.call);
+    for (Value buffer : plan.scratch) {
+      auto type = cast<MemRefType>(buffer.getType());
+      SmallVector<int64_t> shape{plan.rowCount};
+      shape.append(type.getShape().begin(), type.getShape().end());
+      scratch.push_back(
+          memref::AllocOp::create(builder, loc, MemRefType::get(shape, type.getElementType())));
+    }
+    kernel = makeKernel(nest, blocks, threads, scratch);
+    builder.setInsertionPoint(kernel.getBody().front().getTerminator());
+    unsigned arguments = nest.function.getNumArguments();
+    for (auto [i, buffer] : llvm::enumerate(plan.scratch))
+      flat[buffer] = flatten(kernel.getArgument(arguments + i));
+    for (BlockArgument argument : nest.function.getArguments())
+      uniform.map(argument, kernel.getArgument(argument.getArgNumber()));
+    for (Operation &op : nest.function.getBody().front().without_terminator())
+      if (&op != nest.loop && !isa<memref::AllocaOp>(op))
+        builder.clone(op, uniform);
+
+    thread = number(gpu::ThreadIdOp::create(builder, loc, gpu::Dimension::x));
+    Value block =
+        blocks > 1 ? number(gpu::BlockIdOp::create(builder, loc, gpu::Dimension::x)) : Value();
+    if (plan.rows.empty())
+      emitAll(block);
+    else
+      emitRow(block);
+  }
+
+private:
+  //===--- Small things ---------------------------------------------------===//
+
+  Value number(Value index) {
+    return arith::IndexCastUIOp::create(builder, loc, numberType, index);
+  }
+  Value constant(Type type, int64_t value) {
+    return arith::ConstantOp::create(builder, loc, builder.getIntegerAttr(type, value));
+  }
+  Value constant(int64_t value) { return constant(numberType, value); }
+  Value add(Value a, Value b) {
+    auto flags = arith::IntegerOverflowFlags::nsw | arith::IntegerOverflowFlags::nuw;
+    return !a ? b : !b ? a : Value(arith::AddIOp::create(builder, loc, a, b, flags));
+  }
+  Value multiply(Value a, int64_t factor) {
+    auto flags = arith::IntegerOverflowFlags::nsw | arith::IntegerOverflowFlags::nuw;
+    return factor == 1 ? a
+                       : Value(arith::MulIOp::create(builder, loc, a, constant(a.getType(), factor),
+                                                     flags));
+  }
+  // `value`, not negative, as a number of `type`.
+  Value resize(Value value, Type type) {
+    if (value.getType() == type)
+      return value;
+    if (value.getType().isIndex() || type.isIndex())
+      return arith::IndexCastUIOp::create(builder, loc, type, value);
+    if (type.isInteger(64))
+      return arith::ExtUIOp::create(builder, loc, type, value);
+    return arith::TruncIOp::create(builder, loc, type, value);
+  }
+  Value conjunction(Value a, Value b) {
+    return !a ? b : !b ? a : Value(arith::AndIOp::create(builder, loc, a, b));
+  }
+  // What `make` makes if `guard` holds, else zero.
+  Value guarded(Value guard, Type type, llvm::function_ref<Value()> make) {
+    if (!guard)
+      return make();
+    auto ifOp = scf::IfOp::create(builder, loc, type, guard, /*withElseRegion=*/true);
+    OpBuilder::InsertionGuard restore(builder);
+    builder.setInsertionPointToEnd(ifOp.thenBlock());
+    Value made = make();
+    scf::YieldOp::create(builder, loc, made);
+    builder.setInsertionPointToEnd(ifOp.elseBlock());
+    Value zero = arith::ConstantOp::create(builder, loc, builder.getZeroAttr(type));
+    scf::YieldOp::create(builder, loc, zero);
+    return ifOp.getResult(0);
+  }
+  void guarded(Value guard, llvm::function_ref<void()> make) {
+    if (!guard)
+      return make();
+    auto ifOp = scf::IfOp::create(builder, loc, guard, /*withElseRegion=*/false);
+    OpBuilder::InsertionGuard restore(builder);
+    builder.setInsertionPoint(ifOp.thenBlock()->getTerminator());
+    make();
+  }
+  // A buffer as its elements, one after the other.
+  Value flatten(Value buffer) {
+    auto type = cast<MemRefType>(buffer.getType());
+    if (type.getRank() == 1)
+      return buffer;
+    auto flatType = MemRefType::get({type.getNumElements()}, type.getElementType(),
+                                    MemRefLayoutAttrInterface(), type.getMemorySpace());
+    return memref::ReinterpretCastOp::create(builder, loc, flatType, buffer, int64_t(0),
+                                             ArrayRef<int64_t>{type.getNumElements()},
+                                             ArrayRef<int64_t>{1});
+  }
+  Value flatBuffer(Value buffer) {
+    if (Value found = flat.lookup(buffer))
+      return found;
+    OpBuilder::InsertionGuard restore(builder);
+    Value mapped = uniform.lookup(buffer);
+    builder.setInsertionPointAfterValue(mapped);
+    return flat[buffer] = flatten(mapped);
+  }
+
+  //===--- Numbers --------------------------------------------------------===//
+
+  // The variables of loops from the number of an iteration of them together.
+  SmallVector<Value> iterations(ArrayRef<Operation *> loops, Value together, int64_t lanes = 1) {
+    SmallVector<Value> values(loops.size());
+    for (size_t i = loops.size(); i-- > 0;) {
+      LoopRange range = *constantRange(loops[i]);
+      int64_t size = range.size() / (i + 1 == loops.size() ? lanes : 1);
+      Value value = together;
+      if (i > 0) {
+        if (size == 1) {
+          value = constant(together.getType(), 0);
+        } else {
+          Value by = constant(together.getType(), size);
+          value = arith::RemUIOp::create(builder, loc, together, by);
+          together = arith::DivUIOp::create(builder, loc, together, by);
+        }
+      }
+      values[i] = value;
+    }
+    return values;
+  }
+
+  // Indices of the parallel loops in piece `first` + `more`.
+  Place placeOf(const Columns &columns, Value first, int64_t more, Value guard, int64_t ordinal) {
+    Place place;
+    place.guard = guard;
+    place.ordinal = ordinal;
+    int64_t low = constantRange(columns.parallel.back())->low;
+    if (columns.parallel.size() == 1) {
+      place.indices.push_back({multiply(first, columns.lanes), more * columns.lanes + low});
+      return place;
+    }
+    if (more != 0)
+      first = add(first, constant(first.getType(), more));
+    SmallVector<Value> values = iterations(columns.parallel, first, columns.lanes);
+    for (auto [loop, value] : llvm::zip(columns.parallel, values))
+      place.indices.push_back({value, constantRange(loop)->low});
+    place.indices.back().base = multiply(values.back(), columns.lanes);
+    return place;
+  }
+
+  // The number of the element that an access has at the first lane, or at `lane`.
+  Value elementNumber(Operation *op, const Columns *columns, const Place *place, int64_t lane) {
+    const LoopAccess &access = plan.access.at(op);
+    auto type = cast<MemRefType>(access.buffer.getType());
+    int64_t rows = plan.scratch.contains(access.buffer) ? plan.rowCount : 1;
+    Type width =
+        type.getNumElements() * rows > INT32_MAX ? builder.getI64Type() : builder.getI32Type();
+    Value sum;
+    int64_t constantPart = 0;
+    if (const std::optional<LinearIndex> &element = plan.element.at(op)) {
+      constantPart = element->constant;
+      bool negative = constantPart < 0;
+      SmallVector<std::pair<Value, int64_t>> terms;
+      for (auto [value, coefficient] : element->coefficients) {
+        negative |= coefficient < 0;
+        if (const Index *index = columns ? indexOf(value, *columns, *place) : nullptr) {
+          int64_t more = value == columns->inner() ? lane : 0;
+          constantPart += coefficient * (index->offset + more);
+          if (index->base)
+            terms.push_back({resize(index->base, width), coefficient});
+        } else {
+          Lanes lanes = lookup(value, columns, place);
+          terms.push_back({resize(lanes.size() == 1 ? lanes[0] : lanes[lane], width), coefficient});
+        }
+      }
+      for (auto [value, coefficient] : terms) {
+        if (negative) {
+          Value factor = constant(width, coefficient);
+          Value term = arith::MulIOp::create(builder, loc, value, factor);
+          sum = sum ? Value(arith::AddIOp::create(builder, loc, sum, term)) : term;
+        } else {
+          sum = add(sum, multiply(value, coefficient));
+        }
+      }
+      if (negative && sum && constantPart != 0) {
+        sum = arith::AddIOp::create(builder, loc, sum, constant(width, constantPart));
+        constantPart = 0;
+      }
+    } else {
+      SmallVector<Value> operands;
+      for (Value operand : access.operands) {
+        Lanes lanes = lookup(operand, columns, place);
+        operands.push_back(lanes.size() == 1 ? lanes[0] : lanes[lane]);
+      }
+      auto indices = affine::expandAffineMap(builder, loc, access.map, operands);
+      for (auto [index, size] : llvm::zip(*indices, type.getShape())) {
+        sum = sum ? multiply(sum, size) : Value();
+        sum = add(sum, resize(index, width));
+      }
+    }
+    if (rows != 1)
+      sum = add(multiply(resize(row, width), type.getNumElements()), sum);
+    if (!sum)
+      return constant(width, constantPart);
+    return constantPart == 0 ? sum : add(sum, constant(width, constantPart));
+  }
+
+  Value elementIndex(Operation *op, const Columns *columns, const Place *place, int64_t lane = 0) {
+    Value value = elementNumber(op, columns, place, lane);
+    return resize(value, builder.getIndexType());
+  }
+
+  const Index *indexOf(Value variable, const Columns &columns, const Place &place) const {
+    for (auto [loop, index] : llvm::zip(columns.parallel, place.indices))
+      if (inductionVariableOf(loop) == variable)
+        return &index;
+    return nullptr;
+  }
+
+  // A value of the nest: of the kernel, of the row, of a loop, of the piece.
+  Lanes lookup(Value value, const Columns *columns, const Place *place) {
+    if (auto found = lanesOf.find(value); found != lanesOf.end())
+      return found->second;
+    if (const Index *index = columns ? indexOf(value, *columns, *place) : nullptr) {
+      Lanes lanes;
+      for (int64_t lane = 0; lane < (value == columns->inner() ? columns->lanes : 1); ++lane) {
+        Value sum = index->base;
+        if (index->offset + lane != 0 || !sum) {
+          Type type = sum ? sum.getType() : numberType;
+          sum = add(sum, constant(type, index->offset + lane));
+        }
+        lanes.push_back(resize(sum, builder.getIndexType()));
+      }
+      return lanesOf[value] = lanes;
+    }
+    return {uniform.lookup(value)};
+  }
+
+  //===--- Elements -------------------------------------------------------===//
+
+  using Key = std::pair<void *, std::string>;
+  Key keyOf(Operation *op, const Columns &columns, const Place &place) {
+    std::string name = Planner::signature(plan, columns, op);
+    return {plan.access.at(op).buffer.getAsOpaquePointer(),
+            name + "#" + std::to_string(place.ordinal)};
+  }
+
+  bool hasMemory(Value buffer) const {
+    return plan.scratch.contains(buffer) || !buffer.getDefiningOp<memref::AllocaOp>();
+  }
+
+  // How an access goes through the neighbours of a piece: 0 all have one element, 1 elements
+  // lie one beside the other, none: each on its own.
+  std::optional<int64_t> stepOf(Operation *op, const Columns &columns) {
+    const std::optional<LinearIndex> &element = plan.element.at(op);
+    if (!element)
+      return std::nullopt;
+    for (auto [value, coefficient] : element->coefficients)
+      if (value != columns.inner())
+        if (auto found = lanesOf.find(value); found != lanesOf.end() && found->second.size() > 1)
+          return std::nullopt;
+    int64_t step = element->of(columns.inner());
+    return step == 0 || step == 1 ? std::optional(step) : std::nullopt;
+  }
+
+  Lanes loadPiece(Operation *op, const Columns &columns, const Place &place) {
+    Value buffer = plan.access.at(op).buffer;
+    Key key = keyOf(op, columns, place);
+    if (auto found = known.find(key); found != known.end())
+      return found->second;
+    Type type = cast<MemRefType>(buffer.getType()).getElementType();
+    Lanes lanes;
+    std::optional<int64_t> step = stepOf(op, columns);
+    Value from = flatBuffer(buffer);
+    auto loadOne = [&](int64_t lane) {
+      return guarded(place.guard, type, [&]() -> Value {
+        Value index = elementIndex(op, &columns, &place, lane);
+        return memref::LoadOp::create(builder, op->getLoc(), from, ValueRange{index});
+      });
+    };
+    if (columns.lanes == 1 || step == 0) {
+      lanes.push_back(loadOne(0));
+    } else if (step == 1) {
+      auto vector = VectorType::get({columns.lanes}, type);
+      Value piece = guarded(place.guard, vector, [&]() -> Value {
+        Value index = elementIndex(op, &columns, &place);
+        return vector::LoadOp::create(builder, op->getLoc(), vector, from, ValueRange{index},
+                                      /*nontemporal=*/false, alignmentOf(vector));
+      });
+      for (int64_t lane = 0; lane < columns.lanes; ++lane)
+        lanes.push_back(vector::ExtractOp::create(builder, op->getLoc(), piece, lane));
+    } else {
+      for (int64_t lane = 0; lane < columns.lanes; ++lane)
+        lanes.push_back(loadOne(lane));
+    }
+    known[key] = lanes;
+    return lanes;
+  }
+
+  static llvm::MaybeAlign alignmentOf(VectorType vector) {
+    return llvm::Align(vector.getNumElements() *
+                       llvm::divideCeil(vector.getElementTypeBitWidth(), 8));
+  }
+
+  void storePiece(Operation *op, const Columns &columns, const Place &place, Lanes lanes) {
+    Value buffer = plan.access.at(op).buffer;
+    Key key = keyOf(op, columns, place);
+    // Other names may be of the same elements.
+    std::string name = Planner::signature(plan, columns, op) + "#";
+    for (auto entry = known.begin(); entry != known.end();) {
+      bool other = entry->first.first == key.first && entry->first.second.rfind(name, 0) != 0;
+      entry = other ? known.erase(entry) : std::next(entry);
+    }
+    known[key] = lanes;
+    if (hasMemory(buffer) && !carried.count(key))
+      writePiece(op, columns, place, lanes);
+  }
+
+  void writePiece(Operation *op, const Columns &columns, const Place &place, Lanes lanes) {
+    Value to = flatBuffer(plan.access.at(op).buffer);
+    std::optional<int64_t> step = stepOf(op, columns);
+    guarded(place.guard, [&] {
+      if (columns.lanes > 1 && step == 1) {
+        auto vector = VectorType::get({columns.lanes}, lanes[0].getType());
+        SmallVector<Value> values;
+        for (int64_t lane = 0; lane < columns.lanes; ++lane)
+          values.push_back(lanes.size() == 1 ? lanes[0] : lanes[lane]);
+        Value piece = vector::FromElementsOp::create(builder, op->getLoc(), vector, values);
+        Value index = elementIndex(op, &columns, &place);
+        vector::StoreOp::create(builder, op->getLoc(), piece, to, ValueRange{index},
+                                /*nontemporal=*/false, alignmentOf(vector));
+        return;
+      }
+      for (int64_t lane = 0; lane < columns.lanes; ++lane) {
+        Value index = elementIndex(op, &columns, &place, lane);
+        memref::StoreOp::create(builder, op->getLoc(), lanes.size() == 1 ? lanes[0] : lanes[lane],
+                                to, ValueRange{index});
+      }
+    });
+  }
+
+  //===--- Bodies ---------------------------------------------------------===//
+
+  Value combine(Operation *op, Value a, Value b) {
+    if (!a)
+      return b;
+    Operation *made = builder.clone(*op);
+    made->setOperands({a, b});
+    return made->getResult(0);
+  }
+
+  // The body of `columns` for one piece; sums of the piece go into `sums`.
+  void emitPiece(const Columns &columns, const Place &place, llvm::MapVector<Value, Value> &sums) {
+    llvm::DenseMap<Value, Lanes> outer = lanesOf;
+    for (Operation &op : columns.body->without_terminator()) {
+      const Reduction *reduction = nullptr;
+      bool isTerm = false;
+      for (const Reduction &r : columns.reductions)
+        if (&op == r.load || &op == r.combine || &op == r.store)
+          reduction = &r, isTerm = &op == r.combine;
+      if (reduction) {
+        if (isTerm)
+          sumPiece(*reduction, columns, place, sums);
+        continue;
+      }
+      if (auto found = plan.access.find(&op); found != plan.access.end()) {
+        if (plan.cells.contains(found->second.buffer))
+          lanesOf[op.getResult(0)] = {cellValues.lookup(found->second.buffer)};
+        else if (found->second.writes)
+          storePiece(&op, columns, place, lookup(op.getOperand(0), &columns, &place));
+        else
+          lanesOf[op.getResult(0)] = loadPiece(&op, columns, place);
+        continue;
+      }
+      SmallVector<Lanes> operands;
+      size_t count = 1;
+      for (Value operand : op.getOperands()) {
+        operands.push_back(lookup(operand, &columns, &place));
+        count = std::max(count, operands.back().size());
+      }
+      SmallVector<Lanes> results(op.getNumResults());
+      for (size_t lane = 0; lane < count; ++lane) {
+        SmallVector<Value> values = llvm::map_to_vector(operands, [&](const Lanes &lanes) {
+          return lanes.size() == 1 ? lanes[0] : lanes[lane];
+        });
+        if (auto apply = dyn_cast<affine::AffineApplyOp>(op)) {
+          results[0].push_back(
+              affine::expandAffineMap(builder, op.getLoc(), apply.getAffineMap(), values)->front());
+          continue;
+        }
+        IRMapping mapping;
+        for (auto [from, to] : llvm::zip(op.getOperands(), values))
+          mapping.map(from, to);
+        Operation *clone = builder.clone(op, mapping);
+        for (auto [i, result] : llvm::enumerate(clone->getResults()))
+          results[i].push_back(result);
+      }
+      for (auto [result, lanes] : llvm::zip(op.getResults(), results))
+        lanesOf[result] = lanes;
+    }
+    lanesOf = outer;
+  }
+
+  // Adds a piece's terms to the thread's sum: neighbours as a tree, then to what is there.
+  void sumPiece(const Reduction &reduction, const Columns &columns, const Place &place,
+                llvm::MapVector<Value, Value> &sums) {
+    Lanes terms = lookup(reduction.term, &columns, &place);
+    Type type = reduction.combine->getResult(0).getType();
+    if (terms.size() == 1)
+      terms.resize(columns.lanes, terms[0]);
+    while (terms.size() > 1) {
+      Lanes halves;
+      for (size_t i = 0; i < terms.size() / 2; ++i)
+        halves.push_back(combine(reduction.combine, terms[2 * i], terms[2 * i + 1]));
+      if (terms.size() % 2 != 0)
+        halves.push_back(terms.back());
+      terms = halves;
+    }
+    Value term = terms[0];
+    if (place.guard) {
+      Value neutral =
+          arith::ConstantOp::create(builder, loc, neutralOf(builder, reduction.combine, type));
+      term = arith::SelectOp::create(builder, loc, place.guard, term, neutral);
+    }
+    sums[reduction.cell] = combine(reduction.combine, sums.lookup(reduction.cell), term);
+  }
+
+  // The body for all `places`, inside the loops that are not parallel.
+  void emitPlaces(const Columns &columns, ArrayRef<Place> places,
+                  llvm::MapVector<Value, Value> &sums) {
+    if (columns.serial.empty()) {
+      for (const Place &place : places)
+        emitPiece(columns, place, sums);
+      return;
+    }
+    // Elements that every iteration writes anew, at one place: carried from one to the next.
+    SmallVector<Operation *> stores;
+    llvm::DenseSet<Value> written, mixed;
+    llvm::DenseMap<Value, std::string> names;
+    for (Operation &op : *columns.body)
+      if (auto found = plan.access.find(&op); found != plan.access.end()) {
+        Value buffer = found->second.buffer;
+        if (found->second.writes) {
+          written.insert(buffer);
+          stores.push_back(&op);
+        }
+        std::string name = Planner::signature(plan, columns, &op);
+        if (!isFixed(&op, columns) || names.try_emplace(buffer, name).first->second != name)
+          mixed.insert(buffer);
+      }
+    llvm::erase_if(stores,
+                   [&](Operation *op) { return mixed.contains(plan.access.at(op).buffer); });
+    SmallVector<std::tuple<Operation *, const Place *, Key>> values;
+    SmallVector<Value> initial;
+    for (Operation *op : stores)
+      for (const Place &place : places) {
+        Key key = keyOf(op, columns, place);
+        if (!carried.insert(key).second)
+          continue;
+        Lanes lanes = isRead(op, columns) || known.count(key)
+                          ? loadPiece(op, columns, place)
+                          : Lanes{Value(arith::ConstantOp::create(
+                                builder, loc, builder.getZeroAttr(op->getOperand(0).getType())))};
+        if (lanes.size() == 1)
+          lanes.resize(columns.lanes, lanes[0]);
+        values.push_back({op, &place, key});
+        initial.append(lanes);
+      }
+    // In the loop: what is read there is not known before or after.
+    for (auto entry = known.begin(); entry != known.end();)
+      entry = written.contains(Value::getFromOpaquePointer(entry->first.first)) ? known.erase(entry)
+                                                                                : std::next(entry);
+    std::map<Key, Lanes> before = known;
+    SmallVector<scf::ForOp> loops;
+    for (Operation *loop : columns.serial) {
+      LoopRange range = *constantRange(loop);
+      Value low = arith::ConstantIndexOp::create(builder, loc, range.low),
+            high = arith::ConstantIndexOp::create(builder, loc, range.high),
+            one = arith::ConstantIndexOp::create(builder, loc, 1);
+      auto made = scf::ForOp::create(builder, loc, low, high, one,
+                                     loops.empty() ? ValueRange(initial)
+                                                   : ValueRange(loops.back().getRegionIterArgs()));
+      uniform.map(inductionVariableOf(loop), made.getInductionVar());
+      loops.push_back(made);
+      builder.setInsertionPointToStart(made.getBody());
+    }
+    ValueRange arguments = loops.back().getRegionIterArgs();
+    for (auto [i, value] : llvm::enumerate(values)) {
+      ValueRange part = arguments.slice(i * columns.lanes, columns.lanes);
+      known[std::get<2>(value)] = Lanes(part.begin(), part.end());
+    }
+    for (const Place &place : places)
+      emitPiece(columns, place, sums);
+    SmallVector<Value> yielded;
+    for (auto &value : values) {
+      Lanes lanes = known.at(std::get<2>(value));
+      if (lanes.size() == 1)
+        lanes.resize(columns.lanes, lanes[0]);
+      yielded.append(lanes);
+    }
+    for (scf::ForOp loop : llvm::reverse(loops)) {
+      builder.setInsertionPointToEnd(loop.getBody());
+      if (!loop.getBody()->empty() && isa<scf::YieldOp>(loop.getBody()->back()))
+        loop.getBody()->back().erase();
+      builder.setInsertionPointToEnd(loop.getBody());
+      scf::YieldOp::create(builder, loc, yielded);
+      yielded.assign(loop.getResults().begin(), loop.getResults().end());
+    }
+    builder.setInsertionPointAfter(loops.front());
+    known = before;
+    for (auto &[op, place, key] : values)
+      carried.erase(key);
+    for (auto [i, value] : llvm::enumerate(values)) {
+      auto [op, place, key] = value;
+      Lanes lanes(ArrayRef(yielded).slice(i * columns.lanes, columns.lanes));
+      storePiece(op, columns, *place, lanes);
+    }
+  }
+
+  // Whether an access has the same element in every iteration of the serial loops.
+  bool isFixed(Operation *op, const Columns &columns) const {
+    const std::optional<LinearIndex> &element = plan.element.at(op);
+    return element && llvm::all_of(element->coefficients, [&](const auto &term) {
+             Value value = term.first;
+             return !columns.outermost->isAncestor(value.getParentRegion()->getParentOp()) ||
+                    llvm::any_of(columns.parallel, [&](Operation *loop) {
+                      return inductionVariableOf(loop) == value;
+                    });
+           });
+  }
+
+  // Whether the body reads what `store` writes.
+  bool isRead(Operation *store, const Columns &columns) const {
+    return llvm::any_of(*columns.body, [&](Operation &op) {
+      auto found = plan.access.find(&op);
+      return found != plan.access.end() && !found->second.writes &&
+             found->second.buffer == plan.access.at(store).buffer;
+    });
+  }
+
+  //===--- Rows -----------------------------------------------------------===//
+
+  // No rows: one piece per thread.
+  void emitAll(Value block) {
+    const Columns &columns = plan.columns.front().second;
+    Value piece = thread;
+    if (block)
+      piece = add(multiply(block, threads), piece);
+    Value guard;
+    if (blocks * threads != columns.pieces())
+      guard = arith::CmpIOp::create(builder, loc, arith::CmpIPredicate::ult, piece,
+                                    constant(columns.pieces()));
+    llvm::MapVector<Value, Value> sums;
+    guarded(guard, [&] {
+      Place place = placeOf(columns, piece, 0, Value(), 0);
+      emitPlaces(columns, place, sums);
+    });
+  }
+
+  void emitRow(Value block) {
+    member = thread;
+    row = block ? block : constant(0);
+    if (plan.teams > 1) {
+      Value team = arith::DivUIOp::create(builder, loc, thread, constant(plan.team));
+      member = arith::RemUIOp::create(builder, loc, thread, constant(plan.team));
+      row = block ? add(multiply(block, plan.teams), team) : team;
+    }
+    if (blocks * plan.teams != plan.rowCount)
+      active = arith::CmpIOp::create(builder, loc, arith::CmpIPredicate::ult, row,
+                                     constant(plan.rowCount));
+    SmallVector<Value> values = iterations(plan.rows, row);
+    for (auto [loop, value] : llvm::zip(plan.rows, values)) {
+      if (int64_t low = constantRange(loop)->low)
+        value = add(value, constant(low));
+      uniform.map(inductionVariableOf(loop), resize(value, builder.getIndexType()));
+    }
+    for (Value cell : plan.loadedCells) {
+      order(cell, "load", false);
+      cellValues[cell] = loadScalar(firstAccess(cell));
+    }
+    for (Operation &op : plan.body->without_terminator()) {
+      if (auto found = plan.columns.find(&op); found != plan.columns.end())
+        emitColumns(found->second);
+      else
+        emitScalar(op);
+    }
+    if (plan.storedCells.empty())
+      return;
+    // Not before the other threads have loaded what was there.
+    for (Value cell : plan.storedCells)
+      order(cell, "store", true);
+    Value first =
+        arith::CmpIOp::create(builder, loc, arith::CmpIPredicate::eq, member, constant(0));
+    guarded(conjunction(plan.team > 1 ? first : Value(), active), [&] {
+      for (Value cell : plan.storedCells)
+        storeScalar(firstAccess(cell), cellValues.lookup(cell));
+    });
+  }
+
+  Operation *firstAccess(Value buffer) const {
+    Operation *first = nullptr;
+    nest.loop->walk([&](Operation *op) {
+      auto found = plan.access.find(op);
+      if (found == plan.access.end() || found->second.buffer != buffer)
+        return WalkResult::advance();
+      first = op;
+      return WalkResult::interrupt();
+    });
+    return first;
+  }
+
+  Value loadScalar(Operation *op) {
+    Value from = flatBuffer(plan.access.at(op).buffer);
+    Type type = cast<MemRefType>(from.getType()).getElementType();
+    return guarded(active, type, [&]() -> Value {
+      Value index = elementIndex(op, nullptr, nullptr);
+      return memref::LoadOp::create(builder, op->getLoc(), from, ValueRange{index});
+    });
+  }
+
+  void storeScalar(Operation *op, Value value) {
+    Value to = flatBuffer(plan.access.at(op).buffer);
+    Value index = elementIndex(op, nullptr, nullptr);
+    memref::StoreOp::create(builder, op->getLoc(), value, to, ValueRange{index});
+  }
+
+  void emitScalar(Operation &op) {
+    auto found = plan.access.find(&op);
+    if (found == plan.access.end()) {
+      if (auto apply = dyn_cast<affine::AffineApplyOp>(op)) {
+        SmallVector<Value> operands =
+            llvm::map_to_vector(op.getOperands(), [&](Value v) { return uniform.lookup(v); });
+        uniform.map(
+            op.getResult(0),
+            affine::expandAffineMap(builder, op.getLoc(), apply.getAffineMap(), operands)->front());
+        return;
+      }
+      builder.clone(op, uniform);
+      return;
+    }
+    Value buffer = found->second.buffer;
+    bool isCell = plan.cells.contains(buffer);
+    if (found->second.writes) {
+      Value value = uniform.lookup(op.getOperand(0));
+      if (isCell) {
+        cellValues[buffer] = value;
+        return;
+      }
+      order(buffer, "store", true);
+      Value first =
+          arith::CmpIOp::create(builder, loc, arith::CmpIPredicate::eq, member, constant(0));
+      guarded(conjunction(plan.team > 1 ? first : Value(), active),
+              [&] { storeScalar(&op, value); });
+      forget(buffer);
+      return;
+    }
+    if (!isCell)
+      order(buffer, "load", false);
+    uniform.map(op.getResult(0), isCell ? cellValues.lookup(buffer) : loadScalar(&op));
+  }
+
+  void forget(Value buffer) {
+    for (auto entry = known.begin(); entry != known.end();)
+      entry =
+          entry->first.first == buffer.getAsOpaquePointer() ? known.erase(entry) : std::next(entry);
+  }
+
+  // A barrier before an access by other threads than those of the accesses since the last one.
+  void order(Value buffer, std::string name, bool writes) {
+    if (!hasMemory(buffer))
+      return;
+    SmallVector<std::pair<std::string, bool>> &before = since[buffer];
+    bool conflict = llvm::any_of(before, [&](auto &other) {
+      return (other.first != name || name == "store") && (writes || other.second);
+    });
+    if (conflict && plan.team > 1) {
+      gpu::BarrierOp::create(builder, loc);
+      since.clear();
+    }
+    since[buffer].push_back({name, writes});
+  }
+
+  void emitColumns(const Columns &columns) {
+    for (Operation &op : *columns.body)
+      if (auto found = plan.access.find(&op);
+          found != plan.access.end() && !plan.cells.contains(found->second.buffer)) {
+        bool fixed = isFixed(&op, columns);
+        std::string name = Planner::signature(plan, columns, &op);
+        order(found->second.buffer, fixed ? name : name + "~", found->second.writes);
+      }
+
+    llvm::MapVector<Value, Value> sums;
+    int64_t pieces = columns.pieces(), full = pieces / plan.team, rest = pieces % plan.team;
+    auto restGuard = [&]() -> Value {
+      if (rest == 0)
+        return active;
+      Value inside =
+          arith::CmpIOp::create(builder, loc, arith::CmpIPredicate::ult, member, constant(rest));
+      return conjunction(active, inside);
+    };
+    if (plan.isUnrolled(columns)) {
+      SmallVector<Place> places;
+      for (int64_t p = 0; p < full; ++p)
+        places.push_back(placeOf(columns, member, p * plan.team, active, p));
+      if (rest != 0)
+        places.push_back(placeOf(columns, member, full * plan.team, restGuard(), full));
+      emitPlaces(columns, places, sums);
+    } else {
+      emitLoop(columns, full, sums);
+      std::map<Key, Lanes> before = known;
+      SmallVector<Place> places;
+      for (int64_t p = full / kPiecesAtOnce * kPiecesAtOnce; p < full; ++p)
+        places.push_back(placeOf(columns, member, p * plan.team, active, p));
+      if (rest != 0)
+        places.push_back(placeOf(columns, member, full * plan.team, restGuard(), full));
+      emitPlaces(columns, places, sums);
+      known = before;
+    }
+    shareSums(columns, sums);
+  }
+
+  // The pieces of a thread that come as fours, in a loop.
+  void emitLoop(const Columns &columns, int64_t full, llvm::MapVector<Value, Value> &sums) {
+    int64_t turns = full / kPiecesAtOnce;
+    if (turns == 0)
+      return;
+    SmallVector<Value> initial;
+    for (const Reduction &reduction : columns.reductions)
+      initial.push_back(arith::ConstantOp::create(
+          builder, loc,
+          neutralOf(builder, reduction.combine, reduction.combine->getResult(0).getType())));
+    for (Value buffer : writtenBuffers(columns.outermost))
+      forget(buffer);
+    std::map<Key, Lanes> before = known;
+    // Pieces in the loop are none of those that are known.
+    for (auto entry = known.begin(); entry != known.end();)
+      entry = known.erase(entry);
+    Value zero = constant(0), end = constant(turns * kPiecesAtOnce * plan.team),
+          step = constant(kPiecesAtOnce * plan.team);
+    auto loop = scf::ForOp::create(builder, loc, zero, end, step, initial);
+    {
+      OpBuilder::InsertionGuard restore(builder);
+      if (initial.empty())
+        builder.setInsertionPoint(loop.getBody()->getTerminator());
+      else
+        builder.setInsertionPointToEnd(loop.getBody());
+      for (auto [reduction, value] : llvm::zip(columns.reductions, loop.getRegionIterArgs()))
+        sums[reduction.cell] = value;
+      Value first = add(loop.getInductionVar(), member);
+      SmallVector<Place> places;
+      for (int64_t p = 0; p < kPiecesAtOnce; ++p)
+        places.push_back(placeOf(columns, first, p * plan.team, active, p));
+      emitPlaces(columns, places, sums);
+      if (!initial.empty()) {
+        SmallVector<Value> yielded;
+        for (const Reduction &reduction : columns.reductions)
+          yielded.push_back(sums.lookup(reduction.cell));
+        scf::YieldOp::create(builder, loc, yielded);
+      }
+    }
+    for (auto [reduction, value] : llvm::zip(columns.reductions, loop.getResults()))
+      sums[reduction.cell] = value;
+    known = before;
+  }
+
+  //===--- Sums of a team -------------------------------------------------===//
+
+  Value shuffle(Value value, int64_t distance) {
+    Type type = value.getType(), i32 = builder.getI32Type();
+    if (type.getIntOrFloatBitWidth() == 32)
+      return gpu::ShuffleOp::create(builder, loc, value, int32_t(distance), int32_t(kWarp),
+                                    gpu::ShuffleMode::XOR)
+          .getShuffleResult();
+    Type i64 = builder.getI64Type();
+    Value bits = type == i64 ? value : Value(arith::BitcastOp::create(builder, loc, i64, value));
+    Value low = arith::TruncIOp::create(builder, loc, i32, bits);
+    Value shift = constant(i64, 32);
+    Value high = arith::TruncIOp::create(builder, loc, i32,
+                                         arith::ShRUIOp::create(builder, loc, bits, shift));
+    low = arith::ExtUIOp::create(builder, loc, i64, shuffle(low, distance));
+    high = arith::ExtUIOp::create(builder, loc, i64, shuffle(high, distance));
+    bits =
+        arith::OrIOp::create(builder, loc, low, arith::ShLIOp::create(builder, loc, high, shift));
+    return type == i64 ? bits : Value(arith::BitcastOp::create(builder, loc, type, bits));
+  }
+
+  Value butterfly(Operation *op, Value value, int64_t width) {
+    for (int64_t distance = width / 2; distance > 0; distance /= 2)
+      value = combine(op, value, shuffle(value, distance));
+    return value;
+  }
+
+  // Every thread of the team gets the sums of all of its threads.
+  void shareSums(const Columns &columns, llvm::MapVector<Value, Value> &sums) {
+    if (columns.reductions.empty())
+      return;
+    int64_t warps = plan.team / kWarp;
+    for (const Reduction &r : columns.reductions)
+      sums[r.cell] = butterfly(r.combine, sums.lookup(r.cell), std::min(plan.team, kWarp));
+    if (warps > 1) {
+      // Each warp's sum to shared memory; a place of its own for every sum of the kernel.
+      SmallVector<Value> places;
+      Value lane = arith::RemUIOp::create(builder, loc, thread, constant(kWarp));
+      Value warp = arith::DivUIOp::create(builder, loc, thread, constant(kWarp));
+      for (const Reduction &r : columns.reductions) {
+        auto space = gpu::AddressSpaceAttr::get(builder.getContext(), gpu::AddressSpace::Workgroup);
+        auto type = MemRefType::get({plan.teams * warps}, r.combine->getResult(0).getType(),
+                                    MemRefLayoutAttrInterface(), space);
+        places.push_back(kernel.addWorkgroupAttribution(type, loc));
+      }
+      Value isFirst =
+          arith::CmpIOp::create(builder, loc, arith::CmpIPredicate::eq, lane, constant(0));
+      guarded(isFirst, [&] {
+        Value index = resize(warp, builder.getIndexType());
+        for (auto [r, place] : llvm::zip(columns.reductions, places))
+          memref::StoreOp::create(builder, loc, sums.lookup(r.cell), place, ValueRange{index});
+      });
+      gpu::BarrierOp::create(builder, loc);
+      since.clear();
+      Value team = plan.teams > 1
+                       ? Value(arith::DivUIOp::create(builder, loc, thread, constant(plan.team)))
+                       : Value();
+      for (auto [r, place] : llvm::zip(columns.reductions, places)) {
+        Value sum;
+        for (int64_t w = 0; w < warps; ++w) {
+          Value at = team ? add(multiply(team, warps), constant(w)) : constant(w);
+          Value part = memref::LoadOp::create(builder, loc, place,
+                                              ValueRange{resize(at, builder.getIndexType())});
+          sum = combine(r.combine, sum, part);
+        }
+        sums[r.cell] = sum;
+      }
+    }
+    for (const Reduction &r : columns.reductions)
+      cellValues[r.cell] = combine(r.combine, cellValues.lookup(r.cell), sums.lookup(r.cell));
+  }
+
+  Nest nest;
+  const Plan &plan;
+  OpBuilder builder;
+  Location loc;
+  gpu::GPUFuncOp kernel;
+  int64_t blocks = 1, threads = 1;
+  Type numberType;
+  Value thread, member, row, active; // thread of block, of team; row; whether there is such a row
+  IRMapping uniform;                 // values of the kernel, the row, the serial loops
+  llvm::DenseMap<Value, Value> flat; // buffers as one row of elements
+  llvm::DenseMap<Value, Lanes> lanesOf;
+  llvm::DenseMap<Value, Value> cellValues;
+  std::map<Key, Lanes> known; // elements in registers
+  std::set<Key> carried;      // of those, what is stored after the loop only
+  llvm::DenseMap<Value, SmallVector<std::pair<std::string, bool>>> since; // the last barrier
+};
+} // namespace
+
+bool llamac::mapToTeams(const Nest &nest) {
+  std::optional<Plan> plan = Planner(nest).plan();
+  if (!plan)
+    return false;
+  Emitter(nest, *plan).emit();
+  return true;
+}

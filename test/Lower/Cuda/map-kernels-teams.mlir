@@ -1,0 +1,156 @@
+// RUN: llama-opt %s -split-input-file -llama-outline-loops -llama-map-kernels -canonicalize -cse | FileCheck %s
+
+// All loops are parallel: 16 bytes per thread, 8 bf16. The middle loop is a number of heads, the
+// index of the other half runs backwards.
+// CHECK-LABEL: gpu.func @rotate_loop0
+// CHECK-SAME:    nvvm.reqntid = array<i32: 256, 1, 1>
+// CHECK-NOT:     scf.
+// CHECK-COUNT-2: vector.load {{.*}} {alignment = 16 : i64} : memref<65536xbf16>, vector<8xbf16>
+// CHECK-COUNT-8: arith.addf
+// CHECK:         vector.store {{.*}} {alignment = 16 : i64} : memref<65536xbf16>, vector<8xbf16>
+func.func @rotate(%x: memref<16x32x2x64xbf16>, %y: memref<16x32x2x64xbf16>) {
+  affine.for %r = 0 to 16 {
+    affine.for %h = 0 to 32 {
+      affine.for %i = 0 to 2 {
+        affine.for %j = 0 to 64 {
+          %0 = affine.load %x[%r, %h, %i, %j] : memref<16x32x2x64xbf16>
+          %1 = affine.load %x[%r, %h, -%i + 1, %j] : memref<16x32x2x64xbf16>
+          %2 = arith.addf %0, %1 : bf16
+          affine.store %2, %y[%r, %h, %i, %j] : memref<16x32x2x64xbf16>
+        }
+      }
+    }
+  }
+  return
+}
+
+// -----
+
+// A row of 4096 bf16 per block of 256 threads, two pieces each. It is read once: the second loop
+// has it in registers. The sum goes over lanes by shuffles, then over eight warps through
+// shared memory.
+// CHECK-LABEL: gpu.func @norm_loop0
+// CHECK-SAME:    workgroup(%[[PARTS:.*]] : memref<8xf32, #gpu.address_space<workgroup>>)
+// CHECK-SAME:    nvvm.reqntid = array<i32: 256, 1, 1>
+// CHECK-COUNT-2: vector.load {{.*}} vector<8xbf16>
+// CHECK-NOT:     vector.load
+// CHECK-COUNT-5: gpu.shuffle xor
+// CHECK:         scf.if
+// CHECK:           memref.store %{{.*}}, %[[PARTS]]
+// CHECK:         gpu.barrier
+// CHECK-COUNT-8: memref.load %[[PARTS]]
+// CHECK-COUNT-2: vector.store
+// CHECK-NOT:     gpu.barrier
+func.func @norm(%x: memref<1536x4096xbf16>, %y: memref<1536x4096xbf16>) {
+  %zero = arith.constant 0.0 : f32
+  %cell = memref.alloc() : memref<f32>
+  affine.for %r = 0 to 1536 {
+    affine.store %zero, %cell[] : memref<f32>
+    affine.for %c = 0 to 4096 {
+      %0 = affine.load %x[%r, %c] : memref<1536x4096xbf16>
+      %1 = affine.load %cell[] : memref<f32>
+      %2 = arith.extf %0 : bf16 to f32
+      %3 = arith.addf %1, %2 fastmath<reassoc> : f32
+      affine.store %3, %cell[] : memref<f32>
+    }
+    affine.for %c = 0 to 4096 {
+      %0 = affine.load %x[%r, %c] : memref<1536x4096xbf16>
+      %1 = affine.load %cell[] : memref<f32>
+      %2 = arith.extf %0 : bf16 to f32
+      %3 = arith.divf %2, %1 : f32
+      %4 = arith.truncf %3 : f32 to bf16
+      affine.store %4, %y[%r, %c] : memref<1536x4096xbf16>
+    }
+  }
+  return
+}
+
+// -----
+
+// Short rows: eight lanes each, no shared memory. 1001 rows leave teams idle.
+// CHECK-LABEL: gpu.func @short_loop0
+// CHECK-NOT:     workgroup
+// CHECK:         arith.cmpi ult
+// CHECK-COUNT-3: gpu.shuffle xor
+// CHECK-NOT:     gpu.shuffle
+// CHECK-NOT:     gpu.barrier
+// CHECK:         memref.store
+func.func @short(%x: memref<1001x64xf32>, %s: memref<1001xf32>) {
+  %zero = arith.constant 0.0 : f32
+  affine.for %r = 0 to 1001 {
+    affine.store %zero, %s[%r] : memref<1001xf32>
+    affine.for %c = 0 to 64 {
+      %0 = affine.load %x[%r, %c] : memref<1001x64xf32>
+      %1 = affine.load %s[%r] : memref<1001xf32>
+      %2 = arith.addf %1, %0 fastmath<reassoc> : f32
+      affine.store %2, %s[%r] : memref<1001xf32>
+    }
+  }
+  return
+}
+
+// -----
+
+// No reassociation: a thread per row, its sum in order.
+// CHECK-LABEL: gpu.func @ordered_loop0
+// CHECK-NOT:     gpu.shuffle
+// CHECK:         scf.for
+func.func @ordered(%x: memref<1024x64xf64>, %s: memref<1024xf64>) {
+  affine.for %r = 0 to 1024 {
+    affine.for %c = 0 to 64 {
+      %0 = affine.load %x[%r, %c] : memref<1024x64xf64>
+      %1 = affine.load %s[%r] : memref<1024xf64>
+      %2 = arith.addf %1, %0 : f64
+      affine.store %2, %s[%r] : memref<1024xf64>
+    }
+  }
+  return
+}
+
+// -----
+
+// A row too long for registers: a loop over four pieces at a time, then the rest of them.
+// CHECK-LABEL: gpu.func @long_loop0
+// CHECK:         scf.for {{.*}} iter_args
+// CHECK-COUNT-4:   vector.load
+// CHECK:           scf.yield
+// CHECK:         gpu.barrier
+func.func @long(%x: memref<64x128256xf32>, %s: memref<64xf32>) {
+  %least = arith.constant 0xFF800000 : f32
+  affine.for %r = 0 to 64 {
+    affine.store %least, %s[%r] : memref<64xf32>
+    affine.for %c = 0 to 128256 {
+      %0 = affine.load %x[%r, %c] : memref<64x128256xf32>
+      %1 = affine.load %s[%r] : memref<64xf32>
+      %2 = arith.maximumf %1, %0 : f32
+      affine.store %2, %s[%r] : memref<64xf32>
+    }
+  }
+  return
+}
+
+// -----
+
+// What one column loop writes and another reads in other places: memory of the block, a row of it
+// for each row, and a barrier.
+// CHECK-LABEL: func.func @turned
+// CHECK:         %[[ROWS:.*]] = memref.alloc() : memref<32x256xf32>
+// CHECK:         gpu.launch_func {{.*}} %[[ROWS]] : memref<32x256xf32>)
+// CHECK-LABEL: gpu.func @turned_loop0
+// CHECK:         vector.store
+// CHECK:         gpu.barrier
+// CHECK:         memref.load
+func.func @turned(%x: memref<32x256xf32>, %y: memref<32x256xf32>) {
+  %t = memref.alloc() : memref<256xf32>
+  affine.for %r = 0 to 32 {
+    affine.for %c = 0 to 256 {
+      %0 = affine.load %x[%r, %c] : memref<32x256xf32>
+      affine.store %0, %t[%c] : memref<256xf32>
+    }
+    affine.for %c = 0 to 256 {
+      %0 = affine.load %t[-%c + 255] : memref<256xf32>
+      affine.store %0, %y[%r, %c] : memref<32x256xf32>
+    }
+  }
+  return
+}
