@@ -137,6 +137,30 @@ Access accessOf(const Actor &actor, const Block &block, bool write, bool global)
   return a;
 }
 
+/// accessOf, or what is kept of it for the lanes of an instruction.
+class AccessRef {
+public:
+  AccessRef(const Actor &actor, const Block &block, bool write, bool global) {
+    std::optional<Access> &kept = !actor.accesses ? own
+                                  : global        ? actor.accesses->global
+                                                  : actor.accesses->shared;
+    if (!kept) {
+      kept.emplace(accessOf(actor, block, write, global));
+    } else if (kept->agent != actor.clock) {
+      const Knowledge &before = kept->agent->known, &now = actor.clock->known;
+      if (before.all != now.all || before.proxy != now.proxy)
+        kept->found = {};
+      kept->agent = actor.clock;
+    }
+    access = &*kept;
+  }
+  operator const Access &() const { return *access; }
+
+private:
+  std::optional<Access> own;
+  const Access *access;
+};
+
 std::string accessText(bool write, uint64_t bytes) {
   return std::string(write ? "write of " : "read of ") + std::to_string(bytes) + " bytes ";
 }
@@ -316,11 +340,11 @@ bool Block::read(const Actor &actor, Space space, uint64_t address, uint32_t byt
       return false;
     }
     ActorSink sink(*this, actor, space);
-    return launch.memory.read(address, bytes, to, accessOf(actor, *this, false, true), sink,
+    return launch.memory.read(address, bytes, to, AccessRef(actor, *this, false, true), sink,
                               checkWritten);
   }
   if (space == Space::Shared)
-    return readOne(actor, accessOf(actor, *this, false, false), uint32_t(address), bytes, to,
+    return readOne(actor, AccessRef(actor, *this, false, false), uint32_t(address), bytes, to,
                    alignment, checkWritten);
   if (!check(actor, space, address, bytes, alignment, false)) {
     poisonInto(to, bytes, address);
@@ -354,12 +378,69 @@ bool Block::read(const Actor &actor, Space space, uint64_t address, uint32_t byt
   }
 }
 
-void Block::readShared(const Actor &actor, std::span<const Range> ranges, uint8_t *to,
+bool Block::readLanes(const Actor &actor, Space space, uint64_t address, uint32_t size,
+                      unsigned count, void *to) {
+  resolve(space, address);
+  if (address % size)
+    return false;
+  if (space == Space::Global)
+    return launch.memory.readLanes(address, size, count, to, accessOf(actor, *this, false, true));
+  uint64_t bytes = uint64_t(size) * count;
+  if (space != Space::Shared || address < window::sharedStart || address + bytes > shared.end ||
+      !allWritten(&shared.state[address], bytes) ||
+      (launch.checkRaces &&
+       !shared.races.accessLanes(address, size, count, accessOf(actor, *this, false, false))))
+    return false;
+  std::memcpy(to, &shared.bytes[address], bytes);
+  return true;
+}
+
+bool Block::writeLanes(const Actor &actor, Space space, uint64_t address, uint32_t size,
+                       unsigned count, const void *from) {
+  resolve(space, address);
+  if (address % size)
+    return false;
+  ++cluster.worker.events;
+  if (space == Space::Global)
+    return launch.memory.writeLanes(address, size, count, from, accessOf(actor, *this, true, true));
+  uint64_t bytes = uint64_t(size) * count;
+  if (space != Space::Shared || address < window::sharedStart || address + bytes > shared.end ||
+      std::memchr(&shared.state[address], int(ByteState::InFlight), bytes) ||
+      (launch.checkRaces &&
+       !shared.races.accessLanes(address, size, count, accessOf(actor, *this, true, false))))
+    return false;
+  std::memcpy(&shared.bytes[address], from, bytes);
+  std::memset(&shared.state[address], int(ByteState::Written), bytes);
+  return true;
+}
+
+void Block::readShared(const Actor &actor, std::span<const ByteRange> ranges, uint8_t *to,
                        uint32_t alignment) {
   Access access = accessOf(actor, *this, false, false);
-  for (const Range &r : ranges) {
-    readOne(actor, access, r.address, r.bytes, to, alignment, true);
+  auto good = [&](const ByteRange &r) {
+    return r.offset >= window::sharedStart && uint64_t(r.offset) + r.bytes <= shared.end &&
+           r.offset % alignment == 0 && allWritten(&shared.state[r.offset], r.bytes);
+  };
+  if (!std::all_of(ranges.begin(), ranges.end(), good)) {
+    for (const ByteRange &r : ranges) {
+      readOne(actor, access, r.offset, r.bytes, to, alignment, true);
+      to += r.bytes;
+    }
+    return;
+  }
+  for (const ByteRange &r : ranges) {
+    if (r.bytes == 32) // a constant size is a move, not a call
+      std::memcpy(to, &shared.bytes[r.offset], 32);
+    else
+      std::memcpy(to, &shared.bytes[r.offset], r.bytes);
     to += r.bytes;
+  }
+  for (size_t i = 0; launch.checkRaces && i < ranges.size(); ++i) {
+    i += shared.races.accessRanges(ranges.subspan(i), access);
+    if (i == ranges.size())
+      break;
+    ActorSink sink(*this, actor, Space::Shared, this);
+    raceShared(shared, ranges[i].offset, ranges[i].bytes, access, false, sink);
   }
 }
 
@@ -371,7 +452,7 @@ bool Block::write(const Actor &actor, Space space, uint64_t address, uint32_t by
     if (alignment > 1 && address % alignment)
       return check(actor, space, address, bytes, alignment, true);
     ActorSink sink(*this, actor, space);
-    return launch.memory.write(address, bytes, from, accessOf(actor, *this, true, true), sink);
+    return launch.memory.write(address, bytes, from, AccessRef(actor, *this, true, true), sink);
   }
   if (!check(actor, space, address, bytes, alignment, true))
     return false;
@@ -388,7 +469,7 @@ bool Block::write(const Actor &actor, Space space, uint64_t address, uint32_t by
                   offset});
     bool same = !std::memcmp(data, from, bytes) && !std::memchr(state, 0, bytes);
     if (launch.checkRaces)
-      raceShared(s, offset, bytes, accessOf(actor, *this, true, false), same, sink);
+      raceShared(s, offset, bytes, AccessRef(actor, *this, true, false), same, sink);
     std::memcpy(data, from, bytes);
     std::memset(state, int(ByteState::Written), bytes);
     return true;

@@ -11,6 +11,7 @@
 
 #include <deque>
 #include <memory>
+#include <optional>
 #include <span>
 #include <unordered_map>
 #include <vector>
@@ -48,6 +49,11 @@ struct SharedMemory {
   uint64_t poisonSeed = 0;
 };
 
+/// What the race check knows of the accesses of an instruction, kept from lane to lane.
+struct Accesses {
+  std::optional<Access> global, shared;
+};
+
 /// Who accesses memory: a thread, or an asynchronous operation in its name.
 struct Actor {
   Warp *warp = nullptr;
@@ -59,6 +65,7 @@ struct Actor {
   Proxy proxy = Proxy::Generic;
   const char *what = "";        ///< "ld", "cp.async.bulk": goes into messages
   const Place *place = nullptr; ///< where an asynchronous operation was issued; null: warp and lane
+  Accesses *accesses = nullptr; ///< for lane after lane of one weak access; null: none
 };
 
 /// One of the 16 barriers of a block (bar.sync a, b), or that of a cluster.
@@ -115,11 +122,15 @@ public:
             uint32_t alignment, bool checkWritten = true);
   bool write(const Actor &actor, Space space, uint64_t address, uint32_t bytes, const void *from,
              uint32_t alignment);
-  struct Range {
-    uint32_t address, bytes;
-  };
+  /// The same for `count` lanes side by side in global or shared memory: the actor's lane accesses `size` bytes
+  /// at `address`, the next one those behind, and so on; the lanes know the same. False if something has to be
+  /// looked at lane by lane (a fault perhaps): nothing is reported, and the caller calls read or write for each.
+  bool readLanes(const Actor &actor, Space space, uint64_t address, uint32_t size, unsigned count,
+                 void *to);
+  bool writeLanes(const Actor &actor, Space space, uint64_t address, uint32_t size, unsigned count,
+                  const void *from);
   /// Reads many ranges of shared memory, one behind the other into `to`: cheaper than one by one.
-  void readShared(const Actor &actor, std::span<const Range> ranges, uint8_t *to,
+  void readShared(const Actor &actor, std::span<const ByteRange> ranges, uint8_t *to,
                   uint32_t alignment);
   /// Only the checks (exists, alignment), as for an instruction that starts an asynchronous access.
   bool check(const Actor &actor, Space space, uint64_t address, uint64_t bytes, uint32_t alignment,

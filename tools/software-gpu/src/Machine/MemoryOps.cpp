@@ -54,8 +54,48 @@ bool isGlobal(uint64_t address) {
   }
 }
 
+/// The addresses of an access of the active lanes, and what they have in common.
+struct Addresses {
+  uint64_t of[32]; ///< of active lanes
+  bool same = true;
+  bool sideBySide; ///< lane after lane, in order, without a gap
+
+  Addresses(const Warp &w, const Instruction &in, unsigned bytes) {
+    const AddressOperand &a = in.address;
+    if (a.base.bytes == 8) { // of all lanes: without branches
+      const uint64_t *base = w.u64(a.base);
+      for (unsigned lane = 0; lane < 32; ++lane)
+        of[lane] = base[lane] + uint64_t(a.offset);
+    } else {
+      for (unsigned lane = 0; lane < 32; ++lane)
+        of[lane] = w.address(a, lane);
+    }
+    unsigned first = unsigned(std::countr_zero(w.active));
+    uint32_t run = w.active >> first, others = 0, apart = 0;
+    for (unsigned lane = 0; lane < 32; ++lane) {
+      others |= uint32_t(of[lane] != of[first]) << lane;
+      apart |= uint32_t(of[lane] != of[first] + uint64_t(int64_t(lane) - int64_t(first)) * bytes)
+               << lane;
+    }
+    same = !(others & w.active);
+    sideBySide = run > 1 && !(run & (run + 1)) && !(apart & w.active);
+  }
+};
+
+/// Whether the active lanes know the same, so that their accesses are alike.
+bool knowTheSame(const Warp &w) {
+  const AgentClock &first = w.clocks[std::countr_zero(w.active)];
+  bool same = true;
+  forLanes(w.active, [&](unsigned lane) {
+    const AgentClock &c = w.clocks[lane];
+    same &= c.time == first.time && c.known.all.get() == first.known.all.get();
+  });
+  return same;
+}
+
 /// Tells the counters one request of the warp.
-void count(Warp &w, const Instruction &in, const uint64_t *addresses, unsigned bytes) {
+void count(Warp &w, const Instruction &in, const uint64_t *addresses, unsigned bytes,
+           bool sideBySide = false) {
   uint32_t global = 0, shared = 0;
   switch (in.space) {
   case Space::Global:
@@ -77,9 +117,9 @@ void count(Warp &w, const Instruction &in, const uint64_t *addresses, unsigned b
     return;
   }
   if (global)
-    w.countGlobal(in, addresses, global, bytes);
+    w.countGlobal(in, addresses, global, bytes, sideBySide);
   if (shared)
-    w.countShared(in, addresses, shared, bytes);
+    w.countShared(in, addresses, shared, bytes, sideBySide);
 }
 
 /// What strong writes published at an address, to be looked at or changed by `body`.
@@ -193,34 +233,48 @@ uint8_t *localState(Warp &w, const Instruction &in, unsigned lane, uint64_t addr
   return &w.localState[size_t(lane) * w.localStride + address];
 }
 
+/// Puts loaded elements, one behind the other in memory, into the registers of lanes side by side.
+void putSideBySide(Warp &w, const Instruction &in, const uint8_t *data) {
+  unsigned first = unsigned(std::countr_zero(w.active)), bytes = in.bytes * in.count;
+  unsigned count = unsigned(std::popcount(w.active));
+  for (unsigned i = 0; i < in.count; ++i) {
+    Operand d = in.operands[i];
+    if (in.bytes == d.bytes && d.bytes == 4 && in.mode[BitsMode] >= 32) {
+      uint32_t *row = w.u32(d) + first;
+      for (unsigned l = 0; l < count; ++l)
+        std::memcpy(row + l, data + l * bytes + i * 4, 4);
+    } else if (in.bytes == d.bytes && d.bytes == 8 && in.mode[BitsMode] >= 64) {
+      uint64_t *row = w.u64(d) + first;
+      for (unsigned l = 0; l < count; ++l)
+        std::memcpy(row + l, data + l * bytes + i * 8, 8);
+    } else {
+      for (unsigned l = 0; l < count; ++l)
+        putElement(w, in, d, first + l, data + l * bytes + i * in.bytes);
+    }
+    if (in.propagates)
+      w.frame->defined[d.row] |= w.active;
+  }
+}
+
 Step runLoad(Warp &w, const Instruction &in) {
   unsigned bytes = in.bytes * in.count;
-  uint64_t addresses[32];
   uint32_t lanes = w.active;
   unsigned firstLane = unsigned(std::countr_zero(lanes));
-  bool same = true;
-  forLanes(lanes, [&](unsigned lane) {
-    addresses[lane] = w.address(in.address, lane);
-    same &= addresses[lane] == addresses[firstLane];
-  });
-  count(w, in, addresses, bytes);
+  Addresses addresses(w, in, bytes);
+  count(w, in, addresses.of, bytes, addresses.sideBySide);
   Actor actor = w.actor(firstLane, in, Scope(in.mode[ScopeMode]));
-  alignas(16) uint8_t data[64];
+  alignas(64) uint8_t data[32 * 64];
   bool strong = isStrong(in);
-  // Lanes that know the same and read the same are one access.
-  same &= !strong && in.space != Space::Local && in.space != Space::Param &&
-          (in.space != Space::Generic || isGlobal(addresses[firstLane]) ||
-           (addresses[firstLane] & window::mask) == window::shared);
-  if (same) {
-    uint32_t time = w.clocks[firstLane].time;
-    const VectorClock *known = w.clocks[firstLane].known.all.get();
-    forLanes(lanes, [&](unsigned lane) {
-      same &= w.clocks[lane].time == time && w.clocks[lane].known.all.get() == known;
-    });
-  }
-  if (same) {
+  uint64_t first = addresses.of[firstLane];
+  // Lanes that know the same and read the same, or side by side, are one access.
+  bool together =
+      (addresses.same || addresses.sideBySide) && !strong && in.space != Space::Local &&
+      in.space != Space::Param &&
+      (in.space != Space::Generic || isGlobal(first) || (first & window::mask) == window::shared) &&
+      knowTheSame(w);
+  if (together && addresses.same) {
     actor.lanes = lanes;
-    w.block.read(actor, in.space, addresses[firstLane], bytes, data, bytes);
+    w.block.read(actor, in.space, first, bytes, data, bytes);
     for (unsigned i = 0; i < in.count; ++i) {
       forLanes(lanes, [&](unsigned lane) {
         putElement(w, in, in.operands[i], lane, data + i * in.bytes);
@@ -230,13 +284,21 @@ Step runLoad(Warp &w, const Instruction &in) {
     }
     return Step::Next;
   }
+  if (together &&
+      w.block.readLanes(actor, in.space, first, bytes, unsigned(std::popcount(lanes)), data)) {
+    putSideBySide(w, in, data);
+    return Step::Next;
+  }
+  Accesses accesses;
+  actor.accesses = strong ? nullptr : &accesses;
   forLanes(lanes, [&](unsigned lane) {
     actor.lane = lane;
     actor.clock = &w.clocks[lane];
-    uint8_t *local = localState(w, in, lane, addresses[lane], bytes);
-    w.block.read(actor, in.space, addresses[lane], bytes, data, bytes, !local);
+    uint64_t address = addresses.of[lane];
+    uint8_t *local = localState(w, in, lane, address, bytes);
+    w.block.read(actor, in.space, address, bytes, data, bytes, !local);
     if (strong)
-      observe(w, in, lane, addresses[lane]);
+      observe(w, in, lane, address);
     for (unsigned i = 0; i < in.count; ++i) {
       putElement(w, in, in.operands[i], lane, data + i * in.bytes);
       if (in.propagates) {
@@ -334,11 +396,50 @@ uint32_t dropOverwritten(Warp &w, const Instruction &in, const uint64_t *address
   return keep;
 }
 
+/// Stores of lanes side by side that know the same, in one go. False if they have to be looked at one by one.
+bool storeSideBySide(Warp &w, const Instruction &in, uint64_t address, unsigned bytes) {
+  if (isStrong(in) || in.space == Space::Local || in.space == Space::Param || !knowTheSame(w))
+    return false;
+  unsigned first = unsigned(std::countr_zero(w.active));
+  unsigned count = unsigned(std::popcount(w.active));
+  alignas(64) uint8_t data[32 * 64];
+  for (unsigned i = 0; i < in.count; ++i) {
+    Operand s = in.operands[i];
+    if (in.propagates && (w.active & ~definedLanes(w, s)))
+      return false;
+    const auto *row = reinterpret_cast<const uint8_t *>(w.u32(s)) + first * s.bytes;
+    auto copy = [&](auto size) { // constant sizes are moves, not calls
+      for (unsigned l = 0; l < count; ++l)
+        std::memcpy(data + l * bytes + i * size, row + l * s.bytes, size);
+    };
+    switch (in.bytes) {
+    case 1:
+      copy(std::integral_constant<unsigned, 1>());
+      break;
+    case 2:
+      copy(std::integral_constant<unsigned, 2>());
+      break;
+    case 4:
+      copy(std::integral_constant<unsigned, 4>());
+      break;
+    case 8:
+      copy(std::integral_constant<unsigned, 8>());
+      break;
+    default:
+      copy(std::integral_constant<unsigned, 16>());
+    }
+  }
+  return w.block.writeLanes(w.actor(first, in), in.space, address, bytes, count, data);
+}
+
 Step runStore(Warp &w, const Instruction &in) {
   unsigned bytes = in.bytes * in.count;
-  uint64_t addresses[32];
+  Addresses where(w, in, bytes);
+  const uint64_t (&addresses)[32] = where.of;
+  count(w, in, addresses, bytes, where.sideBySide);
+  if (where.sideBySide && storeSideBySide(w, in, addresses[std::countr_zero(w.active)], bytes))
+    return Step::Next;
   alignas(16) uint8_t data[32][64];
-  forLanes(w.active, [&](unsigned lane) { addresses[lane] = w.address(in.address, lane); });
   for (unsigned i = 0; i < in.count; ++i) {
     Operand s = in.operands[i];
     const auto *row = reinterpret_cast<const uint8_t *>(w.u32(s));
@@ -350,10 +451,11 @@ Step runStore(Warp &w, const Instruction &in) {
         std::memcpy(data[lane] + i * in.bytes, row + lane * s.bytes, in.bytes);
       });
   }
-  count(w, in, addresses, bytes);
   uint32_t lanes = dropOverwritten(w, in, addresses, bytes, data);
   Actor actor = w.actor(0, in, Scope(in.mode[ScopeMode]));
   bool strong = isStrong(in);
+  Accesses accesses;
+  actor.accesses = strong ? nullptr : &accesses;
   uint32_t undefined = 0;
   if (in.propagates)
     for (unsigned i = 0; i < in.count; ++i)

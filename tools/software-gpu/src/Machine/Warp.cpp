@@ -348,10 +348,16 @@ void Warp::unhold(Frame &f, std::span<const uint32_t> defined, uint32_t lanes) {
 //===----------------------------------------------------------------------===//
 
 void Warp::countGlobal(const Instruction &in, const uint64_t *addresses, uint32_t lanes,
-                       unsigned bytes) {
+                       unsigned bytes, bool sideBySide) {
   Counts &c = (*counts)[in.index];
   ++c.requests;
-  c.bytes += uint64_t(std::popcount(lanes)) * bytes;
+  uint64_t total = uint64_t(std::popcount(lanes)) * bytes;
+  c.bytes += total;
+  if (sideBySide) {
+    uint64_t first = addresses[std::countr_zero(lanes)];
+    c.sectors += (first + total - 1) / 32 - first / 32 + 1;
+    return;
+  }
   // Sectors: mostly in rising order, so the last one is often the same.
   uint64_t seen[32 * 2];
   unsigned count = 0;
@@ -379,7 +385,7 @@ void Warp::countGlobal(const Instruction &in, const uint64_t *addresses, uint32_
 /// the same word are served together. Accesses of 8 bytes go in two halves of the warp, those of 16
 /// bytes in four quarters, each of which takes as many passes as its worst bank has different words.
 void Warp::countShared(const Instruction &in, const uint64_t *addresses, uint32_t lanes,
-                       unsigned bytes) {
+                       unsigned bytes, bool sideBySide) {
   Counts &c = (*counts)[in.index];
   ++c.sharedRequests;
   unsigned words = std::max(1u, bytes / 4), group = 32 / std::min(words, 32u);
@@ -387,6 +393,11 @@ void Warp::countShared(const Instruction &in, const uint64_t *addresses, uint32_
     uint32_t part = lanes & (maskOf(group) << first);
     if (!part)
       continue;
+    ++c.idealWavefronts;
+    if (sideBySide) {
+      ++c.wavefronts;
+      continue;
+    }
     uint32_t distinct[32][32]; // words asked of each bank
     uint8_t asked[32] = {};
     unsigned worst = 0;
@@ -403,7 +414,6 @@ void Warp::countShared(const Instruction &in, const uint64_t *addresses, uint32_
       }
     });
     c.wavefronts += worst;
-    ++c.idealWavefronts;
   }
 }
 

@@ -149,10 +149,11 @@ public:
   // counters as a whole with countGlobal and countShared.
   Actor actor(unsigned lane, const Instruction &in, Scope scope = Scope::Weak);
   /// One request of the active lanes for `bytes` each at addresses[lane]: sectors, bank conflicts.
-  void countGlobal(const Instruction &in, const uint64_t *addresses, uint32_t lanes,
-                   unsigned bytes);
-  void countShared(const Instruction &in, const uint64_t *addresses, uint32_t lanes,
-                   unsigned bytes);
+  /// `sideBySide`: they follow each other, in order.
+  void countGlobal(const Instruction &in, const uint64_t *addresses, uint32_t lanes, unsigned bytes,
+                   bool sideBySide = false);
+  void countShared(const Instruction &in, const uint64_t *addresses, uint32_t lanes, unsigned bytes,
+                   bool sideBySide = false);
   void countTensor(const Instruction &in, uint64_t multiplyAdds);
 
   /// Registers that an asynchronous operation owns from now on, for the active lanes. Touching them

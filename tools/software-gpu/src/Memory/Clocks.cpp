@@ -21,13 +21,16 @@ const uint32_t *VectorClock::row(uint64_t group) const {
   return it != entries.end() && it->group == group ? it->times : nullptr;
 }
 
-void VectorClock::raise(AgentId agent, uint32_t time) {
-  uint64_t group = agent.group();
+uint32_t *VectorClock::rowToRaise(uint64_t group) {
+  if (const uint32_t *times = row(group))
+    return const_cast<uint32_t *>(times);
   auto it = std::lower_bound(entries.begin(), entries.end(), group,
                              [](const Entry &e, uint64_t g) { return e.group < g; });
-  if (it == entries.end() || it->group != group)
-    it = entries.insert(it, Entry{group, {}});
-  uint32_t &t = it->times[agent.lane()];
+  return entries.insert(it, Entry{group, {}})->times;
+}
+
+void VectorClock::raise(AgentId agent, uint32_t time) {
+  uint32_t &t = rowToRaise(agent.group())[agent.lane()];
   t = std::max(t, time);
 }
 
@@ -198,11 +201,11 @@ template <typename Body> static void forAlike(AgentClock *clocks, uint32_t lanes
 }
 
 static void raiseAll(ClockRef &into, AgentClock *clocks, uint32_t lanes) {
-  VectorClock &clock = own(into);
+  uint32_t *times = own(into).rowToRaise(clocks[0].id.group()); // threads of one warp
   for (; lanes; lanes &= lanes - 1) {
-    AgentClock &c = clocks[std::countr_zero(lanes)];
-    clock.raise(c.id, c.time);
-    c.tick();
+    unsigned lane = unsigned(std::countr_zero(lanes));
+    times[lane] = std::max(times[lane], clocks[lane].time);
+    clocks[lane].tick();
   }
 }
 

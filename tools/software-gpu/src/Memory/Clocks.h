@@ -52,6 +52,8 @@ public:
   const uint32_t *row(uint64_t group) const;
   /// Raises the time of `agent` to at least `time`.
   void raise(AgentId agent, uint32_t time);
+  /// The times of the 32 lanes of a group, to be raised by hand.
+  uint32_t *rowToRaise(uint64_t group);
   void join(const VectorClock &other);
   /// Forgets what `other` does not know.
   void meet(const VectorClock &other);

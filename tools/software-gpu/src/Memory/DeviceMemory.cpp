@@ -4,6 +4,8 @@
 //===----------------------------------------------------------------------===//
 #include "Memory/DeviceMemory.h"
 
+#include "Support/Clones.h" // __has_feature
+
 #include <algorithm>
 #include <atomic>
 #include <cstring>
@@ -141,6 +143,9 @@ DeviceMemory::DeviceMemory(int ordinal, const Options &options, Reporter &report
   Impl &m = *impl;
   m.reserved = std::min(capacity * 4 + (uint64_t(64) << 20), deviceStride);
   void *hint = reinterpret_cast<void *>(firstDevice + uint64_t(ordinal) * deviceStride);
+#if __has_feature(thread_sanitizer)
+  hint = nullptr; // its shadow is there
+#endif
   uint8_t *range = reserve(m.reserved, PROT_NONE, hint);
   if (!range)
     range = reserve(m.reserved, PROT_NONE);
@@ -470,20 +475,6 @@ static void states(const uint8_t *state, uint64_t address, uint64_t bytes, Fault
   }
 }
 
-static bool allWritten(const uint8_t *state, uint64_t bytes) {
-  constexpr uint64_t written = 0x0101010101010101 * uint64_t(ByteState::Written);
-  uint64_t i = 0, word;
-  for (; i + 8 <= bytes; i += 8) {
-    std::memcpy(&word, state + i, 8);
-    if (word != written)
-      return false;
-  }
-  for (; i < bytes; ++i)
-    if (state[i] != uint8_t(ByteState::Written))
-      return false;
-  return true;
-}
-
 bool DeviceMemory::read(uint64_t address, uint64_t bytes, void *to, const Access &access,
                         FaultSink &sink, bool checkWritten) {
   const View *v = impl->view(address, bytes);
@@ -538,6 +529,36 @@ bool DeviceMemory::write(uint64_t address, uint64_t bytes, const void *from, con
   } else {
     setState(address, bytes, ByteState::Undefined);
   }
+  return true;
+}
+
+bool DeviceMemory::readLanes(uint64_t address, uint64_t size, unsigned count, void *to,
+                             const Access &access) {
+  uint64_t bytes = size * count;
+  const View *v = impl->view(address, bytes);
+  if (!v)
+    return false;
+  uint64_t offset = address - v->start;
+  if (!allWritten(v->state + offset, bytes) ||
+      (v->races && !v->races->accessLanes(v->raceOffset + offset, size, count, access)))
+    return false;
+  std::memcpy(to, v->data + offset, bytes);
+  return true;
+}
+
+bool DeviceMemory::writeLanes(uint64_t address, uint64_t size, unsigned count, const void *from,
+                              const Access &access) {
+  uint64_t bytes = size * count;
+  const View *v = impl->view(address, bytes);
+  if (!v || v->readOnly)
+    return false;
+  uint64_t offset = address - v->start;
+  uint8_t *state = v->state + offset;
+  if (std::memchr(state, int(ByteState::InFlight), bytes) ||
+      (v->races && !v->races->accessLanes(v->raceOffset + offset, size, count, access)))
+    return false;
+  std::memcpy(v->data + offset, from, bytes);
+  std::memset(state, int(ByteState::Written), bytes);
   return true;
 }
 

@@ -10,6 +10,7 @@
 #include "Support/Report.h"
 
 #include <cstdint>
+#include <cstring>
 #include <map>
 #include <memory>
 #include <shared_mutex>
@@ -20,6 +21,21 @@ namespace sgpu {
 
 /// What is known of a byte. InFlight: an asynchronous operation has been issued that will write it.
 enum class ByteState : uint8_t { Undefined, Written, InFlight };
+
+/// Whether all of the bytes with these states were written.
+inline bool allWritten(const uint8_t *state, uint64_t bytes) {
+  constexpr uint64_t written = 0x0101010101010101 * uint64_t(ByteState::Written);
+  uint64_t i = 0, word;
+  for (; i + 8 <= bytes; i += 8) {
+    std::memcpy(&word, state + i, 8);
+    if (word != written)
+      return false;
+  }
+  for (; i < bytes; ++i)
+    if (state[i] != uint8_t(ByteState::Written))
+      return false;
+  return true;
+}
 
 /// One allocation, live or freed.
 struct Allocation {
@@ -99,6 +115,11 @@ public:
              FaultSink &sink);
   bool check(uint64_t address, uint64_t bytes, const Access &access, FaultSink &sink,
              bool checkWritten = true);
+  /// The same for lanes side by side, see RaceShadow::accessLanes; `size` bytes of each. False if something
+  /// has to be looked at lane by lane.
+  bool readLanes(uint64_t address, uint64_t size, unsigned count, void *to, const Access &access);
+  bool writeLanes(uint64_t address, uint64_t size, unsigned count, const void *from,
+                  const Access &access);
 
   /// Reads `bytes` at `address` into `to`. Bytes that were never written come as poison and are
   /// reported if `checkWritten`. Returns whether all of the bytes exist (bytes that do not: poison).

@@ -12,6 +12,7 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <span>
 #include <string>
 #include <unordered_map>
 #include <vector>
@@ -42,42 +43,56 @@ struct Access {
   Proxy proxy = Proxy::Generic;
   bool write = false;
   uint32_t warpsPerCta = 1, ctasPerCluster = 1; ///< to know from a warp its block, for scopes
-  /// What the agent knows of groups of lanes, looked up once. Cells side by side have few writers.
-  class Rows {
+  /// What the agent knows of groups of lanes and of earlier work, looked up once: cells side by side
+  /// have few writers.
+  class Found {
   public:
     struct Row {
       uint64_t group = ~uint64_t(0);
       const uint32_t *times = nullptr;
       const uint32_t *proxyTimes = nullptr; ///< of accesses by the async proxy
-      uint32_t used = 0;
-      uint32_t least = 0; ///< every lane is known up to this; found out for rows used often
+      uint32_t least = 0;                   ///< every lane is known up to this
+      bool hasLeast = false;
     };
-    const Row &find(const AgentClock &agent, Proxy proxy, uint64_t group) {
-      Row &r = rows[group >> 2 & 3];
-      bool async = proxy == Proxy::Async;
+    Row &row(const AgentClock &agent, Proxy proxy, uint64_t group) {
+      Row &r = rows[(group >> 2 & 3) + (group & 3 ? 4 : 0)]; // four warps, and what they started
       auto rowOf = [&](const ClockRef &clock) { return clock ? clock->row(group) : nullptr; };
       if (r.group != group)
-        r = {group, rowOf(agent.known.all), async ? rowOf(agent.known.proxy) : nullptr, 0, 0};
-      if (++r.used == 4 && r.times && (!async || r.proxyTimes)) {
-        uint32_t least = ~0u;
-        for (unsigned lane = 0; lane < 32; ++lane)
-          least = std::min(least, r.times[lane]);
-        for (unsigned lane = 0; lane < 32 && async; ++lane)
-          least = std::min(least, r.proxyTimes[lane]);
-        r.least = least;
-      }
+        r = {group, rowOf(agent.known.all),
+             proxy == Proxy::Async ? rowOf(agent.known.proxy) : nullptr, 0, false};
       return r;
     }
-    /// Whether every lane of a group is known up to `time`, as far as was found out.
-    bool knows(uint64_t group, uint32_t time) const {
-      const Row &r = rows[group >> 2 & 3];
-      return r.group == group && time <= r.least;
+    /// Every lane of the group is known up to this time.
+    uint32_t least(const AgentClock &agent, Proxy proxy, uint64_t group) {
+      Row &r = row(agent, proxy, group);
+      if (!r.hasLeast) {
+        bool async = proxy == Proxy::Async;
+        r.hasLeast = true;
+        if (r.times && (!async || r.proxyTimes)) {
+          r.least = ~0u;
+          for (unsigned lane = 0; lane < 32; ++lane)
+            r.least = std::min(r.least, r.times[lane]);
+          for (unsigned lane = 0; lane < 32 && async; ++lane)
+            r.least = std::min(r.least, r.proxyTimes[lane]);
+        }
+      }
+      return r.least;
+    }
+    /// Whether work `earlier`, another one than `now`, comes before it.
+    bool before(const Work &now, uint32_t earlier) {
+      if (!earlier || !now.ordered || earlier == ordered)
+        return true;
+      if (!now.ordered(earlier))
+        return false;
+      ordered = earlier;
+      return true;
     }
 
   private:
-    Row rows[4];
+    Row rows[8];
+    uint32_t ordered = 0; ///< looked up last
   };
-  mutable Rows rows;
+  mutable Found found;
 };
 
 /// The other side of a race.
@@ -88,6 +103,10 @@ struct Conflict {
   bool write = false;
   bool proxyOnly = false; ///< ordered, but not across the proxies
   uint64_t offset = 0;    ///< first byte in conflict
+};
+
+struct ByteRange {
+  uint32_t offset, bytes;
 };
 
 /// Shadow of a range of bytes, in cells of 4 bytes that split into bytes where accesses are smaller.
@@ -104,28 +123,44 @@ public:
   /// in conflict with other writes.
   bool access(uint64_t offset, uint64_t bytes, const Access &access, bool sameValue,
               Conflict &conflict);
+  /// The same for ranges one after the other, as long as there is nothing to tell and little to look at: returns how
+  /// many it has done. The caller goes on with `access`. Not thread-safe.
+  size_t accessRanges(std::span<const ByteRange> ranges, const Access &access);
+  /// Records an access of `count` lanes of one warp that know the same, side by side in memory: the lane
+  /// of `access` accesses `size` bytes at `offset`, the next one those behind, and so on. False if
+  /// something has to be looked at lane by lane: then the caller calls `access` for each, and nothing
+  /// is lost or told twice.
+  bool accessLanes(uint64_t offset, uint64_t size, unsigned count, const Access &access);
   /// Forgets all accesses to the range (allocation made or freed, mbarrier invalidated).
   void forget(uint64_t offset, uint64_t bytes);
 
 private:
+  struct Line;
   struct Cell;
   struct Reader;
-  class QuickRead;
+  struct Quick;
   struct Stripe {
     std::atomic_flag busy = ATOMIC_FLAG_INIT;
-    std::unordered_map<const Cell *, std::vector<Reader>> readers; // more than the one in the cell
+    std::unordered_map<uint64_t, std::vector<Reader>>
+        readers; // by Cell::key: more than the one there
   };
   static constexpr unsigned numStripes = 256;
   static constexpr unsigned stripeShift = 12; // bytes of one stripe side by side
-  bool accessCell(Stripe &stripe, Cell &cell, const Access &access, bool sameValue,
+  Cell wordCell(uint64_t index) const;
+  Cell byteCell(uint64_t offset) const;
+  Stripe &lock(uint64_t offset);
+  void unlock(Stripe &stripe);
+  bool accessCell(Stripe &stripe, Cell cell, const Access &access, bool sameValue,
                   Conflict &conflict);
   void split(Stripe &stripe, uint64_t cell);
   static bool conflicts(const Reader &earlier, const Access &now, bool strongAllowed);
+  static bool quickLine(Line &line, uint32_t cells, Quick &quick, unsigned shift, uint32_t lane);
+  uint64_t quickRange(Quick &quick, uint64_t at, uint64_t end) const;
 
   uint64_t bytes, mapped = 0;
   bool threadSafe;
-  Cell *cells = nullptr;     // one for 4 bytes
-  Cell *byteCells = nullptr; // one for each byte
+  Line *words = nullptr;     // a cell for 4 bytes
+  Line *byteLines = nullptr; // a cell for each byte
   std::unique_ptr<Stripe[]> stripes;
 };
 

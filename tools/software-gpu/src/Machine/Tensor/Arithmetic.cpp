@@ -14,6 +14,8 @@
 //===----------------------------------------------------------------------===//
 #include "Machine/Tensor/Arithmetic.h"
 
+#include "Support/Clones.h"
+
 #include <algorithm>
 #include <bit>
 #include <cmath>
@@ -179,7 +181,7 @@ uint32_t stepByDefinition(const SumRule &rule, const Multiplicand &a, int m, con
   bool isSpecial = ec == notANumber;
   float special = isSpecial ? vc : 0.f;
   for (int k = from; k < to; ++k) {
-    float va = a.value[k * a.lines + m], vb = b.value[k * b.lines + n];
+    float va = a.at(m, k), vb = b.at(n, k);
     int ea = exponentOf(va, a.leastExponent), eb = exponentOf(vb, b.leastExponent);
     if (ea == notANumber || eb == notANumber) {
       // Finite values only matter by being zero or not, and by sign.
@@ -202,76 +204,74 @@ uint32_t stepByDefinition(const SumRule &rule, const Multiplicand &a, int m, con
   double scale = rule.fractionBits - largest;
   int64_t sum = static_cast<int64_t>(std::ldexp(static_cast<double>(vc), static_cast<int>(scale)));
   for (int k = from; k < to; ++k) {
-    double product = static_cast<double>(a.value[k * a.lines + m]) *
-                     static_cast<double>(b.value[k * b.lines + n]);
+    double product = static_cast<double>(a.at(m, k)) * static_cast<double>(b.at(n, k));
     sum += static_cast<int64_t>(std::ldexp(product, static_cast<int>(scale)));
   }
   return roundSum(rule.rounding, sum, largest - rule.fractionBits);
 }
 
-#ifndef __has_feature
-#define __has_feature(x) 0
-#endif
-
 // Vectors of `lanes` results; clang makes of them what the machine has.
 constexpr int lanes = 16;
 typedef float Floats __attribute__((vector_size(lanes * 4), aligned(4)));
 typedef int32_t Ints __attribute__((vector_size(lanes * 4), aligned(4)));
+typedef int16_t Shorts __attribute__((vector_size(lanes * 2), aligned(2)));
 typedef int64_t Longs __attribute__((vector_size(lanes * 8), aligned(4)));
 typedef double Doubles __attribute__((vector_size(lanes * 8), aligned(4)));
 
-// The loader chooses a clone before the thread sanitizer has started.
-#if defined(__x86_64__) && defined(__linux__) && !__has_feature(thread_sanitizer)
-#define SGPU_CLONES __attribute__((target_clones("arch=x86-64-v4", "arch=x86-64-v3", "default")))
-#else
-#define SGPU_CLONES
-#endif
-
 SGPU_CLONES
-void exponentsOf(const float *values, size_t count, int leastExponent, int32_t *exponents) {
+void exponentsOf(const float *values, size_t count, int leastExponent, int16_t *exponents) {
   for (size_t i = 0; i < count; ++i)
-    exponents[i] = exponentOf(values[i], leastExponent);
+    exponents[i] = static_cast<int16_t>(exponentOf(values[i], leastExponent));
 }
 
-// One step for all results. `slow` ([n][m], 0 or 1) says which results the caller must compute by
-// the definition; those are left unchanged. If `toF16`, the results are f32 rounded to odd (the last
-// bit says whether anything was cut), which rounds to f16 as the exact sum does. Returns whether any
-// result is slow.
+// One step for all results. `cv` are the C as f32, which may lie where the results go. `slow` ([n][m], 0
+// or 1) says which results the caller must compute by the definition; those are left unchanged. If
+// `toF16`, the results are f32 rounded to odd (the last bit says whether anything was cut), which
+// rounds to f16 as the exact sum does. Returns whether any result is slow.
+// Exponents are 16-bit numbers, of which a vector unit takes twice as many at a time.
 SGPU_CLONES
 bool fastStep(int fractionBits, int zeroExponent, bool toF16, int resultBits, const float *av,
-              const int32_t *ae, int m, const float *bv, const int32_t *be, int n, int steps,
-              const float *cv, const int32_t *ce, uint32_t *acc, uint8_t *slow) {
+              const int16_t *ae, int m, const float *bv, const int16_t *be, int n, int bLine,
+              int bK, int steps, const float *cv, int leastC, uint32_t *acc, uint8_t *slow) {
   const int64_t low = (int64_t(1) << (52 - resultBits)) - 1;
   Ints all = ~Ints{};
   for (int j = 0; j < n; ++j) {
     for (int i = 0; i < m; i += lanes) {
-      Ints largest = *reinterpret_cast<const Ints *>(ce + j * m + i), least = largest;
+      const Floats c = *reinterpret_cast<const Floats *>(cv + j * m + i);
+      Ints field = ((Ints)c >> 23) & 255; // exponentOf
+      Ints ec = __builtin_elementwise_max(field - 127, Ints{} + leastC);
+      ec = field == 255 ? Ints{} + notANumber : ec;
+      ec = ((Ints)c << 1) == 0 ? Ints{} + zeroOperand : ec;
+      Shorts most = __builtin_convertvector(ec, Shorts), fewest = most;
       for (int k = 0; k < steps; ++k) {
-        Ints e = *reinterpret_cast<const Ints *>(ae + k * m + i) + be[k * n + j];
-        largest = __builtin_elementwise_max(largest, e);
+        Shorts e = *reinterpret_cast<const Shorts *>(ae + k * m + i) + be[k * bK + j * bLine];
+        most = __builtin_elementwise_max(most, e);
         if (toF16)
-          least = __builtin_elementwise_min(least, e);
+          fewest = __builtin_elementwise_min(fewest, e);
       }
+      Ints largest = __builtin_convertvector(most, Ints);
+      Ints least = __builtin_convertvector(fewest, Ints);
       Ints withZero = __builtin_elementwise_max(largest, Ints{} + zeroExponent);
       Ints top = toF16 ? ((least < zeroOperand / 2) ? withZero : largest) : withZero;
       Ints isFast = (top >= smallestFast) & (top <= largestFast);
       Ints power = top & isFast;
       Floats scale = (Floats)(((fractionBits - power + 127) << 23) & isFast);
       // Lanes that are not fast multiply by zero; NaN there is never looked at.
-      Ints even =
-          __builtin_convertvector(*reinterpret_cast<const Floats *>(cv + j * m + i) * scale, Ints);
+      Ints even = __builtin_convertvector(c * scale, Ints);
       Ints odd = {};
       int k = 0;
       for (; k + 1 < steps; k += 2) {
-        Floats p0 = *reinterpret_cast<const Floats *>(av + k * m + i) * bv[k * n + j] * scale;
-        Floats p1 =
-            *reinterpret_cast<const Floats *>(av + (k + 1) * m + i) * bv[(k + 1) * n + j] * scale;
+        Floats p0 =
+            *reinterpret_cast<const Floats *>(av + k * m + i) * bv[k * bK + j * bLine] * scale;
+        Floats p1 = *reinterpret_cast<const Floats *>(av + (k + 1) * m + i) *
+                    bv[(k + 1) * bK + j * bLine] * scale;
         even += __builtin_convertvector(p0, Ints);
         odd += __builtin_convertvector(p1, Ints);
       }
       if (k < steps)
-        odd += __builtin_convertvector(
-            *reinterpret_cast<const Floats *>(av + k * m + i) * bv[k * n + j] * scale, Ints);
+        odd += __builtin_convertvector(*reinterpret_cast<const Floats *>(av + k * m + i) *
+                                           bv[k * bK + j * bLine] * scale,
+                                       Ints);
       Doubles sum = __builtin_convertvector(even, Doubles) + __builtin_convertvector(odd, Doubles);
       sum *= (Doubles)(__builtin_convertvector(power - fractionBits + 1023, Longs) << 52);
       // Toward zero: what the result has no place for is cleared, so that the conversion is exact.
@@ -302,26 +302,34 @@ uint32_t halfOf(uint32_t bits) {
 
 } // namespace
 
-void Multiplicand::resize(int newLines, int newK) {
-  if (lines == newLines && k == newK)
-    return;
+void Multiplicand::resize(int newLines, int newK, bool byLine) {
   lines = newLines, k = newK;
-  value.assign(static_cast<size_t>(lines) * k, 0.f);
+  lineStride = byLine ? k : 1, kStride = byLine ? 1 : lines;
+  value.resize(static_cast<size_t>(lines) * k);
 }
 
 void Multiplicand::set(TensorType type, int line, int kIndex, uint32_t bits) {
   leastExponent = leastExponentOf(type);
-  value[kIndex * lines + line] = valueOfBits(type, bits);
+  value[line * lineStride + kIndex * kStride] = valueOfBits(type, bits);
 }
 
-void Multiplicand::setRun(TensorType type, int line, int kIndex, bool alongLines,
-                          const uint8_t *bytes, int count, uint32_t flip) {
+void Multiplicand::setRuns(TensorType type, bool alongLines, std::span<const Run> runs,
+                           const uint8_t *bytes, uint32_t flip) {
   leastExponent = leastExponentOf(type);
-  size_t at = size_t(kIndex) * lines + line, step = alongLines ? 1 : lines;
+  const int step = alongLines ? lineStride : kStride;
   auto each = [&](auto word, auto valueOfOne) {
-    for (int i = 0; i < count; ++i, at += step) {
-      std::memcpy(&word, bytes + size_t(i) * sizeof word, sizeof word);
-      value[at] = valueOfOne(word ^ flip);
+    constexpr int count = 16 / sizeof word;
+    for (const Run &r : runs) {
+      float *to = &value[r.line * lineStride + r.k * kStride], values[count];
+      for (int i = 0; i < count; ++i) {
+        std::memcpy(&word, bytes + r.at + i * sizeof word, sizeof word);
+        values[i] = valueOfOne(word ^ flip);
+      }
+      if (step == 1)
+        std::memcpy(to, values, sizeof values);
+      else
+        for (int i = 0; i < count; ++i)
+          to[i * step] = values[i];
     }
   };
   switch (type) {
@@ -352,11 +360,11 @@ void multiplyAdd(const SumRule &rule, const Multiplicand &a, const Multiplicand 
   bool toE8M13 = rule.rounding == SumRule::Rounding::TowardZeroE8M13;
   int m = a.lines, n = b.lines, count = m * n;
   // Reused between calls: a wgmma makes up to 16384 results.
-  thread_local std::vector<float> cv;
-  thread_local std::vector<int32_t> ce, ae, be;
+  thread_local std::vector<float> halves;
+  thread_local std::vector<int16_t> ae, be;
   thread_local std::vector<uint32_t> before;
   thread_local std::vector<uint8_t> slow;
-  cv.resize(count), ce.resize(count), slow.resize(count);
+  slow.resize(count);
   ae.resize(a.value.size()), be.resize(b.value.size());
   exponentsOf(a.value.data(), ae.size(), a.leastExponent, ae.data());
   exponentsOf(b.value.data(), be.size(), b.leastExponent, be.data());
@@ -364,16 +372,16 @@ void multiplyAdd(const SumRule &rule, const Multiplicand &a, const Multiplicand 
     int to = std::min(a.k, from + rule.step);
     if (toF16) {
       before.assign(acc, acc + count);
+      halves.resize(count);
       for (int i = 0; i < count; ++i)
-        cv[i] = valueOfBits(TensorType::F16, acc[i]);
-    } else {
-      std::memcpy(cv.data(), acc, size_t(count) * 4);
+        halves[i] = valueOfBits(TensorType::F16, acc[i]);
     }
-    exponentsOf(cv.data(), cv.size(), leastExponentOf(toF16 ? TensorType::F16 : TensorType::F32),
-                ce.data());
-    bool any = fastStep(rule.fractionBits, rule.zeroExponent, toF16, toE8M13 ? 13 : 23,
-                        &a.value[from * m], &ae[from * m], m, &b.value[from * n], &be[from * n], n,
-                        to - from, cv.data(), ce.data(), acc, slow.data());
+    const float *c = toF16 ? halves.data() : reinterpret_cast<const float *>(acc);
+    bool any =
+        fastStep(rule.fractionBits, rule.zeroExponent, toF16, toE8M13 ? 13 : 23, &a.value[from * m],
+                 &ae[from * m], m, &b.value[from * b.kStride], &be[from * b.kStride], n,
+                 b.lineStride, b.kStride, to - from, c,
+                 leastExponentOf(toF16 ? TensorType::F16 : TensorType::F32), acc, slow.data());
     for (int i = 0; i < count && (any || toF16); ++i) {
       if (slow[i])
         acc[i] = stepByDefinition(rule, a, i % m, b, i / m, from, to, toF16 ? before[i] : acc[i]);

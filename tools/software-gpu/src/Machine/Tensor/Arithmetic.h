@@ -17,6 +17,7 @@
 
 #include <bit>
 #include <cstdint>
+#include <span>
 #include <vector>
 
 namespace sgpu {
@@ -43,25 +44,33 @@ struct SumRule {
 // `sm` is 80, 86, 89, 90, ... ; `a` the type of A and B, `d` F32 or F16.
 SumRule sumRuleFor(TensorUnit, int sm, TensorType a, TensorType d);
 
-// A multiplicand, made ready once and used for many products: values exact in f32, stored as [k][lines].
+// A multiplicand, made ready once and used for many products: values exact in f32, element (line, k) at
+// line * lineStride + k * kStride.
 struct Multiplicand {
   int lines = 0, k = 0;
+  int lineStride = 1, kStride = 0;
   int leastExponent = 0; // of the type: subnormal numbers keep it
   std::vector<float> value;
 
-  // All elements are to be set afterwards, with one type.
-  void resize(int newLines, int newK);
+  // All elements are to be set afterwards, with one type. `byLine`: elements along k lie side by side,
+  // else those along the lines.
+  void resize(int newLines, int newK, bool byLine = false);
   // Sets line `line`, element `kIndex` from raw bits.
   void set(TensorType type, int line, int kIndex, uint32_t bits);
-  // Sets `count` elements (16 bytes or a multiple) from `bytes`, where they lie side by side, the first
-  // one at (line, kIndex): along the lines, or along k. `flip` is xored to the bits of each.
-  void setRun(TensorType type, int line, int kIndex, bool alongLines, const uint8_t *bytes,
-              int count, uint32_t flip);
+  // 16 bytes: elements side by side from (line, k) on, at byte `at`.
+  struct Run {
+    int line, k;
+    uint32_t at;
+  };
+  // Sets runs from `bytes`: elements along the lines, or along k. `flip` is xored to the bits of each.
+  void setRuns(TensorType type, bool alongLines, std::span<const Run> runs, const uint8_t *bytes,
+               uint32_t flip);
+  float at(int line, int kIndex) const { return value[line * lineStride + kIndex * kStride]; }
 };
 
 // acc[n][m] = acc[n][m] + sum over k of a[k][m] b[k][n], in the steps of `rule`, for floating-point
 // types. `acc` holds F32 bits, or F16 bits in the low half if the rule rounds to F16. The lines of
-// `a` (m) must be a multiple of 16. NaN results are 0x7FFFFFFF (F16: 0x7FFF), -0 becomes +0.
+// `a` (m) must be a multiple of 16, and lie side by side. NaN results are 0x7FFFFFFF (F16: 0x7FFF), -0 becomes +0.
 void multiplyAdd(const SumRule &rule, const Multiplicand &a, const Multiplicand &b, uint32_t *acc);
 
 // The same by the definition, one result at a time (tests compare; rare cases use it).

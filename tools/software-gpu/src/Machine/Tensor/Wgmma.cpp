@@ -91,11 +91,54 @@ public:
   void complete();
 
 private:
-  template <typename F>
-  void readMatrix(uint64_t descriptor, bool mnMajor, int lines, TensorType type, bool ofOneWarp,
-                  F set) const;
+  std::span<const Multiplicand::Run> readMatrix(uint64_t descriptor, bool mnMajor, int lines,
+                                                TensorType type, bool ofOneWarp,
+                                                std::vector<uint8_t> &bytes) const;
   ClockRef commonTo(ClockRef Knowledge::*part) const;
 };
+
+/// Where the bytes of a matrix of wgmma are.
+struct MatrixPlan {
+  uint64_t descriptor = 0, form = 0; ///< what it was made for; form 0: nothing
+  std::vector<ByteRange> ranges;
+  std::vector<Multiplicand::Run> runs; ///< by the bytes of the ranges, one behind the other
+  std::array<size_t, 5> parts{};       ///< ranges of each warp, if the warps read parts
+
+  void make(const MatrixDescriptor &d, bool mnMajor, int lines, int k, int per, bool ofOneWarp);
+};
+
+void MatrixPlan::make(const MatrixDescriptor &d, bool mnMajor, int lines, int k, int per,
+                      bool ofOneWarp) {
+  ranges.clear(), runs.clear();
+  int outer = mnMajor ? k : lines, pieces = (mnMajor ? lines : k) / per;
+  uint32_t total = 0;
+  for (int warp = 0; warp < (ofOneWarp ? 4 : 1); ++warp) {
+    int fromLine = 0, toLine = outer, fromPiece = 0, toPiece = pieces;
+    if (ofOneWarp) {
+      int &from = mnMajor ? fromPiece : fromLine, &to = mnMajor ? toPiece : toLine;
+      int size = mnMajor ? warpRows / per : warpRows;
+      from = warp * size, to = from + size;
+    }
+    for (int line = fromLine; line < toLine; ++line)
+      for (int i = fromPiece; i < toPiece;) {
+        // Two pieces that lie side by side, in either order, are one range.
+        uint32_t first = d.pieceAddress(mnMajor, line, i), second = 0;
+        bool two = i % 2 == 0 && i + 1 < toPiece &&
+                   (first ^ (second = d.pieceAddress(mnMajor, line, i + 1))) == 16;
+        bool swapped = two && second < first;
+        ranges.push_back({swapped ? second : first, two ? 32u : 16u});
+        auto run = [&](uint32_t at) {
+          runs.push_back({mnMajor ? i * per : line, mnMajor ? line : i * per, at});
+          ++i;
+        };
+        run(total + 16 * swapped);
+        if (two)
+          run(total + 16 * !swapped);
+        total += ranges.back().bytes;
+      }
+    parts[warp + 1] = ranges.size();
+  }
+}
 
 /// What all four warps know.
 ClockRef WgmmaOp::commonTo(ClockRef Knowledge::*part) const {
@@ -114,12 +157,22 @@ ClockRef WgmmaOp::commonTo(ClockRef Knowledge::*part) const {
   return common ? ClockRef(common) : first;
 }
 
-/// Calls set(line, k, bytes) for every 16 bytes of a matrix in shared memory; they go on along k, or along
-/// the lines if `mnMajor`. `ofOneWarp`: 16 lines are read by one warp, else all warps read all.
-template <typename F>
-void WgmmaOp::readMatrix(uint64_t bits, bool mnMajor, int lines, TensorType type, bool ofOneWarp,
-                         F set) const {
-  MatrixDescriptor d = MatrixDescriptor::decode(bits);
+/// Reads a matrix in shared memory. The result says where its elements are in `bytes`: along k, or along the
+/// lines if `mnMajor`; it lives until the next call. `ofOneWarp`: 16 lines are read by one warp, else
+/// all warps read all.
+std::span<const Multiplicand::Run> WgmmaOp::readMatrix(uint64_t bits, bool mnMajor, int lines,
+                                                       TensorType type, bool ofOneWarp,
+                                                       std::vector<uint8_t> &bytes) const {
+  int per = 128 / bitsOf(type), k = form->shape.k;
+  // Loops use few descriptors, again and again.
+  thread_local std::array<MatrixPlan, 64> plans;
+  uint64_t formBits = uint64_t(lines) << 32 | uint64_t(k) << 16 | uint64_t(per) << 4 | 4 |
+                      uint64_t(mnMajor) << 1 | uint64_t(ofOneWarp);
+  MatrixPlan &plan = plans[mix(bits ^ formBits) % plans.size()];
+  if (plan.descriptor != bits || plan.form != formBits) {
+    plan.descriptor = bits, plan.form = formBits;
+    plan.make(MatrixDescriptor::decode(bits), mnMajor, lines, k, per, ofOneWarp);
+  }
   AgentClock clock;
   clock.id = agent();
   clock.time = time();
@@ -131,44 +184,18 @@ void WgmmaOp::readMatrix(uint64_t bits, bool mnMajor, int lines, TensorType type
   actor.warp = &firstWarp(), actor.instruction = in, actor.clock = &clock;
   actor.proxy = Proxy::Async, actor.what = "wgmma.mma_async";
   actor.place = place.get();
-  int per = 128 / bitsOf(type), k = form->shape.k;
-  int outer = mnMajor ? k : lines, pieces = (mnMajor ? lines : k) / per;
+  bytes.resize(plan.runs.size() * 16);
+  uint8_t *to = bytes.data();
   // Of one warp at a time: the warps know different things.
-  thread_local std::vector<Block::Range> ranges;
-  thread_local std::vector<uint8_t> bytes;
-  struct Piece {
-    int line, index;
-    uint32_t at; // in bytes
-  };
-  thread_local std::vector<Piece> list;
   for (int warp = 0; warp < (ofOneWarp ? 4 : 1); ++warp) {
-    int fromLine = 0, toLine = outer, fromPiece = 0, toPiece = pieces;
-    if (ofOneWarp) {
+    if (ofOneWarp)
       clock.known = parts[warp].known;
-      int &from = mnMajor ? fromPiece : fromLine, &to = mnMajor ? toPiece : toLine;
-      int size = mnMajor ? warpRows / per : warpRows;
-      from = warp * size, to = from + size;
-    }
-    ranges.clear(), list.clear();
-    uint32_t total = 0;
-    for (int line = fromLine; line < toLine; ++line)
-      for (int i = fromPiece; i < toPiece;) {
-        // Two pieces that lie side by side, in either order, are one range.
-        uint32_t first = d.pieceAddress(mnMajor, line, i), second = 0;
-        bool two = i % 2 == 0 && i + 1 < toPiece &&
-                   (first ^ (second = d.pieceAddress(mnMajor, line, i + 1))) == 16;
-        bool swapped = two && second < first;
-        ranges.push_back({swapped ? second : first, two ? 32u : 16u});
-        list.push_back({line, i++, total + 16 * swapped});
-        if (two)
-          list.push_back({line, i++, total + 16 * !swapped});
-        total += ranges.back().bytes;
-      }
-    bytes.resize(total);
-    block->readShared(actor, ranges, bytes.data(), 16);
-    for (const Piece &p : list)
-      set(mnMajor ? p.index * per : p.line, mnMajor ? p.line : p.index * per, &bytes[p.at]);
+    std::span<const ByteRange> ranges(plan.ranges.data() + plan.parts[warp],
+                                      plan.ranges.data() + plan.parts[warp + 1]);
+    block->readShared(actor, ranges, to, 16);
+    to += plan.runs.size() * 16 / (ofOneWarp ? 4 : 1);
   }
+  return plan.runs;
 }
 
 void WgmmaOp::complete() {
@@ -177,28 +204,27 @@ void WgmmaOp::complete() {
   thread_local Multiplicand a, b;
   thread_local std::vector<int32_t> ia, ib;
   thread_local std::vector<uint32_t> acc;
+  thread_local std::vector<uint8_t> bytes;
   if (integer) {
     ia.assign(size_t(s.k) * 64, 0), ib.assign(size_t(s.k) * s.n, 0);
   } else {
-    a.resize(64, s.k), b.resize(s.n, s.k);
+    a.resize(64, s.k), b.resize(s.n, s.k, !form->nMajorB);
   }
   uint32_t signA = form->negateA ? 1u << (bitsOf(form->a) - 1) : 0;
   uint32_t signB = form->negateB ? 1u << (bitsOf(form->b) - 1) : 0;
-  const int count = 128 / bitsOf(form->a); // A and B have elements of one size
-  auto putA = [&](int m, int k, const uint8_t *bytes) {
-    if (!integer)
-      return a.setRun(form->a, m, k, form->mMajorA, bytes, count, signA);
-    for (int i = 0; i < count; ++i) // bytes, K-major
-      ia[(k + i) * 64 + m] = integerOf(form->a, bytes[i]);
-  };
-  auto putB = [&](int n, int k, const uint8_t *bytes) {
-    if (!integer)
-      return b.setRun(form->b, n, k, form->nMajorB, bytes, count, signB);
-    for (int i = 0; i < count; ++i)
-      ib[(k + i) * s.n + n] = integerOf(form->b, bytes[i]);
+  // Integers are bytes, K-major: [k][lines].
+  auto putIntegers = [&](TensorType type, std::span<const Multiplicand::Run> runs, int lines,
+                         std::vector<int32_t> &to) {
+    for (const Multiplicand::Run &r : runs)
+      for (int i = 0; i < 16; ++i)
+        to[(r.k + i) * lines + r.line] = integerOf(type, bytes[r.at + i]);
   };
   if (form->registersA.empty()) {
-    readMatrix(descriptorA, form->mMajorA, 64, form->a, true, putA);
+    auto runs = readMatrix(descriptorA, form->mMajorA, 64, form->a, true, bytes);
+    if (integer)
+      putIntegers(form->a, runs, 64, ia);
+    else
+      a.setRuns(form->a, form->mMajorA, runs, bytes.data(), signA);
   } else {
     int bits = bitsOf(form->a), per = elementsPerRegister(bits);
     uint32_t mask = bits == 32 ? ~0u : (1u << bits) - 1;
@@ -214,7 +240,11 @@ void WgmmaOp::complete() {
               a.set(form->a, w * warpRows + e.row, e.column, element ^ signA);
           }
   }
-  readMatrix(descriptorB, form->nMajorB, s.n, form->b, false, putB);
+  auto runs = readMatrix(descriptorB, form->nMajorB, s.n, form->b, false, bytes);
+  if (integer)
+    putIntegers(form->b, runs, s.n, ib);
+  else
+    b.setRuns(form->b, form->nMajorB, runs, bytes.data(), signB);
 
   acc.resize(size_t(s.n) * 64);
   for (int w = 0; w < 4; ++w)
