@@ -115,7 +115,9 @@ def check_examples(step):
         before = re.search(r"Before\b[^\n]*:\n\s*```mlir\n(.*?)```.*?After\b", part, flags=re.S)
         if not before:
             fail(f"pass {name}: expected IR before and after in its description")
-        test = ROOT / f"test/{step}/{name}.mlir"
+        test = next((ROOT / f"test/{step}").rglob(f"{name}.mlir"), None)
+        if not test:
+            fail(f"pass {name}: expected test/{step}/{name}.mlir, perhaps in a folder below")
         case = lines_of(test.read_text().split("// -----")[0])
         wanted = lines_of(before.group(1))
         if not any(case[i:i + len(wanted)] == wanted for i in range(len(case))):

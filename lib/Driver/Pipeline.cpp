@@ -101,7 +101,7 @@ static void buildParallelize(OpPassManager &pm, const CompileOptions &options,
 }
 
 TargetOptions llamac::targetOf(const CompileOptions &options) {
-  return {.name = options.target, .lower = options.lower, .cpu = options.cpu};
+  return {.name = options.target, .lower = options.lower, .cpu = options.cpu, .chip = options.chip};
 }
 
 void llamac::buildPipeline(OpPassManager &pm, const CompileOptions &options, Step from, Step to,

@@ -18,7 +18,6 @@
 #include "mlir/Dialect/LLVMIR/LLVMDialect.h"
 #include "llvm/IR/Constants.h"
 #include "llvm/IR/DerivedTypes.h"
-#include "llvm/IR/LegacyPassManager.h"
 #include "llvm/IR/Module.h"
 #include "llvm/MC/MCSubtargetInfo.h"
 #include "llvm/MC/TargetRegistry.h"
@@ -27,7 +26,6 @@
 #include "llvm/Support/Path.h"
 #include "llvm/Support/Process.h"
 #include "llvm/Support/Program.h"
-#include "llvm/Target/TargetMachine.h"
 
 using namespace mlir;
 using namespace mlir::llamac;
@@ -50,71 +48,61 @@ static std::vector<std::string> featuresOf(const llvm::MCSubtargetInfo &cpu) {
 
 /// The object file with `llrt_program`.
 static FailureOr<ObjectFile> makeTable(Location loc, const ProgramText &program,
-                                       const CpuTarget &cpu) {
+                                       const Target &target) {
+  const CpuTarget &cpu = target.cpu();
   std::string message;
   llvm::Triple triple(cpu.triple);
-  const llvm::Target *target = llvm::TargetRegistry::lookupTarget(triple, message);
-  if (!target)
+  const llvm::Target *processors = llvm::TargetRegistry::lookupTarget(triple, message);
+  if (!processors)
     return emitError(loc, "cannot compile for ") << cpu.triple << ": " << message;
-  // Data only: any processor of the triple can read it.
-  std::unique_ptr<llvm::TargetMachine> machine(
-      target->createTargetMachine(triple, "generic", "", llvm::TargetOptions(), llvm::Reloc::PIC_));
   std::unique_ptr<llvm::MCSubtargetInfo> subtarget(
-      target->createMCSubtargetInfo(triple, cpu.name, cpu.features));
+      processors->createMCSubtargetInfo(triple, cpu.name, cpu.features));
+  return compileData(loc, cpu, "llrt_program", [&](llvm::Module &module) {
+    llvm::LLVMContext &context = module.getContext();
+    auto *pointer = llvm::PointerType::get(context, 0);
+    auto *i64 = llvm::Type::getInt64Ty(context);
 
-  llvm::LLVMContext context;
-  llvm::Module module("llrt_program", context);
-  module.setTargetTriple(triple);
-  module.setDataLayout(machine->createDataLayout());
-  auto *pointer = llvm::PointerType::get(context, 0);
-  auto *i64 = llvm::Type::getInt64Ty(context);
+    auto makeGlobal = [&](llvm::Constant *value) -> llvm::Constant * {
+      return new llvm::GlobalVariable(module, value->getType(), /*isConstant=*/true,
+                                      llvm::GlobalValue::PrivateLinkage, value);
+    };
+    auto makeString = [&](StringRef text) {
+      return makeGlobal(llvm::ConstantDataArray::getString(context, text));
+    };
+    auto makeArray = [&](ArrayRef<llvm::Constant *> values) {
+      return makeGlobal(
+          llvm::ConstantArray::get(llvm::ArrayType::get(pointer, values.size()), values));
+    };
 
-  auto makeGlobal = [&](llvm::Constant *value) -> llvm::Constant * {
-    return new llvm::GlobalVariable(module, value->getType(), /*isConstant=*/true,
-                                    llvm::GlobalValue::PrivateLinkage, value);
-  };
-  auto makeString = [&](StringRef text) {
-    return makeGlobal(llvm::ConstantDataArray::getString(context, text));
-  };
-  auto makeArray = [&](ArrayRef<llvm::Constant *> values) {
-    return makeGlobal(
-        llvm::ConstantArray::get(llvm::ArrayType::get(pointer, values.size()), values));
-  };
+    SmallVector<llvm::Constant *> names, blocks, features;
+    auto *blockType = llvm::FunctionType::get(llvm::Type::getVoidTy(context), {pointer}, false);
+    for (const ProgramText::Block &block : program.blocks) {
+      names.push_back(makeString(block.name));
+      std::string symbol = (kBlockPrefix + block.code.getLeafReference().getValue()).str();
+      blocks.push_back(
+          cast<llvm::Constant>(module.getOrInsertFunction(symbol, blockType).getCallee()));
+    }
+    for (const std::string &feature : featuresOf(*subtarget))
+      features.push_back(makeString(feature));
+    features.push_back(llvm::ConstantPointerNull::get(pointer));
+    llvm::Constant *device = llvm::ConstantPointerNull::get(pointer);
+    if (StringRef symbol = target.deviceCode(); !symbol.empty())
+      device = module.getOrInsertGlobal(symbol, pointer);
 
-  SmallVector<llvm::Constant *> names, blocks, features;
-  auto *blockType = llvm::FunctionType::get(llvm::Type::getVoidTy(context), {pointer}, false);
-  for (const ProgramText::Block &block : program.blocks) {
-    names.push_back(makeString(block.name));
-    std::string symbol = (kBlockPrefix + block.code.getLeafReference().getValue()).str();
-    blocks.push_back(
-        cast<llvm::Constant>(module.getOrInsertFunction(symbol, blockType).getCallee()));
-  }
-  for (const std::string &feature : featuresOf(*subtarget))
-    features.push_back(makeString(feature));
-  features.push_back(llvm::ConstantPointerNull::get(pointer));
-
-  // The members of LlrtProgram, in order.
-  llvm::Constant *members[] = {makeString(program.json),
-                               llvm::ConstantInt::get(i64, program.json.size()),
-                               llvm::ConstantInt::get(i64, program.blocks.size()),
-                               makeArray(names),
-                               makeArray(blocks),
-                               makeString(cpu.name),
-                               makeArray(features),
-                               makeString("host"),
-                               llvm::ConstantPointerNull::get(pointer)};
-  llvm::Constant *table = llvm::ConstantStruct::getAnon(context, members);
-  new llvm::GlobalVariable(module, table->getType(), /*isConstant=*/true,
-                           llvm::GlobalValue::ExternalLinkage, table, "llrt_program");
-
-  ObjectFile object;
-  object.name = "llrt_program";
-  llvm::raw_svector_ostream stream(object.bytes);
-  llvm::legacy::PassManager codegen;
-  if (machine->addPassesToEmitFile(codegen, stream, nullptr, llvm::CodeGenFileType::ObjectFile))
-    return emitError(loc, "cannot emit an object file for ") << cpu.triple;
-  codegen.run(module);
-  return object;
+    // The members of LlrtProgram, in order.
+    llvm::Constant *members[] = {makeString(program.json),
+                                 llvm::ConstantInt::get(i64, program.json.size()),
+                                 llvm::ConstantInt::get(i64, program.blocks.size()),
+                                 makeArray(names),
+                                 makeArray(blocks),
+                                 makeString(cpu.name),
+                                 makeArray(features),
+                                 makeString(target.name()),
+                                 device};
+    llvm::Constant *table = llvm::ConstantStruct::getAnon(context, members);
+    new llvm::GlobalVariable(module, table->getType(), /*isConstant=*/true,
+                             llvm::GlobalValue::ExternalLinkage, table, "llrt_program");
+  });
 }
 
 /// The folder of the runtime library.
@@ -272,7 +260,7 @@ LogicalResult llamac::emitExecutable(ModuleOp program, const Target &target,
   FailureOr<std::vector<ObjectFile>> objects = target.compile(*copy);
   if (failed(objects))
     return failure();
-  FailureOr<ObjectFile> table = makeTable(loc, *text, target.cpu());
+  FailureOr<ObjectFile> table = makeTable(loc, *text, target);
   if (failed(table))
     return failure();
   objects->push_back(std::move(*table));

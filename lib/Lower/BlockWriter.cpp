@@ -11,6 +11,7 @@
 // planned as arenas are (ArenaPlan.h).
 //
 //   call @f.loop0(%x, %a, 0, 64) {grain}    llrt_launch(stream, &kernel, {buffers[0], scratch})
+//   gpu.launch_func @k::@k ... args(%x)     llrt_launch(stream, &kernel, {buffers[0]})
 //   routine.gemm %a, %w into %y        =>   llrt_gemm(stream, &descriptor0, scratch, ...)
 //
 //===----------------------------------------------------------------------===//
@@ -20,6 +21,8 @@
 #include "dialects/Routine/IR/Routine.h"
 #include "llamac/Lower/Passes.h"
 #include "llamac/Support/ArenaPlan.h"
+
+#include "mlir/Dialect/GPU/IR/GPUDialect.h"
 
 using namespace mlir;
 using namespace mlir::llamac;
@@ -108,12 +111,17 @@ public:
 
     for (Operation &op : block.getBody().front()) {
       loc = op.getLoc();
+      LogicalResult written = success();
       if (auto call = dyn_cast<func::CallOp>(op))
-        writeLoop(call);
+        written = writeLaunch(call, call.getOperands().drop_back(2));
+      else if (auto launch = dyn_cast<gpu::LaunchFuncOp>(op))
+        written = writeLaunch(launch, launch.getKernelOperands());
       else if (auto call = dyn_cast<routine::RoutineOpInterface>(op))
         writeRoutine(call);
       else if (!isa<memref::AllocOp, func::ReturnOp>(op) && !op.hasTrait<OpTrait::ConstantLike>())
         return op.emitOpError("expects only calls of loops and routines and buffers in a block");
+      if (failed(written))
+        return failure();
     }
     LLVM::ReturnOp::create(builder, loc, ValueRange());
     return success();
@@ -145,22 +153,21 @@ private:
     return LLVM::LLVMFuncOp::create(builder, loc, name, type);
   }
 
-  void writeLoop(func::CallOp call) {
-    auto loop = module.lookupSymbol<LLVM::LLVMFuncOp>(call.getCallee());
+  // `op` is a call of a loop or launches a kernel, with `operands` for buffers.
+  LogicalResult writeLaunch(Operation *op, ValueRange operands) {
+    FailureOr<std::string> kernel = kernelOf(op);
+    if (failed(kernel))
+      return failure();
     SmallVector<Value> buffers;
-    for (Value operand : call.getOperands().drop_back(2))
+    for (Value operand : operands)
       buffers.push_back(pointers[operand]);
-    size_t count = call.getNumOperands();
-    int64_t low = *getConstantIntValue(call.getOperand(count - 2)),
-            high = *getConstantIntValue(call.getOperand(count - 1));
-    auto grain = call->getAttrOfType<IntegerAttr>(kGrainAttr);
-    std::string kernel = kernelOf({loop, low, high, grain ? grain.getInt() : 0});
-    if (kernel.empty()) {
-      SmallVector<Value> operands(buffers);
-      operands.push_back(constant(low));
-      operands.push_back(constant(high));
-      LLVM::CallOp::create(builder, loc, loop, operands);
-      return;
+    if (kernel->empty()) {
+      auto call = cast<func::CallOp>(op);
+      for (Value bound : call.getOperands().take_back(2))
+        buffers.push_back(constant(*getConstantIntValue(bound)));
+      LLVM::CallOp::create(builder, loc, module.lookupSymbol<LLVM::LLVMFuncOp>(call.getCallee()),
+                           buffers);
+      return success();
     }
     Value array;
     {
@@ -175,7 +182,8 @@ private:
     }
     LLVM::CallOp::create(
         builder, loc, declare("llrt_launch", {pointer, pointer, pointer}),
-        ValueRange{stream, LLVM::AddressOfOp::create(builder, loc, pointer, kernel), array});
+        ValueRange{stream, LLVM::AddressOfOp::create(builder, loc, pointer, *kernel), array});
+    return success();
   }
 
   // Address of a constant structure in words of 64 bits.

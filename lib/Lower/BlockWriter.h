@@ -13,20 +13,14 @@
 
 namespace mlir::llamac {
 
-/// A call of an outlined loop.
-struct LoopCall {
-  LLVM::LLVMFuncOp loop; ///< (buffers, low, high)
-  int64_t low, high;     ///< its iterations
-  int64_t grain;         ///< how many are worth a thread; 0 if they are not independent
-};
-
-/// Makes the constant kernel that llrt_launch takes for a loop on some target, and returns its
-/// symbol; empty if the loop is to be called as it is.
-using KernelMaker = llvm::function_ref<std::string(const LoopCall &call)>;
+/// Makes the constant that llrt_launch takes as kernel on some target for `op` of a block, a
+/// func.call of an outlined loop or a gpu.launch_func, and returns its symbol; empty if `op` is a
+/// call to be made as it is. Fails after an error.
+using KernelMaker = llvm::function_ref<FailureOr<std::string>(Operation *op)>;
 
 /// Writes the function `void NAME(LlrtStream *, void **buffers)` of a block whose loops are
-/// functions of the module already. `block` itself stays, under another name. Emits an error if
-/// it has anything but calls of loops and routines, buffers and constants.
+/// functions or kernels of the module already. `block` itself stays, under another name. Emits an
+/// error if it has anything but calls of loops and routines, launches, buffers and constants.
 LogicalResult writeBlock(func::FuncOp block, ModuleOp module, KernelMaker kernelOf);
 
 } // namespace mlir::llamac

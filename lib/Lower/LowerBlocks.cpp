@@ -44,6 +44,8 @@ namespace {
 struct LowerBlocksOptions : PassPipelineOptions<LowerBlocksOptions> {
   Option<std::string> target{*this, "target", llvm::cl::init("host"),
                              llvm::cl::desc("What runs the blocks.")};
+  Option<std::string> chip{*this, "chip", llvm::cl::init(""),
+                           llvm::cl::desc("GPUs that code is for, as in sm_80,sm_90a.")};
   Option<std::string> lower{*this, "lower", llvm::cl::init("fast"),
                             llvm::cl::desc("fast, or reference: every op by its decomposition, no "
                                            "fusion, one thread, libm.")};
@@ -59,7 +61,7 @@ void llamac::registerLowerBlocksPipeline() {
         if (failed(options.parseFromString(text)))
           return failure();
         llvm::Expected<std::shared_ptr<const Target>> target =
-            makeTarget({.name = options.target, .lower = options.lower});
+            makeTarget({.name = options.target, .lower = options.lower, .chip = options.chip});
         if (!target)
           return fail(llvm::toString(target.takeError()));
         buildLowerBlocksPipeline(pm, *target);

@@ -10,6 +10,7 @@
 #include "lib/Lower/LoopAccess.h"
 
 #include "mlir/Dialect/Affine/IR/AffineOps.h"
+#include "mlir/Dialect/GPU/IR/GPUDialect.h"
 #include "mlir/Transforms/RegionUtils.h"
 
 namespace mlir::llamac {
@@ -62,7 +63,8 @@ struct OutlineLoopsPass : llamac::impl::OutlineLoopsPassBase<OutlineLoopsPass> {
   static bool staysOutside(Operation &op) {
     return isLoop(op) || op.hasTrait<OpTrait::IsTerminator>() ||
            op.hasTrait<OpTrait::ConstantLike>() ||
-           isa<memref::AllocOp, memref::GetGlobalOp, routine::RoutineOpInterface, func::CallOp>(op);
+           isa<memref::AllocOp, memref::GetGlobalOp, routine::RoutineOpInterface, func::CallOp,
+               gpu::LaunchFuncOp>(op);
   }
 
   // Gives runs of ops that are in no loop a loop of one iteration. A scalar that

@@ -417,6 +417,105 @@ def ExpandMathPass : Pass<"llama-expand-math"> {
                            "mlir::math::MathDialect", "mlir::vector::VectorDialect"];
 }
 
+def LowerKernelsPass : Pass<"llama-lower-kernels", "mlir::gpu::GPUModuleOp"> {
+  let summary = "Lower a kernel to LLVM and NVVM";
+  let description = [{
+    Buffers become pointers of the kernel (of shared memory, 32 bits wide in PTX), loops
+    branches, the rest instructions of LLVM and NVVM. Nothing becomes a call of libdevice: math
+    without an instruction must be expanded before and is an error here. Accesses of vectors are
+    as wide as their `alignment` says. Each instruction gets a place, which becomes `.loc` in PTX:
+    its file and line, else the name of its location as a file with one line, else the kernel's.
+
+    Before:
+    ```mlir
+    gpu.module @negate {
+      gpu.func @negate(%x: memref<256xf32>) kernel attributes {nvvm.reqntid = array<i32: 256>} {
+        %t = gpu.thread_id x
+        %0 = memref.load %x[%t] : memref<256xf32>
+        %1 = arith.negf %0 : f32
+        memref.store %1, %x[%t] : memref<256xf32>
+        gpu.return
+      }
+    }
+    ```
+    After:
+    ```mlir
+    gpu.module @negate {
+      llvm.func @negate(%x: !llvm.ptr) attributes {gpu.kernel, nvvm.kernel, nvvm.reqntid = array<i32: 256>} {
+        %0 = nvvm.read.ptx.sreg.tid.x : i32
+        %t = llvm.sext %0 : i32 to i64
+        %1 = llvm.getelementptr inbounds|nuw %x[%t] : (!llvm.ptr, i64) -> !llvm.ptr, f32
+        %2 = llvm.load %1 : !llvm.ptr -> f32
+        ...
+        llvm.return
+      }
+    }
+    ```
+  }];
+  let dependentDialects = ["mlir::LLVM::LLVMDialect", "mlir::NVVM::NVVMDialect",
+                           "mlir::affine::AffineDialect", "mlir::arith::ArithDialect",
+                           "mlir::cf::ControlFlowDialect", "mlir::gpu::GPUDialect",
+                           "mlir::memref::MemRefDialect", "mlir::scf::SCFDialect",
+                           "mlir::vector::VectorDialect"];
+}
+
+def BlocksToCudaPass : Pass<"llama-blocks-to-cuda", "mlir::ModuleOp"> {
+  let summary = "Place temporaries in scratch memory and lower the host's side of a block";
+  let description = [{
+    As llama-blocks-to-llvm, for blocks that launch kernels. The kernels stay: they are
+    compiled when the executable is made. What a launch needs to know becomes the attribute
+    `llama.launch` of an external global, equal launches share one; its address is what
+    llrt_launch gets.
+
+    Before:
+    ```mlir
+    gpu.module @k {
+      llvm.func @k(%x: !llvm.ptr) attributes {gpu.kernel, nvvm.kernel} {
+        llvm.return
+      }
+    }
+    func.func @f(%x: memref<256xf32>) attributes {llama.block} {
+      %c1 = arith.constant 1 : index
+      %c256 = arith.constant 256 : index
+      gpu.launch_func @k::@k blocks in (%c1, %c1, %c1) threads in (%c256, %c1, %c1) args(%x : memref<256xf32>)
+      return
+    }
+    ```
+    After:
+    ```mlir
+    llvm.mlir.global external constant @llrt.launch.f.0() {llama.launch = {block = array<i64: 256, 1, 1>, buffers = 1 : i64, grid = array<i64: 1, 1, 1>, kernel = @k::@k, shared = 0 : i64}} : i8
+    gpu.module @k { ... }
+    llvm.func @f(%stream: !llvm.ptr, %buffers: !llvm.ptr) attributes {llama.scratch = 0 : i64} {
+      ...
+      llvm.call @llrt_launch(%stream, %kernel, %args) : (!llvm.ptr, !llvm.ptr, !llvm.ptr) -> ()
+      llvm.return
+    }
+    ```
+  }];
+  let dependentDialects = ["mlir::LLVM::LLVMDialect", "mlir::gpu::GPUDialect"];
+}
+
+def PrintPtxPass : Pass<"llama-print-ptx", "mlir::ModuleOp"> {
+  let summary = "Print the PTX of lowered kernels";
+  let description = [{
+    For tests and for eyes: prints what an executable would have for `chip`, kernel by kernel.
+
+    Before:
+    ```mlir
+    gpu.module @k {
+      llvm.func @k(%x: !llvm.ptr) attributes {gpu.kernel, nvvm.kernel} {
+        llvm.return
+      }
+    }
+    ```
+    After: the same, and on standard output
+    ```
+    .visible .entry k(
+    ```
+  }];
+  let options = [Option<"chip", "chip", "std::string", "\"sm_90a\"", "As --chip, one of them.">];
+}
+
 //===----------------------------------------------------------------------===//
 // Memory
 //===----------------------------------------------------------------------===//

@@ -25,6 +25,10 @@
 #include <string>
 #include <vector>
 
+namespace llvm {
+class Module;
+}
+
 namespace mlir::llamac {
 
 /// How blocks are lowered, on any target: `--lower`.
@@ -38,6 +42,7 @@ struct TargetOptions {
   std::string name = "host";  ///< `--target`
   std::string lower = "fast"; ///< `--lower`: fast or reference
   std::string cpu = "native"; ///< `--cpu`: this machine's, or LLVM's name of one
+  std::string chip = {};      ///< `--chip`: of a GPU, `sm_80,sm_90a`; empty: the target's default
 };
 
 /// The processor that host code is made for.
@@ -60,6 +65,8 @@ class Target {
 public:
   virtual ~Target() = default;
 
+  /// Its name for `--target`.
+  virtual StringRef name() const = 0;
   Lowering lowering() const { return how; }
   /// The processor of the executable, which is the host of any device.
   const CpuTarget &cpu() const { return processor; }
@@ -73,17 +80,27 @@ public:
   virtual void addCodePasses(OpPassManager &pm) const = 0;
 
   /// Compiles each `builtin.module` directly in `program` to an object file, in the order of the
-  /// modules whatever `threads` (0: one per core). Emits an error if one cannot be compiled.
+  /// modules whatever `threads` (0: one per core); code of a device comes behind them. Emits an
+  /// error if one cannot be compiled.
   virtual FailureOr<std::vector<ObjectFile>> compile(ModuleOp program,
                                                      unsigned threads = 0) const = 0;
+
+  /// The symbol, defined by what `compile` makes, of the table of all code of the device
+  /// (LlrtProgram::device); empty if there is none apart from the host's.
+  virtual StringRef deviceCode() const { return {}; }
 
   /// The archives of the runtime that an executable is linked with, in that order, `NAME` of
   /// `libNAME.a`.
   virtual SmallVector<StringRef> runtimeLibraries() const = 0;
   /// What the linker gets behind them: the libraries of others.
-  virtual SmallVector<StringRef> linkArguments() const = 0;
+  SmallVector<StringRef> linkArguments() const;
 
 protected:
+  /// Whether `op` is a product or attention as the routine dialect has them: f32 and bf16 for
+  /// `Fast`; products of f64 for `Reference` too. Tensors of known sizes that are not empty.
+  bool isProduct(Operation *op) const;
+  bool isAttention(Operation *op) const;
+
   Target(Lowering how, CpuTarget processor) : how(how), processor(std::move(processor)) {}
 
 private:
@@ -93,6 +110,10 @@ private:
 
 /// The target that `options` ask for. An error names the option and says what there is.
 llvm::Expected<std::shared_ptr<const Target>> makeTarget(const TargetOptions &options);
+
+/// The object file of a module called `name` that `write` fills with constants.
+FailureOr<ObjectFile> compileData(Location loc, const CpuTarget &cpu, StringRef name,
+                                  llvm::function_ref<void(llvm::Module &)> write);
 
 /// Translations from MLIR to LLVM IR that `compile` needs.
 void registerObjectTranslations(DialectRegistry &registry);

@@ -6,6 +6,8 @@
 //===----------------------------------------------------------------------===//
 #include "lib/Lower/Cuda/KernelBuilder.h"
 
+#include "lib/Lower/Cuda/CudaTarget.h"
+
 #include "mlir/Dialect/Arith/IR/Arith.h"
 #include "mlir/Dialect/GPU/IR/GPUDialect.h"
 #include "mlir/Dialect/LLVMIR/NVVMDialect.h"
@@ -241,7 +243,7 @@ Operation *KernelBuilder::launch(Grid grid) {
   Value dynamic = arith::ConstantIntOp::create(*this, getI32Type(), sharedSize);
   auto launch = gpu::LaunchFuncOp::create(*this, symbol, blocks, size, dynamic, buffers);
   if (!tensorMaps.empty())
-    launch->setAttr("llama.tensor_maps", getArrayAttr(tensorMaps));
+    launch->setAttr(kTensorMapsAttr, getArrayAttr(tensorMaps));
   return launch;
 }
 

@@ -69,12 +69,18 @@ static LLVM::LLVMFuncOp loopBody(OpBuilder &builder, ModuleOp module, LLVM::LLVM
 }
 
 // The constant LlrtKernel of a loop that threads may share.
-static std::string kernelOf(ModuleOp module, const LoopCall &call) {
-  if (call.grain == 0 || call.low != 0)
-    return {};
-  LLVM::LLVMFuncOp loop = call.loop;
+static FailureOr<std::string> kernelOf(ModuleOp module, Operation *op) {
+  auto call = dyn_cast<func::CallOp>(op);
+  if (!call)
+    return op->emitOpError("is for a GPU: expects calls of loops on the host");
+  int64_t low = *getConstantIntValue(call.getOperands().drop_back().back()),
+          high = *getConstantIntValue(call.getOperands().back());
+  auto grain = call->getAttrOfType<IntegerAttr>(kGrainAttr);
+  if (!grain || low != 0)
+    return std::string();
+  auto loop = module.lookupSymbol<LLVM::LLVMFuncOp>(call.getCallee());
   std::string name =
-      (loop.getSymName() + ".kernel." + Twine(call.high) + "." + Twine(call.grain)).str();
+      (loop.getSymName() + ".kernel." + Twine(high) + "." + Twine(grain.getInt())).str();
   if (module.lookupSymbol(name))
     return name;
   OpBuilder builder(module.getContext());
@@ -90,8 +96,8 @@ static std::string kernelOf(ModuleOp module, const LoopCall &call) {
     return LLVM::ConstantOp::create(builder, loc, builder.getI64IntegerAttr(value));
   };
   Value value = LLVM::UndefOp::create(builder, loc, type);
-  Value members[] = {LLVM::AddressOfOp::create(builder, loc, body), constant(call.high),
-                     constant(call.grain)};
+  Value members[] = {LLVM::AddressOfOp::create(builder, loc, body), constant(high),
+                     constant(grain.getInt())};
   for (auto [index, member] : llvm::enumerate(members))
     value = LLVM::InsertValueOp::create(builder, loc, value, member, int64_t(index));
   LLVM::ReturnOp::create(builder, loc, value);
@@ -115,7 +121,7 @@ struct BlocksToLLVMPass : llamac::impl::BlocksToLLVMPassBase<BlocksToLLVMPass> {
     }
     if (failed(expandMath(module)) || failed(convertLoops(module, blocks.front())) ||
         failed(writeBlock(blocks.front(), module,
-                          [&](const LoopCall &call) { return kernelOf(module, call); })))
+                          [&](Operation *op) { return kernelOf(module, op); })))
       return signalPassFailure();
     blocks.front().erase();
   }

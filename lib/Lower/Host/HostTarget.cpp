@@ -6,52 +6,22 @@
 //===----------------------------------------------------------------------===//
 #include "lib/Lower/Host/HostTarget.h"
 
-#include "dialects/Llama/IR/Llama.h"
 #include "llamac/Lower/Passes.h"
 
 #include "mlir/IR/Diagnostics.h"
 #include "mlir/Transforms/Passes.h"
-#include "llvm/ADT/TypeSwitch.h"
 
 using namespace mlir;
 using namespace mlir::llamac;
-using namespace mlir::llama;
-
-static Type elementOf(Value value) { return getElementTypeOrSelf(value); }
-
-// A tensor of known sizes that is not empty.
-static bool isDense(Value value) {
-  auto tensor = cast<RankedTensorType>(value.getType());
-  return tensor.hasStaticShape() && tensor.getNumElements() > 0;
-}
-
-// Products have one operand type, f32, bf16 or f64; the reference takes those of f64 only.
-static bool hasProduct(Operation *op, Lowering how) {
-  Type element = elementOf(op->getOperand(0));
-  bool known = element.isF64() || (how == Lowering::Fast && (element.isF32() || element.isBF16()));
-  return known && llvm::all_of(op->getOperands(),
-                               [&](Value v) { return elementOf(v) == element && isDense(v); });
-}
-
-// Attention is in f32 and bf16, statistics in f32.
-template <typename Op> static bool hasAttention(Op op, Lowering how) {
-  Type element = elementOf(op.getQuery());
-  return how == Lowering::Fast && (element.isF32() || element.isBF16()) &&
-         elementOf(op.getLse()).isF32() && isDense(op.getQuery()) && isDense(op.getKey());
-}
 
 namespace {
 class HostTarget final : public Target {
 public:
   HostTarget(Lowering how, CpuTarget cpu) : Target(how, std::move(cpu)) {}
 
-  bool hasRoutine(Operation *op) const override {
-    return llvm::TypeSwitch<Operation *, bool>(op)
-        .Case<LinearOp, LinearDxOp, LinearDwOp>([&](auto) { return hasProduct(op, lowering()); })
-        .Case<AttentionOp, AttentionGradOp>(
-            [&](auto attention) { return hasAttention(attention, lowering()); })
-        .Default([](Operation *) { return false; });
-  }
+  StringRef name() const override { return "host"; }
+
+  bool hasRoutine(Operation *op) const override { return isProduct(op) || isAttention(op); }
 
   void addCodePasses(OpPassManager &pm) const override {
     const bool fast = lowering() == Lowering::Fast;
@@ -74,15 +44,12 @@ public:
   SmallVector<StringRef> runtimeLibraries() const override {
     return {"llrt_main", "llrt", "llrt_host", "llrt"};
   }
-
-  SmallVector<StringRef> linkArguments() const override {
-    SmallVector<StringRef> arguments;
-    StringRef(LLAMAC_LINK_LIBRARIES).split(arguments, ' ', -1, /*KeepEmpty=*/false);
-    return arguments;
-  }
 };
 } // namespace
 
-std::shared_ptr<const Target> llamac::makeHostTarget(Lowering how, CpuTarget cpu) {
+llvm::Expected<std::shared_ptr<const Target>> llamac::makeHostTarget(Lowering how, CpuTarget cpu,
+                                                                     StringRef chip) {
+  if (!chip.empty())
+    return llvm::createStringError("--chip=" + chip + ": expected --target=cuda, got host");
   return std::make_shared<HostTarget>(how, std::move(cpu));
 }

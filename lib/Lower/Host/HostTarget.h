@@ -11,8 +11,9 @@
 
 namespace mlir::llamac {
 
-/// Loops and routines on the threads of a CPU (runtime/src/Host).
-std::shared_ptr<const Target> makeHostTarget(Lowering how, CpuTarget cpu);
+/// Loops and routines on the threads of a CPU (runtime/src/Host). An error if a chip is given.
+llvm::Expected<std::shared_ptr<const Target>> makeHostTarget(Lowering how, CpuTarget cpu,
+                                                             StringRef chip);
 
 /// The processor for `--cpu=NAME`: `native` (this machine) or a name that LLVM knows
 /// (`x86-64-v3`, `znver4`, ...). An error if it knows none.

@@ -19,7 +19,9 @@
 
 #include "mlir/IR/Diagnostics.h"
 #include "mlir/Target/LLVMIR/Dialect/Builtin/BuiltinToLLVMIRTranslation.h"
+#include "mlir/Target/LLVMIR/Dialect/GPU/GPUToLLVMIRTranslation.h"
 #include "mlir/Target/LLVMIR/Dialect/LLVMIR/LLVMToLLVMIRTranslation.h"
+#include "mlir/Target/LLVMIR/Dialect/NVVM/NVVMToLLVMIRTranslation.h"
 #include "mlir/Target/LLVMIR/Export.h"
 #include "llvm/ADT/PostOrderIterator.h"
 #include "llvm/Analysis/LoopInfo.h"
@@ -308,6 +310,39 @@ static void widenLoops(llvm::Function &function, llvm::FunctionAnalysisManager &
 // Compilation
 //===----------------------------------------------------------------------===//
 
+/// Appends the object file of `code` to `object`.
+static LogicalResult emitObject(Location loc, llvm::TargetMachine &machine, llvm::Module &code,
+                                ObjectFile &object) {
+  llvm::raw_svector_ostream stream(object.bytes);
+  llvm::legacy::PassManager codegen;
+  if (machine.addPassesToEmitFile(codegen, stream, nullptr, llvm::CodeGenFileType::ObjectFile))
+    return emitError(loc, "cannot emit an object file for ") << machine.getTargetTriple().str();
+  codegen.run(code);
+  return success();
+}
+
+FailureOr<ObjectFile> llamac::compileData(Location loc, const CpuTarget &cpu, StringRef name,
+                                          llvm::function_ref<void(llvm::Module &)> write) {
+  // Data only: any processor of the triple can read it.
+  CpuTarget generic = cpu;
+  generic.name = "generic";
+  generic.features.clear();
+  std::string error;
+  std::unique_ptr<llvm::TargetMachine> machine = targetMachine(generic, error);
+  if (!machine)
+    return emitError(loc, "cannot compile for ") << cpu.triple << ": " << error;
+  llvm::LLVMContext context;
+  llvm::Module module(name, context);
+  module.setTargetTriple(machine->getTargetTriple());
+  module.setDataLayout(machine->createDataLayout());
+  write(module);
+  ObjectFile object;
+  object.name = name.str();
+  if (failed(emitObject(loc, *machine, module, object)))
+    return failure();
+  return object;
+}
+
 /// Compiles one module.
 static FailureOr<ObjectFile> compileObject(ModuleOp module, const CpuTarget &cpu, bool fast) {
   std::string error;
@@ -359,11 +394,8 @@ static FailureOr<ObjectFile> compileObject(ModuleOp module, const CpuTarget &cpu
   }
   passes.buildPerModuleDefaultPipeline(llvm::OptimizationLevel::O2).run(*code, modules);
 
-  llvm::raw_svector_ostream stream(object.bytes);
-  llvm::legacy::PassManager codegen;
-  if (machine->addPassesToEmitFile(codegen, stream, nullptr, llvm::CodeGenFileType::ObjectFile))
-    return module.emitError("cannot emit an object file for ") << cpu.triple;
-  codegen.run(*code);
+  if (failed(emitObject(module.getLoc(), *machine, *code, object)))
+    return failure();
   return object;
 }
 
@@ -392,5 +424,7 @@ FailureOr<std::vector<ObjectFile>> llamac::compileObjects(ModuleOp program, cons
 
 void llamac::registerObjectTranslations(DialectRegistry &registry) {
   registerBuiltinDialectTranslation(registry);
+  registerGPUDialectTranslation(registry);
   registerLLVMDialectTranslation(registry);
+  registerNVVMDialectTranslation(registry);
 }

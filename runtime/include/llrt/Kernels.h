@@ -52,6 +52,9 @@ struct LlrtImage {
   uint64_t ptx_bytes;
   const void *cubin; // of ptxas; null where there was none
   uint64_t cubin_bytes;
+  int64_t registers, shared; // of a thread; static, of a block, in bytes. By ptxas, else -1
+  int64_t stack, spills;     // bytes of a thread: local memory; what it stores and loads there for
+                             // want of registers
 };
 
 // Target cuda: a buffer as a tensor that the copy engine (TMA) cuts boxes from, as

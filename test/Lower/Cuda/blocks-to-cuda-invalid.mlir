@@ -1,0 +1,29 @@
+// RUN: llama-opt %s -split-input-file -llama-blocks-to-cuda -verify-diagnostics
+
+module attributes {gpu.container_module} {
+  gpu.module @k {
+    llvm.func @k(%x: !llvm.ptr) attributes {gpu.kernel, nvvm.kernel} {
+      llvm.return
+    }
+  }
+  func.func @f(%x: memref<32xf32>) attributes {llama.block} {
+    %c0 = arith.constant 0 : index
+    %c1 = arith.constant 1 : index
+    // expected-error @+1 {{expects a constant grid of at least 1}}
+    gpu.launch_func @k::@k blocks in (%c0, %c1, %c1) threads in (%c1, %c1, %c1) args(%x : memref<32xf32>)
+    return
+  }
+}
+
+// -----
+
+module {
+  func.func private @f.loop0(memref<32xf32>, index, index)
+  func.func @f(%x: memref<32xf32>) attributes {llama.block} {
+    %c0 = arith.constant 0 : index
+    %c32 = arith.constant 32 : index
+    // expected-error @+1 {{is for the host: expects launches of kernels}}
+    call @f.loop0(%x, %c0, %c32) : (memref<32xf32>, index, index) -> ()
+    return
+  }
+}
