@@ -144,7 +144,7 @@ public:
       kernels.push_back(structOf<LlrtCudaKernel>(
           {string(entryName(kernel.getName())), string(locationText(from)), number(chips.size()),
            images[launch.code], sizes("grid"), sizes("block"), sizes("cluster"), count("shared"),
-           count("buffers"), number(0), null(), keys[launch.code]},
+           count("buffers"), number(maps ? maps.size() : 0), mapsOf(maps), keys[launch.code]},
           launch.global.getSymName()));
     }
     for (StringRef chip : chips)
