@@ -9,13 +9,12 @@ machine. The software GPU has to find nothing: a report makes the program end wi
 import argparse
 import os
 
-DEVICES = 16  # of the software GPU, unless ranks share one
-
 
 def add_target_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--target", choices=["host", "cuda"], default="host", help="what the program is compiled for (host)")
     parser.add_argument("--chip", default="sm_90a", help="of --target=cuda (sm_90a)")
     parser.add_argument("--software-gpu", help="folder of the software GPU's libraries; default: the GPUs of this machine")
+    parser.add_argument("--gpus", type=int, default=1, help="that the software GPU has; ranks share one (1)")
     parser.add_argument("--gpu-seed", type=int, default=1, help="of the software GPU's order of things (1)")
 
 
@@ -30,5 +29,5 @@ def target_environment(arguments: argparse.Namespace) -> dict[str, str] | None:
         return None
     path = os.pathsep.join(filter(None, [arguments.software_gpu, os.environ.get("LD_LIBRARY_PATH")]))
     chip = arguments.chip.split(",")[-1].rstrip("a")
-    return os.environ | {"LD_LIBRARY_PATH": path, "SOFTWARE_GPU_CHIP": chip, "SOFTWARE_GPU_DEVICES": str(DEVICES),
+    return os.environ | {"LD_LIBRARY_PATH": path, "SOFTWARE_GPU_CHIP": chip, "SOFTWARE_GPU_DEVICES": str(arguments.gpus),
                          "SOFTWARE_GPU_SEED": str(arguments.gpu_seed)}

@@ -180,7 +180,7 @@ def build(name: str, program: Program, arguments: argparse.Namespace, folder: pa
 
 
 def environment_of(program: Program, arguments: argparse.Namespace) -> dict[str, str] | None:
-    options = argparse.Namespace(target="cuda", chip=program.chip, software_gpu=arguments.software_gpu,
+    options = argparse.Namespace(target="cuda", chip=program.chip, software_gpu=arguments.software_gpu, gpus=1,
                                  gpu_seed=arguments.gpu_seed)
     environment = target_environment(options)
     return environment | {"SOFTWARE_GPU_TIMEOUT": "20"} if environment else None

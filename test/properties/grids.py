@@ -48,6 +48,7 @@ from target import add_target_options, target_environment, target_options  # noq
 TOLERANCES = {"f64": 1e-10, "f32": 1e-4}
 STEPS, RATE = 2, 1e-2
 COMPILE_LIMIT, RUN_LIMIT = 300, 120  # seconds; what takes longer hangs
+SOFTWARE_GPU_TIMES = 5  # so much longer a run on the software GPU may take
 MOST_DRAWS = 30  # of a seed, until one is not refused
 AXES = ["tp", "cp", "pp", "dp"]
 PATTERNS = ["*.layers.0.*", "*norm*", "*mlp.down_proj.weight,*lm_head.weight", "*embed_tokens*"]
@@ -293,10 +294,11 @@ class Steps:
                         f"--batch={folder / 'batch.safetensors'}", f"--steps={STEPS}", f"--learning-rate={RATE}",
                         f"--gradients={folder / name}.gradients", f"--updated={folder / name}.updated", "--threads=1"]
         processes = ranks > 1 and launcher != "threads"
+        limit = RUN_LIMIT * (SOFTWARE_GPU_TIMES if environment else 1)
         if processes:
-            result = execute_ranks(self.command, ranks, launcher, RUN_LIMIT, environment)
+            result = execute_ranks(self.command, ranks, launcher, limit, environment)
         else:
-            result = execute(self.command, RUN_LIMIT, environment)
+            result = execute(self.command, limit, environment)
         self.lines = [json.loads(line) for line in expect_success(result).splitlines() if line.startswith("{")]
         files = (pathlib.Path(f"{folder / name}.{kind}") for kind in ("gradients", "updated"))
         self.bits = [file.read_bytes() for file in files], [line | {"seconds": 0} for line in self.lines]
