@@ -17,8 +17,8 @@
 // What a product leaves in registers is, packed to bf16, the left operand of the next one: scores never
 // go through memory. A tile of others has 64 rows (forward) or 32 (backward), half of that where the head
 // has more than 128 columns: then shared memory stays below the 99 KB that every chip has, and registers
-// below 255 for a thread. For dK and dV such a head is divided between two blocks, each of which forms
-// the scores.
+// below 255 for a thread. The columns of dK and dV of such a head are divided between two blocks, each of
+// which forms the scores; those of O where there are more than 192.
 //
 // The order of the others is listed when a block begins: those that its mask leaves anything of, rising,
 // and whether all of it (then the mask is not looked at).
@@ -81,23 +81,32 @@ public:
 
   //===--- Copies ---===//
 
-  // Rows `first` to `first + tile.rows` of the queries' or keys' matrix `from`, zeros behind the last.
+  // Rows `first` to `first + tile.rows` of the queries' or keys' matrix `from`, zeros behind the last. A
+  // thread copies one piece of every `step`-th row.
   void copyRows(Pointer from, const SharedTile &tile, Num first, bool keys) {
-    const int64_t count = tile.rows * pieces, last = keys ? shape.keys : shape.rows();
-    for (int64_t done = 0; done < count; done += kThreads) {
-      auto copy = [&] {
-        Num index = thread + done;
-        Num row = index / pieces, piece = index % pieces, r = first + row;
-        Num there = r < last;
-        r = k.min(r, k.integer(last - 1));
-        Num at = keys ? place.key(r) : place.query(r);
-        k.copyAsync(tile.at(row, piece), from + at + piece.wide() * 8, there);
-      };
-      if (done + kThreads <= count)
-        copy();
-      else
-        k.when(thread + done < count, copy);
-    }
+    const int64_t step = kThreads / pieces, last = keys ? shape.keys : shape.rows();
+    // Rows that far apart are so many elements apart, if `step` rows are whole queries.
+    const bool even = keys || step % shape.group() == 0;
+    const int64_t apart = keys ? step * shape.kvHeads * shape.headSize
+                               : step / shape.group() * shape.heads * shape.headSize;
+    Num row = thread / pieces, piece = thread % pieces;
+    auto placeOf = [&](Num r) { return keys ? place.key(r) : place.query(r); };
+    auto copy = [&](int64_t done) {
+      Num r = first + row + done;
+      Num at = even ? placeOf(first + row) + done / step * apart : placeOf(r);
+      k.copyAsync(tile.at(row + done, piece), from + at + piece.wide() * 8, r < last);
+    };
+    auto copyAll = [&] {
+      for (int64_t done = 0; done < tile.rows; done += step)
+        if (done + step <= tile.rows)
+          copy(done);
+        else
+          k.when(row + done < tile.rows, [&] { copy(done); });
+    };
+    if (step * pieces == kThreads)
+      copyAll();
+    else
+      k.when(thread < step * pieces, copyAll);
   }
 
   // `bytes` bytes that lie next to each other.
@@ -268,8 +277,19 @@ void llamac::emitMmaForward(routine::AttentionForwardOp op) {
   Pointer list = k.shared(tiles.keyTiles, k.getI32Type());
   Pointer mean = k.shared(shape.headSize, k.getF32Type());
 
+  // Blocks that divide the columns of O, where they would be too many registers: `columns` pieces
+  // each; the last ones may overlap.
+  const int64_t parts = shape.headSize <= 192 ? 1 : 2,
+                columns = llvm::divideCeil(mma.pieces, parts);
+  Num tile = k.blockId(0), part = k.integer(0);
+  if (parts > 1) {
+    part = tile % parts;
+    tile = tile / parts;
+  }
+  Num piece = k.min(part * columns, k.integer(mma.pieces - columns));
   // The last tiles of a causal mask have most to do: they start first.
-  Num tile = tiles.rowTiles - 1 - k.blockId(0), first = tile * kOwn;
+  tile = tiles.rowTiles - 1 - tile;
+  Num first = tile * kOwn;
   mma.copyRows(k.argument(0), q, first, /*keys=*/false);
   mma.copyBytes(rowMasks + first * 4, ownMasks, kOwn * 16);
   TileExtremes own = TileExtremes::ofRows(k, k.argument(5), b * tiles.rowTiles + tile);
@@ -301,7 +321,7 @@ void llamac::emitMmaForward(routine::AttentionForwardOp op) {
     SoftmaxRow row = SoftmaxRow::begin(k);
     state.append({row.max, row.sum});
   }
-  state.append(mma.zeros(mma.pieces * 4));
+  state.append(mma.zeros(columns * 4));
   state = k.loop(k.integer(0), count, 1, state, [&](Num number, ArrayRef<Num> before) {
     // What was copied is there, and no warp still reads the other stage.
     k.waitCopies(0);
@@ -335,14 +355,14 @@ void llamac::emitMmaForward(routine::AttentionForwardOp op) {
       for (int64_t n = 0; n != tiles.keys / 8; ++n)
         for (int i = 0; i != 2; ++i)
           scores[4 * n + 2 * half + i] = row[2 * n + i];
-      for (int64_t p = 0; p != mma.pieces; ++p)
+      for (int64_t p = 0; p != columns; ++p)
         for (int i = 0; i != 2; ++i) {
           Num &sum = after[4 + 4 * p + 2 * half + i];
           sum = sum * old;
         }
     }
-    mma.addProduct(MutableArrayRef(after).drop_front(4), scores, v0 + stage * v0.bytes(),
-                   k.integer(0), mma.pieces);
+    mma.addProduct(MutableArrayRef(after).drop_front(4), scores, v0 + stage * v0.bytes(), piece,
+                   columns);
     return after;
   });
 
@@ -364,16 +384,15 @@ void llamac::emitMmaForward(routine::AttentionForwardOp op) {
     sums = k.when(k.barrierAny(none[0] | none[1]), sums, [&] {
       meanOfValues(k, mma.place, values, mean, kThreads);
       Nums with(sums);
-      for (int64_t p = 0; p != mma.pieces; ++p) {
-        Num two = mean.load(mma.pair + 8 * p, 2);
+      for (int64_t p = 0; p != columns; ++p) {
+        Num two = mean.load(mma.pair + (piece + p) * 8, 2);
         for (int i = 0; i != 4; ++i)
           with[4 * p + i] = k.select(none[i / 2], two[i % 2], sums[4 * p + i]);
       }
       return with;
     });
-  mma.storeRows(sums, q, k.argument(7), first, /*keys=*/false, k.integer(0), mma.pieces,
-                k.integer(0));
-  stateForm(k.launch({tiles.rowTiles, shape.kvHeads, shape.batch}), AttentionForm::Mma);
+  mma.storeRows(sums, q, k.argument(7), first, /*keys=*/false, piece, columns, part * columns);
+  stateForm(k.launch({tiles.rowTiles * parts, shape.kvHeads, shape.batch}), AttentionForm::Mma);
 }
 
 //===----------------------------------------------------------------------===//
@@ -487,23 +506,28 @@ static void emitGradient(routine::AttentionBackwardOp op, const AttentionShape &
       Pointer here = ownMasks.as(k.getI32Type()),
               there = (otherMasks + stage * otherMaskBytes).as(k.getI32Type());
       Num ownRow = mma.warp * kWarpRows + mma.group;
-      for (int half = 0; half != 2; ++half) {
-        RowMask row;
-        KeyMask key;
+      RowMask rows[2];
+      KeyMask keys[2];
+      for (int half = 0; half != 2; ++half)
         if (ownKeys)
-          key = KeyMask::load(here, ownRow + 8 * half);
+          keys[half] = KeyMask::load(here, ownRow + 8 * half);
         else
-          row = RowMask::load(here, ownRow + 8 * half);
-        for (int64_t n = 0; n != others / 8; ++n)
-          for (int i = 0; i != 2; ++i) {
-            if (ownKeys)
-              row = RowMask::load(there, mma.pair + (8 * n + i));
-            else
-              key = KeyMask::load(there, mma.pair + (8 * n + i));
+          rows[half] = RowMask::load(here, ownRow + 8 * half);
+      for (int64_t n = 0; n != others / 8; ++n)
+        for (int i = 0; i != 2; ++i) {
+          Num column = mma.pair + (8 * n + i);
+          RowMask row;
+          KeyMask key;
+          if (ownKeys)
+            row = RowMask::load(there, column);
+          else
+            key = KeyMask::load(there, column);
+          for (int half = 0; half != 2; ++half) {
             Num &score = masked[4 * n + 2 * half + i];
-            score = maskScore(k, shape, row, key, score);
+            score =
+                maskScore(k, shape, ownKeys ? row : rows[half], ownKeys ? keys[half] : key, score);
           }
-      }
+        }
       return masked;
     });
     Nums dScores = mma.scores(ownTiles[1], fragments[1], now[1]);

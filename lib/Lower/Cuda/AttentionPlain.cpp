@@ -143,7 +143,7 @@ public:
   }
 
   // Row i of a square of a chunk of results, to memory at `at` if `there`.
-  void storeRow(Pointer to, Num at, Num there, int64_t chunk, ArrayRef<Num> four) {
+  void storeRow(Pointer to, Num at, Num there, Num chunk, ArrayRef<Num> four) {
     const int64_t D = shape.headSize;
     Num column = tx * kOwn + chunk * kTile;
     Pointer start = to + at;
@@ -250,7 +250,7 @@ void llamac::emitPlainForward(routine::AttentionForwardOp op) {
           return Nums{mean.load(k.min(column, k.integer(shape.headSize - 1)))};
         })[0]);
       }
-      plain.storeRow(out, at, there, chunk, four);
+      plain.storeRow(out, at, there, k.integer(chunk), four);
     }
     k.when(there & (plain.tx == 0),
            [&] { lse.store(plain.place.headOf(row), rows[i].lse(k, rowMask[i].isEven())); });
@@ -356,14 +356,15 @@ void llamac::emitPlainBackward(routine::AttentionBackwardOp op) {
         Nums four;
         for (int j = 0; j != kOwn; ++j)
           four.push_back(sums[(chunk * kOwn + i) * kOwn + j] * scale);
-        plain.storeRow(k.argument(count), plain.place.query(row), row < shape.rows(), chunk, four);
+        plain.storeRow(k.argument(count), plain.place.query(row), row < shape.rows(),
+                       k.integer(chunk), four);
       }
     }
     Operation *launch = k.launch({tiles.rowTiles, shape.kvHeads, shape.batch});
     stateForm(launch, AttentionForm::Plain);
   }
 
-  // dK and dV: a block owns a key tile.
+  // dK and dV: a block owns a key tile, and two chunks of the head, for which registers are enough.
   {
     SmallVector<Value> buffers(inputs);
     llvm::append_values(buffers, op.getDK(), op.getDV());
@@ -372,11 +373,13 @@ void llamac::emitPlainBackward(routine::AttentionBackwardOp op) {
     PlainGradient gradient(plain);
     Pointer a = plain.tile(), b = plain.tile(), weightTile = plain.tile(),
             dScoreTile = plain.tile();
-    Num tile = k.blockId(0);
+    const int64_t mine = std::min<int64_t>(plain.chunks, 2),
+                  parts = llvm::divideCeil(plain.chunks, mine);
+    Num tile = k.blockId(0) / parts, firstChunk = k.blockId(0) % parts * mine;
     TileExtremes own =
         TileExtremes::ofKeys(k, k.argument(8), plain.place.b * tiles.keyTiles + tile);
     // dK, then dV, chunk by chunk.
-    const int64_t square = kOwn * kOwn, half = square * plain.chunks;
+    const int64_t square = kOwn * kOwn, half = square * mine;
     Nums sums =
         k.loop(0, tiles.rowTiles, 1, plain.zeros(2 * half), [&](Num rowTile, ArrayRef<Num> before) {
           TileExtremes other =
@@ -389,10 +392,10 @@ void llamac::emitPlainBackward(routine::AttentionBackwardOp op) {
             gradient.compute(rows, rowTile, tile, a, b, weights, dScores);
             plain.storeSquare(weightTile, weights);
             plain.storeSquare(dScoreTile, dScores);
-            for (int64_t chunk = 0; chunk != plain.chunks; ++chunk) {
+            for (int64_t chunk = 0; chunk != mine; ++chunk) {
               k.barrier();
-              plain.stageRows(gradient.q, a, k.integer(chunk), rowTile);
-              plain.stageRows(gradient.dOut, b, k.integer(chunk), rowTile);
+              plain.stageRows(gradient.q, a, firstChunk + chunk, rowTile);
+              plain.stageRows(gradient.dOut, b, firstChunk + chunk, rowTile);
               k.barrier();
               auto add = [&](Pointer tile, Pointer operand, int64_t at) {
                 MutableArrayRef<Num> sums = MutableArrayRef(after).slice(at, square);
@@ -406,17 +409,17 @@ void llamac::emitPlainBackward(routine::AttentionBackwardOp op) {
         });
     for (int i = 0; i != kOwn; ++i) {
       Num key = plain.row(tile, i), there = key < shape.keys, at = plain.place.key(key);
-      for (int64_t chunk = 0; chunk != plain.chunks; ++chunk) {
+      for (int64_t chunk = 0; chunk != mine; ++chunk) {
         Nums dK, dV;
         for (int j = 0; j != kOwn; ++j) {
           dK.push_back(sums[chunk * square + i * kOwn + j] * scale);
           dV.push_back(sums[half + chunk * square + i * kOwn + j]);
         }
-        plain.storeRow(k.argument(count), at, there, chunk, dK);
-        plain.storeRow(k.argument(count + 1), at, there, chunk, dV);
+        plain.storeRow(k.argument(count), at, there, firstChunk + chunk, dK);
+        plain.storeRow(k.argument(count + 1), at, there, firstChunk + chunk, dV);
       }
     }
-    Operation *launch = k.launch({tiles.keyTiles, shape.kvHeads, shape.batch});
+    Operation *launch = k.launch({tiles.keyTiles * parts, shape.kvHeads, shape.batch});
     stateForm(launch, AttentionForm::Plain);
   }
 }
