@@ -76,6 +76,10 @@ struct cublasLtMatmulHeuristicResult_t {
   X(cublasLtMatmulPreferenceDestroy, (cublasLtMatmulPreference_t))                                 \
   X(cublasLtMatmulPreferenceSetAttribute,                                                          \
     (cublasLtMatmulPreference_t, cublasLtMatmulPreferenceAttributes_t, const void *, size_t))      \
+  X(cublasLtMatmulAlgoCheck,                                                                       \
+    (cublasLtHandle_t, cublasLtMatmulDesc_t, cublasLtMatrixLayout_t, cublasLtMatrixLayout_t,       \
+     cublasLtMatrixLayout_t, cublasLtMatrixLayout_t, const cublasLtMatmulAlgo_t *,                 \
+     cublasLtMatmulHeuristicResult_t *))                                                           \
   X(cublasLtMatmulAlgoGetHeuristic,                                                                \
     (cublasLtHandle_t, cublasLtMatmulDesc_t, cublasLtMatrixLayout_t, cublasLtMatrixLayout_t,       \
      cublasLtMatrixLayout_t, cublasLtMatrixLayout_t, cublasLtMatmulPreference_t, int,              \

@@ -45,7 +45,7 @@ CudaDevice::CudaDevice(const Program &program, int64_t rank, const Gpu &gpu,
                        std::unique_ptr<Exchange> exchange, Control &control,
                        std::chrono::duration<double> timeout)
     : program(program), rank(rank), gpu(gpu), control(control), timeout(timeout),
-      exchange(std::move(exchange)) {
+      exchange(std::move(exchange)), products(gpu.name()) {
   gpu.enter();
   for (const Communicator &communicator : program.communicators)
     members.push_back(communicator.members(program.grid, rank));
@@ -124,7 +124,7 @@ CudaDevice::Queue &CudaDevice::queue(Stream stream) {
   auto [entry, isNew] = queues.try_emplace(stream);
   Queue &queue = entry->second;
   if (isNew) {
-    queue.stream = {&gpu, nullptr, &products, &maps, nullptr, ""};
+    queue.stream = {&gpu, nullptr, &products, &maps, nullptr, "", false};
     check(driver().cuStreamCreateWithPriority(&queue.stream.handle, streamNonBlocking, 0),
           "cuStreamCreateWithPriority");
   }
@@ -239,6 +239,28 @@ void CudaDevice::communicate(Stream stream, const void *from, void *to, const Wo
         }
       }));
   queue.underWay.push_back({work, mark(queue), started});
+}
+
+void CudaDevice::prepare(const std::function<void(const CallVisitor &)> &calls) {
+  products.load();
+  std::set<std::pair<LlrtBlock, std::vector<void *>>> seen;
+  calls([&](Stream stream, LlrtBlock block, std::vector<void *> buffers) {
+    auto [entry, isNew] = seen.emplace(block, std::move(buffers));
+    if (!isNew)
+      return;
+    LlrtStream prepared = queue(stream).stream;
+    prepared.preparing = true;
+    std::vector<void *> copy = entry->second;
+    block(&prepared, copy.data());
+    if (!prepared.error.empty())
+      throw Failure(prepared.error);
+  });
+  std::string all;
+  for (const std::string &choices : control.gather(products.choices()))
+    all += choices;
+  products.adopt(control.broadcast(all));
+  if (rank == 0)
+    products.save();
 }
 
 //===----------------------------------------------------------------------===//

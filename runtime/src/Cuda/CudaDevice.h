@@ -45,6 +45,7 @@ public:
   ~CudaDevice() override;
 
   void *allocate(int64_t bytes, const std::string &name) override;
+  void prepare(const std::function<void(const CallVisitor &)> &calls) override;
   void write(Stream stream, void *to, int64_t bytes,
              const std::function<void(std::byte *)> &fill) override;
   void read(Stream stream, const void *from, int64_t bytes, void *to) override;

@@ -70,6 +70,8 @@ static void launch(LlrtStream &stream, const Kernel &kernel, void **args) {
     const LlrtTensorMap &map = code.maps[i];
     parameters[code.buffers + int64_t(i)] = stream.maps->get(map, args[map.argument]);
   }
+  if (stream.preparing)
+    return;
   CUlaunchConfig config = {};
   config.gridDimX = unsigned(code.grid[0]);
   config.gridDimY = unsigned(code.grid[1]);

@@ -27,15 +27,22 @@
 #include "src/Cuda/Stream.h"
 
 #include <algorithm>
+#include <cstdlib>
 #include <cstring>
+#include <filesystem>
+#include <fstream>
+#include <sstream>
+#include <unistd.h>
 
 using namespace llrt;
 using namespace llrt::cuda;
 
 struct Products::Plan {
+  Key key;
   cublasLtMatmulDesc_t operation = nullptr;
   cublasLtMatrixLayout_t left = nullptr, right = nullptr, result = nullptr;
-  cublasLtMatmulHeuristicResult_t choice = {};
+  std::vector<cublasLtMatmulAlgo_t> candidates; // the best first, as cuBLASLt thinks
+  cublasLtMatmulAlgo_t chosen = {};
 
   Plan() = default;
   Plan(const Plan &) = delete;
@@ -50,12 +57,18 @@ struct Products::Plan {
   }
 };
 
-Products::Products() { check(cublasLt().cublasLtCreate(&handle), "cublasLtCreate"); }
+Products::Products(const std::string &gpu) : gpu(gpu) {
+  check(cublasLt().cublasLtCreate(&handle), "cublasLtCreate");
+}
 
 Products::~Products() {
   plans.clear();
   cublasLt().cublasLtDestroy(handle);
 }
+
+//===----------------------------------------------------------------------===//
+// Plans
+//===----------------------------------------------------------------------===//
 
 static cudaDataType_t dataTypeOf(int64_t type) {
   switch (type) {
@@ -76,15 +89,21 @@ static int64_t alignmentOf(const void *pointer) {
   return int64_t(bits & (~bits + 1));
 }
 
-Products::Plan &Products::plan(const LlrtGemm &gemm, const void *bias,
-                               const std::array<int64_t, 3> &alignments, int64_t workspaceBytes) {
-  Key key = {gemm.type,        gemm.result_type, gemm.m,          gemm.n,          gemm.k,
-             gemm.transpose_a, gemm.transpose_b, gemm.accumulate, bias != nullptr, alignments[0],
-             alignments[1],    alignments[2],    workspaceBytes};
+std::pair<Products::Plan *, bool> Products::plan(const LlrtGemm &gemm, const Operands &operands,
+                                                 bool workspace) {
+  int64_t alignments[] = {alignmentOf(operands.a), alignmentOf(operands.b),
+                          alignmentOf(operands.c)};
+  int64_t workspaceBytes = workspace ? LLRT_CUDA_WORKSPACE_BYTES : 0;
+  Key key = {gemm.type,        gemm.result_type, gemm.m,
+             gemm.n,           gemm.k,           gemm.transpose_a,
+             gemm.transpose_b, gemm.accumulate,  operands.bias != nullptr,
+             alignments[0],    alignments[1],    alignments[2],
+             workspaceBytes};
   auto [entry, isNew] = plans.try_emplace(key);
   Plan &plan = entry->second;
   if (!isNew)
-    return plan;
+    return {&plan, false};
+  plan.key = key;
   try {
     const CublasLt &blas = cublasLt();
     cudaDataType_t type = dataTypeOf(gemm.type), resultType = dataTypeOf(gemm.result_type);
@@ -99,10 +118,10 @@ Products::Plan &Products::plan(const LlrtGemm &gemm, const void *bias,
     };
     set(CUBLASLT_MATMUL_DESC_TRANSA, gemm.transpose_b ? CUBLAS_OP_T : CUBLAS_OP_N);
     set(CUBLASLT_MATMUL_DESC_TRANSB, gemm.transpose_a ? CUBLAS_OP_T : CUBLAS_OP_N);
-    if (bias) {
+    if (operands.bias) {
       set(CUBLASLT_MATMUL_DESC_EPILOGUE, CUBLASLT_EPILOGUE_BIAS);
       set(CUBLASLT_MATMUL_DESC_BIAS_DATA_TYPE, type);
-      set(CUBLASLT_MATMUL_DESC_BIAS_POINTER, bias);
+      set(CUBLASLT_MATMUL_DESC_BIAS_POINTER, operands.bias);
     }
     auto layout = [&](cublasLtMatrixLayout_t &into, cudaDataType_t of, int64_t rows,
                       int64_t columns) { // of the stored matrix, by columns
@@ -113,6 +132,10 @@ Products::Plan &Products::plan(const LlrtGemm &gemm, const void *bias,
     layout(plan.right, type, gemm.transpose_a ? gemm.m : gemm.k,
            gemm.transpose_a ? gemm.k : gemm.m);
     layout(plan.result, resultType, gemm.n, gemm.m);
+    if (auto found = known.find(key); found != known.end())
+      use(plan, found->second);
+    if (!plan.candidates.empty())
+      return {&plan, true};
 
     cublasLtMatmulPreference_t preference = nullptr;
     check(blas.cublasLtMatmulPreferenceCreate(&preference), "cublasLtMatmulPreferenceCreate");
@@ -127,17 +150,55 @@ Products::Plan &Products::plan(const LlrtGemm &gemm, const void *bias,
     prefer(CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_B_BYTES, uint32_t(alignments[0]));
     prefer(CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_C_BYTES, uint32_t(alignments[2]));
     prefer(CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_D_BYTES, uint32_t(alignments[2]));
+    constexpr int Most = 8;
+    cublasLtMatmulHeuristicResult_t results[Most] = {};
     int found = 0;
     cublasStatus_t status = blas.cublasLtMatmulAlgoGetHeuristic(
-        handle, plan.operation, plan.left, plan.right, plan.result, plan.result, preference, 1,
-        &plan.choice, &found);
+        handle, plan.operation, plan.left, plan.right, plan.result, plan.result, preference, Most,
+        results, &found);
     blas.cublasLtMatmulPreferenceDestroy(preference);
-    check(found ? status : CUBLAS_STATUS_NOT_SUPPORTED, "cublasLtMatmulAlgoGetHeuristic");
+    for (int i = 0; i < found; ++i)
+      if (results[i].state == CUBLAS_STATUS_SUCCESS)
+        plan.candidates.push_back(results[i].algo);
+    if (plan.candidates.empty())
+      check(status != CUBLAS_STATUS_SUCCESS ? status : CUBLAS_STATUS_NOT_SUPPORTED,
+            "cublasLtMatmulAlgoGetHeuristic");
+    plan.chosen = plan.candidates.front();
   } catch (...) {
     plans.erase(entry);
     throw;
   }
-  return plan;
+  return {&plan, true};
+}
+
+// Unless cuBLASLt says that it cannot be.
+void Products::use(Plan &plan, const cublasLtMatmulAlgo_t &algorithm) const {
+  cublasLtMatmulHeuristicResult_t result = {};
+  if (cublasLt().cublasLtMatmulAlgoCheck(handle, plan.operation, plan.left, plan.right, plan.result,
+                                         plan.result, &algorithm,
+                                         &result) == CUBLAS_STATUS_SUCCESS &&
+      int64_t(result.workspaceSize) <= plan.key.back()) {
+    plan.candidates = {algorithm};
+    plan.chosen = algorithm;
+  }
+}
+
+//===----------------------------------------------------------------------===//
+// Products
+//===----------------------------------------------------------------------===//
+
+cublasStatus_t Products::multiply(CUstream stream, void *workspace, const LlrtGemm &gemm,
+                                  const Plan &plan, const cublasLtMatmulAlgo_t &algorithm,
+                                  const Operands &operands) const {
+  double one = 1, zero = 0;
+  float oneF = 1, zeroF = 0;
+  bool isDouble = gemm.type == LLRT_F64;
+  const void *alpha = isDouble ? static_cast<void *>(&one) : &oneF;
+  const void *beta = gemm.accumulate ? alpha : isDouble ? static_cast<void *>(&zero) : &zeroF;
+  return cublasLt().cublasLtMatmul(handle, plan.operation, alpha, operands.b, plan.left, operands.a,
+                                   plan.right, beta, operands.c, plan.result, operands.c,
+                                   plan.result, &algorithm, workspace, size_t(plan.key.back()),
+                                   stream);
 }
 
 // Every row of `to` becomes `row`: each copy doubles what there is.
@@ -148,42 +209,167 @@ static void fillRows(CUstream stream, void *to, const void *row, int64_t rows, i
              std::min(done, rows - done), bytes);
 }
 
-void Products::run(CUstream stream, void *workspace, const LlrtGemm &gemm, const void *a,
-                   const void *b, const void *bias, void *c) {
-  int64_t workspaceBytes = workspace ? LLRT_CUDA_WORKSPACE_BYTES : 0;
+// cuBLASLt adds no bias to f64: there C is the bias in every row before the product is added.
+static bool addsToBias(const LlrtGemm &gemm, const void *bias) {
   if (bias && gemm.type != gemm.result_type)
     throw Failure("cuBLASLt adds no bias of bf16 to f32");
-  if (bias && gemm.type == LLRT_F64) {
-    // cuBLASLt adds no bias to f64 either: C is the bias in every row, then the product is added.
-    if (gemm.accumulate)
-      throw Failure("no bias where the result is added to another, of f64");
+  if (!bias || gemm.type != LLRT_F64)
+    return false;
+  if (gemm.accumulate)
+    throw Failure("no bias where the result is added to another, of f64");
+  return true;
+}
+
+void Products::run(CUstream stream, void *workspace, const LlrtGemm &gemm, const void *a,
+                   const void *b, const void *bias, void *c) {
+  if (addsToBias(gemm, bias)) {
     fillRows(stream, c, bias, gemm.m, gemm.n * int64_t(sizeof(double)));
     LlrtGemm added = gemm;
     added.accumulate = 1;
     return run(stream, workspace, added, a, b, nullptr, c);
   }
-  Plan &plan =
-      this->plan(gemm, bias, {alignmentOf(a), alignmentOf(b), alignmentOf(c)}, workspaceBytes);
-  const CublasLt &blas = cublasLt();
-  if (bias)
-    check(blas.cublasLtMatmulDescSetAttribute(plan.operation, CUBLASLT_MATMUL_DESC_BIAS_POINTER,
-                                              &bias, sizeof(bias)),
+  Operands operands = {a, b, bias, c};
+  auto [plan, isNew] = this->plan(gemm, operands, workspace);
+  if (bias && !isNew)
+    check(cublasLt().cublasLtMatmulDescSetAttribute(
+              plan->operation, CUBLASLT_MATMUL_DESC_BIAS_POINTER, &bias, sizeof(bias)),
           "cublasLtMatmulDescSetAttribute");
-  double one = 1, zero = 0;
-  float oneF = 1, zeroF = 0;
-  bool isDouble = gemm.type == LLRT_F64;
-  const void *alpha = isDouble ? static_cast<void *>(&one) : &oneF;
-  const void *beta = gemm.accumulate ? alpha : isDouble ? static_cast<void *>(&zero) : &zeroF;
-  check(blas.cublasLtMatmul(handle, plan.operation, alpha, b, plan.left, a, plan.right, beta, c,
-                            plan.result, c, plan.result, &plan.choice.algo, workspace,
-                            size_t(workspaceBytes), stream),
-        "cublasLtMatmul");
+  check(multiply(stream, workspace, gemm, *plan, plan->chosen, operands), "cublasLtMatmul");
+}
+
+void Products::prepare(CUstream stream, void *workspace, const LlrtGemm &gemm, const void *a,
+                       const void *b, const void *bias, void *c) {
+  if (addsToBias(gemm, bias)) {
+    LlrtGemm added = gemm;
+    added.accumulate = 1;
+    return prepare(stream, workspace, added, a, b, nullptr, c);
+  }
+  Operands operands = {a, b, bias, c};
+  auto [plan, isNew] = this->plan(gemm, operands, workspace);
+  if (isNew)
+    measure(stream, workspace, gemm, *plan, operands);
+}
+
+void Products::measure(CUstream stream, void *workspace, const LlrtGemm &gemm, Plan &plan,
+                       const Operands &operands) {
+  // Later products take what cuBLASLt proposes.
+  constexpr std::chrono::seconds Most(60);
+  constexpr int Turns = 3;
+  const Driver &cuda = driver();
+  auto start = std::chrono::steady_clock::now();
+  CUevent begin = nullptr, end = nullptr;
+  check(cuda.cuEventCreate(&begin, 0), "cuEventCreate");
+  check(cuda.cuEventCreate(&end, 0), "cuEventCreate");
+  float least = 0;
+  bool any = false;
+  for (const cublasLtMatmulAlgo_t &algorithm : plan.candidates) {
+    // The first time the code of the product is loaded.
+    if (multiply(stream, workspace, gemm, plan, algorithm, operands) != CUBLAS_STATUS_SUCCESS)
+      continue;
+    bool several = plan.candidates.size() > 1 && spent < Most;
+    check(cuda.cuEventRecord(begin, stream), "cuEventRecord");
+    for (int turn = 0; several && turn < Turns; ++turn)
+      check(multiply(stream, workspace, gemm, plan, algorithm, operands), "cublasLtMatmul");
+    check(cuda.cuEventRecord(end, stream), "cuEventRecord");
+    check(cuda.cuEventSynchronize(end), "cuEventSynchronize");
+    float time = 0;
+    check(cuda.cuEventElapsedTime(&time, begin, end), "cuEventElapsedTime");
+    if (!any || time < least) {
+      plan.chosen = algorithm;
+      least = time;
+    }
+    any = true;
+    if (!several)
+      break;
+  }
+  cuda.cuEventDestroy_v2(begin);
+  cuda.cuEventDestroy_v2(end);
+  known[plan.key] = plan.chosen;
+  spent += std::chrono::steady_clock::now() - start;
+}
+
+//===----------------------------------------------------------------------===//
+// Choices
+//===----------------------------------------------------------------------===//
+
+std::string Products::choices() const {
+  std::ostringstream text;
+  for (const auto &[key, algorithm] : known) {
+    for (int64_t value : key)
+      text << value << " ";
+    text << ":" << std::hex;
+    for (uint64_t word : algorithm.data)
+      text << " " << word;
+    text << std::dec << "\n";
+  }
+  return text.str();
+}
+
+void Products::adopt(const std::string &lines) {
+  std::map<Key, cublasLtMatmulAlgo_t> adopted;
+  std::istringstream text(lines);
+  for (std::string line; std::getline(text, line);) {
+    std::istringstream words(line);
+    Key key;
+    cublasLtMatmulAlgo_t algorithm;
+    std::string colon;
+    for (int64_t &value : key)
+      words >> value;
+    words >> colon >> std::hex;
+    for (uint64_t &word : algorithm.data)
+      words >> word;
+    if (words && colon == ":")
+      adopted.emplace(key, algorithm);
+  }
+  for (const auto &[key, algorithm] : adopted)
+    known[key] = algorithm;
+  for (auto &[key, plan] : plans)
+    if (auto found = known.find(key); found != known.end())
+      use(plan, found->second);
+}
+
+// The user's file; empty: there is no place for one.
+std::string Products::file() const {
+  auto variable = [](const char *name) {
+    const char *value = std::getenv(name);
+    return std::string(value ? value : "");
+  };
+  std::string folder = variable("XDG_CACHE_HOME"), home = variable("HOME"), name = gpu;
+  if (folder.empty() && home.empty())
+    return "";
+  for (char &c : name)
+    if (!std::isalnum(static_cast<unsigned char>(c)))
+      c = '-';
+  return (folder.empty() ? home + "/.cache" : folder) + "/llamac/products-" +
+         std::to_string(cublasLt().cublasLtGetVersion()) + "-" + name + ".txt";
+}
+
+void Products::load() {
+  std::ifstream stream(file());
+  std::ostringstream text;
+  text << stream.rdbuf();
+  adopt(text.str());
+}
+
+void Products::save() const {
+  std::filesystem::path path = file();
+  if (path.empty() || known.empty())
+    return;
+  std::error_code ignored;
+  std::filesystem::create_directories(path.parent_path(), ignored);
+  std::filesystem::path unfinished = path;
+  unfinished += "." + std::to_string(getpid());
+  if (std::ofstream(unfinished) << choices() << std::flush)
+    std::filesystem::rename(unfinished, path, ignored);
+  else
+    std::filesystem::remove(unfinished, ignored);
 }
 
 void llrt_gemm(LlrtStream *stream, const LlrtGemm *gemm, const void *a, const void *b,
                const void *bias, void *c) {
   try {
-    stream->products->run(stream->handle, stream->workspace, *gemm, a, b, bias, c);
+    auto work = stream->preparing ? &Products::prepare : &Products::run;
+    (stream->products->*work)(stream->handle, stream->workspace, *gemm, a, b, bias, c);
   } catch (const std::exception &error) {
     stream->failed("matrix product of " + std::to_string(gemm->m) + " x " +
                    std::to_string(gemm->k) + " and " + std::to_string(gemm->k) + " x " +

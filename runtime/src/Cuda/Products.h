@@ -11,15 +11,27 @@
 #include "src/Cuda/CublasLt.h"
 
 #include <array>
+#include <chrono>
 #include <map>
+#include <string>
+#include <utility>
 
 namespace llrt::cuda {
 
 // The matrix products of a rank: for each description what cuBLASLt needs, made when it is
 // first asked for. One thread calls all functions, in the context of the rank's GPU.
+//
+// Which algorithm is the fastest is measured before the first step (`prepare`). Ranks must
+// agree, so that what they compute alike has the same bits: they tell each other what they
+// chose, and the choice of the lowest rank holds. A file of the user keeps the choices, for
+// this GPU and version of cuBLASLt:
+//
+//   $XDG_CACHE_HOME/llamac/products-130100-NVIDIA-H100.txt (~/.cache without the variable)
+//     1 1 16 128 64 0 1 0 0 256 256 256 33554432 : 3f00...  type, shape, ..: algorithm
 class Products {
 public:
-  Products(); // throws Error without cuBLASLt
+  // `gpu`: the name of the GPU. Throws Error without cuBLASLt.
+  explicit Products(const std::string &gpu);
   ~Products();
   Products(const Products &) = delete;
   Products &operator=(const Products &) = delete;
@@ -28,16 +40,43 @@ public:
   void run(CUstream stream, void *workspace, const LlrtGemm &gemm, const void *a, const void *b,
            const void *bias, void *c);
 
+  // Makes ready for `run` and chooses an algorithm. All operands are zero, C is so afterwards.
+  void prepare(CUstream stream, void *workspace, const LlrtGemm &gemm, const void *a, const void *b,
+               const void *bias, void *c);
+
+  // All choices, a line each; takes those of others, of which the first for a description
+  // holds. Lines that are none, or that cuBLASLt does not take, are left out.
+  std::string choices() const;
+  void adopt(const std::string &lines);
+
+  // Reads the user's file, writes it. What goes wrong is no error: then it is measured again.
+  void load();
+  void save() const;
+
 private:
   // What a choice of algorithm depends on.
   using Key = std::array<int64_t, 13>;
   struct Plan;
+  struct Operands {
+    const void *a, *b, *bias;
+    void *c;
+  };
 
-  Plan &plan(const LlrtGemm &gemm, const void *bias, const std::array<int64_t, 3> &alignments,
-             int64_t workspaceBytes);
+  // The plan and whether it is new. Its algorithm is what `known` says, else the first one that
+  // cuBLASLt proposes.
+  std::pair<Plan *, bool> plan(const LlrtGemm &gemm, const Operands &operands, bool workspace);
+  cublasStatus_t multiply(CUstream stream, void *workspace, const LlrtGemm &gemm, const Plan &plan,
+                          const cublasLtMatmulAlgo_t &algorithm, const Operands &operands) const;
+  void measure(CUstream stream, void *workspace, const LlrtGemm &gemm, Plan &plan,
+               const Operands &operands);
+  void use(Plan &plan, const cublasLtMatmulAlgo_t &algorithm) const;
+  std::string file() const;
 
+  std::string gpu;
   cublasLtHandle_t handle = nullptr;
   std::map<Key, Plan> plans;
+  std::map<Key, cublasLtMatmulAlgo_t> known; // measured, here or before
+  std::chrono::duration<double> spent{0};    // on measuring
 };
 
 } // namespace llrt::cuda

@@ -24,8 +24,9 @@ struct LlrtStream {
   llrt::cuda::CUstream handle;
   llrt::cuda::Products *products; // of the rank
   llrt::cuda::TensorMaps *maps;   // of the rank
-  void *workspace;   // LLRT_CUDA_WORKSPACE_BYTES of products; null: this stream has none
-  std::string error; // the first one; empty: none
+  void *workspace;        // LLRT_CUDA_WORKSPACE_BYTES of products; null: this stream has none
+  std::string error;      // the first one; empty: none
+  bool preparing = false; // calls make ready what they need, and leave memory as it is
 
   void failed(const std::string &what) {
     if (error.empty())

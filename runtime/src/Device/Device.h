@@ -68,6 +68,13 @@ public:
   // messages. Throws Error, with what was wanted, if there is not enough.
   virtual void *allocate(int64_t bytes, const std::string &name) = 0;
 
+  // Of each call that programs will make: its stream, block and buffers.
+  using CallVisitor = std::function<void(Stream, LlrtBlock, std::vector<void *>)>;
+
+  // Lets the device make ready what blocks will ask for, before anything is written: all
+  // memory is zero, and is so afterwards. `calls` visits them all. All ranks call it, once.
+  virtual void prepare(const std::function<void(const CallVisitor &)> &calls) {}
+
   // Brings `bytes` bytes that `fill` makes to `to`. `fill` is called before this
   // returns, with the memory to fill: what it read may change afterwards.
   virtual void write(Stream stream, void *to, int64_t bytes,

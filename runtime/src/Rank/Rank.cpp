@@ -21,6 +21,25 @@ Rank::Rank(const Program &program, int64_t number, int64_t threads, std::unique_
     members.push_back(communicator.members(program.grid, rank));
   for (const Arena &arena : stage().arenas)
     arenas.push_back(static_cast<std::byte *>(device->allocate(arena.bytes, arena.name)));
+  device->prepare([this](const Device::CallVisitor &visit) { forEachCall(visit); });
+}
+
+void Rank::forEachCall(const Device::CallVisitor &visit) const {
+  auto visitOne = [&](const Action &action, const Action *run) {
+    std::vector<void *> buffers;
+    for (Address address : action.call.buffers)
+      buffers.push_back(at(address, run));
+    visit(action.stream, action.call.block, std::move(buffers));
+  };
+  for (const auto &[name, entries] : stage().programs)
+    for (const Action &entry : entries) {
+      if (entry.kind == Kind::Call)
+        visitOne(entry, nullptr);
+      if (entry.kind == Kind::Run)
+        for (const Action &item : stage().graphs.at(entry.graph).items)
+          if (item.kind == Kind::Call)
+            visitOne(item, &entry);
+    }
 }
 
 void Rank::write(Address to, int64_t bytes, const std::function<void(std::byte *)> &fill) {
@@ -74,7 +93,6 @@ private:
   // The stream comes after all that was done before the program.
   void enter(Stream stream);
   void await(Stream stream, const Action &action, const std::vector<Event> &ends);
-  std::byte *at(Address address, const Action *run) const;
   Event mark(Stream stream) { return rank.trace ? device.record(stream) : nullptr; }
   void note(const Trace::Event &what, Stream stream, Event begin);
 
@@ -134,12 +152,6 @@ void Rank::Launch::await(Stream stream, const Action &action, const std::vector<
       device.await(stream, ends[earlier]);
 }
 
-std::byte *Rank::Launch::at(Address address, const Action *run) const {
-  if (address.arena >= 0)
-    return rank.at(address);
-  return rank.at(run->frames[-1 - address.arena]) + address.offset;
-}
-
 void Rank::Launch::note(const Trace::Event &what, Stream stream, Event begin) {
   if (rank.trace)
     traced.push_back({what, std::move(begin), device.record(stream)});
@@ -149,7 +161,7 @@ void Rank::Launch::issue(const Work &work) {
   const Action &action = *work.action;
   Stream stream = action.stream;
   Event begin = mark(stream);
-  auto at = [&](Address address) { return this->at(address, work.run); };
+  auto at = [&](Address address) { return rank.at(address, work.run); };
   switch (action.kind) {
   case Kind::Call:
     issueCall(work);
@@ -212,7 +224,7 @@ void Rank::Launch::issueCall(const Work &work) {
   const Call &call = work.action->call;
   std::vector<void *> buffers;
   for (Address address : call.buffers)
-    buffers.push_back(at(address, work.run));
+    buffers.push_back(rank.at(address, work.run));
   device.call(work.action->stream, call.block, std::move(buffers), work);
 }
 

@@ -82,7 +82,14 @@ public:
 private:
   class Launch;
 
+  // Visits the calls of all programs.
+  void forEachCall(const Device::CallVisitor &visit) const;
+
   std::byte *at(Address address) const { return arenas[address.arena] + address.offset; }
+  // The same for an address of an item of a graph, which may be in a frame of `run`.
+  std::byte *at(Address address, const Action *run) const {
+    return address.arena >= 0 ? at(address) : at(run->frames[-1 - address.arena]) + address.offset;
+  }
 
   const Program &compiled;
   int64_t rank;

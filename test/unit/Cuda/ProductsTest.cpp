@@ -5,8 +5,12 @@
 //
 //===----------------------------------------------------------------------===//
 
+#include "../Data/TestFiles.h"
 #include "../Host/GemmReference.h"
 #include "Gpus.h"
+
+#include <filesystem>
+#include <fstream>
 
 using namespace llrt;
 using namespace llrt::test;
@@ -87,6 +91,41 @@ TEST(Products, OperandsThatAreNotAligned) {
                   {&action, 0});
   one.device.read(0, to, g.m * g.n * 4, c.data());
   expectClose(c.doubles(), reference(g, shifted, b, nullptr, c), 1e-5, "C");
+}
+
+// What is measured is kept in the user's file; memory is zero afterwards; what a file holds
+// besides is left out.
+TEST(Products, ChoicesAreKept) {
+  Folder folder;
+  setenv("XDG_CACHE_HOME", (folder / "").c_str(), 1);
+  LlrtGemm g = {LLRT_F32, LLRT_F32, 24, 16, 40, 0, 1, 1};
+  auto prepared = [&](const std::string &extra) {
+    OneGpu one(programWith(true));
+    void *a = one.device.allocate(24 * 40 * 4, "a"), *b = one.device.allocate(40 * 16 * 4, "b");
+    void *c = one.device.allocate(24 * 16 * 4, "c");
+    current = {&g, false};
+    one.device.prepare([&](const Device::CallVisitor &visit) {
+      for (int i = 0; i < 3; ++i)
+        visit(0, product, {a, b, nullptr, c});
+    });
+    Array zero(LLRT_F32, Doubles(24 * 16, 0)), got(LLRT_F32, 24 * 16);
+    one.device.read(0, c, 24 * 16 * 4, got.data());
+    EXPECT_EQ(got, zero);
+    cuda::Products fresh(one.gpu.name());
+    fresh.adopt(extra);
+    fresh.load();
+    return fresh.choices();
+  };
+  std::string first = prepared("");
+  EXPECT_EQ(std::count(first.begin(), first.end(), '\n'), 1) << first;
+  EXPECT_TRUE(first.starts_with("0 0 24 16 40 0 1 1 0 256 256 256 33554432 : ")) << first;
+  EXPECT_EQ(prepared("no line\n1 2 3 : 4\n" + first.substr(0, first.size() / 2)), first);
+  // An algorithm that there is not: it is measured again.
+  auto file = std::filesystem::directory_iterator(folder / "llamac")->path();
+  EXPECT_TRUE(file.filename().string().starts_with("products-")) << file;
+  std::ofstream(file) << first.substr(0, first.find(':') + 1) + " ff ff ff ff ff ff ff ff\nrest";
+  EXPECT_EQ(prepared(""), first);
+  unsetenv("XDG_CACHE_HOME");
 }
 
 TEST(Products, WhatCublasLtRefusesIsNamed) {
