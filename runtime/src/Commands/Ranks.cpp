@@ -34,10 +34,16 @@ std::vector<Option> llrt::rankOptions(const Program &program, int64_t spare) {
   Launch launch = Launch::find(program.grid.ranks());
   int64_t here = launch.processes() ? 1 : program.grid.ranks();
   int64_t cores = availableCores(launch) - spare;
-  return {{"threads", "N", std::to_string(std::max<int64_t>(1, cores / here)),
-           "Threads of each rank that compute."},
-          {"timeout", "SECONDS", "60",
-           "Give up if other ranks do not come at the start, or do not answer, for so long."}};
+  std::vector<Option> options = {
+      {"threads", "N", std::to_string(std::max<int64_t>(1, cores / here)),
+       "Threads of each rank that compute."},
+      {"timeout", "SECONDS", "60",
+       "Give up if other ranks do not come at the start, or do not answer, for so long."}};
+  if (program.device)
+    options.push_back(
+        {"graph", "on|off", "on",
+         "Whether a step is given to the GPU as one CUDA graph, from the second on."});
+  return options;
 }
 
 static int64_t threadsOf(const Arguments &arguments) {
@@ -118,6 +124,8 @@ Ranks::Ranks(const Program &program, const Arguments &arguments)
   DeviceOptions options;
   options.threads = threadsOf(arguments);
   options.timeout = std::chrono::duration<double>(arguments.number("timeout", 0.1));
+  if (program.device)
+    options.records = arguments.choice("graph", {"on", "off"}) == "on";
   int64_t count = program.grid.ranks();
   devices = makeDevices(program, launch, options);
   auto makeRank = [=, this, &program](int64_t number, Transport &transport, Control &control) {

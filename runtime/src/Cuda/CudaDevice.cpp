@@ -41,11 +41,29 @@ struct CudaDevice::Reached : Mark {
   ~Reached() override { device.events.push_back(event); }
 };
 
+struct CudaDevice::Graph : Recording {
+  CudaDevice &device;
+  CUgraphExec handle = nullptr;
+  std::vector<std::pair<std::byte *, int64_t>> pieces; // and their bytes, in the order of writes
+  bool communicates = false;
+  Clock::time_point begin;                  // of the last time that it was played
+  std::chrono::duration<double> longest{0}; // that it took; 0: it has not been played
+
+  explicit Graph(CudaDevice &device) : device(device) {}
+  ~Graph() override {
+    device.gpu.enter();
+    if (handle)
+      driver().cuGraphExecDestroy(handle);
+    for (auto [piece, bytes] : pieces)
+      device.staging.give(piece, bytes);
+  }
+};
+
 CudaDevice::CudaDevice(const Program &program, int64_t rank, const Gpu &gpu,
                        std::unique_ptr<Exchange> exchange, Control &control,
-                       std::chrono::duration<double> timeout)
-    : program(program), rank(rank), gpu(gpu), control(control), timeout(timeout),
-      exchange(std::move(exchange)), products(gpu.name()) {
+                       const DeviceOptions &options)
+    : program(program), rank(rank), gpu(gpu), control(control), timeout(options.timeout),
+      mayRecord(options.records), exchange(std::move(exchange)), products(gpu.name()) {
   gpu.enter();
   for (const Communicator &communicator : program.communicators)
     members.push_back(communicator.members(program.grid, rank));
@@ -158,19 +176,31 @@ void CudaDevice::write(Stream stream, void *to, int64_t bytes,
   if (bytes <= 0)
     return;
   Queue &queue = this->queue(stream);
+  auto take = [&](int64_t count) {
+    if (!rewritten)
+      return staging.take(count);
+    if (nextPiece == rewritten->pieces.size() || rewritten->pieces[nextPiece].second != count)
+      throw Failure("a write that was not recorded");
+    return rewritten->pieces[nextPiece++].first;
+  };
   auto send = [&](std::byte *piece, int64_t at, int64_t count) {
+    if (rewritten)
+      return;
     put(queue, [=, this](CUstream handle) {
       check(driver().cuMemcpyHtoDAsync_v2(CUdeviceptr(to) + CUdeviceptr(at), piece, size_t(count),
                                           handle),
             "cuMemcpyHtoDAsync");
-      staging.give(piece, count, handle);
+      if (recording)
+        recording->pieces.emplace_back(piece, count);
+      else
+        staging.give(piece, count, handle);
     });
     // Not where the copies may come after what other ranks have to do.
-    if (staging.underWay() > MostStagedBytes && !communicates())
+    if (!recording && staging.underWay() > MostStagedBytes && !communicates())
       wait(record(stream));
   };
   if (bytes <= Staging::MostBytes) {
-    std::byte *piece = staging.take(bytes);
+    std::byte *piece = take(bytes);
     fill(piece);
     return send(piece, 0, bytes);
   }
@@ -178,7 +208,7 @@ void CudaDevice::write(Stream stream, void *to, int64_t bytes,
   fill(data.get());
   for (int64_t at = 0; at < bytes; at += Staging::MostBytes) {
     int64_t count = std::min(Staging::MostBytes, bytes - at);
-    std::byte *piece = staging.take(count);
+    std::byte *piece = take(count);
     std::memcpy(piece, data.get() + at, size_t(count));
     send(piece, at, count);
   }
@@ -223,7 +253,8 @@ void CudaDevice::call(Stream stream, LlrtBlock block, std::vector<void *> buffer
     if (!queue.stream.error.empty())
       throw Failure(workText(program, work) + ": " + std::exchange(queue.stream.error, ""));
   });
-  queue.underWay.push_back({work, mark(queue), nullptr});
+  if (!recording)
+    queue.underWay.push_back({work, mark(queue), nullptr, nullptr});
 }
 
 void CudaDevice::communicate(Stream stream, const void *from, void *to, const Work &work) {
@@ -238,7 +269,10 @@ void CudaDevice::communicate(Stream stream, const void *from, void *to, const Wo
           throw Failure(workText(program, work) + ": " + error.what());
         }
       }));
-  queue.underWay.push_back({work, mark(queue), started});
+  if (recording)
+    recording->communicates = true;
+  else
+    queue.underWay.push_back({work, mark(queue), started, nullptr});
 }
 
 void CudaDevice::prepare(const std::function<void(const CallVisitor &)> &calls) {
@@ -270,7 +304,7 @@ void CudaDevice::prepare(const std::function<void(const CallVisitor &)> &calls) 
 std::shared_ptr<CudaDevice::Reached> CudaDevice::mark(Queue &queue) {
   const Driver &cuda = driver();
   // The difference of two events is a float in milliseconds: exact enough for a second or so.
-  if (!base || Clock::now() - base->time > std::chrono::seconds(1)) {
+  if (!recording && (!base || Clock::now() - base->time > std::chrono::seconds(1))) {
     auto next = std::make_shared<Base>();
     CUstream apart = nullptr;
     check(cuda.cuStreamCreateWithPriority(&apart, streamNonBlocking, 0),
@@ -305,7 +339,8 @@ void CudaDevice::await(Stream stream, const Event &event) {
         check(driver().cuStreamWaitEvent(handle, reached->event, 0), "cuStreamWaitEvent");
         return true;
       }));
-  queue.underWay.push_back({{}, std::move(reached), nullptr});
+  if (!recording)
+    queue.underWay.push_back({{}, std::move(reached), nullptr, nullptr});
 }
 
 Device::Clock::time_point CudaDevice::time(const Event &event) const {
@@ -316,6 +351,39 @@ Device::Clock::time_point CudaDevice::time(const Event &event) const {
               "cuEventElapsedTime");
   return reached.base->time + std::chrono::duration_cast<Clock::duration>(
                                   std::chrono::duration<double, std::milli>(milliseconds));
+}
+
+void CudaDevice::beginRecording(Stream stream) {
+  recording = std::make_shared<Graph>(*this);
+  check(
+      driver().cuStreamBeginCapture_v2(queue(stream).stream.handle, CU_STREAM_CAPTURE_MODE_RELAXED),
+      "cuStreamBeginCapture");
+}
+
+std::shared_ptr<Device::Recording> CudaDevice::endRecording(Stream stream) {
+  const Driver &cuda = driver();
+  CUgraph graph = nullptr;
+  check(cuda.cuStreamEndCapture(queue(stream).stream.handle, &graph), "cuStreamEndCapture");
+  CUresult result = cuda.cuGraphInstantiateWithFlags(&recording->handle, graph, 0);
+  cuda.cuGraphDestroy(graph);
+  check(result, "cuGraphInstantiate");
+  return std::exchange(recording, nullptr);
+}
+
+void CudaDevice::rewrite(const std::shared_ptr<Recording> &of) {
+  rewritten = std::static_pointer_cast<Graph>(of);
+  nextPiece = 0;
+}
+
+void CudaDevice::play(Stream stream, const std::shared_ptr<Recording> &of) {
+  auto graph = std::static_pointer_cast<Graph>(of);
+  if (rewritten && nextPiece != rewritten->pieces.size())
+    throw Failure("fewer writes than were recorded");
+  rewritten = nullptr;
+  Queue &queue = this->queue(stream);
+  graph->begin = Clock::now();
+  check(driver().cuGraphLaunch(graph->handle, queue.stream.handle), "cuGraphLaunch");
+  queue.underWay.push_back({{}, mark(queue), nullptr, graph});
 }
 
 bool CudaDevice::isDone(const Reached &event) {
@@ -335,6 +403,9 @@ bool CudaDevice::progress() {
   bool any = putHeld();
   for (auto &[number, queue] : queues)
     while (!queue.underWay.empty() && isDone(*queue.underWay.front().done)) {
+      if (Graph *graph = queue.underWay.front().graph.get())
+        graph->longest =
+            std::max<std::chrono::duration<double>>(graph->longest, Clock::now() - graph->begin);
       queue.underWay.pop_front();
       any = true;
     }
@@ -346,7 +417,8 @@ static bool isCommunication(const Work &work) { return work.action && work.actio
 bool CudaDevice::communicates() const {
   return std::any_of(queues.begin(), queues.end(), [](const auto &each) {
     const std::deque<UnderWay> &list = each.second.underWay;
-    return !list.empty() && isCommunication(list.front().work);
+    return !list.empty() && (isCommunication(list.front().work) ||
+                             (list.front().graph && list.front().graph->communicates));
   });
 }
 
@@ -356,7 +428,10 @@ void CudaDevice::check(CUresult result, const char *what) {
   std::string text = errorText(result), where;
   // Work ends in order: what is at the heads of the streams was at work.
   for (const auto &[number, queue] : queues)
-    if (!queue.underWay.empty() && queue.underWay.front().work.action)
+    if (!queue.underWay.empty() && queue.underWay.front().graph)
+      where += std::string(where.empty() ? "" : "; or ") +
+               "a step, given as one graph (--graph=off tells which part)";
+    else if (!queue.underWay.empty() && queue.underWay.front().work.action)
       where += (where.empty() ? "" : "; or ") + workText(program, queue.underWay.front().work);
   throw Failure((where.empty() ? what : where) + ": GPU " + std::to_string(gpu.number()) +
                 (program.grid.ranks() > 1 ? " of rank " + std::to_string(rank) : "") + ": " + text);
@@ -371,7 +446,7 @@ void CudaDevice::wait(const Event &event) {
     if (progress() || !communicates()) {
       // The GPU computes, however long it takes.
       moved = Clock::now();
-    } else if (Clock::now() - moved > timeout) {
+    } else if (Clock::now() - moved > patience()) {
       giveUp(program.grid, control, timeout, waitsFor());
     }
     control.answer(waitsFor());
@@ -382,8 +457,23 @@ void CudaDevice::wait(const Event &event) {
   }
 }
 
+// How long nothing may move. What is in a graph cannot be seen: it gets ten times as long as
+// it ever took, and the first time as long as it takes.
+std::chrono::duration<double> CudaDevice::patience() const {
+  std::chrono::duration<double> result = timeout;
+  for (const auto &[number, queue] : queues)
+    if (!queue.underWay.empty())
+      if (const Graph *graph = queue.underWay.front().graph.get())
+        result = graph->longest.count() > 0 ? std::max(result, 10 * graph->longest)
+                                            : std::chrono::hours(24 * 365);
+  return result;
+}
+
 std::string CudaDevice::waitsFor() const {
   std::ostringstream text;
+  for (const auto &[number, queue] : queues)
+    if (!queue.underWay.empty() && queue.underWay.front().graph)
+      return "its GPU, which does all of a step at once (--graph=off tells which part)";
   for (const auto &[number, queue] : queues) {
     if (queue.underWay.empty() || !isCommunication(queue.underWay.front().work))
       continue;
@@ -447,8 +537,7 @@ public:
       exchange = shared->end(rank);
     else
       exchange = std::make_unique<NcclExchange>(program, rank, control);
-    return std::make_unique<CudaDevice>(program, rank, gpu, std::move(exchange), control,
-                                        options.timeout);
+    return std::make_unique<CudaDevice>(program, rank, gpu, std::move(exchange), control, options);
   }
 
   static int64_t gpuCount() {

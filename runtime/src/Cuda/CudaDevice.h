@@ -38,10 +38,10 @@ namespace llrt {
 class CudaDevice : public Device {
 public:
   // The device of rank `rank` on `gpu`. `program`, `gpu` and `control` must outlive it.
-  // `timeout`: see `wait`.
+  // Of `options`: the timeout, and whether to record.
   CudaDevice(const Program &program, int64_t rank, const cuda::Gpu &gpu,
              std::unique_ptr<cuda::Exchange> exchange, Control &control,
-             std::chrono::duration<double> timeout);
+             const DeviceOptions &options);
   ~CudaDevice() override;
 
   void *allocate(int64_t bytes, const std::string &name) override;
@@ -58,6 +58,11 @@ public:
   void await(Stream stream, const Event &event) override;
   void wait(const Event &event) override;
   Clock::time_point time(const Event &event) const override;
+  bool records() const override { return mayRecord && !exchange->meets(); }
+  void beginRecording(Stream stream) override;
+  std::shared_ptr<Recording> endRecording(Stream stream) override;
+  void rewrite(const std::shared_ptr<Recording> &recording) override;
+  void play(Stream stream, const std::shared_ptr<Recording> &recording) override;
 
 private:
   // Where times are counted from: an event and when it was on the host.
@@ -68,10 +73,13 @@ private:
     bool begun = false;
     std::shared_ptr<cuda::Exchange::Meeting> meeting;
   };
+  // A CUDA graph, and the pieces of pinned memory that its copies read.
+  struct Graph;
   struct UnderWay {
-    Work work; // no action: an await
+    Work work; // no action: an await, or all of `graph`
     std::shared_ptr<Reached> done;
     std::shared_ptr<Started> started; // of a communication
+    std::shared_ptr<Graph> graph;
   };
   // Puts work into a stream, or returns false: not yet.
   using Step = std::function<bool()>;
@@ -95,6 +103,7 @@ private:
   bool progress();
   // Whether a stream has come to a communication that is not done.
   bool communicates() const;
+  std::chrono::duration<double> patience() const;
   std::string waitsFor() const;
   // Throws Failure, with the work under way, unless `result` is success.
   void check(cuda::CUresult result, const char *what);
@@ -104,6 +113,7 @@ private:
   const cuda::Gpu &gpu;
   Control &control;
   std::chrono::duration<double> timeout;
+  bool mayRecord;
   std::vector<std::vector<int64_t>> members; // of each communicator
   std::unique_ptr<cuda::Exchange> exchange;
   cuda::Products products;
@@ -113,6 +123,9 @@ private:
   std::vector<cuda::CUdeviceptr> memory; // all that was allocated: arenas, workspaces
   std::vector<cuda::CUevent> events;     // not in use
   std::shared_ptr<Base> base;
+  std::shared_ptr<Graph> recording; // what is given is recorded there
+  std::shared_ptr<Graph> rewritten; // its pieces are being written
+  size_t nextPiece = 0;             // of `rewritten`
 };
 
 // The streams of a stage that blocks run in: each has a workspace of products.

@@ -27,6 +27,8 @@ using CUfunction = struct CUfunc_st *;
 using CUstream = struct CUstream_st *;
 using CUevent = struct CUevent_st *;
 using CUarray = struct CUarray_st *;
+using CUgraph = struct CUgraph_st *;
+using CUgraphExec = struct CUgraphExec_st *;
 
 // The results that are told apart.
 enum CUresult : int {
@@ -60,6 +62,8 @@ enum CUfunction_attribute : int {
 };
 
 enum CUlaunchAttributeID : int { CU_LAUNCH_ATTRIBUTE_CLUSTER_DIMENSION = 4 };
+
+enum CUstreamCaptureMode : int { CU_STREAM_CAPTURE_MODE_RELAXED = 2 };
 
 enum CUmemorytype : int { CU_MEMORYTYPE_HOST = 1, CU_MEMORYTYPE_DEVICE = 2 };
 
@@ -155,6 +159,12 @@ struct alignas(128) CUtensorMap {
   X(cuStreamCreateWithPriority, (CUstream *, unsigned, int))                                       \
   X(cuStreamDestroy_v2, (CUstream))                                                                \
   X(cuStreamWaitEvent, (CUstream, CUevent, unsigned))                                              \
+  X(cuStreamBeginCapture_v2, (CUstream, CUstreamCaptureMode))                                      \
+  X(cuStreamEndCapture, (CUstream, CUgraph *))                                                     \
+  X(cuGraphInstantiateWithFlags, (CUgraphExec *, CUgraph, unsigned long long))                     \
+  X(cuGraphLaunch, (CUgraphExec, CUstream))                                                        \
+  X(cuGraphDestroy, (CUgraph))                                                                     \
+  X(cuGraphExecDestroy, (CUgraphExec))                                                             \
   X(cuEventCreate, (CUevent *, unsigned))                                                          \
   X(cuEventDestroy_v2, (CUevent))                                                                  \
   X(cuEventRecord, (CUevent, CUstream))                                                            \

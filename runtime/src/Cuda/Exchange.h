@@ -41,6 +41,9 @@ public:
   virtual std::shared_ptr<Meeting> start(CUstream stream, const Action &action, const void *from,
                                          void *to) = 0;
 
+  // Whether `start` returns meetings of several ranks.
+  virtual bool meets() const { return false; }
+
   // Throws Failure if what was started has failed.
   virtual void check() {}
 

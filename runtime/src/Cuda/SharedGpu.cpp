@@ -74,6 +74,8 @@ public:
     return gpu.come(rank, stream, action, from, to);
   }
 
+  bool meets() const override { return gpu.program.grid.ranks() > 1; }
+
 private:
   SharedGpu &gpu;
   int64_t rank;

@@ -62,6 +62,13 @@ public:
   };
   using Event = std::shared_ptr<Mark>;
 
+  // Work that has been recorded and can be done again, all at once. Belongs to the device
+  // that made it.
+  class Recording {
+  public:
+    virtual ~Recording() = default;
+  };
+
   virtual ~Device() = default; // frees all memory; drops work that is not done
 
   // Memory that is all zero, at a multiple of 256, until the device ends. `name` is for
@@ -110,6 +117,23 @@ public:
   // all ranks what they wait for, prints it and ends them.
   virtual void wait(const Event &event) = 0;
 
+  // Whether this device records: what follows is called only then.
+  virtual bool records() const { return false; }
+
+  // Work that is given from here on is recorded and not done, beginning with that of `stream`;
+  // other streams come in by events. No reads, no waits.
+  virtual void beginRecording(Stream stream) {}
+
+  // The end of it, in the same stream, which has awaited all others.
+  virtual std::shared_ptr<Recording> endRecording(Stream stream) { return nullptr; }
+
+  // Writes from here to `play` make the data of those that were recorded, in their order,
+  // and nothing else is given.
+  virtual void rewrite(const std::shared_ptr<Recording> &recording) {}
+
+  // Does all that was recorded, in `stream`, with the data of the last writes.
+  virtual void play(Stream stream, const std::shared_ptr<Recording> &recording) {}
+
   // When `event`, which is done, was.
   virtual Clock::time_point time(const Event &event) const = 0;
 };
@@ -126,6 +150,7 @@ public:
 struct DeviceOptions {
   int64_t threads = 1; // of each rank, for what runs on the host
   std::chrono::duration<double> timeout = std::chrono::seconds(60); // see Device::wait
+  bool records = true; // whether devices that can record do
 };
 
 // The devices of the ranks of this process, and what they share.

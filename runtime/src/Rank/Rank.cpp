@@ -73,6 +73,10 @@ public:
 
   // Issues the entries and waits until they are done.
   void run();
+  // Issues the entries; stream 0 comes after all of them.
+  void issueAll();
+  // Prepares the runs, and does nothing else.
+  void prepareRuns();
 
 private:
   // A run whose outputs the host is still to read.
@@ -85,6 +89,8 @@ private:
     Event begin, end;
   };
 
+  void issueEntries();
+  void prepare(const Action &run);
   void issue(const Work &work);
   void issueRun(const Work &work);
   void issueCall(const Work &work);
@@ -109,20 +115,7 @@ private:
 };
 
 void Rank::Launch::run() {
-  before = device.record(rank.current);
-  std::vector<bool> awaited = awaitedElsewhere(entries);
-  for (size_t i = 0; i < entries.size(); ++i) {
-    const Action &entry = entries[i];
-    if (entry.microBatch >= microBatches)
-      continue;
-    readOutputs(int64_t(i));
-    enter(entry.stream);
-    await(entry.stream, entry, ends);
-    issue({&entry, int64_t(i)});
-    if (awaited[i])
-      ends[i] = device.record(entry.stream);
-  }
-  readOutputs(-1);
+  issueEntries();
   std::vector<Event> all;
   for (Stream stream : entered)
     all.push_back(device.record(stream));
@@ -138,6 +131,43 @@ void Rank::Launch::run() {
                    [](const Traced &a, const Traced &b) { return a.what.end < b.what.end; });
   for (const Traced &each : traced)
     rank.trace->add(each.what);
+}
+
+void Rank::Launch::issueAll() {
+  issueEntries();
+  for (Stream stream : entered)
+    if (stream != rank.current)
+      device.await(rank.current, device.record(stream));
+}
+
+void Rank::Launch::prepareRuns() {
+  for (const Action &entry : entries)
+    if (entry.kind == Kind::Run && entry.microBatch < microBatches && events.prepare)
+      prepare(entry);
+}
+
+// What it writes gets there in the run's stream.
+void Rank::Launch::prepare(const Action &run) {
+  rank.current = run.stream;
+  events.prepare(rank.stage().graphs.at(run.graph), run.microBatch);
+  rank.current = 0;
+}
+
+void Rank::Launch::issueEntries() {
+  before = device.record(rank.current);
+  std::vector<bool> awaited = awaitedElsewhere(entries);
+  for (size_t i = 0; i < entries.size(); ++i) {
+    const Action &entry = entries[i];
+    if (entry.microBatch >= microBatches)
+      continue;
+    readOutputs(int64_t(i));
+    enter(entry.stream);
+    await(entry.stream, entry, ends);
+    issue({&entry, int64_t(i)});
+    if (awaited[i])
+      ends[i] = device.record(entry.stream);
+  }
+  readOutputs(-1);
 }
 
 void Rank::Launch::enter(Stream stream) {
@@ -194,11 +224,8 @@ void Rank::Launch::issue(const Work &work) {
 void Rank::Launch::issueRun(const Work &work) {
   const Action &run = *work.action;
   const Graph &graph = rank.stage().graphs.at(run.graph);
-  if (events.prepare) {
-    rank.current = run.stream;
-    events.prepare(graph, run.microBatch);
-    rank.current = 0;
-  }
+  if (events.prepare)
+    prepare(run);
   Event begin = device.record(run.stream);
   std::vector<bool> awaited = awaitedElsewhere(graph.items);
   std::vector<Event> ends(graph.items.size());
@@ -257,5 +284,20 @@ void Rank::Launch::readOutputs(int64_t next) {
 void Rank::run(const std::string &name, const Events &events, int64_t microBatches) {
   if (compiled.grid.ranks() > 1)
     microBatches = compiled.microBatches;
-  Launch(*this, stage().programs.at(name), events, microBatches).run();
+  Launch launch(*this, stage().programs.at(name), events, microBatches);
+  Played &state = played[{name, microBatches}];
+  // Not where the host looks in between. What is loaded when it is first used is there
+  // after the first run.
+  if (!device->records() || trace || events.finish || !std::exchange(state.ran, true))
+    return launch.run();
+  if (!state.recording) {
+    device->beginRecording(current);
+    launch.issueAll();
+    state.recording = device->endRecording(current);
+  } else {
+    device->rewrite(state.recording);
+    launch.prepareRuns();
+  }
+  device->play(current, state.recording);
+  device->wait(device->record(current));
 }

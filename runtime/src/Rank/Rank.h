@@ -25,6 +25,7 @@
 
 #include <cstring>
 #include <functional>
+#include <map>
 
 namespace llrt {
 
@@ -99,6 +100,14 @@ private:
   std::vector<std::vector<int64_t>> members; // of each communicator
   Device::Stream current = 0;                // where the host's writes and reads go
   Trace *trace = nullptr;
+
+  // A program that ran, by its name and micro-batches: on a device that records the second
+  // run is recorded, and played from then on.
+  struct Played {
+    bool ran = false;
+    std::shared_ptr<Device::Recording> recording;
+  };
+  std::map<std::pair<std::string, int64_t>, Played> played;
 };
 
 } // namespace llrt

@@ -98,7 +98,8 @@ static const DeviceKind sharedGpu = {
        std::chrono::duration<double> timeout) {
       std::shared_ptr<SharedGpu> shared = sharedOf(program);
       return std::make_unique<CudaDevice>(program, rank, gpu(0),
-                                          std::make_unique<End>(shared, rank), control, timeout);
+                                          std::make_unique<End>(shared, rank), control,
+                                          DeviceOptions{1, timeout});
     },
     mix,
     mix,
@@ -114,7 +115,7 @@ static const DeviceKind gpuEach = {
       own.enter();
       return std::make_unique<CudaDevice>(program, rank, own,
                                           std::make_unique<NcclExchange>(program, rank, control),
-                                          control, timeout);
+                                          control, DeviceOptions{1, timeout});
     },
     mix,
     mix,

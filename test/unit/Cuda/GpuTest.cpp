@@ -133,7 +133,7 @@ TEST(Memory, IsWhatIsPlanned) {
   SharedGpu shared(program, gpu);
   InProcess control(1);
   int64_t before = gpu.freeBytes();
-  CudaDevice device(program, 0, gpu, shared.end(0), control.of(0), std::chrono::seconds(60));
+  CudaDevice device(program, 0, gpu, shared.end(0), control.of(0), DeviceOptions());
   for (const Arena &arena : program.stages[0].arenas)
     device.allocate(arena.bytes, arena.name);
   EXPECT_EQ(before - gpu.freeBytes(), cudaBytes(program.stages[0]));

@@ -25,7 +25,7 @@ struct OneGpu {
 
   explicit OneGpu(Program of = makeProgram({}, {}, 0))
       : program(std::move(of)), shared(program, gpu),
-        device(program, 0, gpu, shared.end(0), control.of(0), std::chrono::seconds(60)) {}
+        device(program, 0, gpu, shared.end(0), control.of(0), DeviceOptions()) {}
 
   // A copy of bytes of the host; null of null.
   void *put(const void *data, int64_t bytes) {

@@ -100,9 +100,9 @@ TEST(SharedGpu, BitsAreThoseOfTheHost) {
                              want[rank].data());
         while (!onHost.poll())
           transport.of(rank).idle();
-        auto &device = *(
-            devices[rank] = std::make_unique<CudaDevice>(
-                program, rank, gpu, shared.end(rank), control.of(rank), std::chrono::seconds(60)));
+        auto &device =
+            *(devices[rank] = std::make_unique<CudaDevice>(program, rank, gpu, shared.end(rank),
+                                                           control.of(rank), DeviceOptions()));
         auto put = [&](const std::vector<std::byte> &data) {
           void *at = device.allocate(int64_t(data.size()), "data");
           device.write(0, at, int64_t(data.size()),
