@@ -50,6 +50,10 @@ using namespace mlir::llamac;
 // The most pieces of a thread that are unrolled, and how many at a time in a loop.
 static constexpr int64_t kUnrolledPieces = 8, kPiecesAtOnce = 4;
 static constexpr int64_t kWarp = 32, kMostThreads = 1024, kPieceBytes = 16;
+// Blocks of kThreadsPerBlock that keep a GPU of 132 multiprocessors busy.
+static constexpr int64_t kBlocksOfGpu = 264;
+// Rows of a column sum whose elements are loaded before they are added.
+static constexpr int64_t kRowsAtOnce = 4;
 
 namespace {
 // A cell to which the columns add: `store(combine(load, term))`.
@@ -84,6 +88,9 @@ struct Plan {
   llvm::SetVector<Value> cells, loadedCells, storedCells;
   llvm::SetVector<Value> scratch; // stack buffers that need memory, one for each row
   int64_t team = 1, teams = 1;    // threads of a team, teams of a block
+  // Sums over the serial loops of a nest without rows, if those are cut into parts: pieces of a
+  // block beside each other, parts.
+  int64_t width = 0, parts = 1;
 
   bool isUnrolled(const Columns &c) const {
     return llvm::divideCeil(c.pieces(), team) <= kUnrolledPieces;
@@ -140,7 +147,10 @@ public:
         return std::nullopt;
       Columns &columns = made.columns.front().second;
       chooseLanes();
+      chooseParts(columns);
       made.team = kThreadsPerBlock;
+      if (made.width != 0)
+        return std::move(made);
       while (made.team > kWarp && made.team / 2 >= columns.pieces())
         made.team /= 2;
       return std::move(made);
@@ -265,19 +275,39 @@ private:
     return true;
   }
 
-  // Cells that the columns write must be reductions, and not be used otherwise.
-  bool findReductions(Columns &columns) {
+  // Sums over the serial loops, where threads for the columns alone do not fill the GPU: how
+  // many neighbours in a block, how many parts of the sum. Partial sums are one in 128 rows.
+  void chooseParts(Columns &columns) {
+    int64_t rows = 1;
+    for (Operation *loop : columns.serial)
+      rows *= constantRange(loop)->size();
+    if (rows < 64 || rows > INT32_MAX || columns.elements > INT32_MAX ||
+        !findReductions(columns, /*ofElements=*/true)) {
+      columns.reductions.clear();
+      return;
+    }
+    int64_t most = std::max<int64_t>(1, rows / 128);
+    for (made.width = kWarp; made.width > kWarp / 4; made.width /= 2)
+      if (llvm::divideCeil(columns.pieces(), made.width) * most >= kBlocksOfGpu)
+        break;
+    int64_t beside = llvm::divideCeil(columns.pieces(), made.width);
+    made.parts = std::clamp<int64_t>(llvm::divideCeil(kBlocksOfGpu, beside), 1, most);
+  }
+
+  // Cells (or elements) that the columns write must be sums, and not be used otherwise.
+  bool findReductions(Columns &columns, bool ofElements = false) {
     for (Operation &op : columns.body->without_terminator()) {
       auto found = made.access.find(&op);
       if (found == made.access.end() || !found->second.writes ||
-          !made.cells.contains(found->second.buffer))
+          (!ofElements && !made.cells.contains(found->second.buffer)))
         continue;
       Reduction reduction;
       reduction.cell = found->second.buffer;
       reduction.store = &op;
       reduction.combine = op.getOperand(0).getDefiningOp();
-      if (!columns.serial.empty() || !reduction.combine || !mayReassociate(reduction.combine) ||
-          reduction.combine->getBlock() != columns.body || !reduction.combine->hasOneUse())
+      if ((!ofElements && !columns.serial.empty()) || !reduction.combine ||
+          !mayReassociate(reduction.combine) || reduction.combine->getBlock() != columns.body ||
+          !reduction.combine->hasOneUse())
         return false;
       Type type = reduction.combine->getResult(0).getType();
       if (!type.isF32() && !type.isInteger(32) && !type.isF64() && !type.isInteger(64))
@@ -293,6 +323,9 @@ private:
       }
       if (!reduction.load || !reduction.load->hasOneUse())
         return false;
+      if (ofElements && (!isFixed(made, columns, &op) ||
+                         signature(made, columns, &op) != signature(made, columns, reduction.load)))
+        return false;
       Value loaded = reduction.load->getResult(0);
       Value a = reduction.combine->getOperand(0), b = reduction.combine->getOperand(1);
       if ((a == loaded) == (b == loaded))
@@ -300,7 +333,7 @@ private:
       reduction.term = a == loaded ? b : a;
       columns.reductions.push_back(reduction);
     }
-    return true;
+    return !ofElements || !columns.reductions.empty();
   }
 
   // The coefficient of a piece's innermost loop in an address, if the address is a sum that has
@@ -416,6 +449,18 @@ private:
   }
 
 public:
+  // Whether an access has the same element in every iteration of the serial loops.
+  static bool isFixed(const Plan &plan, const Columns &columns, Operation *op) {
+    const std::optional<LinearIndex> &element = plan.element.at(op);
+    return element && llvm::all_of(element->coefficients, [&](const auto &term) {
+             Value value = term.first;
+             return !columns.outermost->isAncestor(value.getParentRegion()->getParentOp()) ||
+                    llvm::any_of(columns.parallel, [&](Operation *loop) {
+                      return inductionVariableOf(loop) == value;
+                    });
+           });
+  }
+
   // Names the element that an access has in a piece: equal names, equal elements.
   static std::string signature(const Plan &plan, const Columns &columns, Operation *op) {
     std::string text;
@@ -480,7 +525,8 @@ public:
     if (plan.rows.empty()) {
       const Columns &columns = plan.columns.front().second;
       total = columns.elements;
-      blocks = llvm::divideCeil(columns.pieces(), plan.team);
+      blocks = plan.width == 0 ? llvm::divideCeil(columns.pieces(), plan.team)
+                               : llvm::divideCeil(columns.pieces(), plan.width) * plan.parts;
     } else {
       blocks = llvm::divideCeil(plan.rowCount, plan.teams);
     }
@@ -497,7 +543,36 @@ public:
       scratch.push_back(
           memref::AllocOp::create(builder, loc, MemRefType::get(shape, type.getElementType())));
     }
+    // Partial sums: for each sum, for each part its elements.
+    if (plan.parts > 1)
+      for (const Reduction &r : plan.columns.front().second.reductions)
+        scratch.push_back(memref::AllocOp::create(
+            builder, loc, MemRefType::get({plan.parts, total}, r.combine->getResult(0).getType())));
     kernel = makeKernel(nest, blocks, threads, scratch);
+    begin(scratch.size());
+    Value block =
+        blocks > 1 ? number(gpu::BlockIdOp::create(builder, loc, gpu::Dimension::x)) : Value();
+    if (!plan.rows.empty())
+      emitRow(block);
+    else if (plan.width == 0)
+      emitAll(block);
+    else
+      emitParts(block);
+    if (plan.parts > 1) {
+      threads = kThreadsPerBlock / 2;
+      blocks = llvm::divideCeil(total, threads);
+      kernel = makeKernel(nest, blocks, threads, scratch, "_sum");
+      begin(scratch.size());
+      emitSum();
+    }
+  }
+
+private:
+  // Goes to an empty kernel: its buffers, constants, thread number.
+  void begin(unsigned scratch) {
+    flat.clear();
+    uniform.clear();
+    known.clear();
     builder.setInsertionPoint(kernel.getBody().front().getTerminator());
     unsigned arguments = nest.function.getNumArguments();
     for (auto [i, buffer] : llvm::enumerate(plan.scratch))
@@ -508,16 +583,12 @@ public:
       if (&op != nest.loop && !isa<memref::AllocaOp>(op))
         builder.clone(op, uniform);
 
+    partial.clear();
+    for (unsigned i = plan.scratch.size(); i < scratch; ++i)
+      partial.push_back(flatten(kernel.getArgument(arguments + i)));
     thread = number(gpu::ThreadIdOp::create(builder, loc, gpu::Dimension::x));
-    Value block =
-        blocks > 1 ? number(gpu::BlockIdOp::create(builder, loc, gpu::Dimension::x)) : Value();
-    if (plan.rows.empty())
-      emitAll(block);
-    else
-      emitRow(block);
   }
 
-private:
   //===--- Small things ---------------------------------------------------===//
 
   Value number(Value index) {
@@ -845,7 +916,9 @@ private:
         if (&op == r.load || &op == r.combine || &op == r.store)
           reduction = &r, isTerm = &op == r.combine;
       if (reduction) {
-        if (isTerm)
+        if (isTerm && plan.width != 0)
+          addPiece(*reduction, columns, place);
+        else if (isTerm)
           sumPiece(*reduction, columns, place, sums);
         continue;
       }
@@ -911,6 +984,13 @@ private:
     sums[reduction.cell] = combine(reduction.combine, sums.lookup(reduction.cell), term);
   }
 
+  // Adds a piece's terms, each to the thread's sum of that element.
+  void addPiece(const Reduction &reduction, const Columns &columns, const Place &place) {
+    Lanes terms = lookup(reduction.term, &columns, &place);
+    for (auto [lane, sum] : llvm::enumerate(elementSums[reduction.cell]))
+      sum = combine(reduction.combine, sum, terms.size() == 1 ? terms[0] : terms[lane]);
+  }
+
   // The body for all `places`, inside the loops that are not parallel.
   void emitPlaces(const Columns &columns, ArrayRef<Place> places,
                   llvm::MapVector<Value, Value> &sums) {
@@ -931,7 +1011,8 @@ private:
           stores.push_back(&op);
         }
         std::string name = Planner::signature(plan, columns, &op);
-        if (!isFixed(&op, columns) || names.try_emplace(buffer, name).first->second != name)
+        if (!Planner::isFixed(plan, columns, &op) ||
+            names.try_emplace(buffer, name).first->second != name)
           mixed.insert(buffer);
       }
     llvm::erase_if(stores,
@@ -1003,24 +1084,242 @@ private:
     }
   }
 
-  // Whether an access has the same element in every iteration of the serial loops.
-  bool isFixed(Operation *op, const Columns &columns) const {
-    const std::optional<LinearIndex> &element = plan.element.at(op);
-    return element && llvm::all_of(element->coefficients, [&](const auto &term) {
-             Value value = term.first;
-             return !columns.outermost->isAncestor(value.getParentRegion()->getParentOp()) ||
-                    llvm::any_of(columns.parallel, [&](Operation *loop) {
-                      return inductionVariableOf(loop) == value;
-                    });
-           });
-  }
-
   // Whether the body reads what `store` writes.
   bool isRead(Operation *store, const Columns &columns) const {
     return llvm::any_of(*columns.body, [&](Operation &op) {
       auto found = plan.access.find(&op);
       return found != plan.access.end() && !found->second.writes &&
              found->second.buffer == plan.access.at(store).buffer;
+    });
+  }
+
+  //===--- Sums over the serial loops, in parts -----------------------------===//
+
+  // A block has `width` pieces beside each other and goes through one part of the rows (the
+  // iterations of the serial loops), 256 / width at a time. The sums of its threads meet in
+  // shared memory; those of the parts in a second kernel.
+  void emitParts(Value block) {
+    const Columns &columns = plan.columns.front().second;
+    int64_t rows = 1;
+    for (Operation *loop : columns.serial)
+      rows *= constantRange(loop)->size();
+    int64_t deep = threads / plan.width, beside = llvm::divideCeil(columns.pieces(), plan.width);
+    int64_t rowsOfPart = llvm::alignTo(llvm::divideCeil(rows, plan.parts), deep);
+    Value x = arith::RemUIOp::create(builder, loc, thread, constant(plan.width)),
+          y = arith::DivUIOp::create(builder, loc, thread, constant(plan.width));
+    Value firstPiece = constant(0), part = constant(0);
+    if (block) {
+      firstPiece = multiply(plan.parts == 1 ? block : remainder(block, beside), plan.width);
+      if (plan.parts > 1)
+        part = arith::DivUIOp::create(builder, loc, block, constant(beside));
+    }
+    Value piece = add(firstPiece, x);
+    Value there;
+    if (columns.pieces() % plan.width != 0)
+      there = arith::CmpIOp::create(builder, loc, arith::CmpIPredicate::ult, piece,
+                                    constant(columns.pieces()));
+    // Rows first + i * deep for i in [0, turns).
+    Value first = add(multiply(part, rowsOfPart), y);
+    Value end = arith::MinUIOp::create(
+        builder, loc, add(multiply(part, rowsOfPart), constant(rowsOfPart)), constant(rows));
+    Value left = arith::SubIOp::create(builder, loc, add(end, constant(deep - 1)), first);
+    Value some = arith::CmpIOp::create(builder, loc, arith::CmpIPredicate::ult, first, end);
+    some = conjunction(some, there);
+    Value turns = arith::SelectOp::create(
+        builder, loc, some, arith::DivUIOp::create(builder, loc, left, constant(deep)),
+        constant(0));
+    Value whole = arith::SubIOp::create(builder, loc, turns, remainder(turns, kRowsAtOnce));
+    for (const Reduction &r : columns.reductions) {
+      Value neutral = arith::ConstantOp::create(
+          builder, loc, neutralOf(builder, r.combine, r.combine->getResult(0).getType()));
+      elementSums[r.cell].assign(columns.lanes, neutral);
+    }
+    Place place = placeOf(columns, piece, 0, Value(), 0);
+    emitTurns(columns, place, constant(0), whole, kRowsAtOnce, first, deep);
+    emitTurns(columns, place, whole, turns, 1, first, deep);
+    meet(columns, x, y, deep, firstPiece, part);
+  }
+
+  Value remainder(Value value, int64_t by) {
+    return arith::RemUIOp::create(builder, loc, value, constant(by));
+  }
+
+  // Turns [from, to) of emitParts, `together` at a time.
+  void emitTurns(const Columns &columns, Place place, Value from, Value to, int64_t together,
+                 Value first, int64_t deep) {
+    SmallVector<Value> initial;
+    for (auto &[buffer, lanes] : elementSums)
+      initial.append(lanes.begin(), lanes.end());
+    auto take = [&](ValueRange values) {
+      size_t next = 0;
+      for (auto &[buffer, lanes] : elementSums)
+        for (Value &lane : lanes)
+          lane = values[next++];
+    };
+    auto loop = scf::ForOp::create(builder, loc, from, to, constant(together), initial);
+    {
+      OpBuilder::InsertionGuard restore(builder);
+      builder.setInsertionPointToEnd(loop.getBody());
+      take(loop.getRegionIterArgs());
+      known.clear();
+      llvm::MapVector<Value, Value> none;
+      for (int64_t i = 0; i < together; ++i) {
+        Value turn = i == 0 ? loop.getInductionVar() : add(loop.getInductionVar(), constant(i));
+        Value row = add(first, multiply(turn, deep));
+        SmallVector<Value> values = iterations(columns.serial, row);
+        for (auto [serial, value] : llvm::zip(columns.serial, values)) {
+          if (int64_t low = constantRange(serial)->low)
+            value = add(value, constant(low));
+          uniform.map(inductionVariableOf(serial), resize(value, builder.getIndexType()));
+        }
+        place.ordinal = i;
+        emitPiece(columns, place, none);
+      }
+      SmallVector<Value> yielded;
+      for (auto &[buffer, lanes] : elementSums)
+        yielded.append(lanes.begin(), lanes.end());
+      scf::YieldOp::create(builder, loc, yielded);
+    }
+    known.clear();
+    take(loop.getResults());
+  }
+
+  // Adds up what the `deep` threads of every element have; then the element gets it, or the
+  // partial sum of this part.
+  void meet(const Columns &columns, Value x, Value y, int64_t deep, Value firstPiece, Value part) {
+    int64_t elements = plan.width * columns.lanes;
+    auto space = gpu::AddressSpaceAttr::get(builder.getContext(), gpu::AddressSpace::Workgroup);
+    Columns single = columns;
+    single.lanes = 1;
+    // Four neighbours of 32 bits are one store: quads of all pieces, then the second quads, 16
+    // banks further.
+    Type index = builder.getIndexType();
+    struct Layout {
+      Value memory;
+      int64_t quad, plane, row;
+    };
+    SmallVector<Layout> layouts;
+    for (const Reduction &r : columns.reductions) {
+      Type type = r.combine->getResult(0).getType();
+      Layout layout;
+      layout.quad = columns.lanes % 4 == 0 && type.getIntOrFloatBitWidth() == 32 ? 4 : 1;
+      int64_t planes = columns.lanes / layout.quad;
+      layout.plane = plan.width * layout.quad + (planes == 2 && layout.quad == 4 ? 16 : 0);
+      layout.row = planes * layout.plane;
+      layout.memory = kernel.addWorkgroupAttribution(
+          MemRefType::get({deep * layout.row}, type, MemRefLayoutAttrInterface(), space), loc);
+      kernel.setWorkgroupAttributionAttr(kernel.getNumWorkgroupAttributions() - 1,
+                                         LLVM::LLVMDialect::getAlignAttrName(),
+                                         builder.getI64IntegerAttr(kPieceBytes));
+      layouts.push_back(layout);
+      Value at = add(multiply(y, layout.row), multiply(x, layout.quad));
+      const Lanes &lanes = elementSums[r.cell];
+      for (int64_t plane = 0; plane < planes; ++plane) {
+        Value to = resize(plane == 0 ? at : add(at, constant(plane * layout.plane)), index);
+        ArrayRef<Value> values = ArrayRef(lanes).slice(plane * layout.quad, layout.quad);
+        if (layout.quad == 1) {
+          memref::StoreOp::create(builder, loc, values[0], layout.memory, ValueRange{to});
+        } else {
+          auto vector = VectorType::get({layout.quad}, type);
+          Value quad = vector::FromElementsOp::create(builder, loc, vector, values);
+          vector::StoreOp::create(builder, loc, quad, layout.memory, ValueRange{to},
+                                  /*nontemporal=*/false, alignmentOf(vector));
+        }
+      }
+    }
+    gpu::BarrierOp::create(builder, loc);
+    for (int64_t from = 0; from < elements; from += threads) {
+      Value local = from == 0 ? thread : add(thread, constant(from));
+      Value element = add(multiply(firstPiece, columns.lanes), local);
+      Value guard;
+      if (from + threads > elements)
+        guard = arith::CmpIOp::create(builder, loc, arith::CmpIPredicate::ult, local,
+                                      constant(elements));
+      if (columns.pieces() % plan.width != 0) {
+        Value inside = arith::CmpIOp::create(builder, loc, arith::CmpIPredicate::ult, element,
+                                             constant(columns.elements));
+        guard = conjunction(guard, inside);
+      }
+      guarded(guard, [&] {
+        for (auto [i, r] : llvm::enumerate(columns.reductions)) {
+          const Layout &layout = layouts[i];
+          Value at = arith::DivUIOp::create(builder, loc, local, constant(columns.lanes));
+          Value lane = remainder(local, columns.lanes);
+          at = multiply(at, layout.quad);
+          at = add(at, multiply(arith::DivUIOp::create(builder, loc, lane, constant(layout.quad)),
+                                layout.plane));
+          at = add(at, remainder(lane, layout.quad));
+          Value sum;
+          for (int64_t row = 0; row < deep; ++row) {
+            Value from = resize(row == 0 ? at : add(at, constant(row * layout.row)), index);
+            sum = combine(r.combine, sum,
+                          memref::LoadOp::create(builder, loc, layout.memory, ValueRange{from}));
+          }
+          if (plan.parts == 1) {
+            addTo(r, single, element, sum);
+          } else {
+            Value to = resize(add(multiply(part, columns.elements), element), index);
+            memref::StoreOp::create(builder, loc, sum, partial[i], ValueRange{to});
+          }
+        }
+      });
+    }
+  }
+
+  // Combines `sum` with what is in the buffer.
+  void addTo(const Reduction &r, const Columns &single, Value element, Value sum) {
+    Place place = placeOf(single, element, 0, Value(), 0);
+    Value before = loadPiece(r.load, single, place)[0];
+    writePiece(r.store, single, place, {combine(r.combine, before, sum)});
+  }
+
+  // The second kernel: a thread per element adds up its partial sums, eight of them in turn.
+  void emitSum() {
+    Columns single = plan.columns.front().second;
+    single.lanes = 1;
+    Value element = thread;
+    if (blocks > 1)
+      element =
+          add(multiply(number(gpu::BlockIdOp::create(builder, loc, gpu::Dimension::x)), threads),
+              element);
+    Value guard;
+    if (blocks * threads != single.elements)
+      guard = arith::CmpIOp::create(builder, loc, arith::CmpIPredicate::ult, element,
+                                    constant(single.elements));
+    guarded(guard, [&] {
+      for (auto [i, r] : llvm::enumerate(single.reductions)) {
+        Value memory = partial[i];
+        auto load = [&, r = &r](Value part) -> Value {
+          Value from = add(multiply(part, single.elements), element);
+          return memref::LoadOp::create(builder, loc, memory,
+                                        ValueRange{resize(from, builder.getIndexType())});
+        };
+        constexpr int64_t kTogether = 8;
+        int64_t whole = plan.parts / kTogether * kTogether;
+        Lanes sums;
+        if (whole != 0) {
+          Value neutral = arith::ConstantOp::create(
+              builder, loc, neutralOf(builder, r.combine, r.combine->getResult(0).getType()));
+          Lanes initial(kTogether, neutral);
+          auto loop = scf::ForOp::create(builder, loc, constant(0), constant(whole),
+                                         constant(kTogether), initial);
+          OpBuilder::InsertionGuard restore(builder);
+          builder.setInsertionPointToEnd(loop.getBody());
+          for (int64_t k = 0; k < kTogether; ++k) {
+            Value part = loop.getInductionVar();
+            sums.push_back(combine(r.combine, loop.getRegionIterArg(k),
+                                   load(k == 0 ? part : add(part, constant(k)))));
+          }
+          scf::YieldOp::create(builder, loc, sums);
+          sums.assign(loop.getResults().begin(), loop.getResults().end());
+        }
+        for (int64_t k = whole; k < plan.parts; ++k)
+          sums.push_back(load(constant(k)));
+        Value sum;
+        for (Value each : sums)
+          sum = combine(r.combine, sum, each);
+        addTo(r, single, element, sum);
+      }
     });
   }
 
@@ -1170,7 +1469,7 @@ private:
     for (Operation &op : *columns.body)
       if (auto found = plan.access.find(&op);
           found != plan.access.end() && !plan.cells.contains(found->second.buffer)) {
-        bool fixed = isFixed(&op, columns);
+        bool fixed = Planner::isFixed(plan, columns, &op);
         std::string name = Planner::signature(plan, columns, &op);
         order(found->second.buffer, fixed ? name : name + "~", found->second.writes);
       }
@@ -1284,34 +1583,68 @@ private:
     for (const Reduction &r : columns.reductions)
       sums[r.cell] = butterfly(r.combine, sums.lookup(r.cell), std::min(plan.team, kWarp));
     if (warps > 1) {
-      // Each warp's sum to shared memory; a place of its own for every sum of the kernel.
-      SmallVector<Value> places;
-      Value lane = arith::RemUIOp::create(builder, loc, thread, constant(kWarp));
-      Value warp = arith::DivUIOp::create(builder, loc, thread, constant(kWarp));
-      for (const Reduction &r : columns.reductions) {
-        auto space = gpu::AddressSpaceAttr::get(builder.getContext(), gpu::AddressSpace::Workgroup);
-        auto type = MemRefType::get({plan.teams * warps}, r.combine->getResult(0).getType(),
-                                    MemRefLayoutAttrInterface(), space);
-        places.push_back(kernel.addWorkgroupAttribution(type, loc));
-      }
-      Value isFirst =
-          arith::CmpIOp::create(builder, loc, arith::CmpIPredicate::eq, lane, constant(0));
-      guarded(isFirst, [&] {
-        Value index = resize(warp, builder.getIndexType());
-        for (auto [r, place] : llvm::zip(columns.reductions, places))
-          memref::StoreOp::create(builder, loc, sums.lookup(r.cell), place, ValueRange{index});
-      });
-      gpu::BarrierOp::create(builder, loc);
-      since.clear();
+      // Each warp's sum to shared memory, a place of its own for every sum of the kernel. It is
+      // read by 16 bytes: what no warp writes there is filled.
+      Value lane = arith::RemUIOp::create(builder, loc, member, constant(kWarp));
+      Value warp = arith::DivUIOp::create(builder, loc, member, constant(kWarp));
       Value team = plan.teams > 1
                        ? Value(arith::DivUIOp::create(builder, loc, thread, constant(plan.team)))
                        : Value();
+      auto at = [&](int64_t width, Value number, int64_t more) {
+        Value sum = team ? add(multiply(team, width), number) : number;
+        if (more != 0 || !sum)
+          sum = add(sum, constant(more));
+        return resize(sum, builder.getIndexType());
+      };
+      struct Place {
+        Value memory;
+        int64_t width;    // elements of a team
+        VectorType piece; // of 16 bytes
+      };
+      SmallVector<Place> places;
+      for (const Reduction &r : columns.reductions) {
+        Type type = r.combine->getResult(0).getType();
+        int64_t each = kPieceBytes * 8 / type.getIntOrFloatBitWidth();
+        int64_t width = llvm::alignTo(warps, each);
+        auto space = gpu::AddressSpaceAttr::get(builder.getContext(), gpu::AddressSpace::Workgroup);
+        Value memory = kernel.addWorkgroupAttribution(
+            MemRefType::get({plan.teams * width}, type, MemRefLayoutAttrInterface(), space), loc);
+        kernel.setWorkgroupAttributionAttr(kernel.getNumWorkgroupAttributions() - 1,
+                                           LLVM::LLVMDialect::getAlignAttrName(),
+                                           builder.getI64IntegerAttr(kPieceBytes));
+        places.push_back({memory, width, VectorType::get({each}, type)});
+      }
+      auto isLane = [&](int64_t number) -> Value {
+        return arith::CmpIOp::create(builder, loc, arith::CmpIPredicate::eq, lane,
+                                     constant(number));
+      };
+      guarded(isLane(0), [&] {
+        for (auto [r, place] : llvm::zip(columns.reductions, places))
+          memref::StoreOp::create(builder, loc, sums.lookup(r.cell), place.memory,
+                                  ValueRange{at(place.width, warp, 0)});
+      });
+      for (auto [r, place] : llvm::zip(columns.reductions, places))
+        if (int64_t more = place.width - warps) {
+          Value fills =
+              arith::CmpIOp::create(builder, loc, arith::CmpIPredicate::ult, warp, constant(more));
+          guarded(conjunction(isLane(1), fills), [&] {
+            Value neutral = arith::ConstantOp::create(
+                builder, loc, neutralOf(builder, r.combine, place.piece.getElementType()));
+            memref::StoreOp::create(builder, loc, neutral, place.memory,
+                                    ValueRange{at(place.width, warp, warps)});
+          });
+        }
+      gpu::BarrierOp::create(builder, loc);
+      since.clear();
       for (auto [r, place] : llvm::zip(columns.reductions, places)) {
-        Value sum;
+        Value sum, parts;
+        int64_t each = place.piece.getNumElements();
         for (int64_t w = 0; w < warps; ++w) {
-          Value at = team ? add(multiply(team, warps), constant(w)) : constant(w);
-          Value part = memref::LoadOp::create(builder, loc, place,
-                                              ValueRange{resize(at, builder.getIndexType())});
+          if (w % each == 0)
+            parts = vector::LoadOp::create(builder, loc, place.piece, place.memory,
+                                           ValueRange{at(place.width, Value(), w)},
+                                           /*nontemporal=*/false, alignmentOf(place.piece));
+          Value part = vector::ExtractOp::create(builder, loc, parts, w % each);
           sum = combine(r.combine, sum, part);
         }
         sums[r.cell] = sum;
@@ -1333,8 +1666,10 @@ private:
   llvm::DenseMap<Value, Value> flat; // buffers as one row of elements
   llvm::DenseMap<Value, Lanes> lanesOf;
   llvm::DenseMap<Value, Value> cellValues;
-  std::map<Key, Lanes> known; // elements in registers
-  std::set<Key> carried;      // of those, what is stored after the loop only
+  llvm::MapVector<Value, Lanes> elementSums; // of a thread's part of the rows
+  SmallVector<Value> partial;                // memory of the sums of parts
+  std::map<Key, Lanes> known;                // elements in registers
+  std::set<Key> carried;                     // of those, what is stored after the loop only
   llvm::DenseMap<Value, SmallVector<std::pair<std::string, bool>>> since; // the last barrier
 };
 } // namespace

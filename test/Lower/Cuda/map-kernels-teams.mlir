@@ -30,7 +30,7 @@ func.func @rotate(%x: memref<16x32x2x64xbf16>, %y: memref<16x32x2x64xbf16>) {
 // has it in registers. The sum goes over lanes by shuffles, then over eight warps through
 // shared memory.
 // CHECK-LABEL: gpu.func @norm_loop0
-// CHECK-SAME:    workgroup(%[[PARTS:.*]] : memref<8xf32, #gpu.address_space<workgroup>>)
+// CHECK-SAME:    workgroup(%[[PARTS:.*]] : memref<8xf32, #gpu.address_space<workgroup>> {llvm.align = 16 : i64})
 // CHECK-SAME:    nvvm.reqntid = array<i32: 256, 1, 1>
 // CHECK-COUNT-2: vector.load {{.*}} vector<8xbf16>
 // CHECK-NOT:     vector.load
@@ -38,7 +38,7 @@ func.func @rotate(%x: memref<16x32x2x64xbf16>, %y: memref<16x32x2x64xbf16>) {
 // CHECK:         scf.if
 // CHECK:           memref.store %{{.*}}, %[[PARTS]]
 // CHECK:         gpu.barrier
-// CHECK-COUNT-8: memref.load %[[PARTS]]
+// CHECK-COUNT-2: vector.load %[[PARTS]]{{.*}} vector<4xf32>
 // CHECK-COUNT-2: vector.store
 // CHECK-NOT:     gpu.barrier
 func.func @norm(%x: memref<1536x4096xbf16>, %y: memref<1536x4096xbf16>) {
@@ -151,6 +151,43 @@ func.func @turned(%x: memref<32x256xf32>, %y: memref<32x256xf32>) {
       %0 = affine.load %t[-%c + 255] : memref<256xf32>
       affine.store %0, %y[%r, %c] : memref<32x256xf32>
     }
+  }
+  return
+}
+
+// -----
+
+// A sum over rows: 32 pieces beside each other in a block, eight rows at a time, four of them
+// loaded before they are added; 54 parts of the rows, whose sums a second kernel adds up.
+// CHECK-LABEL: func.func @sums
+// CHECK-DAG:     %[[BLOCKS:.*]] = arith.constant 270 : index
+// CHECK:         %[[PARTS:.*]] = memref.alloc() : memref<54x1280xf32>
+// CHECK:         gpu.launch_func @sums_loop0::@sums_loop0 blocks in (%[[BLOCKS]], {{.*}} %[[PARTS]] : memref<54x1280xf32>)
+// CHECK:         gpu.launch_func @sums_loop0_sum::@sums_loop0_sum {{.*}} %[[PARTS]] : memref<54x1280xf32>)
+// CHECK-LABEL: gpu.func @sums_loop0(
+// CHECK-SAME:    workgroup(%[[MEMORY:.*]] : memref<2176xf32, #gpu.address_space<workgroup>> {llvm.align = 16 : i64})
+// CHECK:         scf.for
+// CHECK-COUNT-4:   vector.load {{.*}} vector<8xbf16>
+// CHECK-COUNT-2: vector.store {{.*}} %[[MEMORY]]{{.*}} vector<4xf32>
+// CHECK:         gpu.barrier
+// CHECK-COUNT-8: memref.load %[[MEMORY]]
+// CHECK:         memref.store
+// CHECK-LABEL: gpu.func @sums_loop0_sum(
+// CHECK:         scf.for
+// CHECK-COUNT-8:   memref.load
+func.func @sums(%x: memref<18464x1280xbf16>, %s: memref<1280xf32>) {
+  %c0 = arith.constant 0 : index
+  %c1 = arith.constant 1 : index
+  %rows = arith.constant 18464 : index
+  %columns = arith.constant 1280 : index
+  scf.for %r = %c0 to %rows step %c1 {
+    scf.for %c = %c0 to %columns step %c1 {
+      %0 = memref.load %x[%r, %c] : memref<18464x1280xbf16>
+      %1 = memref.load %s[%c] : memref<1280xf32>
+      %2 = arith.extf %0 : bf16 to f32
+      %3 = arith.addf %1, %2 fastmath<reassoc> : f32
+      memref.store %3, %s[%c] : memref<1280xf32>
+    } {llama.columns}
   }
   return
 }
