@@ -146,11 +146,13 @@ public:
       if (!addColumns(nest.loop, /*withCells=*/false))
         return std::nullopt;
       Columns &columns = made.columns.front().second;
+      bool isSum = isLongSum(columns);
       chooseLanes();
-      chooseParts(columns);
-      made.team = kThreadsPerBlock;
-      if (made.width != 0)
+      if (isSum) {
+        chooseParts(columns);
         return std::move(made);
+      }
+      made.team = kThreadsPerBlock;
       while (made.team > kWarp && made.team / 2 >= columns.pieces())
         made.team /= 2;
       return std::move(made);
@@ -275,18 +277,28 @@ private:
     return true;
   }
 
-  // Sums over the serial loops, where threads for the columns alone do not fill the GPU: how
-  // many neighbours in a block, how many parts of the sum. Partial sums are one in 128 rows.
-  void chooseParts(Columns &columns) {
+  static int64_t rowsOf(const Columns &columns) {
     int64_t rows = 1;
     for (Operation *loop : columns.serial)
       rows *= constantRange(loop)->size();
-    if (rows < 64 || rows > INT32_MAX || columns.elements > INT32_MAX ||
-        !findReductions(columns, /*ofElements=*/true)) {
-      columns.reductions.clear();
-      return;
-    }
-    int64_t most = std::max<int64_t>(1, rows / 128);
+    return rows;
+  }
+
+  // Whether the serial loops only sum up, and are long enough to share them among threads.
+  bool isLongSum(Columns &columns) {
+    int64_t rows = rowsOf(columns);
+    if (rows >= 64 && rows <= INT32_MAX && columns.elements <= INT32_MAX &&
+        findReductions(columns, /*ofElements=*/true))
+      return true;
+    columns.reductions.clear();
+    return false;
+  }
+
+  // How many neighbours are in a block, and into how many parts the rows are cut to fill the
+  // GPU. Partial sums are at most one for 128 rows.
+  void chooseParts(const Columns &columns) {
+    made.team = kThreadsPerBlock;
+    int64_t most = std::max<int64_t>(1, rowsOf(columns) / 128);
     for (made.width = kWarp; made.width > kWarp / 4; made.width /= 2)
       if (llvm::divideCeil(columns.pieces(), made.width) * most >= kBlocksOfGpu)
         break;
@@ -365,7 +377,7 @@ private:
       int64_t inner = constantRange(columns.parallel.back())->size();
       bool any = false;
       for (Operation &op : *columns.body)
-        if (made.access.contains(&op) && innerStep(&op, columns) == 1) {
+        if (made.access.contains(&op) && innerStep(&op, columns) == 1 && !isSumOf(&op, columns)) {
           any = true;
           Type type = cast<MemRefType>(made.access[&op].buffer.getType()).getElementType();
           lanes = std::min<int64_t>(
@@ -386,6 +398,12 @@ private:
     }
     for (auto &[outermost, columns] : made.columns)
       columns.lanes = ofShape[columns.shape];
+  }
+
+  // Whether an access is of a sum that stays in registers.
+  static bool isSumOf(Operation *op, const Columns &columns) {
+    return llvm::any_of(columns.reductions,
+                        [&](const Reduction &r) { return op == r.load || op == r.store; });
   }
 
   // Whether an access of neighbours begins at a multiple of `lanes`.
