@@ -256,7 +256,7 @@ llamac::applicationCosts(ModuleOp module, const Machine &machine, CostRule rule)
 
 plan::BalanceModel llamac::balanceModel(ArrayRef<ApplicationCost> applications) {
   plan::BalanceModel model;
-  plan::StageTimes keyValue;           // of the text block to come
+  plan::MicroBatchTimes keyValue;      // of the text block to come
   std::optional<plan::BlockCost> join; // a block without parameters before it
   for (const ApplicationCost &application : applications) {
     const plan::BlockCost &cost = application.cost;

@@ -468,7 +468,7 @@ FailureOr<plan::Timeline> llamac::timelineOf(const Simulation &simulation) {
   plan::Timeline timeline;
   timeline.seconds = simulation.seconds;
   for (auto [stage, list] : llvm::enumerate(simulation.stages)) {
-    std::vector<plan::Span> &spans = timeline.ranks.emplace_back();
+    std::vector<plan::Span> &spans = timeline.stages.emplace_back();
     for (const SimulatedEntry &entry : list.entries) {
       Piece piece = pieceOf(entry.op);
       std::optional<Work> work = workOf(piece.name);

@@ -196,7 +196,7 @@ static void findBlocksApart(ChainCut &cut, FuncOp step, const plan::ModelCosts &
 static ChainCut chainCut(FuncOp step, const plan::ModelCosts &costs, const plan::Plan &plan,
                          plan::Fsdp level) {
   ChainCut cut;
-  cut.stages = int(plan.schedule.ranks.size());
+  cut.stages = int(plan.schedule.stages.size());
   cut.begin.assign(plan.partition.begin.begin(), plan.partition.begin.end());
   cut.stageOfChunk.assign(plan.schedule.stageOfChunk.begin(), plan.schedule.stageOfChunk.end());
   cut.splitBackward = plan.splitBackward;

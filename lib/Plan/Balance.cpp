@@ -1,5 +1,4 @@
-//===- Balance.cpp - What the encoder's placement is worth
-//-----------------===//
+//===- Balance.cpp - What the encoder's placement is worth ----------------===//
 //
 // Part of llamac, under the Apache License v2.0 with LLVM Exceptions.
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
@@ -13,16 +12,16 @@ namespace mlir::llamac::plan {
 
 namespace {
 
-void add(StageTimes &sum, double forward, double input, double weight) {
+void add(MicroBatchTimes &sum, double forward, double input, double weight) {
   sum.forward += forward;
   sum.backwardInput += input;
   sum.backwardWeight += weight;
 }
 
-/// Times of the stages of a cut of the chain.
-std::vector<StageTimes> stageTimes(const std::vector<BlockCost> &blocks,
-                                   const std::vector<size_t> &begin) {
-  std::vector<StageTimes> times(begin.size() - 1);
+/// Times of the chunks of a cut of the chain.
+std::vector<MicroBatchTimes> chunkTimes(const std::vector<BlockCost> &blocks,
+                                        const std::vector<size_t> &begin) {
+  std::vector<MicroBatchTimes> times(begin.size() - 1);
   for (size_t s = 0; s < times.size(); ++s)
     for (size_t b = begin[s]; b < begin[s + 1]; ++b)
       add(times[s], blocks[b].forward, blocks[b].backwardInput, blocks[b].backwardWeight);
@@ -46,8 +45,8 @@ Result<Balance> computeBalance(const BalanceModel &model, int stages, int microB
   // first stage.
   PartitionProblem whole;
   whole.blocks = model.blocks;
-  whole.stages.resize(stages);
-  StageTimes work = model.encoder;
+  whole.chunks.resize(stages);
+  MicroBatchTimes work = model.encoder;
   for (size_t b = 0; b < blocks; ++b) {
     whole.blocks[b].forward += model.keyValue[b].forward;
     whole.blocks[b].backwardInput += model.keyValue[b].backwardInput;
@@ -70,7 +69,7 @@ Result<Balance> computeBalance(const BalanceModel &model, int stages, int microB
   costs.links = links;
   costs.gatherSeconds = gatherSeconds;
   costs.reduceSeconds = reduceSeconds;
-  costs.stages = stageTimes(model.blocks, partition->begin);
+  costs.chunks = chunkTimes(model.blocks, partition->begin);
   for (int s = 0; s < stages; ++s) {
     EncoderTimes times{model.encoder.forward / stages, 0, 0, model.encoder.backward() / stages};
     for (size_t b = partition->begin[s]; b < partition->begin[s + 1]; ++b) {
@@ -95,7 +94,7 @@ Result<Balance> computeBalance(const BalanceModel &model, int stages, int microB
   auto first = solvePartition(chain);
   if (!first)
     return Error{first.error()};
-  costs.stages = stageTimes(chain.blocks, first->begin);
+  costs.chunks = chunkTimes(chain.blocks, first->begin);
   auto timeline = execute(*schedule, costs);
   if (!timeline)
     return Error{timeline.error()};
@@ -111,8 +110,8 @@ Result<Balance> computeBalance(const BalanceModel &model, int stages, int microB
   for (size_t s = 1; s < begin.size(); ++s)
     begin[s] += 1;
   begin.back() += 1;
-  costs.stages = stageTimes(whole.blocks, begin);
-  add(costs.stages[0], model.encoder.forward, model.encoder.backwardInput,
+  costs.chunks = chunkTimes(whole.blocks, begin);
+  add(costs.chunks[0], model.encoder.forward, model.encoder.backwardInput,
       model.encoder.backwardWeight);
   row.firstStageEqual = execute(*schedule, costs)->seconds;
   return row;

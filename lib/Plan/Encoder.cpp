@@ -1,20 +1,19 @@
-//===- Encoder.cpp - Encoder work among the stages' work
-//-------------------===//
+//===- Encoder.cpp - Encoder work among the stages' work ------------------===//
 //
 // Part of llamac, under the Apache License v2.0 with LLVM Exceptions.
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 //
 //===----------------------------------------------------------------------===//
 //
-// List scheduling. Every rank proposes its next action and when it could start;
-// the earliest proposal of all ranks becomes true, and the proposals change. So
-// a rank decides with what is known at that time. In the steady state no rank
-// idles, so encode is forced on all ranks by one event, the first stage's
-// progress: then all ranks are delayed alike, and the pipeline stays in step.
+// List scheduling. Every stage proposes its next action and when it could start;
+// the earliest proposal of all stages becomes true, and the proposals change. So
+// a stage decides with what is known at that time. In the steady state no stage
+// idles, so encode is forced on all stages by one event, the first stage's
+// progress: then all stages are delayed alike, and the pipeline stays in step.
 //
-// Where encoder work meets (Schedule::encoderMeets), the first rank that decides
+// Where encoder work meets (Schedule::encoderMeets), the first stage that decides
 // for it waits, and all others take it at their next decision. So one meeting is
-// open at a time, every rank comes to it, and the lists can run: they ran here.
+// open at a time, every stage comes to it, and the lists can run: they ran here.
 //
 //===----------------------------------------------------------------------===//
 #include "llamac/Plan/Encoder.h"
@@ -33,19 +32,19 @@ constexpr double kNever = std::numeric_limits<double>::infinity();
 class Placer {
 public:
   Placer(const Schedule &text, const Costs &costs, int groupSize, const EncoderPolicy &policy)
-      : costs(costs), policy(policy), out(text), stages(text.chunks()) {
+      : costs(costs), policy(policy), out(text), chunks(text.chunks()) {
     out.groupSize = groupSize;
-    ranks.resize(text.ranks.size());
+    stages.resize(text.stages.size());
     size_t groups = out.groups();
-    for (size_t r = 0; r < ranks.size(); ++r) {
-      out.ranks[r].clear();
-      ranks[r].list = withStates(text.ranks[r], r);
+    for (size_t s = 0; s < stages.size(); ++s) {
+      out.stages[s].clear();
+      stages[s].list = withStates(text.stages[s], s);
     }
-    size_t count = size_t(stages) * out.microBatches;
+    size_t count = size_t(chunks) * out.microBatches;
     forwardThere.assign(count, kNever), backwardThere.assign(count, kNever);
     for (int m = 0; m < out.microBatches; ++m)
       forwardThere[slot(0, m)] = 0;
-    firstStage.assign(out.microBatches, kNever);
+    firstChunk.assign(out.microBatches, kNever);
     encoded.assign(groups, {}), reduced.assign(groups, {});
   }
 
@@ -53,9 +52,9 @@ public:
     for (;;) {
       Proposal best{kNever, {}, false};
       size_t who = 0;
-      for (size_t r = 0; r < ranks.size(); ++r)
-        if (Proposal p = propose(r); p.begin < best.begin)
-          best = p, who = r;
+      for (size_t s = 0; s < stages.size(); ++s)
+        if (Proposal p = propose(s); p.begin < best.begin)
+          best = p, who = s;
       if (best.begin == kNever)
         return std::move(out);
       commit(who, best);
@@ -63,7 +62,7 @@ public:
   }
 
 private:
-  struct Rank {
+  struct Stage {
     std::vector<Action> list; ///< text work with states and their gradients
     size_t next = 0;          ///< in list
     double free = 0;
@@ -71,7 +70,7 @@ private:
     bool waits = false;                 ///< for others, at the open meeting
   };
   struct Gathering {
-    size_t ranks = 0;
+    size_t stages = 0;
     double last = 0;
   };
   struct Proposal {
@@ -80,15 +79,15 @@ private:
     bool fromList;
   };
 
-  size_t slot(int stage, int microBatch) const {
-    return size_t(stage) * out.microBatches + microBatch;
+  size_t slot(int chunk, int microBatch) const {
+    return size_t(chunk) * out.microBatches + microBatch;
   }
 
   /// Each part of states(g) before the first forward of what it is for, or, if that is
   /// not the group's first, behind the forward before it; each part of
-  /// states_gradient(g) after the last backward of what it is for. A rank whose backward
+  /// states_gradient(g) after the last backward of what it is for. A stage whose backward
   /// ends early enough does all of that behind it: before, it would hold up the others.
-  std::vector<Action> withStates(const std::vector<Action> &list, size_t r) const {
+  std::vector<Action> withStates(const std::vector<Action> &list, size_t s) const {
     const int parts = out.partsOf(Work::States), count = out.groups() * parts;
     auto partOf = [&](Work work, int number) {
       return Action{work, -1, number / parts, number % parts};
@@ -103,13 +102,13 @@ private:
             last[group * parts + part] = i;
         }
     double early = 0; // than the first stage
-    for (size_t stage = 0; stage < r && stage < costs.stages.size(); ++stage)
-      early += costs.stages[stage].backward();
-    const bool hasTime = early >= out.groupSize * costs.encoder[r].statesGradient;
+    for (size_t chunk = 0; chunk < s && chunk < costs.chunks.size(); ++chunk)
+      early += costs.chunks[chunk].backward();
+    const bool hasTime = early >= out.groupSize * costs.encoder[s].statesGradient;
     for (int ends = parts - 1; ends < count; ends += parts)
       if (hasTime || ends + 1 < count) // between groups nobody idles
         std::fill(&last[ends + 1 - parts], &last[ends], last[ends]);
-    // Groups go in order on every rank, because a collective is behind each.
+    // Groups go in order on every stage, because a collective is behind each.
     std::vector<Action> result;
     int begun = 0, ended = 0;
     for (size_t i = 0; i < list.size(); ++i) {
@@ -130,7 +129,7 @@ private:
   }
 
   double gathered(const Gathering &g, double seconds) const {
-    return g.ranks == ranks.size() ? g.last + seconds : kNever;
+    return g.stages == stages.size() ? g.last + seconds : kNever;
   }
 
   /// When the data of a list action is there, as far as known now.
@@ -140,7 +139,7 @@ private:
       return forwardThere[slot(a.chunk, a.microBatch)];
     case Work::Backward:
     case Work::BackwardInput:
-      return a.chunk + 1 == stages ? 0 : backwardThere[slot(a.chunk, a.microBatch)];
+      return a.chunk + 1 == chunks ? 0 : backwardThere[slot(a.chunk, a.microBatch)];
     case Work::States:
       return gathered(encoded[a.microBatch], costs.gatherSeconds);
     default:
@@ -148,97 +147,97 @@ private:
     }
   }
 
-  double duration(size_t r, const Action &a) const {
+  double duration(size_t s, const Action &a) const {
     if (!isEncoderWork(a.work)) {
-      const StageTimes &t = costs.stages[a.chunk];
+      const MicroBatchTimes &t = costs.chunks[a.chunk];
       return a.work == Work::Forward         ? t.forward
              : a.work == Work::Backward      ? t.backward()
              : a.work == Work::BackwardInput ? t.backwardInput
                                              : t.backwardWeight;
     }
-    return encoderSeconds(out, costs.encoder[r], a);
+    return encoderSeconds(out, costs.encoder[s], a);
   }
 
-  Proposal propose(size_t r) const {
-    const Rank &rank = ranks[r];
+  Proposal propose(size_t s) const {
+    const Stage &stage = stages[s];
     if (meeting)
-      return rank.waits ? Proposal{kNever, {}, false} : Proposal{rank.free, *meeting, false};
+      return stage.waits ? Proposal{kNever, {}, false} : Proposal{stage.free, *meeting, false};
     Proposal main{kNever, {}, true};
-    if (rank.next < rank.list.size()) {
-      main.action = rank.list[rank.next];
-      main.begin = std::max(rank.free, there(main.action));
+    if (stage.next < stage.list.size()) {
+      main.action = stage.list[stage.next];
+      main.begin = std::max(stage.free, there(main.action));
     }
     // The next encode: allowed since `opened`, forced since `due`.
     auto begunAt = [&](int microBatch) {
-      return microBatch < 0 ? 0.0 : firstStage[std::min(microBatch, out.microBatches - 1)];
+      return microBatch < 0 ? 0.0 : firstChunk[std::min(microBatch, out.microBatches - 1)];
     };
     const int parts = out.encoderParts;
-    Proposal encode{kNever, {Work::Encode, -1, rank.encode / parts, rank.encode % parts}, false};
-    if (rank.encode < out.groups() * parts) {
-      int first = rank.encode / parts * out.groupSize;
+    Proposal encode{kNever, {Work::Encode, -1, stage.encode / parts, stage.encode % parts}, false};
+    if (stage.encode < out.groups() * parts) {
+      int first = stage.encode / parts * out.groupSize;
       double opened = begunAt(first - policy.ahead * out.groupSize);
       double due = begunAt(first - policy.lead);
-      encode.begin = std::max(rank.free, std::min(opened, due));
+      encode.begin = std::max(stage.free, std::min(opened, due));
       if (due <= main.begin && encode.begin <= main.begin)
         return encode;
     }
-    const int group = rank.encodeBackward / parts;
+    const int group = stage.encodeBackward / parts;
     Proposal backward{
-        kNever, {Work::EncodeBackward, -1, group, rank.encodeBackward % parts}, false};
+        kNever, {Work::EncodeBackward, -1, group, stage.encodeBackward % parts}, false};
     if (group < out.groups()) {
-      backward.begin = std::max(rank.free, gathered(reduced[group], costs.reduceSeconds));
+      backward.begin = std::max(stage.free, gathered(reduced[group], costs.reduceSeconds));
       int late = group + policy.backlog;
-      if (late < out.groups() && gathered(reduced[late], costs.reduceSeconds) <= rank.free)
+      if (late < out.groups() && gathered(reduced[late], costs.reduceSeconds) <= stage.free)
         return backward;
     }
     for (const Proposal &filler : {backward, encode})
       if (filler.begin < main.begin &&
-          (rank.next == rank.list.size() ||
+          (stage.next == stage.list.size() ||
            (policy.fit < kNever &&
-            main.begin - filler.begin >= policy.fit * duration(r, filler.action))))
+            main.begin - filler.begin >= policy.fit * duration(s, filler.action))))
         return filler;
     return main;
   }
 
-  void commit(size_t r, const Proposal &p) {
+  void commit(size_t s, const Proposal &p) {
     if (out.encoderMeets && mayMeet(p.action.work))
-      meet(r, p);
+      meet(s, p);
     else
-      run(r, p);
+      run(s, p);
   }
 
   /// Rank r comes to a meeting, which begins when the last one is there.
-  void meet(size_t r, const Proposal &p) {
+  void meet(size_t s, const Proposal &p) {
     meeting = p.action;
-    ranks[r].waits = true;
+    stages[s].waits = true;
     meetingBegin = std::max(meetingBegin, p.begin);
-    for (const Rank &rank : ranks)
-      if (!rank.waits)
+    for (const Stage &stage : stages)
+      if (!stage.waits)
         return;
-    for (size_t other = 0; other < ranks.size(); ++other) {
-      ranks[other].waits = false;
+    for (size_t other = 0; other < stages.size(); ++other) {
+      stages[other].waits = false;
       run(other, {meetingBegin, *meeting, false});
     }
     meeting.reset();
     meetingBegin = 0;
   }
 
-  void run(size_t r, const Proposal &p) {
-    Rank &rank = ranks[r];
+  void run(size_t s, const Proposal &p) {
+    Stage &stage = stages[s];
     const Action &a = p.action;
-    double end = p.begin + duration(r, a);
-    out.ranks[r].push_back(a);
-    rank.free = end;
-    rank.next += p.fromList;
+    double end = p.begin + duration(s, a);
+    out.stages[s].push_back(a);
+    stage.free = end;
+    stage.next += p.fromList;
     auto join = [&](Gathering &g) {
-      ++g.ranks;
+      ++g.stages;
       g.last = std::max(g.last, end);
     };
     switch (a.work) {
     case Work::Forward:
       if (a.chunk == 0)
-        firstStage[a.microBatch] = p.begin;
-      if (a.chunk + 1 < stages)
+        firstChunk[a.microBatch] = p.begin;
+      if (a.chunk + 1 < chunks)
         forwardThere[slot(a.chunk + 1, a.microBatch)] = end + travel(a.chunk, a.chunk + 1);
       break;
     case Work::Backward:
@@ -247,7 +246,7 @@ private:
         backwardThere[slot(a.chunk - 1, a.microBatch)] = end + travel(a.chunk, a.chunk - 1);
       break;
     case Work::Encode:
-      ++rank.encode;
+      ++stage.encode;
       if (a.part + 1 == out.encoderParts)
         join(encoded[a.microBatch]);
       break;
@@ -256,7 +255,7 @@ private:
         join(reduced[a.microBatch]);
       break;
     case Work::EncodeBackward:
-      ++rank.encodeBackward;
+      ++stage.encodeBackward;
       break;
     default:
       break;
@@ -264,8 +263,8 @@ private:
   }
 
   /// Without waiting for the link; execute() gives the exact times in the end.
-  double travel(int fromStage, int toStage) const {
-    int from = out.stageOfChunk[fromStage], to = out.stageOfChunk[toStage];
+  double travel(int fromChunk, int toChunk) const {
+    int from = out.stageOfChunk[fromChunk], to = out.stageOfChunk[toChunk];
     if (from == to || costs.links.empty())
       return 0;
     const Link &link = costs.links[from][to];
@@ -275,13 +274,13 @@ private:
   const Costs &costs;
   const EncoderPolicy &policy;
   Schedule out;
-  int stages;
-  std::vector<Rank> ranks;
-  std::vector<double> forwardThere, backwardThere; // per stage and micro-batch
-  std::vector<double> firstStage;                  // start of stage 0's forward
+  int chunks;
+  std::vector<Stage> stages;
+  std::vector<double> forwardThere, backwardThere; // per chunk and micro-batch
+  std::vector<double> firstChunk;                  // start of stage 0's forward
   std::vector<Gathering> encoded, reduced;         // per group
   std::optional<Action> meeting;                   // that is open
-  double meetingBegin = 0;                         // when its last rank is free
+  double meetingBegin = 0;                         // when its last stage is free
 };
 
 std::optional<Error> checkInput(const Schedule &schedule, const Costs &costs, int groupSize,
@@ -298,8 +297,8 @@ std::optional<Error> checkInput(const Schedule &schedule, const Costs &costs, in
     return Error{"expected at least one group ahead, a lead of at least 1 and "
                  "a backlog of "
                  "at least 0"};
-  if (costs.encoder.size() != schedule.ranks.size())
-    return Error{"expected costs: encoder shares of " + std::to_string(schedule.ranks.size()) +
+  if (costs.encoder.size() != schedule.stages.size())
+    return Error{"expected costs: encoder shares of " + std::to_string(schedule.stages.size()) +
                  ", got " + std::to_string(costs.encoder.size())};
   auto timeline = execute(schedule, costs); // order and sizes of the rest
   return timeline ? std::nullopt : std::optional(Error{timeline.error()});
@@ -310,7 +309,7 @@ Result<EncoderSchedule> finish(Schedule schedule, const Costs &costs, const Enco
   if (!timeline)
     return Error{timeline.error()};
   EncoderSchedule result{std::move(schedule), policy, timeline->seconds};
-  for (const auto &list : result.schedule.ranks) {
+  for (const auto &list : result.schedule.stages) {
     int encoded = 0, states = 0;
     for (const Action &a : list) {
       encoded += (a.work == Work::Encode && a.part == 0) -

@@ -1,4 +1,4 @@
-//===- Meetings.h - Encoder work that all ranks begin together -*- C++ -*-===//
+//===- Meetings.h - Encoder work that all stages begin together -*- C++ -*-===//
 //
 // Part of llamac, under the Apache License v2.0 with LLVM Exceptions.
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
@@ -12,32 +12,32 @@
 namespace mlir::llamac::plan {
 
 /// With Schedule::encoderMeets, where encode(g) and encode_backward(g) stand in
-/// the lists. Needs every rank to have each of them once.
+/// the lists. Needs every stage to have each of them once.
 class Meetings {
 public:
   explicit Meetings(const Schedule &schedule)
       : groups(schedule.groups()), parts(schedule.encoderParts) {
     if (!schedule.encoderMeets)
       return;
-    places.resize(schedule.ranks.size() * groups * 2 * parts);
-    for (size_t r = 0; r < schedule.ranks.size(); ++r)
-      for (size_t i = 0; i < schedule.ranks[r].size(); ++i)
-        if (mayMeet(schedule.ranks[r][i].work))
-          places[place(r, schedule.ranks[r][i])] = i;
+    places.resize(schedule.stages.size() * groups * 2 * parts);
+    for (size_t s = 0; s < schedule.stages.size(); ++s)
+      for (size_t i = 0; i < schedule.stages[s].size(); ++i)
+        if (mayMeet(schedule.stages[s][i].work))
+          places[place(s, schedule.stages[s][i])] = i;
   }
 
   bool isMeeting(const Action &a) const { return !places.empty() && mayMeet(a.work); }
-  /// Whether rank r, which has `done` actions behind it, has come to meeting
+  /// Whether stage s, which has `done` actions behind it, has come to meeting
   /// `a`.
-  bool reached(size_t r, const Action &a, size_t done) const { return done >= places[place(r, a)]; }
+  bool reached(size_t s, const Action &a, size_t done) const { return done >= places[place(s, a)]; }
 
 private:
-  size_t place(size_t r, const Action &a) const {
-    size_t kind = (r * groups + a.microBatch) * 2 + (a.work == Work::EncodeBackward);
+  size_t place(size_t s, const Action &a) const {
+    size_t kind = (s * groups + a.microBatch) * 2 + (a.work == Work::EncodeBackward);
     return kind * parts + a.part;
   }
   size_t groups, parts;
-  std::vector<size_t> places; ///< [rank][group][encode, encode_backward][part]
+  std::vector<size_t> places; ///< [stage][group][encode, encode_backward][part]
 };
 
 } // namespace mlir::llamac::plan

@@ -91,10 +91,10 @@ static Result<Schedule> makeSchedule(const PlanOptions &o, size_t links) {
   if (!made)
     return wrong("schedule", made.error());
   // Only a file may be for something else.
-  if (int(made->ranks.size()) != o.stages || made->microBatches != o.microBatches)
+  if (int(made->stages.size()) != o.stages || made->microBatches != o.microBatches)
     return wrong("schedule", o.schedule + ": expected " + text(o.stages) + " rows and " +
                                  text(o.microBatches) + " micro-batches, got " +
-                                 text(made->ranks.size()) + " and " + text(made->microBatches));
+                                 text(made->stages.size()) + " and " + text(made->microBatches));
   if (size_t(made->chunks()) > links)
     return wrong("schedule", o.schedule + ": expected at most " + text(links) + " stages, got " +
                                  text(made->chunks()));
@@ -137,11 +137,11 @@ static PartitionProblem problemOf(const ModelCosts &costs, const PlanOptions &o,
   }
   for (BlockCost &block : problem.blocks)
     shardBytes(block, o.fsdp, o.dataRanks);
-  problem.stages.resize(schedule.chunks());
+  problem.chunks.resize(schedule.chunks());
   std::vector<InFlight> inFlight = plan::inFlight(schedule);
   for (int chunk = 0; chunk < schedule.chunks(); ++chunk) {
     const int stage = schedule.stageOfChunk[chunk];
-    StageResource &resource = problem.stages[chunk];
+    ChunkResource &resource = problem.chunks[chunk];
     resource.speed = o.network.speed(stage * o.ranksOfStage);
     if (!o.stageMemory.empty())
       resource.memoryBytes =
@@ -154,7 +154,7 @@ static PartitionProblem problemOf(const ModelCosts &costs, const PlanOptions &o,
 static Result<Partition> cutChain(PartitionProblem problem, bool capped) {
   Result<Partition> solved = solvePartition(problem);
   if (int64_t lack = capped ? leastLack(problem) : 0) {
-    for (StageResource &resource : problem.stages)
+    for (ChunkResource &resource : problem.chunks)
       resource.memoryBytes += lack;
     solved = solvePartition(problem);
   }
@@ -170,14 +170,14 @@ static Result<Partition> cutChain(PartitionProblem problem, bool capped) {
 static Costs timesOf(const ModelCosts &model, const PlanOptions &o, const Schedule &schedule,
                      const Partition &partition) {
   Costs costs;
-  std::vector<StageTimes> sidesOfStage(o.stages);
+  std::vector<MicroBatchTimes> sidesOfStage(o.stages);
   for (int chunk = 0; chunk < schedule.chunks(); ++chunk) {
-    StageTimes times;
+    MicroBatchTimes times;
     for (size_t link = partition.begin[chunk]; link < partition.begin[chunk + 1]; ++link) {
       addSeconds(times, model.links[link]);
       addSeconds(sidesOfStage[schedule.stageOfChunk[chunk]], model.keyValues[link]);
     }
-    costs.stages.push_back(times);
+    costs.chunks.push_back(times);
   }
   costs.boundaryBytes = model.boundaryBytes;
   for (int from = 0; from < o.stages; ++from) {
@@ -212,7 +212,7 @@ static Costs timesOf(const ModelCosts &model, const PlanOptions &o, const Schedu
 ///   stage 1   encode0 states0 F0 B0 F1 B1 states_gradient0 encode_backward0
 static void placeOnFirstStage(Schedule &schedule, int group) {
   schedule.groupSize = group;
-  for (size_t stage = 0; stage < schedule.ranks.size(); ++stage) {
+  for (size_t stage = 0; stage < schedule.stages.size(); ++stage) {
     std::vector<Action> with;
     auto everyGroup = [&](Work work) {
       for (int g = 0; g < schedule.groups(); ++g)
@@ -225,9 +225,9 @@ static void placeOnFirstStage(Schedule &schedule, int group) {
     auto isLast = [&](const Action &action) {
       return action.work == Work::Backward || action.work == Work::BackwardWeight;
     };
-    for (const Action &action : schedule.ranks[stage])
+    for (const Action &action : schedule.stages[stage])
       left[action.microBatch / group] += isLast(action);
-    for (const Action &action : schedule.ranks[stage]) {
+    for (const Action &action : schedule.stages[stage]) {
       const int g = action.microBatch / group;
       if (!begun[g]) {
         if (stage == 0)
@@ -244,7 +244,7 @@ static void placeOnFirstStage(Schedule &schedule, int group) {
     }
     if (stage > 0)
       everyGroup(Work::EncodeBackward);
-    schedule.ranks[stage] = std::move(with);
+    schedule.stages[stage] = std::move(with);
   }
 }
 
@@ -252,7 +252,7 @@ static void placeOnFirstStage(Schedule &schedule, int group) {
 /// shortest backward at most, but no more than kMostEncoderParts.
 static int countEncoderParts(const Costs &costs, int64_t group, size_t applications) {
   double least = std::numeric_limits<double>::infinity(), most = 0;
-  for (const StageTimes &times : costs.stages)
+  for (const MicroBatchTimes &times : costs.chunks)
     if (times.backward() > 0)
       least = std::min(least, times.backward());
   for (const EncoderTimes &times : costs.encoder)
@@ -309,7 +309,7 @@ Result<Plan> makePlan(const ModelCosts &costs, const PlanOptions &o) {
     return Error{schedule.error()};
   Plan plan;
   plan.schedule = *schedule;
-  for (const std::vector<Action> &actions : plan.schedule.ranks)
+  for (const std::vector<Action> &actions : plan.schedule.stages)
     for (const Action &action : actions)
       plan.splitBackward |= action.work == Work::BackwardInput;
 

@@ -1,13 +1,12 @@
-//===- Timeline.cpp - When every action of a schedule runs
-//-----------------===//
+//===- Timeline.cpp - When every action of a schedule runs ----------------===//
 //
 // Part of llamac, under the Apache License v2.0 with LLVM Exceptions.
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 //
 //===----------------------------------------------------------------------===//
 //
-// Within a rank the order is fixed, and transfers of one link keep the sender's
-// order, so start times are longest paths: run each rank's list until its head
+// Within a stage the order is fixed, and transfers of one link keep the sender's
+// order, so start times are longest paths: run each stage's list until its head
 // has no time yet, go round until nothing moves.
 //
 //===----------------------------------------------------------------------===//
@@ -41,13 +40,13 @@ public:
   }
 
   Timeline run() {
-    size_t ranks = schedule.ranks.size();
-    timeline.ranks.resize(ranks);
-    free.assign(ranks, 0);
+    size_t stages = schedule.stages.size();
+    timeline.stages.resize(stages);
+    free.assign(stages, 0);
     for (bool moved = true; moved;) {
       moved = false;
-      for (size_t r = 0; r < ranks; ++r)
-        while (timeline.ranks[r].size() < schedule.ranks[r].size() && step(r))
+      for (size_t s = 0; s < stages; ++s)
+        while (timeline.stages[s].size() < schedule.stages[s].size() && step(s))
           moved = true;
     }
     for (double time : free)
@@ -56,18 +55,18 @@ public:
   }
 
 private:
-  /// A collective over all ranks: it starts when the last one is there.
+  /// A collective over all stages: it starts when the last one is there.
   struct Gathering {
-    size_t ranks = 0;
+    size_t stages = 0;
     double last = 0;
   };
 
-  size_t slot(int stage, int microBatch) const {
-    return size_t(stage) * schedule.microBatches + microBatch;
+  size_t slot(int chunk, int microBatch) const {
+    return size_t(chunk) * schedule.microBatches + microBatch;
   }
 
-  bool step(size_t r) {
-    const Action &a = schedule.ranks[r][timeline.ranks[r].size()];
+  bool step(size_t s) {
+    const Action &a = schedule.stages[s][timeline.stages[s].size()];
     double data = arrival(a);
     if (data == kUnknown)
       return false;
@@ -77,24 +76,24 @@ private:
         return false;
       data = std::max(data, begin);
     }
-    double begin = std::max(free[r], data);
-    double end = begin + duration(r, a);
-    timeline.ranks[r].push_back({a, begin, end});
-    free[r] = end;
+    double begin = std::max(free[s], data);
+    double end = begin + duration(s, a);
+    timeline.stages[s].push_back({a, begin, end});
+    free[s] = end;
     finish(a, end);
     return true;
   }
 
-  /// When the last rank is free for meeting `a`.
+  /// When the last stage is free for meeting `a`.
   double meetingBegin(const Action &a) {
     auto [known, isNew] = meetingBegins.try_emplace({a.work, a.microBatch, a.part}, kUnknown);
     if (known->second != kUnknown)
       return known->second;
     double begin = 0;
-    for (size_t r = 0; r < free.size(); ++r) {
-      if (!meetings.reached(r, a, timeline.ranks[r].size()))
+    for (size_t s = 0; s < free.size(); ++s) {
+      if (!meetings.reached(s, a, timeline.stages[s].size()))
         return kUnknown;
-      begin = std::max(begin, free[r]);
+      begin = std::max(begin, free[s]);
     }
     return known->second = begin;
   }
@@ -102,7 +101,7 @@ private:
   /// When the data is there that `a` waits for.
   double arrival(const Action &a) const {
     auto gathered = [&](const Gathering &g, double seconds) {
-      return g.ranks == schedule.ranks.size() ? g.last + seconds : kUnknown;
+      return g.stages == schedule.stages.size() ? g.last + seconds : kUnknown;
     };
     switch (a.work) {
     case Work::Forward:
@@ -123,15 +122,15 @@ private:
     return 0;
   }
 
-  double duration(size_t r, const Action &a) const {
+  double duration(size_t s, const Action &a) const {
     if (!isEncoderWork(a.work)) {
-      const StageTimes &times = costs.stages[a.chunk];
+      const MicroBatchTimes &times = costs.chunks[a.chunk];
       return a.work == Work::Forward         ? times.forward
              : a.work == Work::Backward      ? times.backward()
              : a.work == Work::BackwardInput ? times.backwardInput
                                              : times.backwardWeight;
     }
-    const EncoderTimes &times = costs.encoder[r];
+    const EncoderTimes &times = costs.encoder[s];
     return encoderSeconds(schedule, times, a);
   }
 
@@ -144,16 +143,16 @@ private:
     } else if ((a.work == Work::Encode || a.work == Work::StatesGradient) &&
                a.part + 1 == schedule.partsOf(a.work)) {
       Gathering &g = (a.work == Work::Encode ? encoded : gradients)[a.microBatch];
-      ++g.ranks;
+      ++g.stages;
       g.last = std::max(g.last, end);
     }
   }
 
-  void send(const Action &a, int toStage, std::vector<double> &arrived, double end) {
-    if (toStage < 0 || toStage >= schedule.chunks())
+  void send(const Action &a, int toChunk, std::vector<double> &arrived, double end) {
+    if (toChunk < 0 || toChunk >= schedule.chunks())
       return;
-    int from = schedule.stageOfChunk[a.chunk], to = schedule.stageOfChunk[toStage];
-    double &arrival = arrived[slot(toStage, a.microBatch)];
+    int from = schedule.stageOfChunk[a.chunk], to = schedule.stageOfChunk[toChunk];
+    double &arrival = arrived[slot(toChunk, a.microBatch)];
     arrival = end;
     if (from == to)
       return;
@@ -168,7 +167,7 @@ private:
   const Schedule &schedule;
   const Costs &costs;
   Timeline timeline;
-  std::vector<double> free; // per rank
+  std::vector<double> free; // per stage
   std::vector<double> forward, arrivedForward, arrivedBackward;
   std::vector<Gathering> encoded, gradients; // per group
   std::map<std::tuple<int, int, bool>, double> links;
@@ -195,7 +194,7 @@ constexpr Sign signs[] = {{"forward", "#8fb8de"},
 /// The kinds of work that a timeline has.
 std::vector<Work> worksOf(const Timeline &timeline) {
   bool seen[std::size(signs)] = {};
-  for (const auto &spans : timeline.ranks)
+  for (const auto &spans : timeline.stages)
     for (const Span &span : spans)
       seen[unsigned(span.action.work)] = true;
   std::vector<Work> works;
@@ -244,9 +243,9 @@ double encoderSeconds(const Schedule &schedule, const EncoderTimes &times, const
          schedule.encoderParts;
 }
 
-double Timeline::busy(size_t rank) const {
+double Timeline::busy(size_t stage) const {
   double sum = 0;
-  for (const Span &span : ranks[rank])
+  for (const Span &span : stages[stage])
     sum += span.end - span.begin;
   return sum;
 }
@@ -254,60 +253,60 @@ double Timeline::busy(size_t rank) const {
 Result<Timeline> execute(const Schedule &schedule, const Costs &costs) {
   if (auto error = validate(schedule))
     return *error;
-  size_t ranks = schedule.ranks.size();
+  size_t stages = schedule.stages.size();
   auto sized = [&](const char *what, size_t want, size_t got) {
     return Error{std::string("expected ") + what + " of " + std::to_string(want) + ", got " +
                  std::to_string(got)};
   };
-  if (costs.stages.size() != size_t(schedule.chunks()))
-    return sized("costs: stages", schedule.chunks(), costs.stages.size());
-  if (schedule.groupSize && costs.encoder.size() != ranks)
-    return sized("costs: encoder shares", ranks, costs.encoder.size());
-  if (!costs.links.empty() && costs.links.size() != ranks)
-    return sized("costs: links", ranks, costs.links.size());
+  if (costs.chunks.size() != size_t(schedule.chunks()))
+    return sized("costs: stages", schedule.chunks(), costs.chunks.size());
+  if (schedule.groupSize && costs.encoder.size() != stages)
+    return sized("costs: encoder shares", stages, costs.encoder.size());
+  if (!costs.links.empty() && costs.links.size() != stages)
+    return sized("costs: links", stages, costs.links.size());
   for (const auto &row : costs.links)
-    if (row.size() != ranks)
-      return sized("costs: links", ranks, row.size());
+    if (row.size() != stages)
+      return sized("costs: links", stages, row.size());
   return Executor(schedule, costs).run();
 }
 
-Costs equalCosts(const Schedule &schedule, StageTimes stage, EncoderTimes encoder) {
+Costs equalCosts(const Schedule &schedule, MicroBatchTimes chunk, EncoderTimes encoder) {
   Costs costs;
-  costs.stages.assign(schedule.chunks(), stage);
-  costs.encoder.assign(schedule.ranks.size(), encoder);
+  costs.chunks.assign(schedule.chunks(), chunk);
+  costs.encoder.assign(schedule.stages.size(), encoder);
   return costs;
 }
 
 std::vector<std::vector<Launch>> placeTransfers(const Schedule &schedule,
                                                 const Timeline &timeline) {
-  size_t ranks = schedule.ranks.size();
-  std::vector<std::vector<Transfer>> incoming(ranks);
+  size_t stages = schedule.stages.size();
+  std::vector<std::vector<Transfer>> incoming(stages);
   for (const Transfer &transfer : timeline.transfers)
     incoming[transfer.to].push_back(transfer);
-  // What was sent, by rank in the order of its list.
-  std::vector<std::vector<Transfer>> outgoing(ranks);
+  // What was sent, by stage in the order of its list.
+  std::vector<std::vector<Transfer>> outgoing(stages);
   for (const Transfer &transfer : timeline.transfers)
     outgoing[transfer.from].push_back(transfer);
-  std::vector<std::vector<Launch>> lists(ranks);
-  for (size_t r = 0; r < ranks; ++r) {
+  std::vector<std::vector<Launch>> lists(stages);
+  for (size_t s = 0; s < stages; ++s) {
     // At equal times by sender; transfers of one link stay in the sender's
     // order.
-    std::vector<size_t> order(incoming[r].size());
+    std::vector<size_t> order(incoming[s].size());
     std::iota(order.begin(), order.end(), size_t(0));
     std::sort(order.begin(), order.end(), [&](size_t a, size_t b) {
-      const Transfer &x = incoming[r][a], &y = incoming[r][b];
+      const Transfer &x = incoming[s][a], &y = incoming[s][b];
       return std::tuple(x.begin, x.from, a) < std::tuple(y.begin, y.from, b);
     });
     size_t in = 0, out = 0;
-    for (const Span &span : timeline.ranks[r]) {
-      for (; in < order.size() && incoming[r][order[in]].begin <= span.begin; ++in) {
-        const Transfer &t = incoming[r][order[in]];
-        lists[r].push_back({Launch::Receive, t.action, t.from, t.begin, t.end});
+    for (const Span &span : timeline.stages[s]) {
+      for (; in < order.size() && incoming[s][order[in]].begin <= span.begin; ++in) {
+        const Transfer &t = incoming[s][order[in]];
+        lists[s].push_back({Launch::Receive, t.action, t.from, t.begin, t.end});
       }
-      lists[r].push_back({Launch::Compute, span.action, -1, span.begin, span.end});
-      if (out < outgoing[r].size() && outgoing[r][out].action == span.action) {
-        const Transfer &t = outgoing[r][out++];
-        lists[r].push_back({Launch::Send, t.action, t.to, t.begin, t.end});
+      lists[s].push_back({Launch::Compute, span.action, -1, span.begin, span.end});
+      if (out < outgoing[s].size() && outgoing[s][out].action == span.action) {
+        const Transfer &t = outgoing[s][out++];
+        lists[s].push_back({Launch::Send, t.action, t.to, t.begin, t.end});
       }
     }
   }
@@ -318,8 +317,8 @@ Schedule scheduleOf(const Timeline &timeline) {
   std::map<std::tuple<Work, int, int>, double> ends;
   Schedule schedule;
   bool halves = false;
-  for (size_t r = 0; r < timeline.ranks.size(); ++r)
-    for (const Span &span : timeline.ranks[r]) {
+  for (size_t s = 0; s < timeline.stages.size(); ++s)
+    for (const Span &span : timeline.stages[s]) {
       const Action &a = span.action;
       if (isEncoderWork(a.work))
         continue;
@@ -328,31 +327,31 @@ Schedule scheduleOf(const Timeline &timeline) {
       schedule.microBatches = std::max(schedule.microBatches, a.microBatch + 1);
       if (a.chunk >= schedule.chunks())
         schedule.stageOfChunk.resize(a.chunk + 1, 0);
-      schedule.stageOfChunk[a.chunk] = int(r);
+      schedule.stageOfChunk[a.chunk] = int(s);
     }
   // What is not there, takes no time and stands where it can first run.
-  std::vector<std::multimap<double, Action>> lists(timeline.ranks.size()); // by begin
-  for (int s = schedule.chunks() - 1; s >= 0; --s)
+  std::vector<std::multimap<double, Action>> lists(timeline.stages.size()); // by begin
+  for (int c = schedule.chunks() - 1; c >= 0; --c)
     for (int m = 0; m < schedule.microBatches; ++m) {
       auto fill = [&](Work work, std::initializer_list<std::tuple<Work, int, int>> after) {
         double ready = 0;
         for (const auto &other : after)
           if (auto found = ends.find(other); found != ends.end())
             ready = std::max(ready, found->second);
-        if (ends.try_emplace({work, s, m}, ready).second)
-          lists[schedule.stageOfChunk[s]].insert({ready, {work, s, m}});
+        if (ends.try_emplace({work, c, m}, ready).second)
+          lists[schedule.stageOfChunk[c]].insert({ready, {work, c, m}});
       };
       Work first = halves ? Work::BackwardInput : Work::Backward;
-      fill(first, {{Work::Forward, s, m}, {first, s + 1, m}});
+      fill(first, {{Work::Forward, c, m}, {first, c + 1, m}});
       if (halves)
-        fill(Work::BackwardWeight, {{first, s, m}});
+        fill(Work::BackwardWeight, {{first, c, m}});
     }
-  for (size_t r = 0; r < lists.size(); ++r) {
-    for (const Span &span : timeline.ranks[r])
+  for (size_t s = 0; s < lists.size(); ++s) {
+    for (const Span &span : timeline.stages[s])
       if (!isEncoderWork(span.action.work))
-        lists[r].insert({span.begin, span.action});
-    auto &list = schedule.ranks.emplace_back();
-    for (const auto &[begin, action] : lists[r])
+        lists[s].insert({span.begin, span.action});
+    auto &list = schedule.stages.emplace_back();
+    for (const auto &[begin, action] : lists[s])
       list.push_back(action);
   }
   return schedule;
@@ -361,16 +360,16 @@ Schedule scheduleOf(const Timeline &timeline) {
 std::string drawText(const Timeline &timeline, int columns) {
   std::string text;
   double scale = timeline.seconds > 0 ? columns / timeline.seconds : 0;
-  for (size_t r = 0; r < timeline.ranks.size(); ++r) {
+  for (size_t s = 0; s < timeline.stages.size(); ++s) {
     std::string line(columns, '.');
-    for (const Span &span : timeline.ranks[r]) {
+    for (const Span &span : timeline.stages[s]) {
       size_t begin = std::min<size_t>(size_t(span.begin * scale + 0.5), columns);
       size_t end = std::min<size_t>(size_t(span.end * scale + 0.5), columns);
       std::string label = letter(span.action.work) + std::to_string(span.action.microBatch);
       label.resize(std::max(label.size(), end - begin), '-');
       line.replace(begin, end - begin, label, 0, end - begin);
     }
-    std::string name = std::to_string(r);
+    std::string name = std::to_string(s);
     text += "stage " + std::string(name.size() < 3 ? 3 - name.size() : 0, ' ') + name + "  " +
             line + "\n";
   }
@@ -393,7 +392,7 @@ std::string drawText(const Timeline &timeline, int columns) {
 
 std::string drawSvg(const Timeline &timeline) {
   constexpr double width = 1600, row = 22, left = 60, right = 40;
-  const double bottom = row * double(timeline.ranks.size());
+  const double bottom = row * double(timeline.stages.size());
   double scale = timeline.seconds > 0 ? width / timeline.seconds : 0;
   std::string svg = "<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"" +
                     number(left + width + right) + "\" height=\"" + number(bottom + 2 * row + 4) +
@@ -418,10 +417,10 @@ std::string drawSvg(const Timeline &timeline) {
     text(next + 18, bottom + row + 15, sign.name);
     next += 180;
   }
-  for (size_t r = 0; r < timeline.ranks.size(); ++r) {
-    double y = row * double(r);
-    svg += "<text x=\"4\" y=\"" + number(y + 14) + "\">stage " + std::to_string(r) + "</text>\n";
-    for (const Span &span : timeline.ranks[r]) {
+  for (size_t s = 0; s < timeline.stages.size(); ++s) {
+    double y = row * double(s);
+    svg += "<text x=\"4\" y=\"" + number(y + 14) + "\">stage " + std::to_string(s) + "</text>\n";
+    for (const Span &span : timeline.stages[s]) {
       double x = left + span.begin * scale, w = (span.end - span.begin) * scale;
       std::string name = toString(span.action);
       svg += "<g><title>" + name + ": " + number(span.begin) + " s to " + number(span.end) +

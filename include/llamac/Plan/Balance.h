@@ -14,9 +14,9 @@ namespace mlir::llamac::plan {
 /// A model as a chain with an encoder beside it. Seconds of one micro-batch on
 /// one rank of speed 1 that holds the block (tp counted).
 struct BalanceModel {
-  std::vector<BlockCost> blocks;    ///< embedding, layers, head; without key/value sides
-  std::vector<StageTimes> keyValue; ///< key/value side of each block; zeros if it has none
-  StageTimes encoder;               ///< encoder and projector, whole
+  std::vector<BlockCost> blocks;         ///< embedding, layers, head; without key/value sides
+  std::vector<MicroBatchTimes> keyValue; ///< key/value side of each block; zeros if it has none
+  MicroBatchTimes encoder;               ///< encoder and projector, whole
 };
 
 /// One line of the table: seconds of a 1F1B step.

@@ -1,12 +1,12 @@
-//===- Partition.h - Blocks to pipeline stages -----------------*- C++ -*-===//
+//===- Partition.h - A chain of blocks, cut into chunks --------*- C++ -*-===//
 //
 // Part of llamac, under the Apache License v2.0 with LLVM Exceptions.
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 //
 //===----------------------------------------------------------------------===//
 //
-// Stage partition as a problem of its own: a chain of blocks is cut into stages
-// so that the slowest stage is as fast as possible. Input check, solver and
+// Partition as a problem of its own: a chain of blocks is cut into chunks
+// so that the slowest chunk is as fast as possible. Input check, solver and
 // checker of the answer are independent of each other; no IR.
 //
 //===----------------------------------------------------------------------===//
@@ -36,8 +36,8 @@ struct BlockCost {
   double seconds() const { return forward + backwardInput + backwardWeight; }
 };
 
-/// What runs one stage.
-struct StageResource {
+/// What runs one chunk: its stage, or the part of it that the chunk may have.
+struct ChunkResource {
   double speed = 1;                ///< > 0; time of a block = its seconds / speed
   int64_t memoryBytes = INT64_MAX; ///< for parameters, optimizer and residuals
   int64_t inFlight = 1;            ///< micro-batches whose residuals live at once
@@ -45,35 +45,35 @@ struct StageResource {
 
 struct PartitionProblem {
   std::vector<BlockCost> blocks;     ///< in order of the chain
-  std::vector<StageResource> stages; ///< in order of the chain; chunks are stages too
+  std::vector<ChunkResource> chunks; ///< in order of the chain
 };
 
-/// Stage s gets blocks [begin[s], begin[s + 1]); no stage is empty.
+/// Chunk c gets blocks [begin[c], begin[c + 1]); no chunk is empty.
 struct Partition {
-  std::vector<size_t> begin;   ///< one more than stages
-  std::vector<double> seconds; ///< of each stage, one micro-batch
-  std::vector<int64_t> bytes;  ///< of each stage
-  double largest = 0;          ///< seconds of the slowest stage
-  double lowerBound = 0;       ///< no cut can have a faster slowest stage
+  std::vector<size_t> begin;   ///< one more than chunks
+  std::vector<double> seconds; ///< of each chunk, one micro-batch
+  std::vector<int64_t> bytes;  ///< of each chunk
+  double largest = 0;          ///< seconds of the slowest chunk
+  double lowerBound = 0;       ///< no cut can have a faster slowest chunk
   double gap() const { return lowerBound > 0 ? largest / lowerBound - 1 : 0; }
 };
 
-/// What is wrong with the problem before any cut is tried: no stage, more
-/// stages than blocks, a negative or infinite cost, a speed that is not
+/// What is wrong with the problem before any cut is tried: no chunk, more
+/// chunks than blocks, a negative or infinite cost, a speed that is not
 /// positive.
 std::optional<Error> checkProblem(const PartitionProblem &problem);
 
 /// The best cut under the memory caps. Exact. Of all cuts it takes the one
-/// whose slowest stage is fastest; of these the one whose second slowest stage
-/// is fastest, and so on; of cuts whose sorted stage times are all equal the
-/// one with the fewest blocks in the first stage, then in the second, and so on
-/// (early stages hold more micro-batches). Times are compared in whole
-/// femtoseconds, so that equal stages are equal in whatever order their blocks
-/// are added. If no cut fits, the error gives leastLack(). O(stages^2 * blocks^2); 32
-/// stages of 160 blocks take milliseconds.
+/// whose slowest chunk is fastest; of these the one whose second slowest chunk
+/// is fastest, and so on; of cuts whose sorted chunk times are all equal the
+/// one with the fewest blocks in the first chunk, then in the second, and so on
+/// (those of early stages hold more micro-batches). Times are compared in whole
+/// femtoseconds, so that equal chunks are equal in whatever order their blocks
+/// are added. If no cut fits, the error gives leastLack(). O(chunks^2 * blocks^2); 32
+/// chunks of 160 blocks take milliseconds.
 Result<Partition> solvePartition(const PartitionProblem &problem);
 
-/// The least number of bytes with which, added to the cap of every stage, some cut fits; 0 if
+/// The least number of bytes with which, added to the cap of every chunk, some cut fits; 0 if
 /// one does. Needs a checked problem.
 int64_t leastLack(const PartitionProblem &problem);
 
@@ -81,15 +81,15 @@ int64_t leastLack(const PartitionProblem &problem);
 /// times and bytes right, caps obeyed, not below the lower bound.
 std::optional<Error> verifyPartition(const PartitionProblem &problem, const Partition &partition);
 
-/// The cut at which stages have as many blocks as their neighbours, the larger
+/// The cut at which chunks have as many blocks as their neighbours, the larger
 /// ones first; what one does without costs. Caps are not looked at. Needs a
 /// checked problem.
 Partition equalCounts(const PartitionProblem &problem);
 
-/// The kinds of the blocks of one stage, in order, runs counted: "3 self,
+/// The kinds of the blocks of one chunk, in order, runs counted: "3 self,
 /// cross, self".
-std::string describeStage(const PartitionProblem &problem, const Partition &partition,
-                          size_t stage);
+std::string describeChunk(const PartitionProblem &problem, const Partition &partition,
+                          size_t chunk);
 
 } // namespace mlir::llamac::plan
 

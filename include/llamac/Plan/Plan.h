@@ -39,7 +39,7 @@ struct ModelCosts {
   std::vector<BlockCost> links;     ///< the chain, in order: embedding, layers, head
   std::vector<BlockCost> keyValues; ///< what belongs to each link: key/value sides; zeros: none
   std::vector<Application> encoder; ///< of the encoder, in order
-  StageTimes encoderTimes;          ///< of the whole encoder
+  MicroBatchTimes encoderTimes;     ///< of the whole encoder
   int64_t boundaryBytes = 0;        ///< that a chunk sends the next
   int64_t stateBytes = 0;           ///< of the image states
   bool hasEncoder() const { return !encoder.empty(); }

@@ -65,12 +65,12 @@ struct Times {
 
 std::vector<Times> timesOf(const plan::Timeline &timeline, int microBatches) {
   double begin = timeline.seconds, end = 0;
-  for (const auto &spans : timeline.ranks) {
+  for (const auto &spans : timeline.stages) {
     begin = std::min(begin, spans.front().begin);
     end = std::max(end, spans.back().end);
   }
   std::vector<Times> result;
-  for (const auto &spans : timeline.ranks) {
+  for (const auto &spans : timeline.stages) {
     Times &times = result.emplace_back();
     times.idle = end - begin;
     for (const plan::Span &span : spans) {

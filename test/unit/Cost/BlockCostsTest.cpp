@@ -137,7 +137,7 @@ TEST(ApplicationCosts, ForwardsAreThoseOfTheModel) {
   double text = 0, keyValue = 0;
   for (const plan::BlockCost &block : model.blocks)
     text += block.forward;
-  for (const plan::StageTimes &side : model.keyValue)
+  for (const plan::MicroBatchTimes &side : model.keyValue)
     keyValue += side.forward;
   EXPECT_EQ(model.encoder.forward, counts->encoder + counts->projector);
   EXPECT_EQ(keyValue, counts->crossKeyValue);

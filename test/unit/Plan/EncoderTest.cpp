@@ -43,9 +43,10 @@ BalanceModel model405B() {
   model.encoder = {encoder.forward, encoder.backwardInput, encoder.backwardWeight};
   auto add = [&](const BlockCost &block) {
     model.blocks.push_back(block);
-    model.keyValue.push_back(block.kind == "cross"
-                                 ? StageTimes{side.forward, side.backwardInput, side.backwardWeight}
-                                 : StageTimes{});
+    model.keyValue.push_back(
+        block.kind == "cross"
+            ? MicroBatchTimes{side.forward, side.backwardInput, side.backwardWeight}
+            : MicroBatchTimes{});
   };
   add({"embedding", "embedding"});
   // Plan B: 126 self layers, 32 cross layers at 2, 7 + 5j, 156.
@@ -78,7 +79,7 @@ TEST(Encoder, OperationCounts) {
 // self-attention layers and one cross-attention layer.
 TEST(Encoder, PaperStageFromCosts) {
   BalanceModel model = model405B();
-  PartitionProblem problem{model.blocks, std::vector<StageResource>(32)};
+  PartitionProblem problem{model.blocks, std::vector<ChunkResource>(32)};
   for (size_t b = 0; b < problem.blocks.size(); ++b) {
     problem.blocks[b].forward += model.keyValue[b].forward;
     problem.blocks[b].backwardInput += model.keyValue[b].backward();
@@ -142,7 +143,7 @@ TEST(Encoder, PartsFitIntoShorterIdleTimes) {
     if (parts == 1)
       whole = placed->seconds;
     auto timeline = execute(placed->schedule, costs);
-    for (const auto &rank : timeline->ranks) {
+    for (const auto &rank : timeline->stages) {
       std::map<Work, std::vector<int>> seen;
       double seconds = 0;
       for (const Span &span : rank)
@@ -166,7 +167,7 @@ TEST(Encoder, PartsInOrder) {
   Schedule text = inParts(2);
   Costs costs = equalCosts(text, {1, 1, 1}, {0.2, 0.05, 0.1, 0.6});
   Schedule placed = placeEncoder(text, costs, 4)->schedule;
-  auto &list = placed.ranks[2];
+  auto &list = placed.stages[2];
   auto at = [&](int part) {
     return std::find(list.begin(), list.end(), Action{Work::EncodeBackward, -1, 1, part});
   };
@@ -198,7 +199,7 @@ TEST(Encoder, StatesInParts) {
   EXPECT_LT(placed->seconds, whole);
   auto timeline = execute(placed->schedule, costs);
   EXPECT_NEAR(timeline->busy(0), 16 * (3 + 0.48), 1e-9);
-  const auto &list = placed->schedule.ranks[0];
+  const auto &list = placed->schedule.stages[0];
   auto at = [&](Action action) {
     return std::find(list.begin(), list.end(), action) - list.begin();
   };
@@ -211,8 +212,8 @@ TEST(Encoder, StatesInParts) {
   EXPECT_LT(at({Work::Backward, 0, 15}), at({Work::StatesGradient, -1, 1, 1}));
   // A forward before its states is refused.
   Schedule wrong = placed->schedule;
-  std::swap(wrong.ranks[0][at({Work::States, -1, 0, 1})],
-            wrong.ranks[0][at({Work::Forward, 0, 1})]);
+  std::swap(wrong.stages[0][at({Work::States, -1, 0, 1})],
+            wrong.stages[0][at({Work::Forward, 0, 1})]);
   EXPECT_THAT(validate(wrong)->message, HasSubstr("can never start"));
 }
 
@@ -253,7 +254,7 @@ TEST(Encoder, MeetsOnAllRanks) {
         auto timeline = execute(placed->schedule, costs);
         ASSERT_TRUE(timeline) << timeline.error();
         std::map<std::string, double> begins;
-        for (const auto &rank : timeline->ranks)
+        for (const auto &rank : timeline->stages)
           for (const Span &span : rank)
             if (mayMeet(span.action.work)) {
               double begin =
@@ -276,7 +277,7 @@ TEST(Encoder, MeetingsThatWaitForEachOther) {
   EXPECT_FALSE(validate(schedule));
   // Rank 1 wants the first forward before it encodes the second group, rank 0
   // encodes it first.
-  auto &list = schedule.ranks[1];
+  auto &list = schedule.stages[1];
   auto encode = std::find(list.begin(), list.end(), Action{Work::Encode, -1, 1});
   auto forward = std::find(list.begin(), list.end(), Action{Work::Forward, 1, 0});
   ASSERT_LT(encode, forward);

@@ -21,7 +21,7 @@ PartitionProblem chain(const std::vector<double> &times, size_t stages) {
   PartitionProblem problem;
   for (double time : times)
     problem.blocks.push_back({"b" + std::to_string(problem.blocks.size()), "self", time});
-  problem.stages.resize(stages);
+  problem.chunks.resize(stages);
   return problem;
 }
 
@@ -31,7 +31,7 @@ std::pair<std::vector<int64_t>, std::vector<size_t>> bruteForce(const PartitionP
   std::vector<size_t> begin{0};
   std::function<void()> visit = [&] {
     size_t s = begin.size() - 1;
-    if (s == problem.stages.size()) {
+    if (s == problem.chunks.size()) {
       if (begin.back() != problem.blocks.size())
         return;
       std::vector<int64_t> times;
@@ -41,11 +41,11 @@ std::pair<std::vector<int64_t>, std::vector<size_t>> bruteForce(const PartitionP
         for (size_t b = begin[k]; b < begin[k + 1]; ++b) {
           seconds += problem.blocks[b].seconds();
           bytes += problem.blocks[b].parameterBytes + problem.blocks[b].optimizerBytes +
-                   problem.stages[k].inFlight * problem.blocks[b].residualBytes;
+                   problem.chunks[k].inFlight * problem.blocks[b].residualBytes;
         }
-        if (bytes > problem.stages[k].memoryBytes)
+        if (bytes > problem.chunks[k].memoryBytes)
           return;
-        times.push_back(std::llround(seconds * 1e15 / problem.stages[k].speed));
+        times.push_back(std::llround(seconds * 1e15 / problem.chunks[k].speed));
       }
       std::sort(times.rbegin(), times.rend());
       if (best.second.empty() || std::pair(times, begin) < best)
@@ -79,10 +79,10 @@ TEST(Partition, EqualsBruteForce) {
       block.optimizerBytes = random() % 9;
     }
     for (size_t s = 0; s < stages; ++s) {
-      problem.stages[s].speed = double(1u << (random() % 2));
-      problem.stages[s].inFlight = stages - s;
+      problem.chunks[s].speed = double(1u << (random() % 2));
+      problem.chunks[s].inFlight = stages - s;
       if (trial % 2)
-        problem.stages[s].memoryBytes = 30 + random() % 60;
+        problem.chunks[s].memoryBytes = 30 + random() % 60;
     }
     auto [times, begin] = bruteForce(problem);
     auto answer = solvePartition(problem);
@@ -101,7 +101,7 @@ TEST(Partition, EqualsBruteForce) {
 // A server twice as fast takes twice as many blocks.
 TEST(Partition, ProportionalToSpeed) {
   PartitionProblem problem = chain(std::vector<double>(9, 1.0), 2);
-  problem.stages[0].speed = 2;
+  problem.chunks[0].speed = 2;
   auto answer = solvePartition(problem);
   ASSERT_TRUE(answer);
   EXPECT_EQ(answer->begin, (std::vector<size_t>{0, 6, 9}));
@@ -136,17 +136,17 @@ TEST(Partition, ErrorsNameTheSmallestChange) {
   for (BlockCost &block : problem.blocks)
     block.parameterBytes = 100, block.residualBytes = 10;
   for (size_t s = 0; s < 2; ++s)
-    problem.stages[s] = {1, 150, int64_t(2 - s)};
+    problem.chunks[s] = {1, 150, int64_t(2 - s)};
   auto full = solvePartition(problem);
   ASSERT_FALSE(full);
   EXPECT_THAT(full.error(), HasSubstr("needs 90 bytes more on a stage"));
-  for (StageResource &stage : problem.stages)
+  for (ChunkResource &stage : problem.chunks)
     stage.memoryBytes = 239;
   EXPECT_FALSE(solvePartition(problem));
-  for (StageResource &stage : problem.stages)
+  for (ChunkResource &stage : problem.chunks)
     stage.memoryBytes = 240;
   EXPECT_TRUE(solvePartition(problem));
-  problem.stages[0].memoryBytes = problem.stages[1].memoryBytes = 105;
+  problem.chunks[0].memoryBytes = problem.chunks[1].memoryBytes = 105;
   problem.blocks[2].name = "head";
   problem.blocks[2].parameterBytes = 900;
   EXPECT_THAT(solvePartition(problem).error(), HasSubstr("'head' alone needs 910"));
@@ -163,7 +163,7 @@ TEST(Partition, VerifierRefusesWrongAnswers) {
   bad.largest = 1;
   EXPECT_TRUE(verifyPartition(problem, bad));
   problem.blocks[0].parameterBytes = 5;
-  problem.stages[0].memoryBytes = 4;
+  problem.chunks[0].memoryBytes = 4;
   EXPECT_TRUE(verifyPartition(problem, good));
 }
 
@@ -180,7 +180,7 @@ TEST(Partition, RefusesWrongCosts) {
   problem.blocks[1].forward = -1;
   EXPECT_THAT(solvePartition(problem).error(), HasSubstr("block 'b1'"));
   problem.blocks[1].forward = 1;
-  problem.stages[0].speed = 0;
+  problem.chunks[0].speed = 0;
   EXPECT_THAT(solvePartition(problem).error(), HasSubstr("positive speed"));
 }
 

@@ -87,7 +87,7 @@ void expectSound(const Plan &plan, const ModelCosts &costs, const PlanOptions &o
       if (launch.kind == Launch::Compute)
         computed.push_back(launch.action);
     }
-    EXPECT_EQ(computed, plan.schedule.ranks[stage]);
+    EXPECT_EQ(computed, plan.schedule.stages[stage]);
   }
   EXPECT_EQ(sends, receives);
   for (int part : plan.encoderPart)

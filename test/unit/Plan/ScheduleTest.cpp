@@ -92,9 +92,9 @@ TEST(Schedule, MicroBatchesInFlight) {
     EXPECT_EQ(stage.both, 1);
   // Warm-up of rank 0: 2 * 3 + 1 * 4 forwards, then one more before a backward.
   auto schedule = interleaved(4, 8, 2, 4);
-  auto firstBackward = std::find_if(schedule->ranks[0].begin(), schedule->ranks[0].end(),
+  auto firstBackward = std::find_if(schedule->stages[0].begin(), schedule->stages[0].end(),
                                     [](const Action &a) { return a.work == Work::Backward; });
-  EXPECT_EQ(firstBackward - schedule->ranks[0].begin(), 11);
+  EXPECT_EQ(firstBackward - schedule->stages[0].begin(), 11);
 }
 
 // What is written is read back the same; empty cells and line ends of Windows
@@ -103,7 +103,7 @@ TEST(Schedule, CsvRoundTrip) {
   for (auto &schedule : {interleaved(3, 6, 2, 3), zeroBubbleH1(4, 9), gpipe(2, 3)}) {
     auto read = readCsv(writeCsv(*schedule), "s.csv");
     ASSERT_TRUE(read) << read.error();
-    EXPECT_EQ(read->ranks, schedule->ranks);
+    EXPECT_EQ(read->stages, schedule->stages);
     EXPECT_EQ(read->stageOfChunk, schedule->stageOfChunk);
     EXPECT_EQ(read->microBatches, schedule->microBatches);
   }

@@ -15,7 +15,7 @@ using testing::HasSubstr;
 namespace {
 
 /// Idle seconds of every rank in the step, if all are equally busy.
-double idle(const Schedule &schedule, StageTimes times) {
+double idle(const Schedule &schedule, MicroBatchTimes times) {
   auto timeline = execute(schedule, equalCosts(schedule, times));
   EXPECT_TRUE(timeline);
   return timeline->seconds - timeline->busy(0);
@@ -28,7 +28,7 @@ double idle(const Schedule &schedule, StageTimes times) {
 TEST(Timeline, BubblesEqualClosedFormulas) {
   for (int p : {1, 2, 4, 7})
     for (int m : {p, 2 * p, 5 * p}) {
-      for (StageTimes t : {StageTimes{1, 1, 1}, StageTimes{0.25, 0.5, 0.125}}) {
+      for (MicroBatchTimes t : {MicroBatchTimes{1, 1, 1}, MicroBatchTimes{0.25, 0.5, 0.125}}) {
         double whole = t.forward + t.backward();
         EXPECT_NEAR(idle(*gpipe(p, m), t), (p - 1) * whole, 1e-9);
         EXPECT_NEAR(idle(*oneForwardOneBackward(p, m), t), (p - 1) * whole, 1e-9);
@@ -37,8 +37,8 @@ TEST(Timeline, BubblesEqualClosedFormulas) {
           EXPECT_NEAR(idle(*interleaved(p, m, v, p), t), (p - 1) * whole, 1e-9)
               << p << ' ' << m << ' ' << v;
       }
-      for (StageTimes t : {StageTimes{1, 1, 1}, StageTimes{0.3, 0.3, 0.3}, StageTimes{1, 1, 0.5},
-                           StageTimes{1, 1.5, 1}})
+      for (MicroBatchTimes t : {MicroBatchTimes{1, 1, 1}, MicroBatchTimes{0.3, 0.3, 0.3},
+                                MicroBatchTimes{1, 1, 0.5}, MicroBatchTimes{1, 1.5, 1}})
         EXPECT_NEAR(idle(*zeroBubbleH1(p, m), t),
                     (p - 1) * (t.forward + t.backward() - 2 * t.backwardWeight), 1e-9)
             << p << ' ' << m << ' ' << t.backwardInput << ' ' << t.backwardWeight;
@@ -59,7 +59,7 @@ TEST(Timeline, LinksDelay) {
   auto timeline = execute(*schedule, costs);
   ASSERT_TRUE(timeline);
   EXPECT_DOUBLE_EQ(timeline->seconds, 6 + 2 * 3);
-  EXPECT_DOUBLE_EQ(timeline->ranks[1][0].begin, 1 + 3);
+  EXPECT_DOUBLE_EQ(timeline->stages[1][0].begin, 1 + 3);
   ASSERT_EQ(timeline->transfers.size(), 2u);
   EXPECT_DOUBLE_EQ(timeline->transfers[1].begin, 7);
 
@@ -68,7 +68,7 @@ TEST(Timeline, LinksDelay) {
   slow.boundaryBytes = 100;
   slow.links.assign(2, std::vector<Link>(2, {0, 10}));
   // Forwards arrive at 11, 21, 31: ten seconds each on one link.
-  EXPECT_DOUBLE_EQ(execute(*many, slow)->ranks[1][2].begin, 31);
+  EXPECT_DOUBLE_EQ(execute(*many, slow)->stages[1][2].begin, 31);
 }
 
 // A slow stage sets the pace: the others are crossed once there and once back.
@@ -76,7 +76,7 @@ TEST(Timeline, LinksDelay) {
 TEST(Timeline, SlowestStageSetsThePace) {
   auto schedule = gpipe(3, 10);
   Costs costs = equalCosts(*schedule, {1, 1, 1});
-  costs.stages[1] = {3, 2, 2};
+  costs.chunks[1] = {3, 2, 2};
   EXPECT_DOUBLE_EQ(execute(*schedule, costs)->seconds, (1 + 3 * 10 + 1 + 2) + 4 * 10 + 2);
 }
 
@@ -113,7 +113,7 @@ TEST(Timeline, Pictures) {
   EXPECT_THAT(svg, HasSubstr(">9<")); // the last mark of the axis
   EXPECT_THAT(svg, HasSubstr(">forward<"));
   EXPECT_THAT(svg, testing::Not(HasSubstr(">encode<")));
-  for (Span &span : timeline->ranks[0])
+  for (Span &span : timeline->stages[0])
     span.begin *= 1e-3, span.end *= 1e-3;
   timeline->seconds *= 1e-3;
   EXPECT_THAT(drawSvg(*timeline), HasSubstr(">time, ms<"));
@@ -125,18 +125,18 @@ TEST(Timeline, HasItsSchedule) {
   for (auto &schedule :
        {gpipe(3, 4), oneForwardOneBackward(3, 4), interleaved(2, 4, 2, 2), zeroBubbleH1(3, 4)}) {
     auto timeline = execute(*schedule, equalCosts(*schedule));
-    EXPECT_EQ(scheduleOf(*timeline).ranks, schedule->ranks);
+    EXPECT_EQ(scheduleOf(*timeline).stages, schedule->stages);
     EXPECT_EQ(scheduleOf(*timeline).stageOfChunk, schedule->stageOfChunk);
   }
   auto schedule = oneForwardOneBackward(2, 2);
   auto timeline = execute(*schedule, equalCosts(*schedule));
-  std::erase_if(timeline->ranks[0],
+  std::erase_if(timeline->stages[0],
                 [](const Span &span) { return span.action.work == Work::Backward; });
   EXPECT_EQ(writeCsv(scheduleOf(*timeline)), "0F0,0F1,0B0,0B1\n1F0,1B0,1F1,1B1\n");
 
   auto halves = zeroBubbleH1(2, 2);
   timeline = execute(*halves, equalCosts(*halves));
-  std::erase_if(timeline->ranks[0],
+  std::erase_if(timeline->stages[0],
                 [](const Span &span) { return span.action.work == Work::BackwardWeight; });
   EXPECT_EQ(writeCsv(scheduleOf(*timeline)), "0F0,0F1,0I0,0W0,0I1,0W1\n1F0,1I0,1F1,1I1,1W0,1W1\n");
 }
@@ -144,7 +144,7 @@ TEST(Timeline, HasItsSchedule) {
 TEST(Timeline, RefusesCostsOfAnotherSize) {
   auto schedule = gpipe(2, 2);
   Costs costs = equalCosts(*schedule);
-  costs.stages.pop_back();
+  costs.chunks.pop_back();
   EXPECT_EQ(execute(*schedule, costs).error(), "expected costs: stages of 2, got 1");
 }
 

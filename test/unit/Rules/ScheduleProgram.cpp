@@ -113,7 +113,7 @@ void placeValues(RankClass &cls, const std::vector<Times> &times) {
 Program scheduleProgram(const Schedule &schedule,
                         const std::vector<std::vector<Launch>> &launches) {
   Program program;
-  int ranks = int(schedule.ranks.size()), stages = schedule.chunks();
+  int ranks = int(schedule.stages.size()), stages = schedule.chunks();
   auto communicator = [&](std::string name, std::vector<int> classes) {
     program.communicators.push_back({std::move(name), std::move(classes)});
     return int(program.communicators.size()) - 1;
