@@ -9,6 +9,7 @@
 
 #include "dialects/Dist/IR/Dist.h"
 #include "llamac/Support/Grid.h"
+#include "runtime/include/llrt/ProgramFields.h"
 
 #include "llvm/ADT/DenseSet.h"
 #include "llvm/ADT/SetVector.h"
@@ -23,6 +24,7 @@ namespace mlir::llamac {
 
 using namespace mlir;
 using namespace mlir::llamac;
+namespace field = llrt::field;
 
 /// Checks every program of the module and leaves `llama.certificate`, or says what is wrong
 /// and fails.
@@ -81,10 +83,10 @@ static LogicalResult certify(ModuleOp module) {
       most = std::max<int64_t>(most, used.size());
     }
     NamedAttrList of;
-    of.set("actions", builder.getI64IntegerAttr(actions));
+    of.set(field::actions, builder.getI64IntegerAttr(actions));
     of.set("communications", builder.getI64IntegerAttr(calls));
-    of.set("communicators", builder.getI64IntegerAttr(most));
-    of.set("launch_queue", builder.getI64IntegerAttr(certificate.launchQueue));
+    of.set(field::communicators, builder.getI64IntegerAttr(most));
+    of.set(field::launchQueue, builder.getI64IntegerAttr(certificate.launchQueue));
     programs.set(name, of.getDictionary(module.getContext()));
   }
   if (!holds)
@@ -104,7 +106,7 @@ static LogicalResult certify(ModuleOp module) {
       builder.getDictionaryAttr(
           {builder.getNamedAttr("arenas", builder.getArrayAttr(arenas)),
            builder.getNamedAttr("gradient_reductions", builder.getI64IntegerAttr(gradients)),
-           builder.getNamedAttr("programs", programs.getDictionary(module.getContext())),
+           builder.getNamedAttr(field::programs, programs.getDictionary(module.getContext())),
            builder.getNamedAttr("rank_classes", builder.getI64IntegerAttr(stages)),
            builder.getNamedAttr("ranks", builder.getI64IntegerAttr(ranks))}));
   return success();
@@ -120,12 +122,12 @@ void llamac::printCertificate(ModuleOp module, llvm::raw_ostream &os) {
   };
   os << "checked: " << number(facts, "ranks") << " ranks in " << number(facts, "rank_classes")
      << (number(facts, "rank_classes") == 1 ? " class\n" : " classes\n");
-  for (NamedAttribute program : facts.getAs<DictionaryAttr>("programs")) {
+  for (NamedAttribute program : facts.getAs<DictionaryAttr>(field::programs)) {
     auto of = cast<DictionaryAttr>(program.getValue());
     os << "program '" << program.getName().getValue() << "': no deadlock, no race; "
-       << number(of, "actions") << " actions, " << number(of, "communications")
-       << " communications on at most " << number(of, "communicators")
-       << " communicators of a rank, launch queue of " << number(of, "launch_queue") << "\n";
+       << number(of, field::actions) << " actions, " << number(of, "communications")
+       << " communications on at most " << number(of, field::communicators)
+       << " communicators of a rank, launch queue of " << number(of, field::launchQueue) << "\n";
   }
   os << "gradients: reduced once over exactly their axes, in "
      << number(facts, "gradient_reductions") << " pieces\n";

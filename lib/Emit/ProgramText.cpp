@@ -5,8 +5,16 @@
 //
 //===----------------------------------------------------------------------===//
 //
-// The form is that of runtime/include/llrt/Program.h, member by member, in the order
-// given there. The hash is that of the printed device program, code included.
+// The form is that of runtime/include/llrt/Program.h, member by member, in the order given
+// there; names and words are those of llrt/ProgramFields.h. The hash is that of the printed
+// device program, code included.
+//
+//   dist.arena, .storage, .graph, .program of a stage  ->  an element of "stages"
+//   symbols of arenas, frames, communicators           ->  their number in the list above
+//   events                                             ->  "after": numbers of entries
+//   locations                                          ->  numbers of texts, each once
+//
+// collect() finds first what several parts of the text need, and what would make it no program.
 //
 //===----------------------------------------------------------------------===//
 #include "llamac/Emit/Emit.h"
@@ -86,6 +94,7 @@ private:
   LogicalResult collect();
   LogicalResult addCall(Operation *op, StringRef block, ArrayAttr buffers);
 
+  void writeAction(llrt::ActionKind kind) { json.attribute(field::action, llrt::actionName(kind)); }
   void writeAddress(StringRef name, AddressAttr address) {
     json.attributeArray(name, [&] { writeAddressItems(address); });
   }
@@ -171,10 +180,18 @@ LogicalResult TextWriter::addCall(Operation *op, StringRef block, ArrayAttr buff
 
 /// Reads what several parts of the text need, and checks it.
 LogicalResult TextWriter::collect() {
-  for (StringRef name :
-       {StringRef("llama.model"), StringRef("llama.options"), StringRef(kOperationsAttr)})
-    if (!module->getAttrOfType<DictionaryAttr>(name))
+  const char *counted[] = {llrt::known::step, llrt::known::forward};
+  for (auto [name, members] : {std::pair(StringRef("llama.model"), ArrayRef(llrt::model::required)),
+                               {StringRef("llama.options"), ArrayRef(llrt::option::all)},
+                               {StringRef(kOperationsAttr), ArrayRef(counted)}}) {
+    auto facts = module->getAttrOfType<DictionaryAttr>(name);
+    if (!facts)
       return module.emitError("expected the module attribute '") << name << "'";
+    for (StringRef member : members)
+      if (!facts.get(member))
+        return module.emitError("expected the module attribute '")
+               << name << "' to have '" << member << "'";
+  }
   for (auto communicator : module.getOps<dist::CommunicatorOp>())
     communicators.insert({communicator.getSymName(), communicators.size()});
   for (auto program : module.getOps<dist::ProgramOp>()) {
@@ -284,8 +301,24 @@ void TextWriter::writeParameter(dist::StorageOp storage) {
   });
 }
 
+static llrt::ActionKind kindOf(dist::CollectiveKind kind) {
+  switch (kind) {
+  case dist::CollectiveKind::AllGather:
+    return llrt::ActionKind::AllGather;
+  case dist::CollectiveKind::AllReduce:
+    return llrt::ActionKind::AllReduce;
+  case dist::CollectiveKind::ReduceScatter:
+    return llrt::ActionKind::ReduceScatter;
+  case dist::CollectiveKind::Broadcast:
+    return llrt::ActionKind::Broadcast;
+  case dist::CollectiveKind::Slice:
+    return llrt::ActionKind::Slice;
+  }
+  llvm_unreachable("all kinds are above");
+}
+
 void TextWriter::writeCollective(dist::CollectiveOp op) {
-  json.attribute(field::action, stringifyCollectiveKind(op.getKind()));
+  writeAction(kindOf(op.getKind()));
   json.attribute(field::communicator, int64_t(communicators.find(op.getCommunicator())->second));
   json.attribute(field::type, nameOf(op.getType()));
   json.attribute(field::outer, op.getOuter());
@@ -293,7 +326,7 @@ void TextWriter::writeCollective(dist::CollectiveOp op) {
   writeAddress(field::from, *op.getFrom());
   writeAddress(field::to, *op.getTo());
   if (op.getMaximum())
-    json.attribute(field::reduction, "max");
+    json.attribute(field::reduction, llrt::known::max);
   if (op.getToType())
     json.attribute(field::toType, nameOf(*op.getToType()));
   if (op.getAccumulate())
@@ -301,7 +334,7 @@ void TextWriter::writeCollective(dist::CollectiveOp op) {
 }
 
 void TextWriter::writeZero(dist::ZeroOp zero) {
-  json.attribute(field::action, "zero");
+  writeAction(llrt::ActionKind::Zero);
   writeAddress(field::at, *zero.getAddress());
   json.attribute(field::bytes, zero.getBytes());
 }
@@ -328,7 +361,7 @@ void TextWriter::writeGraph(dist::GraphOp graph) {
           continue;
         json.object([&] {
           if (auto call = dyn_cast<dist::CallOp>(op)) {
-            json.attribute(field::action, "call");
+            writeAction(llrt::ActionKind::Call);
             writeBuffers(call.getBlock(), call.getBuffersAttr());
           } else {
             writeCollective(cast<dist::CollectiveOp>(op));
@@ -351,8 +384,8 @@ void TextWriter::writeGraph(dist::GraphOp graph) {
 
 void TextWriter::writeEntry(dist::EntryOpInterface entry) {
   Operation *op = entry;
-  auto transfer = [&](auto op, StringRef name) {
-    json.attribute(field::action, name);
+  auto transfer = [&](auto op, llrt::ActionKind kind) {
+    writeAction(kind);
     json.attribute(field::communicator, int64_t(communicators.find(op.getCommunicator())->second));
     json.attribute(field::type, nameOf(op.getType()));
     json.attribute(field::elements, op.getElements());
@@ -364,7 +397,7 @@ void TextWriter::writeEntry(dist::EntryOpInterface entry) {
     json.attribute(field::tag, llvm::json::Array(tag));
   };
   if (auto run = dyn_cast<dist::RunOp>(op)) {
-    json.attribute(field::action, "run");
+    writeAction(llrt::ActionKind::Run);
     json.attribute(field::graph, run.getGraph());
     json.attribute(field::microBatch, run.getMicroBatch());
     json.attributeArray(field::frames, [&] {
@@ -373,15 +406,15 @@ void TextWriter::writeEntry(dist::EntryOpInterface entry) {
           json.array([&] { writeAddressItems(address); });
     });
   } else if (auto send = dyn_cast<dist::SendOp>(op)) {
-    transfer(send, "send");
+    transfer(send, llrt::ActionKind::Send);
   } else if (auto receive = dyn_cast<dist::ReceiveOp>(op)) {
-    transfer(receive, "receive");
+    transfer(receive, llrt::ActionKind::Receive);
   } else if (auto collective = dyn_cast<dist::CollectiveOp>(op)) {
     writeCollective(collective);
   } else if (auto zero = dyn_cast<dist::ZeroOp>(op)) {
     writeZero(zero);
   } else if (FlatSymbolRefAttr block = entry.getBlockAttr()) {
-    json.attribute(field::action, "call");
+    writeAction(llrt::ActionKind::Call);
     writeBuffers(block.getValue(), *entry.getBuffers());
     if (auto call = dyn_cast<dist::CallOp>(op); call && call.getMicroBatch())
       json.attribute(field::microBatch, int64_t(*call.getMicroBatch()));
@@ -449,9 +482,9 @@ void TextWriter::writeStage(int64_t stage) {
         writeGraph(graph);
   });
   for (auto program : module.getOps<dist::ProgramOp>())
-    if (int64_t(program.getStage()) == stage && program.getName() == "step")
+    if (int64_t(program.getStage()) == stage && program.getName() == llrt::known::step)
       for (auto output : program.getBody().getOps<dist::OutputOp>())
-        if (output.getName() == "sums")
+        if (output.getName() == field::sums)
           writeAddress(field::sums, output.getAddress());
   json.attributeObject(field::programs, [&] {
     for (auto program : module.getOps<dist::ProgramOp>())
@@ -467,7 +500,7 @@ FailureOr<ProgramText> TextWriter::write() {
     json.attribute(field::version, llrt::kProgramVersion);
     json.attribute(field::options, toJson(module->getAttr("llama.options")));
     llvm::json::Value model = toJson(module->getAttr("llama.model"));
-    (*model.getAsObject())["hash"] = hashOf(module);
+    (*model.getAsObject())[llrt::model::hash] = hashOf(module);
     json.attribute(field::model, model);
     json.attribute(field::operations, toJson(module->getAttr(kOperationsAttr)));
     if (Attribute certificate = module->getAttr(kCertificateAttr))

@@ -23,6 +23,7 @@
 #include "llamac/Import/BuildModel.h"
 
 #include "dialects/Llama/IR/Llama.h"
+#include "runtime/include/llrt/ProgramFields.h"
 
 #include "mlir/IR/ImplicitLocOpBuilder.h"
 #include "llvm/ADT/StringSet.h"
@@ -499,7 +500,7 @@ func::FuncOp ModelBuilder::addModel() {
     entry->getArgument(index).setLoc(NameLoc::get(name));
     modelInputs[input.name] = entry->getArgument(index);
   }
-  model.setResultAttr(0, kOutputAttr, builder.getStringAttr("loss"));
+  model.setResultAttr(0, kOutputAttr, builder.getStringAttr(llrt::known::loss));
   model.setResultAttr(1, kOutputAttr, builder.getStringAttr("logits"));
   builder.setInsertionPointToStart(entry);
   return model;
@@ -557,29 +558,30 @@ DictionaryAttr ModelBuilder::computation() {
 // What the executable needs to know of the model (llrt/Program.h, "model").
 void ModelBuilder::describe() {
   auto integer = [&](int64_t value) { return builder.getI64IntegerAttr(value); };
+  namespace field = llrt::model;
   NamedAttrList model;
-  model.set("model_type", builder.getStringAttr(config.vision ? "mllama" : "llama"));
-  model.set("vocabulary", integer(text.vocabulary));
-  model.set("extra_rows", integer(text.extraRows));
-  model.set("begin_token", integer(text.beginToken));
-  model.set("end_tokens", builder.getI64ArrayAttr(text.endTokens));
+  model.set(field::type, builder.getStringAttr(config.vision ? "mllama" : "llama"));
+  model.set(field::vocabulary, integer(text.vocabulary));
+  model.set(field::extraRows, integer(text.extraRows));
+  model.set(field::beginToken, integer(text.beginToken));
+  model.set(field::endTokens, builder.getI64ArrayAttr(text.endTokens));
   // Without a padding token any token will do: padded rows are masked.
-  model.set("pad_token", integer(text.padToken.value_or(text.beginToken)));
-  model.set("initializer_range", builder.getF64FloatAttr(text.initializerRange));
-  model.set("computation", computation());
+  model.set(field::padToken, integer(text.padToken.value_or(text.beginToken)));
+  model.set(field::initializerRange, builder.getF64FloatAttr(text.initializerRange));
+  model.set(field::computation, computation());
   if (isTextOnly) { // tensors of the checkpoint that the program does not have
     SmallVector<std::string> carried = {"vision_model.", "multi_modal_projector."};
     for (int64_t layer : text.crossLayers)
       carried.push_back("language_model.model.layers." + std::to_string(layer) + ".");
-    model.set("carried",
+    model.set(field::carried,
               builder.getStrArrayAttr(SmallVector<StringRef>(carried.begin(), carried.end())));
   }
   if (hasImages()) {
-    model.set("image_token", integer(config.vision->imageToken));
-    model.set("tile_size", integer(config.vision->tileSize));
-    model.set("tiles", integer(config.vision->tiles));
+    model.set(field::imageToken, integer(config.vision->imageToken));
+    model.set(field::tileSize, integer(config.vision->tileSize));
+    model.set(field::tiles, integer(config.vision->tiles));
   }
-  model.set("config", builder.getStringAttr(writeModelConfig(config)));
+  model.set(field::config, builder.getStringAttr(writeModelConfig(config)));
   module->setAttr("llama.model", model.getDictionary(builder.getContext()));
 }
 

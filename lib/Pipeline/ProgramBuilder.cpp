@@ -4,7 +4,23 @@
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 //
 //===----------------------------------------------------------------------===//
+//
+// What each entry is for stands in ProgramBuilder.h, with the arena of statistics. A step is
+//
+//   beginStep     zero of the sums, zero of what gradients are summed in
+//   gather        whole weights of the blocks that a run reads (--fsdp=parameters), as many at
+//                 once as blocksInFlight
+//   run           its loss is added; with --fsdp=gradients zero of a unit's frame before it and
+//                 reduce_scatter of the frame after it
+//   transfer      between chunks, each direction of an edge on a stream of its own
+//   states ...    gathers and sums of image states and of their gradient, group by group
+//   finishStep    what is left to reduce of the gradients, norms, sums over all ranks, clip_norm,
+//                 update, gather of updated weights
+//
+//===----------------------------------------------------------------------===//
 #include "ProgramBuilder.h"
+
+#include "runtime/include/llrt/ProgramFields.h"
 
 #include "llvm/ADT/StringExtras.h"
 
@@ -47,8 +63,8 @@ void ProgramBuilder::begin(StringRef name) {
   program = dist::ProgramOp::create(builder, module.getLoc(), name, stage);
   builder.createBlock(&program.getBody());
   Type sums = RankedTensorType::get({2}, builder.getF64Type());
-  dist::OutputOp::create(builder, module.getLoc(), builder.getStringAttr("sums"), statistic(kSums),
-                         TypeAttr::get(sums), ArrayAttr(), ArrayAttr());
+  dist::OutputOp::create(builder, module.getLoc(), builder.getStringAttr(llrt::field::sums),
+                         statistic(kSums), TypeAttr::get(sums), ArrayAttr(), ArrayAttr());
   dist::ZeroOp::create(builder, module.getLoc(), event, ValueRange(), dist::InstanceAttr(), 16,
                        statistic(kSums), ArrayAttr(), 0);
 }
@@ -90,7 +106,7 @@ void ProgramBuilder::addOnce(bool toLoss, dist::AddressAttr value, ArrayRef<Stri
 void ProgramBuilder::addLoss(FuncOp function, int64_t microBatch) {
   for (unsigned i = 0; i < function.getNumResults(); ++i) {
     auto name = function.getResultAttrOfType<StringAttr>(i, llama::kOutputAttr);
-    if (!name || name.getValue() != "loss")
+    if (!name || name.getValue() != llrt::known::loss)
       continue;
     function.setResultAttr(i, dist::kAddressAttr, statistic(kLoss));
     auto partial = function.getResultAttrOfType<ArrayAttr>(i, kPartialAttr);
@@ -480,8 +496,9 @@ void ProgramBuilder::finishStep() {
   reduceSums();
   if (!layout.elements)
     return;
-  Value clipped = call("clip_norm", {statistic(kSums), input("hyperparameters", kGiven, 8),
-                                     statistic(kHyperparameters)});
+  Value clipped =
+      call("clip_norm", {statistic(kSums), input(llrt::known::hyperparameters, kGiven, 8),
+                         statistic(kHyperparameters)});
 
   // Masters are the weights where these are of their type and as many. What is gathered
   // afterwards is apart from what it is gathered to.

@@ -32,6 +32,7 @@
 #include "llamac/Train/Retype.h"
 
 #include "dialects/Llama/IR/Llama.h"
+#include "runtime/include/llrt/ProgramFields.h"
 
 #include "mlir/IR/IRMapping.h"
 #include "llvm/ADT/MapVector.h"
@@ -417,7 +418,7 @@ LogicalResult StepBuilder::findCotangents() {
   Operation *terminator = model.getBody().front().getTerminator();
   for (unsigned i = 0, e = terminator->getNumOperands(); i < e; ++i)
     if (auto name = model.getResultAttrOfType<StringAttr>(i, kOutputAttr);
-        name && name.getValue() == "loss")
+        name && name.getValue() == llrt::known::loss)
       loss = terminator->getOperand(i);
   if (!loss)
     return model.emitError("expects a result with the attribute llama.output = \"loss\"");
@@ -580,7 +581,7 @@ LogicalResult StepBuilder::build() {
     step.setArgAttrs(i, model.getArgAttrDict(i));
   }
   step.setArgAttr(inputs.size() - 1, kInputAttr, b.getStringAttr("loss_gradient"));
-  step.setResultAttr(0, kOutputAttr, b.getStringAttr("loss"));
+  step.setResultAttr(0, kOutputAttr, b.getStringAttr(llrt::known::loss));
 
   b.setInsertionPointToEnd(body);
   for (Application &application : applications) {

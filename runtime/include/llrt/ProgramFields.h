@@ -5,8 +5,13 @@
 //
 //===----------------------------------------------------------------------===//
 //
-// The names that the compiler writes and the runtime reads: a field has its name here and
-// nowhere else. Program.h says what each means, and in which type it is.
+// The names and words that the compiler writes and the runtime reads: each is here and nowhere
+// else. Program.h says what they mean, and which type a field has.
+//
+//   field    members of the program and of what it consists of
+//   option   members of `options` that the runtime reads; info prints all
+//   model    members of `model`
+//   known    names of programs, inputs and outputs that have a meaning
 //
 //===----------------------------------------------------------------------===//
 #ifndef LLRT_PROGRAMFIELDS_H
@@ -29,6 +34,10 @@ inline constexpr char axes[] = "axes";
 inline constexpr char communicators[] = "communicators";
 inline constexpr char stages[] = "stages";
 inline constexpr char locations[] = "locations";
+
+// A program in the certificate.
+inline constexpr char actions[] = "actions";
+inline constexpr char launchQueue[] = "launch_queue";
 
 // An axis, a communicator.
 inline constexpr char size[] = "size";
@@ -100,6 +109,88 @@ inline constexpr char graph[] = "graph";
 inline constexpr char microBatch[] = "micro_batch";
 
 } // namespace field
+
+// Named after the options of the compiler.
+namespace option {
+inline constexpr char batch[] = "batch";
+inline constexpr char textLength[] = "text_length";
+inline constexpr char images[] = "images";
+inline constexpr char microBatches[] = "micro_batches";
+inline constexpr char precision[] = "precision";
+inline constexpr char lower[] = "lower";
+inline constexpr const char *all[] = {batch, textLength, images, microBatches, precision, lower};
+} // namespace option
+
+namespace model {
+inline constexpr char type[] = "model_type";
+inline constexpr char vocabulary[] = "vocabulary";
+inline constexpr char extraRows[] = "extra_rows";
+inline constexpr char beginToken[] = "begin_token";
+inline constexpr char padToken[] = "pad_token";
+inline constexpr char endTokens[] = "end_tokens";
+inline constexpr char initializerRange[] = "initializer_range";
+// Those above a program always has.
+inline constexpr const char *required[] = {type,     vocabulary, extraRows,       beginToken,
+                                           padToken, endTokens,  initializerRange};
+inline constexpr char hash[] = "hash"; // of the program, which Emit adds
+inline constexpr char carried[] = "carried";
+inline constexpr char computation[] = "computation";
+inline constexpr char config[] = "config";
+inline constexpr char imageToken[] = "image_token";
+inline constexpr char tileSize[] = "tile_size";
+inline constexpr char tiles[] = "tiles";
+} // namespace model
+
+namespace known {
+inline constexpr char step[] = "step";       // programs, and what `operations` counts
+inline constexpr char forward[] = "forward"; //
+inline constexpr char loss[] = "loss";       // an output of graphs
+inline constexpr char hyperparameters[] = "hyperparameters"; // an input of entries
+inline constexpr char sum[] = "sum";                         // reductions
+inline constexpr char max[] = "max";                         //
+} // namespace known
+
+/// What an action does.
+enum class ActionKind {
+  Call,
+  AllGather,
+  AllReduce,
+  ReduceScatter,
+  Broadcast,
+  Slice,
+  Zero,
+  Send,
+  Receive,
+  Run
+};
+
+/// The word for it: `all_gather`.
+constexpr const char *actionName(ActionKind kind) {
+  switch (kind) {
+  case ActionKind::Call:
+    return "call";
+  case ActionKind::AllGather:
+    return "all_gather";
+  case ActionKind::AllReduce:
+    return "all_reduce";
+  case ActionKind::ReduceScatter:
+    return "reduce_scatter";
+  case ActionKind::Broadcast:
+    return "broadcast";
+  case ActionKind::Slice:
+    return "slice";
+  case ActionKind::Zero:
+    return "zero";
+  case ActionKind::Send:
+    return "send";
+  case ActionKind::Receive:
+    return "receive";
+  case ActionKind::Run:
+    return "run";
+  }
+  return "";
+}
+
 } // namespace llrt
 
 #endif // LLRT_PROGRAMFIELDS_H

@@ -46,14 +46,15 @@ static int info(const Program &program, const Arguments &) {
       << std::setprecision(6) << "  step     " << program.stepOperations << "\n"
       << "  forward  " << program.forwardOperations << "\n";
 
-  if (const auto programs = program.certificate.find("programs");
+  if (const auto programs = program.certificate.find(field::programs);
       programs != program.certificate.end()) {
     out << "\nchecked by the compiler: no deadlock, no race; each gradient reduced "
            "once\n";
     for (const auto &[name, facts] : programs->items())
-      out << "  " << std::left << std::setw(9) << name << std::right << facts.value("actions", 0)
-          << " actions, at most " << facts.value("communicators", 0)
-          << " communicators of a rank, launch queue of " << facts.value("launch_queue", 0) << "\n";
+      out << "  " << std::left << std::setw(9) << name << std::right
+          << facts.value(field::actions, 0) << " actions, at most "
+          << facts.value(field::communicators, 0) << " communicators of a rank, launch queue of "
+          << facts.value(field::launchQueue, 0) << "\n";
   }
 
   int64_t elements = 0, trainable = 0;

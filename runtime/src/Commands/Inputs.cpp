@@ -213,7 +213,7 @@ void llrt::setEntryInputs(Rank &rank, const std::array<double, 8> *hyperparamete
   for (size_t index : rank.stage().entryInputs) {
     const Input &to = rank.stage().inputs[index];
     const bool isOnce = to.name.starts_with(once);
-    if (!isOnce && to.name != "hyperparameters")
+    if (!isOnce && to.name != known::hyperparameters)
       fail("the program in this executable: unknown input '", to.name, "'");
     const int64_t count = isOnce ? 1 : 8;
     if (to.type != LLRT_F64 || to.elements() != count)

@@ -59,7 +59,7 @@ StepResult llrt::runStep(Ranks &ranks, const ModelInputs &inputs, const Optimize
       setInputs(rank, graph, inputs, microBatch, lossGradient);
     };
     setEntryInputs(rank, &hyperparameters);
-    rank.run("step", events, program.microBatches);
+    rank.run(known::step, events, program.microBatches);
   });
   auto [loss, squares] = readSums(ranks.first());
   return {loss / double(std::max<int64_t>(1, tokens)), tokens, std::sqrt(squares)};
@@ -121,7 +121,7 @@ double llrt::runForward(Ranks &ranks, const ModelInputs &inputs,
         read(Logits(rank, *logits, microBatch));
     };
     setEntryInputs(rank, nullptr);
-    rank.run("forward", events, inputs.shape.samples / rank.program().batch);
+    rank.run(known::forward, events, inputs.shape.samples / rank.program().batch);
   });
   return readSums(ranks.first()).first;
 }
@@ -129,7 +129,7 @@ double llrt::runForward(Ranks &ranks, const ModelInputs &inputs,
 void llrt::requireLogits(const Program &program) {
   const Output *logits = nullptr;
   for (const Stage &stage : program.stages)
-    for (const Action &entry : stage.programs.at("forward"))
+    for (const Action &entry : stage.programs.at(known::forward))
       if (entry.kind == Action::Kind::Run) {
         const auto &outputs = stage.graphs.at(entry.graph).outputs;
         if (auto found = outputs.find("logits"); found != outputs.end())

@@ -240,7 +240,7 @@ void llrt::checkTarget(const Program &program) {
                   : program.precision == "bf16" ? LLRT_BF16
                                                 : LLRT_F32;
   // Only f64's reference code calls a library for matrix products.
-  if (type == LLRT_F64 || program.options.value("lower", "") == "fast")
+  if (type == LLRT_F64 || program.options.value(option::lower, "") == "fast")
     if (const char *cause = llrt_host_library_error(type))
       throw Error(cause);
 }

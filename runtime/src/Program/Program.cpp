@@ -7,7 +7,6 @@
 
 #include "src/Program/Program.h"
 
-#include "llrt/ProgramFields.h"
 #include "src/Data/Error.h"
 
 #include <algorithm>
@@ -63,12 +62,6 @@ int64_t Program::globalBatch() const {
   std::optional<size_t> dp = grid.find("dp");
   return batch * microBatches * (dp ? grid.axes[*dp].size : 1);
 }
-
-static constexpr const char *actionNames[] = {
-    "call",  "all_gather", "all_reduce", "reduce_scatter", "broadcast",
-    "slice", "zero",       "send",       "receive",        "run"};
-
-const char *llrt::actionName(Action::Kind kind) { return actionNames[size_t(kind)]; }
 
 bool Action::communicates() const {
   switch (kind) {
@@ -193,69 +186,69 @@ public:
     if (root.integer(field::version, 0) != kProgramVersion)
       wrong(field::version, std::to_string(kProgramVersion), root.at(field::version).dump());
     readOptions(root);
-    readModel(Reader(root.members(field::model), "model"));
-    Reader operations(root.members(field::operations), "operations");
-    program.forwardOperations = operations.number("forward");
-    program.stepOperations = operations.number("step");
+    readModel(Reader(root.members(field::model), field::model));
+    Reader operations(root.members(field::operations), field::operations);
+    program.forwardOperations = operations.number(known::forward);
+    program.stepOperations = operations.number(known::step);
     if (root.has(field::certificate))
       program.certificate = root.members(field::certificate);
     root.each(field::axes, [&](const Reader &axis) {
       program.grid.axes.push_back({axis.text(field::name), axis.integer(field::size, 1)});
     });
     if (program.grid.ranks() > LLRT_MOST_RANKS)
-      wrong("axes", "at most " + std::to_string(LLRT_MOST_RANKS) + " ranks",
+      wrong(field::axes, "at most " + std::to_string(LLRT_MOST_RANKS) + " ranks",
             std::to_string(program.grid.ranks()));
     root.each(field::communicators, [&](const Reader &r) { readCommunicator(r); });
     if (root.has(field::locations))
       for (const json &text : root.array(field::locations)) {
         if (!text.is_string())
-          wrong("locations", "strings", text.dump());
+          wrong(field::locations, "strings", text.dump());
         locations.push_back(text.get<std::string>());
       }
     std::optional<size_t> pp = program.grid.find("pp");
     int64_t stages = pp ? program.grid.axes[*pp].size : 1;
     root.each(field::stages, [&](const Reader &r) { readStage(r); });
     if (int64_t(program.stages.size()) != stages)
-      wrong("stages", std::to_string(stages) + ", the size of axis pp",
+      wrong(field::stages, std::to_string(stages) + ", the size of axis pp",
             std::to_string(program.stages.size()));
     return std::move(program);
   }
 
 private:
   void readOptions(const Reader &root) {
-    Reader options(root.members(field::options), "options");
+    Reader options(root.members(field::options), field::options);
     program.options = root.at(field::options);
-    program.batch = options.integer("batch", 1);
-    program.textLength = options.integer("text_length", 1);
-    program.images = options.integer(field::images, 0);
-    program.microBatches = options.integer("micro_batches", 1);
-    program.precision = options.text("precision");
+    program.batch = options.integer(option::batch, 1);
+    program.textLength = options.integer(option::textLength, 1);
+    program.images = options.integer(option::images, 0);
+    program.microBatches = options.integer(option::microBatches, 1);
+    program.precision = options.text(option::precision);
   }
 
-  void readModel(const Reader &model) {
+  void readModel(const Reader &r) {
     Program::Model &m = program.model;
-    m.type = model.text("model_type");
-    m.hash = model.text("hash");
-    m.vocabulary = model.integer("vocabulary", 1);
-    m.extraRows = model.integer("extra_rows", 0);
-    m.beginToken = model.integer("begin_token", 0);
-    m.padToken = model.integer("pad_token", 0);
-    m.endTokens = model.integers("end_tokens");
-    m.initializerRange = model.number("initializer_range");
-    if (model.has("carried"))
-      for (const json &key : model.array("carried"))
+    m.type = r.text(model::type);
+    m.hash = r.text(model::hash);
+    m.vocabulary = r.integer(model::vocabulary, 1);
+    m.extraRows = r.integer(model::extraRows, 0);
+    m.beginToken = r.integer(model::beginToken, 0);
+    m.padToken = r.integer(model::padToken, 0);
+    m.endTokens = r.integers(model::endTokens);
+    m.initializerRange = r.number(model::initializerRange);
+    if (r.has(model::carried))
+      for (const json &key : r.array(model::carried))
         m.carried.push_back(key.get<std::string>());
-    if (model.has("computation"))
-      m.computation = model.members("computation");
-    if (model.has("config")) {
-      m.config = model.text("config");
+    if (r.has(model::computation))
+      m.computation = r.members(model::computation);
+    if (r.has(model::config)) {
+      m.config = r.text(model::config);
       if (!json::accept(m.config))
-        wrong("model.config", "the text of a JSON file", m.config);
+        wrong(r.place(model::config), "the text of a JSON file", m.config);
     }
     bool images = program.images > 0;
-    m.imageToken = images ? model.integer("image_token", 0) : -1;
-    m.tileSize = images ? model.integer("tile_size", 1) : 0;
-    m.tiles = images ? model.integer("tiles", 1) : 0;
+    m.imageToken = images ? r.integer(model::imageToken, 0) : -1;
+    m.tileSize = images ? r.integer(model::tileSize, 1) : 0;
+    m.tiles = images ? r.integer(model::tiles, 1) : 0;
   }
 
   size_t axis(const json &value, const std::string &where) const {
@@ -326,7 +319,7 @@ private:
     for (const auto &[name, graph] : root.members(field::graphs).items())
       readGraph(name, Reader(graph, root.place("graphs." + name)));
     Reader programs(root.members(field::programs), root.place(field::programs));
-    for (const char *name : {"step", "forward"}) {
+    for (const char *name : {known::step, known::forward}) {
       if (!programs.has(name))
         wrong(programs.place(name), "a program", "nothing");
       std::vector<Action> &entries = stage->programs[name];
@@ -507,7 +500,7 @@ private:
       to.name = output;
       readBuffer(member, to, nullptr);
       to.partial = axes(member, field::partial);
-      if (output == "loss" && (to.type != program.masterType() || to.elements() != 1))
+      if (output == known::loss && (to.type != program.masterType() || to.elements() != 1))
         wrong(member.place(field::type),
               std::string("one element of ") + typeName(program.masterType()), typeName(to.type));
     }
@@ -607,10 +600,10 @@ private:
         to.toType = r.type(field::toType);
       if (to.toType == LLRT_I64)
         wrong(r.place(field::toType), "one of f32, bf16, f64", "i64");
-      std::string word = r.has(field::reduction) ? r.text(field::reduction) : "sum";
-      if (word != "sum" && word != "max")
+      std::string word = r.has(field::reduction) ? r.text(field::reduction) : known::sum;
+      if (word != known::sum && word != known::max)
         wrong(r.place(field::reduction), "sum or max", word);
-      to.reduction = word == "sum" ? Action::Reduction::Sum : Action::Reduction::Max;
+      to.reduction = word == known::sum ? Action::Reduction::Sum : Action::Reduction::Max;
       to.accumulate = r.has(field::accumulate) && r.boolean(field::accumulate);
     }
     bool splits = to.kind == Kind::ReduceScatter || to.kind == Kind::Slice;

@@ -15,6 +15,7 @@
 
 #include "llrt/Kernels.h"
 #include "llrt/Program.h"
+#include "llrt/ProgramFields.h"
 #include "src/Program/Grid.h"
 
 #include <nlohmann/json.hpp>
@@ -124,18 +125,7 @@ struct Call {
 // What a rank does: an item of a graph or an entry of a program. Which members
 // count is said beside each.
 struct Action {
-  enum class Kind {
-    Call,
-    AllGather,
-    AllReduce,
-    ReduceScatter,
-    Broadcast,
-    Slice,
-    Zero,
-    Send,
-    Receive,
-    Run
-  };
+  using Kind = ActionKind;
   enum class Reduction { Sum, Max };
 
   Kind kind;
@@ -164,9 +154,6 @@ struct Action {
 
   bool communicates() const; // a collective, Send or Receive
 };
-
-// The word of the text for `kind`: `all_gather`.
-const char *actionName(Action::Kind kind);
 
 struct Graph {
   std::vector<Arena> frames;

@@ -43,7 +43,7 @@ enum {
 
 template <typename T> T *as(void *buffer) { return static_cast<T *>(buffer); }
 
-template <int64_t B, int64_t M, bool Backward> void model(LlrtStream *, void **buffers) {
+template <int64_t B, int64_t M, bool Backward> void tinyModel(LlrtStream *, void **buffers) {
   auto *ids = as<int64_t>(buffers[Ids]), *labels = as<int64_t>(buffers[Labels]);
   auto *begin = as<int64_t>(buffers[Begin]), *end = as<int64_t>(buffers[End]);
   auto *norm = as<float>(buffers[Norm]), *head = as<float>(buffers[Head]);
@@ -296,12 +296,12 @@ TinyProgram::TinyProgram(int64_t batch, int64_t microBatches, int64_t images, bo
 
   names = {"step", "forward", "gradient_norm", "add_once", "clip_norm", "adamw", "wait"};
   bool two = batch == 2, sees = images == 1;
-  blocks = {two    ? sees ? model<2, 1, true> : model<2, 0, true>
-            : sees ? model<1, 1, true>
-                   : model<1, 0, true>,
-            two    ? sees ? model<2, 1, false> : model<2, 0, false>
-            : sees ? model<1, 1, false>
-                   : model<1, 0, false>,
+  blocks = {two    ? sees ? tinyModel<2, 1, true> : tinyModel<2, 0, true>
+            : sees ? tinyModel<1, 1, true>
+                   : tinyModel<1, 0, true>,
+            two    ? sees ? tinyModel<2, 1, false> : tinyModel<2, 0, false>
+            : sees ? tinyModel<1, 1, false>
+                   : tinyModel<1, 0, false>,
             gradientNorm,
             addOnce,
             clipNorm,
