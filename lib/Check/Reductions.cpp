@@ -6,10 +6,15 @@
 //===----------------------------------------------------------------------===//
 //
 // Reductions inside blocks are what the ops say of themselves (ReductionOpInterface, which every
-// compute op of llama must implement), before blocks are lowered. Those between ranks are read off the collectives of the device program.
+// compute op of llama must implement), before blocks are lowered. Those between ranks are read off
+// the collectives of the device program.
+//
+//   dist.program "step": runs of @g   ->  how often each block is applied, each gradient added to
+//   @block { llama.linear ... }       ->  {op = "linear", type = f32, length = 8, count = 2}
 //
 //===----------------------------------------------------------------------===//
 #include "llamac/Check/Certificate.h"
+#include "llamac/Check/Passes.h"
 
 #include "dialects/Dist/IR/Dist.h"
 #include "dialects/Llama/IR/Llama.h"
@@ -21,6 +26,11 @@
 
 #include <map>
 #include <tuple>
+
+namespace mlir::llamac {
+#define GEN_PASS_DEF_NOTEREDUCTIONSPASS
+#include "llamac/Check/Passes.h.inc"
+} // namespace mlir::llamac
 
 using namespace mlir;
 using namespace mlir::llamac;
@@ -69,7 +79,9 @@ static llvm::MapVector<StringRef, int64_t> runsOfStep(ModuleOp module) {
   return runs;
 }
 
-LogicalResult llamac::noteReductions(ModuleOp module) {
+/// Notes in `llama.reductions` every sum and maximum that an op of a block forms, and how
+/// often it does in one step of a rank.
+static LogicalResult noteReductions(ModuleOp module) {
   SymbolTable symbols(module);
   auto options = module->getAttrOfType<DictionaryAttr>("llama.options");
   auto accumulate = options ? options.getAs<StringAttr>("accumulate") : StringAttr();
@@ -136,6 +148,16 @@ LogicalResult llamac::noteReductions(ModuleOp module) {
   module->setAttr(kReductionsAttr, b.getArrayAttr(list));
   return success();
 }
+
+namespace {
+struct NoteReductionsPass : llamac::impl::NoteReductionsPassBase<NoteReductionsPass> {
+  using NoteReductionsPassBase::NoteReductionsPassBase;
+  void runOnOperation() override {
+    if (failed(noteReductions(getOperation())))
+      signalPassFailure();
+  }
+};
+} // namespace
 
 void llamac::printPrecisionReport(ModuleOp module, llvm::raw_ostream &os) {
   os << "\nreductions of a step between ranks: what, elements at most, summed in, result, ranks, "

@@ -4,6 +4,16 @@
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 //
 //===----------------------------------------------------------------------===//
+//
+// A program that does not fit is refused, but not before the compiler has tried what does:
+//
+//   stages that fit   the chain is cut again with caps on each stage, which are what the rest of
+//                     the stage leaves; at most kMostCuts cuts, the one that needs least is kept
+//   changes that fit  each dimension (FSDP level, recomputation, micro-batch size, tp, pp) alone,
+//                     as little as is enough; else two at their largest, then all, made smaller
+//                     while the program fits. A trial stops where all addresses are known
+//
+//===----------------------------------------------------------------------===//
 #include "llamac/Driver/Memory.h"
 
 #include "dialects/Dist/IR/Dist.h"
@@ -80,7 +90,7 @@ static void replaceContents(ModuleOp module, ModuleOp from) {
 
 LogicalResult llamac::buildPrograms(ModuleOp module, const CompileOptions &options, Step from,
                                     Step to, std::optional<int64_t> memory, TimingScope &timing,
-                                    llvm::function_ref<LogicalResult(ModuleOp)> between) {
+                                    llvm::function_ref<bool(ModuleOp)> goesOn) {
   auto build = [&](ModuleOp program, ArrayRef<int64_t> caps) -> LogicalResult {
     for (auto [step, name] :
          {std::pair(Step::Parallelize, "Parallelize"), {Step::Lower, "Lower"}}) {
@@ -93,7 +103,7 @@ LogicalResult llamac::buildPrograms(ModuleOp module, const CompileOptions &optio
       pm.enableTiming(scope);
       pm.enableVerifier(false);
       buildPipeline(pm, options, Step(int(step) - 1), step, caps);
-      if ((step == Step::Lower && failed(between(program))) || failed(pm.run(program)) ||
+      if ((step == Step::Lower && goesOn && !goesOn(program)) || failed(pm.run(program)) ||
           failed(verify(program)))
         return failure();
     }
@@ -255,7 +265,7 @@ std::optional<int64_t> RemedyFinder::bytesOf(const Levels &levels, bool exact) {
   LogicalResult built = buildPrograms(*program, changed, Step::Train, Step::Lower, std::nullopt,
                                       scope, [&](ModuleOp parallel) {
                                         atLeast = neededBytes(parallel);
-                                        return success(exact || atLeast <= memory);
+                                        return exact || atLeast <= memory;
                                       });
   if (succeeded(built))
     entry->second = neededBytes(*program);

@@ -112,6 +112,7 @@ void llamac::buildPipeline(OpPassManager &pm, const CompileOptions &options, Ste
   if (includes(Step::Parallelize))
     buildParallelize(pm, options, stageMemory);
   if (includes(Step::Lower)) {
+    pm.addPass(createNoteReductionsPass()); // blocks are still ops that say what they sum
     buildLowerBlocksPipeline(pm, llvm::cantFail(makeTarget(targetOf(options))));
     pm.addPass(createPlanArenasPass());
   }

@@ -526,17 +526,9 @@ static int run(Command &command, Mode mode) {
     if (failed(pm.run(module)) || failed(verify(module)))
       return kWrongInput;
   }
-  if (from < Step::Lower && to >= Step::Parallelize) {
-    int status = kWrongInput;
-    if (failed(
-            buildPrograms(module, command.options, from, to, memory, total, [&](ModuleOp programs) {
-              LogicalResult noted = noteReductions(programs);
-              if (failed(noted))
-                status = kFailed;
-              return noted;
-            })))
-      return status;
-  }
+  if (from < Step::Lower && to >= Step::Parallelize &&
+      failed(buildPrograms(module, command.options, from, to, memory, total)))
+    return kWrongInput;
   if (memory && failed(checkMemory(command, given, module, *memory, start.get(), from)))
     return mode == Mode::Check ? kFailed : kWrongInput;
   if (to >= Step::Lower) {

@@ -25,7 +25,8 @@ namespace mlir::llamac {
 /// Module attribute: what dist-check proved, `{ranks = 16 : i64, ...}`; see docs/commands/llamac-check.md.
 inline constexpr llvm::StringLiteral kCertificateAttr = "llama.certificate";
 
-/// Module attribute: the reductions inside blocks, noted before blocks are lowered.
+/// Module attribute: the reductions inside blocks, noted by dist-note-reductions:
+/// `[{op, type, result, length, count}, ...]`.
 inline constexpr llvm::StringLiteral kReductionsAttr = "llama.reductions";
 
 /// The launch lists of the programs `name`, one class for each stage. Gradients that are not
@@ -37,11 +38,6 @@ FailureOr<check::Program> readProgram(ModuleOp module, StringRef name,
 /// Adds to `faults` what is wrong with the places of parameters and their state, and with the
 /// graphs as a whole: see CheckStorage.cpp.
 void checkStorage(ModuleOp module, std::vector<check::Fault> &faults);
-
-/// Notes in `llama.reductions` every sum and maximum that an op of a block forms, and how
-/// often it does in one step of a rank. Fails with a message at a gradient that is summed in
-/// bf16 unless `llama.options` ask for that.
-LogicalResult noteReductions(ModuleOp module);
 
 /// Prints `llama.certificate`.
 void printCertificate(ModuleOp module, llvm::raw_ostream &os);

@@ -9,6 +9,37 @@
 
 include "mlir/Pass/PassBase.td"
 
+def NoteReductionsPass : Pass<"dist-note-reductions", "mlir::ModuleOp"> {
+  let summary = "Note every sum that the blocks of a step form: in which type, of how many terms";
+  let description = [{
+    Reductions inside blocks are what the ops say of themselves (`ReductionOpInterface`), so this
+    comes before blocks are lowered; how often a block runs, the programs say. Left on the module
+    as `llama.reductions`, for `llamac check --precision-report`. A gradient that is summed in
+    bf16, which `llama.options` do not ask for, is an error.
+
+    Before:
+    ```mlir
+    func.func private @layer(%x: tensor<4x8xf32>, %w: tensor<16x8xf32>) -> tensor<4x16xf32> attributes {llama.block} {
+      %y = llama.linear %x, %w {accumulation = f32} : (tensor<4x8xf32>, tensor<16x8xf32>) -> tensor<4x16xf32>
+      return %y : tensor<4x16xf32>
+    }
+    func.func @step(%x: tensor<4x8xf32>) -> tensor<4x16xf32> {
+      %y = llama.apply @layer(%x) parameters [@w] : (tensor<4x8xf32>) -> tensor<4x16xf32>
+      return %y : tensor<4x16xf32>
+    }
+    llama.parameter @w : tensor<16x8xf32> {frozen, initializer = #llama.initializer<ones>}
+    dist.program "step" {
+      %0 = dist.run @step micro_batch = 0
+      %1 = dist.run @step micro_batch = 1
+    }
+    ```
+    After:
+    ```mlir
+    module attributes {llama.reductions = [{count = 2 : i64, length = 8 : i64, op = "linear", result = f32, type = f32}, ...]} {
+    ```
+  }];
+}
+
 def CheckPass : Pass<"dist-check", "mlir::ModuleOp"> {
   let summary = "Prove that a device program neither hangs, nor races, nor adds up wrongly";
   let description = [{

@@ -36,12 +36,11 @@ void printMemory(ModuleOp module, StringRef machine, std::optional<int64_t> memo
                  llvm::raw_ostream &os);
 
 /// Runs the steps after `from` (Train or Parallelize) up to `to`, Parallelize or a later one;
-/// not Emit. `between` is called before Lower. Where
-/// stages do not fit into `memory` (bytes of a rank), other cuts are tried; the module becomes
+/// not Emit; not Lower if `goesOn` says no of what Parallelize left. Where stages do not fit into `memory` (bytes of a rank), other cuts are tried; the module becomes
 /// the program that needs the least. Fails after a message.
 LogicalResult buildPrograms(ModuleOp module, const CompileOptions &options, Step from, Step to,
                             std::optional<int64_t> memory, TimingScope &timing,
-                            llvm::function_ref<LogicalResult(ModuleOp)> between);
+                            llvm::function_ref<bool(ModuleOp)> goesOn = nullptr);
 
 /// A change of options and what a rank then needs.
 struct Remedy {
