@@ -4,12 +4,33 @@
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 //
 //===----------------------------------------------------------------------===//
+//
+// Every op that uses memory says it twice: by address, and by name (dist.operands, dist.crossing,
+// dist.placed). Reading one fills a Use for each operand with its bytes by address, and what has to
+// be there; where address, type or placement are not those of what is named, it is a fault.
+//
+//   dist.call @b(@workspace[64], @kept[0], @parameters[512], @workspace[0])
+//       {dist.operands = [value 3, crossing "step.4.forward.1", weights @w, scratch]}
+//
+//   operand     has to be                                   its type and placement are those of
+//   value       in the workspace                            every other use of the value (R7)
+//   input       at the address of the graph's dist.input    the input
+//   crossing    in a frame                                  the value's uses in all graphs
+//   weights     where the stage's dist.storage, or the      the parameter
+//   gradient    whole unit's frame, has the parameter       the parameter, in the accumulation type
+//   output      at the address of a dist.output             the value's other uses
+//
+// A collective within a graph has the placements of its operand and result (dist.placed): which
+// kind it is, over which axes, and its sizes follow from them and are compared.
+//
+//===----------------------------------------------------------------------===//
 #include "ReadItems.h"
 
 #include "llamac/Shard/Placement.h"
 
 #include "llamac/Lower/Passes.h"
 #include "llamac/Support/Locations.h"
+#include "runtime/include/llrt/ProgramFields.h"
 
 #include "llvm/ADT/StringExtras.h"
 
@@ -695,7 +716,7 @@ FailureOr<const GraphItems *> ItemReader::readGraph(Operation *user, StringRef n
         auto operands = op->template getAttrOfType<ArrayAttr>(dist::kOperandsAttr);
         readOperand(op, operands && operands.size() == 1 ? operands[0] : Attribute(),
                     op.getAddress(), lying, true, result, *one);
-        if (op.getName() == "loss")
+        if (op.getName() == llrt::known::loss)
           result.loss = op;
       }
       (isInput ? result.inputs : result.outputs).push_back(*one);

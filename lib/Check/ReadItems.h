@@ -4,8 +4,8 @@
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 //
 //===----------------------------------------------------------------------===//
-#ifndef LLAMAC_LIB_PARALLELIZE_READITEMS_H
-#define LLAMAC_LIB_PARALLELIZE_READITEMS_H
+#ifndef LLAMAC_LIB_CHECK_READITEMS_H
+#define LLAMAC_LIB_CHECK_READITEMS_H
 
 #include "dialects/Dist/IR/Dist.h"
 #include "dialects/Llama/IR/Llama.h"
@@ -173,4 +173,4 @@ uint32_t gradientAxes(ArrayRef<Axis> axes, llama::ParameterOp parameter,
 
 } // namespace mlir::llamac
 
-#endif // LLAMAC_LIB_PARALLELIZE_READITEMS_H
+#endif // LLAMAC_LIB_CHECK_READITEMS_H

@@ -4,6 +4,16 @@
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 //
 //===----------------------------------------------------------------------===//
+//
+// An op takes the longer of its operations at the machine's rate and its bytes at the bandwidth
+// of memory, and the time of a launch; a block the sum of its ops and collectives. A sum in place
+// is no kernel of its own: whoever makes the summand writes the sum.
+//
+//   @forward, @step  ->  applications of text blocks, in order    BlockCost, one each
+//                        key/value sides                          beside the layer that reads them
+//                        the encoder                              one sum
+//
+//===----------------------------------------------------------------------===//
 #include "llamac/Cost/BlockCosts.h"
 
 #include "dialects/Llama/IR/Llama.h"

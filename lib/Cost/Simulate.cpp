@@ -4,6 +4,21 @@
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 //
 //===----------------------------------------------------------------------===//
+//
+// Queues are the streams of all stages. A head can start when what it awaits is done and, if others
+// have to meet it (a transfer, a collective over stages), when those are heads that can start too;
+// all that meet take the longest of their times. Each head that can start does; what is left when
+// none can is a deadlock, and one of its entries is named.
+//
+//   stage 0  stream 0   run F0 | run F1 |        run B0 ...
+//            stream 1          send y0 | send y1             <- begins with its receive
+//   stage 1  stream 2          receive y0 | receive y1
+//            stream 0                     run F0 | ...       <- after the event of its receive
+//
+// Times of blocks are a roofline (BlockCosts.h), noted by dist-build-program before blocks are
+// lowered; those of communications follow from bytes, ranks and the machine's links.
+//
+//===----------------------------------------------------------------------===//
 #include "llamac/Cost/Simulate.h"
 
 #include "dialects/Dist/IR/Dist.h"

@@ -4,6 +4,28 @@
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 //
 //===----------------------------------------------------------------------===//
+//
+// 1. classify: each application belongs to a chunk, by its place in the chain, or to the encoder,
+//    or to the key/value side of the layer that reads it.
+// 2. place: every op is cloned into the draft of its piece (PieceKey: work, chunk or stage, and the
+//    application where pieces are single blocks). What an operand needs from another piece becomes
+//    an argument of the draft. Ops without parameters that read only inputs of the graph (the
+//    rotary table) are formed again in every piece that reads them.
+// 3. frames: values with the same producer and the same consumers lie together.
+//
+//      forward.chunk0 ----y----> forward.chunk1     between chunks: sent, a frame at each end
+//           |                         |
+//           | "forward>backward"      | residuals: within a chunk, a frame that both name
+//           v                         v
+//      backward.chunk0 <---dy--- backward.chunk1
+//
+// 4. the encoder's share: its pieces take this rank's images of a whole group of micro-batches, so
+//    types with a dimension of images change in them, and image states have frames of a group.
+// 5. piecesOf: the drafts as functions, their frames as attributes of arguments and results.
+//
+// The cut is deterministic: drafts are ordered by key, values by their place in the graph.
+//
+//===----------------------------------------------------------------------===//
 #include "CutGraph.h"
 
 #include "llamac/Plan/Schedule.h"

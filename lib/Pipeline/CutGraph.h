@@ -16,8 +16,8 @@
 // have the same consumers are one frame. Between chunks they are sent.
 //
 //===----------------------------------------------------------------------===//
-#ifndef LLAMAC_LIB_PARALLELIZE_CUTGRAPH_H
-#define LLAMAC_LIB_PARALLELIZE_CUTGRAPH_H
+#ifndef LLAMAC_LIB_PIPELINE_CUTGRAPH_H
+#define LLAMAC_LIB_PIPELINE_CUTGRAPH_H
 
 #include "dialects/Dist/IR/Dist.h"
 #include "dialects/Llama/IR/Llama.h"
@@ -123,4 +123,4 @@ int64_t alignedBytes(Type type);
 
 } // namespace mlir::llamac
 
-#endif // LLAMAC_LIB_PARALLELIZE_CUTGRAPH_H
+#endif // LLAMAC_LIB_PIPELINE_CUTGRAPH_H

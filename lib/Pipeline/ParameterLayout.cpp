@@ -4,6 +4,19 @@
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 //
 //===----------------------------------------------------------------------===//
+//
+// Three sums decide every address: where a parameter is in its unit, a unit in its segment, a
+// segment among all trained elements. Padding is for all ranks of dp, whatever is sharded, so that
+// more sharding never takes more memory.
+//
+//   segment           reduced over dp                   | reduced over dp,tp |
+//   unit (by block)   embedding  | layer 0  | layer 1   | norms ...          |  one unit without
+//   parameter         w          | q k v o  | q k v o   |                    |  sharding by block
+//   element           0 ................................................. elements
+//   masters, moments, shards of gradients: the same, divided by the ranks of dp
+//   parameters        the same, then the frozen ones
+//
+//===----------------------------------------------------------------------===//
 #include "ParameterLayout.h"
 
 #include "llamac/Support/ArenaPlan.h"

@@ -11,8 +11,8 @@
 // belongs to element k of the trained front part of the parameters.
 //
 //===----------------------------------------------------------------------===//
-#ifndef LLAMAC_LIB_PARALLELIZE_PARAMETERLAYOUT_H
-#define LLAMAC_LIB_PARALLELIZE_PARAMETERLAYOUT_H
+#ifndef LLAMAC_LIB_PIPELINE_PARAMETERLAYOUT_H
+#define LLAMAC_LIB_PIPELINE_PARAMETERLAYOUT_H
 
 #include "dialects/Dist/IR/Dist.h"
 #include "dialects/Llama/IR/Llama.h"
@@ -83,4 +83,4 @@ void noteUnits(ArrayRef<func::FuncOp> functions, const ParameterLayout &layout);
 
 } // namespace mlir::llamac
 
-#endif // LLAMAC_LIB_PARALLELIZE_PARAMETERLAYOUT_H
+#endif // LLAMAC_LIB_PIPELINE_PARAMETERLAYOUT_H

@@ -27,8 +27,8 @@
 // all-reduce makes them those of all ranks, `clip_norm` finds the scale, the update reads it.
 //
 //===----------------------------------------------------------------------===//
-#ifndef LLAMAC_LIB_PARALLELIZE_PROGRAMBUILDER_H
-#define LLAMAC_LIB_PARALLELIZE_PROGRAMBUILDER_H
+#ifndef LLAMAC_LIB_PIPELINE_PROGRAMBUILDER_H
+#define LLAMAC_LIB_PIPELINE_PROGRAMBUILDER_H
 
 #include "CutGraph.h"
 #include "ParameterLayout.h"
@@ -154,4 +154,4 @@ private:
 
 } // namespace mlir::llamac
 
-#endif // LLAMAC_LIB_PARALLELIZE_PROGRAMBUILDER_H
+#endif // LLAMAC_LIB_PIPELINE_PROGRAMBUILDER_H

@@ -4,8 +4,8 @@
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 //
 //===----------------------------------------------------------------------===//
-#ifndef LLAMAC_LIB_PARALLELIZE_PLAN_MEETINGS_H
-#define LLAMAC_LIB_PARALLELIZE_PLAN_MEETINGS_H
+#ifndef LLAMAC_LIB_PLAN_PLAN_MEETINGS_H
+#define LLAMAC_LIB_PLAN_PLAN_MEETINGS_H
 
 #include "llamac/Plan/Schedule.h"
 
@@ -42,4 +42,4 @@ private:
 
 } // namespace mlir::llamac::plan
 
-#endif // LLAMAC_LIB_PARALLELIZE_PLAN_MEETINGS_H
+#endif // LLAMAC_LIB_PLAN_PLAN_MEETINGS_H

@@ -4,8 +4,8 @@
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 //
 //===----------------------------------------------------------------------===//
-#ifndef LLAMAC_LIB_PARALLELIZE_PADSIZES_H
-#define LLAMAC_LIB_PARALLELIZE_PADSIZES_H
+#ifndef LLAMAC_LIB_SHARD_PADSIZES_H
+#define LLAMAC_LIB_SHARD_PADSIZES_H
 
 #include "dialects/Llama/IR/Llama.h"
 
@@ -33,4 +33,4 @@ LogicalResult padSizes(ModuleOp module, int64_t ranks,
 
 } // namespace mlir::llamac
 
-#endif // LLAMAC_LIB_PARALLELIZE_PADSIZES_H
+#endif // LLAMAC_LIB_SHARD_PADSIZES_H

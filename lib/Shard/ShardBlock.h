@@ -4,8 +4,8 @@
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 //
 //===----------------------------------------------------------------------===//
-#ifndef LLAMAC_LIB_PARALLELIZE_SHARDBLOCK_H
-#define LLAMAC_LIB_PARALLELIZE_SHARDBLOCK_H
+#ifndef LLAMAC_LIB_SHARD_SHARDBLOCK_H
+#define LLAMAC_LIB_SHARD_SHARDBLOCK_H
 
 #include "llamac/Shard/Placement.h"
 
@@ -46,4 +46,4 @@ LogicalResult shardBlock(func::FuncOp block, ArrayRef<Axis> axes, ArrayRef<Role>
 
 } // namespace mlir::llamac
 
-#endif // LLAMAC_LIB_PARALLELIZE_SHARDBLOCK_H
+#endif // LLAMAC_LIB_SHARD_SHARDBLOCK_H
