@@ -4,6 +4,17 @@
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 //
 //===----------------------------------------------------------------------===//
+//
+// Ops of a block that are in no loop get one of a single iteration, so that all that computes
+// is a loop; then each outermost loop becomes a function of its buffers and of a range:
+//
+//   affine.for %i = 0 to 64 { ... %a ... }   =>   func @f.loop0(%a, %b, %low, %high) { scf/affine }
+//                                                 call @f.loop0(%a, %b, 0, 64) {grain}
+//
+// A loop that threads may share says from how many rows on (grain). One that sums over its rows
+// has its columns shared instead: each thread goes through all rows.
+//
+//===----------------------------------------------------------------------===//
 #include "llamac/Lower/Passes.h"
 
 #include "dialects/Routine/IR/Routine.h"
@@ -22,7 +33,7 @@ using namespace mlir;
 using namespace mlir::llamac;
 
 // Elementary operations that are worth a thread of their own: about 5 us, ten
-// times what it costs to start the others (mlir22-host-notes, section 2).
+// times what it costs to start the others.
 static constexpr int64_t kOperationsPerThread = 16384;
 // Columns of a sum over rows worth a thread of their own.
 static constexpr int64_t kColumnsPerThread = 256;
