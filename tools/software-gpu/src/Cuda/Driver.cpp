@@ -406,13 +406,21 @@ bool Driver::advance(Lock &lock) {
 void Driver::wait(Lock &lock, const OpRef &op) {
   if (!op)
     return;
+  // Marked once, for as long as nobody else marks.
+  uint64_t mark = 0;
+  std::chrono::microseconds pause(50);
   while (!op->done) {
-    uint64_t mark = need(op);
+    if (!mark || mark != lastMark)
+      mark = need(op);
     if (OpRef next = choose(mark)) {
       execute(lock, next);
+      if (!next->stalled)
+        pause = std::chrono::microseconds(50);
       continue;
     }
-    changed.wait_for(lock, std::chrono::microseconds(200));
+    // It waits for other threads, or for other processes, which do not tell: asked now and then.
+    changed.wait_for(lock, pause);
+    pause = std::min(pause * 2, std::chrono::microseconds(1000));
     for (const OpRef &r : ready)
       r->stalled = false;
   }

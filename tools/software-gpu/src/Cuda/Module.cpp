@@ -721,6 +721,7 @@ TaskRef sgpu::cuda::launchTask(CUfunction f, LaunchConfig config, void **paramet
   task->run = [module = f->module->module, name = f->name, launch = task->launch](Op &op) {
     LaunchConfig c = *launch;
     c.work = op.work;
+    c.counts = !Driver::get().options.counters.empty();
     LaunchResult result = module->run(name, c);
     Driver::get().countLaunch(result.counters);
     if (result.status == LaunchStatus::Ok)

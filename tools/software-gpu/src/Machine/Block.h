@@ -38,7 +38,9 @@ constexpr uint32_t sharedStart = 1024; ///< the first KiB of shared memory belon
 
 /// Shared memory of one block. Offsets from 0; [0, window::sharedStart) does not exist.
 struct SharedMemory {
-  explicit SharedMemory(uint32_t end) : end(end), bytes(end), state(end), races(end, false) {}
+  SharedMemory(uint32_t end, bool checkRaces)
+      : end(end), bytes(end), state(end),
+        races(checkRaces && end > window::sharedStart ? end : 0, false) {}
   uint32_t end; ///< first offset that does not exist
   std::vector<uint8_t> bytes;
   std::vector<uint8_t> state; ///< ByteState

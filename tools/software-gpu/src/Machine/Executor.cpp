@@ -14,8 +14,11 @@
 #include "Machine/Warp.h"
 
 #include <algorithm>
+#include <condition_variable>
+#include <cstring>
 #include <numeric>
 #include <thread>
+#include <unistd.h>
 
 using namespace sgpu;
 
@@ -60,13 +63,13 @@ Cluster::~Cluster() = default;
 
 Block::Block(Launch &launch, Cluster &cluster, Dim3 index, uint32_t rank)
     : launch(launch), cluster(cluster), index(index),
-      linear(cluster.linear * launch.cluster.count() + rank), rank(rank), shared(launch.sharedEnd),
-      barriers(16), random(cluster.random.split(rank + 1)) {
+      linear(cluster.linear * launch.cluster.count() + rank), rank(rank),
+      shared(launch.sharedEnd, launch.checkRaces), barriers(16),
+      random(cluster.random.split(rank + 1)) {
   shared.poisonSeed = random.next();
   for (uint32_t i = window::sharedStart; i < shared.end; i += 8) {
     uint64_t bits = mix(shared.poisonSeed ^ (i >> 3));
-    for (uint32_t b = 0; b < 8 && i + b < shared.end; ++b)
-      shared.bytes[i + b] = uint8_t(bits >> b * 8);
+    std::memcpy(&shared.bytes[i], &bits, std::min(8u, shared.end - i));
   }
   for (unsigned w = 0; w < launch.warpsPerBlock; ++w) {
     warps.push_back(std::make_unique<Warp>(*this, w));
@@ -550,6 +553,85 @@ static std::string opcodeText(const ptx::Instruction &in) {
   return text;
 }
 
+namespace {
+/// Host threads that run blocks, kept from launch to launch. They sleep while there is nothing to do. Never destroyed: a
+/// program may end while they sleep.
+class Helpers {
+public:
+  static Helpers &get() {
+    static std::mutex mutex;
+    static Helpers *helpers = nullptr;
+    std::lock_guard lock(mutex);
+    if (!helpers || helpers->process != getpid()) // a process that was forked has no threads
+      helpers = new Helpers;
+    return *helpers;
+  }
+  /// Calls `body` here and, as far as they come in time, in up to `count` helpers; returns when all are done.
+  void run(unsigned count, const std::function<void()> &body) {
+    Job job{&body, count};
+    {
+      std::lock_guard lock(mutex);
+      jobs.push_back(&job);
+      for (; threads < count; ++threads)
+        std::thread([this] { help(); }).detach();
+    }
+    for (unsigned i = 0; i < count; ++i)
+      come.notify_one();
+    body();
+    std::unique_lock lock(mutex);
+    std::erase(jobs, &job); // who has not come yet need not
+    left.wait(lock, [&] { return !job.running; });
+  }
+
+private:
+  struct Job {
+    const std::function<void()> *body;
+    unsigned wanted;
+    unsigned running = 0;
+  };
+  void help() {
+    std::unique_lock lock(mutex);
+    for (;;) {
+      come.wait(lock, [&] { return !jobs.empty(); });
+      Job &job = *jobs.front();
+      ++job.running;
+      if (!--job.wanted)
+        std::erase(jobs, &job);
+      lock.unlock();
+      (*job.body)();
+      lock.lock();
+      if (!--job.running)
+        left.notify_all();
+    }
+  }
+
+  const int process = getpid();
+  std::mutex mutex;
+  std::condition_variable come, left;
+  std::vector<Job *> jobs; ///< that want helpers
+  unsigned threads = 0;
+};
+} // namespace
+
+/// Adds what a host thread has counted.
+static void count(Launch &launch, const Worker &w) {
+  Counters &c = launch.counters;
+  c.barriers += w.barriers;
+  for (size_t f = 0; f < w.counts.size(); ++f)
+    for (size_t i = 0; i < w.counts[f].size(); ++i) {
+      const Counts &n = w.counts[f][i];
+      if (!n.executions)
+        continue;
+      const Function &function = *launch.program.functions[f];
+      if (i >= function.ast->instructions.size())
+        continue; // the implicit end has no line
+      LineCounters &line = c.lines[function.code[i].line];
+      line.add(n);
+      if (line.opcode.empty())
+        line.opcode = opcodeText(function.ast->instructions[i]);
+    }
+}
+
 void sgpu::execute(Launch &launch) {
   uint64_t clusters = launch.config.grid.count() / launch.cluster.count();
   // The order of clusters: i * multiplier + shift, multiplier without a common factor.
@@ -561,41 +643,27 @@ void sgpu::execute(Launch &launch) {
     shift = launch.random.next() % clusters;
   }
   bool together = launch.program.communicates || launch.config.cooperative;
-  unsigned threads = launch.options.threads > 0 ? unsigned(launch.options.threads)
-                                                : std::max(1u, std::thread::hardware_concurrency());
+  static const unsigned cores =
+      std::max(1u, std::thread::hardware_concurrency()); // asks the system
+  unsigned threads = launch.options.threads > 0 ? unsigned(launch.options.threads) : cores;
   threads = together ? 1 : unsigned(std::min<uint64_t>(threads, clusters));
-  std::vector<Worker> workers;
-  for (unsigned i = 0; i < threads; ++i) {
+  std::atomic<uint64_t> next{0};
+  auto body = [&] {
     Worker w{launch, {}, 0, 0};
     for (const auto &f : launch.program.functions)
       w.counts.emplace_back(f ? f->code.size() : 0);
-    workers.push_back(std::move(w));
-  }
-  std::atomic<uint64_t> next{0};
-  std::vector<std::thread> pool;
-  for (unsigned i = 1; i < threads; ++i)
-    pool.emplace_back([&, i] { work(workers[i], next, clusters, multiplier, shift, together); });
-  work(workers[0], next, clusters, multiplier, shift, together);
-  for (std::thread &t : pool)
-    t.join();
-  // Counters.
+    work(w, next, clusters, multiplier, shift, together);
+    if (!launch.config.counts)
+      return;
+    std::lock_guard lock(launch.mutex);
+    count(launch, w);
+  };
   Counters &c = launch.counters;
   c.kernel = launch.kernel;
   c.launches = 1;
   c.blocks = launch.config.grid.count();
-  for (const Worker &w : workers) {
-    c.barriers += w.barriers;
-    for (size_t f = 0; f < w.counts.size(); ++f)
-      for (size_t i = 0; i < w.counts[f].size(); ++i) {
-        const Counts &n = w.counts[f][i];
-        if (!n.executions)
-          continue;
-        const Function &function = *launch.program.functions[f];
-        if (i >= function.ast->instructions.size())
-          continue; // the implicit end has no line
-        LineCounters &line = c.lines[function.code[i].line];
-        line.add(n);
-        line.opcode = opcodeText(function.ast->instructions[i]);
-      }
-  }
+  if (threads > 1)
+    Helpers::get().run(threads - 1, body);
+  else
+    body();
 }

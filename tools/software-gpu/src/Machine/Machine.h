@@ -64,6 +64,7 @@ struct LaunchConfig {
   uint64_t seed = 1;
   Work work; ///< for races with other work of the device
   bool cooperative = false;
+  bool counts = true; ///< whether LaunchResult::counters are wanted
 };
 
 enum class LaunchStatus {

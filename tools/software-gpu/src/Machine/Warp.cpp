@@ -18,6 +18,18 @@ using namespace sgpu;
 
 static uint32_t maskOf(uint32_t threads) { return threads >= 32 ? ~0u : (1u << threads) - 1; }
 
+/// Bits of the seed: a word for the register, other bits of it in every lane.
+static void poisonRow(uint32_t *row, uint32_t lanes, uint32_t word) {
+  static constexpr std::array<uint32_t, 32> salts = [] {
+    std::array<uint32_t, 32> s{};
+    for (uint32_t lane = 0; lane < 32; ++lane)
+      s[lane] = uint32_t(mix(lane));
+    return s;
+  }();
+  for (unsigned lane = 0; lane < 32; ++lane)
+    row[lane] = lanes >> lane & 1 ? word ^ salts[lane] : row[lane];
+}
+
 Warp::Warp(Block &block, unsigned index)
     : block(block), index(index), id(block.linear * block.launch.warpsPerBlock + index),
       specials(special::Rows * 32), exitedAt(32, 0), random(block.random.split(index)) {
@@ -26,42 +38,41 @@ Warp::Warp(Block &block, unsigned index)
   uint32_t threads = uint32_t(config.block.count());
   exists = maskOf(threads - std::min(threads, index * 32));
   clocks.resize(32);
-  auto set = [&](uint32_t row, unsigned lane, uint32_t value) {
-    specials[row * 32 + lane] = value;
-  };
   const Dim3 &b = config.block, &g = config.grid, &c = launch.cluster;
+  auto row = [&](uint32_t r) { return &specials[r * 32]; };
+  auto fill = [&](uint32_t r, uint32_t value) { std::fill_n(row(r), 32, value); };
+  auto triple = [&](uint32_t r, const Dim3 &d) {
+    fill(r, d.x), fill(r + 1, d.y), fill(r + 2, d.z);
+  };
+  triple(special::NtidX, b);
+  triple(special::CtaidX, block.index);
+  triple(special::NctaidX, g);
+  triple(special::ClusteridX, {block.index.x / c.x, block.index.y / c.y, block.index.z / c.z});
+  triple(special::NclusteridX, {g.x / c.x, g.y / c.y, g.z / c.z});
+  triple(special::ClusterCtaidX, {block.index.x % c.x, block.index.y % c.y, block.index.z % c.z});
+  triple(special::ClusterNctaidX, c);
+  fill(special::ClusterCtarank, block.rank);
+  fill(special::ClusterNctarank, uint32_t(c.count()));
+  fill(special::Warpid, index);
+  fill(special::Nwarpid, launch.chip.threadsPerSm / 32);
+  fill(special::Smid, uint32_t(block.linear % launch.chip.multiprocessors));
+  fill(special::Nsmid, launch.chip.multiprocessors);
+  fill(special::TotalSmemSize, launch.sharedEnd - window::sharedStart);
+  fill(special::DynamicSmemSize, config.dynamicShared);
+  fill(special::ReservedEnd, window::sharedStart);
+  fill(special::ReservedCap, window::sharedStart);
   for (unsigned lane = 0; lane < 32; ++lane) {
     clocks[lane].id = AgentId(id, AgentKind::Thread, lane);
-    uint32_t t = index * 32 + lane;
-    auto triple = [&](uint32_t row, const Dim3 &d) {
-      set(row, lane, d.x);
-      set(row + 1, lane, d.y);
-      set(row + 2, lane, d.z);
-    };
-    triple(special::TidX, {t % b.x, t / b.x % b.y, t / b.x / b.y});
-    triple(special::NtidX, b);
-    triple(special::CtaidX, block.index);
-    triple(special::NctaidX, g);
-    triple(special::ClusteridX, {block.index.x / c.x, block.index.y / c.y, block.index.z / c.z});
-    triple(special::NclusteridX, {g.x / c.x, g.y / c.y, g.z / c.z});
-    triple(special::ClusterCtaidX, {block.index.x % c.x, block.index.y % c.y, block.index.z % c.z});
-    triple(special::ClusterNctaidX, c);
-    set(special::ClusterCtarank, lane, block.rank);
-    set(special::ClusterNctarank, lane, uint32_t(c.count()));
-    set(special::Laneid, lane, lane);
-    set(special::Warpid, lane, index);
-    set(special::Nwarpid, lane, launch.chip.threadsPerSm / 32);
-    set(special::Smid, lane, uint32_t(block.linear % launch.chip.multiprocessors));
-    set(special::Nsmid, lane, launch.chip.multiprocessors);
-    set(special::LanemaskEq, lane, 1u << lane);
-    set(special::LanemaskLt, lane, (1u << lane) - 1);
-    set(special::LanemaskLe, lane, (1u << lane) - 1 | 1u << lane);
-    set(special::LanemaskGe, lane, ~((1u << lane) - 1));
-    set(special::LanemaskGt, lane, ~((1u << lane) - 1) & ~(1u << lane));
-    set(special::TotalSmemSize, lane, launch.sharedEnd - window::sharedStart);
-    set(special::DynamicSmemSize, lane, config.dynamicShared);
-    set(special::ReservedEnd, lane, window::sharedStart);
-    set(special::ReservedCap, lane, window::sharedStart);
+    uint32_t t = index * 32 + lane, less = (1u << lane) - 1, equal = 1u << lane;
+    row(special::TidX)[lane] = t % b.x;
+    row(special::TidX + 1)[lane] = t / b.x % b.y;
+    row(special::TidX + 2)[lane] = t / b.x / b.y;
+    row(special::Laneid)[lane] = lane;
+    row(special::LanemaskEq)[lane] = equal;
+    row(special::LanemaskLt)[lane] = less;
+    row(special::LanemaskLe)[lane] = less | equal;
+    row(special::LanemaskGe)[lane] = ~less;
+    row(special::LanemaskGt)[lane] = ~less & ~equal;
   }
   auto *gridid = reinterpret_cast<uint64_t *>(&specials[special::Gridid * 32]);
   std::fill(gridid, gridid + 32, config.work.id);
@@ -94,13 +105,8 @@ std::shared_ptr<Frame> Warp::makeFrame(const Function &function, uint32_t lanes,
   f->caller = caller;
   // Registers start with bits of the seed: nobody may count on zeros.
   f->rows.resize(size_t(function.rows) * 32);
-  uint64_t x = random.next() | 1;
-  for (size_t i = 0; i + 1 < f->rows.size(); i += 2) {
-    x ^= x << 13;
-    x ^= x >> 7;
-    x ^= x << 17;
-    std::memcpy(&f->rows[i], &x, 8);
-  }
+  for (uint32_t r = 0; r < function.rows; ++r)
+    poisonRow(&f->rows[size_t(r) * 32], ~0u, uint32_t(random.next()));
   f->predicates.resize(function.numPredicates);
   for (uint32_t &p : f->predicates)
     p = uint32_t(random.next());
@@ -317,22 +323,13 @@ void Warp::hold(std::span<const uint32_t> defined, uint32_t lanes, bool forWrite
   if (mask.empty())
     mask.resize(frame->function->numDefined());
   frame->holders.resize(frame->function->numDefined());
-  // Bits of the seed: a word for the register, other bits of it in every lane.
-  static constexpr std::array<uint32_t, 32> salts = [] {
-    std::array<uint32_t, 32> s{};
-    for (uint32_t lane = 0; lane < 32; ++lane)
-      s[lane] = uint32_t(mix(lane));
-    return s;
-  }();
   uint32_t rows = frame->function->rows;
   for (uint32_t i : defined) {
     mask[i] |= lanes;
     frame->holders[i] = by;
     if (forWrite || i >= rows)
       continue;
-    uint32_t word = uint32_t(random.next()), *row = &frame->rows[i * 32];
-    for (unsigned lane = 0; lane < 32; ++lane)
-      row[lane] = lanes >> lane & 1 ? word ^ salts[lane] : row[lane];
+    poisonRow(&frame->rows[i * 32], lanes, uint32_t(random.next()));
   }
 }
 

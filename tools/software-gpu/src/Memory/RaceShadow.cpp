@@ -12,8 +12,10 @@
 
 #include <algorithm>
 #include <bit>
+#include <cstring>
 #include <new>
 #include <sys/mman.h>
+#include <thread>
 
 using namespace sgpu;
 
@@ -76,6 +78,32 @@ inline RaceShadow::Cell RaceShadow::byteCell(uint64_t offset) const {
   return {byteLines[offset / Line::cells], unsigned(offset % Line::cells), offset | byteKey};
 }
 
+/// Cells of shared memory of blocks that have ended, all zeros, for the next ones: much cheaper than the system's.
+struct RaceShadow::Spares {
+  struct Spare {
+    Line *words, *byteLines;
+    uint64_t mapped;
+  };
+  std::vector<Spare> list;
+  static constexpr size_t most = 8;
+  static thread_local bool ended; ///< the thread ends: there are none any more
+  ~Spares() {
+    ended = true;
+    for (const Spare &s : list)
+      unmap(s.words, s.byteLines, s.mapped);
+  }
+  static void unmap(Line *words, Line *byteLines, uint64_t mapped) {
+    munmap(words, mapped);
+    munmap(byteLines, 4 * mapped);
+  }
+  static Spares &ofThread() {
+    thread_local Spares spares;
+    return spares;
+  }
+};
+
+thread_local bool RaceShadow::Spares::ended = false;
+
 RaceShadow::RaceShadow(uint64_t bytes, bool threadSafe)
     : bytes(bytes), threadSafe(threadSafe), stripes(new Stripe[threadSafe ? numStripes : 1]) {
   // Lines of bytes of whole lines of words.
@@ -83,6 +111,16 @@ RaceShadow::RaceShadow(uint64_t bytes, bool threadSafe)
   mapped = (bytes + perLine - 1) / perLine * sizeof(Line);
   if (!bytes)
     return;
+  if (!threadSafe && !Spares::ended) {
+    auto &list = Spares::ofThread().list;
+    auto it = std::find_if(list.begin(), list.end(),
+                           [&](const Spares::Spare &s) { return s.mapped == mapped; });
+    if (it != list.end()) {
+      words = it->words, byteLines = it->byteLines;
+      list.erase(it);
+      return;
+    }
+  }
   auto map = [](uint64_t size) {
     void *p = mmap(nullptr, size, PROT_READ | PROT_WRITE,
                    MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
@@ -95,17 +133,29 @@ RaceShadow::RaceShadow(uint64_t bytes, bool threadSafe)
 }
 
 RaceShadow::~RaceShadow() {
-  if (words)
-    munmap(words, mapped);
-  if (byteLines)
-    munmap(byteLines, 4 * mapped);
+  if (!words)
+    return;
+  if (threadSafe || Spares::ended) {
+    Spares::unmap(words, byteLines, mapped);
+    return;
+  }
+  std::memset(static_cast<void *>(words), 0, mapped);
+  if (hasSplit)
+    madvise(byteLines, 4 * mapped, MADV_DONTNEED);
+  auto &list = Spares::ofThread().list;
+  list.push_back({words, byteLines, mapped});
+  if (list.size() > Spares::most) {
+    Spares::unmap(list.front().words, list.front().byteLines, list.front().mapped);
+    list.erase(list.begin());
+  }
 }
 
 inline RaceShadow::Stripe &RaceShadow::lock(uint64_t offset) {
   Stripe &stripe = stripes[threadSafe ? (offset >> stripeShift) % numStripes : 0];
   if (threadSafe)
-    while (stripe.busy.test_and_set(std::memory_order_acquire)) {
-    }
+    for (unsigned tries = 0; stripe.busy.test_and_set(std::memory_order_acquire); ++tries)
+      if (tries > 64) // who holds it may not run
+        std::this_thread::yield();
   return stripe;
 }
 
@@ -472,6 +522,8 @@ bool RaceShadow::accessLanes(uint64_t offset, uint64_t size, unsigned count, con
 
 /// From here on the bytes of the cell are looked after one by one.
 void RaceShadow::split(Stripe &stripe, uint64_t index) {
+  if (!threadSafe)
+    hasSplit = true;
   Cell cell = wordCell(index);
   auto list = cell.more ? stripe.readers.find(cell.key) : stripe.readers.end();
   bool more = list != stripe.readers.end();

@@ -139,6 +139,7 @@ private:
   struct Cell;
   struct Reader;
   struct Quick;
+  struct Spares;
   struct Stripe {
     std::atomic_flag busy = ATOMIC_FLAG_INIT;
     std::unordered_map<uint64_t, std::vector<Reader>>
@@ -159,6 +160,7 @@ private:
 
   uint64_t bytes, mapped = 0;
   bool threadSafe;
+  bool hasSplit = false;     // some cells are split; only where it is not thread-safe
   Line *words = nullptr;     // a cell for 4 bytes
   Line *byteLines = nullptr; // a cell for each byte
   std::unique_ptr<Stripe[]> stripes;
