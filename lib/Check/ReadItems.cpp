@@ -470,19 +470,22 @@ FailureOr<Use> ItemReader::use(Operation *op, AddressAttr address, int64_t bytes
   return result;
 }
 
-LogicalResult ItemReader::readCall(Operation *op, StringRef name, std::optional<ArrayAttr> buffers,
-                                   GraphItems *graph, Item &item) {
+FuncOp ItemReader::readBlock(Operation *op, StringRef name) {
   auto block = symbols.lookup<FuncOp>(name);
-  if (!block)
-    return op->emitOpError("expects a block with a type, got '") << name << "'";
+  if (!block) {
+    op->emitOpError("expects a block with a type, got '") << name << "'";
+    return {};
+  }
   auto [bytes, isNew] = scratch.try_emplace(name, 0);
   if (isNew) {
     auto code = block->getAttrOfType<SymbolRefAttr>(kCodeAttr);
     Operation *lowered = code ? collection.lookupSymbolIn(module, code) : nullptr;
     auto function = dyn_cast_or_null<LLVM::LLVMFuncOp>(lowered);
     auto size = function ? function->getAttrOfType<IntegerAttr>(kScratchAttr) : IntegerAttr();
-    if (!size)
-      return op->emitOpError("expects a lowered block, but '") << name << "' has no code";
+    if (!size) {
+      op->emitOpError("expects a lowered block, but '") << name << "' has no code";
+      return {};
+    }
     bytes->second = size.getInt();
     auto pointer = LLVM::LLVMPointerType::get(op->getContext());
     if (function.getFunctionType() !=
@@ -506,6 +509,15 @@ LogicalResult ItemReader::readCall(Operation *op, StringRef name, std::optional<
     if (!names || !llvm::is_contained(names, b.getStringAttr(name)))
       fault("R7", "block '" + name + "' is declared with the code of another");
   }
+  return block;
+}
+
+LogicalResult ItemReader::readCall(Operation *op, StringRef name, std::optional<ArrayAttr> buffers,
+                                   GraphItems *graph, Item &item) {
+  FuncOp block = readBlock(op, name);
+  if (!block)
+    return failure();
+  const int64_t scratchBytes = scratch.lookup(name);
   item.what = locationOf(op, name);
   SmallVector<Type> types(block.getArgumentTypes());
   SmallVector<Attribute> placements;
@@ -536,7 +548,7 @@ LogicalResult ItemReader::readCall(Operation *op, StringRef name, std::optional<
     bool isScratch = i == types.size(), isArgument = i < block.getNumArguments();
     auto tensor = isScratch ? RankedTensorType() : cast<RankedTensorType>(types[i]);
     int64_t size =
-        isScratch ? bytes->second : tensor.getNumElements() * widthOf(tensor.getElementType());
+        isScratch ? scratchBytes : tensor.getNumElements() * widthOf(tensor.getElementType());
     if (size == 0)
       continue;
     FailureOr<Use> one =
@@ -591,6 +603,45 @@ int ItemReader::communicator(StringRef name) {
   return entry->second;
 }
 
+/// The blocks around a collective are those that lead to its plain form and back, and their
+/// memory is there.
+LogicalResult ItemReader::checkStaging(dist::CollectiveOp op, const dist::Collective &what,
+                                       const Twine &name) {
+  dist::StagingAttr staging = op.getStagingAttr();
+  if (!staging)
+    return success();
+  auto wrong = [&](const Twine &message) { fault("R7", name + " " + message); };
+  auto check = [&](FlatSymbolRefAttr symbol, FunctionType type, StringRef step) -> LogicalResult {
+    if (!symbol)
+      return success();
+    FuncOp block = readBlock(op, symbol.getValue());
+    if (!block)
+      return failure();
+    const bool adds = type && type.getNumInputs() == 2;
+    auto place = block.getNumResults() == 1
+                     ? block.getResultAttrOfType<IntegerAttr>(0, llama::kInPlaceAttr)
+                     : IntegerAttr();
+    if (block.getFunctionType() != type || bool(place) != adds || (adds && place.getInt() != 1))
+      wrong(step + "s by a block of other types: '" + symbol.getValue() + "'");
+    if (scratch.lookup(symbol.getValue()) > staging.getBytes() || !staging.getScratch())
+      wrong("has too little memory for '" + symbol.getValue() + "'");
+    return success();
+  };
+  if (failed(check(staging.getPack(), what.packType(), "pack")) ||
+      failed(check(staging.getUnpack(), what.unpackType(), "unpack")))
+    return failure();
+  if (!staging.getPack() && !staging.getUnpack())
+    return success();
+  // What one block does is of no use without the other.
+  if (bool(staging.getPack()) != bool(what.packType()) ||
+      bool(staging.getUnpack()) != bool(what.unpackType()))
+    wrong("lacks a block between it and its plain form");
+  if (bool(staging.getPacked()) != (what.packedBytes() > 0) ||
+      bool(staging.getReceived()) != (what.receivedBytes() > 0))
+    wrong("has no memory for its plain form");
+  return success();
+}
+
 LogicalResult ItemReader::readCollective(dist::CollectiveOp op, GraphItems *graph, Item &item) {
   using Kind = dist::CollectiveKind;
   if (!op.getFrom() || !op.getTo())
@@ -637,6 +688,15 @@ LogicalResult ItemReader::readCollective(dist::CollectiveOp op, GraphItems *grap
     item.factor = op.getMaximum() ? 0 : factorOf(group.axes);
   }
   item.uses = {*from, *to};
+  for (const dist::EntryUse &one : llvm::drop_begin(uses, 2)) {
+    FailureOr<Use> staged = read(one, false);
+    if (failed(staged))
+      return failure();
+    staged->scratch = true;
+    item.uses.push_back(*staged);
+  }
+  if (failed(checkStaging(op, op.getCollective(group.ranks), item.what)))
+    return failure();
   if (graph && to->value >= 0 && to->value < kFirstInput)
     graph->needed[to->value] = item.what;
   if (kind == Kind::Slice)
@@ -670,6 +730,10 @@ LogicalResult ItemReader::readCollective(dist::CollectiveOp op, GraphItems *grap
   else
     call.tag = llvm::hash_combine(from->value, to->value, from->content, to->content,
                                   int(op.getMaximum()));
+  // What goes from rank to rank, and in pieces of which size.
+  if (dist::StagingAttr staging = op.getStagingAttr())
+    call.tag = llvm::hash_combine(call.tag, bool(staging.getPack() || staging.getUnpack()),
+                                  staging.getBytes());
   item.call = call;
   return success();
 }

@@ -103,6 +103,8 @@ public:
   LogicalResult readCall(Operation *op, StringRef block, std::optional<ArrayAttr> buffers,
                          GraphItems *graph, Item &item);
   LogicalResult readCollective(dist::CollectiveOp op, GraphItems *graph, Item &item);
+  /// The block `name` that `op` calls, which the code was made for; null after an error.
+  func::FuncOp readBlock(Operation *op, StringRef name);
   FailureOr<Use> use(Operation *op, dist::AddressAttr address, int64_t bytes, Type type, bool reads,
                      bool writes, const GraphItems *graph);
   /// The groups of a communicator that the stage belongs to: a number of `communicators`.
@@ -142,6 +144,8 @@ private:
   bool readOperand(Operation *op, Attribute operand, dist::AddressAttr address, Lying lying,
                    bool isResult, GraphItems &graph, Use &use);
   void checkPlaced(dist::CollectiveOp op, ArrayAttr placed, const llvm::Twine &what);
+  LogicalResult checkStaging(dist::CollectiveOp op, const dist::Collective &what,
+                             const llvm::Twine &name);
 
   ModuleOp module;
   std::vector<check::Fault> &faults;

@@ -95,7 +95,7 @@ int ProgramReader::emit(const Item &item, const llvm::Twine &where, ArrayRef<Pla
       int arena = place ? place->arena : use.space;
       int64_t shift = place ? place->address : 0;
       auto add = [&](int64_t begin, int64_t end, uint64_t value) {
-        action.accesses.push_back({arena, begin, end, value, write, use.type});
+        action.accesses.push_back({arena, begin, end, value, write, use.type, use.scratch});
       };
       // Bytes by name; `back` leads from there to the address.
       Named &bytes = !place && use.value >= 0 ? graphValues[use.value]

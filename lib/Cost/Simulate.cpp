@@ -118,16 +118,22 @@ double Durations::collective(dist::CollectiveOp op) {
       break;
     stride *= axis.size;
   }
-  double share = double(op.getOuter()) * op.getElements() *
-                 op.getToType().value_or(op.getType()).getIntOrFloatBitWidth() / 8;
+  dist::Collective done = op.getCollective(ranks);
+  double staging = 0; // blocks before and after it
+  if (dist::StagingAttr how = op.getStagingAttr(); how && (how.getPack() || how.getUnpack())) {
+    staging = double(done.stagedBytes(bool(how.getPack()), bool(how.getUnpack()))) /
+              machine.memoryBandwidth;
+    done = done.plain();
+  }
+  double share = double(done.outer) * done.elements * done.toType.getIntOrFloatBitWidth() / 8;
   switch (op.getKind()) {
   case dist::CollectiveKind::AllGather:
   case dist::CollectiveKind::ReduceScatter:
-    return machine.collectiveSeconds(ranks, stride, share * ranks);
+    return staging + machine.collectiveSeconds(ranks, stride, share * ranks);
   case dist::CollectiveKind::AllReduce:
-    return 2 * machine.collectiveSeconds(ranks, stride, share);
+    return staging + 2 * machine.collectiveSeconds(ranks, stride, share);
   case dist::CollectiveKind::Broadcast:
-    return machine.collectiveSeconds(ranks, stride, share);
+    return staging + machine.collectiveSeconds(ranks, stride, share);
   case dist::CollectiveKind::Slice:
     break;
   }

@@ -113,7 +113,9 @@ void llamac::buildPipeline(OpPassManager &pm, const CompileOptions &options, Ste
     buildParallelize(pm, options, stageMemory);
   if (includes(Step::Lower)) {
     pm.addPass(createNoteReductionsPass()); // blocks are still ops that say what they sum
-    buildLowerBlocksPipeline(pm, llvm::cantFail(makeTarget(targetOf(options))));
+    std::shared_ptr<const Target> target = llvm::cantFail(makeTarget(targetOf(options)));
+    pm.addPass(createLegalizeCollectivesPass(target));
+    buildLowerBlocksPipeline(pm, target);
     pm.addPass(createPlanArenasPass());
   }
 }

@@ -86,13 +86,15 @@ static llvm::json::Value toJson(Attribute attribute) {
 namespace {
 class TextWriter {
 public:
-  explicit TextWriter(ModuleOp program) : module(program), symbols(program), json(stream) {}
+  explicit TextWriter(ModuleOp program)
+      : module(program), symbols(program), axes(axesOf(program)), json(stream) {}
 
   FailureOr<ProgramText> write();
 
 private:
   LogicalResult collect();
   LogicalResult addCall(Operation *op, StringRef block, ArrayAttr buffers);
+  LogicalResult addStaging(dist::CollectiveOp op);
 
   void writeAction(llrt::ActionKind kind) { json.attribute(field::action, llrt::actionName(kind)); }
   void writeAddress(StringRef name, AddressAttr address) {
@@ -122,7 +124,11 @@ private:
   }
   void writeLocation(Operation *op);
   void writeParameter(dist::StorageOp storage);
-  void writeCollective(dist::CollectiveOp op);
+  /// Calls `action` for each of the actions that do a collective, with what writes it.
+  void writeCollective(dist::CollectiveOp op,
+                       llvm::function_ref<void(llvm::function_ref<void()>)> action);
+  void writeDone(dist::CollectiveOp op, const dist::Collective &done, AddressAttr from,
+                 AddressAttr to);
   void writeZero(dist::ZeroOp zero);
   void writeGraph(dist::GraphOp graph);
   void writeEntry(dist::EntryOpInterface entry);
@@ -136,6 +142,7 @@ private:
   ModuleOp module;
   SymbolTable symbols;
   SymbolTableCollection collection;
+  SmallVector<Axis> axes;
   ProgramText result;
   llvm::raw_string_ostream stream{result.json};
   llvm::json::OStream json;
@@ -178,6 +185,19 @@ LogicalResult TextWriter::addCall(Operation *op, StringRef block, ArrayAttr buff
   return success();
 }
 
+/// Notes the blocks around a collective.
+LogicalResult TextWriter::addStaging(dist::CollectiveOp op) {
+  if (dist::StagingAttr staging = op.getStagingAttr())
+    for (FlatSymbolRefAttr block : {staging.getPack(), staging.getUnpack()}) {
+      SmallVector<Attribute, 1> scratch;
+      if (staging.getScratch())
+        scratch.push_back(staging.getScratch());
+      if (block && failed(addCall(op, block.getValue(), ArrayAttr::get(op.getContext(), scratch))))
+        return failure();
+    }
+  return success();
+}
+
 /// Reads what several parts of the text need, and checks it.
 LogicalResult TextWriter::collect() {
   const char *counted[] = {llrt::known::step, llrt::known::forward};
@@ -213,6 +233,9 @@ LogicalResult TextWriter::collect() {
       if (auto call = dyn_cast<dist::CallOp>(op)) {
         if (failed(addCall(call, call.getBlock(), call.getBuffersAttr())))
           return failure();
+      } else if (auto collective = dyn_cast<dist::CollectiveOp>(op)) {
+        if (failed(addStaging(collective)))
+          return failure();
       } else if (auto input = dyn_cast<dist::InputOp>(op)) {
         auto [entry, isNew] =
             inputs.insert({{graphs.lookup(graph.getSymName()), input.getName()}, input});
@@ -232,6 +255,9 @@ LogicalResult TextWriter::collect() {
       inputs.insert({{program.getStage(), input.getName()}, input});
     for (auto entry : program.getBody().getOps<dist::EntryOpInterface>()) {
       hasProgram = true;
+      if (auto collective = dyn_cast<dist::CollectiveOp>(*entry);
+          collective && failed(addStaging(collective)))
+        return failure();
       FlatSymbolRefAttr block = entry.getBlockAttr(), graph = entry.getGraphAttr();
       if (block &&
           failed(addCall(entry, block.getValue(), entry.getBuffers().value_or(ArrayAttr()))))
@@ -317,20 +343,51 @@ static llrt::ActionKind kindOf(dist::CollectiveKind kind) {
   llvm_unreachable("all kinds are above");
 }
 
-void TextWriter::writeCollective(dist::CollectiveOp op) {
-  writeAction(kindOf(op.getKind()));
+void TextWriter::writeDone(dist::CollectiveOp op, const dist::Collective &done, AddressAttr from,
+                           AddressAttr to) {
+  writeAction(kindOf(done.kind));
   json.attribute(field::communicator, int64_t(communicators.find(op.getCommunicator())->second));
-  json.attribute(field::type, nameOf(op.getType()));
-  json.attribute(field::outer, op.getOuter());
-  json.attribute(field::elements, op.getElements());
-  writeAddress(field::from, *op.getFrom());
-  writeAddress(field::to, *op.getTo());
-  if (op.getMaximum())
+  json.attribute(field::type, nameOf(done.type));
+  json.attribute(field::outer, done.outer);
+  json.attribute(field::elements, done.elements);
+  writeAddress(field::from, from);
+  writeAddress(field::to, to);
+  if (done.maximum)
     json.attribute(field::reduction, llrt::known::max);
-  if (op.getToType())
-    json.attribute(field::toType, nameOf(*op.getToType()));
-  if (op.getAccumulate())
+  if (done.toType != done.type)
+    json.attribute(field::toType, nameOf(done.toType));
+  if (done.accumulate)
     json.attribute(field::accumulate, true);
+  if (dist::StagingAttr staging = op.getStagingAttr(); staging && staging.getBytes()) {
+    writeAddress(field::scratch, staging.getScratch());
+    json.attribute(field::scratchBytes, staging.getBytes());
+  }
+}
+
+// The collective; or a call that packs its operand, its plain form, a call that unpacks.
+void TextWriter::writeCollective(dist::CollectiveOp op,
+                                 llvm::function_ref<void(llvm::function_ref<void()>)> action) {
+  auto group = symbols.lookup<dist::CommunicatorOp>(op.getCommunicator());
+  const dist::Collective what = op.getCollective(ranksOf(axes, group));
+  AddressAttr from = *op.getFrom(), to = *op.getTo();
+  dist::StagingAttr staging = op.getStagingAttr();
+  if (!staging || (!staging.getPack() && !staging.getUnpack()))
+    return action([&] { writeDone(op, what, from, to); });
+  auto call = [&](FlatSymbolRefAttr block, AddressAttr given, AddressAttr made) {
+    if (block)
+      action([&] {
+        writeAction(llrt::ActionKind::Call);
+        writeBuffers(block.getValue(),
+                     ArrayAttr::get(op.getContext(), {given, made, staging.getScratch()}));
+      });
+  };
+  AddressAttr packed = staging.getPack() ? staging.getPacked() : from;
+  AddressAttr received = !staging.getUnpack()    ? to
+                         : staging.getReceived() ? staging.getReceived()
+                                                 : packed;
+  call(staging.getPack(), from, packed);
+  action([&] { writeDone(op, what.plain(), packed, received); });
+  call(staging.getUnpack(), received, to);
 }
 
 void TextWriter::writeZero(dist::ZeroOp zero) {
@@ -357,17 +414,19 @@ void TextWriter::writeGraph(dist::GraphOp graph) {
     });
     json.attributeArray(field::items, [&] {
       for (Operation &op : graph.getBody().front()) {
-        if (!isa<dist::CallOp, dist::CollectiveOp>(op))
-          continue;
-        json.object([&] {
-          if (auto call = dyn_cast<dist::CallOp>(op)) {
+        auto action = [&](llvm::function_ref<void()> write) {
+          json.object([&] {
+            write();
+            writeLocation(&op);
+          });
+        };
+        if (auto call = dyn_cast<dist::CallOp>(op))
+          action([&] {
             writeAction(llrt::ActionKind::Call);
             writeBuffers(call.getBlock(), call.getBuffersAttr());
-          } else {
-            writeCollective(cast<dist::CollectiveOp>(op));
-          }
-          writeLocation(&op);
-        });
+          });
+        else if (auto collective = dyn_cast<dist::CollectiveOp>(op))
+          writeCollective(collective, action);
       }
     });
     json.attributeObject(field::outputs, [&] {
@@ -409,8 +468,6 @@ void TextWriter::writeEntry(dist::EntryOpInterface entry) {
     transfer(send, llrt::ActionKind::Send);
   } else if (auto receive = dyn_cast<dist::ReceiveOp>(op)) {
     transfer(receive, llrt::ActionKind::Receive);
-  } else if (auto collective = dyn_cast<dist::CollectiveOp>(op)) {
-    writeCollective(collective);
   } else if (auto zero = dyn_cast<dist::ZeroOp>(op)) {
     writeZero(zero);
   } else if (FlatSymbolRefAttr block = entry.getBlockAttr()) {
@@ -422,23 +479,31 @@ void TextWriter::writeEntry(dist::EntryOpInterface entry) {
 }
 
 void TextWriter::writeProgram(dist::ProgramOp program) {
-  llvm::DenseMap<Operation *, int64_t> indexOf;
+  llvm::DenseMap<Operation *, int64_t> indexOf; // of the last action of an entry
+  int64_t count = 0;
   for (auto op : program.getBody().getOps<dist::EntryOpInterface>()) {
-    json.object([&] {
-      writeEntry(op);
-      writeLocation(op);
-      if (int64_t stream = op.getStream())
-        json.attribute(field::stream, stream);
-      llvm::SmallSetVector<int64_t, 4> after;
-      for (Value event : op.getAfter())
-        after.insert(indexOf.lookup(event.getDefiningOp()));
-      if (!after.empty())
-        json.attributeArray(field::after, [&] {
-          for (int64_t index : after)
-            json.value(index);
-        });
-    });
-    indexOf.try_emplace(op, indexOf.size());
+    llvm::SmallSetVector<int64_t, 4> after;
+    for (Value event : op.getAfter())
+      after.insert(indexOf.lookup(event.getDefiningOp()));
+    auto action = [&](llvm::function_ref<void()> write) {
+      json.object([&] {
+        write();
+        writeLocation(op);
+        if (int64_t stream = op.getStream())
+          json.attribute(field::stream, stream);
+        if (!after.empty())
+          json.attributeArray(field::after, [&] {
+            for (int64_t index : after)
+              json.value(index);
+          });
+      });
+      after.clear(); // the others come behind the first, in its stream
+      indexOf[op] = count++;
+    };
+    if (auto collective = dyn_cast<dist::CollectiveOp>(*op))
+      writeCollective(collective, action);
+    else
+      action([&] { writeEntry(op); });
   }
 }
 
@@ -506,7 +571,7 @@ FailureOr<ProgramText> TextWriter::write() {
     if (Attribute certificate = module->getAttr(kCertificateAttr))
       json.attribute(field::certificate, toJson(certificate));
     json.attributeArray(field::axes, [&] {
-      for (const Axis &axis : axesOf(module))
+      for (const Axis &axis : axes)
         json.object([&] {
           json.attribute(field::name, axis.name);
           json.attribute(field::size, axis.size);

@@ -10,11 +10,9 @@
 // the shard dialect becomes a dist.collective between two addresses.
 //
 //===----------------------------------------------------------------------===//
+#include "GraphCollective.h"
 #include "GraphMemory.h"
 
-#include "llamac/Support/Grid.h"
-
-#include "mlir/Dialect/Shard/IR/ShardOps.h"
 #include "llvm/ADT/StringExtras.h"
 
 using namespace mlir;
@@ -81,55 +79,18 @@ void GraphEmitter::emitCall(ApplyOp apply, size_t position) {
     call->setAttr(llama::kApplicationAttr, application);
 }
 
-/// Values of a collective are [outer][share] on a rank.
 void GraphEmitter::emitCollective(Operation *op) {
   const Buffer &from = bufferOf(op->getOperand(0)), &to = bufferOf(op->getResult(0));
-  auto names = memory.module->getAttrOfType<ArrayAttr>(kAxesAttr);
-  auto shapeOf = [](Value value) { return cast<RankedTensorType>(value.getType()).getShape(); };
-  ArrayRef<int16_t> axes;
-  dist::CollectiveKind kind = dist::CollectiveKind::AllReduce;
-  ArrayRef<int64_t> share = shapeOf(op->getResult(0));
-  int64_t dimension = 0;
-  bool maximum = false;
-  if (auto gather = dyn_cast<shard::AllGatherOp>(op)) {
-    kind = dist::CollectiveKind::AllGather;
-    axes = gather.getGridAxes();
-    share = shapeOf(gather.getInput());
-    dimension = gather.getGatherAxis().getSExtValue();
-  } else if (auto reduce = dyn_cast<shard::AllReduceOp>(op)) {
-    axes = reduce.getGridAxes();
-    maximum = reduce.getReduction() == shard::ReductionKind::Max;
-  } else if (auto scatter = dyn_cast<shard::ReduceScatterOp>(op)) {
-    kind = dist::CollectiveKind::ReduceScatter;
-    axes = scatter.getGridAxes();
-    dimension = scatter.getScatterAxis().getSExtValue();
-    maximum = scatter.getReduction() == shard::ReductionKind::Max;
-  } else {
-    auto slice = cast<shard::AllSliceOp>(op);
-    kind = dist::CollectiveKind::Slice;
-    axes = slice.getGridAxes();
-    dimension = slice.getSliceAxis().getSExtValue();
-  }
-  SmallVector<Attribute> over;
-  for (int16_t axis : axes)
-    over.push_back(names[axis]);
+  const auto [what, over] = readCollective(op, memory.axes);
   std::string name = llvm::join(
       llvm::map_range(over, [](Attribute axis) { return cast<StringAttr>(axis).getValue(); }), ",");
   name =
       dist::CommunicatorOp::declare(memory.symbols, name, builder.getArrayAttr(over)).getSymName();
-  auto product = [](ArrayRef<int64_t> sizes) {
-    int64_t result = 1;
-    for (int64_t size : sizes)
-      result *= size;
-    return result;
-  };
-  Type type = cast<RankedTensorType>(op->getOperand(0).getType()).getElementType();
-  Type toType = cast<RankedTensorType>(op->getResult(0).getType()).getElementType();
   auto collective = dist::CollectiveOp::create(
-      builder, op->getLoc(), builder.getType<dist::EventType>(), ValueRange(), kind, name,
-      dist::InstanceAttr(), dist::InstanceAttr(), from.address, to.address,
-      product(share.take_front(dimension)), product(share.drop_front(dimension)), type,
-      toType == type ? TypeAttr() : TypeAttr::get(toType), maximum, false, ArrayAttr(), 0);
+      builder, op->getLoc(), builder.getType<dist::EventType>(), ValueRange(), what.kind, name,
+      dist::InstanceAttr(), dist::InstanceAttr(), from.address, to.address, what.outer,
+      what.elements, what.type, what.toType == what.type ? TypeAttr() : TypeAttr::get(what.toType),
+      what.maximum, false, ArrayAttr(), places.staging.lookup(op), 0);
   collective->setAttr(dist::kOperandsAttr, builder.getArrayAttr({from.is, to.is}));
   if (Attribute application = op->getAttr(llama::kApplicationAttr))
     collective->setAttr(llama::kApplicationAttr, application);
@@ -145,7 +106,7 @@ void GraphEmitter::emitCollective(Operation *op) {
     SmallVector<int64_t> shape(local.getShape());
     if (auto placement = dyn_cast_or_null<dist::PlacementAttr>(known.getEncoding()))
       for (auto [size, over] : llvm::zip(shape, placement.getSplit().getAsRange<ArrayAttr>()))
-        size *= ranksOver(axesOf(memory.module), over);
+        size *= ranksOver(memory.axes, over);
     types.push_back(
         TypeAttr::get(RankedTensorType::get(shape, local.getElementType(), known.getEncoding())));
   }

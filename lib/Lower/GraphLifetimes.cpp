@@ -4,9 +4,8 @@
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 //
 //===----------------------------------------------------------------------===//
+#include "GraphCollective.h"
 #include "GraphMemory.h"
-
-#include "mlir/Dialect/Shard/IR/ShardOps.h"
 
 using namespace mlir;
 using namespace mlir::llamac;
@@ -104,8 +103,7 @@ LogicalResult LifetimeFinder::run() {
     return graph.emitOpError("expects one block of applications");
   Block &body = graph.getBody().front();
   for (Operation &op : body.without_terminator()) {
-    if (!isa<ApplyOp, shard::AllGatherOp, shard::AllReduceOp, shard::ReduceScatterOp,
-             shard::AllSliceOp>(op))
+    if (!isa<ApplyOp>(op) && !isGraphCollective(&op))
       return op.emitOpError("is no application of a block and no collective, which is all a graph "
                             "may hold");
     positions[&op] = result.ops.size();

@@ -30,6 +30,7 @@
 #include "dialects/Dist/IR/Dist.h"
 #include "dialects/Llama/IR/Llama.h"
 #include "llamac/Support/ArenaPlan.h"
+#include "llamac/Support/Grid.h"
 
 #include "mlir/Dialect/Func/IR/FuncOps.h"
 #include "mlir/IR/BuiltinOps.h"
@@ -44,6 +45,16 @@ FailureOr<int64_t> bytesOf(Operation *op, Type type);
 
 /// The argument whose place result `index` of `block` takes, if any.
 std::optional<int64_t> placeOfResult(func::FuncOp block, unsigned index);
+
+/// Memory of a collective beside operand and result, as dist::StagingAttr names it: bytes.
+struct StagingBytes {
+  int64_t packed = 0, received = 0, scratch = 0;
+};
+
+/// `staging` with the addresses of its memory, where there is any.
+dist::StagingAttr placeStaging(dist::StagingAttr staging, const StagingBytes &bytes,
+                               dist::AddressAttr packed, dist::AddressAttr received,
+                               dist::AddressAttr scratch);
 
 /// The arenas of a module, and what lies in them longer than one graph.
 class ModuleMemory {
@@ -67,6 +78,10 @@ public:
   /// Bytes of scratch memory of a lowered block, `llama.scratch` of its code; failure after an
   /// error at `user`.
   FailureOr<int64_t> scratchOf(Operation *user, StringRef block);
+  /// Bytes of what `staging` of `user`, the collective `what`, is to have addresses for; the
+  /// scratch memory is that of the target and of the blocks, one after the other.
+  FailureOr<StagingBytes> stagingOf(Operation *user, dist::StagingAttr staging,
+                                    const dist::Collective &what);
 
   /// Writes a dist.arena for each that was reserved, then puts all in the order of their
   /// stages and roles.
@@ -74,6 +89,7 @@ public:
 
   ModuleOp module;
   SymbolTable symbols;
+  const SmallVector<Axis> axes; ///< of the grid
 
 private:
   using Key = std::pair<int64_t, StringAttr>; // stage, name
@@ -110,6 +126,7 @@ struct GraphPlaces {
   llvm::DenseMap<Value, Buffer> values;        ///< arguments of the graph and results of ops
   SmallVector<SmallVector<Buffer>> parameters; ///< by op: its parameters, then its gradients
   SmallVector<Buffer> scratch;                 ///< by op
+  llvm::DenseMap<Operation *, dist::StagingAttr> staging; ///< of collectives that have any
 };
 
 /// Values that cross to other graphs are in frames, parameters where their storage or their

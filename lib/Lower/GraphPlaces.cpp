@@ -7,9 +7,11 @@
 //
 // What leaves for another graph lies in a frame, whose offsets are known, and whole weights
 // and gradients of units in the frames of the units. ArenaPlan.h solves the rest: values that
-// stay within the graph, and the scratch memory of each op, which lives at its position.
+// stay within the graph, and the scratch memory of each op, which lives at its position; so
+// does what a collective has beside its values.
 //
 //===----------------------------------------------------------------------===//
+#include "GraphCollective.h"
 #include "GraphMemory.h"
 
 #include "llvm/Support/MathExtras.h"
@@ -140,13 +142,26 @@ LogicalResult PlaceFinder::placeInWorkspace() {
       workspace.push_back(value);
   }
   const size_t firstScratch = workspace.size();
+  SmallVector<std::pair<size_t, StagingBytes>> staged; // position of a collective
   for (auto [position, op] : llvm::enumerate(lifetimes.ops)) {
     auto apply = dyn_cast<ApplyOp>(op);
     FailureOr<int64_t> bytes = apply ? memory.scratchOf(apply, apply.getBlock()) : 0;
+    if (auto staging = op->getAttrOfType<dist::StagingAttr>(dist::kStagingAttr)) {
+      FailureOr<StagingBytes> all =
+          memory.stagingOf(op, staging, readCollective(op, memory.axes).what);
+      if (failed(all))
+        return failure();
+      staged.push_back({position, *all});
+      bytes = all->scratch;
+    }
     if (failed(bytes))
       return failure();
     workspace.push_back({int64_t(position), int64_t(position), *bytes});
   }
+  const size_t firstStaged = workspace.size(); // what is packed and received, by collective
+  for (const auto &[position, all] : staged)
+    for (int64_t size : {all.packed, all.received})
+      workspace.push_back({int64_t(position), int64_t(position), size});
   const int64_t bytes = planArena(workspace);
   if (findConflict(workspace, bytes))
     return graph.emitOpError("internal error: two values that live at the same time overlap");
@@ -165,6 +180,13 @@ LogicalResult PlaceFinder::placeInWorkspace() {
   }
   for (size_t position = 0; position < lifetimes.ops.size(); ++position)
     result.scratch.push_back({address(firstScratch + position), is(Kind::Scratch)});
+  for (auto [i, one] : llvm::enumerate(staged)) {
+    Operation *op = lifetimes.ops[one.first];
+    result.staging[op] =
+        placeStaging(op->getAttrOfType<dist::StagingAttr>(dist::kStagingAttr), one.second,
+                     address(firstStaged + 2 * i), address(firstStaged + 2 * i + 1),
+                     result.scratch[one.first].address);
+  }
   return success();
 }
 

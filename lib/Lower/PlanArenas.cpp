@@ -13,6 +13,7 @@
 //               |---- values and scratch of @step.1 --------|
 //               |- scratch of @adamw -|
 //   @inputs     |input_ids|labels|positions|...|
+//   @collectives|  those of stream 1  | of stream 2 |   what collectives beside compute need
 //
 //===----------------------------------------------------------------------===//
 #include "GraphMemory.h"
@@ -38,7 +39,7 @@ using func::FuncOp;
 //===----------------------------------------------------------------------===//
 
 ModuleMemory::ModuleMemory(ModuleOp module, bool isPipeline)
-    : module(module), symbols(module), isPipeline(isPipeline) {
+    : module(module), symbols(module), axes(axesOf(module)), isPipeline(isPipeline) {
   for (auto place : module.getOps<dist::StorageOp>()) {
     auto arena = symbols.lookup<dist::ArenaOp>(place.getAddress().getArena().getAttr());
     storage[{int64_t(arena.getStage()), place.getParameterAttr().getAttr()}] = place;
@@ -95,6 +96,29 @@ FailureOr<int64_t> ModuleMemory::scratchOf(Operation *user, StringRef name) {
            << name << "' has no code with the attribute " << kScratchAttr;
   declaration->setAttr(kScratchAttr, bytes);
   return entry->second = bytes.getInt();
+}
+
+FailureOr<StagingBytes> ModuleMemory::stagingOf(Operation *user, dist::StagingAttr staging,
+                                                const dist::Collective &what) {
+  StagingBytes bytes = {staging.getPack() ? what.packedBytes() : 0,
+                        staging.getUnpack() ? what.receivedBytes() : 0, staging.getBytes()};
+  for (FlatSymbolRefAttr block : {staging.getPack(), staging.getUnpack()}) {
+    FailureOr<int64_t> own = block ? scratchOf(user, block.getValue()) : 0;
+    if (failed(own))
+      return failure();
+    bytes.scratch = std::max(bytes.scratch, *own);
+  }
+  return bytes;
+}
+
+dist::StagingAttr llamac::placeStaging(dist::StagingAttr staging, const StagingBytes &bytes,
+                                       AddressAttr packed, AddressAttr received,
+                                       AddressAttr scratch) {
+  const bool calls = staging.getPack() || staging.getUnpack();
+  return dist::StagingAttr::get(staging.getContext(), staging.getPack(),
+                                bytes.packed ? packed : AddressAttr(),
+                                bytes.received ? received : AddressAttr(), staging.getUnpack(),
+                                bytes.scratch, calls || bytes.scratch ? scratch : AddressAttr());
 }
 
 void ModuleMemory::declareArenas() {
@@ -186,6 +210,53 @@ static LogicalResult planEntries(dist::ProgramOp program, ModuleMemory &memory) 
   return success();
 }
 
+/// Gives the collectives between graphs the memory that they have beside operand and result.
+/// Those of one stream come one after the other and have the same; those of the stream of runs
+/// have the workspace.
+static LogicalResult planCollectives(ModuleMemory &memory) {
+  struct Staged {
+    dist::CollectiveOp op;
+    std::pair<int64_t, int64_t> stream; // stage, stream
+    StagingBytes bytes;
+  };
+  auto aligned = [](int64_t bytes) { return int64_t(llvm::alignTo(bytes, kArenaAlignment)); };
+  auto roleOf = [](std::pair<int64_t, int64_t> stream) {
+    return stream.second ? ArenaRole::Collectives : ArenaRole::Workspace;
+  };
+  SmallVector<Staged> all;
+  std::map<std::pair<int64_t, int64_t>, int64_t> bytesOf, beginOf; // by stream
+  for (auto program : memory.module.getOps<dist::ProgramOp>())
+    for (auto op : program.getBody().getOps<dist::CollectiveOp>()) {
+      if (!op.getStagingAttr())
+        continue;
+      auto group = memory.symbols.lookup<dist::CommunicatorOp>(op.getCommunicator());
+      FailureOr<StagingBytes> bytes =
+          memory.stagingOf(op, op.getStagingAttr(), op.getCollective(ranksOf(memory.axes, group)));
+      if (failed(bytes))
+        return failure();
+      all.push_back({op, {program.getStage(), op.getStream()}, *bytes});
+      int64_t &most = bytesOf[all.back().stream];
+      most = std::max(most, aligned(bytes->packed) + aligned(bytes->received) + bytes->scratch);
+    }
+  std::map<int64_t, int64_t> end; // of the arena of a stage
+  for (auto [stream, bytes] : bytesOf) {
+    int64_t &begin = end[stream.first];
+    beginOf[stream] = stream.second ? begin : 0;
+    memory.reserve(roleOf(stream), stream.first, beginOf[stream] + bytes);
+    begin += stream.second ? aligned(bytes) : 0;
+  }
+  for (Staged &one : all) {
+    auto address = [&](int64_t offset) {
+      return memory.address(roleOf(one.stream), one.stream.first, offset);
+    };
+    const int64_t packed = beginOf[one.stream], received = packed + aligned(one.bytes.packed);
+    one.op.setStagingAttr(placeStaging(one.op.getStagingAttr(), one.bytes, address(packed),
+                                       address(received),
+                                       address(received + aligned(one.bytes.received))));
+  }
+  return success();
+}
+
 static LogicalResult planModule(ModuleOp module) {
   auto programs = module.getOps<dist::ProgramOp>();
   FailureOr<llvm::MapVector<FuncOp, int64_t>> graphs = graphsOf(module);
@@ -212,6 +283,8 @@ static LogicalResult planModule(ModuleOp module) {
   for (auto program : programs)
     if (failed(planEntries(program, memory)))
       return failure();
+  if (failed(planCollectives(memory)))
+    return failure();
   for (auto [graph, stage] : *graphs)
     graph->erase();
   memory.declareArenas();

@@ -173,7 +173,8 @@ dist::CollectiveOp ProgramBuilder::collective(CollectiveKind kind, StringRef nam
   }
   return dist::CollectiveOp::create(builder, location, event, after, kind, group.getSymName(),
                                     from.instance, to.instance, from.address, to.address, 1,
-                                    elements, type, TypeAttr(), false, false, gradients, stream);
+                                    elements, type, TypeAttr(), false, false, gradients,
+                                    dist::StagingAttr(), stream);
 }
 
 dist::AddressAttr ProgramBuilder::address(ArenaRole arena, int64_t elements, Type type) {
@@ -479,7 +480,7 @@ void ProgramBuilder::finishStep() {
       dist::CollectiveOp::create(builder, module.getLoc(), event, reduced,
                                  CollectiveKind::AllReduce, edge.getSymName(), dist::InstanceAttr(),
                                  dist::InstanceAttr(), shard, shard, 1, segment.elements / ranks,
-                                 type, TypeAttr(), false, false, keys, 0);
+                                 type, TypeAttr(), false, false, keys, dist::StagingAttr(), 0);
     }
   }
   for (const Segment &segment : layout.segments) {

@@ -14,7 +14,9 @@ the same global batch. Equal at 1e-10, in the sense of run_case.py, must be: los
 first step, every master after the second. With --precision=f32 both are compiled in f32, with the fast kernels, and must be equal
 at 1e-4; elements of masters whose update rounding decides are set apart, as run_case.py does. With --ranks=tcp the program on
 the grid runs a second time, each rank in a process of its own, started as torchrun does: all that it gives must be the same to
-the bit. --ranks=mpi: the same with mpirun. With --target=cuda the program on the grid is for CUDA, that of one rank for the host.
+the bit. --ranks=mpi: the same with mpirun. With --plain-collectives it is compiled once more with all collectives in plain
+form (llama-opt --dist-legalize-collectives=plain, of the compiler's folder) and must give the same bits; so must the two in bf16,
+with the fast kernels. With --target=cuda the program on the grid is for CUDA, that of one rank for the host.
 
 A draw that llamac refuses (exit status 2 and one line `llamac: error: ...`) is printed and counted, and the seed goes on to
 its next draw. Any other failure, of the compiler too, is one. Needs nothing but Python.
@@ -284,6 +286,30 @@ def refusal(result: subprocess.CompletedProcess) -> str | None:
     return None
 
 
+def compile_plain(command: list[str], executable: pathlib.Path) -> None:
+    """Compiles what `command` does, with all collectives in plain form, to `executable`."""
+    llamac, form, plain = command[0], f"{executable}.mlir", f"{executable}.plain.mlir"
+    end = command.index("-o")
+    for one in (command[:end] + ["--compile-to=parallelize", "-o", form],
+                [str(pathlib.Path(llamac).with_name("llama-opt")), form, "--dist-legalize-collectives=plain", "-o", plain],
+                [llamac, "compile", plain, "--compile-from=parallelize", "-o", str(executable)]):
+        expect_success(execute(one, COMPILE_LIMIT))
+
+
+def compare_plain(drawn: "Draw", arguments: argparse.Namespace, folder: pathlib.Path, got: "Steps") -> None:
+    """The program on the grid, and the same in bf16, give the same bits with plain collectives."""
+    for precision in (arguments.precision, "bf16"):
+        executable = folder / f"grid-{precision}"
+        command = drawn.compile_command(arguments.llamac, folder / "config.json", executable, True, precision)
+        if precision == "bf16":
+            expect_success(execute(command, COMPILE_LIMIT))
+            got = Steps(executable, folder)
+        compile_plain(command, folder / f"plain-{precision}")
+        plain = Steps(folder / f"plain-{precision}", folder)
+        if plain.bits != got.bits:
+            raise Failure(f"plain collectives do not give the same bits in {precision}: {plain.lines}, not {got.lines}")
+
+
 class Steps:
     """What two steps of an executable give."""
 
@@ -367,6 +393,8 @@ def run_seed(seed: int, arguments: argparse.Namespace, folder: pathlib.Path) -> 
             if there.bits != got.bits:
                 raise Failure(f"ranks as processes ({arguments.ranks}) do not give the bits of threads: {there.lines}, "
                               f"not {got.lines}")
+        if arguments.plain_collectives:
+            compare_plain(drawn, arguments, folder, got)
         comparison = compare(got, want, arguments.precision)
         failures = comparison.failures
     except Failure as failure:
@@ -389,12 +417,16 @@ def main() -> int:
     parser.add_argument("--precision", choices=TOLERANCES, default="f64", help="of both programs (f64)")
     parser.add_argument("--ranks", choices=["threads", "tcp", "mpi"], default="threads",
                         help="threads of one process; or processes, too, which meet over TCP or MPI (threads)")
+    parser.add_argument("--plain-collectives", action="store_true",
+                        help="compile the program on the grid with plain collectives, too, and compare the bits")
     add_target_options(parser)
     parser.add_argument("--most-ranks", type=int, default=16, help="largest grid (16)")
     parser.add_argument("--keep", type=pathlib.Path, help="folder to leave everything in; default temporary")
     arguments = parser.parse_args()
     if not re.fullmatch(r"\d+(-\d+)?", arguments.seeds):
         fail(f"--seeds={arguments.seeds}: expected FIRST-LAST or one number")
+    if arguments.plain_collectives and arguments.target != "host":
+        fail("--plain-collectives: expected --target=host; other targets do what they lack in plain form")
     if arguments.most_ranks < 1:
         fail(f"--most-ranks={arguments.most_ranks}: expected at least 1")
     first, _, last = arguments.seeds.partition("-")

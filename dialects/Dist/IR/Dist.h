@@ -18,8 +18,8 @@
 #include "mlir/IR/TensorEncoding.h"
 #include "mlir/Interfaces/SideEffectInterfaces.h"
 
+#include "dialects/Dist/IR/DistCollective.h"
 #include "dialects/Dist/IR/DistDialect.h.inc"
-#include "dialects/Dist/IR/DistEnums.h.inc"
 #define GET_ATTRDEF_CLASSES
 #include "dialects/Dist/IR/DistAttributes.h.inc"
 #define GET_TYPEDEF_CLASSES
@@ -83,6 +83,9 @@ inline constexpr llvm::StringLiteral kStatesGradientCrossing = "gradient of imag
 /// Attribute of arguments and results of blocks that are not whole on every axis: their
 /// PlacementAttr.
 inline constexpr llvm::StringLiteral kPlacementAttr = "dist.placement";
+
+/// Attribute of collectives of graph functions: their StagingAttr, before memory is planned.
+inline constexpr llvm::StringLiteral kStagingAttr = "dist.staging";
 
 /// Attribute of collectives that move a value from one placement to another: the types of the
 /// whole value, before and after, with their placements. Kind, group and sizes follow.

@@ -297,6 +297,13 @@ SmallVector<EntryUse> ReceiveOp::getUses(int64_t) { return usesOfTransfer(*this,
 void SendOp::setPlaces(ArrayRef<AddressAttr> places) { setAddressAttr(places[0]); }
 void ReceiveOp::setPlaces(ArrayRef<AddressAttr> places) { setAddressAttr(places[0]); }
 
+Collective CollectiveOp::getCollective(int64_t members) {
+  return {getKind(),           members,
+          int64_t(getOuter()), int64_t(getElements()),
+          getType(),           getToType().value_or(getType()),
+          getMaximum(),        getAccumulate()};
+}
+
 SmallVector<EntryUse> CollectiveOp::getUses(int64_t members) {
   const CollectiveKind kind = getKind();
   const bool scatters = kind == CollectiveKind::ReduceScatter || kind == CollectiveKind::Slice;
@@ -305,10 +312,20 @@ SmallVector<EntryUse> CollectiveOp::getUses(int64_t members) {
   Type to = getToType().value_or(getType());
   // A broadcast that reads no instance takes what another member has.
   const bool reads = kind != CollectiveKind::Broadcast || getReadsAttr();
-  return {{getReadsAttr(), getFromAttr(), bytesOf(getType(), scatters ? whole : share), getType(),
-           reads, false},
-          {getWritesAttr(), getToAttr(), bytesOf(to, gathers ? whole : share), to, getAccumulate(),
-           true}};
+  SmallVector<EntryUse> uses = {{getReadsAttr(), getFromAttr(),
+                                 bytesOf(getType(), scatters ? whole : share), getType(), reads,
+                                 false},
+                                {getWritesAttr(), getToAttr(), bytesOf(to, gathers ? whole : share),
+                                 to, getAccumulate(), true}};
+  if (StagingAttr staging = getStagingAttr()) {
+    Collective what = getCollective(members);
+    for (auto [address, bytes] : {std::pair(staging.getPacked(), what.packedBytes()),
+                                  {staging.getReceived(), what.receivedBytes()},
+                                  {staging.getScratch(), staging.getBytes()}})
+      if (address && bytes)
+        uses.push_back({{}, address, bytes, {}, false, true});
+  }
+  return uses;
 }
 
 void CollectiveOp::setPlaces(ArrayRef<AddressAttr> places) {
@@ -382,6 +399,19 @@ LogicalResult CollectiveOp::verifySymbolUses(SymbolTableCollection &symbols) {
   for (auto address : {getFrom(), getTo()}) // collective_c3
     if (address && failed(verifyAddress(*this, symbols, *address,
                                         getTo() == address && getToType() ? 0 : bytes)))
+      return failure();
+  if (getAccumulate() && getKind() != CollectiveKind::ReduceScatter) // collective_c5
+    return emitOpError("expects 'accumulate' of a reduce_scatter only");
+  StagingAttr staging = getStagingAttr();
+  if (!staging)
+    return success();
+  for (FlatSymbolRefAttr block : {staging.getPack(), staging.getUnpack()}) // collective_c6
+    if (block && !lookupBlock(*this, symbols, block))
+      return failure();
+  for (auto [address, room] : {std::pair(staging.getPacked(), int64_t(0)),
+                               {staging.getReceived(), int64_t(0)},
+                               {staging.getScratch(), staging.getBytes()}}) // collective_c6
+    if (address && failed(verifyAddress(*this, symbols, address, room)))
       return failure();
   return success();
 }

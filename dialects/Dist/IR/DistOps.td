@@ -110,6 +110,31 @@ def Dist_CollectiveKind : I32EnumAttr<"CollectiveKind", "what a collective does"
   let cppNamespace = "::mlir::dist";
 }
 
+def Dist_StagingAttr : AttrDef<Dist_Dialect, "Staging"> {
+  let mnemonic = "staging";
+  let summary = "The memory of a collective beside operand and result, and what it is for";
+  let description = [{
+    A target that lacks a collective does it in its plain form: one contiguous part for each
+    member, one type, a result that takes the place of what was there. Then `pack` is the block
+    that makes the plain operand, at `packed`, and `unpack` makes of the plain result, at
+    `received`, the result itself, or adds it to what is there. Where a block is absent there
+    is nothing to do; without `received` the result is unpacked from where the operand was
+    packed (all_reduce). Sums are formed in f32, or in f64 if operand or result has it.
+
+    `bytes`, at `scratch`: what the target needs to do it, and the blocks for themselves.
+    Addresses are there once memory is planned.
+
+    Example: `#dist.staging<pack = @pack.2x4x64.bf16.f32, packed = <@workspace, 0>, bytes = 512, scratch = <@workspace, 2048>>`
+  }];
+  let parameters = (ins OptionalParameter<"::mlir::FlatSymbolRefAttr">:$pack,
+                        OptionalParameter<"::mlir::dist::AddressAttr">:$packed,
+                        OptionalParameter<"::mlir::dist::AddressAttr">:$received,
+                        OptionalParameter<"::mlir::FlatSymbolRefAttr">:$unpack,
+                        DefaultValuedParameter<"int64_t", "0">:$bytes,
+                        OptionalParameter<"::mlir::dist::AddressAttr">:$scratch);
+  let assemblyFormat = "`<` struct(params) `>`";
+}
+
 def Dist_AddressArray : TypedArrayAttrBase<Dist_AddressAttr, "array of addresses">;
 def Dist_InstanceArray : TypedArrayAttrBase<Dist_InstanceAttr, "array of frame instances">;
 def Dist_SymbolArray : TypedArrayAttrBase<FlatSymbolRefAttr, "array of symbols">;
@@ -278,7 +303,8 @@ def CollectiveOp : Dist_FrameEntry<"collective", (ins
     OptionalAttr<Dist_AddressAttr>:$from, OptionalAttr<Dist_AddressAttr>:$to,
     Dist_Size:$outer, Dist_Size:$elements, TypeAttr:$type, OptionalAttr<TypeAttr>:$to_type,
     UnitAttr:$maximum, UnitAttr:$accumulate,
-    OptionalAttr<Dist_SymbolArray>:$gradients), "GraphOp"> {
+    OptionalAttr<Dist_SymbolArray>:$gradients,
+    OptionalAttr<Dist_StagingAttr>:$staging), "GraphOp"> {
   let summary = "Communicate within a communicator";
   let description = [{
     Between [outer][elements] of each rank and [outer][members][elements]: `all_gather`
@@ -287,12 +313,15 @@ def CollectiveOp : Dist_FrameEntry<"collective", (ins
     does not communicate. Sums are in the order of the members, in `to_type` if given, else
     in `type`; `maximum` instead of the sum if asked for; `accumulate` adds the result to
     what is at `to`. `gradients` names the parameters whose gradients it reduces. Between
-    graphs it reads and writes frame instances.
+    graphs it reads and writes frame instances. `staging` says how the target does it, and in
+    which memory; what it does is the same.
 
     - (C1) `communicator` names a `dist.communicator`
     - (C2) `outer` and `elements` are at least 1
     - (C3) `from` and `to` lie within their arenas
     - (C4) `type` and `to_type` are f32, bf16, f64 or i64
+    - (C5) only a `reduce_scatter` has `accumulate`
+    - (C6) the blocks of `staging` are blocks, and its addresses lie within their arenas
 
     Example:
     ```mlir
@@ -303,7 +332,13 @@ def CollectiveOp : Dist_FrameEntry<"collective", (ins
     $kind $communicator (`reads` $reads^)? (`writes` $writes^)?
     (`from` custom<Address>($from)^)? (`to` custom<Address>($to)^)?
     `:` $outer `x` $elements `x` $type (`to_type` $to_type^)?
-    (`gradients` $gradients^)? (`after` `(` $after^ `)`)? attr-dict
+    (`gradients` $gradients^)? (`staging` $staging^)? (`after` `(` $after^ `)`)? attr-dict
+  }];
+  let extraClassDeclaration = [{
+    ::llvm::SmallVector<::mlir::dist::EntryUse> getUses(int64_t members);
+    void setPlaces(::llvm::ArrayRef<::mlir::dist::AddressAttr> places);
+    /// What it does, among so many ranks.
+    ::mlir::dist::Collective getCollective(int64_t members);
   }];
 }
 
@@ -421,8 +456,9 @@ def Dist_ArenaRole : I32EnumAttr<"ArenaRole", "what an arena is for", [
   I32EnumAttrCase<"Moment1", 7, "moment1">, I32EnumAttrCase<"Moment2", 8, "moment2">,
   I32EnumAttrCase<"Activations", 9, "activations">, // what one graph leaves for another
   I32EnumAttrCase<"Workspace", 10, "workspace">, // what lives within a graph or a block
-  I32EnumAttrCase<"Inputs", 11, "inputs">,
-  I32EnumAttrCase<"Statistics", 12, "statistics">]> {
+  I32EnumAttrCase<"Collectives", 11, "collectives">, // what those beside compute need
+  I32EnumAttrCase<"Inputs", 12, "inputs">,
+  I32EnumAttrCase<"Statistics", 13, "statistics">]> {
   let cppNamespace = "::mlir::dist";
 }
 

@@ -68,7 +68,8 @@ struct Access {
   int64_t begin, end;
   uint64_t value;
   bool write;
-  int type = -1; ///< of its elements; -1: any
+  int type = -1;        ///< of its elements; -1: any
+  bool scratch = false; ///< memory that the action has for itself: nothing that it moves
 };
 
 /// One entry of the launch list of a class. Several calls are a group: they

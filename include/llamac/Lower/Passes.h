@@ -45,8 +45,9 @@ inline constexpr llvm::StringLiteral kColumnsAttr = "llama.columns";
 /// `llama-lower-blocks`).
 void buildLowerBlocksPipeline(OpPassManager &pm, std::shared_ptr<const Target> target);
 
-/// As the pass that has options, but for a target that is there.
+/// As the passes that have options, but for a target that is there.
 std::unique_ptr<Pass> createSelectKernelsPass(std::shared_ptr<const Target> target);
+std::unique_ptr<Pass> createLegalizeCollectivesPass(std::shared_ptr<const Target> target);
 
 /// Registers the pipeline `llama-lower-blocks{target=host lower=fast}` and the models by
 /// which upstream passes understand the ops of the routine dialect.

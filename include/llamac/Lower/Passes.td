@@ -10,6 +10,70 @@
 include "mlir/Pass/PassBase.td"
 
 //===----------------------------------------------------------------------===//
+// Collectives
+//===----------------------------------------------------------------------===//
+
+def LegalizeCollectivesPass : Pass<"dist-legalize-collectives", "mlir::ModuleOp"> {
+  let summary = "Do collectives by those that the target has";
+  let description = [{
+    A collective that the target lacks, with several rows, another type of result, or a sum added
+    to what is there, gets blocks around its plain form: one contiguous part for each member, one
+    type, a result that takes the place of what was there. `pack` makes the operand of that,
+    `unpack` takes its result to where it belongs. Sums are formed in f32 then, in f64 if operand
+    or result has it. Of the graphs, which still have tensors, and of the entries of programs.
+    `bytes` is the memory that the target needs beside operand and result; addresses follow when
+    memory is planned.
+
+    The host has all of them and needs memory for the parts of other members; with `plain` it
+    does without what it has. The numbers are the same to the bit then, but where a sum of bf16
+    is added to bf16 (`--accumulate=bf16` with sharded gradients), which the fast lowering
+    rounds once less. A collective that has its blocks already keeps them.
+
+    Before:
+    ```mlir
+    module attributes {dist.axes = ["dp", "pp", "cp", "tp"]} {
+    shard.grid @grid(shape = 2x1x1x2)
+    dist.communicator @dp axes ["dp"]
+    dist.arena @gradients role = gradients bytes = 1024
+    func.func @forward(%x: tensor<2x4xf32> {llama.input = "x"}) -> (tensor<2x8xf32> {llama.output = "y"}) {
+      %y = shard.all_gather %x on @grid grid_axes = [3] gather_axis = 1 : tensor<2x4xf32> -> tensor<2x8xf32>
+      return %y : tensor<2x8xf32>
+    }
+    dist.program "forward" {
+      %0 = dist.run @forward micro_batch = 0
+      %1 = dist.collective reduce_scatter @dp from @gradients[0] to @gradients[256] : 1 x 16 x bf16 to_type f32 {accumulate}
+    }
+    }
+    ```
+    After, with `plain`:
+    ```mlir
+    func.func @forward(%x: tensor<2x4xf32> {llama.input = "x"}) -> (tensor<2x8xf32> {llama.output = "y"}) {
+      %y = shard.all_gather %x on @grid grid_axes = [3] gather_axis = 1 {dist.staging = #dist.staging<unpack = @unpack.2x2x4.f32.f32>} : tensor<2x4xf32> -> tensor<2x8xf32>
+      return %y : tensor<2x8xf32>
+    }
+    dist.program "forward" {
+      %0 = dist.run @forward micro_batch = 0
+      %1 = dist.collective reduce_scatter @dp from @gradients[0] to @gradients[256] : 1 x 16 x bf16 to_type f32 staging <pack = @pack.32.bf16.f32, unpack = @unpack.16.f32.f32.add, bytes = 64> {accumulate}
+    }
+    func.func private @unpack.2x2x4.f32.f32(%x: tensor<2x2x4xf32>) -> tensor<2x2x4xf32> attributes {llama.block} {
+      %e = tensor.empty() : tensor<2x2x4xf32>
+      %t = linalg.generic {indexing_maps = [affine_map<(d0, d1, d2) -> (d1, d0, d2)>, affine_map<(d0, d1, d2) -> (d0, d1, d2)>], iterator_types = ["parallel", "parallel", "parallel"]} ins(%x : tensor<2x2x4xf32>) outs(%e : tensor<2x2x4xf32>) {
+      ^bb0(%in: f32, %out: f32):
+        linalg.yield %in : f32
+      } -> tensor<2x2x4xf32>
+      return %t : tensor<2x2x4xf32>
+    }
+    ```
+  }];
+  let options = [Option<"targetOption", "target", "std::string", "\"host\"",
+                        "What runs the program.">,
+                 Option<"plain", "plain", "bool", "false",
+                        "Do all in plain form, whatever the target has: for tests.">];
+  let dependentDialects = ["mlir::arith::ArithDialect", "mlir::dist::DistDialect",
+                           "mlir::linalg::LinalgDialect", "mlir::tensor::TensorDialect"];
+}
+
+//===----------------------------------------------------------------------===//
 // Blocks: in this order by the pipeline `llama-lower-blocks`
 //===----------------------------------------------------------------------===//
 

@@ -12,10 +12,13 @@
 //            |                                                                               |
 //            hasRoutine: a product or attention is a call                  linkArguments --> executable
 //
+//   collectives --hasCollective, or in plain form; collectiveScratch--> their memory is planned
+//
 //===----------------------------------------------------------------------===//
 #ifndef LLAMAC_LOWER_TARGET_H
 #define LLAMAC_LOWER_TARGET_H
 
+#include "dialects/Dist/IR/DistCollective.h"
 #include "mlir/IR/BuiltinOps.h"
 #include "mlir/IR/DialectRegistry.h"
 #include "mlir/Pass/PassManager.h"
@@ -74,6 +77,14 @@ public:
   /// Whether the runtime has a routine (of the routine dialect) for `op`, a matrix product or
   /// attention of the llama dialect, with the element types that its operands have.
   virtual bool hasRoutine(Operation *op) const = 0;
+
+  /// Whether it has a collective with these rows and types, which adds to what is there if it
+  /// says so. Every target has those in plain form (dist::Collective::plain).
+  virtual bool hasCollective(const dist::Collective &what) const = 0;
+
+  /// Bytes of memory that a rank has to give it for `what`, which it has, beside operand and
+  /// result. The same on all members.
+  virtual int64_t collectiveScratch(const dist::Collective &what) const = 0;
 
   /// Adds the passes that turn a block's module of loops and routines on buffers into code that
   /// `compile` takes, to a pass manager of `builtin.module`.

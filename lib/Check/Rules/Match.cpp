@@ -113,6 +113,8 @@ void checkSizes(Findings &found, int c) {
     int64_t got[2] = {0, 0};
     bool types = true;
     for (const Access &access : a.accesses) {
+      if (access.scratch)
+        continue;
       got[access.write] += access.end - access.begin;
       types &= access.type < 0 || access.type == (access.write ? to : call.type);
     }

@@ -32,6 +32,12 @@ public:
 
   bool hasRoutine(Operation *op) const override { return isProduct(op) || isAttention(op); }
 
+  // NCCL has them in plain form alone, and takes its memory itself.
+  bool hasCollective(const dist::Collective &what) const override {
+    return !what.packType() && !what.unpackType();
+  }
+  int64_t collectiveScratch(const dist::Collective &) const override { return 0; }
+
   void addCodePasses(OpPassManager &pm) const override {
     pm.addPass(createEmitAttentionPass({llvm::join(chips, ",")}));
     pm.addPass(createOutlineLoopsPass({/*parallel=*/false}));

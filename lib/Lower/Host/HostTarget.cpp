@@ -7,6 +7,7 @@
 #include "lib/Lower/Host/HostTarget.h"
 
 #include "llamac/Lower/Passes.h"
+#include "runtime/include/llrt/Collectives.h"
 
 #include "mlir/IR/Diagnostics.h"
 #include "mlir/Transforms/Passes.h"
@@ -22,6 +23,14 @@ public:
   StringRef name() const override { return "host"; }
 
   bool hasRoutine(Operation *op) const override { return isProduct(op) || isAttention(op); }
+
+  bool hasCollective(const dist::Collective &) const override { return true; }
+
+  int64_t collectiveScratch(const dist::Collective &what) const override {
+    return llrt::collectiveScratch(dist::stringifyCollectiveKind(what.kind), what.members,
+                                   what.outer, what.outer * what.elements,
+                                   what.type.getIntOrFloatBitWidth() / 8);
+  }
 
   void addCodePasses(OpPassManager &pm) const override {
     const bool fast = lowering() == Lowering::Fast;

@@ -29,7 +29,7 @@ struct ArenaKind {
 };
 
 /// All arenas of a rank, in their order everywhere.
-inline constexpr std::array<ArenaKind, 13> arenaKinds = {{
+inline constexpr std::array<ArenaKind, 14> arenaKinds = {{
     {"parameters", "weights"},        // or a rank's shards of them
     {"whole_weights", "weights"},     // gathered blocks
     {"weight_shard", "weights"},      // updated, before they are gathered
@@ -41,6 +41,7 @@ inline constexpr std::array<ArenaKind, 13> arenaKinds = {{
     {"moment2", "moments"},           //
     {"activations", "activations"},   // what one graph leaves for another
     {"workspace", "workspace"},       // what lives within a graph or a block
+    {"collectives", "workspace"},     // what those beside compute need
     {"inputs", "workspace"},          //
     {"statistics", "workspace"},      //
 }};

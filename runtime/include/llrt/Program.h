@@ -131,11 +131,13 @@
 //   {"do": "all_gather" | "all_reduce" | "reduce_scatter" | "broadcast",
 //    "communicator": index, "type": "f32", "outer": o, "elements": n,
 //    "from": ADDRESS, "to": ADDRESS, "reduction": "sum" | "max", "to_type": "f32",
-//    "accumulate": false}
+//    "accumulate": false, "scratch": ADDRESS, "scratch_bytes": N}
 //        `from` holds [o][n], `to` [o][n]; `to` of all_gather and `from` of
 //        reduce_scatter [o][members][n]. all_reduce may have from = to. broadcast:
 //        from member 0. Sums are formed in the order of members, in `to_type`
-//        (default `type`; bf16: in f32, rounded once). `accumulate`: added to `to`.
+//        (default `type`; bf16: in f32, rounded once). `accumulate`, of
+//        reduce_scatter: added to `to`. `scratch`: memory for the parts of others, where
+//        the host needs it (llrt/Collectives.h).
 //   {"do": "slice", "communicator", "type", "outer", "elements", "from", "to"}
 //        own part of [o][members][n]
 //   {"do": "zero", "at": ADDRESS, "bytes": N}

@@ -257,7 +257,7 @@ void CudaDevice::call(Stream stream, LlrtBlock block, std::vector<void *> buffer
     queue.underWay.push_back({work, mark(queue), nullptr, nullptr});
 }
 
-void CudaDevice::communicate(Stream stream, const void *from, void *to, const Work &work) {
+void CudaDevice::communicate(Stream stream, const void *from, void *to, void *, const Work &work) {
   Queue &queue = this->queue(stream);
   auto started = std::make_shared<Started>();
   put(queue, Step([=, this, handle = queue.stream.handle] {

@@ -53,7 +53,8 @@ public:
   void copy(Stream stream, void *to, int64_t toStride, const void *from, int64_t fromStride,
             int64_t rows, int64_t bytes) override;
   void call(Stream stream, LlrtBlock block, std::vector<void *> buffers, const Work &work) override;
-  void communicate(Stream stream, const void *from, void *to, const Work &work) override;
+  void communicate(Stream stream, const void *from, void *to, void *scratch,
+                   const Work &work) override;
   Event record(Stream stream) override;
   void await(Stream stream, const Event &event) override;
   void wait(const Event &event) override;

@@ -103,8 +103,10 @@ public:
                     const Work &work) = 0;
 
   // This rank's side of `work.action`, a collective, a send or a receive. The k-th on a
-  // communicator meets the k-th of the other members.
-  virtual void communicate(Stream stream, const void *from, void *to, const Work &work) = 0;
+  // communicator meets the k-th of the other members. `scratch`: the memory that it has
+  // beside operand and result, `scratchBytes` of the action; null if none.
+  virtual void communicate(Stream stream, const void *from, void *to, void *scratch,
+                           const Work &work) = 0;
 
   // Done when all that the stream was given before is done.
   virtual Event record(Stream stream) = 0;

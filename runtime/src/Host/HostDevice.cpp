@@ -105,8 +105,9 @@ void HostDevice::call(Stream stream, LlrtBlock block, std::vector<void *> buffer
        work});
 }
 
-void HostDevice::communicate(Stream stream, const void *from, void *to, const Work &work) {
-  queues[stream].tasks.push_back({nullptr, work, from, to});
+void HostDevice::communicate(Stream stream, const void *from, void *to, void *scratch,
+                             const Work &work) {
+  queues[stream].tasks.push_back({nullptr, work, from, to, scratch});
 }
 
 Device::Event HostDevice::record(Stream stream) {
@@ -160,7 +161,7 @@ bool HostDevice::visit(Queue &queue) {
         if (!queue.started)
           queue.started = std::make_unique<Communication>(transport, *task.work.action,
                                                           members[task.work.action->communicator],
-                                                          rank, task.from, task.to);
+                                                          rank, task.from, task.to, task.scratch);
         if (!queue.started->poll())
           break;
         queue.started.reset();

@@ -44,7 +44,8 @@ public:
   void copy(Stream stream, void *to, int64_t toStride, const void *from, int64_t fromStride,
             int64_t rows, int64_t bytes) override;
   void call(Stream stream, LlrtBlock block, std::vector<void *> buffers, const Work &work) override;
-  void communicate(Stream stream, const void *from, void *to, const Work &work) override;
+  void communicate(Stream stream, const void *from, void *to, void *scratch,
+                   const Work &work) override;
   Event record(Stream stream) override;
   void await(Stream stream, const Event &event) override;
   void wait(const Event &event) override;
@@ -59,7 +60,7 @@ private:
     std::function<void()> run; // work other than a communication, or
     Work work = {};            // of a call or a communication
     const void *from = nullptr;
-    void *to = nullptr;
+    void *to = nullptr, *scratch = nullptr;
     std::shared_ptr<Reached> await = {}, record = {}; // one of them
   };
   struct Queue {

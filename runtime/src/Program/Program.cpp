@@ -7,6 +7,7 @@
 
 #include "src/Program/Program.h"
 
+#include "llrt/Collectives.h"
 #include "src/Data/Error.h"
 
 #include <algorithm>
@@ -604,12 +605,25 @@ private:
       if (word != known::sum && word != known::max)
         wrong(r.place(field::reduction), "sum or max", word);
       to.reduction = word == known::sum ? Action::Reduction::Sum : Action::Reduction::Max;
+      if (r.has(field::accumulate) && to.kind == Kind::AllReduce)
+        wrong(r.place(field::accumulate), "nothing for an all_reduce",
+              r.at(field::accumulate).dump());
       to.accumulate = r.has(field::accumulate) && r.boolean(field::accumulate);
     }
     bool splits = to.kind == Kind::ReduceScatter || to.kind == Kind::Slice;
     to.from = address(r, field::from, (splits ? count : 1) * part * typeSize(to.type), graph);
     to.to = address(r, field::to,
                     (to.kind == Kind::AllGather ? count : 1) * part * typeSize(to.toType), graph);
+    const int64_t slots = collectiveSlots(actionName(to.kind), count, to.outer);
+    if (slots == 0 || part == 0)
+      return;
+    // A slot of its least size holds any element.
+    to.scratchBytes = r.has(field::scratchBytes) ? r.integer(field::scratchBytes, 0) : 0;
+    if (to.scratchBytes < slots * collectiveAlignment)
+      wrong(r.place(field::scratchBytes),
+            "at least " + std::to_string(slots * collectiveAlignment) + ", for the parts of others",
+            std::to_string(to.scratchBytes));
+    to.scratch = address(r, field::scratch, to.scratchBytes, graph);
   }
 
   // The number of a micro-batch, or group, less than `count`.

@@ -142,7 +142,10 @@ struct Action {
   Address from = {}, to = {};
   Reduction reduction = Reduction::Sum; // AllReduce, ReduceScatter
   LlrtType toType = LLRT_F32;           // AllReduce, ReduceScatter
-  bool accumulate = false;              // AllReduce, ReduceScatter
+  bool accumulate = false;              // ReduceScatter
+  // AllGather, AllReduce, ReduceScatter: memory beside `from` and `to` (llrt/Collectives.h).
+  Address scratch = {};
+  int64_t scratchBytes = 0;
   // Send, Receive: stage, chunk, micro-batch, value.
   std::array<int64_t, 4> tag = {};
 

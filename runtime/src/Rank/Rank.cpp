@@ -212,7 +212,8 @@ void Rank::Launch::issue(const Work &work) {
     break;
   default:
     device.communicate(stream, action.kind == Kind::Receive ? nullptr : at(action.from),
-                       action.kind == Kind::Send ? nullptr : at(action.to), work);
+                       action.kind == Kind::Send ? nullptr : at(action.to),
+                       action.scratchBytes ? at(action.scratch) : nullptr, work);
   }
   const Action *run = action.kind == Kind::Run ? &action : work.run;
   note({&action, work.entry, work.item, run ? run->microBatch : -1, {}, {}}, stream,

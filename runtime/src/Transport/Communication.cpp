@@ -7,6 +7,7 @@
 
 #include "src/Transport/Communication.h"
 
+#include "llrt/Collectives.h"
 #include "src/Data/SafeTensors.h"
 
 #include <algorithm>
@@ -17,10 +18,15 @@ using Kind = Action::Kind;
 
 Communication::Communication(Transport &transport, const Action &action,
                              const std::vector<int64_t> &members, int64_t rank, const void *from,
-                             void *to)
+                             void *to, void *scratch)
     : transport(transport), action(action), members(members),
       here(std::find(members.begin(), members.end(), rank) - members.begin()),
-      from(static_cast<const std::byte *>(from)), to(static_cast<std::byte *>(to)) {
+      from(static_cast<const std::byte *>(from)), to(static_cast<std::byte *>(to)),
+      scratch(static_cast<std::byte *>(scratch)) {
+  if (int64_t slots =
+          collectiveSlots(actionName(action.kind), int64_t(members.size()), action.outer))
+    slotBytes = action.scratchBytes / slots / collectiveAlignment * collectiveAlignment;
+  parts.resize(members.size());
   advance();
 }
 
@@ -48,6 +54,8 @@ std::vector<int64_t> Communication::missing() const {
 
 Label llrt::labelOf(const Action &action, int64_t bytes) {
   Label result = {{}, bytes, action.tag};
+  if (action.kind != Kind::Send && action.kind != Kind::Receive)
+    result.tag[0] = action.outer * action.elements;
   Kind kind = action.kind == Kind::Receive ? Kind::Send : action.kind;
   std::strncpy(result.kind.data(), actionName(kind), result.kind.size() - 1);
   return result;
@@ -67,7 +75,22 @@ void Communication::receive(int64_t member, void *data, int64_t bytes) {
        transport.receive(int64_t(action.communicator), rank, labelOf(action, bytes), data)});
 }
 
-std::byte *Communication::scratch(int64_t bytes) { return memory.emplace_back(bytes).data(); }
+bool Communication::nextPiece(int64_t all, int64_t shares) {
+  begin = end;
+  int64_t most = slotBytes ? slotBytes / typeSize(action.type) * shares : all;
+  end = std::min(all, begin + most);
+  return begin < end;
+}
+
+template <typename Row> void Communication::eachRow(int64_t part, Row row) const {
+  const int64_t count = members.size(), elements = action.elements;
+  for (int64_t at = begin; at < end;) {
+    int64_t number = at / elements, column = at % elements;
+    int64_t n = std::min(end - at, elements - column);
+    row((number * count + part) * elements + column, at - begin, n);
+    at += n;
+  }
+}
 
 void Communication::advance() {
   switch (action.kind) {
@@ -98,34 +121,32 @@ void Communication::advance() {
   }
 }
 
-// Copies [outer][bytes], whose rows are `fromStride` and `toStride` bytes
-// apart.
-static void copyRows(std::byte *to, int64_t toStride, const std::byte *from, int64_t fromStride,
-                     int64_t outer, int64_t bytes) {
-  for (int64_t row = 0; row < outer; ++row)
-    std::memmove(to + row * toStride, from + row * fromStride, size_t(bytes));
-}
-
 void Communication::gather() {
-  int64_t count = members.size(), row = action.elements * typeSize(action.type);
-  if (phase++ == 0) {
-    parts.resize(count);
-    for (int64_t i = 0; i < count; ++i) {
-      if (i == here)
-        continue;
-      send(i, from, action.outer * row);
-      // With one row the part is contiguous in `to`.
-      std::byte *part = action.outer == 1 ? to + i * row : scratch(action.outer * row);
-      receive(i, part, action.outer * row);
-      parts[i] = part;
-    }
-    parts[here] = from;
+  const int64_t count = members.size(), size = typeSize(action.type);
+  if (phase == 1)
+    for (int64_t i = 0; i < count; ++i)
+      eachRow(i, [&](int64_t whole, int64_t piece, int64_t n) {
+        if (parts[i] + piece * size != to + whole * size)
+          std::memmove(to + whole * size, parts[i] + piece * size, size_t(n * size));
+      });
+  phase = 1;
+  if (!nextPiece(action.outer * action.elements)) {
+    done = true;
     return;
   }
-  for (int64_t i = 0; i < count; ++i)
-    if (parts[i] != to + i * row)
-      copyRows(to + i * row, count * row, parts[i], row, action.outer, row);
-  done = true;
+  const int64_t bytes = (end - begin) * size;
+  int64_t slots = 0;
+  for (int64_t i = 0; i < count; ++i) {
+    if (i == here) {
+      parts[i] = from + begin * size;
+      continue;
+    }
+    send(i, from + begin * size, bytes);
+    // With one row the part is contiguous in `to`.
+    std::byte *part = action.outer == 1 ? to + (i * action.elements + begin) * size : slot(slots++);
+    receive(i, part, bytes);
+    parts[i] = part;
+  }
 }
 
 void Communication::broadcast() {
@@ -143,74 +164,68 @@ void Communication::broadcast() {
 }
 
 void Communication::reduceScatter() {
-  int64_t count = members.size(), row = action.elements * typeSize(action.type);
-  int64_t part = action.outer * row;
-  if (phase++ == 0) {
-    parts.resize(count);
-    for (int64_t i = 0; i < count; ++i) {
-      const std::byte *own = from + i * row;
-      if (action.outer > 1 && count > 1) {
-        std::byte *packed = scratch(part);
-        copyRows(packed, row, own, count * row, action.outer, row);
-        own = packed;
-      }
-      if (i == here) {
-        parts[i] = own;
-        continue;
-      }
-      send(i, own, part);
-      std::byte *other = scratch(part);
-      receive(i, other, part);
-      parts[i] = other;
-    }
+  const int64_t count = members.size(), size = typeSize(action.type);
+  if (phase == 1)
+    reduce(end - begin, to + begin * typeSize(action.toType));
+  phase = 1;
+  if (!nextPiece(action.outer * action.elements)) {
+    done = true;
     return;
   }
-  int64_t elements = action.outer * action.elements;
-  std::byte *sum = scratch(elements * typeSize(action.toType));
-  reduce(parts, elements, sum);
-  store(sum, to, elements);
-  done = true;
+  const int64_t bytes = (end - begin) * size;
+  int64_t slots = 0;
+  for (int64_t i = 0; i < count; ++i) {
+    const std::byte *own = from + (i * action.elements + begin) * size;
+    if (action.outer > 1 && count > 1) {
+      std::byte *packed = slot(slots++);
+      eachRow(i, [&](int64_t whole, int64_t piece, int64_t n) {
+        std::memcpy(packed + piece * size, from + whole * size, size_t(n * size));
+      });
+      own = packed;
+    }
+    if (i == here) {
+      parts[i] = own;
+      continue;
+    }
+    send(i, own, bytes);
+    std::byte *other = slot(slots++);
+    receive(i, other, bytes);
+    parts[i] = other;
+  }
 }
 
 void Communication::allReduce() {
-  int64_t count = members.size(), elements = action.outer * action.elements;
-  int64_t size = typeSize(action.type), sumSize = typeSize(action.toType);
-  int64_t chunk = (elements + count - 1) / count;
-  auto begin = [&](int64_t i) { return std::min(elements, i * chunk); };
-  auto length = [&](int64_t i) { return begin(i + 1) - begin(i); };
-  switch (phase++) {
-  case 0: // Member i gets chunk i of all.
-    parts.resize(count);
-    for (int64_t i = 0; i < count; ++i) {
-      if (i == here) {
-        parts[i] = from + begin(here) * size;
-        continue;
+  const int64_t count = members.size();
+  const int64_t size = typeSize(action.type), sumSize = typeSize(action.toType);
+  auto share = [&] { return (end - begin + count - 1) / count; };
+  auto first = [&](int64_t i) { return std::min(end, begin + i * share()); };
+  auto length = [&](int64_t i) { return first(i + 1) - first(i); };
+  if (phase == 1) { // The sum of this member's share goes to all.
+    reduce(length(here), to + first(here) * sumSize);
+    // What was sent from `from`, perhaps the same memory, is not read again.
+    for (int64_t i = 0; i < count; ++i)
+      if (i != here) {
+        send(i, to + first(here) * sumSize, length(here) * sumSize);
+        receive(i, to + first(i) * sumSize, length(i) * sumSize);
       }
-      send(i, from + begin(i) * size, length(i) * size);
-      std::byte *other = scratch(length(here) * size);
-      receive(i, other, length(here) * size);
-      parts[i] = other;
-    }
-    return;
-  case 1: { // Its sum goes to all.
-    std::byte *sum = scratch(length(here) * sumSize);
-    reduce(parts, length(here), sum);
-    parts[here] = sum;
-    for (int64_t i = 0; i < count; ++i) {
-      if (i == here)
-        continue;
-      send(i, sum, length(here) * sumSize);
-      std::byte *other = scratch(length(i) * sumSize);
-      receive(i, other, length(i) * sumSize);
-      parts[i] = other;
-    }
+    phase = 2;
     return;
   }
-  default: // What was sent from `from`, perhaps the same memory, is not read
-           // again.
-    for (int64_t i = 0; i < count; ++i)
-      store(parts[i], to + begin(i) * sumSize, length(i));
+  phase = 1;
+  if (!nextPiece(action.outer * action.elements, count)) {
     done = true;
+    return;
+  }
+  int64_t slots = 0;
+  for (int64_t i = 0; i < count; ++i) { // Member i gets share i of all.
+    if (i == here) {
+      parts[i] = from + first(here) * size;
+      continue;
+    }
+    send(i, from + first(i) * size, length(i) * size);
+    std::byte *other = slot(slots++);
+    receive(i, other, length(here) * size);
+    parts[i] = other;
   }
 }
 
@@ -253,9 +268,10 @@ template <typename T> static void write(std::byte *to, LlrtType type, int64_t i,
 // T: the type of the sums.
 template <typename T>
 static void reduceAs(const std::vector<const std::byte *> &parts, LlrtType type, int64_t count,
-                     Action::Reduction reduction, LlrtType toType, std::byte *to) {
+                     Action::Reduction reduction, LlrtType toType, bool accumulate, std::byte *to) {
   constexpr int64_t Block = 1024;
   T sums[Block];
+  alignas(8) std::byte rounded[Block * 8];
   for (int64_t begin = 0; begin < count; begin += Block) {
     int64_t n = std::min(Block, count - begin);
     for (int64_t i = 0; i < n; ++i)
@@ -268,28 +284,18 @@ static void reduceAs(const std::vector<const std::byte *> &parts, LlrtType type,
                   : value > sums[i] || value != value ? value
                                                       : sums[i];
       }
-    for (int64_t i = 0; i < n; ++i)
+    for (int64_t i = 0; i < n; ++i) {
+      if (accumulate) { // to a sum that is rounded
+        write(rounded, toType, i, sums[i]);
+        sums[i] = read<T>(to, toType, begin + i) + read<T>(rounded, toType, i);
+      }
       write(to, toType, begin + i, sums[i]);
+    }
   }
 }
 
-void Communication::reduce(const std::vector<const std::byte *> &parts, int64_t count,
-                           std::byte *to) const {
+void Communication::reduce(int64_t count, std::byte *to) const {
   bool wide = action.type == LLRT_F64 || action.toType == LLRT_F64;
   auto *as = wide ? reduceAs<double> : reduceAs<float>;
-  as(parts, action.type, count, action.reduction, action.toType, to);
-}
-
-void Communication::store(const std::byte *from, std::byte *to, int64_t count) const {
-  LlrtType type = action.toType;
-  if (!action.accumulate) {
-    // No elements have no address.
-    std::copy_n(from, size_t(count * typeSize(type)), to);
-    return;
-  }
-  for (int64_t i = 0; i < count; ++i)
-    if (type == LLRT_F64)
-      write(to, type, i, read<double>(to, type, i) + read<double>(from, type, i));
-    else
-      write(to, type, i, read<float>(to, type, i) + read<float>(from, type, i));
+  as(parts, action.type, count, action.reduction, action.toType, action.accumulate, to);
 }

@@ -25,14 +25,21 @@ Label labelOf(const Action &action, int64_t bytes);
 //   all_reduce: reduce_scatter of equal parts (the last ones may be shorter),
 //   then all_gather of the sums
 //
+// What others send and what has no place yet goes through slots of planned memory
+// (llrt/Collectives.h), a piece of the elements after the other:
+//
+//   elements   |  piece 0  |  piece 1  | ..  |     each: sent, received, added up,
+//   slots        | of member 1 | of member 2 |     then the next
+//
 // Each sum is formed on one rank, in the order of members, in f32 (f64 if
-// either type is f64), rounded once.
+// either type is f64), rounded once: how large a piece is makes no difference.
 class Communication {
 public:
-  // Starts `action` (whose memory is `from` and `to`) of the rank with number
-  // `rank`, one of `members`. Action, memory and transport must outlive it.
+  // Starts `action` (whose memory is `from`, `to` and `scratch`) of the rank with
+  // number `rank`, one of `members`. `from` and `to` are the same or apart. Action,
+  // members, memory and transport must outlive it.
   Communication(Transport &transport, const Action &action, const std::vector<int64_t> &members,
-                int64_t rank, const void *from, void *to);
+                int64_t rank, const void *from, void *to, void *scratch);
 
   // Goes on as far as it can without waiting; whether it is done.
   bool poll();
@@ -50,7 +57,14 @@ private:
 
   void send(int64_t member, const void *data, int64_t bytes);
   void receive(int64_t member, void *data, int64_t bytes);
-  std::byte *scratch(int64_t bytes);
+  // The memory of a slot.
+  std::byte *slot(int64_t number) { return scratch + number * slotBytes; }
+  // Takes the next of `all` elements, `shares` slots of them at most; false: there are
+  // none left.
+  bool nextPiece(int64_t all, int64_t shares = 1);
+  // Calls `row(element of [outer][members][elements], element of the piece, elements)` for
+  // each row that the piece has of part `part`.
+  template <typename Row> void eachRow(int64_t part, Row row) const;
   // Starts the first messages, or does what can be done when all messages that
   // were started have arrived.
   void advance();
@@ -59,22 +73,21 @@ private:
   void reduceScatter();
   void allReduce();
   // Reduces `count` elements of all members, of which member i's are at
-  // `parts[i]`, into `to` of type toType.
-  void reduce(const std::vector<const std::byte *> &parts, int64_t count, std::byte *to) const;
-  // `to` = `from`, or += where the action accumulates; both of type toType.
-  void store(const std::byte *from, std::byte *to, int64_t count) const;
+  // `parts[i]`, into `to` of type toType, or adds the result to what is there.
+  void reduce(int64_t count, std::byte *to) const;
 
   Transport &transport;
   const Action &action;
   const std::vector<int64_t> &members;
   int64_t here = 0; // of this rank among the members
   const std::byte *from;
-  std::byte *to;
+  std::byte *to, *scratch;
+  int64_t slotBytes = 0;
   int phase = 0;
   bool done = false;
+  int64_t begin = 0, end = 0; // elements of the piece
   std::vector<Pending> pending;
-  std::vector<std::vector<std::byte>> memory;
-  std::vector<const std::byte *> parts; // contributions, by member
+  std::vector<const std::byte *> parts; // contributions to the piece, by member
 };
 
 } // namespace llrt

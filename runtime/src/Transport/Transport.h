@@ -28,7 +28,8 @@ namespace llrt {
 struct Label {
   std::array<char, 16> kind; // `all_gather`; `send` for a send and its receive
   int64_t bytes;
-  std::array<int64_t, 4> tag = {}; // of a send and its receive
+  // Of a send and its receive; of a collective its elements, which come in pieces.
+  std::array<int64_t, 4> tag = {};
 
   bool operator==(const Label &) const = default;
 };

@@ -158,6 +158,35 @@ dist.program "step" {
 
 // -----
 
+// collective_c5
+dist.communicator @tp axes ["tp"]
+dist.program "step" {
+  // expected-error@+1 {{expects 'accumulate' of a reduce_scatter only}}
+  %0 = dist.collective all_reduce @tp : 1 x 8 x f32 {accumulate}
+}
+
+// -----
+
+// collective_c6
+dist.communicator @tp axes ["tp"]
+dist.program "step" {
+  // expected-error@+1 {{expects 'tp' to name a block}}
+  %0 = dist.collective all_reduce @tp : 1 x 8 x bf16 staging <pack = @tp>
+}
+
+// -----
+
+// collective_c6
+dist.communicator @tp axes ["tp"]
+// expected-note@+1 {{the arena is here}}
+dist.arena @workspace role = workspace bytes = 64
+dist.program "step" {
+  // expected-error@+1 {{expects 128 bytes at @workspace[0], but the arena ends at 64}}
+  %0 = dist.collective all_reduce @tp : 1 x 8 x f32 staging <bytes = 128, scratch = <@workspace, 0>>
+}
+
+// -----
+
 // zero_c1
 dist.program "step" {
   // expected-error@+1 {{expects a frame instance or an address}}

@@ -62,12 +62,14 @@ dist.communicator @"forward 0 to 1" edge [0, 1]
 // CHECK-NEXT:    dist.input "ids" at @workspace[0] {images = [2, "tp"], split = {{\[\[}}], ["cp"]]} : tensor<2x4xi64>
 // CHECK-NEXT:    %{{.*}} = dist.collective all_gather @tp from @kept[0] to @workspace[64] : 2 x 4 x f32
 // CHECK-NEXT:    %{{.*}} = dist.collective all_reduce @tp from @kept[0] to @kept[0] : 1 x 8 x bf16 to_type f32 {maximum}
+// CHECK-NEXT:    %{{.*}} = dist.collective all_reduce @tp from @kept[0] to @kept[0] : 1 x 8 x f32 staging <bytes = 64, scratch = <@workspace, 64>>
 // CHECK-NEXT:    dist.output "loss" at @kept[32] {partial = ["cp"]} : tensor<1xf32>
 dist.graph @layer {
   dist.frame "kept" bytes = 64
   dist.input "ids" at @workspace[0] {images = [2, "tp"], split = [[], ["cp"]]} : tensor<2x4xi64>
   %0 = dist.collective all_gather @tp from @kept[0] to @workspace[64] : 2 x 4 x f32
   %1 = dist.collective all_reduce @tp from @kept[0] to @kept[0] : 1 x 8 x bf16 to_type f32 {maximum}
+  %2 = dist.collective all_reduce @tp from @kept[0] to @kept[0] : 1 x 8 x f32 staging <bytes = 64, scratch = <@workspace, 64>>
   dist.output "loss" at @kept[32] {partial = ["cp"]} : tensor<1xf32>
 }
 

@@ -7,6 +7,7 @@
 
 #include "GridProgram.h"
 
+#include "llrt/Collectives.h"
 #include "llrt/ProgramFields.h"
 #include "src/Commands/Commands.h"
 #include "src/Control/Sockets.h"
@@ -558,6 +559,28 @@ GridProgram::GridProgram(const GridSizes &given) : sizes(given) {
         if (shard == 1 && p.stage == &stage)
           list.push_back(p.after);
     }
+  }
+
+  // Collectives have memory of their own, for pieces of eight elements.
+  auto giveScratch = [&](StageText &stage, json &actions) {
+    for (json &action : actions) {
+      const int64_t members[] = {dp * cp, tp, dp * pp * cp * tp, 2, 2, dp, cp};
+      if (!action.contains("communicator") || action.contains("tag"))
+        continue;
+      int64_t slots = collectiveSlots(action["do"].get<std::string>(),
+                                      members[action["communicator"].get<size_t>()],
+                                      action["outer"].get<int64_t>());
+      if (slots == 0)
+        continue;
+      action["scratch"] = stage.take(slots * 8);
+      action["scratch_bytes"] = slots * collectiveAlignment;
+    }
+  };
+  for (StageText &stage : stages) {
+    for (json &graph : stage.graphs)
+      giveScratch(stage, graph["items"]);
+    giveScratch(stage, stage.step);
+    giveScratch(stage, stage.forward);
   }
 
   json stageList = json::array();

@@ -235,6 +235,14 @@ TEST(Program, RefusalsOnGrids) {
          "type': expected one of f32, bf16, f64, got i64");
   refuse([&](J j) { step(j, "reduce_scatter")["reduction"] = "min"; },
          "reduction': expected sum or max, got min");
+  refuse([&](J j) { step(j, "reduce_scatter")["scratch_bytes"] = 8; },
+         "scratch_bytes': expected at least 64, for the parts of others, got 8");
+  refuse([&](J j) { step(j, "reduce_scatter").erase("scratch_bytes"); },
+         "scratch_bytes': expected at least 64, for the parts of others, got 0");
+  refuse([&](J j) { step(j, "reduce_scatter")["scratch"] = {0, 1 << 30}; },
+         "scratch': expected 64 bytes within the");
+  refuse([&](J j) { step(j, "all_reduce")["accumulate"] = true; },
+         "accumulate': expected nothing for an all_reduce, got true");
   refuse([&](J j) { step(j, "run")["frames"].erase(1); }, "frames': expected 2 addresses, got 1");
   refuse([&](J j) { step(j, "run")["graph"] = "x"; },
          "graph': expected a graph of this program, got x");

@@ -124,7 +124,7 @@ TEST(Kernels, CodeThatIsWrongOrNotThere) {
 // What a rank allocates is what is planned for it.
 TEST(Memory, IsWhatIsPlanned) {
   Program program = makeProgram({}, {}, 3 << 20);
-  program.stages[0].arenas.push_back({"more", 1 << 20});
+  program.stages[0].arenas = {{"all", 3 << 20}, {"more", 1 << 20}};
   Action one = callOf(nullptr, {}), other = callOf(nullptr, {}, 2);
   program.stages[0].programs["step"] = {one, other, other};
   EXPECT_EQ(callingStreams(program.stages[0]), (std::set<int64_t>{0, 2}));

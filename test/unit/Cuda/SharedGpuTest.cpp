@@ -75,7 +75,7 @@ TEST(SharedGpu, BitsAreThoseOfTheHost) {
     action.type = types[below(3)];
     bool sums = action.kind == Kind::AllReduce || action.kind == Kind::ReduceScatter;
     action.toType = sums ? types[below(3)] : action.type;
-    action.accumulate = sums && below(2);
+    action.accumulate = action.kind == Kind::ReduceScatter && below(2);
     action.reduction = sums && below(3) == 0 ? Action::Reduction::Max : Action::Reduction::Sum;
     int64_t part = action.outer * action.elements;
     int64_t fromCount = part * (action.kind == Kind::ReduceScatter ? Ranks : 1);
@@ -96,8 +96,9 @@ TEST(SharedGpu, BitsAreThoseOfTheHost) {
     std::vector<std::thread> threads;
     for (int64_t rank = 0; rank < Ranks; ++rank)
       threads.emplace_back([&, rank] {
+        std::vector<std::byte> scratch(scratchBytes);
         Communication onHost(transport.of(rank), action, members, rank, from[rank].data(),
-                             want[rank].data());
+                             want[rank].data(), scratch.data());
         while (!onHost.poll())
           transport.of(rank).idle();
         auto &device =
@@ -111,7 +112,7 @@ TEST(SharedGpu, BitsAreThoseOfTheHost) {
         };
         void *source = put(from[rank]);
         void *to = inPlace ? source : put(before[rank]);
-        device.communicate(0, source, to, {&action, 0});
+        device.communicate(0, source, to, nullptr, {&action, 0});
         device.read(0, to, int64_t(got[rank].size()), got[rank].data());
       });
     for (std::thread &thread : threads)

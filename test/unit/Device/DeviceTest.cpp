@@ -92,6 +92,10 @@ protected:
     device.call(stream, slow ? GetParam().slowMix : GetParam().mix, {to, from}, {&action, 0});
   }
 
+  void communicate(Device &device, Stream stream, const void *from, void *to, const Work &work) {
+    device.communicate(stream, from, to, device.allocate(scratchBytes, "scratch"), work);
+  }
+
   // `work` for each of `ranks` ranks on a thread of its own. Rethrows the first failure.
   void onRanks(const Program &program, const std::function<void(int64_t rank, Device &)> &work,
                double timeout = 60) {
@@ -220,14 +224,14 @@ TEST_P(DeviceTest, EventsDoNotWaitForLaterWork) {
     Event before = device.record(1);
     if (rank == 0) {
       // Nothing of rank 1 is there yet: it waits for a message that is sent last.
-      device.communicate(1, at, at + 1, {&sum, 0});
+      communicate(device, 1, at, at + 1, {&sum, 0});
       device.wait(before);
       Event after = device.record(1);
       device.wait(after);
     } else {
       device.wait(before);
       std::this_thread::sleep_for(std::chrono::milliseconds(50));
-      device.communicate(1, at, at + 1, {&sum, 0});
+      communicate(device, 1, at, at + 1, {&sum, 0});
     }
     EXPECT_EQ(get<float>(device, 1, at + 1, 1)[0], 3);
   });
@@ -241,20 +245,20 @@ TEST_P(DeviceTest, StreamsDoNotHoldEachOther) {
     Action send = collective(Kind::Send, size_t(rank), 1, {}, {});
     Action receive = collective(Kind::Receive, size_t(1 - rank), 1, {}, {});
     if (rank == 0) {
-      device.communicate(7, nullptr, at, {&receive, 0});
+      communicate(device, 7, nullptr, at, {&receive, 0});
       for (int i = 0; i < 10; ++i)
         mix(device, 3, at + 1, at + 2);
       Words want = {};
       for (int i = 0; i < 10; ++i)
         mixInto(want, Words{});
       EXPECT_EQ(get(device, 3, at + 1), want); // stream 7 still waits
-      device.communicate(3, at + 1, nullptr, {&send, 1});
+      communicate(device, 3, at + 1, nullptr, {&send, 1});
       device.wait(device.record(7));
       EXPECT_EQ(get(device, 7, at)[0], want[0]);
     } else {
       // Sends back what it got.
-      device.communicate(0, nullptr, at, {&receive, 0});
-      device.communicate(0, at, nullptr, {&send, 1});
+      communicate(device, 0, nullptr, at, {&receive, 0});
+      communicate(device, 0, at, nullptr, {&send, 1});
     }
     device.wait(device.record(3));
     device.wait(device.record(0));
@@ -432,7 +436,7 @@ TEST_P(DeviceTest, WritesBehindACommunication) {
       std::this_thread::sleep_for(std::chrono::milliseconds(50));
     for (int i = 1; i <= 4; ++i) {
       put(device, 0, data, std::vector<float>(Count, float(i * (rank + 1))));
-      device.communicate(0, data, data, {&sum, i});
+      communicate(device, 0, data, data, {&sum, i});
     }
     EXPECT_EQ(get<float>(device, 0, data, 5), (std::vector<float>{12, 12, 12, 12, rank * 4.f + 4}));
   });
@@ -505,7 +509,7 @@ TEST_P(DeviceTest, MembersInAnyOrder) {
       if (random() % 2)
         std::this_thread::sleep_for(std::chrono::microseconds(random() % 3000));
       for (size_t c : order)
-        device.communicate(Stream(c), at[c], at[c], {&sum[c], round});
+        communicate(device, Stream(c), at[c], at[c], {&sum[c], round});
     }
     for (size_t c = 0; c < 3; ++c) {
       std::vector<float> got = get<float>(device, Stream(c), at[c], N);
@@ -530,12 +534,12 @@ TEST_P(DeviceTest, KindsOfCollectives) {
     Action action[] = {collective(Kind::AllGather, 0, 2, {}, {}),
                        collective(Kind::ReduceScatter, 0, 2, {}, {}),
                        collective(Kind::Broadcast, 0, 2, {}, {})};
-    device.communicate(0, own, all, {&action[0], 0});
+    communicate(device, 0, own, all, {&action[0], 0});
     EXPECT_EQ(get<float>(device, 0, all, 6), (std::vector<float>{0, 0, 1, 10, 2, 20}));
-    device.communicate(0, all, own, {&action[1], 1});
+    communicate(device, 0, all, own, {&action[1], 1});
     EXPECT_EQ(get<float>(device, 0, own, 2), (std::vector<float>{rank * 3.f, rank * 30.f}));
     put(device, 0, own, std::vector<float>{float(rank + 7), float(rank + 8)});
-    device.communicate(0, own, own, {&action[2], 2});
+    communicate(device, 0, own, own, {&action[2], 2});
     EXPECT_EQ(get<float>(device, 0, own, 2), (std::vector<float>{7, 8}));
   });
 }
@@ -553,18 +557,18 @@ TEST_P(DeviceTest, Transfers) {
     Action receive = collective(Kind::Receive, size_t(rank + 3) % 4, Lanes, {}, {});
     if (rank == 0) {
       put(device, 0, at, bufferOf(3));
-      device.communicate(0, at, nullptr, {&send, 0});
-      device.communicate(0, nullptr, at + 1, {&receive, 1});
+      communicate(device, 0, at, nullptr, {&send, 0});
+      communicate(device, 0, nullptr, at + 1, {&receive, 1});
       Words want = bufferOf(3);
       for (int64_t other = 1; other < 4; ++other)
         mixInto(want, Words{});
       EXPECT_EQ(get(device, 0, at + 1), want);
     } else {
-      device.communicate(2, nullptr, at, {&receive, 0});
+      communicate(device, 2, nullptr, at, {&receive, 0});
       device.await(0, device.record(2));
       mix(device, 0, at, at + 1, rank == 2);
       device.await(1, device.record(0));
-      device.communicate(1, at, nullptr, {&send, 1});
+      communicate(device, 1, at, nullptr, {&send, 1});
       device.wait(device.record(1));
     }
   });
@@ -607,7 +611,7 @@ TEST_P(DeviceTest, FailuresOfACollectiveNameIt) {
     onRanks(program, [&](int64_t rank, Device &device) {
       auto *at = static_cast<float *>(device.allocate(64, "data"));
       Action sum = collective(Kind::Broadcast, 0, rank == 0 ? 4 : 8, {}, {});
-      device.communicate(0, at, at, {&sum, 11});
+      communicate(device, 0, at, at, {&sum, 11});
       device.wait(device.record(0));
     });
   });
@@ -629,7 +633,7 @@ TEST_P(DeviceTest, TimeoutsNameWhoWaits) {
           sum.location = "layer 3";
           if (silent && rank == 1)
             std::this_thread::sleep_for(std::chrono::seconds(60));
-          device.communicate(2, at, at, {&sum, 5});
+          communicate(device, 2, at, at, {&sum, 5});
           device.wait(device.record(2));
         },
         0.5);

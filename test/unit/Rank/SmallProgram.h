@@ -11,8 +11,12 @@
 
 namespace llrt::test {
 
+// Of a collective: for 16 members, 16 elements of each at once.
+constexpr int64_t scratchBytes = 16 * 64;
+
 // A program of one stage, without parameters, on `axes`; a communicator for
-// each set of `communicators`. One arena of `bytes` bytes.
+// each set of `communicators`. One arena of `bytes` bytes, one with the scratch memory of
+// collectives in streams below 16.
 inline Program makeProgram(std::vector<Grid::Axis> axes, std::vector<Axes> communicators,
                            int64_t bytes) {
   Program program = {};
@@ -25,7 +29,7 @@ inline Program makeProgram(std::vector<Grid::Axis> axes, std::vector<Axes> commu
       name += (name.empty() ? "" : ",") + program.grid.axes[axis].name;
     program.communicators.push_back({name, each, std::nullopt});
   }
-  program.stages.emplace_back().arenas.push_back({"all", bytes});
+  program.stages.emplace_back().arenas = {{"all", bytes}, {"scratch", 16 * scratchBytes}};
   return program;
 }
 
@@ -51,6 +55,8 @@ inline Action collective(Action::Kind kind, size_t communicator, int64_t element
   action.elements = elements;
   action.from = from;
   action.to = to;
+  action.scratch = {1, stream * scratchBytes};
+  action.scratchBytes = scratchBytes;
   return action;
 }
 

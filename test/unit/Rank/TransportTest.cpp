@@ -8,6 +8,7 @@
 #include "../Data/TestFiles.h"
 #include "SmallGrid.h"
 
+#include "llrt/Collectives.h"
 #include "src/Data/SafeTensors.h"
 #include "src/Transport/Communication.h"
 #include "src/Transport/Mpi.h"
@@ -19,6 +20,7 @@
 #include <fstream>
 #include <functional>
 #include <random>
+#include <span>
 #include <sys/wait.h>
 #include <thread>
 #include <unistd.h>
@@ -26,6 +28,18 @@
 using namespace llrt;
 using namespace llrt::test;
 using Kind = Action::Kind;
+
+// The most bytes that this thread has asked for at once.
+static thread_local size_t largest = 0;
+
+void *operator new(size_t bytes) {
+  largest = std::max(largest, bytes);
+  if (void *memory = std::malloc(bytes ? bytes : 1))
+    return memory;
+  throw std::bad_alloc();
+}
+void operator delete(void *memory) noexcept { std::free(memory); }
+void operator delete(void *memory, size_t) noexcept { std::free(memory); }
 
 namespace {
 
@@ -65,7 +79,14 @@ struct Case {
   Action action = {};
   int64_t count, fromElements, toElements;
 
-  Case(std::mt19937 &random, int64_t members) : count(members) {
+  Case(Action action, int64_t members) : action(action), count(members) {
+    int64_t part = action.outer * action.elements;
+    fromElements = part * (action.kind == Kind::ReduceScatter ? count : 1);
+    toElements = part * (action.kind == Kind::AllGather ? count : 1);
+  }
+
+  static Case drawn(std::mt19937 &random, int64_t count) {
+    Action action = {};
     auto below = [&](int64_t n) { return int64_t(random() % uint64_t(n)); };
     action.kind = kinds[below(4)];
     action.type = action.toType = types[below(3)];
@@ -73,12 +94,13 @@ struct Case {
     if (reduces && action.type == LLRT_BF16 && below(2))
       action.toType = LLRT_F32;
     action.reduction = below(4) ? Action::Reduction::Sum : Action::Reduction::Max;
-    action.accumulate = reduces && below(2);
+    action.accumulate = action.kind == Kind::ReduceScatter && below(2);
     action.outer = 1 + below(3);
-    action.elements = 1 + below(9);
-    int64_t part = action.outer * action.elements;
-    fromElements = part * (action.kind == Kind::ReduceScatter ? count : 1);
-    toElements = part * (action.kind == Kind::AllGather ? count : 1);
+    action.elements = 1 + below(below(2) ? 9 : 90);
+    // Mostly in several pieces.
+    action.scratchBytes = collectiveSlots(actionName(action.kind), count, action.outer) *
+                          collectiveAlignment * (1 + below(4));
+    return Case(action, count);
   }
 
   // Contents of `from`, and of `to` before, of member `i`.
@@ -141,6 +163,19 @@ struct Case {
   }
 };
 
+// Does `action` as member `me` of all; checks that it takes no memory but what it is given.
+void communicate(Transport &transport, const Action &action, const std::vector<int64_t> &members,
+                 int64_t me, const void *from, void *to) {
+  std::vector<std::byte> scratch(action.scratchBytes + 64, std::byte(0xa5));
+  largest = 0;
+  Communication communication(transport, action, members, me, from, to, scratch.data());
+  while (!communication.poll())
+    transport.idle();
+  EXPECT_LE(largest, 4096u) << "memory that no plan has";
+  for (std::byte behind : std::span(scratch).last(64))
+    EXPECT_EQ(behind, std::byte(0xa5)) << "writes behind its scratch memory";
+}
+
 // Does `cases` one after the other as member `me` of all ranks; the results one
 // behind the other.
 std::vector<std::byte> perform(Transport &transport, std::vector<Case> &cases,
@@ -149,9 +184,7 @@ std::vector<std::byte> perform(Transport &transport, std::vector<Case> &cases,
   for (size_t i = 0; i < cases.size(); ++i) {
     std::vector<std::byte> from = cases[i].input(me, uint32_t(i * 100), true);
     std::vector<std::byte> to = cases[i].input(me, uint32_t(i * 100), false);
-    Communication communication(transport, cases[i].action, members, me, from.data(), to.data());
-    while (!communication.poll())
-      transport.idle();
+    communicate(transport, cases[i].action, members, me, from.data(), to.data());
     all.insert(all.end(), to.begin(), to.end());
   }
   return all;
@@ -161,7 +194,7 @@ std::vector<Case> makeCases(int64_t members, int64_t count) {
   std::mt19937 random{uint32_t(members)};
   std::vector<Case> cases;
   for (int64_t i = 0; i < count; ++i)
-    cases.emplace_back(random, members);
+    cases.push_back(Case::drawn(random, members));
   return cases;
 }
 
@@ -235,6 +268,52 @@ TEST(Transport, CollectivesOfThreads) {
       }
     }
   }
+}
+
+// What the compiler plans for a collective has a bound, and is enough for more elements than
+// it holds at once.
+TEST(Transport, PlannedMemory) {
+  for (Kind kind : {Kind::AllGather, Kind::AllReduce, Kind::ReduceScatter})
+    for (int64_t outer : {1, 3}) {
+      Action action = {};
+      action.kind = kind;
+      action.outer = outer;
+      action.elements = (int64_t(9) << 20) / outer + 5;
+      const int64_t n = action.elements, part = outer * n, whole = 2 * part;
+      action.scratchBytes = collectiveScratch(actionName(kind), 2, outer, part, sizeof(float));
+      EXPECT_LE(action.scratchBytes, int64_t(32) << 20);
+      const bool scatters = kind == Kind::ReduceScatter, gathers = kind == Kind::AllGather;
+      Threads meeting(2);
+      std::vector<float> to[2];
+      auto valueOf = [](int64_t me, int64_t i) { return float((i * (me + 3)) % 1021); };
+      auto work = [&](int64_t me) {
+        std::vector<float> from(scatters ? whole : part);
+        for (size_t i = 0; i < from.size(); ++i)
+          from[i] = valueOf(me, int64_t(i));
+        to[me].resize(gathers ? whole : part);
+        communicate(meeting.of(me), action, {0, 1}, me, from.data(), to[me].data());
+      };
+      std::thread other(work, 1);
+      work(0);
+      other.join();
+      for (int64_t me : {0, 1}) {
+        int64_t wrong = 0;
+        for (int64_t i = 0; i < int64_t(to[me].size()); ++i) {
+          int64_t row = i / n, column = i % n;
+          int64_t own = scatters ? (2 * row + me) * n + column : i;
+          float want =
+              gathers ? valueOf(row % 2, row / 2 * n + column) : valueOf(0, own) + valueOf(1, own);
+          wrong += to[me][i] != want;
+        }
+        EXPECT_EQ(wrong, 0) << actionName(kind) << ", " << outer << " rows";
+      }
+    }
+  // A share of an all_reduce, each rounded up.
+  EXPECT_EQ(collectiveScratch("all_reduce", 3, 1, 4, 8), 2 * 64);
+  EXPECT_EQ(collectiveScratch("reduce_scatter", 3, 2, 20, 4), 5 * 128);
+  EXPECT_EQ(collectiveScratch("all_gather", 3, 1, 20, 4), 0);
+  EXPECT_EQ(collectiveScratch("broadcast", 3, 1, 20, 4), 0);
+  EXPECT_EQ(collectiveScratch("reduce_scatter", 1, 2, 20, 4), 0);
 }
 
 // Processes give the same bits as threads: `command(rank)` starts one or all.
