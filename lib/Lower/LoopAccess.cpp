@@ -79,6 +79,22 @@ void LinearIndex::add(const LinearIndex &other, int64_t factor) {
     coefficients[value] += coefficient * factor;
 }
 
+static void addValue(LinearIndex &sum, Value value, int64_t factor);
+
+// Adds `factor` times result `position` of `map` on `operands`, if that is a sum.
+static bool addResult(LinearIndex &sum, AffineMap map, unsigned position, ValueRange operands,
+                      int64_t factor) {
+  SmallVector<int64_t> flat; // coefficients of dims, symbols, divisions, then the constant
+  if (failed(getFlattenedAffineExpr(map.getResult(position), map.getNumDims(), map.getNumSymbols(),
+                                    &flat)) ||
+      flat.size() != operands.size() + 1)
+    return false;
+  sum.constant += factor * flat.back();
+  for (auto [operand, coefficient] : llvm::zip(operands, flat))
+    addValue(sum, operand, factor * coefficient);
+  return true;
+}
+
 // Adds `factor` times `value` to `sum`: through additions and products with constants.
 static void addValue(LinearIndex &sum, Value value, int64_t factor) {
   if (factor == 0)
@@ -103,19 +119,16 @@ static void addValue(LinearIndex &sum, Value value, int64_t factor) {
         addValue(sum, a, factor * *constant);
         return;
       }
+  if (auto apply = value.getDefiningOp<affine::AffineApplyOp>())
+    if (addResult(sum, apply.getAffineMap(), 0, apply.getMapOperands(), factor))
+      return;
   sum.coefficients[value] += factor;
 }
 
 std::optional<LinearIndex> llamac::linearIndex(const LoopAccess &access, unsigned dimension) {
-  SmallVector<int64_t> flat; // coefficients of dims, symbols, divisions, then the constant
-  if (failed(getFlattenedAffineExpr(access.map.getResult(dimension), access.map.getNumDims(),
-                                    access.map.getNumSymbols(), &flat)) ||
-      flat.size() != access.operands.size() + 1)
-    return std::nullopt;
   LinearIndex index;
-  index.constant = flat.back();
-  for (auto [operand, coefficient] : llvm::zip(access.operands, flat))
-    addValue(index, operand, coefficient);
+  if (!addResult(index, access.map, dimension, access.operands, 1))
+    return std::nullopt;
   index.coefficients.remove_if([](auto &term) { return term.second == 0; });
   return index;
 }

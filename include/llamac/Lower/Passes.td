@@ -419,6 +419,7 @@ def MapKernelsPass : Pass<"llama-map-kernels", "mlir::ModuleOp"> {
     | rows: `for row { scalars; for columns {...} ... }` | a row per team of 1 to 1024 threads, its columns in pieces of 16 bytes over them; what a later column loop reads at the same index stays in registers; sums that may be reassociated by shuffles, then through shared memory, in one order |
     | all loops parallel | a piece of 16 bytes per thread |
     | sums over outer loops of 64 turns or more | a piece per thread, the turns over threads of a block and over blocks; partial sums meet in shared memory and in a second kernel, in one order |
+    | sums by index: `for row { if (...) { for columns { table[index] += ... } } }` | a first kernel finds the rows of each index; the first of them adds up all, in their order |
     | any other; all with `teams=false` | one thread per iteration of the parallel loops together, one thread if there are none |
 
     Before llama-outline-loops:

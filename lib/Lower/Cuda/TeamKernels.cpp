@@ -52,6 +52,8 @@ static constexpr int64_t kUnrolledPieces = 8, kPiecesAtOnce = 4;
 static constexpr int64_t kWarp = 32, kMostThreads = 1024, kPieceBytes = 16;
 // Blocks of kThreadsPerBlock that keep a GPU of 132 multiprocessors busy.
 static constexpr int64_t kBlocksOfGpu = 264;
+// Rows of a block that finds the rows of one index.
+static constexpr int64_t kRowsOfList = 64;
 // Rows of a column sum whose elements are loaded before they are added.
 static constexpr int64_t kRowsAtOnce = 4;
 
@@ -91,6 +93,9 @@ struct Plan {
   // Sums over the serial loops of a nest without rows, if those are cut into parts: pieces of a
   // block beside each other, parts.
   int64_t width = 0, parts = 1;
+  // A sum of rows by index, `for row { if (...) { for columns { table[index] += ... } } }`:
+  // where the columns are.
+  scf::IfOp condition;
 
   bool isUnrolled(const Columns &c) const {
     return llvm::divideCeil(c.pieces(), team) <= kUnrolledPieces;
@@ -138,6 +143,8 @@ public:
     SmallVector<Operation *> band = perfectBand(nest.loop);
     if (band.empty())
       return std::nullopt;
+    if (scf::ForOp columns = columnsLoop(nest.loop); columns && columns != band.back())
+      return planByIndex(columns);
     SmallVector<Operation *> parallel = parallelLoops(band, writtenBuffers(nest.loop), true);
     // All in one: no rows. A sum that is innermost is better shared by a team.
     Block &innermost = band.back()->getRegion(0).front();
@@ -161,6 +168,52 @@ public:
   }
 
 private:
+  std::optional<Plan> planByIndex(scf::ForOp loop) {
+    made.condition = dyn_cast<scf::IfOp>(loop->getParentOp());
+    made.rows = {nest.loop};
+    made.body = &nest.loop->getRegion(0).front();
+    made.rowCount = constantRange(nest.loop)->size();
+    if (!made.condition || made.condition->getParentOp() != nest.loop ||
+        made.condition.elseBlock() || made.condition.getNumResults() != 0 || !constantRange(loop) ||
+        made.rowCount == 0 || made.rowCount > INT32_MAX || constantRange(nest.loop)->low != 0)
+      return std::nullopt;
+    // Before the columns only scalars; nothing behind them.
+    for (auto [block, last] : {std::pair(made.body, made.condition.getOperation()),
+                               std::pair(made.condition.thenBlock(), loop.getOperation())})
+      for (Operation &op : block->without_terminator())
+        if (&op != last && (!isScalarOrLoad(op) || last->isBeforeInBlock(&op)))
+          return std::nullopt;
+    Columns columns;
+    columns.outermost = loop;
+    columns.parallel = {loop.getOperation()};
+    columns.body = loop.getBody();
+    columns.elements = constantRange(loop)->size();
+    columns.shape = std::to_string(columns.elements);
+    if (columns.elements == 0 || columns.elements > INT32_MAX || !isStraight(*columns.body))
+      return std::nullopt;
+    made.columns[loop] = columns;
+    chooseLanes();
+    // One element of one table is added to.
+    Columns &placed = made.columns.front().second;
+    if (!findReductions(placed, /*ofElements=*/true, /*inOrder=*/true) ||
+        placed.reductions.size() != 1)
+      return std::nullopt;
+    Value table = placed.reductions.front().cell;
+    for (auto &[op, access] : made.access)
+      if (access.buffer == table && !isSumOf(op, placed))
+        return std::nullopt;
+    if (!innerStep(placed.reductions.front().store, placed))
+      return std::nullopt;
+    int64_t pieces = llvm::alignTo(placed.pieces(), kWarp);
+    made.team = std::min(pieces, kThreadsPerBlock);
+    return std::move(made);
+  }
+
+  bool isScalarOrLoad(Operation &op) const {
+    auto found = made.access.find(&op);
+    return found == made.access.end() ? isScalar(op) : !found->second.writes;
+  }
+
   std::optional<Plan> planRows(ArrayRef<Operation *> band, ArrayRef<Operation *> parallel) {
     // Rows: the parallel loops that contain all others; none if there is one iteration only.
     size_t count = 0;
@@ -307,7 +360,7 @@ private:
   }
 
   // Cells (or elements) that the columns write must be sums, and not be used otherwise.
-  bool findReductions(Columns &columns, bool ofElements = false) {
+  bool findReductions(Columns &columns, bool ofElements = false, bool inOrder = false) {
     for (Operation &op : columns.body->without_terminator()) {
       auto found = made.access.find(&op);
       if (found == made.access.end() || !found->second.writes ||
@@ -318,11 +371,12 @@ private:
       reduction.store = &op;
       reduction.combine = op.getOperand(0).getDefiningOp();
       if ((!ofElements && !columns.serial.empty()) || !reduction.combine ||
-          !mayReassociate(reduction.combine) || reduction.combine->getBlock() != columns.body ||
-          !reduction.combine->hasOneUse())
+          reduction.combine->getNumOperands() != 2 ||
+          (!inOrder && !mayReassociate(reduction.combine)) ||
+          reduction.combine->getBlock() != columns.body || !reduction.combine->hasOneUse())
         return false;
       Type type = reduction.combine->getResult(0).getType();
-      if (!type.isF32() && !type.isInteger(32) && !type.isF64() && !type.isInteger(64))
+      if (!inOrder && !type.isF32() && !type.isInteger(32) && !type.isF64() && !type.isInteger(64))
         return false;
       reduction.load = nullptr;
       for (Operation &other : columns.body->without_terminator()) {
@@ -539,6 +593,8 @@ public:
       : nest(nest), plan(plan), builder(nest.loop->getContext()), loc(nest.loop->getLoc()) {}
 
   void emit() {
+    if (plan.condition)
+      return emitByIndex();
     int64_t total = 1;
     if (plan.rows.empty()) {
       const Columns &columns = plan.columns.front().second;
@@ -934,7 +990,7 @@ private:
         if (&op == r.load || &op == r.combine || &op == r.store)
           reduction = &r, isTerm = &op == r.combine;
       if (reduction) {
-        if (isTerm && plan.width != 0)
+        if (isTerm && (plan.width != 0 || plan.condition))
           addPiece(*reduction, columns, place);
         else if (isTerm)
           sumPiece(*reduction, columns, place, sums);
@@ -1307,7 +1363,7 @@ private:
     guarded(guard, [&] {
       for (auto [i, r] : llvm::enumerate(single.reductions)) {
         Value memory = partial[i];
-        auto load = [&, r = &r](Value part) -> Value {
+        auto load = [&](Value part) -> Value {
           Value from = add(multiply(part, single.elements), element);
           return memref::LoadOp::create(builder, loc, memory,
                                         ValueRange{resize(from, builder.getIndexType())});
@@ -1338,6 +1394,172 @@ private:
           sum = combine(r.combine, sum, each);
         addTo(r, single, element, sum);
       }
+    });
+  }
+
+  //===--- Sums by index ----------------------------------------------------===//
+
+  // The first row of an index does the sum of all rows of that index, in their order. Which
+  // those are is found by a kernel before: for each row whether it is the first, and the next.
+  void emitByIndex() {
+    const Columns &columns = plan.columns.front().second;
+    numberType = builder.getI32Type();
+    builder.setInsertionPoint(nest.call);
+    Value lists =
+        memref::AllocOp::create(builder, loc, MemRefType::get({2, plan.rowCount}, numberType));
+    threads = kRowsOfList;
+    blocks = llvm::divideCeil(plan.rowCount, threads);
+    kernel = makeKernel(nest, blocks, threads, lists, "_list");
+    begin(1);
+    emitLists(columns);
+
+    threads = plan.team;
+    int64_t beside = llvm::divideCeil(columns.pieces(), threads);
+    blocks = plan.rowCount * beside;
+    kernel = makeKernel(nest, blocks, threads, lists);
+    begin(1);
+    Value block = number(gpu::BlockIdOp::create(builder, loc, gpu::Dimension::x));
+    Value own = arith::DivUIOp::create(builder, loc, block, constant(beside));
+    Value piece = add(multiply(remainder(block, beside), threads), thread);
+    Type index = builder.getIndexType();
+    Value isFirst =
+        memref::LoadOp::create(builder, loc, partial[0], ValueRange{resize(own, index)});
+    Value guard =
+        arith::CmpIOp::create(builder, loc, arith::CmpIPredicate::ne, isFirst, constant(0));
+    if (columns.pieces() % threads != 0)
+      guard = conjunction(guard, arith::CmpIOp::create(builder, loc, arith::CmpIPredicate::ult,
+                                                       piece, constant(columns.pieces())));
+    guarded(guard, [&] {
+      const Reduction &r = columns.reductions.front();
+      Place place = placeOf(columns, piece, 0, Value(), 0);
+      emitRowScalars(own);
+      Lanes sums = loadPiece(r.load, columns, place);
+      sums.resize(columns.lanes, sums[0]);
+      SmallVector<Value> initial{own};
+      initial.append(sums);
+      SmallVector<Type> types(ValueRange(initial).getTypes());
+      auto loop = scf::WhileOp::create(builder, loc, types, initial);
+      SmallVector<Location> locations(types.size(), loc);
+      {
+        OpBuilder::InsertionGuard restore(builder);
+        Block *before = builder.createBlock(&loop.getBefore(), {}, types, locations);
+        Value at = before->getArgument(0);
+        Value link = resize(add(at, constant(plan.rowCount)), index);
+        Value next = memref::LoadOp::create(builder, loc, partial[0], ValueRange{link});
+        known.clear();
+        emitRowScalars(at);
+        elementSums[r.cell].assign(before->args_begin() + 1, before->args_end());
+        llvm::MapVector<Value, Value> none;
+        emitPiece(columns, place, none);
+        SmallVector<Value> values{next};
+        values.append(elementSums[r.cell]);
+        Value more =
+            arith::CmpIOp::create(builder, loc, arith::CmpIPredicate::sge, next, constant(0));
+        scf::ConditionOp::create(builder, loc, more, values);
+        Block *after = builder.createBlock(&loop.getAfter(), {}, types, locations);
+        scf::YieldOp::create(builder, loc, after->getArguments());
+      }
+      known.clear();
+      emitRowScalars(own);
+      writePiece(r.store, columns, place, Lanes(llvm::drop_begin(loop.getResults())));
+    });
+  }
+
+  // The scalars of a row, also those under the condition.
+  void emitRowScalars(Value number) {
+    uniform.map(inductionVariableOf(nest.loop), resize(number, builder.getIndexType()));
+    scf::IfOp condition = plan.condition;
+    for (Block *block : {plan.body, condition.thenBlock()})
+      for (Operation &op : block->without_terminator())
+        if (&op != condition.getOperation() && !isLoop(op))
+          emitScalar(op);
+  }
+
+  // The number of the first element that a row adds to, -1 if it adds to none.
+  Value keyOf(Value row) {
+    Operation *store = plan.columns.front().second.reductions.front().store;
+    scf::IfOp condition = plan.condition;
+    Type type = builder.getI64Type();
+    auto orNone = [&](Value holds, llvm::function_ref<Value()> make) -> Value {
+      auto ifOp = scf::IfOp::create(builder, loc, type, holds, /*withElseRegion=*/true);
+      OpBuilder::InsertionGuard restore(builder);
+      builder.setInsertionPointToEnd(ifOp.thenBlock());
+      Value made = make();
+      scf::YieldOp::create(builder, loc, made);
+      builder.setInsertionPointToEnd(ifOp.elseBlock());
+      Value none = constant(type, -1);
+      scf::YieldOp::create(builder, loc, none);
+      return ifOp.getResult(0);
+    };
+    Value there = arith::CmpIOp::create(builder, loc, arith::CmpIPredicate::ult, row,
+                                        constant(plan.rowCount));
+    return orNone(there, [&]() -> Value {
+      uniform.map(inductionVariableOf(nest.loop), resize(row, builder.getIndexType()));
+      for (Operation &op : plan.body->without_terminator())
+        if (&op != condition.getOperation())
+          emitScalar(op);
+      return orNone(uniform.lookup(condition.getCondition()), [&]() -> Value {
+        for (Operation &op : condition.thenBlock()->without_terminator())
+          if (!isLoop(op))
+            emitScalar(op);
+        const Columns &columns = plan.columns.front().second;
+        Place place = placeOf(columns, constant(0), 0, Value(), 0);
+        return resize(elementNumber(store, &columns, &place, 0), type);
+      });
+    });
+  }
+
+  // A thread per row compares its key with all others, a block's number of them at a time.
+  void emitLists(const Columns &columns) {
+    Type i64 = builder.getI64Type(), index = builder.getIndexType();
+    auto space = gpu::AddressSpaceAttr::get(builder.getContext(), gpu::AddressSpace::Workgroup);
+    Value keys = kernel.addWorkgroupAttribution(
+        MemRefType::get({threads}, i64, MemRefLayoutAttrInterface(), space), loc);
+    Value own = thread;
+    if (blocks > 1)
+      own = add(multiply(number(gpu::BlockIdOp::create(builder, loc, gpu::Dimension::x)), threads),
+                own);
+    Value key = keyOf(own);
+    auto loop = scf::ForOp::create(builder, loc, constant(0), constant(plan.rowCount),
+                                   constant(threads), ValueRange{constant(1), constant(-1)});
+    {
+      OpBuilder::InsertionGuard restore(builder);
+      builder.setInsertionPointToEnd(loop.getBody());
+      Value other = keyOf(add(loop.getInductionVar(), thread));
+      memref::StoreOp::create(builder, loc, other, keys, ValueRange{resize(thread, index)});
+      gpu::BarrierOp::create(builder, loc);
+      auto inner = scf::ForOp::create(builder, loc, constant(0), constant(threads), constant(1),
+                                      loop.getRegionIterArgs());
+      {
+        OpBuilder::InsertionGuard restore(builder);
+        builder.setInsertionPointToEnd(inner.getBody());
+        Value isFirst = inner.getRegionIterArg(0), next = inner.getRegionIterArg(1);
+        Value that = memref::LoadOp::create(builder, loc, keys,
+                                            ValueRange{resize(inner.getInductionVar(), index)});
+        Value row = add(loop.getInductionVar(), inner.getInductionVar());
+        auto compare = [&](arith::CmpIPredicate predicate, Value a, Value b) -> Value {
+          return arith::CmpIOp::create(builder, loc, predicate, a, b);
+        };
+        Value same = compare(arith::CmpIPredicate::eq, key, that);
+        Value earlier = conjunction(same, compare(arith::CmpIPredicate::ult, row, own));
+        Value later = conjunction(conjunction(same, compare(arith::CmpIPredicate::ugt, row, own)),
+                                  compare(arith::CmpIPredicate::slt, next, constant(0)));
+        isFirst = arith::SelectOp::create(builder, loc, earlier, constant(0), isFirst);
+        next = arith::SelectOp::create(builder, loc, later, row, next);
+        scf::YieldOp::create(builder, loc, ValueRange{isFirst, next});
+      }
+      gpu::BarrierOp::create(builder, loc);
+      scf::YieldOp::create(builder, loc, inner.getResults());
+    }
+    Value there = arith::CmpIOp::create(builder, loc, arith::CmpIPredicate::ult, own,
+                                        constant(plan.rowCount));
+    guarded(there, [&] {
+      Value adds =
+          arith::CmpIOp::create(builder, loc, arith::CmpIPredicate::sge, key, constant(i64, 0));
+      Value isFirst = arith::SelectOp::create(builder, loc, adds, loop.getResult(0), constant(0));
+      memref::StoreOp::create(builder, loc, isFirst, partial[0], ValueRange{resize(own, index)});
+      memref::StoreOp::create(builder, loc, loop.getResult(1), partial[0],
+                              ValueRange{resize(add(own, constant(plan.rowCount)), index)});
     });
   }
 

@@ -191,3 +191,47 @@ func.func @sums(%x: memref<18464x1280xbf16>, %s: memref<1280xf32>) {
   }
   return
 }
+
+// -----
+
+// Rows summed by index: first which row is the first of its index, and which comes next; then
+// the first one adds up all of them, in their order. Two blocks of pieces beside each other.
+// CHECK-LABEL: func.func @by_index
+// CHECK:         %[[LISTS:.*]] = memref.alloc() : memref<2x192xi32>
+// CHECK:         gpu.launch_func @by_index_loop0_list::@by_index_loop0_list blocks in (%c3, %c1, %c1) threads in (%c64, %c1, %c1) {{.*}} %[[LISTS]]
+// CHECK:         gpu.launch_func @by_index_loop0::@by_index_loop0 blocks in (%c384, %c1, %c1) threads in (%c256, %c1, %c1) {{.*}} %[[LISTS]]
+// CHECK-LABEL: gpu.func @by_index_loop0_list(
+// CHECK:         scf.for
+// CHECK:           gpu.barrier
+// CHECK:           scf.for
+// CHECK:           gpu.barrier
+// CHECK-LABEL: gpu.func @by_index_loop0(
+// CHECK:         scf.if
+// CHECK:           vector.load {{.*}} vector<4xf32>
+// CHECK:           scf.while
+// CHECK:             vector.load {{.*}} vector<4xbf16>
+// CHECK-COUNT-4:     arith.addf
+// CHECK:             scf.condition
+// CHECK:           vector.store {{.*}} vector<4xf32>
+func.func @by_index(%ids: memref<192xi64>, %x: memref<192x2048xbf16>, %table: memref<96x2048xf32>) {
+  %c0 = arith.constant 0 : index
+  %c1 = arith.constant 1 : index
+  %rows = arith.constant 192 : index
+  %columns = arith.constant 2048 : index
+  %none = arith.constant 7 : i64
+  scf.for %r = %c0 to %rows step %c1 {
+    %id = memref.load %ids[%r] : memref<192xi64>
+    %is = arith.cmpi ne, %id, %none : i64
+    scf.if %is {
+      %i = arith.index_cast %id : i64 to index
+      scf.for %c = %c0 to %columns step %c1 {
+        %0 = memref.load %x[%r, %c] : memref<192x2048xbf16>
+        %1 = memref.load %table[%i, %c] : memref<96x2048xf32>
+        %2 = arith.extf %0 : bf16 to f32
+        %3 = arith.addf %1, %2 : f32
+        memref.store %3, %table[%i, %c] : memref<96x2048xf32>
+      } {llama.columns}
+    }
+  }
+  return
+}
