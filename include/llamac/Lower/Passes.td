@@ -381,19 +381,25 @@ def EmitAttentionPass : Pass<"llama-emit-attention", "mlir::ModuleOp"> {
     Every routine.attention_forward and routine.attention_backward becomes launches of kernels
     that are written for its shape, each in a `gpu.module` of its own, with what they hand to
     each other in temporaries: the mask in the form that all kernels read, and for the
-    backward the products of the rows of `d_out` and `out`. `llama.form` says how it is computed: `plain`
-    takes every shape, type and chip.
+    backward the products of the rows of `d_out` and `out`. `llama.form` says how it is computed, the
+    first of these that takes shape, type and every chip:
+
+    | form | takes | computes by |
+    |---|---|---|
+    | `hopper` | bf16, heads of a multiple of 8 up to 256 (backward: 128), `sm_90a` | warpgroups and the copy engine |
+    | `mma` | bf16, heads of a multiple of 8 up to 256 | mma.sync and cp.async |
+    | `plain` | everything | f32 |
 
     Before:
     ```mlir
-    routine.attention_forward %q, %k, %v masks(%p, %d, %p, %d) into %o, %l {mask = #routine.mask<causal>, scale = 0.25 : f64, batch = 1 : i64, queries = 64 : i64, keys = 64 : i64, heads = 2 : i64, kv_heads = 1 : i64, head_size = 16 : i64, images = 0 : i64, tile_count = 0 : i64, tile_stride = 0 : i64, tile_tokens = 0 : i64} : (memref<1x64x2x16xf32>, memref<1x64x1x16xf32>, memref<1x64x1x16xf32>, memref<1x64xi64>, memref<1x64xi64>, memref<1x64xi64>, memref<1x64xi64>, memref<1x64x2x16xf32>, memref<1x64x2xf32>) -> ()
+    routine.attention_forward %q, %k, %v masks(%p, %d, %kp, %kd) into %o, %l {mask = #routine.mask<causal>, scale = 0.25 : f64, batch = 1 : i64, queries = 65 : i64, keys = 70 : i64, heads = 2 : i64, kv_heads = 1 : i64, head_size = 16 : i64, images = 0 : i64, tile_count = 0 : i64, tile_stride = 0 : i64, tile_tokens = 0 : i64} : (memref<1x65x2x16xf32>, memref<1x70x1x16xf32>, memref<1x70x1x16xf32>, memref<1x65xi64>, memref<1x65xi64>, memref<1x70xi64>, memref<1x70xi64>, memref<1x65x2x16xf32>, memref<1x65x2xf32>) -> ()
     ```
     After:
     ```mlir
-    %rows = memref.alloc() : memref<1x64x4xi32>
+    %rows = memref.alloc() : memref<1x192x4xi32>
     ...
     gpu.launch_func @attention_mask::@attention_mask blocks in (%c1, %c1, %c1) threads in (%c128, %c1, %c1) args(...)
-    gpu.launch_func @attention_forward_plain::@attention_forward_plain blocks in (%c2, %c1, %c1) threads in (%c256, %c1, %c1) dynamic_shared_memory_size %c52352_i32 args(...) {llama.form = "plain"}
+    gpu.launch_func @attention_forward_plain::@attention_forward_plain blocks in (%c3, %c1, %c1) threads in (%c256, %c1, %c1) dynamic_shared_memory_size %c52352_i32 args(...) {llama.form = "plain"}
     ```
   }];
   let options = [Option<"chips", "chips", "std::string", "\"sm_90a\"",
