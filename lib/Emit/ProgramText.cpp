@@ -187,7 +187,12 @@ LogicalResult TextWriter::addCall(Operation *op, StringRef block, ArrayAttr buff
 
 /// Notes the blocks around a collective.
 LogicalResult TextWriter::addStaging(dist::CollectiveOp op) {
-  if (dist::StagingAttr staging = op.getStagingAttr())
+  dist::StagingAttr staging = op.getStagingAttr();
+  if (staging && ((staging.getBytes() && !staging.getScratch()) ||
+                  (staging.getPack() && !staging.getPacked()) ||
+                  (staging.getUnpack() && !staging.getReceived() && !staging.getPacked())))
+    return op.emitOpError("expects planned memory (llama-plan-arenas)");
+  if (staging)
     for (FlatSymbolRefAttr block : {staging.getPack(), staging.getUnpack()}) {
       SmallVector<Attribute, 1> scratch;
       if (staging.getScratch())
