@@ -257,7 +257,8 @@ LogicalResult llamac::emitExecutable(ModuleOp program, const Target &target,
       auto function = cast<LLVM::LLVMFuncOp>(symbols.lookupSymbolIn(*copy, block.code));
       function.setSymName((kBlockPrefix + function.getSymName()).str());
     }
-  FailureOr<std::vector<ObjectFile>> objects = target.compile(*copy);
+  FailureOr<std::vector<ObjectFile>> objects =
+      target.compile(*copy, /*threads=*/0, options.kernelFolder);
   if (failed(objects))
     return failure();
   FailureOr<ObjectFile> table = makeTable(loc, *text, target);

@@ -7,6 +7,7 @@
 #include "llamac/Lower/Passes.h"
 
 #include "dialects/Llama/IR/Llama.h"
+#include "llamac/Support/Locations.h"
 
 namespace mlir::llamac {
 #define GEN_PASS_DEF_ISOLATEBLOCKSPASS
@@ -52,6 +53,20 @@ static LogicalResult checkShapes(func::FuncOp block) {
   return failure(result.wasInterrupted());
 }
 
+// Names each op that comes from no file after itself and its block: messages of kernels tell it.
+static void nameLocations(func::FuncOp block) {
+  MLIRContext *context = block.getContext();
+  auto named = [&](const Twine &name) {
+    return FusedLoc::get(context, {UnknownLoc::get(context)}, StringAttr::get(context, name));
+  };
+  block.walk([&](Operation *op) {
+    if (!locationText(op->getLoc()).empty())
+      return;
+    op->setLoc(op == block ? named(block.getSymName())
+                           : named(op->getName().stripDialect() + " in " + block.getSymName()));
+  });
+}
+
 namespace {
 struct IsolateBlocksPass : llamac::impl::IsolateBlocksPassBase<IsolateBlocksPass> {
   void runOnOperation() override {
@@ -77,6 +92,7 @@ struct IsolateBlocksPass : llamac::impl::IsolateBlocksPassBase<IsolateBlocksPass
         builder.setInsertionPointToStart(code.getBody());
         originals.push_back(cast<func::FuncOp>(builder.clone(*block)));
         originals.back().setPublic();
+        nameLocations(originals.back());
         same = std::prev(originals.end());
       }
       StringAttr function = same->getSymNameAttr();

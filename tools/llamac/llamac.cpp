@@ -72,7 +72,7 @@ struct Command {
   int64_t tileSize = 0;
   std::string featureTaps = "input", rowMask = "both";
   bool statistics = false, timing = false, precisionReport = false, simulate = false;
-  std::string timeline;
+  std::string timeline, kernels;
   CompileOptions options;
   std::string compileFrom = "import", compileTo = "emit";
 
@@ -491,6 +491,8 @@ static int run(Command &command, Mode mode) {
   Expected<std::shared_ptr<const Target>> target = makeTarget(targetOf(command.options));
   if (!target) // of a file that names another machine's
     return report(target.takeError());
+  if (!command.kernels.empty() && ((*target)->deviceCode().empty() || to < Step::Emit))
+    return report("--kernels: expected --target=cuda and an executable to make");
   const CompileOptions given = command.options; // before what follows from them
   if (isCompile && from < Step::Parallelize) {
     FailureOr<Grid> grid = parseGrid(command.options.grid, module.getLoc());
@@ -559,7 +561,9 @@ static int run(Command &command, Mode mode) {
   if (to < Step::Emit)
     return writeModule(module, output.empty() ? "-" : output);
   TimingScope emitting = total.nest("Emit");
-  if (failed(emitExecutable(module, **target, EmitOptions(), output)))
+  EmitOptions emit;
+  emit.kernelFolder = command.kernels;
+  if (failed(emitExecutable(module, **target, emit, output)))
     return kFailed;
   return kDone;
 }
@@ -607,6 +611,8 @@ static int runCompile(ArrayRef<const char *> rest) {
                  "print the step as the machine would run it: time, bubble, load, MFU");
   arguments.add("timeline", command.timeline, Arguments::Text("FILE"),
                 "write the simulated step: .json (Perfetto), .svg, .txt, or .csv, its schedule");
+  arguments.add("kernels", command.kernels, Arguments::Text("FOLDER"),
+                "with --target=cuda, write PTX and machine code of all kernels there");
   if (Error error = arguments.parse(rest))
     return report(std::move(error));
   if (arguments.help) {

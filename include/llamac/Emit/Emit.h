@@ -28,6 +28,8 @@ struct EmitOptions {
   /// The compiler that links. Empty: environment variable LLAMAC_LINKER, else the one
   /// that llamac was built with, else `c++`.
   std::string linker;
+  /// Where the kernels of a device are written too (Target::compile). Empty: nowhere.
+  std::string kernelFolder;
 };
 
 /// Compiles the blocks of a device program, which were lowered for `target`, and links them with the program's text

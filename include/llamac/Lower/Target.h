@@ -92,9 +92,10 @@ public:
 
   /// Compiles each `builtin.module` directly in `program` to an object file, in the order of the
   /// modules whatever `threads` (0: one per core); code of a device comes behind them. Emits an
-  /// error if one cannot be compiled.
-  virtual FailureOr<std::vector<ObjectFile>> compile(ModuleOp program,
-                                                     unsigned threads = 0) const = 0;
+  /// error if one cannot be compiled. A device's kernels are written into `kernelFolder` too,
+  /// for eyes and tools, if it is not empty.
+  virtual FailureOr<std::vector<ObjectFile>> compile(ModuleOp program, unsigned threads = 0,
+                                                     StringRef kernelFolder = {}) const = 0;
 
   /// The symbol, defined by what `compile` makes, of the table of all code of the device
   /// (LlrtProgram::device); empty if there is none apart from the host's.

@@ -53,8 +53,9 @@ public:
     pm.addPass(createCSEPass());
   }
 
-  FailureOr<std::vector<ObjectFile>> compile(ModuleOp program, unsigned threads) const override {
-    FailureOr<ObjectFile> kernels = compileKernels(program, chips, cpu(), threads);
+  FailureOr<std::vector<ObjectFile>> compile(ModuleOp program, unsigned threads,
+                                             StringRef kernelFolder) const override {
+    FailureOr<ObjectFile> kernels = compileKernels(program, chips, cpu(), threads, kernelFolder);
     if (failed(kernels))
       return failure();
     FailureOr<std::vector<ObjectFile>> objects =
@@ -86,7 +87,7 @@ llvm::Expected<std::shared_ptr<const Target>> llamac::makeCudaTarget(Lowering ho
   };
   for (StringRef chip : llvm::split(names.empty() ? kDefaultChip : names, ',')) {
     if (llvm::Error error = checkChip(chip))
-      return wrong(llvm::toString(std::move(error)));
+      return wrong(chip + ": " + llvm::toString(std::move(error)));
     if (*ptxas && !llvm::is_contained((*ptxas)->chips, chip))
       return wrong((*ptxas)->path + " " + (*ptxas)->version + " does not know " + chip + ", but " +
                    llvm::join((*ptxas)->chips, ", ") +

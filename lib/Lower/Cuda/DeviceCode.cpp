@@ -14,6 +14,9 @@
 
 #include "llvm/IR/Constants.h"
 #include "llvm/IR/Module.h"
+#include "llvm/Support/FileSystem.h"
+#include "llvm/Support/FileUtilities.h"
+#include "llvm/Support/Path.h"
 #include "llvm/Support/ThreadPool.h"
 #include "llvm/Support/xxhash.h"
 
@@ -103,6 +106,35 @@ static LogicalResult compile(Code &code, ArrayRef<std::string> chips, const Ptxa
     }
     code.ptx.push_back(std::move(*ptx));
     code.cubins.push_back(std::move(cubin));
+  }
+  return success();
+}
+
+// Writes the files of all codes into `folder`, which is made if need be.
+static LogicalResult writeFiles(Location loc, StringRef folder, ArrayRef<Code> codes,
+                                ArrayRef<std::string> chips) {
+  if (std::error_code error = llvm::sys::fs::create_directories(folder))
+    return emitError(loc, "cannot make the folder ") << folder << ": " << error.message();
+  auto write = [&](const Twine &name, StringRef bytes) -> LogicalResult {
+    SmallString<128> path(folder);
+    llvm::sys::path::append(path, name);
+    if (llvm::Error error = llvm::writeToOutput(path, [&](llvm::raw_ostream &os) {
+          os << bytes;
+          return llvm::Error::success();
+        }))
+      return emitError(loc, "cannot write ") << path << ": " << llvm::toString(std::move(error));
+    return success();
+  };
+  for (auto [number, code] : llvm::enumerate(codes)) {
+    gpu::GPUModuleOp kernel = code.kernel;
+    for (auto [chip, ptx, cubin] : llvm::zip_equal(chips, code.ptx, code.cubins)) {
+      std::string name =
+          (entryName(kernel.getName()) + "." + Twine(number) + "." + chip + ".").str();
+      if (failed(write(name + "ptx", ptx)) ||
+          (!cubin.bytes.empty() &&
+           failed(write(name + "cubin", StringRef(cubin.bytes.data(), cubin.bytes.size())))))
+        return failure();
+    }
   }
   return success();
 }
@@ -226,7 +258,8 @@ private:
 } // namespace
 
 FailureOr<ObjectFile> llamac::compileKernels(ModuleOp program, ArrayRef<std::string> chips,
-                                             const CpuTarget &cpu, unsigned threads) {
+                                             const CpuTarget &cpu, unsigned threads,
+                                             StringRef folder) {
   llvm::Expected<const Ptxas *> ptxas = Ptxas::find();
   if (!ptxas)
     return emitError(program.getLoc(), llvm::toString(ptxas.takeError()));
@@ -235,8 +268,8 @@ FailureOr<ObjectFile> llamac::compileKernels(ModuleOp program, ArrayRef<std::str
   if (failed(collect(program, launches, codes)))
     return failure();
   if (!*ptxas)
-    emitRemark(program.getLoc(), "no ptxas found: the executable has PTX only, which the driver "
-                                 "compiles when it starts; LLAMAC_PTXAS names one");
+    emitRemark(program.getLoc(), "no ptxas: the executable has PTX only, which the driver compiles "
+                                 "when it starts; LLAMAC_PTXAS names one");
   {
     ParallelDiagnosticHandler diagnostics(program.getContext()); // in order of the kernels
     llvm::DefaultThreadPool pool(llvm::hardware_concurrency(threads));
@@ -249,6 +282,8 @@ FailureOr<ObjectFile> llamac::compileKernels(ModuleOp program, ArrayRef<std::str
     pool.wait();
   }
   if (llvm::any_of(codes, [](const Code &code) { return code.failed; }))
+    return failure();
+  if (!folder.empty() && failed(writeFiles(program.getLoc(), folder, codes, chips)))
     return failure();
 
   return compileData(program.getLoc(), cpu, "llrt_device", [&](llvm::Module &module) {

@@ -18,8 +18,9 @@ inline constexpr llvm::StringLiteral kDeviceCodeSymbol = "llrt.device";
 /// same code once, on `threads` threads (0: one per core). The object file, for the processor
 /// `cpu`, has what the launches refer to (kLaunchAttr) and the table of all. Emits an error if a
 /// kernel cannot be compiled, a remark if there is no ptxas, so that the object has only PTX.
+/// With a `folder`, PTX and machine code go there too: `NAME.CODE.CHIP.ptx`, `.cubin`.
 FailureOr<ObjectFile> compileKernels(ModuleOp program, ArrayRef<std::string> chips,
-                                     const CpuTarget &cpu, unsigned threads);
+                                     const CpuTarget &cpu, unsigned threads, StringRef folder);
 
 } // namespace mlir::llamac
 

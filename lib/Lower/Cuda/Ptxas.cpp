@@ -103,7 +103,11 @@ static llvm::Expected<std::unique_ptr<Ptxas>> search() {
     llvm::ErrorOr<std::string> path = llvm::sys::findProgramByName(*named);
     if (!path)
       return llvm::createStringError("LLAMAC_PTXAS=" + *named + ": " + path.getError().message());
-    return made(ask(*path));
+    llvm::Expected<Ptxas> found = ask(*path);
+    if (!found)
+      return llvm::createStringError("LLAMAC_PTXAS=" + *named + ": " +
+                                     llvm::toString(found.takeError()));
+    return made(std::move(found));
   }
   if (llvm::ErrorOr<std::string> path = llvm::sys::findProgramByName("ptxas"))
     return made(ask(*path));

@@ -40,7 +40,8 @@ public:
     pm.addPass(createCSEPass());
   }
 
-  FailureOr<std::vector<ObjectFile>> compile(ModuleOp program, unsigned threads) const override {
+  FailureOr<std::vector<ObjectFile>> compile(ModuleOp program, unsigned threads,
+                                             StringRef kernelFolder) const override {
     auto asked = program->getAttrOfType<DictionaryAttr>("llama.options");
     auto precision = asked ? asked.getAs<StringAttr>("precision") : StringAttr();
     if (precision && precision.getValue() == "bf16" && !cpu().hasBFloat16)

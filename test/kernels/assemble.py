@@ -1,0 +1,110 @@
+#!/usr/bin/env python3
+# Part of llamac, under the Apache License v2.0 with LLVM Exceptions.
+# SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+"""Assembles all kernels of models with ptxas: none may spill registers, and none may be serialized (C75xx).
+
+    assemble.py --llamac build/bin/llamac [--chips sm_80,sm_90a,sm_100a] [--table FILE] [MODEL[:option...] ...]
+
+With nvdisasm it also looks at the machine code: attention for sm_90a has HGMMA and UTMALDG, that by mma.sync HMMA and LDGSTS,
+and of the other kernels some have accesses of 16 bytes. ptxas and nvdisasm: of PATH, CUDA_HOME, /usr/local/cuda or
+build/cuda (tools/setup.sh --cuda).
+
+Exit status: 0 all is well, 1 a kernel is not, 2 wrong use, 77 there is no ptxas.
+"""
+
+import argparse
+import concurrent.futures
+import os
+import pathlib
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+
+GOLDEN = pathlib.Path(__file__).resolve().parent.parent / "numerics" / "golden"
+# Real sizes, then small ones that are no multiples of anything.
+MODELS = ["llama3-8b:--text-length=8192", "llama3-8b-vision:--batch=2", f"{GOLDEN}/small/config.json:--text-length=33",
+          f"{GOLDEN}/small/config.json:--text-length=33:--precision=f32",
+          f"{GOLDEN}/text/config.json:--text-length=33:--precision=f64"]
+# What the machine code of a kernel with such a name has.
+SASS = [(r"^attention_(forward|dq|dkv)_hopper\.", ["HGMMA", "UTMALDG"]), (r"^attention_(forward|dq|dkv)_mma\.", ["HMMA", "LDGSTS"])]
+WIDE = re.compile(r"\b(LDG|STG)\.E\.(\w+\.)*128")
+
+
+def find(name: str, llamac: pathlib.Path) -> str | None:
+    folders = [os.environ[v] + "/bin" for v in ("CUDA_HOME", "CUDA_PATH") if v in os.environ]
+    folders += ["/usr/local/cuda/bin", str(llamac.resolve().parent.parent / "cuda/bin")]
+    return shutil.which(name) or next(filter(None, (shutil.which(name, path=folder) for folder in folders)), None)
+
+
+def assemble(ptxas: str, nvdisasm: str | None, chip: str, path: pathlib.Path) -> tuple[dict, list[str]]:
+    """What a kernel takes, and what is wrong with it."""
+    cubin = path.with_suffix(".assembled")
+    result = subprocess.run([ptxas, f"-arch={chip}", "-O3", "-v", str(path), "-o", str(cubin)], capture_output=True, text=True)
+    said = result.stdout + result.stderr
+    number = lambda pattern: sum(int(n) for n in re.findall(r"(\d+) " + pattern, said))
+    facts = {"registers": number("registers"), "shared": number("bytes smem"), "stack": number("bytes stack frame"),
+             "spills": number("bytes spill (?:stores|loads)")}
+    faults = []
+    if result.returncode:
+        faults.append(said.strip())
+    if facts["spills"]:
+        faults.append(f"{facts['spills']} bytes of spills, {facts['registers']} registers")
+    # C7519: a fence that ptxas adds by itself.
+    faults += [line.strip() for line in said.splitlines() if re.search(r"\(C75\d\d\)", line) and "(C7519)" not in line]
+    if nvdisasm and not result.returncode:
+        code = subprocess.run([nvdisasm, "-c", str(cubin)], capture_output=True, text=True)
+        if code.returncode:
+            faults.append(f"nvdisasm: {code.stderr.strip()}")
+        for name, wanted in SASS:
+            if re.search(name, path.name):
+                faults += [f"no {instruction} in the machine code" for instruction in wanted if instruction not in code.stdout]
+        facts["wide"] = len(WIDE.findall(code.stdout))
+    return facts, faults
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--llamac", required=True, type=pathlib.Path, help="the compiler")
+    parser.add_argument("--chips", default="sm_80,sm_90a,sm_100a", help="to assemble for (sm_80,sm_90a,sm_100a)")
+    parser.add_argument("--table", type=argparse.FileType("w"), help="write what each kernel takes there")
+    parser.add_argument("models", nargs="*", default=MODELS, metavar="MODEL", help="model, and options of llamac compile after colons")
+    arguments = parser.parse_args()
+    ptxas, nvdisasm = (find(name, arguments.llamac) for name in ("ptxas", "nvdisasm"))
+    if not ptxas:
+        print("skipped: there is no ptxas; tools/setup.sh --cuda fetches one")
+        return 77
+    failed = count = wide = 0
+    with tempfile.TemporaryDirectory() as temporary, concurrent.futures.ThreadPoolExecutor() as pool:
+        jobs = []
+        for number, text in enumerate(arguments.models):
+            model, *options = text.split(":")
+            for chip in arguments.chips.split(","):
+                folder = pathlib.Path(temporary) / f"{number}.{chip}"
+                command = [arguments.llamac, "compile", model, "--target=cuda", f"--chip={chip}", "--over-memory=allow", *options,
+                           f"--kernels={folder}", "-o", f"{temporary}/model"]
+                result = subprocess.run(command, capture_output=True, text=True, env=os.environ | {"LLAMAC_PTXAS": "none"})
+                if result.returncode:
+                    print(f"FAIL {text} for {chip}: {result.stderr.strip()}")
+                    failed += 1
+                    continue
+                jobs += [(text, chip, path, pool.submit(assemble, ptxas, nvdisasm, chip, path)) for path in sorted(folder.glob("*.ptx"))]
+        for text, chip, path, job in jobs:
+            facts, faults = job.result()
+            count += 1
+            wide += facts.get("wide", 0)
+            failed += bool(faults)
+            for fault in faults:
+                print(f"FAIL {text}, {path.stem} for {chip}: {fault}")
+            if arguments.table:
+                print(text, chip, path.name.split(".")[0], *(f"{key}={value}" for key, value in facts.items()), sep="\t", file=arguments.table)
+    if nvdisasm and count and not wide:
+        print("FAIL no kernel reads or writes 16 bytes at once")
+        failed += 1
+    print(f"{count} kernels with {ptxas}{'' if nvdisasm else ', no nvdisasm'}: {failed} failures")
+    return 1 if failed or not count else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
