@@ -26,6 +26,49 @@ using namespace mlir;
 using namespace mlir::llamac;
 namespace field = llrt::field;
 
+/// The end of what is used, by stage and number of the arena on it.
+using Peaks = std::map<std::pair<int64_t, int>, int64_t>;
+
+/// Executables allocate what a program says that it needs: all that it uses, and of the arenas of
+/// parameters and their state all or nothing, as they are loaded and saved. Says so where that
+/// is not what it says.
+static void checkNeeds(ModuleOp module, StringRef name, const Peaks &used,
+                       std::vector<check::Fault> &faults) {
+  llvm::DenseSet<Attribute> state;
+  for (auto place : module.getOps<dist::StorageOp>())
+    for (std::optional<dist::AddressAttr> address :
+         {std::optional(place.getAddress()), place.getMaster(), place.getGradient(),
+          place.getMoment1(), place.getMoment2(), place.getGradientSum()})
+      if (address)
+        state.insert(address->getArena());
+  for (auto program : module.getOps<dist::ProgramOp>()) {
+    if (program.getName() != name)
+      continue;
+    llvm::DenseMap<Attribute, int64_t> ends;
+    ArrayAttr needs = program.getNeedsAttr();
+    for (Attribute end : needs ? needs.getValue() : ArrayRef<Attribute>())
+      ends[cast<dist::AddressAttr>(end).getArena()] = cast<dist::AddressAttr>(end).getOffset();
+    const int64_t stage = program.getStage();
+    int number = 0;
+    for (auto arena : module.getOps<dist::ArenaOp>()) {
+      if (int64_t(arena.getStage()) != stage)
+        continue;
+      auto peak = used.find({stage, number++});
+      auto symbol = FlatSymbolRefAttr::get(arena.getSymNameAttr());
+      const int64_t end = ends.lookup(symbol), size = arena.getBytes();
+      if (ends.contains(symbol) && state.contains(symbol) && end != size)
+        faults.push_back(
+            {"R7", ("stage " + Twine(stage) + " needs " + Twine(end) + " bytes of @" +
+                    arena.getSymName() + ", in which parameters or their state take " + Twine(size))
+                       .str()});
+      if (peak != used.end() && peak->second > end)
+        faults.push_back({"R7", ("stage " + Twine(stage) + " uses " + Twine(peak->second) +
+                                 " bytes of @" + arena.getSymName() + ", but needs " + Twine(end))
+                                    .str()});
+    }
+  }
+}
+
 /// Checks every program of the module and leaves `llama.certificate`, or says what is wrong
 /// and fails.
 static LogicalResult certify(ModuleOp module) {
@@ -41,7 +84,7 @@ static LogicalResult certify(ModuleOp module) {
   for (const Axis &axis : axes)
     ranks *= axis.size;
 
-  std::map<std::pair<int64_t, int>, int64_t> peaks; // stage, arena -> end of what is used
+  Peaks peaks; // of all programs
   NamedAttrList programs;
   // Of each rule at most ten, each once.
   auto print = [&](ArrayRef<check::Fault> faults, const Twine &where) {
@@ -62,6 +105,15 @@ static LogicalResult certify(ModuleOp module) {
     if (failed(program))
       return failure();
     check::Certificate certificate = check::checkProgram(*program);
+    Peaks used;
+    for (auto [stage, cls] : llvm::enumerate(program->classes))
+      for (const check::LaunchedAction &action : cls.actions)
+        for (const check::Access &access : action.accesses)
+          if (int64_t &peak = used[{stage, access.arena}]; peak < access.end)
+            peak = access.end;
+    checkNeeds(module, name, used, faults);
+    for (auto [arena, peak] : used)
+      peaks[arena] = std::max(peaks[arena], peak);
     print(faults, "program '" + name + "', ");
     print(certificate.faults, "program '" + name + "', ");
     holds &= faults.empty() && certificate.faults.empty();
@@ -76,9 +128,6 @@ static LogicalResult certify(ModuleOp module) {
           used.insert(call.communicator);
           ++calls;
         }
-        for (const check::Access &access : action.accesses)
-          if (int64_t &peak = peaks[{stage, access.arena}]; peak < access.end)
-            peak = access.end;
       }
       most = std::max<int64_t>(most, used.size());
     }

@@ -22,6 +22,7 @@
 
 #include "mlir/IR/Diagnostics.h"
 #include "mlir/IR/Verifier.h"
+#include "llvm/ADT/SetVector.h"
 #include "llvm/ADT/StringExtras.h"
 
 #include <map>
@@ -30,16 +31,44 @@
 using namespace mlir;
 using namespace mlir::llamac;
 
-std::vector<llrt::ArenaSizes> llamac::memoryOf(ModuleOp module) {
+/// The arenas of the stages: all of each, or what `needs` says, and only those.
+static std::vector<llrt::ArenaSizes>
+arenasOf(ModuleOp module, const llvm::DenseMap<Attribute, int64_t> *needs = nullptr) {
   std::vector<llrt::ArenaSizes> stages;
   for (auto arena : module.getOps<dist::ArenaOp>()) {
     size_t stage = arena.getStage();
     if (stages.size() <= stage)
       stages.resize(stage + 1);
+    if (needs && !needs->contains(arena.getSymNameAttr()))
+      continue;
     stages[stage].push_back(
-        {dist::stringifyArenaRole(arena.getRole()).str(), int64_t(arena.getBytes())});
+        {dist::stringifyArenaRole(arena.getRole()).str(),
+         needs ? needs->lookup(arena.getSymNameAttr()) : int64_t(arena.getBytes())});
   }
   return stages;
+}
+
+std::vector<llrt::ArenaSizes> llamac::memoryOf(ModuleOp module, StringRef program) {
+  llvm::DenseMap<Attribute, int64_t> needs;
+  for (auto each : module.getOps<dist::ProgramOp>())
+    if (ArrayAttr ends = each.getName() == program ? each.getNeedsAttr() : ArrayAttr())
+      for (auto end : ends.getAsRange<dist::AddressAttr>())
+        needs[end.getArena().getAttr()] = end.getOffset();
+  return arenasOf(module, &needs);
+}
+
+std::vector<llrt::ArenaSizes> llamac::memoryOf(ModuleOp module) {
+  llvm::SetVector<StringRef> planned;
+  for (auto program : module.getOps<dist::ProgramOp>())
+    if (program.getNeeds())
+      planned.insert(program.getName());
+  std::vector<llrt::ArenaSizes> most =
+      planned.empty() ? arenasOf(module) : memoryOf(module, planned.front());
+  for (StringRef program : planned)
+    for (auto [stage, arenas] : llvm::enumerate(memoryOf(module, program)))
+      if (llrt::totalBytes(arenas) > llrt::totalBytes(most[stage]))
+        most[stage] = std::move(arenas);
+  return most;
 }
 
 int64_t llamac::neededBytes(ModuleOp module) {
@@ -51,10 +80,9 @@ int64_t llamac::neededBytes(ModuleOp module) {
 
 void llamac::printMemory(ModuleOp module, StringRef machine, std::optional<int64_t> memory,
                          llvm::raw_ostream &os) {
-  os << "memory of a rank, GB (10^9 bytes)";
-  if (memory)
-    os << "; " << machine << " has " << llrt::gigabytes(*memory);
-  os << "\n" << llrt::memoryTable(memoryOf(module));
+  os << llrt::memoryTables(memoryOf(module, "step"), memoryOf(module, "forward"),
+                           memory ? ("; " + machine + " has " + llrt::gigabytes(*memory)).str()
+                                  : std::string());
 }
 
 //===----------------------------------------------------------------------===//

@@ -133,6 +133,7 @@ private:
   void writeGraph(dist::GraphOp graph);
   void writeEntry(dist::EntryOpInterface entry);
   void writeProgram(dist::ProgramOp program);
+  void writeNeeds(dist::ArenaOp arena);
   void writeStage(int64_t stage);
   bool isOf(AddressAttr address, int64_t stage) {
     return int64_t(symbols.lookup<dist::ArenaOp>(address.getArena().getValue()).getStage()) ==
@@ -258,6 +259,8 @@ LogicalResult TextWriter::collect() {
   for (auto program : module.getOps<dist::ProgramOp>()) {
     for (auto input : program.getBody().getOps<dist::InputOp>())
       inputs.insert({{program.getStage(), input.getName()}, input});
+    if (!program.getNeeds())
+      return program.emitOpError("expects planned memory (llama-plan-arenas)");
     for (auto entry : program.getBody().getOps<dist::EntryOpInterface>()) {
       hasProgram = true;
       if (auto collective = dyn_cast<dist::CollectiveOp>(*entry);
@@ -512,6 +515,17 @@ void TextWriter::writeProgram(dist::ProgramOp program) {
   }
 }
 
+/// The bytes of an arena that each program needs.
+void TextWriter::writeNeeds(dist::ArenaOp arena) {
+  for (auto program : module.getOps<dist::ProgramOp>()) {
+    if (program.getStage() != arena.getStage())
+      continue;
+    for (auto end : program.getNeeds()->getAsRange<AddressAttr>())
+      if (end.getArena().getValue() == arena.getSymName())
+        json.attribute(program.getName(), end.getOffset());
+  }
+}
+
 void TextWriter::writeStage(int64_t stage) {
   arenas.clear();
   for (auto arena : module.getOps<dist::ArenaOp>())
@@ -522,7 +536,7 @@ void TextWriter::writeStage(int64_t stage) {
       if (int64_t(arena.getStage()) == stage)
         json.object([&] {
           json.attribute(field::name, dist::stringifyArenaRole(arena.getRole()));
-          json.attribute(field::bytes, arena.getBytes());
+          json.attributeObject(field::bytes, [&] { writeNeeds(arena); });
         });
   });
   json.attributeArray(field::parameters, [&] {

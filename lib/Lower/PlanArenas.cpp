@@ -17,6 +17,7 @@
 //
 //===----------------------------------------------------------------------===//
 #include "GraphMemory.h"
+#include "NeededArenas.h"
 
 #include "llamac/Lower/Passes.h"
 #include "llamac/Support/Grid.h"
@@ -288,7 +289,7 @@ static LogicalResult planModule(ModuleOp module) {
   for (auto [graph, stage] : *graphs)
     graph->erase();
   memory.declareArenas();
-  return success();
+  return stateNeededArenas(module);
 }
 
 namespace {

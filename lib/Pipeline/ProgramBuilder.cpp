@@ -60,7 +60,7 @@ void ProgramBuilder::begin(StringRef name) {
   reducedBlocks.clear();
   reductions.clear();
   builder.setInsertionPointToEnd(module.getBody());
-  program = dist::ProgramOp::create(builder, module.getLoc(), name, stage);
+  program = dist::ProgramOp::create(builder, module.getLoc(), name, stage, ArrayAttr());
   builder.createBlock(&program.getBody());
   Type sums = RankedTensorType::get({2}, builder.getF64Type());
   dist::OutputOp::create(builder, module.getLoc(), builder.getStringAttr(llrt::field::sums),

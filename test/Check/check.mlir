@@ -1,5 +1,7 @@
 // RUN: llama-opt %s -dist-check | FileCheck %s
 // RUN: sed '/%2 = dist.call @add_once/d' %s | not llama-opt -dist-check 2>&1 | FileCheck %s --check-prefix=FAULT
+// RUN: sed 's/@statistics\[192\], @inputs/@statistics[128], @inputs/' %s | not llama-opt -dist-check 2>&1 | FileCheck %s --check-prefix=LITTLE
+// RUN: sed 's/, @inputs\[64\])/)/' %s | not llama-opt -dist-check 2>&1 | FileCheck %s --check-prefix=NONE
 
 // What was proved of a program of one rank: the sums are zero, a run begins, calls a block and
 // ends, its loss is added. Of the block's code only the declaration counts.
@@ -8,12 +10,15 @@
 // CHECK-SAME:   gradient_reductions = 0 : i64
 // CHECK-SAME:   programs = {forward = {actions = 5 : i64, communications = 0 : i64, communicators = 0 : i64, launch_queue = 1 : i64}}
 // CHECK-SAME:   rank_classes = 1 : i64, ranks = 1 : i64}
-// CHECK:      dist.program "forward" {
+// CHECK:      dist.program "forward"
 // CHECK:        dist.run @forward micro_batch = 0
 // CHECK-NEXT:   dist.call @add_once(@statistics[0], @statistics[64], @statistics[128], @workspace[0]) micro_batch = 0
 
 // A program that breaks a rule has no certificate, also if it had one.
 // FAULT: error: program 'forward', rule R9: stage 0: program 'forward' does not add what its last entry gives to the sums
+// An executable allocates what a program needs: it must be all that it uses.
+// LITTLE: error: program 'forward', rule R7: stage 0 uses 136 bytes of @statistics, but needs 128
+// NONE: error: program 'forward', rule R7: stage 0 uses 32 bytes of @inputs, but needs 0
 module attributes {llama.certificate = {ranks = 8 : i64}} {
   dist.arena @inputs role = inputs bytes = 64
   dist.arena @workspace role = workspace bytes = 128
@@ -35,7 +40,7 @@ module attributes {llama.certificate = {ranks = 8 : i64}} {
     dist.call @head(@inputs[0], @statistics[64], @workspace[64]) {dist.operands = [#dist.operand<input, "x">, #dist.operand<output, "loss">, #dist.operand<scratch>]}
     dist.output "loss" at @statistics[64] {dist.operands = [#dist.operand<output, "loss">]} : tensor<1xf32>
   }
-  dist.program "forward" {
+  dist.program "forward" needs (@workspace[128], @statistics[192], @inputs[64]) {
     dist.input "once:" at @statistics[128] : tensor<1xf64>
     dist.output "sums" at @statistics[0] : tensor<2xf64>
     %0 = dist.zero bytes = 16 at @statistics[0]

@@ -11,6 +11,7 @@
 // CHECK-NEXT:    dist.output "y" at @workspace[128] {dist.operands = [#dist.operand<value, 0 : i64>]} : tensor<8xf32>
 // CHECK-NEXT:  }
 // CHECK-NOT:   func.func @forward
+// CHECK:       dist.program "forward" needs(@parameters[64], @workspace[192], @inputs[64]) {
 llama.parameter @w : tensor<8xf32> {frozen, initializer = #llama.initializer<ones>}
 dist.arena @parameters role = parameters bytes = 64
 dist.storage @w at @parameters[0]
@@ -89,7 +90,8 @@ func.func @backward(%d: tensor<1xf32> {llama.input = "loss_gradient"}, %y2: tens
 }
 
 // The optimizer has the workspace for itself.
-// CHECK-LABEL: dist.program "step" {
+// CHECK-LABEL: dist.program "step"
+// CHECK-SAME:    needs(@parameters[2112], @masters[4096], @gradients[4096], @moment1[4096], @moment2[4096], @workspace[256], @inputs[128], @statistics[192]) {
 // CHECK:         dist.gradient_norm @gradient_norm(@gradients[0], @statistics[64], @workspace[0])
 // CHECK-NEXT:    %{{.*}} = dist.update @adamw(@masters[0], @moment1[0], @moment2[0], @gradients[0], @statistics[0], @parameters[0], @workspace[0])
 dist.program "step" {
@@ -167,4 +169,53 @@ func.func @forward(%x: tensor<8xf32> {llama.input = "x"}) -> (tensor<8xf32> {lla
 }
 dist.program "forward" {
   %0 = dist.run @forward micro_batch = 0 reads [#dist.instance<"u weights", 0, 0>] at (@parameters[0])
+}
+
+// -----
+
+// Two programs of a stage share its arenas; each needs what it names of them, as much as it uses:
+// inputs, outputs, buffers and scratch of calls in graphs and entries, both sides of collectives,
+// what is set to zero, sent and received, frames of runs. Arenas of parameters and their state are
+// needed whole or not at all.
+
+// CHECK-LABEL: dist.graph @work
+// CHECK:       dist.program "step" needs(@parameters[4096], @masters[4096], @gradients[4096], @moment1[4096], @moment2[4096], @activations[4096], @workspace[128], @inputs[192], @statistics[256]) {
+// CHECK:       dist.program "forward" needs(@parameters[4096], @activations[192], @workspace[0], @inputs[64], @statistics[128]) {
+module attributes {dist.axes = ["dp", "pp", "cp", "tp"]} {
+shard.grid @grid(shape = 1x2x1x4)
+dist.communicator @tp axes ["tp"]
+dist.communicator @edge edge [0, 1]
+llama.parameter @a : tensor<16xf32> {initializer = #llama.initializer<ones>}
+dist.arena @parameters role = parameters bytes = 4096
+dist.arena @masters role = masters bytes = 4096
+dist.arena @gradients role = gradients bytes = 4096
+dist.arena @moment1 role = moment1 bytes = 4096
+dist.arena @moment2 role = moment2 bytes = 4096
+dist.arena @activations role = activations bytes = 4096
+dist.arena @statistics role = statistics bytes = 4096
+dist.storage @a at @parameters[0] master @masters[0] gradient @gradients[0] moments @moment1[0], @moment2[0]
+func.func private @double(tensor<16xf32>) -> tensor<16xf32> attributes {llama.block, llama.scratch = 0 : i64}
+func.func private @adamw(%p: tensor<16xf32>, %m: tensor<16xf32>, %v: tensor<16xf32>, %g: tensor<16xf32>, %h: tensor<8xf32>)
+    -> (tensor<16xf32> {llama.in_place = 0 : i64}, tensor<16xf32> {llama.in_place = 1 : i64}, tensor<16xf32> {llama.in_place = 2 : i64})
+    attributes {llama.block, llama.scratch = 100 : i64}
+func.func @work(%x: tensor<16xf32> {llama.input = "x"}, %z: tensor<16xf32> {llama.input = "z"}, %w: tensor<16xf32> {llama.input = "w"}) -> (tensor<16xf32> {dist.frame = ["kept", 64]}) {
+  %y = llama.apply @double(%x) : (tensor<16xf32>) -> tensor<16xf32>
+  return %y : tensor<16xf32>
+}
+func.func @apply(%x: tensor<16xf32> {llama.input = "x"}) -> (tensor<16xf32> {llama.output = "y", dist.at = #dist.address<@statistics, 64>}) {
+  %y = llama.apply @double(%x) : (tensor<16xf32>) -> tensor<16xf32>
+  return %y : tensor<16xf32>
+}
+dist.program "step" {
+  dist.output "sums" at @statistics[240] : tensor<2xf64>
+  %0 = dist.run @work micro_batch = 0 writes [#dist.instance<"kept", 0, 0>] at (@activations[3968])
+  %1 = dist.update @adamw(@masters[0], @moment1[0], @moment2[0], @gradients[0], @statistics[0])
+}
+dist.program "forward" {
+  dist.input "once:" at @statistics[0] : tensor<1xf64>
+  %0 = dist.run @apply micro_batch = 0
+  %1 = dist.zero bytes = 64 at @activations[0]
+  %2 = dist.collective all_gather @tp from @activations[0] to @activations[64] : 1 x 8 x f32
+  %3 = dist.send @edge <"v", 0, 0> : 8 x f32 tag [0, 0, 0] at @activations[128]
+}
 }

@@ -15,6 +15,9 @@ with its schedule, encoder placement, batch and what trains. `llamac check` says
 runs them one behind the other, there is nothing to save). A small model may need SLACK more: where a rank keeps the values of a layer or two, what is formed again in the workspace, and
 what passes from block to block in frames, can weigh more than what is saved.
 
+What a small program needs of each arena is what its check found used of it, up to the alignment: to the byte what executables
+allocate.
+
 On a machine with as much memory as the program needs it must be accepted with the same total; with a byte less it is refused,
 or cut in another way that fits. Each change that a refusal names is compiled: it must need what was said, and fit.
 
@@ -36,6 +39,9 @@ import grids  # noqa: E402
 
 LEVELS = ["none", "optimizer", "gradients", "parameters"]
 RECOMPUTE = ["none", "selective", "full"]
+ALIGNMENT = 64
+NEEDS = re.compile(r'dist\.program "\w+" needs ?\(([^)]*)\)')
+PEAK = re.compile(r'\{bytes = (\d+) : i64, name = "([^"]+)", peak = (\d+) : i64')
 ROW = re.compile(r"^  (each rank|stages? [0-9, -]*[0-9])  .* ([0-9]+)$")
 REMEDY = re.compile(r"note: fits with (.*): ([0-9.]+) GB$")
 GB = 10 ** 9
@@ -82,7 +88,7 @@ class Compiler:
         return subprocess.run(self.command, capture_output=True, text=True, timeout=600)
 
     def totals(self, model: str, options: list[str]) -> list[int] | str:
-        """Bytes of each stage, or what was said instead."""
+        """Bytes of each stage for the program that needs most there, or what was said instead."""
         done = self.check(model, options)
         if done.returncode != 0:
             return done.stderr.strip()
@@ -92,8 +98,21 @@ class Compiler:
                 for part in match[1].replace("each rank", "stage 0").split(" ", 1)[1].strip().split(", "):
                     first, _, end = part.partition("-")
                     for stage in range(int(first), int(end or first) + 1):
-                        stages[stage] = int(match[2])
+                        stages[stage] = max(stages.get(stage, 0), int(match[2]))
         return [stages[stage] for stage in range(len(stages))]
+
+
+def wasted(llamac: str, model: str, options: list[str], folder: pathlib.Path) -> list[str]:
+    """Arenas of which the programs need other bytes than they use, and than they have."""
+    lowered = folder / "lowered.mlir"
+    subprocess.run([llamac, "compile", model, *options, "--compile-to=lower", "-o", lowered], check=True, capture_output=True)
+    text, needs = lowered.read_text(), {}
+    for program in NEEDS.finditer(text):
+        for name, end in re.findall(r"@([\w.]+)\[(\d+)\]", program[1]):
+            needs[name] = max(needs.get(name, 0), int(end))
+    peaks = [(name, int(size), -(-int(peak) // ALIGNMENT) * ALIGNMENT) for size, name, peak in PEAK.findall(text)]
+    return [f"@{name} of {size} bytes, {peak} used: programs need {needs.get(name)}"
+            for name, size, peak in peaks if not size == peak == needs.get(name)] or ([] if peaks else ["no certificate"])
 
 
 def faults(compiler: Compiler, r: random.Random, folder: pathlib.Path) -> list[str] | None:
@@ -104,6 +123,8 @@ def faults(compiler: Compiler, r: random.Random, folder: pathlib.Path) -> list[s
     first = compiler.totals(model, options)
     if isinstance(first, str) or not first:
         return None
+    if model.endswith(".json"):
+        found += wasted(compiler.llamac, model, options, folder)
     if dp > 1:
         levels = {level: compiler.totals(model, [*options, f"--fsdp={level}"]) for level in LEVELS}
         for less, more in zip(LEVELS, LEVELS[1:]):

@@ -261,6 +261,21 @@ LogicalResult ProgramOp::verify() {
   return success();
 }
 
+LogicalResult ProgramOp::verifySymbolUses(SymbolTableCollection &symbols) {
+  llvm::SmallDenseSet<Attribute, 16> named;
+  ArrayAttr needs = getNeedsAttr();
+  for (Attribute each : needs ? needs.getValue() : ArrayRef<Attribute>()) { // program_c3
+    auto end = cast<AddressAttr>(each);
+    if (failed(verifyAddress(*this, symbols, end, 0)))
+      return failure();
+    auto arena = symbols.lookupNearestSymbolFrom<ArenaOp>(*this, end.getArena());
+    if (arena.getStage() != getStage() || !named.insert(end.getArena()).second)
+      return emitOpError("expects to need arenas of its stage, each once, but got ")
+             << end.getArena();
+  }
+  return success();
+}
+
 //===----------------------------------------------------------------------===//
 // Entries
 //===----------------------------------------------------------------------===//

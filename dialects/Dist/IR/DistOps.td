@@ -201,7 +201,7 @@ def CommunicatorOp : Dist_Op<"communicator", [Symbol]> {
   }];
 }
 
-def ProgramOp : Dist_Op<"program", [NoTerminator, NoRegionArguments]> {
+def ProgramOp : Dist_UserOp<"program", [NoTerminator, NoRegionArguments]> {
   let summary = "List the entries of one call of the executable";
   let description = [{
     The entries in launch order, for the ranks of one stage. The name is not a symbol:
@@ -211,12 +211,18 @@ def ProgramOp : Dist_Op<"program", [NoTerminator, NoRegionArguments]> {
     the output `sums`, read when it is over: the sums of the losses of all tokens and of the
     squares of all elements of the gradient, two f64.
 
+    `needs` says, once memory is planned, which arenas a rank must have to run it: each by the
+    address of its first byte that is not needed. An arena of the weights or their state is
+    needed whole or not at all; that of the weights always, as they are loaded.
+
     - (C1) the body holds only entries, `dist.input` and `dist.output`
     - (C2) no other program of the module has the name and the stage
+    - (C3) `needs`, if present, names arenas of the stage, none twice, with addresses in them or
+      at their ends
 
     Example:
     ```mlir
-    dist.program "step" {
+    dist.program "step" needs (@parameters[4096], @workspace[128], @statistics[192]) {
       dist.input "hyperparameters" at @statistics[64] : tensor<8xf64>
       %0 = dist.run @step micro_batch = 0
       %1 = dist.gradient_norm @gradient_norm
@@ -224,9 +230,11 @@ def ProgramOp : Dist_Op<"program", [NoTerminator, NoRegionArguments]> {
     }
     ```
   }];
-  let arguments = (ins StrAttr:$name, Dist_Stage:$stage);
+  let arguments = (ins StrAttr:$name, Dist_Stage:$stage, OptionalAttr<Dist_AddressArray>:$needs);
   let regions = (region SizedRegion<1>:$body);
-  let assemblyFormat = "$name attr-dict-with-keyword custom<Body>($body)";
+  let assemblyFormat = [{
+    $name (`needs` `(` custom<Buffers>($needs)^ `)`)? attr-dict-with-keyword custom<Body>($body)
+  }];
   let hasVerifier = 1;
 }
 

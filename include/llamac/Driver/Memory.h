@@ -25,13 +25,18 @@
 
 namespace mlir::llamac {
 
-/// The arenas of a rank of each stage, as far as they are planned.
+/// The arenas of a rank of each stage, as far as they are planned; once all is, those of the
+/// program that needs most there.
 std::vector<llrt::ArenaSizes> memoryOf(ModuleOp module);
 
-/// The largest sum of a stage's arenas.
+/// Those that the program named `program` needs. All is planned.
+std::vector<llrt::ArenaSizes> memoryOf(ModuleOp module, StringRef program);
+
+/// The largest sum of a stage's arenas, as of `memoryOf`.
 int64_t neededBytes(ModuleOp module);
 
-/// Prints the arenas of all ranks as a table, and what a rank of the machine has, if known.
+/// Prints the arenas of all ranks as tables, a program each, and what a rank of the machine has,
+/// if known. All is planned.
 void printMemory(ModuleOp module, StringRef machine, std::optional<int64_t> memory,
                  llvm::raw_ostream &os);
 

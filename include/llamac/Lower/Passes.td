@@ -599,7 +599,9 @@ def PlanArenasPass : Pass<"llama-plan-arenas", "mlir::ModuleOp"> {
     lowered blocks, whose code says how much scratch memory it takes (`llama.scratch`).
     Replaces each graph function by a `dist.graph` of calls and collectives on addresses
     and declares, for every stage, the arenas below. `dist.operands` keeps, for each address,
-    what has to be there (#dist.operand), for the check of the program.
+    what has to be there (#dist.operand), for the check of the program. Programs of a stage share
+    its arenas; `needs` of each says how much of which it uses, and so what an executable
+    allocates to run it.
 
     | arena | holds |
     |---|---|
@@ -629,6 +631,9 @@ def PlanArenasPass : Pass<"llama-plan-arenas", "mlir::ModuleOp"> {
       dist.input "x" at @inputs[0] : tensor<8xf32>
       dist.call @scale(@inputs[0], @parameters[0], @workspace[128], @workspace[0]) {dist.operands = [#dist.operand<input, "x">, #dist.operand<weights, @w>, #dist.operand<value, 0 : i64>, #dist.operand<scratch>]}
       dist.output "y" at @workspace[128] {dist.operands = [#dist.operand<value, 0 : i64>]} : tensor<8xf32>
+    }
+    dist.program "forward" needs (@parameters[64], @workspace[192], @inputs[64]) {
+      %0 = dist.run @forward micro_batch = 0
     }
     ```
   }];

@@ -158,6 +158,14 @@ inline std::string memoryTable(const std::vector<ArenaSizes> &stages) {
   return text;
 }
 
+/// The tables of the programs `step` and `forward`. `title`: what is behind that of the first.
+inline std::string memoryTables(const std::vector<ArenaSizes> &step,
+                                const std::vector<ArenaSizes> &forward,
+                                const std::string &title = "") {
+  return "memory of a rank, GB (10^9 bytes)" + title + "\n" + memoryTable(step) +
+         "memory of a rank that evaluates or generates\n" + memoryTable(forward);
+}
+
 } // namespace llrt
 
 #endif // LLRT_MEMORYTABLE_H

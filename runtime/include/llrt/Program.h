@@ -18,7 +18,7 @@
 // a byte of frame f of the run. Types are `f32`, `bf16`, `f64`, `i64`.
 //
 //   {
-//     "version": 3,
+//     "version": 4,
 //     "options": {"batch": 2, "text_length": 16, "images": 1, "micro_batches": 2,
 //                 "precision": "bf16", "lower": "fast", "trainable": "all", ...},
 //     "model": {"model_type": "mllama", "vocabulary": 512, "extra_rows": 8,
@@ -55,7 +55,9 @@
 //
 // STAGE:
 //   {
-//     "arenas": [{"name": "parameters", "bytes": N}, ...],
+//     "arenas": [{"name": "parameters", "bytes": {"step": N, "forward": M}}, ...],
+//                                                what each program needs of it; a program
+//                                                that is not named needs none
 //     "parameters": [{
 //        "name": "model.embed_tokens.weight", "checkpoint_key": the key in files,
 //        "checkpoint_shape": [520, 128], "row_begin": 0, "row_end": 512,

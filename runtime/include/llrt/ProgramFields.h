@@ -20,7 +20,7 @@
 namespace llrt {
 
 /// Of the form as a whole; a runtime reads no other.
-inline constexpr int kProgramVersion = 3;
+inline constexpr int kProgramVersion = 4;
 
 namespace field {
 

@@ -7,6 +7,7 @@
 
 #include "src/Commands/Captions.h"
 #include "src/Commands/Commands.h"
+#include "src/Commands/Memory.h"
 #include "src/Commands/ModelFolder.h"
 #include "src/Commands/Steps.h"
 #include "src/Commands/Weights.h"
@@ -21,6 +22,7 @@ using namespace llrt;
 static std::vector<Option> evaluateOptions(const Program &program) {
   std::vector<Option> options = captionOptions();
   options.push_back({"weights", "PATH", "", weightsHelp, Option::Need::Required});
+  options.push_back(memoryOption());
   for (Option &option : rankOptions(program))
     options.push_back(std::move(option));
   return options;
@@ -29,7 +31,8 @@ static std::vector<Option> evaluateOptions(const Program &program) {
 static int evaluate(const Program &program, const Arguments &arguments) {
   ModelFolder model(arguments.text("weights"));
   Captions captions(program, arguments, model.folder());
-  Ranks ranks(program, arguments);
+  requireMemory(program, arguments, {"forward"});
+  Ranks ranks(program, arguments, {"forward"});
   Weights weights(program);
   model.load(ranks, weights);
   ranks.meet();

@@ -15,6 +15,7 @@
 
 #include "src/Commands/Captions.h"
 #include "src/Commands/Commands.h"
+#include "src/Commands/Memory.h"
 #include "src/Commands/ModelFolder.h"
 #include "src/Commands/Steps.h"
 #include "src/Commands/Weights.h"
@@ -44,6 +45,7 @@ static std::vector<Option> generateOptions(const Program &program) {
       {"max-tokens", "N", "64", "The most tokens that are added."}};
   for (Option &option : preprocessingOptions("the folder of the weights"))
     options.push_back(std::move(option));
+  options.push_back(memoryOption());
   for (Option &option : rankOptions(program))
     options.push_back(std::move(option));
   return options;
@@ -227,7 +229,8 @@ static int generate(const Program &program, const Arguments &arguments) {
 
   ModelFolder model(arguments.text("weights"));
   Preprocessing preprocessing(program, arguments, {model.folder()});
-  Ranks ranks(program, arguments);
+  requireMemory(program, arguments, {"forward"});
+  Ranks ranks(program, arguments, {"forward"});
   Weights weights(program);
   model.load(ranks, weights);
   ranks.meet();

@@ -41,7 +41,7 @@ static int info(const Program &program, const Arguments &) {
       out << " " << axis.name << " " << axis.size;
     out << "\n";
   }
-  out << "\nmemory of a rank, GB (10^9 bytes)\n" << memoryTable(memoryOf(program));
+  out << "\n" << memoryTables(memoryOf(program, {"step"}), memoryOf(program, {"forward"}));
   out << "\nfloating-point operations\n"
       << std::setprecision(6) << "  step     " << program.stepOperations << "\n"
       << "  forward  " << program.forwardOperations << "\n";

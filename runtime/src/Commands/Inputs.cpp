@@ -219,6 +219,8 @@ void llrt::setEntryInputs(Rank &rank, const std::array<double, 8> *hyperparamete
     if (to.type != LLRT_F64 || to.elements() != count)
       fail("the program in this executable: input '", to.name, "': expected ", count,
            " numbers of f64, got ", shapeText(to.shape), " of ", typeName(to.type));
+    if (!rank.holds(to.address, count * int64_t(sizeof(double))))
+      continue; // of another program
     if (isOnce)
       rank.writeValues<double>(to.address,
                                {isFirst(rank, to, to.name.substr(once.size())) ? 1.0 : 0.0});

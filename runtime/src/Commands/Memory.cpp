@@ -15,12 +15,15 @@
 
 using namespace llrt;
 
-std::vector<ArenaSizes> llrt::memoryOf(const Program &program) {
+std::vector<ArenaSizes> llrt::memoryOf(const Program &program,
+                                       const std::vector<std::string> &runs) {
   std::vector<ArenaSizes> stages;
   for (const Stage &stage : program.stages) {
     ArenaSizes &arenas = stages.emplace_back();
-    for (const Arena &arena : stage.arenas)
-      arenas.emplace_back(arena.name, arena.bytes);
+    std::vector<std::optional<int64_t>> bytes = stage.memoryOf(runs);
+    for (size_t i = 0; i < bytes.size(); ++i)
+      if (bytes[i])
+        arenas.emplace_back(stage.arenas[i].name, *bytes[i]);
   }
   return stages;
 }
@@ -94,7 +97,8 @@ Option llrt::memoryOption() {
           "Whether to begin where the host has less memory than is needed."};
 }
 
-void llrt::requireMemory(const Program &program, const Arguments &arguments) {
+void llrt::requireMemory(const Program &program, const Arguments &arguments,
+                         const std::vector<std::string> &runs) {
   if (program.device) // the arenas are elsewhere
     return;
   const bool refuses = arguments.choice("over-memory", {"refuse", "allow"}) == "refuse";
@@ -109,7 +113,7 @@ void llrt::requireMemory(const Program &program, const Arguments &arguments) {
     begin = launch.rank / launch.localSize * launch.localSize;
     end = std::min(end, begin + launch.localSize);
   }
-  std::vector<ArenaSizes> stages = memoryOf(program);
+  std::vector<ArenaSizes> stages = memoryOf(program, runs);
   int64_t needed = 0;
   for (int64_t rank = begin; rank < end; ++rank)
     needed += totalBytes(stages[program.stageOf(rank)]);

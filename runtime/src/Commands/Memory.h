@@ -5,9 +5,9 @@
 //
 //===----------------------------------------------------------------------===//
 //
-// Pages of an arena take memory when they are first touched. A host that has too
-// little would end the process in the middle of a step, or other processes with
-// it; so a command that touches all of them asks before it begins.
+// A command allocates what its programs need, and nothing else. Linux gives the pages of an
+// arena when they are first touched; a host that has too few would end the process in the
+// middle of a step, or other processes with it: so every command asks before it begins.
 //
 //===----------------------------------------------------------------------===//
 #ifndef LLRT_COMMANDS_MEMORY_H
@@ -19,8 +19,8 @@
 
 namespace llrt {
 
-// The arenas of a rank of each stage.
-std::vector<ArenaSizes> memoryOf(const Program &program);
+// The arenas that a rank of each stage has where the programs named `runs` are run.
+std::vector<ArenaSizes> memoryOf(const Program &program, const std::vector<std::string> &runs);
 
 // What this process could still take, and what says so: the smallest of
 // MemAvailable of /proc/meminfo and of the limits, less what is used, of the
@@ -34,8 +34,10 @@ std::optional<HostMemory> findHostMemory(const std::string &root = "");
 // The option that `requireMemory` reads.
 Option memoryOption();
 
-// Throws Error if the ranks of this host need more memory than it has.
-void requireMemory(const Program &program, const Arguments &arguments);
+// Throws Error if the ranks of this host need more memory than it has, to run the programs
+// named `runs`.
+void requireMemory(const Program &program, const Arguments &arguments,
+                   const std::vector<std::string> &runs);
 
 } // namespace llrt
 #endif // LLRT_COMMANDS_MEMORY_H

@@ -119,9 +119,11 @@ struct Ranks::Pool {
   }
 };
 
-Ranks::Ranks(const Program &program, const Arguments &arguments)
+Ranks::Ranks(const Program &program, const Arguments &arguments,
+             const std::vector<std::string> &runs)
     : compiled(program), launch(Launch::find(program.grid.ranks())) {
   DeviceOptions options;
+  options.runs = runs;
   options.threads = threadsOf(arguments);
   options.timeout = std::chrono::duration<double>(arguments.number("timeout", 0.1));
   if (program.device)
@@ -130,7 +132,7 @@ Ranks::Ranks(const Program &program, const Arguments &arguments)
   devices = makeDevices(program, launch, options);
   auto makeRank = [=, this, &program](int64_t number, Transport &transport, Control &control) {
     return std::make_unique<Rank>(program, number, options.threads,
-                                  devices->make(number, transport, control));
+                                  devices->make(number, transport, control), runs);
   };
   if (launch.processes() && count > 1) {
     if (launch.kind == Launch::Kind::Mpi) {

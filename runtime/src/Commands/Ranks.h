@@ -25,9 +25,10 @@ namespace llrt {
 
 class Ranks {
 public:
-  // The ranks of this process, as --threads and --timeout say. `program` must
-  // outlive this. Throws Error if there is not enough memory.
-  Ranks(const Program &program, const Arguments &arguments);
+  // The ranks of this process, as --threads and --timeout say, with the memory that the
+  // programs named `runs` need. `program` must outlive this. Throws Error if there is not
+  // enough memory.
+  Ranks(const Program &program, const Arguments &arguments, const std::vector<std::string> &runs);
   ~Ranks();
 
   const Program &program() const { return compiled; }

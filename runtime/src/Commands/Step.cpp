@@ -103,8 +103,11 @@ static int step(const Program &program, const Arguments &arguments) {
   ModelInputs inputs =
       makeModelInputs(readBatch(batchFile, batchShape(program, program.globalBatch())), batchFile);
 
-  requireMemory(program, arguments);
-  Ranks ranks(program, arguments);
+  std::vector<std::string> runs = {"step"};
+  if (arguments.find("logits"))
+    runs.push_back("forward");
+  requireMemory(program, arguments, runs);
+  Ranks ranks(program, arguments, runs);
   Weights weights(program);
   ModelFolder(arguments.text("weights")).load(ranks, weights);
   ranks.meet();

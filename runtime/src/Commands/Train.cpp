@@ -218,8 +218,8 @@ static int train(const Program &program, const Arguments &arguments) {
     model.emplace(*path);
   Captions captions(program, arguments, model ? model->folder() : "");
 
-  requireMemory(program, arguments);
-  Ranks ranks(program, arguments);
+  requireMemory(program, arguments, {"step"});
+  Ranks ranks(program, arguments, {"step"});
   Weights weights(program);
   TrainingState state;
   state.options = options(optimizer, seed, shuffle, captions.shards());

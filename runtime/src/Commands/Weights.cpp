@@ -119,6 +119,8 @@ static TensorView rangeOf(const TensorView &whole, int64_t begin, int64_t count)
 void llrt::takePart(Rank &rank, const Parameter &p, Held held, const TensorView &whole,
                     const std::string &where) {
   const Program &program = rank.program();
+  if (!rank.holds(addressOf(p, held), 0))
+    return;
   LlrtType type = typeOf(program, p, held);
   forEachRange(program.grid, p, held, rank.number(), [&](int64_t at, int64_t begin, int64_t count) {
     Address to = addressOf(p, held);
@@ -345,7 +347,7 @@ void Weights::initialize(Ranks &ranks, uint64_t seed, double gate) const {
   ranks.each([&](Rank &rank) {
     for (const Parameter &p : rank.stage().parameters)
       for (Held held : {Held::Storage, Held::Master}) {
-        if (held == Held::Master && !p.trainable)
+        if (held == Held::Master && (!p.trainable || !rank.holds(*p.master, 0)))
           continue;
         LlrtType type = typeOf(program, p, held);
         Draw draw = {p,

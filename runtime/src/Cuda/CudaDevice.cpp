@@ -89,11 +89,17 @@ std::set<int64_t> llrt::callingStreams(const Stage &stage) {
   return streams;
 }
 
-int64_t llrt::cudaBytes(const Stage &stage) {
-  int64_t bytes = int64_t(callingStreams(stage).size()) * LLRT_CUDA_WORKSPACE_BYTES;
-  for (const Arena &arena : stage.arenas)
-    bytes += arena.bytes;
+// The arenas that the programs named `runs` need.
+static int64_t arenaBytes(const Stage &stage, const std::vector<std::string> &runs) {
+  int64_t bytes = 0;
+  for (const std::optional<int64_t> &arena : stage.memoryOf(runs))
+    bytes += arena.value_or(0);
   return bytes;
+}
+
+int64_t llrt::cudaBytes(const Stage &stage, const std::vector<std::string> &runs) {
+  return arenaBytes(stage, runs) +
+         int64_t(callingStreams(stage).size()) * LLRT_CUDA_WORKSPACE_BYTES;
 }
 
 CudaDevice::~CudaDevice() {
@@ -564,9 +570,8 @@ private:
     int64_t needed = 0, planned = 0, has = gpu.freeBytes();
     for (int64_t rank : ranks) {
       const Stage &stage = program.stages[program.stageOf(rank)];
-      needed += cudaBytes(stage);
-      for (const Arena &arena : stage.arenas)
-        planned += arena.bytes;
+      needed += cudaBytes(stage, options.runs);
+      planned += arenaBytes(stage, options.runs);
     }
     if (needed > has)
       fail("memory: expected ", gigabytes(needed), " GB for the ",

@@ -31,6 +31,7 @@
 #include <cstddef>
 #include <functional>
 #include <memory>
+#include <string>
 #include <vector>
 
 namespace llrt {
@@ -152,7 +153,8 @@ public:
 struct DeviceOptions {
   int64_t threads = 1; // of each rank, for what runs on the host
   std::chrono::duration<double> timeout = std::chrono::seconds(60); // see Device::wait
-  bool records = true; // whether devices that can record do
+  bool records = true;             // whether devices that can record do
+  std::vector<std::string> runs{}; // the programs that will be run: they say what memory is needed
 };
 
 // The devices of the ranks of this process, and what they share.

@@ -312,8 +312,15 @@ private:
 
   void readStage(const Reader &root) {
     stage = &program.stages.emplace_back();
+    usedBy.clear();
     root.each(field::arenas, [&](const Reader &arena) {
-      stage->arenas.push_back({arena.text(field::name), arena.integer(field::bytes, 0)});
+      Arena &read = stage->arenas.emplace_back();
+      read.name = arena.text(field::name);
+      Reader needs(arena.members(field::bytes), arena.place(field::bytes));
+      for (const auto &[name, bytes] : arena.members(field::bytes).items()) {
+        read.needs[name] = needs.integer(name, 0);
+        read.bytes = std::max(read.bytes, read.needs[name]);
+      }
     });
     root.each(field::parameters, [&](const Reader &r) { readParameter(r); });
     root.each(field::inputs, [&](const Reader &r) { readInput(r); });
@@ -324,9 +331,21 @@ private:
       if (!programs.has(name))
         wrong(programs.place(name), "a program", "nothing");
       std::vector<Action> &entries = stage->programs[name];
+      used.assign(stage->arenas.size(), -1);
       programs.each(name, [&](const Reader &r) { entries.push_back(action(r, entries, nullptr)); });
+      for (const Parameter &p : stage->parameters)
+        use(p.address, (p.shard && p.shard->storage ? p.stateElements(program.grid) : p.elements) *
+                           typeSize(p.type));
+      stage->sums = address(root, field::sums, 2 * sizeof(double));
+      for (size_t i = 0; i < used.size(); ++i) {
+        auto need = stage->arenas[i].needs.find(name);
+        if (used[i] >= 0 && (need == stage->arenas[i].needs.end() || need->second < used[i]))
+          wrong(root.place(field::arenas) + "[" + std::to_string(i) + "]." + field::bytes + "." +
+                    name,
+                "at least the " + std::to_string(used[i]) + " that the program uses",
+                need == stage->arenas[i].needs.end() ? "nothing" : std::to_string(need->second));
+      }
     }
-    stage->sums = address(root, field::sums, 2 * sizeof(double));
     std::vector<bool> ofGraphs(stage->inputs.size());
     for (const auto &[name, graph] : stage->graphs)
       for (size_t input : graph.inputs)
@@ -352,13 +371,22 @@ private:
             "one of " + std::to_string(arenas) + " arenas" +
                 (frames ? " or " + std::to_string(frames) + " frames" : ""),
             value.dump());
-    const Arena &arena = isFrame ? graph->frames[index] : stage->arenas[index];
-    if (result.offset < 0 || bytes > arena.bytes || result.offset > arena.bytes - bytes)
+    int64_t size = isFrame ? graph->frames[index].bytes : stage->arenas[index].bytes;
+    if (result.offset < 0 || bytes > size || result.offset > size - bytes)
       wrong(where,
-            std::to_string(bytes) + " bytes within the " + std::to_string(arena.bytes) + " of " +
-                (isFrame ? "frame " : "arena ") + arena.name,
+            std::to_string(bytes) + " bytes within the " + std::to_string(size) + " of " +
+                (isFrame ? "frame " + graph->frames[index].name
+                         : "arena " + stage->arenas[index].name),
             value.dump());
+    if (!isFrame)
+      use(result, bytes);
     return result;
+  }
+
+  // Notes that what is read uses `bytes` bytes at `address`, which is in no frame.
+  void use(Address address, int64_t bytes) const {
+    used.resize(stage->arenas.size(), -1);
+    used[address.arena] = std::max(used[address.arena], address.offset + bytes);
   }
 
   Address address(const Reader &r, const std::string &field, int64_t bytes,
@@ -483,6 +511,7 @@ private:
 
   void readGraph(const std::string &name, const Reader &r) {
     Graph &graph = stage->graphs[name];
+    used.assign(stage->arenas.size(), -1);
     r.each(field::frames, [&](const Reader &f) {
       graph.frames.push_back({f.text(field::name), f.integer(field::bytes, 0)});
     });
@@ -492,6 +521,7 @@ private:
       if (found == stage->inputs.end())
         wrong(r.place(field::inputs), "the name of an input", input.dump());
       graph.inputs.push_back(found - stage->inputs.begin());
+      use(found->address, found->elements() * typeSize(found->type));
     }
     r.each(field::items,
            [&](const Reader &item) { graph.items.push_back(action(item, graph.items, &graph)); });
@@ -505,6 +535,7 @@ private:
         wrong(member.place(field::type),
               std::string("one element of ") + typeName(program.masterType()), typeName(to.type));
     }
+    usedBy[name] = used;
   }
 
   // The action `r`, which comes after `earlier`: an item of `graph`, or an
@@ -641,6 +672,8 @@ private:
     if (found == stage->graphs.end())
       wrong(r.place(field::graph), "a graph of this program", to.graph);
     const Graph &graph = found->second;
+    for (size_t arena = 0; arena < stage->arenas.size(); ++arena)
+      used[arena] = std::max(used[arena], usedBy.at(to.graph)[arena]);
     int64_t least = program.microBatches; // groups, for an encoder's graph
     for (size_t input : graph.inputs)
       if (const auto &images = stage->inputs[input].images)
@@ -662,6 +695,10 @@ private:
   }
 
   Stage *stage = nullptr; // the one that is read
+  // Of each of its arenas the end of what the graph or program that is read is known to use
+  // (of a block's buffers the size is not known), -1: nothing; and of its graphs.
+  mutable std::vector<int64_t> used;
+  std::map<std::string, std::vector<int64_t>> usedBy;
   std::unordered_map<std::string, LlrtBlock> blocks;
   std::vector<std::string> locations;
   Program program;
@@ -677,6 +714,15 @@ Program Program::parse(const LlrtProgram &compiled) {
     fail("the program in this executable is not JSON: ", error.what());
   }
   return Parser(compiled).parse(text);
+}
+
+std::vector<std::optional<int64_t>> Stage::memoryOf(const std::vector<std::string> &runs) const {
+  std::vector<std::optional<int64_t>> bytes(arenas.size());
+  for (size_t i = 0; i < arenas.size(); ++i)
+    for (const std::string &name : runs)
+      if (auto need = arenas[i].needs.find(name); need != arenas[i].needs.end())
+        bytes[i] = std::max(bytes[i].value_or(0), need->second);
+  return bytes;
 }
 
 std::vector<std::string> llrt::missingCpuFeatures(const char *const *features) {

@@ -43,9 +43,16 @@ struct Address {
   bool operator==(const Address &) const = default;
 };
 
-struct Arena {
+// Memory of a graph, which its run gives it.
+struct Frame {
   std::string name;
   int64_t bytes;
+};
+
+struct Arena {
+  std::string name;
+  int64_t bytes;                        // the most that a program needs
+  std::map<std::string, int64_t> needs; // by program; one that is not named needs none
 };
 
 // A named tensor of a stage: an input or an output of its graphs.
@@ -159,7 +166,7 @@ struct Action {
 };
 
 struct Graph {
-  std::vector<Arena> frames;
+  std::vector<Frame> frames;
   std::vector<size_t> inputs; // indices into Stage::inputs
   std::vector<Action> items;
   std::map<std::string, Output> outputs;
@@ -175,6 +182,10 @@ struct Stage {
                                    // of valid tokens, the squares of the gradient's elements
   std::map<std::string, Graph> graphs;
   std::map<std::string, std::vector<Action>> programs;
+
+  // The bytes of each arena with which all of the programs named `runs` can be run; absent
+  // where none of them needs it.
+  std::vector<std::optional<int64_t>> memoryOf(const std::vector<std::string> &runs) const;
 };
 
 struct Program {

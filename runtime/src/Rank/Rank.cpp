@@ -15,24 +15,28 @@ using Kind = Action::Kind;
 using Event = Device::Event;
 using Stream = Device::Stream;
 
-Rank::Rank(const Program &program, int64_t number, int64_t threads, std::unique_ptr<Device> memory)
-    : compiled(program), rank(number), device(std::move(memory)), hostThreads(threads) {
+Rank::Rank(const Program &program, int64_t number, int64_t threads, std::unique_ptr<Device> memory,
+           const std::vector<std::string> &runs)
+    : compiled(program), rank(number), device(std::move(memory)), sizes(stage().memoryOf(runs)),
+      arenas(sizes.size()), hostThreads(threads) {
   for (const Communicator &communicator : program.communicators)
     members.push_back(communicator.members(program.grid, rank));
-  for (const Arena &arena : stage().arenas)
-    arenas.push_back(static_cast<std::byte *>(device->allocate(arena.bytes, arena.name)));
-  device->prepare([this](const Device::CallVisitor &visit) { forEachCall(visit); });
+  for (size_t i = 0; i < arenas.size(); ++i)
+    if (sizes[i])
+      arenas[i] = static_cast<std::byte *>(device->allocate(*sizes[i], stage().arenas[i].name));
+  device->prepare([this, runs](const Device::CallVisitor &visit) { forEachCall(runs, visit); });
 }
 
-void Rank::forEachCall(const Device::CallVisitor &visit) const {
+void Rank::forEachCall(const std::vector<std::string> &runs,
+                       const Device::CallVisitor &visit) const {
   auto visitOne = [&](const Action &action, const Action *run) {
     std::vector<void *> buffers;
     for (Address address : action.call.buffers)
       buffers.push_back(at(address, run));
     visit(action.stream, action.call.block, std::move(buffers));
   };
-  for (const auto &[name, entries] : stage().programs)
-    for (const Action &entry : entries) {
+  for (const std::string &name : runs)
+    for (const Action &entry : stage().programs.at(name)) {
       if (entry.kind == Kind::Call)
         visitOne(entry, nullptr);
       if (entry.kind == Kind::Run)

@@ -42,13 +42,22 @@ struct Events {
 // the (constant) program.
 class Rank {
 public:
-  // Rank `number` of the grid, on `device`. `program` must outlive the rank. `threads`,
-  // at least 1, are for loops of the host. Throws Error if there is not enough memory.
-  Rank(const Program &program, int64_t number, int64_t threads, std::unique_ptr<Device> device);
+  // Rank `number` of the grid, on `device`, with the memory that the programs named `runs`
+  // need: only these can be run. `program` must outlive the rank. `threads`, at least 1, are
+  // for loops of the host. Throws Error if there is not enough memory.
+  Rank(const Program &program, int64_t number, int64_t threads, std::unique_ptr<Device> device,
+       const std::vector<std::string> &runs);
 
   const Program &program() const { return compiled; }
   int64_t number() const { return rank; }
   const Stage &stage() const { return compiled.stages[compiled.stageOf(rank)]; }
+
+  // Whether `bytes` bytes at `address` are in this memory. What only other programs use need
+  // not be.
+  bool holds(Address address, int64_t bytes) const {
+    const std::optional<int64_t> &size = sizes[address.arena];
+    return size && bytes <= *size && address.offset <= *size - bytes;
+  }
 
   // Lets `fill` make the `bytes` bytes at `to`, in the memory that it is given. Work
   // that was issued before does not see them, later work does.
@@ -83,8 +92,8 @@ public:
 private:
   class Launch;
 
-  // Visits the calls of all programs.
-  void forEachCall(const Device::CallVisitor &visit) const;
+  // Visits the calls of the programs named `runs`.
+  void forEachCall(const std::vector<std::string> &runs, const Device::CallVisitor &visit) const;
 
   std::byte *at(Address address) const { return arenas[address.arena] + address.offset; }
   // The same for an address of an item of a graph, which may be in a frame of `run`.
@@ -95,6 +104,7 @@ private:
   const Program &compiled;
   int64_t rank;
   std::unique_ptr<Device> device;
+  std::vector<std::optional<int64_t>> sizes; // of the arenas; absent: not there
   std::vector<std::byte *> arenas;
   int64_t hostThreads;
   std::vector<std::vector<int64_t>> members; // of each communicator

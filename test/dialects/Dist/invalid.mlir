@@ -18,6 +18,28 @@ dist.program "step" {}
 
 // -----
 
+// program_c3
+dist.arena @workspace role = workspace bytes = 64
+// expected-note@-1 {{the arena is here}}
+// expected-error@+1 {{expects 0 bytes at @workspace[65], but the arena ends at 64}}
+dist.program "step" needs (@workspace[65]) {}
+
+// -----
+
+// program_c3
+dist.arena @workspace role = workspace bytes = 64
+// expected-error@+1 {{expects to need arenas of its stage, each once, but got @workspace}}
+dist.program "step" needs (@workspace[64], @workspace[0]) {}
+
+// -----
+
+// program_c3
+dist.arena @workspace role = workspace bytes = 64 {stage = 1 : i64}
+// expected-error@+1 {{expects to need arenas of its stage, each once, but got @workspace}}
+dist.program "step" needs (@workspace[64]) {}
+
+// -----
+
 // run_c1
 dist.program "step" {
   // expected-error@+1 {{expects 'step' to name a graph}}

@@ -101,11 +101,20 @@ TEST(Info, ListsMemoryAndParameters) {
   TinyProgram program(2, 1, 1);
   Outcome outcome = run(program, {"info"});
   EXPECT_EQ(outcome.status, 0);
-  int64_t total = 0;
+  std::map<std::string, int64_t> totals;
   for (const json &arena : program.content["stages"][0]["arenas"])
-    total += arena["bytes"].get<int64_t>();
-  EXPECT_NE(outcome.out.find("\nmemory of a rank, GB (10^9 bytes)\n"), std::string::npos);
-  EXPECT_NE(outcome.out.find("  " + std::to_string(total) + "\n"), std::string::npos);
+    for (const auto &[name, bytes] : arena["bytes"].items())
+      totals[name] += bytes.get<int64_t>();
+  EXPECT_LT(totals["forward"], totals["step"]);
+  size_t at = 0;
+  for (auto [title, name] :
+       {std::pair("\nmemory of a rank, GB (10^9 bytes)\n", "step"),
+        std::pair("\nmemory of a rank that evaluates or generates\n", "forward")}) {
+    size_t begin = outcome.out.find(title, at);
+    ASSERT_NE(begin, std::string::npos) << title;
+    at = outcome.out.find("  " + std::to_string(totals[name]) + "\n", begin);
+    ASSERT_NE(at, std::string::npos) << title;
+  }
   EXPECT_NE(outcome.out.find("computation\n  feature_taps = input\n  row_mask "
                              "= both\n\noptions\n"),
             std::string::npos);

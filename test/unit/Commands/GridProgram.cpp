@@ -585,12 +585,14 @@ GridProgram::GridProgram(const GridSizes &given) : sizes(given) {
 
   json stageList = json::array();
   for (StageText &stage : stages)
-    stageList.push_back({{"arenas", json::array({{{"name", "all"}, {"bytes", stage.bytes}}})},
-                         {"parameters", stage.parameters},
-                         {"inputs", stage.inputs},
-                         {"sums", stage.sums},
-                         {"graphs", stage.graphs},
-                         {"programs", {{"step", stage.step}, {"forward", stage.forward}}}});
+    stageList.push_back(
+        {{"arenas", json::array({{{"name", "all"},
+                                  {"bytes", {{"step", stage.bytes}, {"forward", stage.bytes}}}}})},
+         {"parameters", stage.parameters},
+         {"inputs", stage.inputs},
+         {"sums", stage.sums},
+         {"graphs", stage.graphs},
+         {"programs", {{"step", stage.step}, {"forward", stage.forward}}}});
   json communicators = json::array({{{"name", "dp,cp"}, {"axes", {"dp", "cp"}}},
                                     {{"name", "tp"}, {"axes", {"tp"}}},
                                     {{"name", "all"}, {"axes", {"dp", "pp", "cp", "tp"}}}});

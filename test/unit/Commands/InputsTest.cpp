@@ -37,7 +37,7 @@ struct Job {
     program.grid.axes = {{"dp", 2}, {"pp", 2}, {"cp", 2}, {"tp", 3}};
     for (int stage : {0, 1}) {
       (void)stage;
-      program.stages.emplace_back().arenas.push_back({"all", 1 << 16});
+      program.stages.emplace_back().arenas.push_back({"all", 1 << 16, {{"p", 1 << 16}}});
       program.stages.back().graphs["g"];
     }
     // Token s of sample b is 100 * b + s, image m of it 10 * b + m.
@@ -71,7 +71,8 @@ struct Job {
     Threads threads(program.grid.ranks());
     Rank rank(program, number, 1,
               std::make_unique<HostDevice>(program, number, 1, threads.of(number),
-                                           control.of(number), std::chrono::seconds(1)));
+                                           control.of(number), std::chrono::seconds(1)),
+              {"p"});
     setInputs(rank, stage.graphs["g"], inputs, microBatch, 0.25);
     return rank.readValues<T>(input.address, input.elements());
   }

@@ -7,6 +7,11 @@
 
 #include "src/Commands/Memory.h"
 
+#include "src/Control/InProcess.h"
+#include "src/Host/HostDevice.h"
+#include "src/Rank/Rank.h"
+#include "src/Transport/Threads.h"
+
 #include "RunCommand.h"
 #include "TinyProgram.h"
 
@@ -74,11 +79,84 @@ TEST(HostMemory, IsTheSmallestOfMeminfoAndControlGroups) {
   EXPECT_EQ(findHostMemory(root.path)->bytes, 0);
 }
 
+namespace {
+// A program whose `step` needs 2^60 bytes more than `forward`, and twice its workspace.
+TinyProgram withLargeStep() {
+  TinyProgram program(2, 1, 1);
+  json &arenas = program.content["stages"][0]["arenas"];
+  arenas.push_back({{"name", "moment1"}, {"bytes", {{"step", int64_t(1) << 60}}}});
+  arenas[3]["bytes"]["step"] = 2 * arenas[3]["bytes"]["forward"].get<int64_t>();
+  return program;
+}
+
+// Notes what is allocated.
+struct Noting : HostDevice {
+  using HostDevice::HostDevice;
+  ArenaSizes arenas;
+  void *allocate(int64_t bytes, const std::string &name) override {
+    arenas.emplace_back(name, bytes);
+    return HostDevice::allocate(bytes, name);
+  }
+};
+} // namespace
+
+// The arenas of the programs that are run, each once, as large as the largest of them needs,
+// and no others: what the table and the check say.
+TEST(HostMemory, PlannedIsAllocated) {
+  TinyProgram tiny = withLargeStep();
+  tiny.content["stages"][0]["arenas"][4]["bytes"]["step"] = 4096;
+  Program program = Program::parse(tiny.get());
+  const int64_t work = program.stages[0].arenas[3].needs.at("forward");
+  for (const auto &runs : std::vector<std::vector<std::string>>{
+           {}, {"forward"}, {"step"}, {"forward", "step"}, {"step", "forward"}}) {
+    InProcess control(1);
+    Threads meeting(1);
+    auto device = std::make_unique<Noting>(program, 0, 1, meeting.of(0), control.of(0),
+                                           std::chrono::seconds(1));
+    Noting &noting = *device;
+    Rank rank(program, 0, 1, std::move(device), runs);
+    EXPECT_EQ(noting.arenas, memoryOf(program, runs)[0]);
+    const bool steps = std::count(runs.begin(), runs.end(), "step");
+    EXPECT_EQ(noting.arenas.size(), runs.empty() ? 0 : steps ? 5 : 3);
+    EXPECT_EQ(rank.holds({4, 0}, 4096), steps);
+    EXPECT_FALSE(rank.holds({4, 8}, 4096));
+    EXPECT_EQ(rank.holds({3, 0}, work), !runs.empty());
+    EXPECT_EQ(rank.holds({3, 0}, work + 1), steps);
+  }
+}
+
+// What runs forward alone is not stopped by what step needs, neither before it begins nor when
+// it allocates; but by what forward needs.
+TEST(HostMemory, ForwardNeedsNothingOfStep) {
+  TinyProgram program = withLargeStep();
+  Folder folder;
+  writeDataset(folder / "data", 12, true);
+  writeTensors(folder / "w.safetensors", tinyWeights());
+  const std::string weights = "--weights=" + (folder / "w.safetensors");
+  const std::vector<std::string> evaluate = {"evaluate", "--data=" + (folder / "data"), weights};
+  Outcome outcome = run(program, evaluate);
+  EXPECT_EQ(outcome.status, 0) << outcome.err;
+  outcome =
+      run(program, {"train", "--data=" + (folder / "data"), "--checkpoint=" + (folder / "run"),
+                    weights, "--steps=1", "--learning-rate=1"});
+  EXPECT_EQ(outcome.status, 2);
+  EXPECT_THAT(outcome.err, HasSubstr("memory: expected 1152921504.607 GB for the rank on this"));
+  program.content["stages"][0]["arenas"][0]["bytes"]["forward"] = int64_t(1) << 60;
+  for (const std::vector<std::string> &words :
+       {evaluate,
+        {"generate", "--prompt=a", "--tokenizer=" + (folder / "data/tokenizer.model"),
+         "--preprocessor=" + (folder / "data/preprocessor_config.json"), weights}}) {
+    outcome = run(program, words);
+    EXPECT_EQ(outcome.status, 2);
+    EXPECT_THAT(outcome.err, HasSubstr("memory: expected 1152921504.607 GB for the rank on this"));
+  }
+}
+
 // Before anything is allocated or read.
 TEST(HostMemory, WhatDoesNotFitDoesNotBegin) {
   TinyProgram program(2, 1);
   json &arena = program.content["stages"][0]["arenas"][0];
-  arena["bytes"] = int64_t(1) << 60;
+  arena["bytes"]["step"] = int64_t(1) << 60;
   Folder folder;
   test::writeBatch(folder / "b.safetensors", {3, 5});
   std::vector<std::string> words = {"step", "--weights=none",

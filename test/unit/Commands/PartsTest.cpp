@@ -7,11 +7,13 @@
 
 #include "GridProgram.h"
 
+#include "llrt/ProgramFields.h"
 #include "src/Commands/Optimizer.h"
 #include "src/Commands/Random.h"
 #include "src/Program/Program.h"
 
 #include <cmath>
+#include <set>
 
 using namespace llrt;
 using namespace llrt::test;
@@ -147,7 +149,8 @@ TEST(Program, Refusals) {
     EXPECT_ERROR(Program::parse(program.get()), message);
   };
   using J = nlohmann::json &;
-  refuse([](J j) { j["version"] = 1; }, "field 'version': expected 2, got 1");
+  refuse([](J j) { j["version"] = 1; },
+         ("field 'version': expected " + std::to_string(kProgramVersion) + ", got 1").c_str());
   refuse([](J j) { j["stages"][0]["parameters"][1].erase("master"); },
          "field 'stages[0].parameters[1].master': expected a value, got nothing");
   refuse([](J j) { j["stages"][0]["parameters"][0]["elements"] = 5; },
@@ -256,6 +259,81 @@ TEST(Program, RefusalsOnGrids) {
             {"type", "f32"}, {"shape", {1}}, {"address", {0, 0}}};
       },
       "outputs.loss.type': expected one element of f64, got f32");
+}
+
+// What a program says that it needs of an arena covers all that its actions, of whatever kind,
+// name: each address of `step` is moved in turn to an arena that only `forward` needs.
+TEST(Program, NeedsWhatItsActionsName) {
+  GridProgram program(
+      {.dp = 2, .pp = 2, .cp = 2, .tp = 2, .batch = 1, .microBatches = 2, .shard = 1});
+  nlohmann::json &stage = program.content["stages"][0];
+  std::set<std::string> kinds;
+  int64_t moved = 0;
+  // `elsewhere`: a second arena, of which another program needs as much.
+  const nlohmann::json elsewhere = {{"name", "elsewhere"}, {"bytes", stage["arenas"][0]["bytes"]}};
+  stage["arenas"].push_back(elsewhere);
+  stage["arenas"][1]["bytes"].erase("step");
+  EXPECT_NO_THROW(Program::parse(program.get()));
+  auto move = [&](nlohmann::json &address, const std::string &what) {
+    if (address[0] < 0) // a frame, which is where the run says
+      return;
+    auto refuse = [&] {
+      std::string message = errorOf([&] { Program::parse(program.get()); });
+      EXPECT_NE(message.find("field 'stages[0].arenas[1].bytes.step': expected at least the "),
+                message.npos)
+          << what << ": " << message;
+    };
+    address[0] = 1;
+    refuse();
+    // It needs what begins there, too; of a block's buffers only the compiler knows how much.
+    if (what != "call") {
+      stage["arenas"][1]["bytes"]["step"] = address[1];
+      refuse();
+      stage["arenas"][1]["bytes"].erase("step");
+    }
+    address[0] = 0;
+    ++moved;
+  };
+  auto moveAll = [&](nlohmann::json &list) {
+    for (nlohmann::json &action : list) {
+      std::string kind = action["do"];
+      kinds.insert(kind);
+      for (const char *field : {"at", "from", "to"})
+        if (action.contains(field))
+          move(action[field], kind);
+      // Others have the same form.
+      if (kind == "all_reduce" || kind == "reduce_scatter") {
+        action["do"] = kind == "all_reduce" ? "broadcast" : "slice";
+        move(action["from"], action["do"]);
+        move(action["to"], action["do"]);
+        action["do"] = kind;
+      }
+      for (const char *field : {"buffers", "frames"})
+        if (action.contains(field))
+          for (nlohmann::json &address : action[field])
+            move(address, kind);
+    }
+  };
+  std::set<std::string> graphs;
+  for (nlohmann::json &entry : stage["programs"]["step"])
+    if (entry["do"] == "run")
+      graphs.insert(entry["graph"]);
+  moveAll(stage["programs"]["step"]);
+  for (const std::string &name : graphs) {
+    nlohmann::json &graph = stage["graphs"][name];
+    moveAll(graph["items"]);
+    for (nlohmann::json &output : graph["outputs"])
+      move(output["address"], "output");
+    for (nlohmann::json &input : stage["inputs"])
+      if (std::count(graph["inputs"].begin(), graph["inputs"].end(), input["name"]))
+        move(input["address"], "input");
+  }
+  for (nlohmann::json &p : stage["parameters"])
+    move(p["address"], "parameter");
+  move(stage["sums"], "sums");
+  EXPECT_EQ(kinds, (std::set<std::string>{"all_gather", "all_reduce", "call", "receive",
+                                          "reduce_scatter", "run", "send", "zero"}));
+  EXPECT_GT(moved, 50);
 }
 
 TEST(Program, CpuWithoutAFeature) {

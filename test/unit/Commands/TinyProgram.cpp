@@ -248,12 +248,17 @@ TinyProgram::TinyProgram(int64_t batch, int64_t microBatches, int64_t images, bo
   step.push_back(call("adamw", optimizer));
 
   auto graph = [&](const char *block, json outputs) {
-    json items = json::array({{{"do", "call"}, {"block", block}, {"buffers", buffers}}});
+    std::vector<json> given = buffers;
+    if (block == std::string("forward")) // which has no gradients
+      for (int gradient : {DExtra, DNorm, DGate, DHead})
+        given[gradient] = buffers[Loss];
+    json items = json::array({{{"do", "call"}, {"block", block}, {"buffers", given}}});
     if (slow && block == std::string("step"))
       items.push_back({{"do", "call"}, {"block", "wait"}, {"buffers", json::array()}});
     return json{
         {"frames", json::array()}, {"inputs", inputNames}, {"items", items}, {"outputs", outputs}};
   };
+  auto both = [](int64_t bytes) { return json{{"step", bytes}, {"forward", bytes}}; };
   content = {{"version", kProgramVersion},
              {"options",
               {{"batch", batch},
@@ -282,10 +287,10 @@ TinyProgram::TinyProgram(int64_t batch, int64_t microBatches, int64_t images, bo
              {"communicators", json::array()},
              {"stages",
               json::array({{{"arenas",
-                             {{{"name", "parameters"}, {"bytes", parameters.bytes}},
-                              {{"name", "training"}, {"bytes", training.bytes}},
-                              {{"name", "inputs"}, {"bytes", inputs.bytes}},
-                              {{"name", "workspace"}, {"bytes", work.bytes}}}},
+                             {{{"name", "parameters"}, {"bytes", both(parameters.bytes)}},
+                              {{"name", "training"}, {"bytes", {{"step", training.bytes}}}},
+                              {{"name", "inputs"}, {"bytes", both(inputs.bytes)}},
+                              {{"name", "workspace"}, {"bytes", both(work.bytes)}}}},
                             {"parameters", list},
                             {"inputs", inputList},
                             {"sums", sums},

@@ -29,7 +29,7 @@ struct Loaded {
 
   explicit Loaded(TinyProgram edited = TinyProgram(1, 1))
       : tiny(std::move(edited)), program(Program::parse(tiny.get())),
-        ranks(program, arguments(program)), rank(ranks.first()), weights(program) {}
+        ranks(program, arguments(program), {"step"}), rank(ranks.first()), weights(program) {}
 
   static Arguments arguments(const Program &program) {
     char threads[] = "--threads=1";

@@ -124,25 +124,28 @@ TEST(Kernels, CodeThatIsWrongOrNotThere) {
 // What a rank allocates is what is planned for it.
 TEST(Memory, IsWhatIsPlanned) {
   Program program = makeProgram({}, {}, 3 << 20);
-  program.stages[0].arenas = {{"all", 3 << 20}, {"more", 1 << 20}};
+  program.stages[0].arenas = {{"all", 3 << 20, {{"step", 3 << 20}}},
+                              {"more", 2 << 20, {{"step", 1 << 20}, {"forward", 2 << 20}}},
+                              {"of another", 1 << 20, {{"forward", 1 << 20}}}};
   Action one = callOf(nullptr, {}), other = callOf(nullptr, {}, 2);
   program.stages[0].programs["step"] = {one, other, other};
   EXPECT_EQ(callingStreams(program.stages[0]), (std::set<int64_t>{0, 2}));
-  EXPECT_EQ(cudaBytes(program.stages[0]), (4 << 20) + 2 * LLRT_CUDA_WORKSPACE_BYTES);
+  EXPECT_EQ(cudaBytes(program.stages[0], {"step"}), (4 << 20) + 2 * LLRT_CUDA_WORKSPACE_BYTES);
   Gpu gpu(0);
   SharedGpu shared(program, gpu);
   InProcess control(1);
   int64_t before = gpu.freeBytes();
   CudaDevice device(program, 0, gpu, shared.end(0), control.of(0), DeviceOptions());
-  for (const Arena &arena : program.stages[0].arenas)
-    device.allocate(arena.bytes, arena.name);
-  EXPECT_EQ(before - gpu.freeBytes(), cudaBytes(program.stages[0]));
+  for (const std::optional<int64_t> &bytes : program.stages[0].memoryOf({"step"}))
+    if (bytes)
+      device.allocate(*bytes, "an arena");
+  EXPECT_EQ(before - gpu.freeBytes(), cudaBytes(program.stages[0], {"step"}));
 }
 
 TEST(Memory, TooLittleIsToldBeforeAnythingIsAllocated) {
   Program program = makeProgram({}, {}, int64_t(1) << 44);
   program.stages[0].programs["step"] = {callOf(nullptr, {})};
-  std::string message = errorOf([&] { makeDevices(program, {}, {}); });
+  std::string message = errorOf([&] { makeDevices(program, {}, {.runs = {"step"}}); });
   EXPECT_TRUE(message.starts_with("memory: expected 17592.220 GB for the rank on GPU 0 ("))
       << message;
   EXPECT_NE(message.find("; planned 17592.186, cuBLASLt 0.034), got "), std::string::npos)

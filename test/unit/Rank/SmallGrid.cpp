@@ -33,7 +33,8 @@ void llrt::test::runAll(Program &program,
         Rank rank(programs[number], number, 1,
                   std::make_unique<HostDevice>(programs[number], number, 1, transport.of(number),
                                                control.of(number),
-                                               std::chrono::duration<double>(timeout)));
+                                               std::chrono::duration<double>(timeout)),
+                  {"step"});
         begin(rank);
         rank.run("step", {}, 1);
         std::lock_guard lock(mutex);

@@ -16,7 +16,7 @@ constexpr int64_t scratchBytes = 16 * 64;
 
 // A program of one stage, without parameters, on `axes`; a communicator for
 // each set of `communicators`. One arena of `bytes` bytes, one with the scratch memory of
-// collectives in streams below 16.
+// collectives in streams below 16; `step` needs both.
 inline Program makeProgram(std::vector<Grid::Axis> axes, std::vector<Axes> communicators,
                            int64_t bytes) {
   Program program = {};
@@ -29,7 +29,9 @@ inline Program makeProgram(std::vector<Grid::Axis> axes, std::vector<Axes> commu
       name += (name.empty() ? "" : ",") + program.grid.axes[axis].name;
     program.communicators.push_back({name, each, std::nullopt});
   }
-  program.stages.emplace_back().arenas = {{"all", bytes}, {"scratch", 16 * scratchBytes}};
+  program.stages.emplace_back().arenas = {
+      {"all", bytes, {{"step", bytes}}},
+      {"scratch", 16 * scratchBytes, {{"step", 16 * scratchBytes}}}};
   return program;
 }
 
