@@ -72,7 +72,7 @@ static void buildTrain(OpPassManager &pm, const CompileOptions &options) {
 }
 
 static void buildParallelize(OpPassManager &pm, const CompileOptions &options,
-                             ArrayRef<int64_t> stageMemory) {
+                             ArrayRef<int64_t> stageMemory, Alignment alignment) {
   pm.addPass(createCountOperationsPass({options.microBatches}));
   ShardPassOptions shard;
   shard.grid = options.grid;
@@ -95,6 +95,8 @@ static void buildParallelize(OpPassManager &pm, const CompileOptions &options,
   build.fsdp = options.fsdp;
   build.blocksInFlight = options.blocksInFlight;
   build.machineOption = options.machine;
+  build.alignment = alignment.values;
+  build.parameterAlignment = alignment.parameters;
   build.stageMemory = SmallVector<int64_t>(stageMemory);
   pm.addPass(createBuildProgramPass(build));
   pm.addPass(createPlaceFramesPass({options.machine}));
@@ -109,14 +111,16 @@ void llamac::buildPipeline(OpPassManager &pm, const CompileOptions &options, Ste
   auto includes = [&](Step step) { return from < step && step <= to; };
   if (includes(Step::Train))
     buildTrain(pm, options);
+  std::shared_ptr<const Target> target;
+  if (includes(Step::Parallelize) || includes(Step::Lower))
+    target = llvm::cantFail(makeTarget(targetOf(options)));
   if (includes(Step::Parallelize))
-    buildParallelize(pm, options, stageMemory);
+    buildParallelize(pm, options, stageMemory, target->alignment());
   if (includes(Step::Lower)) {
     pm.addPass(createNoteReductionsPass()); // blocks are still ops that say what they sum
-    std::shared_ptr<const Target> target = llvm::cantFail(makeTarget(targetOf(options)));
     pm.addPass(createLegalizeCollectivesPass(target));
     buildLowerBlocksPipeline(pm, target);
-    pm.addPass(createPlanArenasPass());
+    pm.addPass(createPlanArenasPass({target->alignment().values}));
   }
 }
 

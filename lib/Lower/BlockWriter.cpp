@@ -43,7 +43,7 @@ static int64_t bytesOf(MemRefType type) {
   return type.getNumElements() * llvm::divideCeil(type.getElementTypeBitWidth(), 8);
 }
 
-static Scratch planScratch(func::FuncOp function) {
+static Scratch planScratch(func::FuncOp function, int64_t alignment) {
   Block &body = function.getBody().front();
   llvm::DenseMap<Operation *, int64_t> position;
   for (auto [index, op] : llvm::enumerate(body))
@@ -60,7 +60,7 @@ static Scratch planScratch(func::FuncOp function) {
     lives.push_back({*llvm::min_element(at), *llvm::max_element(at), bytesOf(alloc.getType())});
   }
   Scratch scratch;
-  scratch.bytes = planArena(lives);
+  scratch.bytes = planArena(lives, alignment);
   for (auto [buffer, life] : llvm::zip_equal(buffers, lives))
     scratch.offsets[buffer] = life.offset;
   return scratch;
@@ -74,12 +74,12 @@ namespace {
 // Writes the LLVM function of a block.
 class BlockWriter {
 public:
-  BlockWriter(func::FuncOp block, ModuleOp module, KernelMaker kernelOf)
-      : block(block), module(module), kernelOf(kernelOf), builder(block), loc(block.getLoc()),
-        pointer(LLVM::LLVMPointerType::get(block.getContext())) {}
+  BlockWriter(func::FuncOp block, ModuleOp module, int64_t alignment, KernelMaker kernelOf)
+      : block(block), module(module), alignment(alignment), kernelOf(kernelOf), builder(block),
+        loc(block.getLoc()), pointer(LLVM::LLVMPointerType::get(block.getContext())) {}
 
   LogicalResult write() {
-    Scratch scratch = planScratch(block);
+    Scratch scratch = planScratch(block, alignment);
     std::string name = block.getSymName().str();
     block.setSymName(name + ".buffers");
     auto type = LLVM::LLVMFunctionType::get(LLVM::LLVMVoidType::get(builder.getContext()),
@@ -130,6 +130,7 @@ public:
 private:
   func::FuncOp block;
   ModuleOp module;
+  int64_t alignment;
   KernelMaker kernelOf;
   OpBuilder builder;
   Location loc;
@@ -217,6 +218,7 @@ private:
 };
 } // namespace
 
-LogicalResult llamac::writeBlock(func::FuncOp block, ModuleOp module, KernelMaker kernelOf) {
-  return BlockWriter(block, module, kernelOf).write();
+LogicalResult llamac::writeBlock(func::FuncOp block, ModuleOp module, int64_t alignment,
+                                 KernelMaker kernelOf) {
+  return BlockWriter(block, module, alignment, kernelOf).write();
 }

@@ -19,9 +19,11 @@ namespace mlir::llamac {
 using KernelMaker = llvm::function_ref<FailureOr<std::string>(Operation *op)>;
 
 /// Writes the function `void NAME(LlrtStream *, void **buffers)` of a block whose loops are
-/// functions or kernels of the module already. `block` itself stays, under another name. Emits an
-/// error if it has anything but calls of loops and routines, launches, buffers and constants.
-LogicalResult writeBlock(func::FuncOp block, ModuleOp module, KernelMaker kernelOf);
+/// functions or kernels of the module already. Its temporaries begin at multiples of `alignment`
+/// bytes. `block` itself stays, under another name. Emits an error if it has anything but calls
+/// of loops and routines, launches, buffers and constants.
+LogicalResult writeBlock(func::FuncOp block, ModuleOp module, int64_t alignment,
+                         KernelMaker kernelOf);
 
 } // namespace mlir::llamac
 

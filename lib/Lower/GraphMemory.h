@@ -90,6 +90,7 @@ public:
   ModuleOp module;
   SymbolTable symbols;
   const SmallVector<Axis> axes; ///< of the grid
+  const int64_t alignment;      ///< of all values
 
 private:
   using Key = std::pair<int64_t, StringAttr>; // stage, name

@@ -70,7 +70,7 @@ Buffer PlaceFinder::crossing(DictionaryAttr attributes, Type type) {
   auto name = cast<StringAttr>(frame[0]);
   int64_t offset = cast<IntegerAttr>(frame[1]).getInt();
   int64_t &bytes = result.frames[name];
-  bytes = std::max<int64_t>(bytes, llvm::alignTo(offset + *bytesOf(graph, type), kArenaAlignment));
+  bytes = std::max<int64_t>(bytes, llvm::alignTo(offset + *bytesOf(graph, type), memory.alignment));
   Attribute what = attributes.get(dist::kCrossingAttr);
   if (!what) // of a graph made by hand
     what = StringAttr::get(graph.getContext(), name.getValue() + " " + Twine(offset));
@@ -105,7 +105,7 @@ LogicalResult PlaceFinder::placeUnits(StringRef attribute, bool gradients) {
                                                       : dist::weightsFrame(name.getValue()));
     Type type = gradients ? *unit.getGradientType() : unit.getType();
     result.frames[frame] =
-        llvm::alignTo(unit.getElements() * type.getIntOrFloatBitWidth() / 8, kArenaAlignment);
+        llvm::alignTo(unit.getElements() * type.getIntOrFloatBitWidth() / 8, memory.alignment);
     for (auto parameter : unit.getParameters().getAsRange<FlatSymbolRefAttr>())
       (gradients ? gradientFrame : weightsFrame)[parameter.getAttr()] = frame;
   }
@@ -162,8 +162,8 @@ LogicalResult PlaceFinder::placeInWorkspace() {
   for (const auto &[position, all] : staged)
     for (int64_t size : {all.packed, all.received})
       workspace.push_back({int64_t(position), int64_t(position), size});
-  const int64_t bytes = planArena(workspace);
-  if (findConflict(workspace, bytes))
+  const int64_t bytes = planArena(workspace, memory.alignment);
+  if (findConflict(workspace, bytes, memory.alignment))
     return graph.emitOpError("internal error: two values that live at the same time overlap");
   memory.reserve(dist::ArenaRole::Workspace, stage, bytes);
 

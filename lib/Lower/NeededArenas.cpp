@@ -24,7 +24,7 @@
 #include "dialects/Dist/IR/Dist.h"
 #include "dialects/Llama/IR/Llama.h"
 #include "llamac/Lower/Passes.h"
-#include "llamac/Support/ArenaPlan.h"
+#include "llamac/Support/Alignment.h"
 #include "llamac/Support/Grid.h"
 
 #include "llvm/ADT/DenseSet.h"
@@ -157,7 +157,7 @@ LogicalResult NeededArenas::addProgram(dist::ProgramOp program) {
     if (found == ends.end())
       continue;
     const int64_t size = arena.getBytes();
-    int64_t end = llvm::alignTo(found->second, kArenaAlignment);
+    int64_t end = llvm::alignTo(found->second, alignmentOf(module));
     needs.push_back(AddressAttr::get(module.getContext(), name,
                                      whole.contains(name) ? size : std::min(end, size)));
   }

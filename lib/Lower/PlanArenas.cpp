@@ -20,6 +20,7 @@
 #include "NeededArenas.h"
 
 #include "llamac/Lower/Passes.h"
+#include "llamac/Support/Alignment.h"
 #include "llamac/Support/Grid.h"
 
 #include "llvm/Support/MathExtras.h"
@@ -40,7 +41,8 @@ using func::FuncOp;
 //===----------------------------------------------------------------------===//
 
 ModuleMemory::ModuleMemory(ModuleOp module, bool isPipeline)
-    : module(module), symbols(module), axes(axesOf(module)), isPipeline(isPipeline) {
+    : module(module), symbols(module), axes(axesOf(module)), alignment(alignmentOf(module)),
+      isPipeline(isPipeline) {
   for (auto place : module.getOps<dist::StorageOp>()) {
     auto arena = symbols.lookup<dist::ArenaOp>(place.getAddress().getArena().getAttr());
     storage[{int64_t(arena.getStage()), place.getParameterAttr().getAttr()}] = place;
@@ -49,7 +51,7 @@ ModuleMemory::ModuleMemory(ModuleOp module, bool isPipeline)
 
 void ModuleMemory::reserve(ArenaRole role, int64_t stage, int64_t bytes) {
   int64_t &size = arenas[{stage, role}];
-  size = std::max<int64_t>(size, llvm::alignTo(bytes, kArenaAlignment));
+  size = std::max<int64_t>(size, llvm::alignTo(bytes, alignment));
 }
 
 AddressAttr ModuleMemory::address(ArenaRole role, int64_t stage, int64_t offset) {
@@ -220,7 +222,7 @@ static LogicalResult planCollectives(ModuleMemory &memory) {
     std::pair<int64_t, int64_t> stream; // stage, stream
     StagingBytes bytes;
   };
-  auto aligned = [](int64_t bytes) { return int64_t(llvm::alignTo(bytes, kArenaAlignment)); };
+  auto aligned = [&](int64_t bytes) { return int64_t(llvm::alignTo(bytes, memory.alignment)); };
   auto roleOf = [](std::pair<int64_t, int64_t> stream) {
     return stream.second ? ArenaRole::Collectives : ArenaRole::Workspace;
   };
@@ -296,7 +298,14 @@ namespace {
 struct PlanArenasPass : llamac::impl::PlanArenasPassBase<PlanArenasPass> {
   using PlanArenasPassBase::PlanArenasPassBase;
   void runOnOperation() override {
-    if (failed(planModule(getOperation())))
+    ModuleOp module = getOperation();
+    if (const int64_t planned = alignmentOf(module); planned % alignment) {
+      module.emitError("the target expects memory aligned to ")
+          << alignment.getValue() << " bytes, but the program was laid out for " << planned << " ("
+          << kAlignmentAttr << "): compile it for this target from the step before";
+      return signalPassFailure();
+    }
+    if (failed(planModule(module)))
       signalPassFailure();
   }
 };

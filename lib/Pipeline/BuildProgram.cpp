@@ -26,11 +26,13 @@
 #include "llamac/Cost/BlockCosts.h"
 #include "llamac/Cost/Simulate.h"
 #include "llamac/Pipeline/StageReport.h"
+#include "llamac/Support/Alignment.h"
 #include "llamac/Support/Grid.h"
 
 #include "llvm/ADT/StringExtras.h"
 #include "llvm/ADT/StringSet.h"
 #include "llvm/ADT/StringSwitch.h"
+#include "llvm/Support/MathExtras.h"
 #include "llvm/Support/MemoryBuffer.h"
 
 namespace mlir::llamac {
@@ -304,6 +306,13 @@ static void noteStages(ModuleOp module, const GraphCut &graph, const ChainCut &c
 
 LogicalResult BuildProgramPass::build() {
   ModuleOp module = getOperation();
+  for (auto [name, bytes] : {std::pair("alignment", alignment.getValue()),
+                             std::pair("parameter-alignment", parameterAlignment.getValue())})
+    if (bytes < 8 || bytes > 2048 || !llvm::isPowerOf2_64(bytes))
+      return optionError(name) << "expected a power of two from 8 to 2048, got " << bytes;
+  module->removeAttr(kAlignmentAttr);
+  if (alignmentOf(module) != alignment)
+    module->setAttr(kAlignmentAttr, Builder(&getContext()).getI64IntegerAttr(alignment));
   FailureOr<Graphs> graphs = findGraphs();
   if (failed(graphs))
     return failure();
@@ -355,7 +364,7 @@ LogicalResult BuildProgramPass::build() {
       return failure();
     FailureOr<ParameterLayout> layout =
         layOutParameters(builder, *parameters, gradientType, stage, cut.stages, options->fsdp,
-                         options->dataRanks, blocksInFlight);
+                         options->dataRanks, blocksInFlight, {alignment, parameterAlignment});
     if (failed(layout))
       return failure();
     noteUnits(functions, *layout);

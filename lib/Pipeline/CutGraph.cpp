@@ -29,7 +29,7 @@
 #include "CutGraph.h"
 
 #include "llamac/Plan/Schedule.h"
-#include "llamac/Support/ArenaPlan.h"
+#include "llamac/Support/Alignment.h"
 #include "llamac/Train/Retype.h"
 
 #include "mlir/Dialect/Shard/IR/ShardOps.h"
@@ -45,10 +45,9 @@ using namespace mlir;
 using namespace mlir::llama;
 using func::FuncOp;
 
-int64_t llamac::alignedBytes(Type type) {
+int64_t llamac::alignedBytes(Type type, int64_t alignment) {
   auto tensor = cast<RankedTensorType>(type);
-  return llvm::alignTo(tensor.getNumElements() * tensor.getElementTypeBitWidth() / 8,
-                       kArenaAlignment);
+  return llvm::alignTo(tensor.getNumElements() * tensor.getElementTypeBitWidth() / 8, alignment);
 }
 
 namespace {
@@ -575,7 +574,7 @@ LogicalResult Cutter::assignFrames() {
       frame = frameAttr(name);
     }
     int64_t offset = bytes;
-    bytes += alignedBytes(typeOf(value));
+    bytes += alignedBytes(typeOf(value), alignmentOf(module));
     addResult(drafts[from], value, frame, offset);
     for (const PieceKey &key : local)
       setArgument(drafts[key], value, frame, offset);

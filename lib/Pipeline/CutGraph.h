@@ -118,8 +118,8 @@ SmallVector<int64_t> findChain(func::FuncOp graph);
 FailureOr<GraphCut> cutGraph(func::FuncOp graph, StringRef prefix, const ChainCut &cut,
                              const EncoderPlacement &encoder, ArrayRef<Axis> axes);
 
-/// Bytes of a value, aligned as in a frame.
-int64_t alignedBytes(Type type);
+/// Bytes of a value, rounded up as in a frame.
+int64_t alignedBytes(Type type, int64_t alignment);
 
 } // namespace mlir::llamac
 

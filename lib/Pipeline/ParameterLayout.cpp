@@ -35,8 +35,8 @@ namespace {
 /// Adds arenas and storage of one stage.
 class LayoutBuilder {
 public:
-  LayoutBuilder(OpBuilder &builder, int stage, int stages)
-      : builder(builder), stage(stage), stages(stages) {}
+  LayoutBuilder(OpBuilder &builder, int stage, int stages, Alignment alignment)
+      : builder(builder), stage(stage), stages(stages), alignment(alignment) {}
 
   LogicalResult collect(ArrayRef<StageParameter> parameters, Fsdp fsdp, int64_t dataRanks,
                         int64_t blocksInFlight);
@@ -61,6 +61,8 @@ private:
 
   OpBuilder &builder;
   int stage, stages;
+  Alignment alignment;
+  int64_t padding = kLeastPadding;            // elements to which a parameter is padded
   std::vector<Place> places;                  // of all parameters, in their order
   llvm::MapVector<ArenaRole, int64_t> arenas; // bytes
 };
@@ -68,8 +70,8 @@ private:
 
 /// Whether shards of the frozen parameters and the blocks of them that are whole at once take
 /// less memory than all of them whole: not on a stage of few blocks.
-static bool savesByFrozenShards(ArrayRef<StageParameter> parameters, int64_t dataRanks,
-                                int64_t blocksInFlight) {
+static bool savesByFrozenShards(ArrayRef<StageParameter> parameters, int64_t padding,
+                                int64_t dataRanks, int64_t blocksInFlight) {
   llvm::MapVector<int64_t, int64_t> bytesOf; // of an application
   int64_t bytes = 0, inFlight = 0;
   for (const StageParameter &parameter : parameters) {
@@ -78,7 +80,7 @@ static bool savesByFrozenShards(ArrayRef<StageParameter> parameters, int64_t dat
       continue;
     auto type = op.getTensorType();
     int64_t size =
-        llvm::alignTo(type.getNumElements(), kParameterPadding) * type.getElementTypeBitWidth() / 8;
+        llvm::alignTo(type.getNumElements(), padding) * type.getElementTypeBitWidth() / 8;
     bytesOf[parameter.application] += size;
     bytes += size;
   }
@@ -93,8 +95,16 @@ LogicalResult LayoutBuilder::collect(ArrayRef<StageParameter> parameters, Fsdp f
                                      int64_t dataRanks, int64_t blocksInFlight) {
   layout.fsdp = dataRanks > 1 ? fsdp : Fsdp::None;
   layout.ranks = layout.fsdp == Fsdp::None ? 1 : dataRanks;
-  const bool shardsFrozen =
-      layout.fsdp == Fsdp::Parameters && savesByFrozenShards(parameters, dataRanks, blocksInFlight);
+  // So many of the narrowest type begin where they have to, and so of any other.
+  auto noteType = [&](Type type) {
+    padding = std::max(padding, alignment.parameters / width(type));
+  };
+  if (layout.gradientType)
+    noteType(layout.gradientType);
+  for (StageParameter parameter : parameters)
+    noteType(parameter.op.getTensorType().getElementType());
+  const bool shardsFrozen = layout.fsdp == Fsdp::Parameters &&
+                            savesByFrozenShards(parameters, padding, dataRanks, blocksInFlight);
   // Shards of whole blocks are units of their own.
   const bool byBlock = layout.fsdp == Fsdp::Gradients || layout.fsdp == Fsdp::Parameters;
   auto unitOf = [&](std::vector<Unit> &units, const StageParameter &parameter) {
@@ -110,7 +120,7 @@ LogicalResult LayoutBuilder::collect(ArrayRef<StageParameter> parameters, Fsdp f
   };
   for (const StageParameter &parameter : parameters) {
     llama::ParameterOp op = parameter.op;
-    const int64_t elements = llvm::alignTo(op.getTensorType().getNumElements(), kParameterPadding);
+    const int64_t elements = llvm::alignTo(op.getTensorType().getNumElements(), padding);
     Place place = {&parameter, 0, 0, 0};
     if (op.getFrozen()) {
       if (shardsFrozen) {
@@ -148,9 +158,9 @@ LogicalResult LayoutBuilder::collect(ArrayRef<StageParameter> parameters, Fsdp f
     for (Unit &unit : segment.units) {
       unit.begin = segment.begin + segment.elements;
       // The last one fills the segment up.
-      int64_t padding = &unit == &segment.units.back() ? 1 : kParameterPadding * dataRanks;
-      unit.elements = llvm::alignTo(unit.elements, padding);
-      if (padding == 1)
+      if (&unit != &segment.units.back())
+        unit.elements = llvm::alignTo(unit.elements, padding * dataRanks);
+      else
         unit.elements =
             llvm::alignTo(segment.elements + unit.elements, kSegmentPadding * dataRanks) -
             segment.elements;
@@ -159,7 +169,7 @@ LogicalResult LayoutBuilder::collect(ArrayRef<StageParameter> parameters, Fsdp f
     layout.elements += segment.elements;
   }
   for (Unit &unit : layout.frozen)
-    unit.elements = llvm::alignTo(unit.elements, kParameterPadding * layout.ranks);
+    unit.elements = llvm::alignTo(unit.elements, padding * layout.ranks);
   layout.masterType = layout.storageType && layout.storageType.isF64() ? Type(builder.getF64Type())
                                                                        : builder.getF32Type();
   if (!layout.gradientType)
@@ -209,7 +219,7 @@ void LayoutBuilder::place() {
   SmallVector<int64_t> frozenBytes; // where sharded frozen units begin
   for (Unit &unit : layout.frozen) {
     frozenBytes.push_back(bytes);
-    bytes = llvm::alignTo(bytes + unit.elements / ranks * width(unit.type), kArenaAlignment);
+    bytes = llvm::alignTo(bytes + unit.elements / ranks * width(unit.type), alignment.values);
   }
 
   Operation *first = nullptr;
@@ -227,7 +237,7 @@ void LayoutBuilder::place() {
         inUnit = builder.getDenseI64ArrayAttr({place.begin, layout.frozen[place.unit].elements});
       } else {
         bytes = llvm::alignTo(bytes + op.getTensorType().getNumElements() * width(type),
-                              kArenaAlignment);
+                              alignment.values);
       }
       storage = dist::StorageOp::create(
           builder, loc, symbol, address(ArenaRole::Parameters, at / width(type), type),
@@ -264,7 +274,7 @@ void LayoutBuilder::place() {
   for (auto [unit, at] : llvm::zip(layout.frozen, frozenBytes))
     declareUnit(unit, address(ArenaRole::Parameters, at / width(unit.type), unit.type),
                 AddressAttr());
-  arenas[ArenaRole::Parameters] = llvm::alignTo(bytes, kArenaAlignment);
+  arenas[ArenaRole::Parameters] = llvm::alignTo(bytes, alignment.values);
 
   OpBuilder::InsertionGuard guard(builder);
   if (first)
@@ -277,8 +287,8 @@ FailureOr<ParameterLayout> llamac::layOutParameters(OpBuilder &builder,
                                                     ArrayRef<StageParameter> parameters,
                                                     Type gradientType, int stage, int stages,
                                                     Fsdp fsdp, int64_t dataRanks,
-                                                    int64_t blocksInFlight) {
-  LayoutBuilder layout(builder, stage, stages);
+                                                    int64_t blocksInFlight, Alignment alignment) {
+  LayoutBuilder layout(builder, stage, stages, alignment);
   layout.layout.gradientType = gradientType;
   if (failed(layout.collect(parameters, fsdp, dataRanks, blocksInFlight)))
     return failure();

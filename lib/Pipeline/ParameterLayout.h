@@ -18,6 +18,8 @@
 #include "dialects/Llama/IR/Llama.h"
 #include "llamac/Plan/Plan.h"
 
+#include "llamac/Support/Alignment.h"
+
 #include "mlir/Dialect/Func/IR/FuncOps.h"
 #include "mlir/IR/BuiltinOps.h"
 
@@ -25,9 +27,9 @@
 
 namespace mlir::llamac {
 
-/// Elements to which a trained parameter, and a segment, are padded on each rank of dp: one
-/// vector of f32 and the chunk of the optimizer's loop.
-inline constexpr int64_t kParameterPadding = 16, kSegmentPadding = 1024;
+/// Elements to which a segment is padded on each rank of dp: the chunk of the optimizer's loop;
+/// and the least to which a parameter is: one vector of f32.
+inline constexpr int64_t kSegmentPadding = 1024, kLeastPadding = 16;
 
 using plan::Fsdp;
 
@@ -49,7 +51,7 @@ struct Unit {
   Type type; ///< of the weights
   SmallVector<StringRef> parameters;
   int64_t begin = 0;    ///< first element among all trained ones, whole
-  int64_t elements = 0; ///< whole, a multiple of kParameterPadding times the ranks
+  int64_t elements = 0; ///< whole, a multiple of the padding times the ranks
   dist::UnitOp op;      ///< null: there is none
 };
 
@@ -72,10 +74,12 @@ struct ParameterLayout {
 
 /// Lays out `parameters`, in their order, and adds the arenas, a `dist.storage` for each
 /// and the units at the insertion point. `dataRanks`: ranks on dp; `blocksInFlight`: blocks
-/// whose weights are whole at once, if they are sharded.
+/// whose weights are whole at once, if they are sharded. `alignment`: where
+/// parameters begin, in whatever type.
 FailureOr<ParameterLayout> layOutParameters(OpBuilder &builder, ArrayRef<StageParameter> parameters,
                                             Type gradientType, int stage, int stages, Fsdp fsdp,
-                                            int64_t dataRanks, int64_t blocksInFlight);
+                                            int64_t dataRanks, int64_t blocksInFlight,
+                                            Alignment alignment);
 
 /// Notes at each graph function the units whose weights it reads gathered, and those to
 /// whose gradients it adds, in the order of their first use.

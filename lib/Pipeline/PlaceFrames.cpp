@@ -23,6 +23,7 @@
 #include "CutGraph.h"
 
 #include "llamac/Cost/Simulate.h"
+#include "llamac/Support/Alignment.h"
 #include "llamac/Support/ArenaPlan.h"
 #include "llamac/Support/Grid.h"
 
@@ -73,7 +74,7 @@ class FramePlacer {
 public:
   FramePlacer(ModuleOp module, const Machine &machine)
       : module(module), machine(machine), symbols(module), axes(axesOf(module)),
-        builder(module.getContext()) {}
+        builder(module.getContext()), alignment(alignmentOf(module)) {}
   LogicalResult run();
 
 private:
@@ -94,7 +95,7 @@ private:
   void noteFrame(StageProgram &stage, const dist::EntryUse &use, FuncOp graph);
   void note(StageProgram &stage, InstanceAttr instance, int64_t bytes) {
     int64_t &known = frameBytes[{stage.program.getStage(), instance.getFrame()}];
-    known = std::max(known, int64_t(llvm::alignTo(instance.getOffset() + bytes, kArenaAlignment)));
+    known = std::max(known, int64_t(llvm::alignTo(instance.getOffset() + bytes, alignment)));
   }
   static InstanceKey keyOf(InstanceAttr instance) {
     return {instance.getFrame(), instance.getNumber()};
@@ -105,6 +106,7 @@ private:
   SymbolTable symbols;
   SmallVector<Axis> axes;
   OpBuilder builder;
+  const int64_t alignment;
   /// The arena in which a frame's instances lie.
   ArenaRole arenaOf(StringAttr frame) const {
     auto entry = arenaOfUnits.find(frame.getValue());
@@ -144,7 +146,8 @@ void FramePlacer::noteFrame(StageProgram &stage, const dist::EntryUse &use, Func
     auto place = use.writes ? graph.getResultAttrOfType<ArrayAttr>(i, dist::kFrameAttr)
                             : graph.getArgAttrOfType<ArrayAttr>(i, dist::kFrameAttr);
     if (place && place[0] == use.instance.getFrame())
-      note(stage, use.instance, cast<IntegerAttr>(place[1]).getInt() + alignedBytes(type));
+      note(stage, use.instance,
+           cast<IntegerAttr>(place[1]).getInt() + alignedBytes(type, alignment));
   }
 }
 
@@ -262,14 +265,14 @@ FailureOr<int64_t> FramePlacer::place(StageProgram &stage, ArenaRole arena) {
   SmallVector<PlannedValue> values;
   for (Life *life : lives)
     values.push_back({2 * rank(life->begin), 2 * rank(life->end) - 1, life->bytes});
-  int64_t bytes = planArena(values);
+  int64_t bytes = planArena(values, alignment);
   // A unit has at most one whole instance at a time: never more than all units together.
   if (arena != ArenaRole::Activations && apart < bytes) {
     bytes = apart;
     for (auto [value, life] : llvm::zip(values, lives))
       value.offset = life->offset;
   }
-  if (findConflict(values, bytes))
+  if (findConflict(values, bytes, alignment))
     return stage.program.emitOpError("internal error: two frame instances that live at the same "
                                      "time overlap");
   for (auto [value, life] : llvm::zip(values, lives))

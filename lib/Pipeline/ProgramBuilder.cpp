@@ -31,8 +31,7 @@ using dist::CollectiveKind;
 using func::FuncOp;
 
 /// The arena of statistics (ProgramBuilder.h).
-static constexpr int64_t kSums = 0, kGiven = 64, kHyperparameters = 128, kLoss = 192, kNorm = 256,
-                         kInputs = 320, kStatistic = 64;
+enum Statistic : int64_t { Sums, Given, Hyperparameters, Loss, Norm, Once };
 
 ProgramBuilder::ProgramBuilder(OpBuilder &builder, SymbolTable &symbols, ArrayRef<Axis> axes,
                                const EncoderPlacement &encoder, int64_t microBatches,
@@ -41,7 +40,7 @@ ProgramBuilder::ProgramBuilder(OpBuilder &builder, SymbolTable &symbols, ArrayRe
     : builder(builder), symbols(symbols), module(cast<ModuleOp>(symbols.getOp())), axes(axes),
       encoder(encoder), microBatches(microBatches), blocksInFlight(blocksInFlight), stage(stage),
       stages(stages), layout(layout), event(dist::EventType::get(module.getContext())),
-      statistics(kInputs) {
+      spacing(alignmentOf(module)), statistics(Statistic::Once) {
   auto note = [&](const Unit &unit) {
     if (dist::UnitOp op = unit.op)
       units[op.getSymName()] = op;
@@ -64,20 +63,20 @@ void ProgramBuilder::begin(StringRef name) {
   builder.createBlock(&program.getBody());
   Type sums = RankedTensorType::get({2}, builder.getF64Type());
   dist::OutputOp::create(builder, module.getLoc(), builder.getStringAttr(llrt::field::sums),
-                         statistic(kSums), TypeAttr::get(sums), ArrayAttr(), ArrayAttr());
+                         statistic(Statistic::Sums), TypeAttr::get(sums), ArrayAttr(), ArrayAttr());
   dist::ZeroOp::create(builder, module.getLoc(), event, ValueRange(), dist::InstanceAttr(), 16,
-                       statistic(kSums), ArrayAttr(), 0);
+                       statistic(Statistic::Sums), ArrayAttr(), 0);
 }
 
 /// Declares an input of the entries, so many f64.
-dist::AddressAttr ProgramBuilder::input(StringRef name, int64_t offset, int64_t count) {
+dist::AddressAttr ProgramBuilder::input(StringRef name, int64_t number, int64_t count) {
   for (auto known : program.getBody().getOps<dist::InputOp>())
     if (known.getName() == name)
       return known.getAddress();
   OpBuilder::InsertionGuard guard(builder);
   builder.setInsertionPointToStart(&program.getBody().front());
   return dist::InputOp::create(builder, module.getLoc(), builder.getStringAttr(name),
-                               statistic(offset),
+                               statistic(number),
                                TypeAttr::get(RankedTensorType::get({count}, builder.getF64Type())),
                                ArrayAttr(), ArrayAttr())
       .getAddress();
@@ -95,11 +94,12 @@ Value ProgramBuilder::call(StringRef block, ArrayRef<Attribute> buffers, Integer
 void ProgramBuilder::addOnce(bool toLoss, dist::AddressAttr value, ArrayRef<StringRef> once,
                              IntegerAttr microBatch) {
   std::string axes = llvm::join(once, ",");
-  auto [offset, isNew] = counters.try_emplace(axes, statistics);
-  statistics += isNew ? kStatistic : 0;
-  call("add_once",
-       {statistic(toLoss ? kSums : kSums + 8), value, input("once:" + axes, offset->second, 1)},
-       microBatch);
+  auto [number, isNew] = counters.try_emplace(axes, statistics);
+  statistics += isNew;
+  call(
+      "add_once",
+      {statistic(Statistic::Sums, toLoss ? 0 : 8), value, input("once:" + axes, number->second, 1)},
+      microBatch);
 }
 
 /// Adds the loss of the run of `function` that was added last, if it gives it.
@@ -108,14 +108,14 @@ void ProgramBuilder::addLoss(FuncOp function, int64_t microBatch) {
     auto name = function.getResultAttrOfType<StringAttr>(i, llama::kOutputAttr);
     if (!name || name.getValue() != llrt::known::loss)
       continue;
-    function.setResultAttr(i, dist::kAddressAttr, statistic(kLoss));
+    function.setResultAttr(i, dist::kAddressAttr, statistic(Statistic::Loss));
     auto partial = function.getResultAttrOfType<ArrayAttr>(i, kPartialAttr);
     SmallVector<StringRef> once;
     for (const Axis &axis : axes)
       if (axis.size > 1 && axis.name != "dp" && axis.name != "pp" &&
           !(partial && llvm::is_contained(partial, builder.getStringAttr(axis.name))))
         once.push_back(axis.name);
-    addOnce(true, statistic(kLoss), once, builder.getI64IntegerAttr(microBatch));
+    addOnce(true, statistic(Statistic::Loss), once, builder.getI64IntegerAttr(microBatch));
   }
 }
 
@@ -433,8 +433,8 @@ void ProgramBuilder::reduceSums() {
     if (axis.size > 1)
       all.push_back(axis.name);
   if (!all.empty())
-    collective(CollectiveKind::AllReduce, "world", all, statistic(kSums), statistic(kSums), 2,
-               builder.getF64Type());
+    collective(CollectiveKind::AllReduce, "world", all, statistic(Statistic::Sums),
+               statistic(Statistic::Sums), 2, builder.getF64Type());
 }
 
 void ProgramBuilder::beginStep() {
@@ -490,16 +490,18 @@ void ProgramBuilder::finishStep() {
     FuncOp block = sizedBlock("gradient_norm", segment.elements / ranks);
     dist::GradientNormOp::create(
         builder, module.getLoc(), event, reduced, block.getName(),
-        builder.getArrayAttr({address(gradients, segment.begin / ranks, type), statistic(kNorm)}),
+        builder.getArrayAttr(
+            {address(gradients, segment.begin / ranks, type), statistic(Statistic::Norm)}),
         builder.getStrArrayAttr(once), 0);
-    addOnce(false, statistic(kNorm), once);
+    addOnce(false, statistic(Statistic::Norm), once);
   }
   reduceSums();
   if (!layout.elements)
     return;
   Value clipped =
-      call("clip_norm", {statistic(kSums), input(llrt::known::hyperparameters, kGiven, 8),
-                         statistic(kHyperparameters)});
+      call("clip_norm",
+           {statistic(Statistic::Sums), input(llrt::known::hyperparameters, Statistic::Given, 8),
+            statistic(Statistic::Hyperparameters)});
 
   // Masters are the weights where these are of their type and as many. What is gathered
   // afterwards is apart from what it is gathered to.
@@ -510,7 +512,7 @@ void ProgramBuilder::finishStep() {
   for (ArenaRole arena : {rounds || gathers ? ArenaRole::Masters : ArenaRole::Parameters,
                           ArenaRole::Moment1, ArenaRole::Moment2, gradients})
     buffers.push_back(address(arena, 0, builder.getI8Type()));
-  buffers.push_back(statistic(kHyperparameters));
+  buffers.push_back(statistic(Statistic::Hyperparameters));
   if (rounds)
     buffers.push_back(address(gathers ? updated : ArenaRole::Parameters, 0, builder.getI8Type()));
   SmallVector<Value> after(reduced);

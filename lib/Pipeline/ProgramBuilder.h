@@ -16,7 +16,8 @@
 //     reduction of the gradients that make room
 //   - the norm and the update wait for the last reduction of gradients
 //
-// No number goes through the host between entries. The arena of statistics has
+// No number goes through the host between entries. The arena of statistics has, each where a
+// value may begin (with an alignment of 64 bytes):
 //
 //   byte 0         64                128                     192    256     320
 //   | loss squares | hyperparameters | those of this step    | loss | norm  | once:AXES | ...
@@ -67,7 +68,7 @@ public:
   /// Sums the loss, and the squares of the gradient, over the grid.
   void reduceSums();
   /// Bytes of the arena of statistics, once all programs are there.
-  int64_t statisticsBytes() const { return statistics; }
+  int64_t statisticsBytes() const { return statistics * spacing; }
 
 private:
   /// An address or a frame instance.
@@ -89,9 +90,10 @@ private:
              const Flat &after);
   void runPiece(const Piece &piece, int64_t number);
   void addLoss(func::FuncOp function, int64_t microBatch);
-  dist::AddressAttr input(StringRef name, int64_t offset, int64_t count);
-  dist::AddressAttr statistic(int64_t offset) {
-    return address(dist::ArenaRole::Statistics, offset, builder.getI8Type());
+  dist::AddressAttr input(StringRef name, int64_t number, int64_t count);
+  /// Byte `byte` of one of the arena of statistics.
+  dist::AddressAttr statistic(int64_t number, int64_t byte = 0) {
+    return address(dist::ArenaRole::Statistics, number * spacing + byte, builder.getI8Type());
   }
   void addOnce(bool toLoss, dist::AddressAttr value, ArrayRef<StringRef> once,
                IntegerAttr microBatch = {});
@@ -128,8 +130,9 @@ private:
   const ParameterLayout &layout;
   Type event;
   llvm::StringMap<dist::UnitOp> units;
-  int64_t statistics;                // bytes so far
-  llvm::StringMap<int64_t> counters; // axes of inputs `once:` -> where they lie
+  int64_t spacing;                   // bytes from one statistic to the next
+  int64_t statistics;                // so many so far
+  llvm::StringMap<int64_t> counters; // axes of inputs `once:` -> their number
 
   // Of the program.
   dist::ProgramOp program;

@@ -17,8 +17,6 @@
 using namespace mlir;
 using namespace mlir::llamac;
 
-static int64_t roundUp(int64_t bytes) { return llvm::alignTo(bytes, kArenaAlignment); }
-
 /// The numbers of the values, by first position, larger ones first.
 static llvm::SmallVector<size_t> inOrder(llvm::ArrayRef<PlannedValue> values) {
   auto order = llvm::to_vector(llvm::seq<size_t>(0, values.size()));
@@ -97,28 +95,28 @@ private:
 } // namespace
 
 /// In the order of positions, as it would be done while the program runs.
-static int64_t planByPosition(llvm::MutableArrayRef<PlannedValue> values) {
+static int64_t planByPosition(llvm::MutableArrayRef<PlannedValue> values, int64_t alignment) {
   FreeGaps gaps;
   std::set<std::pair<int64_t, size_t>> live; // last position, number
   for (size_t number : inOrder(values)) {
     PlannedValue &value = values[number];
     while (!live.empty() && live.begin()->first < value.begin) {
       PlannedValue &dead = values[live.begin()->second];
-      gaps.giveBack(dead.offset, roundUp(dead.bytes));
+      gaps.giveBack(dead.offset, llvm::alignTo(dead.bytes, alignment));
       live.erase(live.begin());
     }
     if (value.bytes == 0) {
       value.offset = 0;
       continue;
     }
-    value.offset = gaps.take(roundUp(value.bytes));
+    value.offset = gaps.take(llvm::alignTo(value.bytes, alignment));
     live.emplace(value.end, number);
   }
   return gaps.size();
 }
 
 /// Larger values first, each in the lowest gap between those that live with it.
-static int64_t planBySize(llvm::MutableArrayRef<PlannedValue> values) {
+static int64_t planBySize(llvm::MutableArrayRef<PlannedValue> values, int64_t alignment) {
   auto order = llvm::to_vector(llvm::seq<size_t>(0, values.size()));
   llvm::stable_sort(order, [&](size_t a, size_t b) {
     return std::tuple(-values[a].bytes, values[a].begin) <
@@ -131,38 +129,40 @@ static int64_t planBySize(llvm::MutableArrayRef<PlannedValue> values) {
     value.offset = 0;
     if (value.bytes == 0)
       continue;
+    const int64_t bytes = llvm::alignTo(value.bytes, alignment);
     for (auto [offset, other] : placed) {
       const PlannedValue &there = values[other];
       if (there.end < value.begin || value.end < there.begin)
         continue;
-      if (value.offset + roundUp(value.bytes) <= offset)
+      if (value.offset + bytes <= offset)
         break;
-      value.offset = std::max(value.offset, offset + roundUp(there.bytes));
+      value.offset =
+          std::max<int64_t>(value.offset, offset + llvm::alignTo(there.bytes, alignment));
     }
     placed.emplace(value.offset, number);
-    size = std::max(size, value.offset + roundUp(value.bytes));
+    size = std::max(size, value.offset + bytes);
   }
   return size;
 }
 
-int64_t llamac::planArena(llvm::MutableArrayRef<PlannedValue> values) {
+int64_t llamac::planArena(llvm::MutableArrayRef<PlannedValue> values, int64_t alignment) {
   constexpr size_t kMostBySize = 3000; // which takes time with their square
-  int64_t bytes = planByPosition(values);
-  if (values.size() > kMostBySize || bytes == lowerBound(values))
+  int64_t bytes = planByPosition(values, alignment);
+  if (values.size() > kMostBySize || bytes == lowerBound(values, alignment))
     return bytes;
   llvm::SmallVector<PlannedValue> others(values);
-  if (int64_t smaller = planBySize(others); smaller < bytes) {
+  if (int64_t smaller = planBySize(others, alignment); smaller < bytes) {
     llvm::copy(others, values.begin());
     bytes = smaller;
   }
   return bytes;
 }
 
-int64_t llamac::lowerBound(llvm::ArrayRef<PlannedValue> values) {
+int64_t llamac::lowerBound(llvm::ArrayRef<PlannedValue> values, int64_t alignment) {
   std::map<int64_t, int64_t> change; // position -> bytes more than before it
   for (const PlannedValue &value : values) {
-    change[value.begin] += roundUp(value.bytes);
-    change[value.end + 1] -= roundUp(value.bytes);
+    change[value.begin] += llvm::alignTo(value.bytes, alignment);
+    change[value.end + 1] -= llvm::alignTo(value.bytes, alignment);
   }
   int64_t live = 0, most = 0;
   for (auto [position, bytes] : change)
@@ -171,13 +171,12 @@ int64_t llamac::lowerBound(llvm::ArrayRef<PlannedValue> values) {
 }
 
 std::optional<std::pair<size_t, size_t>> llamac::findConflict(llvm::ArrayRef<PlannedValue> values,
-                                                              int64_t bytes) {
+                                                              int64_t bytes, int64_t alignment) {
   std::map<int64_t, size_t> byOffset;        // live values that take memory
   std::set<std::pair<int64_t, size_t>> live; // last position, number
   for (size_t number : inOrder(values)) {
     const PlannedValue &value = values[number];
-    if (value.offset < 0 || value.offset % kArenaAlignment != 0 ||
-        value.offset + value.bytes > bytes)
+    if (value.offset < 0 || value.offset % alignment != 0 || value.offset + value.bytes > bytes)
       return std::pair(number, number);
     while (!live.empty() && live.begin()->first < value.begin) {
       byOffset.erase(values[live.begin()->second].offset);

@@ -1,5 +1,6 @@
 // RUN: llama-opt %s -split-input-file -llama-blocks-to-llvm -canonicalize -cse | FileCheck %s
 // RUN: llama-opt %s -split-input-file -llama-blocks-to-llvm=polynomials=true | FileCheck %s --check-prefix=POLYNOMIALS
+// RUN: llama-opt %s -split-input-file -llama-blocks-to-llvm=alignment=256 -canonicalize -cse | FileCheck %s --check-prefix=ALIGNED
 
 // The block takes its buffers from memory; a loop with a grain goes through
 // llrt_launch, by a function that takes the buffers from memory again.
@@ -54,6 +55,12 @@ func.func @f(%m: memref<65536xf32>, %n: memref<65536xf32>) attributes {llama.blo
 // CHECK-NEXT:    llvm.call @llrt_gemm(%arg0, %[[FIRST]], %[[A]], %[[A]], %{{.*}}, %[[B]])
 // CHECK-NEXT:    llvm.call @llrt_gemm(%arg0, %[[FIRST]], %[[B]], %[[B]], %{{.*}}, %[[A]])
 // CHECK-NEXT:    llvm.call @llrt_gemm(%arg0, %[[LAST]], %[[A]], %[[A]],
+// For a target whose memory begins at multiples of 256 bytes:
+// ALIGNED-LABEL: llvm.func @temporaries(
+// ALIGNED-SAME:      attributes {llama.scratch = 512 : i64} {
+// ALIGNED:         %[[SLOT:.*]] = llvm.getelementptr %arg1[2]
+// ALIGNED-NEXT:    %[[A:.*]] = llvm.load %[[SLOT]]
+// ALIGNED-NEXT:    llvm.getelementptr %[[A]][256]
 func.func @temporaries(%x: memref<4x4xf32>, %y: memref<4x4xf32>) attributes {llama.block} {
   %a = memref.alloc() : memref<4x4xf32>
   %b = memref.alloc() : memref<4x4xf32>

@@ -473,7 +473,9 @@ def Dist_ArenaRole : I32EnumAttr<"ArenaRole", "what an arena is for", [
 def ArenaOp : Dist_Op<"arena", [Symbol]> {
   let summary = "Declare an arena";
   let description = [{
-    One allocation of each rank of a stage, made at start, 64-byte aligned, never moved. The
+    One allocation of each rank of a stage, made at start, never moved. It and
+    the values in it begin at multiples of `dist.alignment` bytes, an attribute of the module
+    (without it: 64). The
     role says what it is for; executables and tables call it so. The symbol is only a name.
 
     - (C1) `bytes >= 0`

@@ -369,7 +369,9 @@ def BlocksToLLVMPass : Pass<"llama-blocks-to-llvm", "mlir::ModuleOp"> {
     ```
   }];
   let options = [Option<"polynomials", "polynomials", "bool", "false",
-                        "f32 exp, log, tanh, erf as polynomials instead of libm calls.">];
+                        "f32 exp, log, tanh, erf as polynomials instead of libm calls.">,
+                 Option<"alignment", "alignment", "int64_t", "64",
+                        "Bytes at a multiple of which temporaries begin: a power of two.">];
   let dependentDialects = ["mlir::LLVM::LLVMDialect", "mlir::arith::ArithDialect",
                            "mlir::cf::ControlFlowDialect", "mlir::memref::MemRefDialect",
                            "mlir::scf::SCFDialect", "mlir::vector::VectorDialect"];
@@ -564,6 +566,8 @@ def BlocksToCudaPass : Pass<"llama-blocks-to-cuda", "mlir::ModuleOp"> {
     }
     ```
   }];
+  let options = [Option<"alignment", "alignment", "int64_t", "256",
+                        "Bytes at a multiple of which temporaries begin: a power of two.">];
   let dependentDialects = ["mlir::LLVM::LLVMDialect", "mlir::gpu::GPUDialect"];
 }
 
@@ -596,7 +600,8 @@ def PlanArenasPass : Pass<"llama-plan-arenas", "mlir::ModuleOp"> {
   let summary = "Fix every address within the graphs";
   let description = [{
     Needs programs (`dist.program`) whose parameters and frames have their addresses, and
-    lowered blocks, whose code says how much scratch memory it takes (`llama.scratch`).
+    lowered blocks, whose code says how much scratch memory it takes (`llama.scratch`). Values
+    begin where `dist.alignment` of the module says; that must do for the target, too.
     Replaces each graph function by a `dist.graph` of calls and collectives on addresses
     and declares, for every stage, the arenas below. `dist.operands` keeps, for each address,
     what has to be there (#dist.operand), for the check of the program. Programs of a stage share
@@ -637,6 +642,8 @@ def PlanArenasPass : Pass<"llama-plan-arenas", "mlir::ModuleOp"> {
     }
     ```
   }];
+  let options = [Option<"alignment", "alignment", "int64_t", "1",
+                        "What the target asks for: a power of two.">];
   let dependentDialects = ["::mlir::dist::DistDialect"];
 }
 

@@ -19,6 +19,8 @@
 #define LLAMAC_LOWER_TARGET_H
 
 #include "dialects/Dist/IR/DistCollective.h"
+#include "llamac/Support/Alignment.h"
+
 #include "mlir/IR/BuiltinOps.h"
 #include "mlir/IR/DialectRegistry.h"
 #include "mlir/Pass/PassManager.h"
@@ -73,6 +75,9 @@ public:
   Lowering lowering() const { return how; }
   /// The processor of the executable, which is the host of any device.
   const CpuTarget &cpu() const { return processor; }
+
+  /// Where memory of this target begins: arenas, values in them, temporaries of blocks.
+  virtual Alignment alignment() const = 0;
 
   /// Whether the runtime has a routine (of the routine dialect) for `op`, a matrix product or
   /// attention of the llama dialect, with the element types that its operands have.

@@ -27,7 +27,8 @@ def BuildProgramPass : Pass<"dist-build-program", "mlir::ModuleOp"> {
     With `fsdp=gradients` or `parameters` each application of the text and of the encoder
     is a piece of its own: weights of its units (`dist.unit`) are gathered into frames
     while the piece before it runs, gradients are reduced while the next one does.
-    `llama.stages` on the module says how blocks and the encoder's work were shared out.
+    `llama.stages` on the module says how blocks and the encoder's work were shared out,
+    `dist.alignment` where values begin (without it at multiples of 64 bytes).
     Whoever has measured a program can bound the next one's stages by `stage-memory`.
 
     Before:
@@ -81,6 +82,10 @@ def BuildProgramPass : Pass<"dist-build-program", "mlir::ModuleOp"> {
            "have whole weights.">,
     Option<"machineOption", "machine", "std::string", "\"cpu\"",
            "What the stages are planned for: a preset or a JSON file.">,
+    Option<"alignment", "alignment", "int64_t", "64",
+           "Bytes at a multiple of which arenas, and values in them, begin: a power of two.">,
+    Option<"parameterAlignment", "parameter-alignment", "int64_t", "32",
+           "The same of parameters, their gradients, masters and moments.">,
     ListOption<"stageMemory", "stage-memory", "int64_t",
                "Bytes of each stage that what the partition counts may take; none: no cap. If no "
                "cut fits, the one that lacks least is taken.">];

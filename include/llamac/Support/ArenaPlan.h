@@ -21,10 +21,6 @@
 
 namespace mlir::llamac {
 
-/// Every offset in an arena that values get is a multiple of this, in bytes: a cache
-/// line, and the widest vector register.
-inline constexpr int64_t kArenaAlignment = 64;
-
 /// A value that takes memory.
 struct PlannedValue {
   int64_t begin;       ///< first position at which it lives
@@ -33,24 +29,24 @@ struct PlannedValue {
   int64_t offset = -1; ///< the answer: its first byte
 };
 
-/// Gives every value an offset; returns the size of the arena, a multiple of
-/// kArenaAlignment. Goes through the positions in order; at each one, larger values
+/// Gives every value an offset, a multiple of `alignment` bytes; returns the size of the
+/// arena, which is one too. Goes through the positions in order; at each one, larger values
 /// first, a value takes the smallest free gap that holds it, the lowest of equals,
 /// and extends the arena if none does. If that is not the least that can be, and the
 /// values are at most 3000, it also places larger values first, each as low as it can,
 /// and takes the better plan. The same answer on every run.
 /// Source: best fit, Knuth, The Art of Computer Programming 1, section 2.5; by size,
 /// Pisarchyk and Lee, arXiv 2001.03288.
-int64_t planArena(llvm::MutableArrayRef<PlannedValue> values);
+int64_t planArena(llvm::MutableArrayRef<PlannedValue> values, int64_t alignment);
 
-/// The largest sum of sizes (each rounded up to kArenaAlignment) that live at one
-/// position: no plan needs less.
-int64_t lowerBound(llvm::ArrayRef<PlannedValue> values);
+/// The largest sum of sizes (each rounded up to `alignment`) that live at one position: no
+/// plan needs less.
+int64_t lowerBound(llvm::ArrayRef<PlannedValue> values, int64_t alignment);
 
 /// Checks a plan: two values (by number) that live at one position and overlap, or
-/// one value twice whose offset is negative, not aligned, or ends behind `bytes`.
+/// one value twice whose offset is negative, no multiple of `alignment`, or ends behind `bytes`.
 std::optional<std::pair<size_t, size_t>> findConflict(llvm::ArrayRef<PlannedValue> values,
-                                                      int64_t bytes);
+                                                      int64_t bytes, int64_t alignment);
 
 } // namespace mlir::llamac
 

@@ -72,7 +72,7 @@ struct BlocksToCudaPass : llamac::impl::BlocksToCudaPassBase<BlocksToCudaPass> {
       }
       return entry->second;
     };
-    if (failed(writeBlock(blocks.front(), module, kernelOf)))
+    if (failed(writeBlock(blocks.front(), module, alignment, kernelOf)))
       return signalPassFailure();
     blocks.front().erase();
     // Kernels have copies of the constant tables that they read.

@@ -30,6 +30,9 @@ public:
 
   StringRef name() const override { return "cuda"; }
 
+  // What cuBLASLt expects of operands; two lines of the L2.
+  Alignment alignment() const override { return {.values = 256, .parameters = 256}; }
+
   bool hasRoutine(Operation *op) const override { return isProduct(op) || isAttention(op); }
 
   // NCCL has them in plain form alone, and takes its memory itself.
@@ -47,7 +50,7 @@ public:
     OpPassManager &kernels = pm.nest<gpu::GPUModuleOp>();
     kernels.addPass(createExpandMathPass());
     kernels.addPass(createLowerKernelsPass());
-    pm.addPass(createBlocksToCudaPass());
+    pm.addPass(createBlocksToCudaPass({alignment().values}));
     pm.addPass(createReconcileUnrealizedCastsPass());
     pm.addPass(createCanonicalizerPass());
     pm.addPass(createCSEPass());

@@ -120,7 +120,7 @@ struct BlocksToLLVMPass : llamac::impl::BlocksToLLVMPassBase<BlocksToLLVMPass> {
       return signalPassFailure();
     }
     if (failed(expandMath(module)) || failed(convertLoops(module, blocks.front())) ||
-        failed(writeBlock(blocks.front(), module,
+        failed(writeBlock(blocks.front(), module, alignment,
                           [&](Operation *op) { return kernelOf(module, op); })))
       return signalPassFailure();
     blocks.front().erase();

@@ -22,6 +22,9 @@ public:
 
   StringRef name() const override { return "host"; }
 
+  // A cache line, and the widest vector register; loops load parameters from anywhere.
+  Alignment alignment() const override { return {.values = 64, .parameters = 32}; }
+
   bool hasRoutine(Operation *op) const override { return isProduct(op) || isAttention(op); }
 
   bool hasCollective(const dist::Collective &) const override { return true; }
@@ -35,7 +38,7 @@ public:
   void addCodePasses(OpPassManager &pm) const override {
     const bool fast = lowering() == Lowering::Fast;
     pm.addPass(createOutlineLoopsPass({/*parallel=*/fast}));
-    pm.addPass(createBlocksToLLVMPass({/*polynomials=*/fast}));
+    pm.addPass(createBlocksToLLVMPass({/*polynomials=*/fast, alignment().values}));
     pm.addPass(createCanonicalizerPass());
     pm.addPass(createCSEPass());
   }
