@@ -26,7 +26,9 @@
 // A nest whose loops are all parallel has no rows: its pieces belong to all threads of the grid.
 //
 // Loops that are not parallel stay loops in the thread; what they add to at one place is carried
-// in registers.
+// in registers. If they are long and only add up (a sum over rows), threads of a block and blocks
+// share them, and a second kernel adds up the partial sums. A sum of rows by index is done by the
+// first row of each index.
 //
 //===----------------------------------------------------------------------===//
 #include "lib/Lower/Cuda/Nest.h"
@@ -221,7 +223,6 @@ private:
       ++count;
     if (count == 0)
       return std::nullopt;
-    // The last loop belongs to the row if nothing else does.
     made.rows.assign(band.begin(), band.begin() + count);
     for (Operation *loop : made.rows)
       made.rowCount *= constantRange(loop)->size();
@@ -239,7 +240,6 @@ private:
     }
     if (made.columns.empty())
       return std::nullopt; // a thread per row
-    // Scalars come from or go to cells, or memory that columns do not write.
     chooseLanes();
     chooseTeam();
     findScratch();
