@@ -480,11 +480,11 @@ def ExpandMathPass : Pass<"llama-expand-math"> {
 
     Before:
     ```mlir
-    %1 = math.rsqrt %0 : f32
+    %z = math.rsqrt %y : f32
     ```
     After:
     ```mlir
-    %1 = llvm.call_intrinsic "llvm.nvvm.rsqrt.approx.f"(%0) : (f32) -> f32
+    %z = llvm.call_intrinsic "llvm.nvvm.rsqrt.approx.f"(%y) : (f32) -> f32
     ```
   }];
   let dependentDialects = ["mlir::LLVM::LLVMDialect", "mlir::arith::ArithDialect",
