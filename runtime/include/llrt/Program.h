@@ -139,7 +139,7 @@
 //        from member 0. Sums are formed in the order of members, in `to_type`
 //        (default `type`; bf16: in f32, rounded once). `accumulate`, of
 //        reduce_scatter: added to `to`. `scratch`: memory for the parts of others, where
-//        the host needs it (llrt/Collectives.h).
+//        the host needs it (llrt/Collectives.h); other targets may have none.
 //   {"do": "slice", "communicator", "type", "outer", "elements", "from", "to"}
 //        own part of [o][members][n]
 //   {"do": "zero", "at": ADDRESS, "bytes": N}

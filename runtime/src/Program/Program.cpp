@@ -646,10 +646,10 @@ private:
     to.to = address(r, field::to,
                     (to.kind == Kind::AllGather ? count : 1) * part * typeSize(to.toType), graph);
     const int64_t slots = collectiveSlots(actionName(to.kind), count, to.outer);
-    if (slots == 0 || part == 0)
+    if (slots == 0 || part == 0 || !r.has(field::scratchBytes))
       return;
     // A slot of its least size holds any element.
-    to.scratchBytes = r.has(field::scratchBytes) ? r.integer(field::scratchBytes, 0) : 0;
+    to.scratchBytes = r.integer(field::scratchBytes, 0);
     if (to.scratchBytes < slots * collectiveAlignment)
       wrong(r.place(field::scratchBytes),
             "at least " + std::to_string(slots * collectiveAlignment) + ", for the parts of others",

@@ -8,6 +8,7 @@
 #include "src/Transport/Communication.h"
 
 #include "llrt/Collectives.h"
+#include "src/Data/Error.h"
 #include "src/Data/SafeTensors.h"
 
 #include <algorithm>
@@ -24,8 +25,12 @@ Communication::Communication(Transport &transport, const Action &action,
       from(static_cast<const std::byte *>(from)), to(static_cast<std::byte *>(to)),
       scratch(static_cast<std::byte *>(scratch)) {
   if (int64_t slots =
-          collectiveSlots(actionName(action.kind), int64_t(members.size()), action.outer))
+          collectiveSlots(actionName(action.kind), int64_t(members.size()), action.outer)) {
     slotBytes = action.scratchBytes / slots / collectiveAlignment * collectiveAlignment;
+    if (slotBytes == 0 && action.elements > 0)
+      fail("expected at least ", slots * collectiveAlignment,
+           " bytes of memory for the parts of others, got ", action.scratchBytes);
+  }
   parts.resize(members.size());
   advance();
 }

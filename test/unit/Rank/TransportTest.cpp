@@ -270,6 +270,23 @@ TEST(Transport, CollectivesOfThreads) {
   }
 }
 
+// A program for a target whose collectives take their own memory plans none.
+TEST(Transport, NoPlannedMemoryIsAnError) {
+  Action action = {};
+  action.kind = Kind::ReduceScatter;
+  action.outer = 1;
+  action.elements = 4;
+  Threads meeting(2);
+  std::vector<float> from(8), to(4);
+  try {
+    Communication communication(meeting.of(0), action, {0, 1}, 0, from.data(), to.data(), nullptr);
+    FAIL() << "expected an error";
+  } catch (const Error &error) {
+    EXPECT_STREQ(error.what(),
+                 "expected at least 64 bytes of memory for the parts of others, got 0");
+  }
+}
+
 // What the compiler plans for a collective has a bound, and is enough for more elements than
 // it holds at once.
 TEST(Transport, PlannedMemory) {
