@@ -12,6 +12,7 @@ config.suffixes = [".mlir", ".test"]
 config.excludes = ["Inputs"]
 config.substitutions.append(("%python", sys.executable))
 config.substitutions.append(("%plugins", config.plugins_dir))
+config.substitutions.append(("%software_gpu", os.path.join(config.build_dir, "lib", "software-gpu")))
 config.substitutions.append(("%mlir_lib_dir", os.path.join(config.llvm_tools_dir, "..", "lib")))
 config.test_source_root = os.path.dirname(__file__)
 config.test_exec_root = os.path.join(config.build_dir, "test")

@@ -4,6 +4,7 @@
 """Compares what every rank of an executable did with the list of actions that the compiler checked.
 
     traces.py --llamac build/bin/llamac --seeds 0-19           20 layouts, those of grids.py with the same seeds
+    traces.py ... --target=cuda --software-gpu=build/lib/software-gpu     on the software GPU
 
 The program is compiled twice: to the device program (--compile-to=lower), whose entries and graphs are read from the IR, and to
 an executable, which runs one step with --trace. For every rank: each entry and each item of each run
@@ -25,8 +26,9 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent))
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent / "numerics"))
 
 from batch import write_safetensors  # noqa: E402
-from grids import (COMPILE_LIMIT, MOST_DRAWS, RUN_LIMIT, Failure, draw, draw_batch, draw_weights, execute,  # noqa: E402
-                   expect_success, refusal)
+from grids import (COMPILE_LIMIT, MOST_DRAWS, RUN_LIMIT, SOFTWARE_GPU_TIMES, Failure, draw, draw_batch,  # noqa: E402
+                   draw_weights, execute, expect_success, refusal)
+from target import add_target_options, target_environment, target_options  # noqa: E402
 
 SYMBOL = r'@(?:"([^"]+)"|([\w.$-]+))'
 
@@ -126,24 +128,25 @@ def compare(program: str, trace: str) -> tuple[int, list[str]]:
     return count, failures
 
 
-def run_seed(seed: int, llamac: str, folder: pathlib.Path) -> list[str]:
-    r = random.Random(seed)
+def run_seed(seed: int, arguments: argparse.Namespace, folder: pathlib.Path) -> list[str]:
+    r, llamac, environment = random.Random(seed), arguments.llamac, target_environment(arguments)
     config = folder / "config.json"
     for _ in range(MOST_DRAWS):
         drawn = draw(random.Random(r.getrandbits(64)), 16)
         config.write_text(json.dumps(drawn.config))
-        result = execute(drawn.compile_command(llamac, config, folder / "grid", on_grid=True), COMPILE_LIMIT)
+        result = execute(drawn.compile_command(llamac, config, folder / "grid", on_grid=True) + target_options(arguments),
+                         COMPILE_LIMIT)
         if refusal(result) is None:
             break
     expect_success(result)
     lowered = drawn.compile_command(llamac, config, folder / "program.mlir", on_grid=True)
-    expect_success(execute(lowered + ["--compile-to=lower"], COMPILE_LIMIT))
+    expect_success(execute(lowered + target_options(arguments) + ["--compile-to=lower"], COMPILE_LIMIT))
     model = expect_success(execute([llamac, "import", str(config), "-o", "-"], COMPILE_LIMIT))
     write_safetensors(folder / "weights.safetensors", draw_weights(r, model))
     write_safetensors(folder / "batch.safetensors", draw_batch(r, drawn))
     expect_success(execute([str(folder / "grid"), "step", f"--weights={folder / 'weights.safetensors'}",
                             f"--batch={folder / 'batch.safetensors'}", f"--trace={folder / 'trace.json'}", "--threads=1"],
-                           RUN_LIMIT))
+                           RUN_LIMIT * (SOFTWARE_GPU_TIMES if environment else 1), environment))
     count, failures = compare((folder / "program.mlir").read_text(), (folder / "trace.json").read_text())
     grid = "x".join(str(drawn.grid[axis]) for axis in drawn.grid)
     print(f"{'FAIL' if failures else 'ok  '} seed {seed}: {' x '.join(drawn.grid)} {grid}, {' '.join(drawn.options)}; "
@@ -155,13 +158,14 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--llamac", required=True, help="the compiler")
     parser.add_argument("--seeds", required=True, help="FIRST-LAST or one")
+    add_target_options(parser)
     arguments = parser.parse_args()
     first, _, last = arguments.seeds.partition("-")
     failed = 0
     for seed in range(int(first), int(last or first) + 1):
         with tempfile.TemporaryDirectory() as temporary:
             try:
-                failures = run_seed(seed, arguments.llamac, pathlib.Path(temporary))
+                failures = run_seed(seed, arguments, pathlib.Path(temporary))
             except Failure as failure:
                 failures = [str(failure)]
                 print(f"FAIL seed {seed}", flush=True)

@@ -46,7 +46,10 @@ inline constexpr std::array<ArenaKind, 14> arenaKinds = {{
     {"statistics", "workspace"},      //
 }};
 
-/// The number of an arena in that order; one that is not known comes last.
+/// What libraries of a GPU have for themselves, beside the arenas.
+inline constexpr std::string_view libraryMemory = "libraries";
+
+/// The number of an arena in that order; what is none comes last.
 inline size_t arenaNumber(std::string_view name) {
   size_t number = 0;
   while (number < arenaKinds.size() && arenaKinds[number].name != name)
@@ -86,6 +89,9 @@ inline std::string memoryParts(const ArenaSizes &arenas) {
         bytes += size;
     text += (text.empty() ? "" : ", ") + std::string(kind.part) + " " + gigabytes(bytes);
   }
+  for (const auto &[name, size] : arenas)
+    if (name == libraryMemory)
+      text += ", " + name + " " + gigabytes(size);
   return text;
 }
 
@@ -148,7 +154,8 @@ inline std::string memoryTable(const std::vector<ArenaSizes> &stages) {
       true);
   for (size_t number = 0; number < most.size(); ++number)
     if (most[number] >= shows)
-      addColumn(number < arenaKinds.size() ? std::string(arenaKinds[number].name) : "other",
+      addColumn(number < arenaKinds.size() ? std::string(arenaKinds[number].name)
+                                           : std::string(libraryMemory),
                 [&](const Row &row) { return gigabytes(row.bytes[number], decimals); });
   addColumn("total", [&](const Row &row) { return gigabytes(row.total, decimals); });
   addColumn("bytes", [&](const Row &row) { return std::to_string(row.total); });

@@ -9,6 +9,7 @@
 
 #include "src/Control/Launch.h"
 #include "src/Data/Error.h"
+#include "src/Device/Device.h"
 
 #include <fstream>
 #include <sstream>
@@ -24,6 +25,8 @@ std::vector<ArenaSizes> llrt::memoryOf(const Program &program,
     for (size_t i = 0; i < bytes.size(); ++i)
       if (bytes[i])
         arenas.emplace_back(stage.arenas[i].name, *bytes[i]);
+    if (int64_t library = libraryBytes(stage))
+      arenas.emplace_back(libraryMemory, library);
   }
   return stages;
 }

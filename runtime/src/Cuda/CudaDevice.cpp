@@ -97,9 +97,8 @@ static int64_t arenaBytes(const Stage &stage, const std::vector<std::string> &ru
   return bytes;
 }
 
-int64_t llrt::cudaBytes(const Stage &stage, const std::vector<std::string> &runs) {
-  return arenaBytes(stage, runs) +
-         int64_t(callingStreams(stage).size()) * LLRT_CUDA_WORKSPACE_BYTES;
+int64_t llrt::libraryBytes(const Stage &stage) {
+  return int64_t(callingStreams(stage).size()) * LLRT_CUDA_WORKSPACE_BYTES;
 }
 
 CudaDevice::~CudaDevice() {
@@ -567,17 +566,17 @@ private:
   }
 
   void requireMemory(const Gpu &gpu, const std::vector<int64_t> &ranks) const {
-    int64_t needed = 0, planned = 0, has = gpu.freeBytes();
+    int64_t planned = 0, libraries = 0, has = gpu.freeBytes();
     for (int64_t rank : ranks) {
       const Stage &stage = program.stages[program.stageOf(rank)];
-      needed += cudaBytes(stage, options.runs);
+      libraries += libraryBytes(stage);
       planned += arenaBytes(stage, options.runs);
     }
-    if (needed > has)
-      fail("memory: expected ", gigabytes(needed), " GB for the ",
+    if (planned + libraries > has)
+      fail("memory: expected ", gigabytes(planned + libraries), " GB for the ",
            ranks.size() == 1 ? "rank" : std::to_string(ranks.size()) + " ranks", " on GPU ",
            gpu.number(), " (", gpu.name(), "; planned ", gigabytes(planned), ", cuBLASLt ",
-           gigabytes(needed - planned), "), got ", gigabytes(has),
+           gigabytes(libraries), "), got ", gigabytes(has),
            " GB that are free; --memory=BYTES of llamac compile says what would fit");
   }
 

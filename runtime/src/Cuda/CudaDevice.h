@@ -132,9 +132,5 @@ private:
 // The streams of a stage that blocks run in: each has a workspace of products.
 std::set<int64_t> callingStreams(const Stage &stage);
 
-// What a rank of the stage needs of its GPU to run the programs named `runs`: arenas and
-// workspaces.
-int64_t cudaBytes(const Stage &stage, const std::vector<std::string> &runs);
-
 } // namespace llrt
 #endif // LLRT_CUDA_CUDADEVICE_H

@@ -170,6 +170,10 @@ public:
 // Throws Error if this machine lacks what the target needs: a library, a driver, a device.
 void checkTarget(const Program &program);
 
+// Bytes that a rank of the stage takes of the memory of its device for the libraries of the
+// target, beside its arenas.
+int64_t libraryBytes(const Stage &stage);
+
 // `program` must outlive it. Throws Error as `checkTarget` does, and if there are too few
 // devices for the ranks.
 std::unique_ptr<Devices> makeDevices(const Program &program, const Launch &launch,

@@ -83,6 +83,7 @@ public:
                                  void *to) override {
     return end->start(stream, action, from, to);
   }
+  bool meets() const override { return end->meets(); }
 
 private:
   std::shared_ptr<SharedGpu> shared;

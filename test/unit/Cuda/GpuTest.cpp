@@ -130,7 +130,7 @@ TEST(Memory, IsWhatIsPlanned) {
   Action one = callOf(nullptr, {}), other = callOf(nullptr, {}, 2);
   program.stages[0].programs["step"] = {one, other, other};
   EXPECT_EQ(callingStreams(program.stages[0]), (std::set<int64_t>{0, 2}));
-  EXPECT_EQ(cudaBytes(program.stages[0], {"step"}), (4 << 20) + 2 * LLRT_CUDA_WORKSPACE_BYTES);
+  EXPECT_EQ(libraryBytes(program.stages[0]), 2 * LLRT_CUDA_WORKSPACE_BYTES);
   Gpu gpu(0);
   SharedGpu shared(program, gpu);
   InProcess control(1);
@@ -139,7 +139,7 @@ TEST(Memory, IsWhatIsPlanned) {
   for (const std::optional<int64_t> &bytes : program.stages[0].memoryOf({"step"}))
     if (bytes)
       device.allocate(*bytes, "an arena");
-  EXPECT_EQ(before - gpu.freeBytes(), cudaBytes(program.stages[0], {"step"}));
+  EXPECT_EQ(before - gpu.freeBytes(), (4 << 20) + libraryBytes(program.stages[0]));
 }
 
 TEST(Memory, TooLittleIsToldBeforeAnythingIsAllocated) {

@@ -575,6 +575,69 @@ TEST_P(DeviceTest, Transfers) {
 }
 
 //===----------------------------------------------------------------------===//
+// Recordings
+//===----------------------------------------------------------------------===//
+
+// What was recorded over two streams is done again, each time with the data of new writes.
+TEST_P(DeviceTest, RecordingsAreDoneAgain) {
+  One one(GetParam());
+  if (!one->records())
+    return;
+  Words *a = one.buffer(1), *b = one.buffer(2);
+  Words want = bufferOf(1);
+  auto write = [&](uint32_t turn) { put(*one, 1, b, bufferOf(10 + turn)); };
+  one->beginRecording(0);
+  one->await(1, one->record(0));
+  write(0);
+  one->await(0, one->record(1));
+  mix(*one, 0, a, b);
+  one->copy(0, b, 0, a, 0, 1, sizeof(Words));
+  auto recording = one->endRecording(0);
+  EXPECT_EQ(get(*one, 3, a), want); // nothing of it was done
+  for (uint32_t turn = 0; turn < 5; ++turn) {
+    if (turn > 0) {
+      one->rewrite(recording);
+      write(turn);
+    }
+    one->play(0, recording);
+    mixInto(want, bufferOf(10 + turn));
+    EXPECT_EQ(get(*one, 0, a), want) << turn;
+    EXPECT_EQ(get(*one, 0, b), want) << turn;
+  }
+  // Other writes than those that were recorded.
+  one->rewrite(recording);
+  EXPECT_EQ(messageOf([&] { put(*one, 1, b, std::vector<uint32_t>{1}); }),
+            "a write that was not recorded");
+  EXPECT_EQ(messageOf([&] { one->play(0, recording); }), "fewer writes than were recorded");
+}
+
+TEST_P(DeviceTest, CollectivesInRecordings) {
+  Program program = makeProgram({{"a", 2}}, {{0}}, 0);
+  onRanks(program, [&](int64_t rank, Device &device) {
+    if (!device.records())
+      return;
+    auto *at = static_cast<float *>(device.allocate(8, "data"));
+    Action sum = collective(Kind::AllReduce, 0, 2, {}, {});
+    std::shared_ptr<Device::Recording> recording;
+    for (int turn = 0; turn < 4; ++turn) {
+      std::vector<float> values = {float(rank + turn), float(10 * turn)};
+      if (turn == 0)
+        device.beginRecording(0);
+      else
+        device.rewrite(recording);
+      put(device, 0, at, values);
+      if (turn == 0) {
+        device.communicate(0, at, at, nullptr, {&sum, 0});
+        recording = device.endRecording(0);
+      }
+      device.play(0, recording);
+      EXPECT_EQ(get<float>(device, 0, at, 2),
+                (std::vector<float>{float(1 + 2 * turn), float(20 * turn)}));
+    }
+  });
+}
+
+//===----------------------------------------------------------------------===//
 // Failures
 //===----------------------------------------------------------------------===//
 
