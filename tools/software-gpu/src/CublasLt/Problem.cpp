@@ -363,11 +363,11 @@ std::optional<uint64_t> overlap(const std::vector<Piece> &a, const std::vector<P
 }
 
 // Best first. The numbers are ours: those of the real library mean nothing to others either.
-const std::vector<Kind> kinds = {
+const std::array<Kind, 3> kinds{{
     {66, CUBLASLT_MATMUL_TILE_128x256, CUBLASLT_MATMUL_STAGES_64x4, 128, 256, 16, false, true},
     {21, CUBLASLT_MATMUL_TILE_128x128, CUBLASLT_MATMUL_STAGES_64x3, 128, 128, 16, true, false},
     {6, CUBLASLT_MATMUL_TILE_64x64, CUBLASLT_MATMUL_STAGES_64x3, 64, 64, 1, true, false},
-};
+}};
 
 const Kind *findKind(int32_t id) {
   for (const Kind &kind : kinds)

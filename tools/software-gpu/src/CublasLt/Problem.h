@@ -8,6 +8,7 @@
 #include "CublasLt/Descriptors.h"
 #include "CublasLt/Product.h"
 
+#include <array>
 #include <optional>
 #include <string>
 #include <vector>
@@ -60,7 +61,7 @@ struct Kind {
   unsigned alignment;    ///< of A, B, C, D, their columns and batches, in bytes
   bool splitK, counters; ///< can split k; needs a counter of 256 bytes for each tile
 };
-extern const std::vector<Kind> kinds;
+extern const std::array<Kind, 3> kinds;
 const Kind *findKind(int32_t id);
 
 /// Whether an algorithm can do a problem. Fills bytes of workspace and waves.

@@ -3,6 +3,7 @@
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 //===----------------------------------------------------------------------===//
 #include "Cuda/Driver.h"
+#include "Support/OfThread.h"
 
 #include <cstdio>
 #include <cstring>
@@ -282,8 +283,10 @@ CUresult abi::cuDeviceGetP2PAttribute(int *value, CUdevice_P2PAttribute attrib, 
 //===----------------------------------------------------------------------===//
 
 std::vector<CUcontext> &sgpu::cuda::contextStack() {
-  static thread_local std::vector<CUcontext> stack;
-  return stack;
+  struct Stack {
+    std::vector<CUcontext> contexts;
+  };
+  return ofThread<Stack>().contexts;
 }
 
 static CUcontext findContext(CUcontext context) {

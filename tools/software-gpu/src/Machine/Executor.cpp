@@ -17,6 +17,7 @@
 #include <condition_variable>
 #include <cstring>
 #include <numeric>
+#include <system_error>
 #include <thread>
 #include <unistd.h>
 
@@ -567,13 +568,17 @@ public:
     return *helpers;
   }
   /// Calls `body` here and, as far as they come in time, in up to `count` helpers; returns when all are done.
-  void run(unsigned count, const std::function<void()> &body) {
+  void run(unsigned count, const std::function<void()> &body) noexcept {
     Job job{&body, count};
     {
       std::lock_guard lock(mutex);
       jobs.push_back(&job);
-      for (; threads < count; ++threads)
-        std::thread([this] { help(); }).detach();
+      try {
+        for (; threads < count; ++threads)
+          std::thread([this] { help(); }).detach();
+      } catch (const std::system_error &) {
+        // The system gives no more threads: those there are will do.
+      }
     }
     for (unsigned i = 0; i < count; ++i)
       come.notify_one();

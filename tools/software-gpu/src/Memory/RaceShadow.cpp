@@ -9,6 +9,7 @@
 #include "Memory/RaceShadow.h"
 
 #include "Support/Clones.h"
+#include "Support/OfThread.h"
 
 #include <algorithm>
 #include <bit>
@@ -86,9 +87,7 @@ struct RaceShadow::Spares {
   };
   std::vector<Spare> list;
   static constexpr size_t most = 8;
-  static thread_local bool ended; ///< the thread ends: there are none any more
   ~Spares() {
-    ended = true;
     for (const Spare &s : list)
       unmap(s.words, s.byteLines, s.mapped);
   }
@@ -96,13 +95,7 @@ struct RaceShadow::Spares {
     munmap(words, mapped);
     munmap(byteLines, 4 * mapped);
   }
-  static Spares &ofThread() {
-    thread_local Spares spares;
-    return spares;
-  }
 };
-
-thread_local bool RaceShadow::Spares::ended = false;
 
 RaceShadow::RaceShadow(uint64_t bytes, bool threadSafe)
     : bytes(bytes), threadSafe(threadSafe), stripes(new Stripe[threadSafe ? numStripes : 1]) {
@@ -111,8 +104,8 @@ RaceShadow::RaceShadow(uint64_t bytes, bool threadSafe)
   mapped = (bytes + perLine - 1) / perLine * sizeof(Line);
   if (!bytes)
     return;
-  if (!threadSafe && !Spares::ended) {
-    auto &list = Spares::ofThread().list;
+  if (!threadSafe) {
+    auto &list = ofThread<Spares>().list;
     auto it = std::find_if(list.begin(), list.end(),
                            [&](const Spares::Spare &s) { return s.mapped == mapped; });
     if (it != list.end()) {
@@ -135,14 +128,14 @@ RaceShadow::RaceShadow(uint64_t bytes, bool threadSafe)
 RaceShadow::~RaceShadow() {
   if (!words)
     return;
-  if (threadSafe || Spares::ended) {
+  if (threadSafe) {
     Spares::unmap(words, byteLines, mapped);
     return;
   }
   std::memset(static_cast<void *>(words), 0, mapped);
   if (hasSplit)
     madvise(byteLines, 4 * mapped, MADV_DONTNEED);
-  auto &list = Spares::ofThread().list;
+  auto &list = ofThread<Spares>().list;
   list.push_back({words, byteLines, mapped});
   if (list.size() > Spares::most) {
     Spares::unmap(list.front().words, list.front().byteLines, list.front().mapped);

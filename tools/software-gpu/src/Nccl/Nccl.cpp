@@ -3,6 +3,7 @@
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 //===----------------------------------------------------------------------===//
 #include "Nccl/Comm.h"
+#include "Support/OfThread.h"
 
 #include <algorithm>
 
@@ -142,7 +143,7 @@ struct Group {
   };
   std::vector<Start> starts;
 };
-thread_local Group group;
+Group &group() { return ofThread<Group>(); }
 
 bool isMessage(Kind kind) { return kind == Kind::Send || kind == Kind::Recv; }
 
@@ -259,7 +260,7 @@ int launch(const CommRef &comm, std::vector<Operation> operations) {
 /// Does what the calls of the group have asked for.
 int endGroup() {
   Group done;
-  std::swap(done, group);
+  std::swap(done, group());
   bool progress = false;
   int result = done.error;
   if (result == ncclSuccess) {
@@ -322,13 +323,13 @@ int endGroup() {
 
 /// Ends a call: at once, or with its group.
 int endCall(int status = ncclSuccess) {
-  if (status != ncclSuccess && group.error == ncclSuccess)
-    group.error = status;
-  if (group.depth) {
+  if (status != ncclSuccess && group().error == ncclSuccess)
+    group().error = status;
+  if (group().depth) {
     return status;
   }
   if (status != ncclSuccess) {
-    group = {};
+    group() = {};
     return status;
   }
   return endGroup();
@@ -467,7 +468,7 @@ int makeOperation(Kind kind, const void *send, void *recv, size_t count, int typ
                     "sendbuff and recvbuff share bytes; in place is " + rule,
                     std::max(operation.send, operation.recv));
   }
-  group.operations.push_back({comm, operation});
+  group().operations.push_back({comm, operation});
   return ncclSuccess;
 }
 
@@ -515,7 +516,7 @@ int initRank(const char *call, void **handle, int ranks, const NcclUniqueId &id,
   Ticket ticket;
   std::memcpy(&ticket, id.internal, sizeof ticket);
   *handle = add(comm);
-  group.starts.push_back({makeInit(call, comm, ticket), handle, nullptr});
+  group().starts.push_back({makeInit(call, comm, ticket), handle, nullptr});
   return ncclSuccess;
 }
 
@@ -597,7 +598,10 @@ NCCL(const char *, ncclGetErrorString, (int result)) {
 }
 
 NCCL(const char *, ncclGetLastError, (void *comm)) {
-  static thread_local std::string text;
+  struct Last {
+    std::string text;
+  };
+  std::string &text = ofThread<Last>().text;
   text = lastError();
   return text.c_str();
 }
@@ -672,7 +676,7 @@ NCCL(int, ncclCommInitAll, (void **comms, int count, const int *devices)) {
       return cudaFailure(call, code);
     comm->ownsContext = true;
     comms[i] = add(comm);
-    group.starts.push_back({makeInit(call, comm, ticket), &comms[i], nullptr});
+    group().starts.push_back({makeInit(call, comm, ticket), &comms[i], nullptr});
   }
   return endCall();
 }
@@ -700,7 +704,7 @@ NCCL(int, ncclCommSplit, (void *handle, int color, int key, void **child, NcclCo
   auto job = makeSplit(parent, color, key, comm);
   if (color != ncclSplitNoColor)
     *child = add(comm);
-  group.starts.push_back({job, child, parent});
+  group().starts.push_back({job, child, parent});
   return endCall();
 }
 
@@ -1010,21 +1014,21 @@ NCCL(int, ncclRecv, (void *recv, size_t count, int type, int peer, void *comm, v
 }
 
 NCCL(int, ncclGroupStart, ()) {
-  ++group.depth;
+  ++group().depth;
   return ncclSuccess;
 }
 
 NCCL(int, ncclGroupEnd, ()) {
-  if (!group.depth)
+  if (!group().depth)
     return refuse("ncclGroupEnd", ncclInvalidUsage, "there was no ncclGroupStart");
-  if (--group.depth)
+  if (--group().depth)
     return ncclSuccess;
   return endGroup();
 }
 
 NCCL(int, ncclGroupSimulateEnd, (void *)) {
-  if (!group.depth)
+  if (!group().depth)
     return refuse("ncclGroupSimulateEnd", ncclInvalidArgument, "there was no ncclGroupStart");
-  group = {};
+  group() = {};
   return refuse("ncclGroupSimulateEnd", ncclInvalidUsage, "the software GPU knows no times");
 }

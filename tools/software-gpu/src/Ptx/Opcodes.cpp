@@ -872,8 +872,8 @@ struct Vocabulary {
 };
 
 const Vocabulary &vocabulary() {
-  static const Vocabulary instance;
-  return instance;
+  static const auto *instance = new Vocabulary; // a program may load modules while it ends
+  return *instance;
 }
 
 } // namespace

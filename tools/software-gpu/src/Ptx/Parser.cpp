@@ -499,13 +499,13 @@ Symbol Parser::moduleSymbol(std::string_view name) const {
 SpecialRegister Parser::findSpecial(std::string_view name, uint32_t &number) const {
   if (!name.starts_with('%'))
     return SpecialRegister::None;
-  static const std::unordered_map<std::string_view, SpecialRegister> names = [] {
-    std::unordered_map<std::string_view, SpecialRegister> map;
+  static const auto *names = [] { // a program may load modules while it ends
+    auto *map = new std::unordered_map<std::string_view, SpecialRegister>;
     for (unsigned i = 1; i < unsigned(SpecialRegister::Envreg); ++i)
-      map[nameOf(SpecialRegister(i))] = SpecialRegister(i);
+      (*map)[nameOf(SpecialRegister(i))] = SpecialRegister(i);
     return map;
   }();
-  if (auto it = names.find(name); it != names.end())
+  if (auto it = names->find(name); it != names->end())
     return it->second;
   auto numbered = [&](std::string_view prefix, std::string_view suffix, unsigned count) {
     if (!name.starts_with(prefix) || !name.ends_with(suffix) ||

@@ -131,7 +131,6 @@ void Printer::initialElement(const Variable &v, uint64_t element, size_t &reloca
   uint64_t at = element * bytes;
   if (relocation < v.relocations.size() && v.relocations[relocation].offset == at) {
     const Relocation &r = v.relocations[relocation++];
-    static const Function none;
     if (bytes == 1) {
       char mask[24];
       std::snprintf(mask, sizeof mask, "0x%" PRIx64 "(", uint64_t(0xff) << r.shift);
@@ -139,7 +138,7 @@ void Printer::initialElement(const Variable &v, uint64_t element, size_t &reloca
     }
     if (r.generic)
       out += "generic(";
-    out += name(none, r.symbol);
+    out += name(Function(), r.symbol);
     if (r.generic)
       out += ')';
     offset(r.addend);

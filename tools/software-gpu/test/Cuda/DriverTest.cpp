@@ -6,6 +6,7 @@
 
 #include <set>
 #include <thread>
+#include <unistd.h>
 
 using namespace sgpu::cudatest;
 
@@ -35,6 +36,77 @@ TEST(BeforeInit, OnlyWhatNeedsNoDriverWorks) {
         std::exit(0);
       },
       testing::ExitedWithCode(0), "");
+}
+
+/// A product of tensor cores, all 16, through shared memory.
+constexpr const char *sums = R"(
+.version 8.0
+.target sm_90
+.address_size 64
+.visible .entry sums(.param .u64 p)
+{
+  .reg .b64 %d<3>;
+  .reg .b32 %r<9>;
+  .reg .f32 %f<5>;
+  .shared .align 4 .b32 words[32];
+  ld.param.u64 %d1, [p];
+  mov.u32 %r1, %tid.x;
+  mov.u32 %r2, 0x3f803f80;
+  mov.f32 %f1, 0f00000000;
+  mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%f1, %f2, %f3, %f4}, {%r2, %r2, %r2, %r2},
+      {%r2, %r2}, {%f1, %f1, %f1, %f1};
+  mov.u32 %r3, words;
+  mad.lo.u32 %r4, %r1, 4, %r3;
+  st.shared.f32 [%r4], %f1;
+  ld.shared.u32 %r5, [%r4];
+  mul.wide.u32 %d2, %r1, 4;
+  add.u64 %d1, %d1, %d2;
+  st.global.u32 [%d1], %r5;
+  ret;
+}
+)";
+
+/// Loads a module, launches, waits; ends the process, also within handlers of exit(), if that goes wrong.
+void useAll() {
+  CUmodule module;
+  CUfunction f;
+  CUdeviceptr p;
+  unsigned words[32];
+  void *parameters[] = {&p};
+  if (cuModuleLoadData(&module, sums) || cuModuleGetFunction(&f, module, "sums") ||
+      cuMemAlloc_v2(&p, sizeof words) ||
+      cuLaunchKernel(f, 1, 1, 1, 32, 1, 1, 0, nullptr, parameters, nullptr) || cuCtxSynchronize() ||
+      cuMemcpyDtoH_v2(words, p, sizeof words))
+    _exit(2);
+  for (unsigned w : words)
+    if (w != 0x41800000) // 16.0
+      _exit(3);
+  if (cuMemFree_v2(p) || cuModuleUnload(module))
+    _exit(4);
+}
+
+TEST(AtExit, HandlersAndStaticDestructorsMayUseAll) {
+  // A handler runs after objects of the main thread, and those that the library has made since, are gone.
+  CLEAN([] {
+    std::atexit(useAll);
+    useAll();
+  });
+  // exit() in another thread.
+  CLEAN([] {
+    CUcontext context;
+    MUST(cuCtxGetCurrent(&context));
+    std::thread([context] {
+      MUST(cuCtxSetCurrent(context));
+      static CUcontext again = context;
+      std::atexit([] {
+        if (cuCtxSetCurrent(again))
+          _exit(5);
+        useAll();
+      });
+      useAll();
+      std::exit(0);
+    }).join();
+  });
 }
 
 TEST(Errors, HaveNamesAndTexts) {

@@ -15,6 +15,7 @@
 #include "Machine/Tensor/Arithmetic.h"
 
 #include "Support/Clones.h"
+#include "Support/OfThread.h"
 
 #include <algorithm>
 #include <bit>
@@ -360,10 +361,13 @@ void multiplyAdd(const SumRule &rule, const Multiplicand &a, const Multiplicand 
   bool toE8M13 = rule.rounding == SumRule::Rounding::TowardZeroE8M13;
   int m = a.lines, n = b.lines, count = m * n;
   // Reused between calls: a wgmma makes up to 16384 results.
-  thread_local std::vector<float> halves;
-  thread_local std::vector<int16_t> ae, be;
-  thread_local std::vector<uint32_t> before;
-  thread_local std::vector<uint8_t> slow;
+  struct Buffers {
+    std::vector<float> halves;
+    std::vector<int16_t> ae, be;
+    std::vector<uint32_t> before;
+    std::vector<uint8_t> slow;
+  };
+  auto &[halves, ae, be, before, slow] = ofThread<Buffers>();
   slow.resize(count);
   ae.resize(a.value.size()), be.resize(b.value.size());
   exponentsOf(a.value.data(), ae.size(), a.leastExponent, ae.data());

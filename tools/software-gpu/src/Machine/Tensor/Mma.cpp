@@ -7,6 +7,7 @@
 #include "Machine/Tensor/Fragments.h"
 #include "Machine/Tensor/Types.h"
 #include "Machine/Warp.h"
+#include "Support/OfThread.h"
 
 #include <cstring>
 
@@ -177,8 +178,11 @@ void multiplyDoubles(Warp &warp, const MmaExtra &x) {
 void multiplyFloats(Warp &warp, const MmaExtra &x) {
   const MatrixShape &s = x.shape;
   int m = (s.m + 15) / 16 * 16;
-  thread_local Multiplicand a, b;
-  thread_local std::vector<uint32_t> acc;
+  struct Buffers {
+    Multiplicand a, b;
+    std::vector<uint32_t> acc;
+  };
+  auto &[a, b, acc] = ofThread<Buffers>();
   a.resize(m, s.k), b.resize(s.n, s.k);
   acc.assign(size_t(s.n) * m, 0);
   forElements(warp, s, x.fa, [&](int r, int c, uint64_t v) { a.set(x.a, r, c, uint32_t(v)); });

@@ -14,6 +14,7 @@
 #include "Machine/Tensor/Descriptor.h"
 #include "Machine/Tensor/Fragments.h"
 #include "Machine/Tensor/Types.h"
+#include "Support/OfThread.h"
 
 #include <algorithm>
 #include <cstring>
@@ -165,7 +166,7 @@ std::span<const Multiplicand::Run> WgmmaOp::readMatrix(uint64_t bits, bool mnMaj
                                                        std::vector<uint8_t> &bytes) const {
   int per = 128 / bitsOf(type), k = form->shape.k;
   // Loops use few descriptors, again and again.
-  thread_local std::array<MatrixPlan, 64> plans;
+  auto &plans = ofThread<std::array<MatrixPlan, 64>>();
   uint64_t formBits = uint64_t(lines) << 32 | uint64_t(k) << 16 | uint64_t(per) << 4 | 4 |
                       uint64_t(mnMajor) << 1 | uint64_t(ofOneWarp);
   MatrixPlan &plan = plans[mix(bits ^ formBits) % plans.size()];
@@ -201,10 +202,13 @@ std::span<const Multiplicand::Run> WgmmaOp::readMatrix(uint64_t bits, bool mnMaj
 void WgmmaOp::complete() {
   const MatrixShape &s = form->shape;
   bool integer = form->d == TensorType::S32;
-  thread_local Multiplicand a, b;
-  thread_local std::vector<int32_t> ia, ib;
-  thread_local std::vector<uint32_t> acc;
-  thread_local std::vector<uint8_t> bytes;
+  struct Buffers {
+    Multiplicand a, b;
+    std::vector<int32_t> ia, ib;
+    std::vector<uint32_t> acc;
+    std::vector<uint8_t> bytes;
+  };
+  auto &[a, b, ia, ib, acc, bytes] = ofThread<Buffers>();
   if (integer) {
     ia.assign(size_t(s.k) * 64, 0), ib.assign(size_t(s.k) * s.n, 0);
   } else {
