@@ -52,7 +52,7 @@ def CheckPass : Pass<"dist-check", "mlir::ModuleOp"> {
 
     Before:
     ```mlir
-    dist.program "forward" {
+    dist.program "forward" needs (@workspace[128], @statistics[192], @inputs[64]) {
       dist.input "once:" at @statistics[128] : tensor<1xf64>
       dist.output "sums" at @statistics[0] : tensor<2xf64>
       %0 = dist.zero bytes = 16 at @statistics[0]

@@ -30,11 +30,15 @@ static constexpr int64_t kPlaces = 2; // of a ring
 // Registers of a thread, of 65,536 in all: at the begin, then of the producer and of the consumers.
 static constexpr int64_t kRegisters = 168, kProducerRegisters = 24, kConsumerRegisters = 240;
 
+// Rows of a tile of the others in the kernel of dK and dV, whose sums leave registers for scores of so
+// many.
+static constexpr int64_t kBackwardRows = 32;
+
 bool llamac::hasHopperForm(const AttentionShape &shape, bool backward) {
   const int64_t group = shape.group();
   return shape.element.isBF16() && shape.headSize % 8 == 0 &&
          shape.headSize <= (backward ? 128 : 256) && llvm::isPowerOf2_64(group) &&
-         group <= (backward && shape.headSize > 96 ? 32 : HopperKernel::kPartRows);
+         group <= (backward ? kBackwardRows : HopperKernel::kPartRows);
 }
 
 //===----------------------------------------------------------------------===//
@@ -373,8 +377,10 @@ void Forward::consume(Num part) {
 
 void llamac::emitHopperForward(routine::AttentionForwardOp op) {
   const AttentionShape shape = AttentionShape::of(op);
-  const AttentionTiles tiles =
-      AttentionTiles::of(shape, HopperKernel::kOwnRows, shape.headSize <= 128 ? 128 : 64);
+  const AttentionTiles tiles = AttentionTiles::of(shape, HopperKernel::kOwnRows,
+                                                  shape.headSize <= 128   ? 128
+                                                  : shape.headSize <= 192 ? 64
+                                                                          : 32);
   AttentionMask mask = emitMask(op, shape, tiles, op.getMasks(), {});
   KernelBuilder k(op, "attention_forward_hopper",
                   {op.getQ(), op.getK(), op.getV(), mask.rows, mask.keys, mask.rowTiles,
@@ -579,9 +585,8 @@ private:
 
 void llamac::emitHopperBackward(routine::AttentionBackwardOp op) {
   const AttentionShape shape = AttentionShape::of(op);
-  // One side's tile is a block's own, so that there are two masks. The sums of dK and dV leave
-  // registers for scores of so many rows.
-  const int64_t keys = 64, rows = shape.headSize <= 96 ? 64 : shape.group() <= 16 ? 48 : 32;
+  // One side's tile is a block's own, so that there are two masks.
+  const int64_t keys = 64, rows = kBackwardRows;
   auto emit = [&](StringRef name, const AttentionTiles &tiles, ArrayRef<Value> results,
                   int64_t blocks, llvm::function_ref<void(KernelBuilder &)> body) {
     Value rows = emitGradientRows(op, shape, tiles, op.getDOut(), op.getOut(), op.getLse());
