@@ -98,6 +98,9 @@ int Driver::finish() {
   finished = true;
   for (auto f : atExit)
     f();
+  // Asked for, though nobody has waited for it: no leak.
+  for (uint64_t address : freeing)
+    deviceOf(address)->memory->free(address, "cuMemFreeAsync");
   for (auto &d : devices)
     d->memory->reportLeaks();
   for (const auto &[start, p] : pinned) {

@@ -109,6 +109,20 @@ TEST(AtExit, HandlersAndStaticDestructorsMayUseAll) {
   });
 }
 
+TEST(AtExit, MemoryWhoseFreeNobodyWaitsForIsNoLeak) {
+  CLEAN([] {
+    CUdeviceptr p;
+    MUST(cuMemAlloc_v2(&p, 128));
+    MUST(cuMemFreeAsync(p, nullptr));
+  });
+  REPORTED("leak: allocation .* of 128 bytes is never freed", [] {
+    CUdeviceptr p, other;
+    MUST(cuMemAlloc_v2(&p, 128));
+    MUST(cuMemAlloc_v2(&other, 64));
+    MUST(cuMemFreeAsync(other, nullptr));
+  });
+}
+
 TEST(Errors, HaveNamesAndTexts) {
   const char *text = nullptr;
   OK(cuGetErrorName(CUDA_ERROR_OUT_OF_MEMORY, &text));
