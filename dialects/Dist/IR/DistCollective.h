@@ -18,6 +18,7 @@
 #ifndef LLAMAC_DIST_DISTCOLLECTIVE_H
 #define LLAMAC_DIST_DISTCOLLECTIVE_H
 
+#include "mlir/IR/BuiltinAttributes.h"
 #include "mlir/IR/BuiltinTypes.h"
 
 #include "dialects/Dist/IR/DistEnums.h.inc"

@@ -110,7 +110,7 @@ std::string range(size_t first, size_t last) {
 
 // Text blocks with the key/value sides of their layers.
 plan::PartitionProblem partitionProblem(const plan::BalanceModel &costs, int count) {
-  plan::PartitionProblem problem{costs.blocks, std::vector<plan::StageResource>(count)};
+  plan::PartitionProblem problem{costs.blocks, std::vector<plan::ChunkResource>(count)};
   for (auto [block, side] : llvm::zip_equal(problem.blocks, costs.keyValue)) {
     block.forward += side.forward;
     block.backwardInput += side.backwardInput;
@@ -156,9 +156,9 @@ void printPartition(const plan::BalanceModel &costs, int count) {
                                "%.4f; %d stages of 4 self + 1 cross\n",
                                count, partition->largest / mean, slowest / mean, paper);
   for (size_t s = 0; s < size_t(count);) {
-    std::string text = plan::describeStage(problem, *partition, s);
+    std::string text = plan::describeChunk(problem, *partition, s);
     size_t end = s + 1;
-    while (end < size_t(count) && plan::describeStage(problem, *partition, end) == text)
+    while (end < size_t(count) && plan::describeChunk(problem, *partition, end) == text)
       ++end;
     llvm::outs() << "  stage " << range(s, end - 1) << ": " << text
                  << llvm::format(" (%.4f of the mean)\n", partition->seconds[s] / mean);
