@@ -498,10 +498,9 @@ void ProgramBuilder::finishStep() {
   reduceSums();
   if (!layout.elements)
     return;
-  Value clipped =
-      call("clip_norm",
-           {statistic(Statistic::Sums), input(llrt::known::hyperparameters, Statistic::Given, 8),
-            statistic(Statistic::Hyperparameters)});
+  Value clipped = call("clip_norm", {statistic(Statistic::Sums),
+                                     input(llrt::known::hyperparameters, Statistic::Given, 8),
+                                     statistic(Statistic::Hyperparameters)});
 
   // Masters are the weights where these are of their type and as many. What is gathered
   // afterwards is apart from what it is gathered to.
