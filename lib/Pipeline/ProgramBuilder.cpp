@@ -30,8 +30,10 @@ using dist::ArenaRole;
 using dist::CollectiveKind;
 using func::FuncOp;
 
+namespace {
 /// The arena of statistics (ProgramBuilder.h).
 enum Statistic : int64_t { Sums, Given, Hyperparameters, Loss, Norm, Once };
+} // namespace
 
 ProgramBuilder::ProgramBuilder(OpBuilder &builder, SymbolTable &symbols, ArrayRef<Axis> axes,
                                const EncoderPlacement &encoder, int64_t microBatches,
