@@ -45,7 +45,7 @@ def read_device_program(text: str) -> tuple[dict[str, list[dict]], dict[int, lis
     for line in text.splitlines():
         if found := re.match(r"  dist\.graph " + SYMBOL, line):
             current, in_graph = graphs.setdefault(found.group(1) or found.group(2), []), True
-        elif found := re.match(r'  dist\.program "(\w+)"(?: needs \([^)]*\))?(?: attributes \{stage = (\d+) : i64\})? \{', line):
+        elif found := re.match(r'  dist\.program "(\w+)"(?: needs\([^)]*\))?(?: attributes \{stage = (\d+) : i64\})? \{', line):
             current, in_graph = [], False
             if found.group(1) == "step":
                 programs[int(found.group(2) or 0)] = current
