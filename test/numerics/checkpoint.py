@@ -238,4 +238,5 @@ def main() -> None:
                 print(run(python, __file__, "--compare", folder.parent, case["precision"]), end="")
 
 
-main()
+if __name__ == "__main__":
+    main()
