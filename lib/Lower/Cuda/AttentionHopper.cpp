@@ -386,7 +386,7 @@ void llamac::emitHopperForward(routine::AttentionForwardOp op) {
                   {op.getQ(), op.getK(), op.getV(), mask.rows, mask.keys, mask.rowTiles,
                    mask.keyTiles, op.getOut(), op.getLse()},
                   7, HopperKernel::kThreads);
-  Forward(k, shape, tiles);
+  [[maybe_unused]] const Forward kernel(k, shape, tiles);
   stateForm(k.launch({tiles.rowTiles, shape.kvHeads, shape.batch}), AttentionForm::Hopper);
 }
 
@@ -601,8 +601,8 @@ void llamac::emitHopperBackward(routine::AttentionBackwardOp op) {
   };
   const AttentionTiles byRows = AttentionTiles::of(shape, HopperKernel::kOwnRows, keys);
   emit("attention_dq_hopper", byRows, {op.getDQ()}, byRows.rowTiles,
-       [&](KernelBuilder &k) { DQuery(k, shape, byRows); });
+       [&](KernelBuilder &k) { [[maybe_unused]] const DQuery kernel(k, shape, byRows); });
   const AttentionTiles byKeys = AttentionTiles::of(shape, rows, HopperKernel::kOwnRows);
   emit("attention_dkv_hopper", byKeys, {op.getDK(), op.getDV()}, byKeys.keyTiles,
-       [&](KernelBuilder &k) { DKeyValue(k, shape, byKeys); });
+       [&](KernelBuilder &k) { [[maybe_unused]] const DKeyValue kernel(k, shape, byKeys); });
 }
