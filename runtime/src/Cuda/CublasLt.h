@@ -15,6 +15,7 @@
 #include "src/Cuda/Driver.h"
 
 namespace llrt::cuda {
+// NOLINTBEGIN(readability-identifier-naming): NVIDIA's names
 
 enum cublasStatus_t : int { CUBLAS_STATUS_SUCCESS = 0, CUBLAS_STATUS_NOT_SUPPORTED = 15 };
 enum cublasOperation_t : int { CUBLAS_OP_N = 0, CUBLAS_OP_T = 1 };
@@ -99,5 +100,6 @@ const CublasLt &cublasLt();
 // Throws Failure, `what: CUBLAS_STATUS_...`, unless `status` is success.
 void check(cublasStatus_t status, const char *what);
 
+// NOLINTEND(readability-identifier-naming)
 } // namespace llrt::cuda
 #endif // LLRT_CUDA_CUBLASLT_H

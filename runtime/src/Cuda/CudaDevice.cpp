@@ -71,6 +71,7 @@ CudaDevice::CudaDevice(const Program &program, int64_t rank, const Gpu &gpu,
     CUdeviceptr start = 0;
     check(driver().cuMemAlloc_v2(&start, LLRT_CUDA_WORKSPACE_BYTES), "cuMemAlloc");
     memory.push_back(start);
+    // NOLINTNEXTLINE(performance-no-int-to-ptr): the driver takes it so
     queue(stream).stream.workspace = reinterpret_cast<void *>(start);
   }
 }
@@ -133,8 +134,10 @@ void *CudaDevice::allocate(int64_t bytes, const std::string &name) {
     fail("memory: expected ", bytes, " bytes for arena ", name, ", got: ", errorText(result),
          "; GPU ", gpu.number(), " (", gpu.name(), ") has ", gpu.freeBytes(), " left");
   memory.push_back(start);
+  // NOLINTNEXTLINE(performance-no-int-to-ptr): the driver takes it so
   zero(0, reinterpret_cast<void *>(start), int64_t(size));
   wait(record(0)); // whichever stream comes to it first
+  // NOLINTNEXTLINE(performance-no-int-to-ptr): the driver takes it so
   return reinterpret_cast<void *>(start);
 }
 

@@ -18,6 +18,7 @@
 #include <string>
 
 namespace llrt::cuda {
+// NOLINTBEGIN(readability-identifier-naming,bugprone-tagged-union-member-count): NVIDIA's names
 
 using CUdevice = int;
 using CUdeviceptr = unsigned long long;
@@ -189,5 +190,6 @@ std::string errorText(CUresult result);
 // Throws Failure, `what: CUDA_ERROR_...`, unless `result` is success.
 void check(CUresult result, const char *what);
 
+// NOLINTEND(readability-identifier-naming,bugprone-tagged-union-member-count)
 } // namespace llrt::cuda
 #endif // LLRT_CUDA_DRIVER_H

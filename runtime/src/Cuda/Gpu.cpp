@@ -132,6 +132,7 @@ CUfunction Gpu::loadOne(const LlrtCudaKernel &kernel, CUmodule &module) const {
   bool useCubin = cubinRuns(*image, major, minor);
   char log[4096] = {};
   CUjit_option options[] = {CU_JIT_ERROR_LOG_BUFFER, CU_JIT_ERROR_LOG_BUFFER_SIZE_BYTES};
+  // NOLINTNEXTLINE(performance-no-int-to-ptr): the driver takes it so
   void *values[] = {log, reinterpret_cast<void *>(sizeof(log) - 1)};
   CUresult result =
       cuda.cuModuleLoadDataEx(&module, useCubin ? image->cubin : image->ptx, 2, options, values);
@@ -219,6 +220,7 @@ void llrt::cuda::copyRows(CUstream stream, void *to, int64_t toStride, const voi
     return;
   const Driver &cuda = driver();
   if (rows > 1 && (toStride != bytes || fromStride != bytes)) {
+    // NOLINTNEXTLINE(bugprone-invalid-enum-default-initialization): the driver takes it so
     CUDA_MEMCPY2D what = {};
     what.srcMemoryType = what.dstMemoryType = CU_MEMORYTYPE_DEVICE;
     what.srcDevice = CUdeviceptr(from);

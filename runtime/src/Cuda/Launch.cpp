@@ -65,6 +65,7 @@ static void launch(LlrtStream &stream, const Kernel &kernel, void **args) {
   if (count > int64_t(std::size(parameters)))
     throw Failure("more than 64 parameters");
   for (int64_t i = 0; i < code.buffers; ++i)
+    // NOLINTNEXTLINE(bugprone-multi-level-implicit-pointer-conversion): the driver takes it so
     parameters[i] = &args[i];
   for (uint64_t i = 0; i < code.map_count; ++i) {
     const LlrtTensorMap &map = code.maps[i];
@@ -81,6 +82,7 @@ static void launch(LlrtStream &stream, const Kernel &kernel, void **args) {
   config.blockDimZ = unsigned(code.block[2]);
   config.sharedMemBytes = unsigned(code.shared);
   config.hStream = stream.handle;
+  // NOLINTNEXTLINE(bugprone-invalid-enum-default-initialization): the driver takes it so
   CUlaunchAttribute cluster = {};
   if (code.cluster[0] * code.cluster[1] * code.cluster[2] > 1) {
     cluster.id = CU_LAUNCH_ATTRIBUTE_CLUSTER_DIMENSION;

@@ -15,6 +15,7 @@
 #include "src/Cuda/Driver.h"
 
 namespace llrt::cuda {
+// NOLINTBEGIN(readability-identifier-naming): NVIDIA's names
 
 enum ncclResult_t : int { ncclSuccess = 0, ncclInvalidUsage = 5, ncclInProgress = 7 };
 enum ncclRedOp_t : int { ncclSum = 0, ncclMax = 2 };
@@ -59,5 +60,6 @@ const Nccl &nccl();
 // Throws Failure, with what NCCL says, unless `result` is success.
 void check(ncclResult_t result, const char *what);
 
+// NOLINTEND(readability-identifier-naming)
 } // namespace llrt::cuda
 #endif // LLRT_CUDA_NCCLLIBRARY_H

@@ -113,6 +113,7 @@ std::pair<Products::Plan *, bool> Products::plan(const LlrtGemm &gemm, const Ope
                                         isDouble ? CUDA_R_64F : CUDA_R_32F),
           "cublasLtMatmulDescCreate");
     auto set = [&](cublasLtMatmulDescAttributes_t attribute, auto value) {
+      // NOLINTNEXTLINE(bugprone-multi-level-implicit-pointer-conversion): the driver takes it so
       check(blas.cublasLtMatmulDescSetAttribute(plan.operation, attribute, &value, sizeof(value)),
             "cublasLtMatmulDescSetAttribute");
     };
@@ -232,6 +233,7 @@ void Products::run(CUstream stream, void *workspace, const LlrtGemm &gemm, const
   auto [plan, isNew] = this->plan(gemm, operands, workspace);
   if (bias && !isNew)
     check(cublasLt().cublasLtMatmulDescSetAttribute(
+              // NOLINTNEXTLINE(bugprone-multi-level-implicit-pointer-conversion): the driver takes it so
               plan->operation, CUBLASLT_MATMUL_DESC_BIAS_POINTER, &bias, sizeof(bias)),
           "cublasLtMatmulDescSetAttribute");
   check(multiply(stream, workspace, gemm, *plan, plan->chosen, operands), "cublasLtMatmul");
