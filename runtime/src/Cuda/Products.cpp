@@ -232,10 +232,11 @@ void Products::run(CUstream stream, void *workspace, const LlrtGemm &gemm, const
   Operands operands = {a, b, bias, c};
   auto [plan, isNew] = this->plan(gemm, operands, workspace);
   if (bias && !isNew)
-    check(cublasLt().cublasLtMatmulDescSetAttribute(
-              // NOLINTNEXTLINE(bugprone-multi-level-implicit-pointer-conversion): the driver takes it so
-              plan->operation, CUBLASLT_MATMUL_DESC_BIAS_POINTER, &bias, sizeof(bias)),
-          "cublasLtMatmulDescSetAttribute");
+    check(
+        cublasLt().cublasLtMatmulDescSetAttribute(
+            // NOLINTNEXTLINE(bugprone-multi-level-implicit-pointer-conversion): the driver takes it so
+            plan->operation, CUBLASLT_MATMUL_DESC_BIAS_POINTER, &bias, sizeof(bias)),
+        "cublasLtMatmulDescSetAttribute");
   check(multiply(stream, workspace, gemm, *plan, plan->chosen, operands), "cublasLtMatmul");
 }
 
