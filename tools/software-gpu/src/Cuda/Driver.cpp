@@ -64,8 +64,8 @@ State &sgpu::cuda::state() {
 }
 
 Driver::Driver(const Options &options)
-    : options(options), reporter(options, true),
-      random(Random(options.seed).split(0x73747265616d)) {
+    : options(options), reporter(options, true), random(Random(options.seed).split(0x73747265616d)),
+      recorder(options.record) {
   for (int i = 0; i < options.devices; ++i) {
     auto d = std::make_unique<Device>();
     d->ordinal = i;

@@ -12,6 +12,7 @@
 #define SGPU_CUDA_DRIVER_H
 
 #include "Cuda/Private.h"
+#include "Cuda/Recorder.h"
 #include "Machine/Machine.h"
 #include "abi/cuda.h"
 
@@ -97,6 +98,7 @@ public:
   Reporter reporter;
   std::vector<std::unique_ptr<Device>> devices;
   Random random;
+  Recorder recorder;
 
   // Work.
   OpRef newOp(CUcontext context, TaskRef task, uint32_t chain, const std::vector<OpRef> &after,
@@ -221,7 +223,8 @@ struct CUevent_st {
 struct CUmod_st {
   CUcontext context = nullptr;
   std::string name;
-  std::shared_ptr<sgpu::Module> module; ///< shared with launches that are not done
+  std::shared_ptr<const std::string> text; ///< kept for recordings only
+  std::shared_ptr<sgpu::Module> module;    ///< shared with launches that are not done
   std::map<std::string, CUfunction> functions;
   CUlibrary library = nullptr;
 };

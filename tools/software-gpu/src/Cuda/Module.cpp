@@ -152,6 +152,7 @@ CUmodule makeModule(CUcontext context, const std::string &text, const std::strin
   auto m = std::make_unique<CUmod_st>();
   m->context = context;
   m->name = name;
+  m->text = std::make_shared<std::string>(driver.options.record.empty() ? "" : text);
   try {
     m->module = sgpu::Module::load(text, name, *context->device->chip, *context->device->memory,
                                    driver.options, driver.reporter);
@@ -718,12 +719,15 @@ TaskRef sgpu::cuda::launchTask(CUfunction f, LaunchConfig config, void **paramet
   task->nanoseconds = 2000;
   task->function = f;
   task->launch = std::make_shared<LaunchConfig>(std::move(config));
-  task->run = [module = f->module->module, name = f->name, launch = task->launch](Op &op) {
+  task->run = [module = f->module->module, text = f->module->text, info = *f->info,
+               launch = task->launch](Op &op) {
+    Driver &driver = Driver::get();
     LaunchConfig c = *launch;
     c.work = op.work;
-    c.counts = !Driver::get().options.counters.empty();
-    LaunchResult result = module->run(name, c);
-    Driver::get().countLaunch(result.counters);
+    c.counts = !driver.options.counters.empty();
+    LaunchResult result = driver.recorder.record(*text, info, c, *op.context->device->memory,
+                                                 [&] { return module->run(info.name, c); });
+    driver.countLaunch(result.counters);
     if (result.status == LaunchStatus::Ok)
       return sgpu_progress::Done;
     op.faultCode = faultCode(result.fault);

@@ -75,6 +75,7 @@ struct DeviceMemory::Impl {
   std::atomic_flag locks[1024];
   uint64_t base = 0, reserved = 0, seed = 0;
   bool checkRaces = true;
+  Touched *touched = nullptr;
   std::vector<std::pair<DeviceMemory *, bool>> peers; // may this device touch its memory?
 
   const Piece *around(uint64_t address) const {
@@ -129,6 +130,10 @@ struct DeviceMemory::Impl {
     return &slot;
   }
 
+  void note(uint64_t address, uint64_t bytes, bool write) const {
+    if (touched)
+      touched->add(address, bytes, write);
+  }
   void lock(uint64_t address) {
     while (locks[address / 16 % 1024].test_and_set(std::memory_order_acquire)) {
     }
@@ -316,6 +321,8 @@ void DeviceMemory::setPeer(DeviceMemory &other, bool access) {
   impl->generation = newGeneration();
 }
 
+void DeviceMemory::note(Touched *touched) { impl->touched = touched; }
+
 uint64_t DeviceMemory::used() const {
   std::shared_lock lock(impl->mutex);
   return impl->used;
@@ -496,6 +503,7 @@ bool DeviceMemory::read(uint64_t address, uint64_t bytes, void *to, const Access
       states(v->state + offset, address, bytes, sink);
   }
   race(v->races, v->raceOffset + offset, address, bytes, access, false, sink);
+  impl->note(address, bytes, false);
   return true;
 }
 
@@ -523,6 +531,7 @@ bool DeviceMemory::write(uint64_t address, uint64_t bytes, const void *from, con
                     " bytes that an asynchronous operation has yet to write",
                 address});
   race(v->races, v->raceOffset + offset, address, bytes, access, same, sink);
+  impl->note(address, bytes, true);
   if (from) {
     std::memcpy(data, from, bytes);
     std::memset(state, int(ByteState::Written), bytes);
@@ -543,6 +552,7 @@ bool DeviceMemory::readLanes(uint64_t address, uint64_t size, unsigned count, vo
       (v->races && !v->races->accessLanes(v->raceOffset + offset, size, count, access)))
     return false;
   std::memcpy(to, v->data + offset, bytes);
+  impl->note(address, bytes, false);
   return true;
 }
 
@@ -559,6 +569,7 @@ bool DeviceMemory::writeLanes(uint64_t address, uint64_t size, unsigned count, c
     return false;
   std::memcpy(v->data + offset, from, bytes);
   std::memset(state, int(ByteState::Written), bytes);
+  impl->note(address, bytes, true);
   return true;
 }
 
@@ -574,6 +585,7 @@ bool DeviceMemory::check(uint64_t address, uint64_t bytes, const Access &access,
   if (!access.write && checkWritten && !allWritten(v->state + offset, bytes))
     states(v->state + offset, address, bytes, sink);
   race(v->races, v->raceOffset + offset, address, bytes, access, false, sink);
+  impl->note(address, bytes, access.write);
   return true;
 }
 
@@ -600,6 +612,8 @@ bool DeviceMemory::atomic(uint64_t address, unsigned bytes, void (*update)(void 
   impl->lock(address);
   update(data, context);
   impl->unlock(address);
+  impl->note(address, bytes, false);
+  impl->note(address, bytes, true);
   std::memset(state, int(ByteState::Written), bytes);
   return true;
 }

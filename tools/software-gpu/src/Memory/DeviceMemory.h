@@ -6,6 +6,7 @@
 #define SGPU_MEMORY_DEVICEMEMORY_H
 
 #include "Memory/RaceShadow.h"
+#include "Memory/Touched.h"
 #include "Support/Random.h"
 #include "Support/Report.h"
 
@@ -99,6 +100,9 @@ public:
   /// Names another device, for messages, and says whether this one may touch its memory. Then every
   /// function above and below takes addresses of the other device, too.
   void setPeer(DeviceMemory &other, bool access);
+
+  /// Notes from now on what accesses touch, but for copies and what is outside of memory; null: no longer. Not while there are any.
+  void note(Touched *touched);
 
   uint64_t total() const { return capacity; }
   uint64_t used() const;

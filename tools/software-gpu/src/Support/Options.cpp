@@ -135,5 +135,7 @@ Options Options::fromEnvironment() {
     o.report = v;
   if (const char *v = get("SOFTWARE_GPU_COUNTERS"))
     o.counters = v;
+  if (const char *v = get("SOFTWARE_GPU_RECORD"))
+    o.record = v;
   return o;
 }

@@ -57,6 +57,8 @@ struct Options {
   std::string report;    ///< SOFTWARE_GPU_REPORT: file for JSON lines
   std::string counters;  ///< SOFTWARE_GPU_COUNTERS: file for JSON lines
 
+  std::string record; ///< SOFTWARE_GPU_RECORD: file for launches
+
   bool enabled(Check check) const { return checks >> unsigned(check) & 1; }
 
   /// Reads the environment. Throws Error that names the variable, its value and what is accepted.

@@ -15,11 +15,11 @@ using namespace sgpu;
 namespace {
 /// Sets variables for one test.
 struct Environment : ::testing::Test {
-  static constexpr const char *names[] = {"SOFTWARE_GPU_DEVICES",    "SOFTWARE_GPU_CHIP",
-                                          "SOFTWARE_GPU_MEMORY",     "SOFTWARE_GPU_SEED",
-                                          "SOFTWARE_GPU_CHECKS",     "SOFTWARE_GPU_REPORT",
-                                          "SOFTWARE_GPU_COMPLETION", "SOFTWARE_GPU_THREADS",
-                                          "SOFTWARE_GPU_COUNTERS",   "SOFTWARE_GPU_TIMEOUT"};
+  static constexpr const char *names[] = {
+      "SOFTWARE_GPU_DEVICES",    "SOFTWARE_GPU_CHIP",    "SOFTWARE_GPU_MEMORY",
+      "SOFTWARE_GPU_SEED",       "SOFTWARE_GPU_CHECKS",  "SOFTWARE_GPU_REPORT",
+      "SOFTWARE_GPU_COMPLETION", "SOFTWARE_GPU_THREADS", "SOFTWARE_GPU_COUNTERS",
+      "SOFTWARE_GPU_TIMEOUT",    "SOFTWARE_GPU_RECORD"};
   void SetUp() override { clear(); }
   void TearDown() override { clear(); }
   void clear() {
@@ -58,6 +58,7 @@ TEST_F(Environment, EveryVariable) {
   set("SOFTWARE_GPU_THREADS", "3");
   set("SOFTWARE_GPU_TIMEOUT", "7");
   set("SOFTWARE_GPU_COUNTERS", "/tmp/y");
+  set("SOFTWARE_GPU_RECORD", "/tmp/z");
   Options o = Options::fromEnvironment();
   EXPECT_EQ(o.devices, 4);
   EXPECT_EQ(o.chip, 80);
@@ -71,6 +72,7 @@ TEST_F(Environment, EveryVariable) {
   EXPECT_EQ(o.threads, 3);
   EXPECT_EQ(o.timeout, 7);
   EXPECT_EQ(o.counters, "/tmp/y");
+  EXPECT_EQ(o.record, "/tmp/z");
 }
 
 TEST_F(Environment, ListsOfChecks) {

@@ -1,0 +1,311 @@
+//===- software-gpu-replay - Repeats recorded launches on a driver ----------===//
+// Part of llamac, under the Apache License v2.0 with LLVM Exceptions.
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+//===----------------------------------------------------------------------===//
+#include "Cuda/Recording.h"
+#include "Support/Json.h"
+#include "abi/cuda.h"
+
+#include <algorithm>
+#include <cmath>
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+#include <dlfcn.h>
+#include <fstream>
+#include <memory>
+#include <optional>
+#include <stdexcept>
+
+using namespace sgpu;
+using namespace sgpu::abi;
+
+static const char *usage =
+    R"(usage: software-gpu-replay FILE [--library=LIBCUDA] [--json=FILE] [--tolerance=X] [--kernel=NAME]
+Repeats the launches of a recording (SOFTWARE_GPU_RECORD) on device 0 of the driver libcuda.so.1, or of the library
+given, and compares what they write, byte by byte; bytes that they did not write must stay as they were. Prints a line for each
+kernel. A difference of floating-point values counts as one beyond the tolerance X (0), relative to the norm of
+what the buffer should get; the type is not known, so f32, bf16 and f64 are tried, and the nearest counts.
+Exit status: 0 all are the same, 1 some differ or fail, 2 wrong use, 77 there is no driver or no device.
+)";
+
+namespace {
+void *library = nullptr;
+
+template <typename F> F *function(const char *name) {
+  auto *f = reinterpret_cast<F *>(dlsym(library, name));
+  if (!f)
+    throw std::runtime_error(std::string("the library has no ") + name);
+  return f;
+}
+void check(CUresult result, const char *call) {
+  if (result == CUDA_SUCCESS)
+    return;
+  const char *text = nullptr;
+  function<decltype(cuGetErrorName)>("cuGetErrorName")(result, &text);
+  throw std::runtime_error(std::string(call) + ": " +
+                           (text ? text : std::to_string(int(result)).c_str()));
+}
+#define CALL(name, ...) check(function<decltype(name)>(#name)(__VA_ARGS__), #name)
+
+using Bytes = std::vector<uint8_t>;
+
+/// Memory of the device that is given back.
+class DeviceBuffer {
+public:
+  explicit DeviceBuffer(uint64_t bytes) { CALL(cuMemAlloc_v2, &all, bytes + slack); }
+  ~DeviceBuffer() { function<decltype(cuMemFree_v2)>("cuMemFree_v2")(all); }
+  DeviceBuffer(const DeviceBuffer &) = delete;
+  DeviceBuffer &operator=(const DeviceBuffer &) = delete;
+  CUdeviceptr address() const { return (all + slack - 1) & ~CUdeviceptr(slack - 1); }
+
+private:
+  static constexpr uint64_t slack = 1024; // so that addresses are multiples, as those recorded were
+  CUdeviceptr all = 0;
+};
+
+/// What is found of a launch.
+struct Outcome {
+  uint64_t written = 0, different = 0, strayed = 0; ///< bytes
+  double error = 0;                                 ///< relative, the greatest of all buffers
+  std::string problem;                              ///< a call of the driver that failed
+};
+
+template <typename T> double as(const uint8_t *from) {
+  T value;
+  std::memcpy(&value, from, sizeof value);
+  return double(value);
+}
+double asBf16(const uint8_t *from) {
+  const uint8_t word[4] = {0, 0, from[0], from[1]};
+  return as<float>(word);
+}
+
+/// The relative difference of two buffers read as numbers of `size` bytes.
+double relativeError(const Bytes &got, const Bytes &want, size_t size,
+                     double (*value)(const uint8_t *)) {
+  if (want.size() % size)
+    return INFINITY;
+  double error = 0, norm = 0;
+  for (size_t i = 0; i < want.size(); i += size) {
+    double w = value(want.data() + i), g = value(got.data() + i);
+    if (w == g || (std::isnan(w) && std::isnan(g)))
+      continue; // infinities, too
+    error += (w - g) * (w - g);
+  }
+  for (size_t i = 0; i < want.size(); i += size)
+    norm += std::pow(value(want.data() + i), 2);
+  return error == 0 ? 0 : std::sqrt(error / norm);
+}
+double relativeError(const Bytes &got, const Bytes &want) {
+  double least = INFINITY;
+  for (double e : {relativeError(got, want, 4, as<float>), relativeError(got, want, 2, asBf16),
+                   relativeError(got, want, 8, as<double>)})
+    if (e < least) // not a NaN
+      least = e;
+  return least;
+}
+
+/// The contents of a buffer before a launch: what was read, and a pattern.
+Bytes contentsOf(const RecordedBuffer &buffer) {
+  Bytes contents(buffer.bytes);
+  for (uint64_t i = 0; i < buffer.bytes; ++i)
+    contents[i] = uint8_t(0x5A + i * 37);
+  for (const RecordedBytes &part : buffer.reads)
+    std::copy(part.bytes.begin(), part.bytes.end(), contents.begin() + int64_t(part.offset));
+  return contents;
+}
+
+Outcome compare(const RecordedBuffer &buffer, const Bytes &before, const Bytes &after) {
+  Outcome outcome;
+  Bytes expected = before, got, want;
+  for (const RecordedBytes &part : buffer.writes) {
+    std::copy(part.bytes.begin(), part.bytes.end(), expected.begin() + int64_t(part.offset));
+    outcome.written += part.bytes.size();
+    want.insert(want.end(), part.bytes.begin(), part.bytes.end());
+    got.insert(got.end(), after.begin() + int64_t(part.offset),
+               after.begin() + int64_t(part.offset + part.bytes.size()));
+  }
+  for (size_t i = 0; i < want.size(); ++i)
+    outcome.different += want[i] != got[i];
+  for (size_t i = 0; i < after.size(); ++i)
+    outcome.strayed += after[i] != expected[i];
+  outcome.strayed -= outcome.different;
+  outcome.error = outcome.different ? relativeError(got, want) : 0;
+  return outcome;
+}
+
+Outcome replay(const Recording &recording, const RecordedLaunch &launch) {
+  Outcome outcome;
+  CUmodule module;
+  CUfunction f;
+  CALL(cuModuleLoadData, &module, recording.modules.at(launch.module).c_str());
+  CALL(cuModuleGetFunction, &f, module, launch.kernel.c_str());
+  if (launch.shared)
+    CALL(cuFuncSetAttribute, f, CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES,
+         int(launch.shared));
+  std::vector<std::unique_ptr<DeviceBuffer>> buffers;
+  std::vector<Bytes> before;
+  for (const RecordedBuffer &buffer : launch.buffers) {
+    buffers.push_back(std::make_unique<DeviceBuffer>(buffer.bytes));
+    before.push_back(contentsOf(buffer));
+    CALL(cuMemcpyHtoD_v2, buffers.back()->address(), before.back().data(), buffer.bytes);
+  }
+  alignas(64) unsigned char parameters[4096];
+  if (launch.parameters.size() > sizeof parameters)
+    throw std::runtime_error("more than 4096 bytes of parameters");
+  std::memcpy(parameters, launch.parameters.data(), launch.parameters.size());
+  auto addressOf = [&](const RecordedPointer &p) {
+    return buffers.at(p.buffer)->address() + p.offset;
+  };
+  for (const RecordedPointer &p : launch.pointers) {
+    CUdeviceptr address = addressOf(p);
+    std::memcpy(parameters + p.parameter, &address, sizeof address);
+  }
+  for (const RecordedMap &map : launch.maps) {
+    CUtensorMap encoded;
+    CALL(cuTensorMapEncodeTiled, &encoded, CUtensorMapDataType(map.type), map.rank,
+         reinterpret_cast<void *>(addressOf(map.at)), map.extent, map.stride, map.box,
+         map.elementStride, CUtensorMapInterleave(map.interleave), CUtensorMapSwizzle(map.swizzle),
+         CUtensorMapL2promotion(map.l2Promotion), CUtensorMapFloatOOBfill(map.fill));
+    std::memcpy(parameters + map.at.parameter, &encoded, sizeof encoded);
+  }
+  CUlaunchConfig config = {};
+  config.gridDimX = launch.grid[0], config.gridDimY = launch.grid[1],
+  config.gridDimZ = launch.grid[2];
+  config.blockDimX = launch.block[0], config.blockDimY = launch.block[1],
+  config.blockDimZ = launch.block[2];
+  config.sharedMemBytes = launch.shared;
+  CUlaunchAttribute cluster = {};
+  if (launch.cluster[0]) {
+    cluster.id = CU_LAUNCH_ATTRIBUTE_CLUSTER_DIMENSION;
+    cluster.value.clusterDim = {launch.cluster[0], launch.cluster[1], launch.cluster[2]};
+    config.attrs = &cluster;
+    config.numAttrs = 1;
+  }
+  size_t size = launch.parameters.size();
+  void *extra[] = {reinterpret_cast<void *>(1), parameters, reinterpret_cast<void *>(2), &size,
+                   nullptr}; // CU_LAUNCH_PARAM_BUFFER_POINTER, _SIZE, _END
+  CALL(cuLaunchKernelEx, &config, f, nullptr, extra);
+  CALL(cuCtxSynchronize, );
+  for (size_t i = 0; i < buffers.size(); ++i) {
+    Bytes after(launch.buffers[i].bytes);
+    CALL(cuMemcpyDtoH_v2, after.data(), buffers[i]->address(), after.size());
+    Outcome one = compare(launch.buffers[i], before[i], after);
+    outcome.written += one.written;
+    outcome.different += one.different;
+    outcome.strayed += one.strayed;
+    outcome.error = std::max(outcome.error, one.error);
+  }
+  CALL(cuModuleUnload, module);
+  return outcome;
+}
+
+/// The value of `--name=value`.
+std::optional<std::string> option(const std::string &argument, const std::string &name) {
+  if (!argument.starts_with("--" + name + "="))
+    return std::nullopt;
+  return argument.substr(name.size() + 3);
+}
+} // namespace
+
+int main(int argc, char **argv) {
+  std::string file, json, only, name = "libcuda.so.1";
+  double tolerance = 0;
+  for (int i = 1; i < argc; ++i) {
+    std::string argument = argv[i];
+    if (auto v = option(argument, "library")) {
+      name = *v;
+    } else if (auto v = option(argument, "json")) {
+      json = *v;
+    } else if (auto v = option(argument, "kernel")) {
+      only = *v;
+    } else if (auto v = option(argument, "tolerance")) {
+      char *end = nullptr;
+      tolerance = std::strtod(v->c_str(), &end);
+      if (v->empty() || *end || !(tolerance >= 0)) {
+        std::fprintf(stderr, "software-gpu-replay: %s: expected a number from 0\n",
+                     argument.c_str());
+        return 2;
+      }
+    } else if (!argument.starts_with("-") && file.empty()) {
+      file = argument;
+    } else {
+      std::fputs(usage, argument == "--help" ? stdout : stderr);
+      return argument == "--help" ? 0 : 2;
+    }
+  }
+  if (file.empty()) {
+    std::fputs(usage, stderr);
+    return 2;
+  }
+  Recording recording;
+  try {
+    recording = Recording::read(file);
+  } catch (const std::exception &error) {
+    std::fprintf(stderr, "software-gpu-replay: %s\n", error.what());
+    return 2;
+  }
+  library = dlopen(name.c_str(), RTLD_NOW | RTLD_GLOBAL);
+  if (!library) {
+    std::printf("no driver: %s\n", dlerror());
+    return 77;
+  }
+  CUcontext context;
+  CUdevice device;
+  try {
+    CALL(cuInit, 0);
+    CALL(cuDeviceGet, &device, 0);
+    CALL(cuDevicePrimaryCtxRetain, &context, device);
+    CALL(cuCtxSetCurrent, context);
+  } catch (const std::exception &error) {
+    std::printf("no device: %s\n", error.what());
+    return 77;
+  }
+  int same = 0, near = 0, wrong = 0;
+  std::ofstream lines(json.empty() ? "/dev/null" : json);
+  for (const RecordedLaunch &launch : recording.launches) {
+    if (!only.empty() && launch.kernel != only)
+      continue;
+    Outcome outcome;
+    try {
+      outcome = replay(recording, launch);
+    } catch (const std::exception &error) {
+      outcome.problem = error.what();
+    }
+    const char *word = "same";
+    if (!outcome.problem.empty() || outcome.strayed || !(outcome.error <= tolerance)) {
+      word = "wrong";
+      ++wrong;
+    } else if (outcome.different) {
+      word = "near";
+      ++near;
+    } else {
+      ++same;
+    }
+    if (std::strcmp(word, "same") != 0)
+      std::printf("%s: %s: %llu of %llu bytes differ, relative difference %.2g, %llu bytes outside "
+                  "of them%s%s\n",
+                  word, launch.kernel.c_str(), (unsigned long long)outcome.different,
+                  (unsigned long long)outcome.written, outcome.error,
+                  (unsigned long long)outcome.strayed, outcome.problem.empty() ? "" : "; ",
+                  outcome.problem.c_str());
+    Json line;
+    line.add("kernel", launch.kernel);
+    line.add("result", word);
+    line.add("written", outcome.written);
+    line.add("different", outcome.different);
+    line.add("outside", outcome.strayed);
+    line.add("relative_difference", std::to_string(outcome.error));
+    if (!outcome.problem.empty())
+      line.add("problem", outcome.problem);
+    lines << line.str() << "\n";
+    if (!outcome.problem.empty() && outcome.problem.find("LAUNCH_FAILED") + 1) {
+      std::printf("the context is lost: what comes after is not repeated\n");
+      break;
+    }
+  }
+  std::printf("%d launches: %d the same, %d near, %d wrong\n", same + near + wrong, same, near,
+              wrong);
+  return same + near + wrong == 0 || wrong ? 1 : 0;
+}
