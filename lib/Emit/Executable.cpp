@@ -13,10 +13,11 @@
 //===----------------------------------------------------------------------===//
 #include "llamac/Emit/Emit.h"
 
+#include "llamac/Lower/RuntimeTable.h"
 #include "llamac/Lower/Target.h"
+#include "runtime/include/llrt/Program.h"
 
 #include "mlir/Dialect/LLVMIR/LLVMDialect.h"
-#include "llvm/IR/Constants.h"
 #include "llvm/IR/DerivedTypes.h"
 #include "llvm/IR/Module.h"
 #include "llvm/MC/MCSubtargetInfo.h"
@@ -58,50 +59,34 @@ static FailureOr<ObjectFile> makeTable(Location loc, const ProgramText &program,
   std::unique_ptr<llvm::MCSubtargetInfo> subtarget(
       processors->createMCSubtargetInfo(triple, cpu.name, cpu.features));
   return compileData(loc, cpu, "llrt_program", [&](llvm::Module &module) {
-    llvm::LLVMContext &context = module.getContext();
-    auto *pointer = llvm::PointerType::get(context, 0);
-    auto *i64 = llvm::Type::getInt64Ty(context);
-
-    auto makeGlobal = [&](llvm::Constant *value) -> llvm::Constant * {
-      return new llvm::GlobalVariable(module, value->getType(), /*isConstant=*/true,
-                                      llvm::GlobalValue::PrivateLinkage, value);
-    };
-    auto makeString = [&](StringRef text) {
-      return makeGlobal(llvm::ConstantDataArray::getString(context, text));
-    };
-    auto makeArray = [&](ArrayRef<llvm::Constant *> values) {
-      return makeGlobal(
-          llvm::ConstantArray::get(llvm::ArrayType::get(pointer, values.size()), values));
-    };
-
+    RuntimeTable table(module);
+    llvm::Constant *null = table.null();
     SmallVector<llvm::Constant *> names, blocks, features;
-    auto *blockType = llvm::FunctionType::get(llvm::Type::getVoidTy(context), {pointer}, false);
+    auto *blockType = llvm::FunctionType::get(llvm::Type::getVoidTy(module.getContext()),
+                                              {null->getType(), null->getType()}, false);
     for (const ProgramText::Block &block : program.blocks) {
-      names.push_back(makeString(block.name));
+      names.push_back(table.string(block.name));
       std::string symbol = (kBlockPrefix + block.code.getLeafReference().getValue()).str();
       blocks.push_back(
           cast<llvm::Constant>(module.getOrInsertFunction(symbol, blockType).getCallee()));
     }
     for (const std::string &feature : featuresOf(*subtarget))
-      features.push_back(makeString(feature));
-    features.push_back(llvm::ConstantPointerNull::get(pointer));
-    llvm::Constant *device = llvm::ConstantPointerNull::get(pointer);
-    if (StringRef symbol = target.deviceCode(); !symbol.empty())
-      device = module.getOrInsertGlobal(symbol, pointer);
-
-    // The members of LlrtProgram, in order.
-    llvm::Constant *members[] = {makeString(program.json),
-                                 llvm::ConstantInt::get(i64, program.json.size()),
-                                 llvm::ConstantInt::get(i64, program.blocks.size()),
-                                 makeArray(names),
-                                 makeArray(blocks),
-                                 makeString(cpu.name),
-                                 makeArray(features),
-                                 makeString(target.name()),
-                                 device};
-    llvm::Constant *table = llvm::ConstantStruct::getAnon(context, members);
-    new llvm::GlobalVariable(module, table->getType(), /*isConstant=*/true,
-                             llvm::GlobalValue::ExternalLinkage, table, "llrt_program");
+      features.push_back(table.string(feature));
+    features.push_back(null);
+    StringRef device = target.deviceCode();
+    using P = LlrtProgram;
+    table.define("llrt_program",
+                 table.structure<P>({{&P::text, table.string(program.json)},
+                                     {&P::text_bytes, table.number(program.json.size())},
+                                     {&P::block_count, table.number(program.blocks.size())},
+                                     {&P::block_names, table.array(names)},
+                                     {&P::blocks, table.array(blocks)},
+                                     {&P::cpu, table.string(cpu.name)},
+                                     {&P::cpu_features, table.array(features)},
+                                     {&P::target, table.string(target.name())},
+                                     {&P::device, device.empty() ? null
+                                                                 : module.getOrInsertGlobal(
+                                                                       device, null->getType())}}));
   });
 }
 

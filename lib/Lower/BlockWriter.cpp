@@ -218,7 +218,19 @@ private:
 };
 } // namespace
 
+FailureOr<func::FuncOp> llamac::blockOf(ModuleOp module) {
+  auto blocks = llvm::filter_to_vector(module.getOps<func::FuncOp>(), [](func::FuncOp function) {
+    return function->hasAttr(llama::kBlockAttr);
+  });
+  if (blocks.size() > 1)
+    return module.emitOpError("expects one block, but got ") << blocks.size();
+  return blocks.empty() ? func::FuncOp() : blocks.front();
+}
+
 LogicalResult llamac::writeBlock(func::FuncOp block, ModuleOp module, int64_t alignment,
                                  KernelMaker kernelOf) {
-  return BlockWriter(block, module, alignment, kernelOf).write();
+  if (failed(BlockWriter(block, module, alignment, kernelOf).write()))
+    return failure();
+  block.erase();
+  return success();
 }

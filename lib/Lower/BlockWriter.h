@@ -18,10 +18,13 @@ namespace mlir::llamac {
 /// call to be made as it is. Fails after an error.
 using KernelMaker = llvm::function_ref<FailureOr<std::string>(Operation *op)>;
 
+/// The block of a module, null if it has none. Fails after an error if it has several.
+FailureOr<func::FuncOp> blockOf(ModuleOp module);
+
 /// Writes the function `void NAME(LlrtStream *, void **buffers)` of a block whose loops are
-/// functions or kernels of the module already. Its temporaries begin at multiples of `alignment`
-/// bytes. `block` itself stays, under another name. Emits an error if it has anything but calls
-/// of loops and routines, launches, buffers and constants.
+/// functions or kernels of the module already, in its place. Its temporaries begin at multiples of
+/// `alignment` bytes. Emits an error if it has anything but calls of loops and routines, launches,
+/// buffers and constants.
 LogicalResult writeBlock(func::FuncOp block, ModuleOp module, int64_t alignment,
                          KernelMaker kernelOf);
 

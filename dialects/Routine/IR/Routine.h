@@ -22,4 +22,9 @@
 #define GET_OP_CLASSES
 #include "dialects/Routine/IR/RoutineOps.h.inc"
 
+namespace mlir::routine {
+/// The runtime's number of an element type (LlrtType of llrt/Kernels.h): f32, bf16, f64, else i64.
+int64_t runtimeType(Type element);
+} // namespace mlir::routine
+
 #endif // LLAMAC_ROUTINE_ROUTINE_H

@@ -57,9 +57,7 @@ static void addEffects(RoutineOpInterface op, Effects &effects) {
   }
 }
 
-/// The runtime's number of an element type.
-static LlrtType runtimeType(Value value) {
-  Type element = getElementTypeOrSelf(value);
+int64_t routine::runtimeType(Type element) {
   return element.isF32()    ? LLRT_F32
          : element.isBF16() ? LLRT_BF16
          : element.isF64()  ? LLRT_F64
@@ -125,8 +123,8 @@ LogicalResult GemmOp::verify() {
 StringRef GemmOp::getRoutine() { return "llrt_gemm"; }
 
 SmallVector<int64_t> GemmOp::getDescription() {
-  return words(LlrtGemm{.type = runtimeType(getA()),
-                        .result_type = runtimeType(getC()),
+  return words(LlrtGemm{.type = runtimeType(getElementTypeOrSelf(getA())),
+                        .result_type = runtimeType(getElementTypeOrSelf(getC())),
                         .m = int64_t(getM()),
                         .n = int64_t(getN()),
                         .k = int64_t(getK()),
@@ -210,7 +208,7 @@ static LogicalResult verifyAttention(Op op, ArrayRef<std::pair<Value, StringRef>
 }
 
 template <typename Op> static SmallVector<int64_t> describeAttention(Op op) {
-  return words(LlrtAttention{.type = runtimeType(op.getQ()),
+  return words(LlrtAttention{.type = runtimeType(getElementTypeOrSelf(op.getQ())),
                              .batch = int64_t(op.getBatch()),
                              .queries = int64_t(op.getQueries()),
                              .keys = int64_t(op.getKeys()),

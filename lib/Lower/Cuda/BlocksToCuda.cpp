@@ -14,8 +14,6 @@
 #include "lib/Lower/Cuda/CudaTarget.h"
 #include "llamac/Lower/Passes.h"
 
-#include "dialects/Llama/IR/Llama.h"
-
 #include "mlir/Dialect/GPU/IR/GPUDialect.h"
 
 namespace mlir::llamac {
@@ -44,16 +42,12 @@ struct BlocksToCudaPass : llamac::impl::BlocksToCudaPassBase<BlocksToCudaPass> {
 
   void runOnOperation() override {
     ModuleOp module = getOperation();
-    auto blocks = llvm::filter_to_vector(module.getOps<func::FuncOp>(), [](func::FuncOp f) {
-      return f->hasAttr(llama::kBlockAttr);
-    });
-    if (blocks.empty())
-      return;
-    if (blocks.size() != 1) {
-      module.emitOpError("expects one block, but got ") << blocks.size();
+    FailureOr<func::FuncOp> block = blockOf(module);
+    if (failed(block))
       return signalPassFailure();
-    }
-    std::string prefix = ("llrt.launch." + blocks.front().getSymName() + ".").str();
+    if (!*block)
+      return;
+    std::string prefix = ("llrt.launch." + block->getSymName() + ".").str();
     llvm::DenseMap<Attribute, std::string> launches;
     auto kernelOf = [&](Operation *op) -> FailureOr<std::string> {
       auto launch = dyn_cast<gpu::LaunchFuncOp>(op);
@@ -72,9 +66,8 @@ struct BlocksToCudaPass : llamac::impl::BlocksToCudaPassBase<BlocksToCudaPass> {
       }
       return entry->second;
     };
-    if (failed(writeBlock(blocks.front(), module, alignment, kernelOf)))
+    if (failed(writeBlock(*block, module, alignment, kernelOf)))
       return signalPassFailure();
-    blocks.front().erase();
     // Kernels have copies of the constant tables that they read.
     for (auto table : llvm::make_early_inc_range(module.getOps<memref::GlobalOp>()))
       table.erase();

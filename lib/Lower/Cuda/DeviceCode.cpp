@@ -6,13 +6,14 @@
 //===----------------------------------------------------------------------===//
 #include "lib/Lower/Cuda/DeviceCode.h"
 
+#include "dialects/Routine/IR/Routine.h"
 #include "lib/Lower/Cuda/CudaTarget.h"
 #include "lib/Lower/Cuda/Ptx.h"
 #include "lib/Lower/Host/HostTarget.h"
+#include "llamac/Lower/RuntimeTable.h"
 #include "llamac/Support/Locations.h"
 #include "runtime/include/llrt/Program.h"
 
-#include "llvm/IR/Constants.h"
 #include "llvm/IR/Module.h"
 #include "llvm/Support/FileSystem.h"
 #include "llvm/Support/FileUtilities.h"
@@ -143,116 +144,102 @@ static LogicalResult writeFiles(Location loc, StringRef folder, ArrayRef<Code> c
 // The object
 //===----------------------------------------------------------------------===//
 
+// The table of all kernels, with its images and tensor maps.
 namespace {
-// Constants in the layout of llrt/Kernels.h and llrt/Program.h, member by member.
-class TableWriter {
+class DeviceTable {
 public:
-  TableWriter(llvm::Module &module)
-      : module(module), context(module.getContext()), pointer(llvm::PointerType::get(context, 0)),
-        i64(llvm::Type::getInt64Ty(context)) {}
+  explicit DeviceTable(llvm::Module &module) : table(module) {}
 
   void write(ArrayRef<Launch> launches, ArrayRef<Code> codes, ArrayRef<std::string> chips) {
-    std::vector<llvm::Constant *> images, keys, kernels, names;
+    std::vector<llvm::Constant *> images, kernels, names;
     for (const Code &code : codes) {
       SmallVector<llvm::Constant *> list;
       for (auto [chip, ptx, cubin] : llvm::zip_equal(chips, code.ptx, code.cubins))
         list.push_back(imageOf(chip, ptx, cubin));
-      images.push_back(arrayOf(list));
-      keys.push_back(number(llvm::xxh3_64bits(code.ptx.front())));
+      images.push_back(table.array(list));
     }
-    for (Launch launch : launches) {
-      gpu::GPUModuleOp kernel = codes[launch.code].kernel;
-      auto sizes = [&](StringRef name) {
-        auto given = launch.what.getAs<DenseI64ArrayAttr>(name);
-        SmallVector<int64_t> values =
-            given ? llvm::to_vector(given.asArrayRef()) : SmallVector<int64_t>{1, 1, 1};
-        return llvm::ConstantDataArray::get(context, values);
-      };
-      auto count = [&](StringRef name) {
-        return number(launch.what.getAs<IntegerAttr>(name).getInt());
-      };
-      Location from = launch.global.getLoc();
-      auto maps = launch.what.getAs<ArrayAttr>("maps");
-      kernels.push_back(structOf<LlrtCudaKernel>(
-          {string(entryName(kernel.getName())), string(locationText(from)), number(chips.size()),
-           images[launch.code], sizes("grid"), sizes("block"), sizes("cluster"), count("shared"),
-           count("buffers"), number(maps ? maps.size() : 0), mapsOf(maps), keys[launch.code]},
-          launch.global.getSymName()));
-    }
+    for (Launch launch : launches)
+      kernels.push_back(kernelOf(launch, codes[launch.code], images[launch.code], chips.size()));
     for (StringRef chip : chips)
-      names.push_back(string(chip));
-    names.push_back(null());
-    structOf<LlrtDeviceCode>({number(kernels.size()), arrayOf(kernels), arrayOf(names)},
-                             kDeviceCodeSymbol);
+      names.push_back(table.string(chip));
+    names.push_back(table.null());
+    table.define(kDeviceCodeSymbol,
+                 table.structure<LlrtDeviceCode>(
+                     {{&LlrtDeviceCode::kernel_count, table.number(kernels.size())},
+                      {&LlrtDeviceCode::kernels, table.array(kernels)},
+                      {&LlrtDeviceCode::chips, table.array(names)}}));
   }
 
 private:
-  llvm::Module &module;
-  llvm::LLVMContext &context;
-  llvm::PointerType *pointer;
-  llvm::Type *i64;
-  llvm::StringMap<llvm::Constant *> strings;
+  RuntimeTable table;
 
-  llvm::Constant *null() { return llvm::ConstantPointerNull::get(pointer); }
-  llvm::Constant *number(uint64_t value) { return llvm::ConstantInt::get(i64, value); }
-
-  // A global with `value`, of other modules too if it has a name.
-  llvm::Constant *global(llvm::Constant *value, StringRef name = {}) {
-    return new llvm::GlobalVariable(module, value->getType(), /*isConstant=*/true,
-                                    name.empty() ? llvm::GlobalValue::PrivateLinkage
-                                                 : llvm::GlobalValue::ExternalLinkage,
-                                    value, name);
-  }
-  llvm::Constant *string(StringRef text) {
-    llvm::Constant *&known = strings[text];
-    if (!known)
-      known = global(llvm::ConstantDataArray::getString(context, text));
-    return known;
-  }
-  llvm::Constant *arrayOf(ArrayRef<llvm::Constant *> values) {
-    llvm::Type *type = values.empty() ? pointer : values.front()->getType();
-    return global(llvm::ConstantArray::get(llvm::ArrayType::get(type, values.size()), values));
-  }
-  // A constant T of its members; a global if it has a name.
-  template <typename T>
-  llvm::Constant *structOf(ArrayRef<llvm::Constant *> members, StringRef name = {}) {
-    llvm::Constant *value = llvm::ConstantStruct::getAnon(context, members);
-    assert(module.getDataLayout().getTypeAllocSize(value->getType()) == sizeof(T));
-    return name.empty() ? value : global(value, name);
+  // The kernel of a launch; its symbol is the launch's.
+  llvm::Constant *kernelOf(Launch launch, const Code &code, llvm::Constant *images, size_t count) {
+    gpu::GPUModuleOp kernel = code.kernel;
+    auto sizes = [&](StringRef name) {
+      auto given = launch.what.getAs<DenseI64ArrayAttr>(name);
+      return table.numbers(given ? given.asArrayRef() : ArrayRef<int64_t>{1, 1, 1});
+    };
+    auto word = [&](StringRef name) {
+      return table.number(launch.what.getAs<IntegerAttr>(name).getInt());
+    };
+    auto maps = launch.what.getAs<ArrayAttr>("maps");
+    using K = LlrtCudaKernel;
+    llvm::Constant *value =
+        table.structure<K>({{&K::name, table.string(entryName(kernel.getName()))},
+                            {&K::location, table.string(locationText(launch.global.getLoc()))},
+                            {&K::image_count, table.number(count)},
+                            {&K::images, images},
+                            {&K::grid, sizes("grid")},
+                            {&K::block, sizes("block")},
+                            {&K::cluster, sizes("cluster")},
+                            {&K::shared, word("shared")},
+                            {&K::buffers, word("buffers")},
+                            {&K::map_count, table.number(maps ? maps.size() : 0)},
+                            {&K::maps, mapsOf(maps)},
+                            {&K::key, table.number(llvm::xxh3_64bits(code.ptx.front()))}});
+    return table.define(launch.global.getSymName(), value);
   }
 
   // An array of tensor maps; null if there are none.
   llvm::Constant *mapsOf(ArrayAttr maps) {
     if (!maps)
-      return null();
+      return table.null();
     SmallVector<llvm::Constant *> list;
     for (auto map : maps.getAsRange<DictionaryAttr>()) {
-      auto word = [&](StringRef name) { return number(map.getAs<IntegerAttr>(name).getInt()); };
-      auto words = [&](StringRef name, size_t count) -> llvm::Constant * {
+      auto word = [&](StringRef name) {
+        return table.number(map.getAs<IntegerAttr>(name).getInt());
+      };
+      auto words = [&](StringRef name, size_t count) {
         auto values = llvm::to_vector(map.getAs<DenseI64ArrayAttr>(name).asArrayRef());
         values.resize(count);
-        return llvm::ConstantDataArray::get(context, values);
+        return table.numbers(values);
       };
-      Type type = map.getAs<TypeAttr>("type").getValue();
-      int64_t element = type.isF32()    ? LLRT_F32
-                        : type.isBF16() ? LLRT_BF16
-                        : type.isF64()  ? LLRT_F64
-                                        : LLRT_I64;
-      list.push_back(structOf<LlrtTensorMap>(
-          {word("argument"), number(element), number(map.getAs<DenseI64ArrayAttr>("sizes").size()),
-           words("sizes", 5), words("strides", 4), words("box", 5), word("swizzle")}));
+      using M = LlrtTensorMap;
+      list.push_back(table.structure<M>(
+          {{&M::argument, word("argument")},
+           {&M::type, table.number(routine::runtimeType(map.getAs<TypeAttr>("type").getValue()))},
+           {&M::rank, table.number(map.getAs<DenseI64ArrayAttr>("sizes").size())},
+           {&M::sizes, words("sizes", std::extent_v<decltype(M::sizes)>)},
+           {&M::strides, words("strides", std::extent_v<decltype(M::strides)>)},
+           {&M::box, words("box", std::extent_v<decltype(M::box)>)},
+           {&M::swizzle, word("swizzle")}}));
     }
-    return arrayOf(list);
+    return table.array(list);
   }
 
   llvm::Constant *imageOf(StringRef chip, StringRef ptx, const Cubin &cubin) {
-    llvm::Constant *bytes = null();
-    if (!cubin.bytes.empty())
-      bytes = global(
-          llvm::ConstantDataArray::getRaw(StringRef(cubin.bytes.data(), cubin.bytes.size()),
-                                          cubin.bytes.size(), llvm::Type::getInt8Ty(context)));
-    return structOf<LlrtImage>(
-        {string(chip), string(ptx), number(ptx.size() + 1), bytes, number(cubin.bytes.size())});
+    using I = LlrtImage;
+    return table.structure<I>(
+        {{&I::chip, table.string(chip)},
+         {&I::ptx, table.string(ptx)},
+         {&I::ptx_bytes, table.number(ptx.size() + 1)},
+         {&I::cubin, table.bytes(StringRef(cubin.bytes.data(), cubin.bytes.size()))},
+         {&I::cubin_bytes, table.number(cubin.bytes.size())},
+         {&I::registers, table.number(cubin.resources.registers)},
+         {&I::shared, table.number(cubin.resources.shared)},
+         {&I::stack, table.number(cubin.resources.stack)},
+         {&I::spills, table.number(cubin.resources.spills)}});
   }
 };
 } // namespace
@@ -287,6 +274,6 @@ FailureOr<ObjectFile> llamac::compileKernels(ModuleOp program, ArrayRef<std::str
     return failure();
 
   return compileData(program.getLoc(), cpu, "llrt_device", [&](llvm::Module &module) {
-    TableWriter(module).write(launches, codes, chips);
+    DeviceTable(module).write(launches, codes, chips);
   });
 }

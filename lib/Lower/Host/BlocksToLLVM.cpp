@@ -12,8 +12,7 @@
 //===----------------------------------------------------------------------===//
 #include "lib/Lower/BlockWriter.h"
 #include "llamac/Lower/Passes.h"
-
-#include "dialects/Llama/IR/Llama.h"
+#include "runtime/include/llrt/Kernels.h"
 
 #include "mlir/Conversion/AffineToStandard/AffineToStandard.h"
 #include "mlir/Conversion/ArithToLLVM/ArithToLLVM.h"
@@ -88,6 +87,8 @@ static FailureOr<std::string> kernelOf(ModuleOp module, Operation *op) {
   Type pointer = LLVM::LLVMPointerType::get(builder.getContext()), i64 = builder.getI64Type();
   LLVM::LLVMFuncOp body = loopBody(builder, module, loop);
   builder.setInsertionPointAfter(body);
+  static_assert(offsetof(LlrtKernel, body) == 0 && offsetof(LlrtKernel, n) == 8 &&
+                offsetof(LlrtKernel, grain) == 16 && sizeof(LlrtKernel) == 24);
   auto type = LLVM::LLVMStructType::getLiteral(builder.getContext(), {pointer, i64, i64});
   auto global = LLVM::GlobalOp::create(builder, loc, type, /*isConstant=*/true,
                                        LLVM::Linkage::Internal, name, Attribute());
@@ -110,20 +111,15 @@ struct BlocksToLLVMPass : llamac::impl::BlocksToLLVMPassBase<BlocksToLLVMPass> {
 
   void runOnOperation() override {
     ModuleOp module = getOperation();
-    auto blocks = llvm::filter_to_vector(module.getOps<func::FuncOp>(), [](func::FuncOp f) {
-      return f->hasAttr(llama::kBlockAttr);
-    });
-    if (blocks.empty())
-      return;
-    if (blocks.size() != 1) {
-      module.emitOpError("expects one block, but got ") << blocks.size();
+    FailureOr<func::FuncOp> block = blockOf(module);
+    if (failed(block))
       return signalPassFailure();
-    }
-    if (failed(expandMath(module)) || failed(convertLoops(module, blocks.front())) ||
-        failed(writeBlock(blocks.front(), module, alignment,
+    if (!*block)
+      return;
+    if (failed(expandMath(module)) || failed(convertLoops(module, *block)) ||
+        failed(writeBlock(*block, module, alignment,
                           [&](Operation *op) { return kernelOf(module, op); })))
       return signalPassFailure();
-    blocks.front().erase();
   }
 
   LogicalResult expandMath(ModuleOp module) {

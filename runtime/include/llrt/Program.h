@@ -158,7 +158,7 @@
 #ifndef LLRT_PROGRAM_H
 #define LLRT_PROGRAM_H
 
-#include "llrt/Kernels.h"
+#include "Kernels.h"
 
 #include <stdint.h>
 
