@@ -246,7 +246,7 @@ def step_command(arguments: argparse.Namespace, case: dict, executable: pathlib.
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--llamac", required=True, help="the compiler")
+    parser.add_argument("--llamac", help="the compiler")
     parser.add_argument("--case", required=True, type=pathlib.Path, help="folder of the case")
     parser.add_argument("--precision", choices=["f32", "f64", "bf16"], default="f32")
     parser.add_argument("--lower", choices=["fast", "reference"], default="fast")
@@ -255,8 +255,11 @@ def main() -> int:
     parser.add_argument("--grid", default="tp=1,cp=1,pp=1,dp=1")
     add_target_options(parser)
     parser.add_argument("--compile-option", action="append", default=[], help="given to llamac compile; may be repeated")
+    parser.add_argument("--executable", type=pathlib.Path, help="what `llamac compile` made of the case elsewhere: compile nothing")
     parser.add_argument("--work", type=pathlib.Path, help="folder to leave executable and results in; default temporary")
     arguments = parser.parse_args()
+    if bool(arguments.llamac) == bool(arguments.executable):
+        parser.error("expected one of --llamac and --executable")
     try:
         case = json.loads((arguments.case / "case.json").read_text())
     except (OSError, ValueError) as error:
@@ -267,8 +270,9 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as temporary:
         folder = arguments.work or pathlib.Path(temporary)
         folder.mkdir(parents=True, exist_ok=True)
-        executable = (folder / "model").resolve()
-        run(compile_command(arguments, case, executable))
+        executable = (arguments.executable or folder / "model").resolve()
+        if not arguments.executable:
+            run(compile_command(arguments, case, executable))
         output = run(step_command(arguments, case, executable, folder), target_environment(arguments))
         lines = [json.loads(line) for line in output.splitlines() if line.startswith("{")]
         comparison = compare_case(arguments, case, folder, lines)
