@@ -36,8 +36,11 @@ inline std::string kernelText(const std::string &parameters, const std::string &
          ")\n{\n" + body + "\nret;\n}\n";
 }
 
-inline Options options(uint64_t seed = 1, int chip = 90, Completion completion = Completion::Late) {
+inline Options options(uint64_t seed = 1, int chip = 90, Completion completion = Completion::Late,
+                       bool strict = false) {
   Options o;
+  if (strict)
+    o.checks |= 1u << unsigned(Check::Strict);
   o.seed = seed;
   o.chip = chip;
   o.completion = completion;

@@ -294,15 +294,20 @@ static void checkStates(const uint8_t *state, uint64_t address, uint32_t bytes, 
 }
 
 static void raceShared(SharedMemory &shared, uint32_t offset, uint32_t bytes, const Access &access,
-                       bool same, FaultSink &sink) {
+                       bool same, bool strict, FaultSink &sink) {
   Conflict conflict;
-  if (!shared.races.access(offset, bytes, access, same, conflict))
+  if (!shared.races.access(offset, bytes, access, same, conflict) ||
+      (conflict.sameValue && !strict))
     return;
   std::string mine = access.write ? "write" : "read", other = conflict.write ? "write" : "read";
-  Fault f{conflict.proxyOnly ? Check::Proxy : Check::Race, "", conflict.offset, &conflict};
+  Fault f{conflict.sameValue   ? Check::Strict
+          : conflict.proxyOnly ? Check::Proxy
+                               : Check::Race,
+          "", conflict.offset, &conflict};
   f.message = conflict.proxyOnly ? mine + " by the async proxy of bytes that a generic " + other +
                                        " left, without fence.proxy.async between"
-                                 : mine + " races with a " + other + " by another thread";
+                                 : mine + (conflict.sameValue ? " of the same value" : "") +
+                                       " races with a " + other + " by another thread";
   sink.fault(f);
 }
 
@@ -326,7 +331,7 @@ bool Block::readOne(const Actor &actor, const Access &access, uint32_t address, 
   if (checkWritten)
     checkStates(&s.state[offset], offset, bytes, sink);
   if (launch.checkRaces)
-    raceShared(s, offset, bytes, access, false, sink);
+    raceShared(s, offset, bytes, access, false, false, sink);
   return true;
 }
 
@@ -440,7 +445,7 @@ void Block::readShared(const Actor &actor, std::span<const ByteRange> ranges, ui
     if (i == ranges.size())
       break;
     ActorSink sink(*this, actor, Space::Shared, this);
-    raceShared(shared, ranges[i].offset, ranges[i].bytes, access, false, sink);
+    raceShared(shared, ranges[i].offset, ranges[i].bytes, access, false, false, sink);
   }
 }
 
@@ -469,7 +474,7 @@ bool Block::write(const Actor &actor, Space space, uint64_t address, uint32_t by
                   offset});
     bool same = !std::memcmp(data, from, bytes) && !std::memchr(state, 0, bytes);
     if (launch.checkRaces)
-      raceShared(s, offset, bytes, AccessRef(actor, *this, true, false), same, sink);
+      raceShared(s, offset, bytes, AccessRef(actor, *this, true, false), same, launch.strict, sink);
     std::memcpy(data, from, bytes);
     std::memset(state, int(ByteState::Written), bytes);
     return true;
@@ -520,7 +525,7 @@ bool Block::atomic(const Actor &actor, Space space, uint64_t address, uint32_t b
   ActorSink sink(*this, actor, space, target);
   checkStates(&s.state[offset], offset, bytes, sink);
   if (launch.checkRaces)
-    raceShared(s, offset, bytes, accessOf(actor, *this, true, false), false, sink);
+    raceShared(s, offset, bytes, accessOf(actor, *this, true, false), false, false, sink);
   update(&s.bytes[offset], context);
   std::memset(&s.state[offset], int(ByteState::Written), bytes);
   return true;

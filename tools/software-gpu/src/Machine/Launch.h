@@ -47,9 +47,9 @@ struct Launch {
   unsigned warpsPerBlock = 1;
   uint32_t sharedEnd = 0;
   Random random;
-  std::atomic<bool> stop{false}; ///< a fault that ends the launch
-  std::mutex mutex{};            ///< of what follows
-  bool checkRaces = true;
+  std::atomic<bool> stop{false};          ///< a fault that ends the launch
+  std::mutex mutex{};                     ///< of what follows
+  bool checkRaces = true, strict = false; ///< Check::Strict
   bool faulted = false;
   Check fault = Check::Trap;
   Counters counters{};

@@ -355,8 +355,8 @@ void decodeLoad(DecodeContext &c) {
 // Stores
 //===----------------------------------------------------------------------===//
 
-/// Two lanes that write the same bytes in one instruction: the same value is no race; else it is,
-/// and one of them wins.
+/// Two lanes that write the same bytes in one instruction: with the same value that is a race only to the
+/// letter (Check::Strict); else it is one, and one of them wins.
 uint32_t dropOverwritten(Warp &w, const Instruction &in, const uint64_t *addresses, unsigned bytes,
                          const uint8_t (*data)[64]) {
   uint32_t lanes = w.active;
@@ -380,17 +380,18 @@ uint32_t dropOverwritten(Warp &w, const Instruction &in, const uint64_t *address
     forLanes(lanes & keep & ~((2u << a) - 1u), [&](unsigned b) {
       if (addresses[a] != addresses[b] || !(keep >> a & 1))
         return;
-      if (std::memcmp(data[a], data[b], bytes) && !isStrong(in)) {
-        Report r{.check = Check::Race,
-                 .message =
-                     "write of another value to the same address by another lane of the warp",
+      bool same = !std::memcmp(data[a], data[b], bytes);
+      if (!isStrong(in) && (!same || w.block.launch.strict)) {
+        Report r{.check = same ? Check::Strict : Check::Race,
+                 .message = std::string("write of ") + (same ? "the same" : "another") +
+                            " value to the same address by another lane of the warp",
                  .place = w.place(a, in)};
         r.hasAddress = true;
         r.address = addresses[a];
         r.others.push_back(w.place(b, in));
         w.block.launch.reporter.add(std::move(r));
       }
-      keep &= ~(1u << (w.random.next() & 1 && std::memcmp(data[a], data[b], bytes) ? b : a));
+      keep &= ~(1u << (w.random.next() & 1 && !same ? b : a));
     });
   });
   return keep;

@@ -262,6 +262,7 @@ LaunchResult Module::run(const std::string &kernel, const LaunchConfig &config) 
                 .sharedEnd = sharedEnd,
                 .random = Random(mix(config.seed) ^ impl->options.seed).split(config.work.id)};
   launch.checkRaces = impl->reporter.enabled(Check::Race) || impl->reporter.enabled(Check::Proxy);
+  launch.strict = impl->reporter.enabled(Check::Strict);
   execute(launch);
   result.counters = std::move(launch.counters);
   if (launch.faulted) {

@@ -124,6 +124,10 @@ struct AgentClock {
   bool knowsInit(Epoch epoch) const {
     return after(epoch) || (known.inits && known.inits->of(epoch.agent) >= epoch.time);
   }
+  /// Whether a fence has published it, as work of the async proxy needs it to the letter.
+  bool initFenced(Epoch epoch) const {
+    return (known.inits && known.inits->of(epoch.agent) >= epoch.time) || afterProxyFence(epoch);
+  }
   /// What an arrival without memory order tells: what fences of scope cluster or wider published before it.
   void releaseFenced(Knowledge &object);
   /// What a strong write publishes. `releases`: the write has release semantics of its own.

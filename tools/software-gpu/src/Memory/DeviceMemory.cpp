@@ -74,7 +74,7 @@ struct DeviceMemory::Impl {
   std::unique_ptr<RaceShadow> races;
   std::atomic_flag locks[1024];
   uint64_t base = 0, reserved = 0, seed = 0;
-  bool checkRaces = true;
+  bool checkRaces = true, strict = false;
   Touched *touched = nullptr;
   std::vector<std::pair<DeviceMemory *, bool>> peers; // may this device touch its memory?
 
@@ -166,6 +166,7 @@ DeviceMemory::DeviceMemory(int ordinal, const Options &options, Reporter &report
   m.seed = mix(options.seed ^ mix(uint64_t(ordinal)));
   m.checkRaces = options.enabled(Check::Race) || options.enabled(Check::Stream) ||
                  options.enabled(Check::Proxy);
+  m.strict = options.enabled(Check::Strict);
   if (m.checkRaces)
     m.races = std::make_unique<RaceShadow>(m.reserved, true);
 }
@@ -444,14 +445,17 @@ private:
 
 /// Records the access and tells a conflict.
 static void race(RaceShadow *races, uint64_t offset, uint64_t address, uint64_t bytes,
-                 const Access &access, bool sameValue, FaultSink &sink) {
+                 const Access &access, bool sameValue, bool strict, FaultSink &sink) {
   Conflict conflict;
   if (!races || !races->access(offset, bytes, access, sameValue, conflict))
+    return;
+  if (conflict.sameValue && !strict)
     return;
   uint64_t where = address + (conflict.offset - offset);
   bool stream = access.work && conflict.work != access.work->id;
   std::string mine = access.write ? "write" : "read", other = conflict.write ? "write" : "read";
-  Fault f{stream               ? Check::Stream
+  Fault f{conflict.sameValue   ? Check::Strict
+          : stream             ? Check::Stream
           : conflict.proxyOnly ? Check::Proxy
                                : Check::Race,
           "", where, &conflict};
@@ -463,7 +467,8 @@ static void race(RaceShadow *races, uint64_t offset, uint64_t address, uint64_t 
     f.message = mine + " by the async proxy of bytes that a generic " + other +
                 " left, without fence.proxy.async between";
   else
-    f.message = mine + " races with a " + other + " by another thread";
+    f.message = mine + (conflict.sameValue ? " of the same value" : "") + " races with a " + other +
+                " by another thread";
   sink.fault(f);
 }
 
@@ -502,7 +507,7 @@ bool DeviceMemory::read(uint64_t address, uint64_t bytes, void *to, const Access
     if (checkWritten)
       states(v->state + offset, address, bytes, sink);
   }
-  race(v->races, v->raceOffset + offset, address, bytes, access, false, sink);
+  race(v->races, v->raceOffset + offset, address, bytes, access, false, false, sink);
   impl->note(address, bytes, false);
   return true;
 }
@@ -530,7 +535,7 @@ bool DeviceMemory::write(uint64_t address, uint64_t bytes, const void *from, con
                 "write of " + std::to_string(bytes) +
                     " bytes that an asynchronous operation has yet to write",
                 address});
-  race(v->races, v->raceOffset + offset, address, bytes, access, same, sink);
+  race(v->races, v->raceOffset + offset, address, bytes, access, same, impl->strict, sink);
   impl->note(address, bytes, true);
   if (from) {
     std::memcpy(data, from, bytes);
@@ -584,7 +589,7 @@ bool DeviceMemory::check(uint64_t address, uint64_t bytes, const Access &access,
   uint64_t offset = address - v->start;
   if (!access.write && checkWritten && !allWritten(v->state + offset, bytes))
     states(v->state + offset, address, bytes, sink);
-  race(v->races, v->raceOffset + offset, address, bytes, access, false, sink);
+  race(v->races, v->raceOffset + offset, address, bytes, access, false, false, sink);
   impl->note(address, bytes, access.write);
   return true;
 }
@@ -608,7 +613,7 @@ bool DeviceMemory::atomic(uint64_t address, unsigned bytes, void (*update)(void 
         data[i] = poison(address + i);
     states(state, address, bytes, sink);
   }
-  race(v->races, v->raceOffset + offset, address, bytes, access, false, sink);
+  race(v->races, v->raceOffset + offset, address, bytes, access, false, false, sink);
   impl->lock(address);
   update(data, context);
   impl->unlock(address);
@@ -665,6 +670,11 @@ void DeviceMemory::setState(uint64_t address, uint64_t bytes, ByteState state) {
 bool DeviceMemory::written(uint64_t address, uint64_t bytes) const {
   const View *v = impl->view(address, bytes);
   return v && allWritten(v->state + (address - v->start), bytes);
+}
+
+const uint8_t *DeviceMemory::stateBytes(uint64_t address, uint64_t bytes) const {
+  const View *v = impl->view(address, bytes);
+  return v ? v->state + (address - v->start) : nullptr;
 }
 
 void *DeviceMemory::host(uint64_t address, uint64_t bytes) const {

@@ -152,6 +152,8 @@ public:
 
   /// Where the bytes are. Null unless all of [address, address + bytes) is in one live allocation.
   void *host(uint64_t address, uint64_t bytes) const;
+  /// The ByteState of each, the same way.
+  const uint8_t *stateBytes(uint64_t address, uint64_t bytes) const;
 
   /// Bits of a byte that nobody wrote.
   uint8_t poison(uint64_t address) const;

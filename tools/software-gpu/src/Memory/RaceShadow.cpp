@@ -220,12 +220,15 @@ bool RaceShadow::accessCell(Stripe &stripe, Cell cell, const Access &now, bool s
     id.value = cell.writer >> 24;
     Epoch epoch{id, uint32_t(cell.writer & lastTime)};
     Reader writer{id.group(), epoch.time, 1u << id.lane(), cell.writerWork, cell.writerSite};
-    if (!(now.write && sameValue) && conflicts(writer, now, true)) {
-      conflict = {epoch, cell.writerWork, cell.writerSite & siteMask, true, false, 0};
+    if (conflicts(writer, now, true)) {
+      conflict = {epoch, cell.writerWork, cell.writerSite & siteMask,
+                  true,  false,           now.write && sameValue};
       found = true;
-    } else if (now.proxy == Proxy::Async && !(cell.writerSite & (asyncBit | hostBit)) &&
-               now.agent && cell.writerWork == work && !afterProxyFence(epoch, now)) {
-      conflict = {epoch, cell.writerWork, cell.writerSite & siteMask, true, true, 0};
+    }
+    if ((!found || conflict.sameValue) && now.proxy == Proxy::Async &&
+        !(cell.writerSite & (asyncBit | hostBit)) && now.agent && cell.writerWork == work &&
+        !afterProxyFence(epoch, now)) {
+      conflict = {epoch, cell.writerWork, cell.writerSite & siteMask, true, true};
       found = true;
     }
   }
@@ -235,14 +238,14 @@ bool RaceShadow::accessCell(Stripe &stripe, Cell cell, const Access &now, bool s
   uint32_t time = now.agent ? std::min(now.agent->time, lastTime) : 1;
   if (now.write) {
     auto check = [&](const Reader &r) {
-      if (found || !conflicts(r, now, true))
+      if ((found && !conflict.sameValue) || !conflicts(r, now, true))
         return;
       uint32_t others = r.lanes;
       if (now.agent && r.group == me.group() && r.work == work)
         others &= ~(1u << me.lane());
       AgentId id;
       id.value = r.group << 5 | unsigned(std::countr_zero(others ? others : r.lanes));
-      conflict = {{id, r.time}, r.work, r.site & siteMask, false, false, 0};
+      conflict = {{id, r.time}, r.work, r.site & siteMask};
       found = true;
     };
     if (cell.reader)
@@ -545,7 +548,8 @@ bool RaceShadow::access(uint64_t offset, uint64_t size, const Access &now, bool 
     Stripe &stripe = lock(at);
     auto one = [&](Cell cell, uint64_t where) {
       Conflict c;
-      if (accessCell(stripe, cell, now, sameValue, c) && !found) {
+      if (accessCell(stripe, cell, now, sameValue, c) &&
+          (!found || (conflict.sameValue && !c.sameValue))) {
         found = true;
         conflict = c;
         conflict.offset = where;

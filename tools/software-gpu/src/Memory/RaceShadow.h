@@ -102,6 +102,7 @@ struct Conflict {
   uint32_t site = 0;
   bool write = false;
   bool proxyOnly = false; ///< ordered, but not across the proxies
+  bool sameValue = false; ///< both write, and the bytes stay as they are: nobody can tell
   uint64_t offset = 0;    ///< first byte in conflict
 };
 
@@ -119,8 +120,8 @@ public:
   RaceShadow &operator=(const RaceShadow &) = delete;
 
   /// Records an access to [offset, offset + bytes). Returns true and fills `conflict` if it is in
-  /// conflict with an earlier one. `sameValue`: a write leaves the bytes as they are, which is not
-  /// in conflict with other writes.
+  /// conflict with an earlier one. `sameValue`: a write leaves the bytes as they are; a conflict with
+  /// another write (Conflict::sameValue) is told only if there is none of another kind.
   bool access(uint64_t offset, uint64_t bytes, const Access &access, bool sameValue,
               Conflict &conflict);
   /// The same for ranges one after the other, as long as there is nothing to tell and little to look at: returns how

@@ -11,9 +11,9 @@
 using namespace sgpu;
 
 static constexpr const char *names[numChecks] = {
-    "uninitialized", "out-of-bounds", "use-after-free", "misaligned", "leak",
-    "race",          "in-flight",     "proxy",          "barrier",    "deadlock",
-    "mbarrier",      "launch",        "stream",         "argument",   "trap"};
+    "uninitialized", "out-of-bounds", "use-after-free", "misaligned", "leak",     "race",
+    "in-flight",     "proxy",         "barrier",        "deadlock",   "mbarrier", "launch",
+    "stream",        "argument",      "trap",           "strict"};
 
 const char *sgpu::checkName(Check check) { return names[unsigned(check)]; }
 
@@ -75,9 +75,9 @@ uint32_t checkSet(const char *variable, std::string_view text) {
     if (remove) {
       word.remove_prefix(1);
       if (first)
-        set = ~0u; // "-race": all but this one
+        set = allChecks; // "-race": all but this one
     }
-    uint32_t bits = word == "all" ? ~0u : 0;
+    uint32_t bits = word == "all" ? allChecks : 0;
     bool known = word == "all" || word == "none";
     for (unsigned i = 0; i < numChecks; ++i)
       if (word == names[i]) {

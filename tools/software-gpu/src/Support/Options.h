@@ -35,8 +35,11 @@ enum class Check : uint8_t {
   Stream,        ///< work in two streams on the same bytes without an order between them
   Argument,      ///< a value that an instruction or a library call may not have
   Trap,          ///< trap, brkpt, failed assert
+  Strict,        ///< what the ISA forbids and compilers do all the same; only if asked for
 };
-constexpr unsigned numChecks = unsigned(Check::Trap) + 1;
+constexpr unsigned numChecks = unsigned(Check::Strict) + 1;
+/// Every check but Strict.
+constexpr uint32_t allChecks = (1u << unsigned(Check::Strict)) - 1;
 
 /// The name of a check: "uninitialized", "out-of-bounds", ...
 const char *checkName(Check check);
@@ -53,9 +56,9 @@ struct Options {
   Completion completion = Completion::Late; ///< SOFTWARE_GPU_COMPLETION: late, early, random
   int threads = 0;                          ///< SOFTWARE_GPU_THREADS: host threads; 0: all cores
   int timeout = 300;                        ///< SOFTWARE_GPU_TIMEOUT: seconds that a rank waits
-  uint32_t checks = ~0u; ///< SOFTWARE_GPU_CHECKS: all, none, race,leak,..., -race
-  std::string report;    ///< SOFTWARE_GPU_REPORT: file for JSON lines
-  std::string counters;  ///< SOFTWARE_GPU_COUNTERS: file for JSON lines
+  uint32_t checks = allChecks; ///< SOFTWARE_GPU_CHECKS: all, none, race,leak,..., -race
+  std::string report;          ///< SOFTWARE_GPU_REPORT: file for JSON lines
+  std::string counters;        ///< SOFTWARE_GPU_COUNTERS: file for JSON lines
 
   std::string record; ///< SOFTWARE_GPU_RECORD: file for launches
 

@@ -49,7 +49,7 @@ TEST_P(Checks, FindsTheFaultAndNotItsTwin) {
           continue;
         SCOPED_TRACE(kernel + ", seed " + std::to_string(seed));
         int chip = text.find(".target sm_90") == text.npos ? 80 : 90;
-        Gpu gpu(text, options(seed, chip, completion));
+        Gpu gpu(text, options(seed, chip, completion, fields.at("check") == "strict"));
         std::vector<uint32_t> x(number("bytes") / 4);
         for (uint32_t i = 0; i < x.size(); ++i)
           x[i] = i;

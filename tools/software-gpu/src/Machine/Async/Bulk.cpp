@@ -303,8 +303,15 @@ void start(Warp &warp, std::shared_ptr<BulkCopy> copy) {
 
 /// The thread must know of the mbarrier.init.
 bool knowsInit(Warp &warp, unsigned lane, const Instruction &in, const MBarrier &barrier) {
-  if (warp.clocks[lane].knowsInit(barrier.madeBy))
+  const AgentClock &clock = warp.clocks[lane];
+  if (clock.knowsInit(barrier.madeBy)) {
+    if (warp.block.launch.strict && !clock.initFenced(barrier.madeBy))
+      warp.report(
+          Check::Strict, lane, in,
+          "the copy signals an mbarrier whose mbarrier.init neither fence.mbarrier_init nor "
+          "fence.proxy.async has published");
     return true;
+  }
   warp.report(Check::Race, lane, in,
               "mbarrier used without an order after its mbarrier.init by another thread");
   return false;

@@ -75,6 +75,10 @@ struct WarpAsync {
     std::array<uint32_t, 32> words;
   };
   std::map<uint32_t, Released> released; ///< by row
+  /// Check::Strict: the registers of a frame at the last wgmma.fence; those that a wait has given back since, as
+  /// they were then.
+  const Frame *fencedFrame = nullptr;
+  std::vector<uint32_t> fencedRows;
 };
 
 BlockAsync &asyncOf(Block &block);

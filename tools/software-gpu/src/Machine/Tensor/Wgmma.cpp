@@ -296,7 +296,7 @@ void registerFault(Warp &warp, const Instruction &in, std::string message) {
 
 /// A thread that changes registers of wgmma must run a wgmma.fence before the next one that uses them.
 /// Compilers set registers to their first values after the fence, which ptxas puts right; so only
-/// registers count that a wgmma has used before.
+/// registers count that a wgmma has used before. To the letter (Check::Strict) all count.
 void checkFenced(Warp &warp, const Instruction &in, const std::vector<Operand> &registers,
                  const char *what) {
   WarpAsync &async = asyncOf(warp);
@@ -305,6 +305,16 @@ void checkFenced(Warp &warp, const Instruction &in, const std::vector<Operand> &
                   std::string("wgmma.mma_async without a wgmma.fence before it: its ") + what +
                       " registers may not have been written yet");
     return;
+  }
+  for (size_t i = 0; warp.block.launch.strict && i < registers.size(); ++i) {
+    if (registers[i].base != Operand::Register || async.fencedFrame != warp.frame ||
+        std::equal(warp.u32(registers[i]), warp.u32(registers[i]) + 32,
+                   async.fencedRows.begin() + size_t(registers[i].row) * 32))
+      continue;
+    warp.report(Check::Strict, 0, in,
+                std::string(what) + " register " + std::to_string(i) +
+                    " was set after the last wgmma.fence");
+    break;
   }
   for (size_t i = 0; i < registers.size(); ++i) {
     auto last = registers[i].base == Operand::Register ? async.released.find(registers[i].row)
@@ -330,6 +340,9 @@ void remember(Warp &warp, const Frame &frame, const std::vector<Operand> &regist
     last.frame = &frame;
     last.fences = async.fences;
     std::copy_n(frame.rows.data() + size_t(r.row) * 32, 32, last.words.begin());
+    if (async.fencedFrame == &frame)
+      std::copy(last.words.begin(), last.words.end(),
+                async.fencedRows.begin() + size_t(r.row) * 32);
   }
 }
 
@@ -475,7 +488,12 @@ Step runWgmma(Warp &warp, const Instruction &in) {
 Step runFence(Warp &warp, const Instruction &in) {
   if (!warp.gatherAll(in))
     return Step::Wait;
-  ++asyncOf(warp).fences;
+  WarpAsync &async = asyncOf(warp);
+  ++async.fences;
+  if (warp.block.launch.strict) {
+    async.fencedFrame = warp.frame;
+    async.fencedRows.assign(warp.frame->rows.begin(), warp.frame->rows.end());
+  }
   return Step::Next;
 }
 

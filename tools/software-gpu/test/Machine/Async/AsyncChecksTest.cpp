@@ -488,6 +488,35 @@ const Case cases[] = {
       wgmma.commit_group.sync.aligned;
       wgmma.wait_group.sync.aligned 0;
       st.global.f32 [%rd4], %f0;)"},
+    {"WgmmaFirstValuesAfterFence", Check::Strict, "after the last wgmma.fence", "" TILE R"(
+      fence.proxy.async.shared::cta;
+      bar.sync 0;
+      )" DESCRIPTORS R"(
+      wgmma.fence.sync.aligned;
+      BAD: mov.f32 %f2, 0f3F800000;
+      )" PRODUCT R"(
+      wgmma.commit_group.sync.aligned;
+      wgmma.wait_group.sync.aligned 0;
+      mov.b32 %r20, %f0; mov.b32 %r21, %r0; mov.b32 %r22, %r0; mov.b32 %r23, %r0;
+      GOOD: wgmma.fence.sync.aligned;
+      wgmma.mma_async.sync.aligned.m64n8k16.f32.bf16.bf16 {%f0,%f1,%f2,%f3}, {%r20,%r21,%r22,%r23}, %rd11, %p7, 1, 1, 0;
+      wgmma.commit_group.sync.aligned;
+      wgmma.wait_group.sync.aligned 0;
+      st.global.f32 [%rd4], %f0;)"},
+    {"BulkInitNotFenced", Check::Strict, "mbarrier.init", R"(
+      @%p0 mbarrier.init.shared::cta.b64 [%r4], 1;
+      GOOD: fence.mbarrier_init.release.cluster;
+      bar.sync 0;
+      )" LOAD WAIT(0) R"(
+      ld.shared.f32 %f0, [%r3];
+      st.global.f32 [%rd4], %f0;)"},
+    {"BulkInitNotFencedByProxyFence", Check::Strict, "mbarrier.init", R"(
+      @%p0 mbarrier.init.shared::cta.b64 [%r4], 1;
+      bar.sync 0;
+      GOOD: fence.proxy.async.shared::cta;
+      )" LOAD WAIT(0) R"(
+      ld.shared.f32 %f0, [%r3];
+      st.global.f32 [%rd4], %f0;)"},
     {"WgmmaSourceRegisterWrittenBeforeWait", Check::InFlight, "writes register", "" TILE R"(
       fence.proxy.async.shared::cta;
       bar.sync 0;
@@ -608,7 +637,8 @@ protected:
   /// Runs it; what the reporter then holds is in `gpu`.
   std::unique_ptr<Gpu> run(bool bad, uint64_t seed, Completion completion) {
     const Case &c = GetParam();
-    auto gpu = std::make_unique<Gpu>(kernel(c, bad), seed, completion);
+    auto gpu =
+        std::make_unique<Gpu>(kernel(c, bad), seed, completion, 90, c.check == Check::Strict);
     std::vector<uint32_t> in(4096);
     for (size_t i = 0; i < in.size(); ++i)
       in[i] = 0x3f803f80;

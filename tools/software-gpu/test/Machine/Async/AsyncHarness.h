@@ -41,8 +41,8 @@ struct Shape3 {
 class Gpu : public machinetest::Gpu {
 public:
   explicit Gpu(const std::string &ptx, uint64_t seed = 1, Completion completion = Completion::Late,
-               int chip = 90)
-      : machinetest::Gpu(ptx, machinetest::options(seed, chip, completion)) {}
+               int chip = 90, bool strict = false)
+      : machinetest::Gpu(ptx, machinetest::options(seed, chip, completion, strict)) {}
 
   uint64_t allocate(uint64_t bytes) { return machinetest::Gpu::allocate<uint8_t>(bytes); }
   /// `count` values that are all zero.

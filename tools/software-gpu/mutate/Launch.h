@@ -1,0 +1,55 @@
+//===- Launch.h - Recorded launches, run by themselves -------------*- C++ -*-===//
+// Part of llamac, under the Apache License v2.0 with LLVM Exceptions.
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+//
+// Every buffer becomes an allocation of its own, with redzones: it begins where a parameter points, and ends behind
+// the last byte that the recorded launch touched before the next parameter's. What the launch read is there; what it
+// only wrote nobody has written yet; what lies between and was not touched holds bits.
+//===----------------------------------------------------------------------===//
+#ifndef SGPU_MUTATE_LAUNCH_H
+#define SGPU_MUTATE_LAUNCH_H
+
+#include "Cuda/Recording.h"
+#include "Machine/Machine.h"
+
+namespace sgpu::mutate {
+
+struct Launch {
+  std::string kernel, ptx;
+  int chip = 90;       ///< that of .target
+  LaunchConfig config; ///< grid, block, cluster, shared memory
+  struct Buffer {
+    uint64_t phase = 0; ///< its address modulo 256
+    std::vector<uint8_t> bytes;
+    std::vector<bool> written; ///< before the launch
+  };
+  std::vector<Buffer> buffers;
+  struct Parameter {
+    uint32_t at;     ///< byte of the parameters
+    uint32_t buffer; ///< that it points to
+    uint64_t offset; ///< in it
+  };
+  std::vector<Parameter> pointers, maps; ///< maps: `offset` of the tensor
+
+  /// `apart`: parameters that point to different places have buffers of their own; else all of one allocation
+  /// of the recorded program is one buffer.
+  static Launch of(const Recording &recording, const RecordedLaunch &launch, bool apart);
+
+  /// Memory as a launch leaves it: of each buffer the bytes, and whether they were written.
+  using Memory = std::vector<std::vector<uint8_t>>;
+  struct Outcome {
+    Memory memory;
+    std::string check;  ///< of the first report, Check::Strict last; empty without
+    std::string report; ///< as text
+    bool trapped = false;
+  };
+  /// Runs it with other code, on a device of its own with all checks and Check::Strict.
+  Outcome run(const std::string &code, uint64_t seed, Completion completion) const;
+
+private:
+  std::vector<uint8_t> parameters;
+};
+
+} // namespace sgpu::mutate
+
+#endif

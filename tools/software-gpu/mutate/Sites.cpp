@@ -1,0 +1,148 @@
+//===- Sites.cpp ------------------------------------------------------------===//
+// Part of llamac, under the Apache License v2.0 with LLVM Exceptions.
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+//===----------------------------------------------------------------------===//
+#include "mutate/Sites.h"
+
+#include <cctype>
+#include <map>
+#include <regex>
+
+using namespace sgpu::mutate;
+
+namespace {
+struct Statement {
+  size_t begin, end; ///< with its predicate and semicolon
+  size_t opcodeAt;
+  uint32_t line;
+  std::string predicate; ///< "%p1", "!%p1"; empty without
+  std::string opcode, operands;
+};
+} // namespace
+
+/// The instructions of all functions, and before which of them each label stands. Comments are no part of one.
+static std::vector<Statement> statementsOf(const std::string &ptx,
+                                           std::map<std::string, size_t> &labels) {
+  std::vector<Statement> all;
+  uint32_t line = 1;
+  int depth = 0;
+  for (size_t at = 0; at < ptx.size();) {
+    char c = ptx[at];
+    if (c == '\n' || std::isspace(static_cast<unsigned char>(c))) {
+      line += c == '\n';
+      ++at;
+      continue;
+    }
+    if (ptx.compare(at, 2, "//") == 0) {
+      at = std::min(ptx.find('\n', at), ptx.size());
+      continue;
+    }
+    if (c == '{' || c == '}') { // at the start of a statement: a block
+      depth += c == '{' ? 1 : -1;
+      ++at;
+      continue;
+    }
+    if (!depth) { // directives and heads of functions
+      ++at;
+      continue;
+    }
+    // A statement or a label.
+    size_t end = at;
+    bool isLabel = false;
+    for (; end < ptx.size() && ptx[end] != ';'; ++end)
+      if (ptx[end] == ':' && (end + 1 == ptx.size() || ptx[end + 1] != ':') &&
+          ptx[end - 1] != ':') {
+        isLabel = true;
+        break;
+      }
+    std::string text = ptx.substr(at, end - at);
+    if (isLabel) {
+      labels[text] = all.size();
+      at = end + 1;
+      continue;
+    }
+    end = std::min(end + 1, ptx.size());
+    static const std::regex form(R"(^(?:@(!?%?[\w$]+)\s+)?([a-z][\w.:]*)\s*([^]*)$)");
+    std::smatch match;
+    if (std::regex_match(text, match, form))
+      all.push_back({at, end, at + size_t(match.position(2)), line, match[1], match[2], match[3]});
+    for (; at < end; ++at)
+      line += ptx[at] == '\n';
+  }
+  return all;
+}
+
+static bool touchesMemory(const std::string &opcode) {
+  static const std::regex form(
+      R"(^(ld|st|ldu|red|atom|cp|mbarrier|stmatrix|ldmatrix|wgmma|mma|bar|barrier|fence|prefetch|multimem)\b(?!\.param).*)");
+  return std::regex_match(opcode, form);
+}
+
+std::vector<Site> sgpu::mutate::sitesOf(const std::string &ptx) {
+  std::map<std::string, size_t> labels;
+  std::vector<Statement> all = statementsOf(ptx, labels);
+  std::vector<Site> sites;
+  auto matches = [](const std::string &text, const char *form) {
+    return std::regex_search(text, std::regex(form));
+  };
+  auto inverse = [](const std::string &predicate) {
+    return predicate[0] == '!' ? predicate.substr(1) : "!" + predicate;
+  };
+  for (size_t i = 0; i < all.size(); ++i) {
+    const Statement &s = all[i];
+    const std::string text = ptx.substr(s.begin, s.end - s.begin);
+    auto add = [&](const char *kind, size_t begin, std::string mutant, std::string works) {
+      std::string old = ptx.substr(begin, s.end - begin);
+      sites.push_back({kind, s.line, begin, s.end, text, std::move(mutant),
+                       (s.predicate.empty() ? "" : "@" + s.predicate + " ") + "trap; " + old,
+                       std::move(works)});
+    };
+    if (matches(s.opcode, R"(^(bar|barrier)\.)"))
+      add("barrier", s.begin, "", "");
+    else if (matches(s.opcode, R"(^(fence|membar)\b|^wgmma\.fence)"))
+      add("fence", s.begin, "", "");
+    else if (matches(s.opcode, R"(^cp\.async\.(bulk\.)?(wait|commit)|^wgmma\.(wait|commit))"))
+      add("wait", s.begin, "", "");
+    else if (matches(s.opcode, R"(^mbarrier\.(arrive|init|expect_tx|complete_tx))"))
+      add("arrival", s.begin, "", "");
+
+    if (s.opcode.starts_with("bra") && !s.predicate.empty()) {
+      auto label = labels.find(std::regex_replace(s.operands, std::regex(R"(\s)"), ""));
+      if (label == labels.end())
+        continue;
+      size_t target = label->second;
+      if (target <= i) {
+        for (size_t back = target; back < i && i - target < 8; ++back)
+          if (matches(all[back].opcode, R"(^mbarrier\.(try|test)_wait)")) {
+            add("wait", all[back].begin, "", "");
+            sites.back().text = ptx.substr(all[back].begin, s.end - all[back].begin);
+            break;
+          }
+        continue;
+      }
+      bool memory = false;
+      for (size_t between = i + 1; between < target; ++between)
+        memory |= touchesMemory(all[between].opcode);
+      if (memory) {
+        add("guard", s.begin, "", "@" + s.predicate + " trap; " + text);
+        sites.back().reached = "trap; " + text;
+      }
+    } else if (!s.predicate.empty() && touchesMemory(s.opcode)) {
+      add("guard", s.begin, ptx.substr(s.opcodeAt, s.end - s.opcodeAt),
+          "@" + inverse(s.predicate) + " trap; " + text);
+      sites.back().reached = "trap; " + text;
+    } else if (matches(s.opcode, R"(^cp\.async\.c[ag]\.)")) {
+      std::smatch match;
+      static const std::regex size(R"(^(.*\],\s*)(\d+)(,\s*)(%\w+)\s*$)");
+      if (std::regex_match(s.operands, match, size)) {
+        std::string whole = match[2], given = match[4];
+        add("guard", s.opcodeAt,
+            s.opcode + " " + match[1].str() + whole + match[3].str() + whole + ";",
+            "{ .reg .pred partly$; setp.ne.u32 partly$, " + given + ", " + whole +
+                "; @partly$ trap; } " + text);
+        sites.back().reached = "trap; " + text;
+      }
+    }
+  }
+  return sites;
+}
