@@ -4,6 +4,15 @@
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 //
 //===----------------------------------------------------------------------===//
+//
+// Each operator makes one op where the builder stands; arith folds constants as they come. A
+// kernel grows in its own gpu.module: parameters (buffers, then tensor maps) and shared memory are
+// collected, and `launch` makes the gpu.launch_func of them at the end.
+//
+//   shared memory   one array of bytes; shared() hands out the next multiple of 128
+//   control         when(), loop() and their likes are scf ops, whose bodies the lambdas fill
+//
+//===----------------------------------------------------------------------===//
 #include "lib/Lower/Cuda/KernelBuilder.h"
 
 #include "lib/Lower/Cuda/CudaTarget.h"
@@ -59,25 +68,9 @@ LLAMAC_COMPARE(>, sgt, OGT)
 LLAMAC_COMPARE(>=, sge, OGE)
 LLAMAC_COMPARE(==, eq, OEQ)
 #undef LLAMAC_COMPARE
-#define LLAMAC_NUM_AND_CONSTANT(OP)                                                                \
-  Num operator OP(Num a, int64_t b) { return a OP a.kernel->constant(a.type(), b); }               \
-  Num operator OP(int64_t a, Num b) { return b.kernel->constant(b.type(), a) OP b; }               \
-  Num operator OP(Num a, float b) { return a OP a.kernel->constant(a.type(), b); }                 \
-  Num operator OP(float a, Num b) { return b.kernel->constant(b.type(), a) OP b; }
-LLAMAC_NUM_AND_CONSTANT(+)
-LLAMAC_NUM_AND_CONSTANT(-)
-LLAMAC_NUM_AND_CONSTANT(*)
-LLAMAC_NUM_AND_CONSTANT(/)
-LLAMAC_NUM_AND_CONSTANT(%)
-LLAMAC_NUM_AND_CONSTANT(&)
-LLAMAC_NUM_AND_CONSTANT(|)
-LLAMAC_NUM_AND_CONSTANT(^)
-LLAMAC_NUM_AND_CONSTANT(<)
-LLAMAC_NUM_AND_CONSTANT(<=)
-LLAMAC_NUM_AND_CONSTANT(>)
-LLAMAC_NUM_AND_CONSTANT(>=)
-LLAMAC_NUM_AND_CONSTANT(==)
-#undef LLAMAC_NUM_AND_CONSTANT
+
+Num constantAs(Num like, int64_t value) { return like.kernel->constant(like.type(), value); }
+Num constantAs(Num like, float value) { return like.kernel->constant(like.type(), value); }
 } // namespace mlir::llamac
 
 Num Num::wide() const {

@@ -43,40 +43,32 @@ struct Num {
 };
 using Nums = SmallVector<Num>;
 
-Num operator+(Num, Num);
-Num operator-(Num, Num);
-Num operator*(Num, Num);
-Num operator/(Num, Num);
-Num operator%(Num, Num);
-Num operator&(Num, Num);
-Num operator|(Num, Num);
-Num operator^(Num, Num);
-Num operator<(Num, Num);
-Num operator<=(Num, Num);
-Num operator>(Num, Num);
-Num operator>=(Num, Num);
-Num operator==(Num, Num);
-#define LLAMAC_NUM_AND_CONSTANT(OP)                                                                \
-  Num operator OP(Num, int64_t);                                                                   \
-  Num operator OP(int64_t, Num);                                                                   \
-  Num operator OP(Num, float);                                                                     \
-  Num operator OP(float, Num);                                                                     \
+/// A constant of the type of `like`.
+Num constantAs(Num like, int64_t value);
+Num constantAs(Num like, float value);
+
+#define LLAMAC_NUM_OPERATOR(OP)                                                                    \
+  Num operator OP(Num, Num);                                                                       \
+  inline Num operator OP(Num a, int64_t b) { return a OP constantAs(a, b); }                       \
+  inline Num operator OP(int64_t a, Num b) { return constantAs(b, a) OP b; }                       \
+  inline Num operator OP(Num a, float b) { return a OP constantAs(a, b); }                         \
+  inline Num operator OP(float a, Num b) { return constantAs(b, a) OP b; }                         \
   inline Num operator OP(Num a, int b) { return a OP int64_t(b); }                                 \
   inline Num operator OP(int a, Num b) { return int64_t(a) OP b; }
-LLAMAC_NUM_AND_CONSTANT(+)
-LLAMAC_NUM_AND_CONSTANT(-)
-LLAMAC_NUM_AND_CONSTANT(*)
-LLAMAC_NUM_AND_CONSTANT(/)
-LLAMAC_NUM_AND_CONSTANT(%)
-LLAMAC_NUM_AND_CONSTANT(&)
-LLAMAC_NUM_AND_CONSTANT(|)
-LLAMAC_NUM_AND_CONSTANT(^)
-LLAMAC_NUM_AND_CONSTANT(<)
-LLAMAC_NUM_AND_CONSTANT(<=)
-LLAMAC_NUM_AND_CONSTANT(>)
-LLAMAC_NUM_AND_CONSTANT(>=)
-LLAMAC_NUM_AND_CONSTANT(==)
-#undef LLAMAC_NUM_AND_CONSTANT
+LLAMAC_NUM_OPERATOR(+)
+LLAMAC_NUM_OPERATOR(-)
+LLAMAC_NUM_OPERATOR(*)
+LLAMAC_NUM_OPERATOR(/)
+LLAMAC_NUM_OPERATOR(%)
+LLAMAC_NUM_OPERATOR(&)
+LLAMAC_NUM_OPERATOR(|)
+LLAMAC_NUM_OPERATOR(^)
+LLAMAC_NUM_OPERATOR(<)
+LLAMAC_NUM_OPERATOR(<=)
+LLAMAC_NUM_OPERATOR(>)
+LLAMAC_NUM_OPERATOR(>=)
+LLAMAC_NUM_OPERATOR(==)
+#undef LLAMAC_NUM_OPERATOR
 
 /// The address of the first of many elements in global (address space 1) or shared (3) memory.
 struct Pointer {
