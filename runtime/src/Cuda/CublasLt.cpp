@@ -8,25 +8,20 @@
 #include "src/Cuda/CublasLt.h"
 
 #include "src/Control/Control.h"
-#include "src/Cuda/Library.h"
 
 using namespace llrt::cuda;
 
-static CublasLt load() {
-  Library library({"libcublasLt.so.13", "libcublasLt.so.12"},
-                  "it is part of NVIDIA's CUDA toolkit and of the PyPI package nvidia-cublas; "
-                  "LD_LIBRARY_PATH names its folder");
-  CublasLt blas;
-#define X(name, parameters) library.find(blas.name, #name);
-  LLRT_CUBLASLT_FUNCTIONS(X)
-#undef X
-  library.find(blas.cublasLtGetStatusName, "cublasLtGetStatusName");
-  library.find(blas.cublasLtGetVersion, "cublasLtGetVersion");
-  return blas;
+CublasLt::CublasLt(const Library &library) {
+  find(library);
+  library.find(cublasLtGetStatusName, "cublasLtGetStatusName");
+  library.find(cublasLtGetVersion, "cublasLtGetVersion");
 }
 
 const CublasLt &llrt::cuda::cublasLt() {
-  static const CublasLt blas = load();
+  static const CublasLt blas(
+      Library({"libcublasLt.so.13", "libcublasLt.so.12"},
+              "it is part of NVIDIA's CUDA toolkit and of the PyPI package nvidia-cublas; "
+              "LD_LIBRARY_PATH names its folder"));
   return blas;
 }
 

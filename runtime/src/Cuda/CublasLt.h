@@ -87,9 +87,10 @@ struct cublasLtMatmulHeuristicResult_t {
      cublasLtMatmulHeuristicResult_t *, int *))
 
 struct CublasLt {
-#define X(name, parameters) cublasStatus_t(*name) parameters = nullptr;
-  LLRT_CUBLASLT_FUNCTIONS(X)
-#undef X
+  explicit CublasLt(const Library &library);
+
+  using Result = cublasStatus_t;
+  LLRT_LIBRARY_FUNCTIONS(LLRT_CUBLASLT_FUNCTIONS)
   const char *(*cublasLtGetStatusName)(cublasStatus_t) = nullptr;
   size_t (*cublasLtGetVersion)() = nullptr;
 };

@@ -8,7 +8,6 @@
 #include "src/Cuda/Driver.h"
 
 #include "src/Control/Control.h"
-#include "src/Cuda/Library.h"
 #include "src/Data/Error.h"
 
 #include <cstdlib>
@@ -24,17 +23,11 @@ static std::string textOf(const Driver &driver, CUresult result) {
               : "result " + std::to_string(result);
 }
 
-static Driver load() {
-  Library library({"libcuda.so.1"},
-                  "it comes with NVIDIA's driver (Debian: package libcuda1); a program for the "
-                  "CPU is made by --target=host");
-  Driver driver;
-#define X(name, parameters) library.find(driver.name, #name);
-  LLRT_CUDA_FUNCTIONS(X)
-#undef X
+Driver::Driver(const Library &library) {
+  find(library);
   // Streams of several ranks on one GPU wait for each other: each needs a queue of its own.
   setenv("CUDA_DEVICE_MAX_CONNECTIONS", "32", /*overwrite=*/0);
-  CUresult result = driver.cuInit(0);
+  CUresult result = cuInit(0);
   if (result == CUDA_ERROR_NO_DEVICE)
     fail("no NVIDIA GPU: the driver finds none (nvidia-smi lists them; CUDA_VISIBLE_DEVICES may "
          "hide them)");
@@ -42,16 +35,17 @@ static Driver load() {
     fail("libcuda.so.1 is a stub to link with, not NVIDIA's driver: take its folder out of "
          "LD_LIBRARY_PATH");
   if (result != CUDA_SUCCESS)
-    fail("NVIDIA's driver does not start: cuInit: ", textOf(driver, result));
-  driver.cuDriverGetVersion(&driver.version); // cannot fail
-  if (driver.version < 12000)
+    fail("NVIDIA's driver does not start: cuInit: ", textOf(*this, result));
+  cuDriverGetVersion(&version); // cannot fail
+  if (version < 12000)
     fail("NVIDIA's driver is too old: expected one for CUDA 12.0 or later, got one for ",
-         driver.version / 1000, ".", driver.version % 1000 / 10);
-  return driver;
+         version / 1000, ".", version % 1000 / 10);
 }
 
 const Driver &llrt::cuda::driver() {
-  static const Driver driver = load();
+  static const Driver driver(Library(
+      {"libcuda.so.1"}, "it comes with NVIDIA's driver (Debian: package libcuda1); a program for "
+                        "the CPU is made by --target=host"));
   return driver;
 }
 

@@ -13,6 +13,8 @@
 #ifndef LLRT_CUDA_DRIVER_H
 #define LLRT_CUDA_DRIVER_H
 
+#include "src/Cuda/Library.h"
+
 #include <cstddef>
 #include <cstdint>
 #include <string>
@@ -174,9 +176,10 @@ struct alignas(128) CUtensorMap {
   X(cuEventElapsedTime, (float *, CUevent, CUevent))
 
 struct Driver {
-#define X(name, parameters) CUresult(*name) parameters = nullptr;
-  LLRT_CUDA_FUNCTIONS(X)
-#undef X
+  explicit Driver(const Library &library);
+
+  using Result = CUresult;
+  LLRT_LIBRARY_FUNCTIONS(LLRT_CUDA_FUNCTIONS)
   int version = 0; // 12040: 12.4
 };
 

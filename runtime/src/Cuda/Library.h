@@ -31,5 +31,13 @@ private:
   void *handle = nullptr;
 };
 
+// The members of a table of functions. FUNCTIONS(X) names them as X(symbol, parameters); all return
+// the table's `Result`.
+#define LLRT_LIBRARY_MEMBER(name, parameters) Result(*name) parameters = nullptr;
+#define LLRT_LIBRARY_FIND(name, parameters) library.find(name, #name);
+#define LLRT_LIBRARY_FUNCTIONS(FUNCTIONS)                                                          \
+  FUNCTIONS(LLRT_LIBRARY_MEMBER)                                                                   \
+  void find(const Library &library) { FUNCTIONS(LLRT_LIBRARY_FIND) }
+
 } // namespace llrt::cuda
 #endif // LLRT_CUDA_LIBRARY_H

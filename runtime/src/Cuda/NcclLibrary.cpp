@@ -8,25 +8,19 @@
 #include "src/Cuda/NcclLibrary.h"
 
 #include "src/Control/Control.h"
-#include "src/Cuda/Library.h"
 
 using namespace llrt::cuda;
 
-static Nccl load() {
-  Library library({"libnccl.so.2"},
-                  "it is NVIDIA's NCCL (Debian: package libnccl2; PyPI: nvidia-nccl-cu13); "
-                  "LD_LIBRARY_PATH names its folder");
-  Nccl nccl;
-#define X(name, parameters) library.find(nccl.name, #name);
-  LLRT_NCCL_FUNCTIONS(X)
-#undef X
-  library.find(nccl.ncclGetErrorString, "ncclGetErrorString");
-  library.find(nccl.ncclGetLastError, "ncclGetLastError");
-  return nccl;
+Nccl::Nccl(const Library &library) {
+  find(library);
+  library.find(ncclGetErrorString, "ncclGetErrorString");
+  library.find(ncclGetLastError, "ncclGetLastError");
 }
 
 const Nccl &llrt::cuda::nccl() {
-  static const Nccl nccl = load();
+  static const Nccl nccl(Library(
+      {"libnccl.so.2"}, "it is NVIDIA's NCCL (Debian: package libnccl2; PyPI: nvidia-nccl-cu13); "
+                        "LD_LIBRARY_PATH names its folder"));
   return nccl;
 }
 

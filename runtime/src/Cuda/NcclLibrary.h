@@ -47,9 +47,10 @@ struct ncclUniqueId {
   X(ncclRecv, (void *, size_t, ncclDataType_t, int, ncclComm_t, CUstream))
 
 struct Nccl {
-#define X(name, parameters) ncclResult_t(*name) parameters = nullptr;
-  LLRT_NCCL_FUNCTIONS(X)
-#undef X
+  explicit Nccl(const Library &library);
+
+  using Result = ncclResult_t;
+  LLRT_LIBRARY_FUNCTIONS(LLRT_NCCL_FUNCTIONS)
   const char *(*ncclGetErrorString)(ncclResult_t) = nullptr;
   const char *(*ncclGetLastError)(ncclComm_t) = nullptr;
 };
