@@ -6,8 +6,8 @@
 //===----------------------------------------------------------------------===//
 //
 // The form is that of runtime/include/llrt/Program.h, member by member, in the order given
-// there; names and words are those of llrt/ProgramFields.h. The hash is that of the printed
-// device program, code included.
+// there; names and words are those of llrt/ProgramFields.h, actions those of llrt/Actions.def. The
+// hash is that of the printed device program, code included.
 //
 //   dist.arena, .storage, .graph, .program of a stage  ->  an element of "stages"
 //   symbols of arenas, frames, communicators           ->  their number in the list above
@@ -96,7 +96,11 @@ private:
   LogicalResult addCall(Operation *op, StringRef block, ArrayAttr buffers);
   LogicalResult addStaging(dist::CollectiveOp op);
 
-  void writeAction(llrt::ActionKind kind) { json.attribute(field::action, llrt::actionName(kind)); }
+  void writeAction(dist::EntryOpInterface op);
+  void writeField(Operation *op, StringRef name);
+  void writeCommunicator(StringRef name) {
+    json.attribute(field::communicator, int64_t(communicators.find(name)->second));
+  }
   void writeAddress(StringRef name, AddressAttr address) {
     json.attributeArray(name, [&] { writeAddressItems(address); });
   }
@@ -107,11 +111,11 @@ private:
                                      : int64_t(arenas.find(name)->second));
     json.value(address.getOffset());
   }
-  void writeBuffers(StringRef block, ArrayAttr buffers) {
-    json.attribute(field::block, block);
-    json.attributeArray(field::buffers, [&] {
-      for (auto address : buffers.getAsRange<AddressAttr>())
-        json.array([&] { writeAddressItems(address); });
+  void writeAddresses(StringRef name, ArrayAttr addresses) {
+    json.attributeArray(name, [&] {
+      if (addresses)
+        for (auto address : addresses.getAsRange<AddressAttr>())
+          json.array([&] { writeAddressItems(address); });
     });
   }
   void writeTensor(Type type, AddressAttr address, std::optional<ArrayAttr> split) {
@@ -129,9 +133,7 @@ private:
                        llvm::function_ref<void(llvm::function_ref<void()>)> action);
   void writeDone(dist::CollectiveOp op, const dist::Collective &done, AddressAttr from,
                  AddressAttr to);
-  void writeZero(dist::ZeroOp zero);
   void writeGraph(dist::GraphOp graph);
-  void writeEntry(dist::EntryOpInterface entry);
   void writeProgram(dist::ProgramOp program);
   void writeNeeds(dist::ArenaOp arena);
   void writeStage(int64_t stage);
@@ -204,6 +206,12 @@ LogicalResult TextWriter::addStaging(dist::CollectiveOp op) {
   return success();
 }
 
+/// The action that an op is in the text; null if it is none.
+static const llrt::ActionInfo *actionOf(dist::EntryOpInterface op) {
+  return llrt::findAction(op.getBlockAttr() ? llrt::actionName(llrt::ActionKind::Call)
+                                            : op->getName().stripDialect());
+}
+
 /// Reads what several parts of the text need, and checks it.
 LogicalResult TextWriter::collect() {
   const char *counted[] = {llrt::known::step, llrt::known::forward};
@@ -263,9 +271,11 @@ LogicalResult TextWriter::collect() {
       return program.emitOpError("expects planned memory (llama-plan-arenas)");
     for (auto entry : program.getBody().getOps<dist::EntryOpInterface>()) {
       hasProgram = true;
-      if (auto collective = dyn_cast<dist::CollectiveOp>(*entry);
-          collective && failed(addStaging(collective)))
+      auto collective = dyn_cast<dist::CollectiveOp>(*entry);
+      if (collective && failed(addStaging(collective)))
         return failure();
+      if (!collective && !actionOf(entry))
+        return entry->emitOpError("expects to be an action of the runtime (llrt/Actions.def)");
       FlatSymbolRefAttr block = entry.getBlockAttr(), graph = entry.getGraphAttr();
       if (block &&
           failed(addCall(entry, block.getValue(), entry.getBuffers().value_or(ArrayAttr()))))
@@ -335,26 +345,39 @@ void TextWriter::writeParameter(dist::StorageOp storage) {
   });
 }
 
-static llrt::ActionKind kindOf(dist::CollectiveKind kind) {
-  switch (kind) {
-  case dist::CollectiveKind::AllGather:
-    return llrt::ActionKind::AllGather;
-  case dist::CollectiveKind::AllReduce:
-    return llrt::ActionKind::AllReduce;
-  case dist::CollectiveKind::ReduceScatter:
-    return llrt::ActionKind::ReduceScatter;
-  case dist::CollectiveKind::Broadcast:
-    return llrt::ActionKind::Broadcast;
-  case dist::CollectiveKind::Slice:
-    return llrt::ActionKind::Slice;
+void TextWriter::writeAction(dist::EntryOpInterface op) {
+  const llrt::ActionInfo &action = *actionOf(op);
+  json.attribute(field::action, action.word);
+  for (const char *const *name = llrt::fieldsOf(action.members); *name; ++name)
+    writeField(op, *name);
+}
+
+/// Writes what `op` has as the attribute `name`, if it has it.
+void TextWriter::writeField(Operation *op, StringRef name) {
+  Attribute value = op->getAttr(name == field::at ? "address" : name);
+  if (name == field::communicator) {
+    writeCommunicator(cast<FlatSymbolRefAttr>(value).getValue());
+  } else if (name == field::tag) { // the stage that sends comes first
+    auto edge = symbols.lookup<dist::CommunicatorOp>(
+        dist::EntryOpInterface(op).getCommunicatorAttr().getValue());
+    SmallVector<int64_t> tag = {(*edge.getEdge())[0]};
+    llvm::append_range(tag, cast<DenseI64ArrayAttr>(value).asArrayRef());
+    json.attribute(name, llvm::json::Array(tag));
+  } else if (name == field::buffers || name == field::frames) {
+    writeAddresses(name, cast_or_null<ArrayAttr>(value));
+  } else if (auto address = dyn_cast_or_null<AddressAttr>(value)) {
+    writeAddress(name, address);
+  } else if (auto symbol = dyn_cast_or_null<FlatSymbolRefAttr>(value)) {
+    json.attribute(name, symbol.getValue());
+  } else if (value) {
+    json.attribute(name, toJson(value));
   }
-  llvm_unreachable("all kinds are above");
 }
 
 void TextWriter::writeDone(dist::CollectiveOp op, const dist::Collective &done, AddressAttr from,
                            AddressAttr to) {
-  writeAction(kindOf(done.kind));
-  json.attribute(field::communicator, int64_t(communicators.find(op.getCommunicator())->second));
+  json.attribute(field::action, dist::stringifyCollectiveKind(done.kind));
+  writeCommunicator(op.getCommunicator());
   json.attribute(field::type, nameOf(done.type));
   json.attribute(field::outer, done.outer);
   json.attribute(field::elements, done.elements);
@@ -384,9 +407,10 @@ void TextWriter::writeCollective(dist::CollectiveOp op,
   auto call = [&](FlatSymbolRefAttr block, AddressAttr given, AddressAttr made) {
     if (block)
       action([&] {
-        writeAction(llrt::ActionKind::Call);
-        writeBuffers(block.getValue(),
-                     ArrayAttr::get(op.getContext(), {given, made, staging.getScratch()}));
+        json.attribute(field::action, llrt::actionName(llrt::ActionKind::Call));
+        json.attribute(field::block, block.getValue());
+        writeAddresses(field::buffers,
+                       ArrayAttr::get(op.getContext(), {given, made, staging.getScratch()}));
       });
   };
   AddressAttr packed = staging.getPack() ? staging.getPacked() : from;
@@ -396,12 +420,6 @@ void TextWriter::writeCollective(dist::CollectiveOp op,
   call(staging.getPack(), from, packed);
   action([&] { writeDone(op, what.plain(), packed, received); });
   call(staging.getUnpack(), received, to);
-}
-
-void TextWriter::writeZero(dist::ZeroOp zero) {
-  writeAction(llrt::ActionKind::Zero);
-  writeAddress(field::at, *zero.getAddress());
-  json.attribute(field::bytes, zero.getBytes());
 }
 
 void TextWriter::writeGraph(dist::GraphOp graph) {
@@ -429,10 +447,7 @@ void TextWriter::writeGraph(dist::GraphOp graph) {
           });
         };
         if (auto call = dyn_cast<dist::CallOp>(op))
-          action([&] {
-            writeAction(llrt::ActionKind::Call);
-            writeBuffers(call.getBlock(), call.getBuffersAttr());
-          });
+          action([&] { writeAction(call); });
         else if (auto collective = dyn_cast<dist::CollectiveOp>(op))
           writeCollective(collective, action);
       }
@@ -447,43 +462,6 @@ void TextWriter::writeGraph(dist::GraphOp graph) {
     });
   });
   frames.clear();
-}
-
-void TextWriter::writeEntry(dist::EntryOpInterface entry) {
-  Operation *op = entry;
-  auto transfer = [&](auto op, llrt::ActionKind kind) {
-    writeAction(kind);
-    json.attribute(field::communicator, int64_t(communicators.find(op.getCommunicator())->second));
-    json.attribute(field::type, nameOf(op.getType()));
-    json.attribute(field::elements, op.getElements());
-    writeAddress(field::at, *op.getAddress());
-    // The stage that sends comes first.
-    auto edge = *symbols.lookup<dist::CommunicatorOp>(op.getCommunicator()).getEdge();
-    SmallVector<int64_t> tag = {edge[0]};
-    llvm::append_range(tag, op.getTag());
-    json.attribute(field::tag, llvm::json::Array(tag));
-  };
-  if (auto run = dyn_cast<dist::RunOp>(op)) {
-    writeAction(llrt::ActionKind::Run);
-    json.attribute(field::graph, run.getGraph());
-    json.attribute(field::microBatch, run.getMicroBatch());
-    json.attributeArray(field::frames, [&] {
-      if (run.getFrames())
-        for (auto address : run.getFrames()->getAsRange<AddressAttr>())
-          json.array([&] { writeAddressItems(address); });
-    });
-  } else if (auto send = dyn_cast<dist::SendOp>(op)) {
-    transfer(send, llrt::ActionKind::Send);
-  } else if (auto receive = dyn_cast<dist::ReceiveOp>(op)) {
-    transfer(receive, llrt::ActionKind::Receive);
-  } else if (auto zero = dyn_cast<dist::ZeroOp>(op)) {
-    writeZero(zero);
-  } else if (FlatSymbolRefAttr block = entry.getBlockAttr()) {
-    writeAction(llrt::ActionKind::Call);
-    writeBuffers(block.getValue(), *entry.getBuffers());
-    if (auto call = dyn_cast<dist::CallOp>(op); call && call.getMicroBatch())
-      json.attribute(field::microBatch, int64_t(*call.getMicroBatch()));
-  }
 }
 
 void TextWriter::writeProgram(dist::ProgramOp program) {
@@ -511,7 +489,7 @@ void TextWriter::writeProgram(dist::ProgramOp program) {
     if (auto collective = dyn_cast<dist::CollectiveOp>(*op))
       writeCollective(collective, action);
     else
-      action([&] { writeEntry(op); });
+      action([&] { writeAction(op); });
   }
 }
 

@@ -4,6 +4,16 @@
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 //
 //===----------------------------------------------------------------------===//
+//
+// An index is a sum of terms: constant + factor * value of loops and arguments. affine maps,
+// affine.apply and arith on indices are added up to it (LinearIndex); what is no such sum has no
+// answer, and who asks takes the worst. Two questions are answered with it:
+//
+//   conflictsWith   may two pieces of code not change places: one writes what the other touches
+//   isSeparated     do iterations of a loop touch elements of their own: in some dimension the
+//                   index is  factor * i + rest,  with all values of `rest` below `factor`
+//
+//===----------------------------------------------------------------------===//
 #include "lib/Lower/LoopAccess.h"
 
 #include "dialects/Routine/IR/Routine.h"

@@ -4,6 +4,19 @@
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 //
 //===----------------------------------------------------------------------===//
+//
+// In three parts: how addresses and lists of them are printed, what entries answer to
+// EntryOpInterface where that is more than an argument (getUses: which bytes an entry reads and
+// writes), and verifiers. An address `@name[N]` is one of an arena, or, within a graph that has a
+// frame of that name, of the frame:
+//
+//   verifyAddress   @workspace[64], 256 bytes   64 + 256 <= bytes of dist.arena @workspace
+//                   @kept[0] in a graph         bytes of its dist.frame "kept"
+//   verifyBuffers   dist.call @block(...)       as many as arguments, results not in place, scratch
+//
+// Constraints are numbered as in DistOps.td: `// zero_c1` is (C1) of dist.zero.
+//
+//===----------------------------------------------------------------------===//
 #include "dialects/Dist/IR/Dist.h"
 
 #include "dialects/Interfaces/OpInterfaces.h"

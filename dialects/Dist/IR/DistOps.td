@@ -149,15 +149,16 @@ class Dist_UserOp<string mnemonic, list<Trait> traits = []>
 
 // What takes a place in the launch order: it waits for the events `after` and its
 // predecessors on `stream`; its result is the event that it is done.
-class Dist_Entry<string mnemonic, dag args, string parent = "ProgramOp">
-    : Dist_UserOp<mnemonic, [ParentOneOf<[parent, "ProgramOp"]>, EntryOpInterface]> {
+class Dist_Entry<string mnemonic, dag args = (ins), string parent = "ProgramOp",
+                 list<Trait> traits = []>
+    : Dist_Op<mnemonic, !listconcat([ParentOneOf<[parent, "ProgramOp"]>, EntryOpInterface], traits)> {
   let arguments = !con((ins Variadic<Dist_Event>:$after), args, (ins Dist_Stream:$stream));
   let results = (outs Dist_Event:$done);
 }
 
 // One that uses memory which may be that of frame instances.
 class Dist_FrameEntry<string mnemonic, dag args, string parent = "ProgramOp">
-    : Dist_Entry<mnemonic, args, parent> {
+    : Dist_Entry<mnemonic, args, parent, [DeclareOpInterfaceMethods<SymbolUserOpInterface>]> {
   let extraClassDeclaration = [{
     ::llvm::SmallVector<::mlir::dist::EntryUse> getUses(int64_t members);
     void setPlaces(::llvm::ArrayRef<::mlir::dist::AddressAttr> places);
@@ -377,7 +378,8 @@ def ZeroOp : Dist_FrameEntry<"zero", (ins OptionalAttr<Dist_InstanceAttr>:$write
 // A call of a block on arenas.
 class Dist_BlockEntry<string mnemonic, dag more, string parent = "ProgramOp">
     : Dist_Entry<mnemonic, !con((ins FlatSymbolRefAttr:$block,
-                                     OptionalAttr<Dist_AddressArray>:$buffers), more), parent>;
+                                     OptionalAttr<Dist_AddressArray>:$buffers), more), parent,
+                 [DeclareOpInterfaceMethods<SymbolUserOpInterface>]>;
 
 def CallOp : Dist_BlockEntry<"call", (ins OptionalAttr<Dist_Size>:$micro_batch), "GraphOp"> {
   let summary = "Call a block on buffers";

@@ -4,6 +4,16 @@
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 //
 //===----------------------------------------------------------------------===//
+//
+// Whatever the form (Attention.h), a call has the same pieces around its kernel:
+//
+//   masks     i64 of the routine -> AttentionMask: of each row an interval and a group, of each key
+//             its number and group, of each tile whether all, some or none of its scores are seen
+//   softmax   running maximum and sum of a row, in base 2, over the lanes that share it
+//   rows      of the backward: dOut . out of each row, before the kernels that need it
+//   means     of the values, for rows that see no key
+//
+//===----------------------------------------------------------------------===//
 #include "lib/Lower/Cuda/Attention.h"
 
 #include "llamac/Lower/Passes.h"

@@ -4,6 +4,17 @@
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 //
 //===----------------------------------------------------------------------===//
+//
+// What is equal is compiled once:
+//
+//   launch (a global with kLaunchAttr)  ->  kernel  ->  its text without names and places  ->  Code
+//   Code                                ->  PTX of each chip (writePtx)  ->  cubin (ptxas)
+//   table                               LlrtDeviceCode { LlrtCudaKernel of each launch
+//                                         { images of its code: one LlrtImage for each chip }}
+//
+// Codes are compiled in parallel. The table is written by RuntimeTable, its strings are shared.
+//
+//===----------------------------------------------------------------------===//
 #include "lib/Lower/Cuda/DeviceCode.h"
 
 #include "dialects/Routine/IR/Routine.h"

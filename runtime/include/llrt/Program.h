@@ -122,31 +122,11 @@
 // is filled up with images that are not there; `micro_batch` of the run is then the
 // number of the group. An input `encoder:NAME` is as NAME: so a stage has both.
 //
-// ACTION: {"do": ..., "stream": 0, "after": [i, ...], "location": i}, and what follows.
-// `location` (default none): for messages, the index of a text in `locations`. `stream` (default 0): the actions of a stream are done one after
-// the other, in order. `after`: indices of earlier actions of the same list that are
-// done before this one starts. An item runs in the stream that it names, within the
-// time of its run, which occupies its own stream until all items are done.
-//
-//   {"do": "call", "block": "self_layer.forward", "buffers": [ADDRESS, ...]}
-//        as an entry perhaps with "micro_batch": left out where runs of it are
-//   {"do": "all_gather" | "all_reduce" | "reduce_scatter" | "broadcast",
-//    "communicator": index, "type": "f32", "outer": o, "elements": n,
-//    "from": ADDRESS, "to": ADDRESS, "reduction": "sum" | "max", "to_type": "f32",
-//    "accumulate": false, "scratch": ADDRESS, "scratch_bytes": N}
-//        `from` holds [o][n], `to` [o][n]; `to` of all_gather and `from` of
-//        reduce_scatter [o][members][n]. all_reduce may have from = to. broadcast:
-//        from member 0. Sums are formed in the order of members, in `to_type`
-//        (default `type`; bf16: in f32, rounded once). `accumulate`, of
-//        reduce_scatter: added to `to`. `scratch`: memory for the parts of others, where
-//        the host needs it (llrt/Collectives.h); other targets may have none.
-//   {"do": "slice", "communicator", "type", "outer", "elements", "from", "to"}
-//        own part of [o][members][n]
-//   {"do": "zero", "at": ADDRESS, "bytes": N}
-// and in programs only:
-//   {"do": "send" | "receive", "communicator": index of a communicator of two ranks,
-//    "type", "elements", "at": ADDRESS, "tag": [stage, chunk, micro_batch, value]}
-//   {"do": "run", "graph": "step", "micro_batch": 0, "frames": [ADDRESS, ...]}
+// ACTION: {"do": ..., "stream": 0, "after": [i, ...], "location": i}, and what Actions.def says.
+// `location` (default none): for messages, the index of a text in `locations`. `stream` (default
+// 0): the actions of a stream are done one after the other, in order. `after`: indices of earlier
+// actions of the same list that are done before this one starts. An item runs in the stream that
+// it names, within the time of its run, which occupies its own stream until all items are done.
 //
 // Runs add to gradients; a program sets them to zero first. `loss` is a sum over valid
 // tokens, [1], f32 (f64 under f64). Entries add it to `sums` after each run that gives it, and

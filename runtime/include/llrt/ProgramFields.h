@@ -8,7 +8,8 @@
 // The names and words that the compiler writes and the runtime reads: each is here and nowhere
 // else. Program.h says what they mean, and which type a field has.
 //
-//   field    members of the program and of what it consists of
+//   field    members of the program and of what it consists of; which an action has is said in
+//            Actions.def
 //   option   members of `options` that the runtime reads; info prints all
 //   model    members of `model`
 //   known    names of programs, inputs and outputs that have a meaning
@@ -16,6 +17,8 @@
 //===----------------------------------------------------------------------===//
 #ifndef LLRT_PROGRAMFIELDS_H
 #define LLRT_PROGRAMFIELDS_H
+
+#include <string_view>
 
 namespace llrt {
 
@@ -152,45 +155,59 @@ inline constexpr char sum[] = "sum";                         // reductions
 inline constexpr char max[] = "max";                         //
 } // namespace known
 
-/// What an action does.
+/// What an action does (Actions.def).
 enum class ActionKind {
-  Call,
-  AllGather,
-  AllReduce,
-  ReduceScatter,
-  Broadcast,
-  Slice,
-  Zero,
-  Send,
-  Receive,
-  Run
+#define LLRT_ACTION(KIND, WORD, MEMBERS, WHERE) KIND,
+#include "Actions.def"
 };
 
-/// The word for it: `all_gather`.
-constexpr const char *actionName(ActionKind kind) {
-  switch (kind) {
-  case ActionKind::Call:
-    return "call";
-  case ActionKind::AllGather:
-    return "all_gather";
-  case ActionKind::AllReduce:
-    return "all_reduce";
-  case ActionKind::ReduceScatter:
-    return "reduce_scatter";
-  case ActionKind::Broadcast:
-    return "broadcast";
-  case ActionKind::Slice:
-    return "slice";
-  case ActionKind::Zero:
-    return "zero";
-  case ActionKind::Send:
-    return "send";
-  case ActionKind::Receive:
-    return "receive";
-  case ActionKind::Run:
-    return "run";
-  }
-  return "";
+/// Which members of the text an action has.
+enum class ActionMembers {
+#define LLRT_ACTION_MEMBERS(NAME, ...) NAME,
+#include "Actions.def"
+};
+
+struct ActionInfo {
+  enum Where { Item, Entry };
+
+  ActionKind kind;
+  const char *word; ///< `all_gather`
+  ActionMembers members;
+  Where where; ///< Entry: not in graphs
+};
+
+/// All actions, in the order of their kinds.
+inline constexpr ActionInfo allActions[] = {
+#define LLRT_ACTION(KIND, WORD, MEMBERS, WHERE)                                                    \
+  {ActionKind::KIND, WORD, ActionMembers::MEMBERS, ActionInfo::WHERE},
+#include "Actions.def"
+};
+
+constexpr const ActionInfo &actionInfo(ActionKind kind) { return allActions[int(kind)]; }
+constexpr const char *actionName(ActionKind kind) { return actionInfo(kind).word; }
+
+/// The action of a word; null if there is none.
+constexpr const ActionInfo *findAction(std::string_view word) {
+  for (const ActionInfo &info : allActions)
+    if (info.word == word)
+      return &info;
+  return nullptr;
+}
+
+namespace actionFields {
+using namespace field;
+#define LLRT_ACTION_MEMBERS(NAME, ...)                                                             \
+  inline constexpr const char *NAME[] = {__VA_ARGS__ __VA_OPT__(, ) nullptr};
+#include "Actions.def"
+} // namespace actionFields
+
+/// The fields of `members` in the order of the text, ended by null.
+constexpr const char *const *fieldsOf(ActionMembers members) {
+  constexpr const char *const *fields[] = {
+#define LLRT_ACTION_MEMBERS(NAME, ...) actionFields::NAME,
+#include "Actions.def"
+  };
+  return fields[int(members)];
 }
 
 } // namespace llrt

@@ -4,6 +4,17 @@
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 //
 //===----------------------------------------------------------------------===//
+//
+// In four parts: memory and what goes to and from it, work that is put into streams, waiting (with
+// the names of what is under way), recordings.
+//
+//   put      now, into the stream of the driver; or, behind a communication that has not met yet,
+//            onto `held` of its queue, to be put there while the host waits
+//   wait     polls the event, lets the exchange meet, takes what is done off `underWay`; says who
+//            waits for whom after the timeout
+//   record   a step becomes a CUDA graph; later writes change the data of its copies
+//
+//===----------------------------------------------------------------------===//
 
 #include "src/Cuda/CudaDevice.h"
 

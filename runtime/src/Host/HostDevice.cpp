@@ -4,6 +4,18 @@
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 //
 //===----------------------------------------------------------------------===//
+//
+// A stream is a queue of tasks: a call, a communication, an event, something to wait for. Nothing
+// runs until the host waits; then `wait` goes round the heads of the queues:
+//
+//   stream 0   [call] [record e] [call]        a call at a head is made at once
+//   stream 1   [receive: started, polled]      a communication is started, then asked each round
+//   stream 2   [await e] [send]                is passed when e is over
+//
+// What is written to a stream that is not empty is kept until its turn (`staged`). A round in which
+// nothing moves lets the transport idle; after the timeout all ranks are asked what they wait for.
+//
+//===----------------------------------------------------------------------===//
 
 #include "src/Host/HostDevice.h"
 

@@ -4,6 +4,17 @@
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 //
 //===----------------------------------------------------------------------===//
+//
+// One pass over the JSON, in the order in which later parts name earlier ones: grid, communicators,
+// then of each stage arenas, parameters, inputs, graphs, programs. Reader gives a field of an
+// object or says what is wrong with it and where; Parser knows what the fields mean. What an action has is
+// said by Actions.def.
+//
+//   address   every one is checked against its arena or frame, with the bytes that are used there
+//   used      of each arena the end of what a graph or a program uses: not beyond what it says it
+//             needs
+//
+//===----------------------------------------------------------------------===//
 
 #include "src/Program/Program.h"
 
@@ -65,17 +76,9 @@ int64_t Program::globalBatch() const {
 }
 
 bool Action::communicates() const {
-  switch (kind) {
-  case Kind::AllGather:
-  case Kind::AllReduce:
-  case Kind::ReduceScatter:
-  case Kind::Broadcast:
-  case Kind::Send:
-  case Kind::Receive:
-    return true;
-  default:
-    return false;
-  }
+  ActionMembers members = actionInfo(kind).members;
+  return members == ActionMembers::Transfer ||
+         (members == ActionMembers::Collective && kind != Kind::Slice);
 }
 
 namespace {
@@ -556,27 +559,23 @@ private:
     for (int64_t index : result.after)
       if (index >= int64_t(earlier.size()))
         wrong(r.place(field::after), "indices of earlier actions", std::to_string(index));
-    using Kind = Action::Kind;
-    switch (result.kind) {
-    case Kind::Call:
+    switch (actionInfo(result.kind).members) {
+    case ActionMembers::None:
+      break;
+    case ActionMembers::Call:
       result.call = call(r, graph);
       if (r.has(field::microBatch))
         result.microBatch = microBatch(r, program.microBatches);
       break;
-    case Kind::AllGather:
-    case Kind::AllReduce:
-    case Kind::ReduceScatter:
-    case Kind::Broadcast:
-    case Kind::Slice:
-    case Kind::Send:
-    case Kind::Receive:
+    case ActionMembers::Collective:
+    case ActionMembers::Transfer:
       readCommunication(r, graph, result);
       break;
-    case Kind::Zero:
+    case ActionMembers::Memory:
       result.bytes = r.integer(field::bytes, 0);
       result.to = address(r, field::at, result.bytes, graph);
       break;
-    case Kind::Run:
+    case ActionMembers::Run:
       readRun(r, result);
       break;
     }
@@ -585,13 +584,12 @@ private:
 
   static Action::Kind actionKind(const Reader &r, const Graph *graph) {
     std::string word = r.text(field::action), known;
-    for (Action::Kind kind = Action::Kind::Call; kind <= Action::Kind::Run;
-         kind = Action::Kind(int(kind) + 1)) {
-      if (graph && kind >= Action::Kind::Send)
-        break;
-      if (word == actionName(kind))
-        return kind;
-      known += (known.empty() ? "" : ", ") + std::string(actionName(kind));
+    for (const ActionInfo &info : allActions) {
+      if (graph && info.where == ActionInfo::Entry)
+        continue;
+      if (word == info.word)
+        return info.kind;
+      known += (known.empty() ? "" : ", ") + std::string(info.word);
     }
     wrong(r.place(field::action), "one of " + known, word);
   }

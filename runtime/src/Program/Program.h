@@ -145,7 +145,7 @@ struct Action {
   size_t communicator = 0; // collectives, Slice, Send, Receive
   LlrtType type = LLRT_F32;
   int64_t outer = 1, elements = 0; // Send, Receive: outer is 1
-  // Copy and Zero (its `to`) as well; Send: from; Receive: to.
+  // Zero (its `to`) as well; Send: from; Receive: to.
   Address from = {}, to = {};
   Reduction reduction = Reduction::Sum; // AllReduce, ReduceScatter
   LlrtType toType = LLRT_F32;           // AllReduce, ReduceScatter
@@ -156,7 +156,7 @@ struct Action {
   // Send, Receive: stage, chunk, micro-batch, value.
   std::array<int64_t, 4> tag = {};
 
-  int64_t bytes = 0; // Zero, Copy
+  int64_t bytes = 0; // Zero
 
   std::string graph;           // Run
   int64_t microBatch = 0;      // Run; of an encoder's graph: the group; Call of an entry

@@ -214,7 +214,12 @@ void Rank::Launch::issue(const Work &work) {
   case Kind::Run:
     issueRun(work);
     break;
-  default:
+  case Kind::AllGather:
+  case Kind::AllReduce:
+  case Kind::ReduceScatter:
+  case Kind::Broadcast:
+  case Kind::Send:
+  case Kind::Receive:
     device.communicate(stream, action.kind == Kind::Receive ? nullptr : at(action.from),
                        action.kind == Kind::Send ? nullptr : at(action.to),
                        action.scratchBytes ? at(action.scratch) : nullptr, work);

@@ -4,6 +4,18 @@
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 //
 //===----------------------------------------------------------------------===//
+//
+// A communication goes through phases: advance() starts the messages of the next one, poll() goes
+// on when all of them have arrived. Elements are taken in pieces that fit into the slots of the
+// scratch memory (Collectives.h); with several rows a piece is packed, since it is in parts:
+//
+//   all_reduce   phase 1   a piece has a share for each member; share i of all goes to member i
+//                phase 2   the sum of the own share goes to all
+//                phase 1   of the next piece ...
+//
+// Sums are in the order of members, whoever comes first.
+//
+//===----------------------------------------------------------------------===//
 
 #include "src/Transport/Communication.h"
 
