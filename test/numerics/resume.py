@@ -57,12 +57,27 @@ def main() -> int:
                 f"--checkpoint={folder / name}", f"--metrics={metrics}")
             return [json.loads(line)["loss"] for line in metrics.read_text().splitlines() if "loss" in line]
 
+        # What came of a step is read while the next one computes, unless steps are not graphs: the same either way. A step that is
+        # not finite is found when the next has begun: nothing of either is kept.
+        plain, diverged = folder / "plain.jsonl", folder / "diverged"
+        run("cuda", "train", f"--data={folder / 'data'}", "--steps=5", "--learning-rate=0.01", "--gate-init=0.5", "--graph=off",
+            f"--metrics={plain}")
+        failed = subprocess.run([str(folder / "cuda"), "train", f"--data={folder / 'data'}", "--steps=5", "--learning-rate=1e30",
+                                 "--gate-init=0.5", f"--checkpoint={diverged}"], capture_output=True, text=True, env=environments["cuda"])
+
         want = train("host", 4, "alone")
         got = train("host", 2, "both")
         got += train("cuda", 4, "both")
         wrong = [] if len(got) == len(want) == 4 else [f"expected 4 losses, got {got} and, of the host alone, {want}"]
         wrong += [f"loss of step {step + 1}: expected {w}, got {g}" for step, (g, w) in enumerate(zip(got, want))
                   if not abs(g - w) <= TOLERANCE * abs(w)]
+        graphs, streams = train("cuda", 5, "graphs"), [json.loads(line)["loss"] for line in plain.read_text().splitlines()]
+        if graphs != streams or len(graphs) != 5:
+            wrong.append(f"five steps: {graphs} as graphs, {streams} without")
+        if failed.returncode != 1 or "step 2: expected finite numbers" not in failed.stderr or \
+                "the checkpoint of step 1 holds what was done" not in failed.stderr or \
+                [path.name for path in diverged.glob("step-*")] != ["step-00000001"]:
+            wrong.append(f"a step that is not finite: status {failed.returncode}, {failed.stderr}")
         said = {}
         for target in ("host", "cuda"):
             loss = json.loads(run(target, "evaluate", f"--data={folder / 'data'}", f"--weights={folder / 'both'}").splitlines()[-1])

@@ -17,6 +17,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <cstring>
 
 using namespace llrt;
 
@@ -34,35 +35,62 @@ int64_t llrt::roundUpSamples(const Program &program, int64_t samples) {
   return (samples + step - 1) / step * step;
 }
 
+static bool isFinite(const StepResult &result) {
+  return std::isfinite(result.loss) && std::isfinite(result.gradientNorm);
+}
+
 void llrt::requireFinite(int64_t step, const StepResult &result) {
-  if (!std::isfinite(result.loss) || !std::isfinite(result.gradientNorm))
+  if (!isFinite(result))
     throw NotFinite("step " + std::to_string(step) + ": expected finite numbers, got loss " +
                     std::to_string(result.loss) + ", gradient norm " +
                     std::to_string(result.gradientNorm));
 }
 
-// The sums of a program that is over, of all ranks together.
-static std::pair<double, double> readSums(const Rank &rank) {
-  std::vector<double> sums = rank.readValues<double>(rank.stage().sums, 2);
-  return {sums[0], sums[1]};
-}
-
 StepResult llrt::runStep(Ranks &ranks, const ModelInputs &inputs, const Optimizer &optimizer,
                          int64_t step) {
-  const Program &program = ranks.program();
-  int64_t tokens = inputs.validTokens;
-  double lossGradient = tokens ? 1.0 / double(tokens) : 0;
-  std::array<double, 8> hyperparameters = optimizer.hyperparameters(step);
+  StepQueue steps(ranks, optimizer);
+  steps.begin(inputs, step);
+  return *steps.finish();
+}
+
+std::optional<StepResult> StepQueue::begin(const ModelInputs &inputs, int64_t step) {
+  const double lossGradient = inputs.validTokens ? 1.0 / double(inputs.validTokens) : 0;
+  const std::array<double, 8> hyperparameters = optimizer.hyperparameters(step);
   ranks.each([&](Rank &rank) {
     Events events;
-    events.prepare = [&](const Graph &graph, int64_t microBatch) {
+    events.prepare = [&, lossGradient](const Graph &graph, int64_t microBatch) {
       setInputs(rank, graph, inputs, microBatch, lossGradient);
     };
-    setEntryInputs(rank, &hyperparameters);
-    rank.run(known::step, events, program.microBatches);
+    setEntryInputs(rank, nullptr);
+    rank.begin(known::step, events, ranks.program().microBatches);
   });
-  auto [loss, squares] = readSums(ranks.first());
-  return {loss / double(std::max<int64_t>(1, tokens)), tokens, std::sqrt(squares)};
+  std::optional<StepResult> before = read();
+  if (before && !isFinite(*before)) {
+    ranks.each([](Rank &rank) { rank.wait(); });
+    return before;
+  }
+  ranks.each([&](Rank &rank) {
+    setEntryInputs(rank, &hyperparameters);
+    rank.finish();
+  });
+  const Rank &first = ranks.first();
+  unread = {inputs.validTokens, first.readLater(first.stage().sums, 2 * sizeof(double))};
+  return before;
+}
+
+std::optional<StepResult> StepQueue::finish() {
+  ranks.each([](Rank &rank) { rank.wait(); });
+  return read();
+}
+
+std::optional<StepResult> StepQueue::read() {
+  if (!unread)
+    return std::nullopt;
+  std::array<double, 2> sums; // of all ranks together
+  std::memcpy(sums.data(), unread->sums->wait(), sizeof(sums));
+  const int64_t tokens = unread->tokens;
+  unread.reset();
+  return StepResult{sums[0] / double(std::max<int64_t>(1, tokens)), tokens, std::sqrt(sums[1])};
 }
 
 // The logits of `graph`, if this rank is one of those that have them: of equal
@@ -123,7 +151,7 @@ double llrt::runForward(Ranks &ranks, const ModelInputs &inputs,
     setEntryInputs(rank, nullptr);
     rank.run(known::forward, events, inputs.shape.samples / rank.program().batch);
   });
-  return readSums(ranks.first()).first;
+  return ranks.first().readValues<double>(ranks.first().stage().sums, 1)[0];
 }
 
 void llrt::requireLogits(const Program &program) {

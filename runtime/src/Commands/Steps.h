@@ -12,6 +12,9 @@
 #include "src/Data/Batch.h"
 #include "src/Data/SafeTensors.h"
 
+#include <memory>
+#include <optional>
+
 namespace llrt {
 
 // The sizes of a batch of `samples` samples for `program`.
@@ -40,6 +43,37 @@ void requireFinite(int64_t step, const StepResult &result);
 // of before the step. The gradients are there until the next step begins.
 StepResult runStep(Ranks &ranks, const ModelInputs &inputs, const Optimizer &optimizer,
                    int64_t step);
+
+// Steps, one after the other, on devices that are not kept waiting: what came of a step is
+// read while the next one computes, before that updates anything.
+class StepQueue {
+public:
+  // Both must outlive it.
+  StepQueue(Ranks &ranks, const Optimizer &optimizer) : ranks(ranks), optimizer(optimizer) {}
+
+  // Begins step `step`, as `runStep` does it. Returns what came of the step before, if nobody has
+  // asked yet. If that was not finite, weights and optimizer are those of before it, and nothing
+  // comes of this step.
+  std::optional<StepResult> begin(const ModelInputs &inputs, int64_t step);
+
+  // Whether the last step was waited for: so it is where nothing is gained by going on.
+  bool isIdle() const { return ranks.first().isIdle(); }
+
+  // Waits for the last step. Returns what came of it, if nobody has asked yet.
+  std::optional<StepResult> finish();
+
+private:
+  struct Unread {
+    int64_t tokens;
+    std::unique_ptr<Device::Reading> sums;
+  };
+
+  std::optional<StepResult> read();
+
+  Ranks &ranks;
+  const Optimizer &optimizer;
+  std::optional<Unread> unread;
+};
 
 // A rank's part of the logits of one micro-batch.
 class Logits {

@@ -292,29 +292,22 @@ static int train(const Program &program, const Arguments &arguments) {
     return stop != "";
   };
   DataCounts counts;
+  // A step whose result is still to be read, while the next one computes.
+  struct Pending {
+    int64_t number;
+    BatchReader::Loaded loaded;
+  };
+  std::optional<Pending> pending;
+  StepQueue queue(ranks, optimizer);
   bool saidNoImage = false;
   constexpr int64_t enoughSamples = 1000; // to wonder that none has an image
-  while (state.step < steps && !stopped()) {
-    int64_t number = state.step + 1;
-    if (tracing)
-      tracing->setStep(number);
-    if (tracing && number == firstTraced + TracedSteps)
-      tracing->pause();
-    BatchReader::Loaded loaded;
-    // All processes read the same data, and fail together.
-    if (!attempt([&] { loaded = reader.next(); }))
-      break;
-    counts = loaded.batch.counts;
-    StepResult result;
-    try {
-      result = runStep(ranks, loaded.batch.inputs, optimizer, number);
-      requireFinite(number, result);
-    } catch (const NotFinite &) { // nothing was updated, in all processes
-      failure = std::current_exception();
-      break;
-    }
+  // What came of the pending step.
+  auto settle = [&](const StepResult &result) {
+    const auto [number, loaded] = std::exchange(pending, std::nullopt).value();
+    requireFinite(number, result);
     state.step = number;
     state.place = loaded.after;
+    counts = loaded.batch.counts;
     if (progress)
       attempt([&] {
         for (const std::string &why : loaded.batch.skipped)
@@ -331,6 +324,31 @@ static int train(const Program &program, const Arguments &arguments) {
       save();
       saved = number;
     }
+  };
+  auto settleLast = [&] {
+    if (std::optional<StepResult> result = queue.finish())
+      settle(*result);
+  };
+  try {
+    for (int64_t number = state.step + 1; number <= steps && !stopped(); ++number) {
+      if (tracing)
+        tracing->setStep(number);
+      if (tracing && number == firstTraced + TracedSteps)
+        tracing->pause();
+      BatchReader::Loaded loaded;
+      // All processes read the same data, and fail together.
+      if (!attempt([&] { loaded = reader.next(); }))
+        break;
+      if (std::optional<StepResult> result = queue.begin(loaded.batch.inputs, number))
+        settle(*result);
+      pending = {number, std::move(loaded)};
+      // A checkpoint is of a step that nothing has come after.
+      if (queue.isIdle() || (checkpoints && number % every == 0))
+        settleLast();
+    }
+    settleLast();
+  } catch (const NotFinite &) { // nothing was updated, in all processes
+    failure = std::current_exception();
   }
   std::string kept = checkpoints ? "" : "; nothing of the training is kept";
   if (checkpoints && saved != state.step) {

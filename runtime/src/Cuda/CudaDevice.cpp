@@ -52,6 +52,27 @@ struct CudaDevice::Reached : Mark {
   ~Reached() override { device.events.push_back(event); }
 };
 
+// A piece of pinned memory that a copy to the host fills.
+struct CudaDevice::Piece : Reading {
+  CudaDevice &device;
+  std::byte *memory;
+  int64_t bytes;
+  Event filled;
+
+  Piece(CudaDevice &device, int64_t bytes)
+      : device(device), memory(device.staging.take(bytes)), bytes(bytes) {}
+  ~Piece() override {
+    device.gpu.enter();
+    if (filled && !static_cast<const Reached &>(*filled).done)
+      driver().cuCtxSynchronize(); // nobody has waited: it may be under way
+    device.staging.give(memory, bytes);
+  }
+  const std::byte *wait() override {
+    device.wait(filled);
+    return memory;
+  }
+};
+
 struct CudaDevice::Graph : Recording {
   CudaDevice &device;
   CUgraphExec handle = nullptr;
@@ -234,21 +255,28 @@ void CudaDevice::write(Stream stream, void *to, int64_t bytes,
 }
 
 void CudaDevice::read(Stream stream, const void *from, int64_t bytes, void *to) {
-  Queue &queue = this->queue(stream);
   if (bytes <= 0)
     return wait(record(stream));
   for (int64_t at = 0; at < bytes; at += Staging::MostBytes) {
     int64_t count = std::min(Staging::MostBytes, bytes - at);
-    std::byte *piece = staging.take(count);
-    put(queue, [=, this](CUstream handle) {
-      check(driver().cuMemcpyDtoHAsync_v2(piece, CUdeviceptr(from) + CUdeviceptr(at), size_t(count),
-                                          handle),
-            "cuMemcpyDtoHAsync");
-    });
-    wait(record(stream));
-    std::memcpy(static_cast<std::byte *>(to) + at, piece, size_t(count));
-    staging.give(piece, count);
+    std::unique_ptr<Reading> piece =
+        readLater(stream, static_cast<const std::byte *>(from) + at, count);
+    std::memcpy(static_cast<std::byte *>(to) + at, piece->wait(), size_t(count));
   }
+}
+
+std::unique_ptr<Device::Reading> CudaDevice::readLater(Stream stream, const void *from,
+                                                       int64_t bytes) {
+  if (bytes > Staging::MostBytes)
+    return Device::readLater(stream, from, bytes);
+  Queue &queue = this->queue(stream);
+  auto piece = std::make_unique<Piece>(*this, bytes);
+  put(queue, [=, this, to = piece->memory](CUstream handle) {
+    check(driver().cuMemcpyDtoHAsync_v2(to, CUdeviceptr(from), size_t(bytes), handle),
+          "cuMemcpyDtoHAsync");
+  });
+  piece->filled = record(stream);
+  return piece;
 }
 
 void CudaDevice::zero(Stream stream, void *to, int64_t bytes) {

@@ -49,6 +49,7 @@ public:
   void write(Stream stream, void *to, int64_t bytes,
              const std::function<void(std::byte *)> &fill) override;
   void read(Stream stream, const void *from, int64_t bytes, void *to) override;
+  std::unique_ptr<Reading> readLater(Stream stream, const void *from, int64_t bytes) override;
   void zero(Stream stream, void *to, int64_t bytes) override;
   void copy(Stream stream, void *to, int64_t toStride, const void *from, int64_t fromStride,
             int64_t rows, int64_t bytes) override;
@@ -69,6 +70,7 @@ private:
   // Where times are counted from: an event and when it was on the host.
   struct Base;
   struct Reached;
+  struct Piece;
   // A communication: once it has been started, the meeting if there is one.
   struct Started {
     bool begun = false;

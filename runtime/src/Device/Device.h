@@ -92,6 +92,17 @@ public:
   // done what it was given; waits for that.
   virtual void read(Stream stream, const void *from, int64_t bytes, void *to) = 0;
 
+  // Bytes that are on their way to the host. Belongs to the device that made it.
+  class Reading {
+  public:
+    virtual ~Reading() = default;
+    // Waits until they are there, as `Device::wait` does. They stay as long as this.
+    virtual const std::byte *wait() = 0;
+  };
+
+  // The same as `read`, but for the waiting.
+  virtual std::unique_ptr<Reading> readLater(Stream stream, const void *from, int64_t bytes);
+
   virtual void zero(Stream stream, void *to, int64_t bytes) = 0;
 
   // Copies `rows` times `bytes` bytes, whose beginnings are `toStride` and `fromStride`

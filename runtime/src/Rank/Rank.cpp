@@ -68,12 +68,16 @@ static std::vector<bool> awaitedElsewhere(const std::vector<Action> &list) {
   return result;
 }
 
-// One pass over the entries of a program.
+// One pass over entries of a program.
 class Rank::Launch {
 public:
   Launch(Rank &rank, const std::vector<Action> &entries, const Events &events, int64_t microBatches)
+      : Launch(rank, entries, events, microBatches, 0, entries.size()) {}
+  // Only of entries [first, last): those before are issued, and all streams have come together after them.
+  Launch(Rank &rank, const std::vector<Action> &entries, const Events &events, int64_t microBatches,
+         size_t first, size_t last)
       : rank(rank), device(*rank.device), entries(entries), events(events),
-        microBatches(microBatches), ends(entries.size()) {}
+        microBatches(microBatches), first(first), last(last), ends(entries.size()) {}
 
   // Issues the entries and waits until they are done.
   void run();
@@ -111,6 +115,7 @@ private:
   const std::vector<Action> &entries;
   const Events &events;
   int64_t microBatches;
+  size_t first, last;
   Event before;            // what was done before the program
   std::vector<Event> ends; // of the entries that other streams come after
   std::set<Stream> entered;
@@ -145,9 +150,9 @@ void Rank::Launch::issueAll() {
 }
 
 void Rank::Launch::prepareRuns() {
-  for (const Action &entry : entries)
-    if (entry.kind == Kind::Run && entry.microBatch < microBatches && events.prepare)
-      prepare(entry);
+  for (size_t i = first; i < last; ++i)
+    if (entries[i].kind == Kind::Run && entries[i].microBatch < microBatches && events.prepare)
+      prepare(entries[i]);
 }
 
 // What it writes gets there in the run's stream.
@@ -160,7 +165,7 @@ void Rank::Launch::prepare(const Action &run) {
 void Rank::Launch::issueEntries() {
   before = device.record(rank.current);
   std::vector<bool> awaited = awaitedElsewhere(entries);
-  for (size_t i = 0; i < entries.size(); ++i) {
+  for (size_t i = first; i < last; ++i) {
     const Action &entry = entries[i];
     if (entry.microBatch >= microBatches)
       continue;
@@ -291,23 +296,77 @@ void Rank::Launch::readOutputs(int64_t next) {
 // Programs
 //===----------------------------------------------------------------------===//
 
+// The first entry of an update: it reads the hyperparameters.
+static size_t firstOfUpdate(const Stage &stage, const std::vector<Action> &entries) {
+  const Input *input = nullptr;
+  for (size_t index : stage.entryInputs)
+    if (stage.inputs[index].name == known::hyperparameters)
+      input = &stage.inputs[index];
+  auto reads = [&](const Action &entry) {
+    const std::vector<Address> &buffers = entry.call.buffers;
+    return input && entry.kind == Kind::Call &&
+           std::find(buffers.begin(), buffers.end(), input->address) != buffers.end();
+  };
+  return std::find_if(entries.begin(), entries.end(), reads) - entries.begin();
+}
+
 void Rank::run(const std::string &name, const Events &events, int64_t microBatches) {
+  begin(name, events, microBatches);
+  finish();
+  wait();
+}
+
+void Rank::begin(const std::string &name, const Events &events, int64_t microBatches) {
   if (compiled.grid.ranks() > 1)
     microBatches = compiled.microBatches;
-  Launch launch(*this, stage().programs.at(name), events, microBatches);
+  begun = {name, events, microBatches, nullptr};
   Played &state = played[{name, microBatches}];
   // Not where the host looks in between. What is loaded when it is first used is there
   // after the first run.
   if (!device->records() || trace || events.finish || !std::exchange(state.ran, true))
-    return launch.run();
-  if (!state.recording) {
+    return;
+  begun->state = &state;
+  if (!waited)
+    state.turn ^= 1;
+  play(0);
+}
+
+void Rank::finish() {
+  if (begun->state)
+    play(1);
+  else
+    Launch(*this, stage().programs.at(begun->name), begun->events, begun->microBatches).run();
+  waited = !begun->state;
+  begun.reset();
+}
+
+void Rank::play(size_t half) {
+  std::shared_ptr<Device::Recording> &recording =
+      begun->state->recordings[begun->state->turn][half];
+  const std::vector<Action> &entries = stage().programs.at(begun->name);
+  size_t middle = firstOfUpdate(stage(), entries);
+  if (half == 1 && middle == entries.size())
+    return;
+  Launch launch(*this, entries, begun->events, begun->microBatches, half == 0 ? 0 : middle,
+                half == 0 ? middle : entries.size());
+  if (!recording) {
     device->beginRecording(current);
     launch.issueAll();
-    state.recording = device->endRecording(current);
+    recording = device->endRecording(current);
   } else {
-    device->rewrite(state.recording);
+    device->rewrite(recording);
     launch.prepareRuns();
   }
-  device->play(current, state.recording);
-  device->wait(device->record(current));
+  device->play(current, recording);
+  waited = false;
+}
+
+void Rank::wait() {
+  if (!waited)
+    device->wait(device->record(current));
+  waited = true;
+}
+
+std::unique_ptr<Device::Reading> Rank::readLater(Address from, int64_t bytes) const {
+  return device->readLater(current, at(from), bytes);
 }

@@ -23,9 +23,12 @@
 #include "src/Device/Device.h"
 #include "src/Rank/Trace.h"
 
+#include <array>
 #include <cstring>
 #include <functional>
 #include <map>
+#include <memory>
+#include <optional>
 
 namespace llrt {
 
@@ -78,10 +81,28 @@ public:
     return values;
   }
 
+  // Copies `bytes` bytes at `from` to the host, as they are when all that was issued is done.
+  std::unique_ptr<Device::Reading> readLater(Address from, int64_t bytes) const;
+
   // Runs program `name`, whose inputs (`Stage::entryInputs`) are there. Of the runs,
   // and what belongs to them, those of micro-batches below `microBatches`; on a grid
   // of several ranks all.
   void run(const std::string &name, const Events &events, int64_t microBatches);
+
+  // The same in two halves, which need not be done when the second returns:
+  //   begin      issues what comes before the first entry that reads the hyperparameters,
+  //              and does not need them
+  //   finish     issues the rest
+  // So the host may look at an earlier program while the device is busy with the first half of the
+  // next, before that changes weights. Where the device does not record, `begin` does nothing and `finish` all,
+  // and waits.
+  void begin(const std::string &name, const Events &events, int64_t microBatches);
+  void finish();
+  // Waits for all that was issued. The data of a program's inputs stay in memory of the host until it is done:
+  // where nobody waits, at most two may be under way.
+  void wait();
+  // Whether all that was issued has been waited for.
+  bool isIdle() const { return waited; }
 
   // Of the host, for loops of the rank's own.
   int64_t threads() const { return hostThreads; }
@@ -91,6 +112,9 @@ public:
 
 private:
   class Launch;
+
+  // Plays one half of what has begun, recorded now or before.
+  void play(size_t half);
 
   // Visits the calls of the programs named `runs`.
   void forEachCall(const std::vector<std::string> &runs, const Device::CallVisitor &visit) const;
@@ -111,13 +135,24 @@ private:
   Device::Stream current = 0;                // where the host's writes and reads go
   Trace *trace = nullptr;
 
-  // A program that ran, by its name and micro-batches: on a device that records the second
-  // run is recorded, and played from then on.
+  // A program that ran, by its name and micro-batches. On a device that records, runs after the first
+  // are recorded, in two halves, and played from then on: one recording, and another for runs that begin while the
+  // one before may still read the data of its inputs.
   struct Played {
     bool ran = false;
-    std::shared_ptr<Device::Recording> recording;
+    std::array<std::array<std::shared_ptr<Device::Recording>, 2>, 2> recordings;
+    size_t turn = 0;
   };
   std::map<std::pair<std::string, int64_t>, Played> played;
+  // What `begin` was called with, for `finish`.
+  struct Begun {
+    std::string name;
+    Events events;
+    int64_t microBatches;
+    Played *state = nullptr; // null: nothing is issued yet
+  };
+  std::optional<Begun> begun;
+  bool waited = true; // for all that was issued
 };
 
 } // namespace llrt

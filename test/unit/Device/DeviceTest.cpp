@@ -193,6 +193,23 @@ TEST_P(DeviceTest, OrderWithinAStream) {
 
 // A chain over three streams, against the order of their numbers and against the order
 // in which the links are issued within a number.
+// What is read later is what was there, also where it is overwritten before anybody looks.
+TEST_P(DeviceTest, ReadLater) {
+  One one(GetParam());
+  Words *a = one.buffer(1), *b = one.buffer(2);
+  Words want = bufferOf(1);
+  mix(*one, 0, a, b, false);
+  mixInto(want, bufferOf(2));
+  std::unique_ptr<Device::Reading> first = one->readLater(0, a, sizeof(Words)),
+                                   dropped = one->readLater(0, a, sizeof(Words));
+  mix(*one, 0, a, b, true);
+  dropped.reset();
+  one->zero(0, a, sizeof(Words));
+  std::unique_ptr<Device::Reading> second = one->readLater(0, a, sizeof(Words));
+  EXPECT_EQ(std::memcmp(second->wait(), Words().data(), sizeof(Words)), 0);
+  EXPECT_EQ(std::memcmp(first->wait(), want.data(), sizeof(Words)), 0);
+}
+
 TEST_P(DeviceTest, EventsAcrossStreams) {
   One one(GetParam());
   Words *a = one.buffer(1), *b = one.buffer(2);
