@@ -18,7 +18,7 @@ TEXT_8B = {"vocab_size": VOCABULARY, "hidden_size": 4096, "intermediate_size": 1
            "pad_token_id": 1004}
 ENCODER = {"model_type": "mllama_vision_model", "hidden_size": 1280, "hidden_act": "gelu", "num_hidden_layers": 32,
            "num_global_layers": 8, "attention_heads": 16, "intermediate_size": 5120, "num_channels": 3, "patch_size": 14,
-           "image_size": 560, "max_num_tiles": 4, "norm_eps": 1e-5, "vision_output_dim": 7680,
+           "image_size": 336, "max_num_tiles": 4, "norm_eps": 1e-5, "vision_output_dim": 7680,
            "intermediate_layers_indices": [3, 7, 15, 23, 30]}
 
 

@@ -420,15 +420,19 @@ def MapKernelsPass : Pass<"llama-map-kernels", "mlir::ModuleOp"> {
     Every function of llama-outline-loops becomes a gpu.module of its own with one kernel, every
     call of it a launch with constant sizes. Parallel are the loops whose variables separate
     all that the nest writes, and a loop over columns (`llama.columns`); the other loops run in
-    the thread, in their order. Three kinds of nests:
+    the thread, in their order. The kinds of nests:
 
     | kind | mapping |
     |---|---|
-    | rows: `for row { scalars; for columns {...} ... }` | a row per team of 1 to 1024 threads, its columns in pieces of 16 bytes over them; what a later column loop reads at the same index stays in registers; sums that may be reassociated by shuffles, then through shared memory, in one order |
-    | all loops parallel | a piece of 16 bytes per thread |
+    | rows: `for row { scalars; for columns {...} ... }` | a row per team of 1 to 1024 threads, its columns in pieces of 16 bytes over them; what a later column loop reads at the same index stays in registers; sums that may be reassociated by shuffles, then through shared memory, in one order; columns under a condition of the row are guarded; a few long rows without sums have several blocks each |
+    | all loops parallel | a piece of 16 bytes per thread, or up to 8 pieces that share what they read |
     | sums over outer loops of 64 turns or more | a piece per thread, the turns over threads of a block and over blocks; partial sums meet in shared memory and in a second kernel, in one order |
     | sums by index: `for row { if (...) { for columns { table[index] += ... } } }` | a first kernel finds the rows of each index; the first of them adds up all, in their order |
     | any other; all with `teams=false` | one thread per iteration of the parallel loops together, one thread if there are none |
+
+    Then launches that do not depend on each other become one, up to 8: those that leave a part of the GPU
+    idle, or whose bodies are alike. The kernel has the bodies of all; `llama.parts` are the blocks of each.
+    A launch moves to another one over whatever does not touch its buffers.
 
     Before llama-outline-loops:
     ```mlir

@@ -114,12 +114,7 @@ private:
       for (int64_t i = 0; i < together; ++i) {
         Value turn = i == 0 ? loop.getInductionVar() : add(loop.getInductionVar(), constant(i));
         Value row = add(first, multiply(turn, deep));
-        SmallVector<Value> values = iterations(columns.serial, row);
-        for (auto [serial, value] : llvm::zip(columns.serial, values)) {
-          if (int64_t low = constantRange(serial)->low)
-            value = add(value, constant(low));
-          uniform.map(inductionVariableOf(serial), resize(value, builder.getIndexType()));
-        }
+        mapVariables(columns.serial, row);
         place.ordinal = i;
         emitPiece(columns, place);
       }

@@ -28,6 +28,7 @@
 #include "llvm/IR/Module.h"
 #include "llvm/Support/FileSystem.h"
 #include "llvm/Support/FileUtilities.h"
+#include "llvm/Support/JSON.h"
 #include "llvm/Support/Path.h"
 #include "llvm/Support/ThreadPool.h"
 #include "llvm/Support/xxhash.h"
@@ -122,9 +123,9 @@ static LogicalResult compile(Code &code, ArrayRef<std::string> chips, const Ptxa
   return success();
 }
 
-// Writes the files of all codes into `folder`, which is made if need be.
-static LogicalResult writeFiles(Location loc, StringRef folder, ArrayRef<Code> codes,
-                                ArrayRef<std::string> chips) {
+// Writes the files of all codes into `folder`, which is made if need be, and what launches them.
+static LogicalResult writeFiles(Location loc, StringRef folder, ArrayRef<Launch> launches,
+                                ArrayRef<Code> codes, ArrayRef<std::string> chips) {
   if (std::error_code error = llvm::sys::fs::create_directories(folder))
     return emitError(loc, "cannot make the folder ") << folder << ": " << error.message();
   auto write = [&](const Twine &name, StringRef bytes) -> LogicalResult {
@@ -137,18 +138,31 @@ static LogicalResult writeFiles(Location loc, StringRef folder, ArrayRef<Code> c
       return emitError(loc, "cannot write ") << path << ": " << llvm::toString(std::move(error));
     return success();
   };
-  for (auto [number, code] : llvm::enumerate(codes)) {
-    gpu::GPUModuleOp kernel = code.kernel;
+  auto stemOf = [&](size_t number) {
+    gpu::GPUModuleOp kernel = codes[number].kernel;
+    return (entryName(kernel.getName()) + "." + Twine(number)).str();
+  };
+  for (auto [number, code] : llvm::enumerate(codes))
     for (auto [chip, ptx, cubin] : llvm::zip_equal(chips, code.ptx, code.cubins)) {
-      std::string name =
-          (entryName(kernel.getName()) + "." + Twine(number) + "." + chip + ".").str();
+      std::string name = stemOf(number) + "." + chip + ".";
       if (failed(write(name + "ptx", ptx)) ||
           (!cubin.bytes.empty() &&
            failed(write(name + "cubin", StringRef(cubin.bytes.data(), cubin.bytes.size())))))
         return failure();
     }
+  std::string lines;
+  llvm::raw_string_ostream stream(lines);
+  for (Launch launch : launches) {
+    auto sizes = [&](StringRef name) {
+      return llvm::json::Array(launch.what.getAs<DenseI64ArrayAttr>(name).asArrayRef());
+    };
+    stream << llvm::json::Value(llvm::json::Object{{"launch", launch.global.getSymName()},
+                                                   {"code", stemOf(launch.code)},
+                                                   {"grid", sizes("grid")},
+                                                   {"block", sizes("block")}})
+           << "\n";
   }
-  return success();
+  return write("launches.jsonl", lines);
 }
 
 //===----------------------------------------------------------------------===//
@@ -281,7 +295,7 @@ FailureOr<ObjectFile> llamac::compileKernels(ModuleOp program, ArrayRef<std::str
   }
   if (llvm::any_of(codes, [](const Code &code) { return code.failed; }))
     return failure();
-  if (!folder.empty() && failed(writeFiles(program.getLoc(), folder, codes, chips)))
+  if (!folder.empty() && failed(writeFiles(program.getLoc(), folder, launches, codes, chips)))
     return failure();
 
   return compileData(program.getLoc(), cpu, "llrt_device", [&](llvm::Module &module) {

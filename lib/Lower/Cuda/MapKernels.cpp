@@ -206,6 +206,10 @@ struct MapKernelsPass : llamac::impl::MapKernelsPassBase<MapKernelsPass> {
       call.erase();
       nest.function.erase();
     }
+    if (teams)
+      for (auto block : getOperation().getOps<func::FuncOp>())
+        if (!block.isExternal())
+          mergeLaunches(block);
     if (!calls.empty())
       getOperation()->setAttr(gpu::GPUDialect::getContainerModuleAttrName(),
                               UnitAttr::get(&getContext()));

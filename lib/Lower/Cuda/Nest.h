@@ -50,6 +50,13 @@ SmallVector<Value> writtenBuffers(Operation *op);
 /// the nest does not have that form; nothing is changed then.
 bool mapToTeams(const Nest &nest);
 
+/// Of a kernel of several nests: the blocks of each, in their order.
+inline constexpr llvm::StringLiteral kPartsAttr = "llama.parts";
+
+/// Makes one launch of launches in `block` of kernels of nests, where they do not depend on each
+/// other and gain by it.
+void mergeLaunches(func::FuncOp block);
+
 } // namespace mlir::llamac
 
 #endif // LLAMAC_LOWER_CUDA_NEST_H

@@ -96,12 +96,16 @@ FailureOr<std::string> llamac::writePtx(gpu::GPUModuleOp kernel, StringRef chip)
         info->print(printer);
       },
       &problems);
+  std::unique_ptr<llvm::TargetMachine> machine = machineFor(chip);
+  // The translation takes alignments from it: without, 8 bytes would be two loads of 4.
+  StringRef layout = LLVM::LLVMDialect::getDataLayoutAttrName();
+  kernel->setAttr(layout, StringAttr::get(kernel.getContext(),
+                                          machine->createDataLayout().getStringRepresentation()));
   std::unique_ptr<llvm::Module> code = translateModuleToLLVMIR(kernel, context, kernel.getName());
+  kernel->removeAttr(layout);
   if (!code)
     return failure();
-  std::unique_ptr<llvm::TargetMachine> machine = machineFor(chip);
   code->setTargetTriple(machine->getTargetTriple());
-  code->setDataLayout(machine->createDataLayout());
   for (llvm::Function &function : *code)
     if (!function.isDeclaration())
       function.setName(entryName(function.getName()));

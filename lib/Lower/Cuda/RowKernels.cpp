@@ -42,8 +42,8 @@ public:
       scratch.push_back(
           memref::AllocOp::create(builder, loc, MemRefType::get(shape, type.getElementType())));
     }
-    begin(hasRows ? llvm::divideCeil(plan.rowCount, plan.teams)
-                  : llvm::divideCeil(first.pieces(), plan.team),
+    begin(hasRows ? llvm::divideCeil(plan.rowCount, plan.teams) * plan.spread
+                  : llvm::divideCeil(llvm::product_of(first.sizes()), plan.team),
           plan.team * plan.teams, scratch);
     for (auto [buffer, memory] : llvm::zip(plan.scratch, added))
       flat[buffer] = memory;
@@ -162,43 +162,50 @@ private:
     Value piece = thread;
     if (block)
       piece = add(multiply(block, threads), piece);
+    SmallVector<int64_t> sizes = columns.sizes();
+    int64_t count = llvm::product_of(sizes);
     Value guard;
-    if (blocks * threads != columns.pieces())
-      guard = arith::CmpIOp::create(builder, loc, arith::CmpIPredicate::ult, piece,
-                                    constant(columns.pieces()));
+    if (blocks * threads != count)
+      guard =
+          arith::CmpIOp::create(builder, loc, arith::CmpIPredicate::ult, piece, constant(count));
     guarded(guard, [&] {
-      Place place = placeOf(columns, piece, 0, Value(), 0);
-      emitPlaces(columns, place);
+      // A thread's iterations of a loop are as far from each other as they can be.
+      SmallVector<Place> places{placeOf(columns, piece, 0, Value(), 0)};
+      for (auto [i, together] : llvm::enumerate(columns.together)) {
+        bool inner = i + 1 == sizes.size();
+        SmallVector<Place> once = places;
+        for (int64_t k = 1; k < together; ++k)
+          for (Place place : once) {
+            place.indices[i].offset += k * sizes[i] * (inner ? columns.lanes : 1);
+            place.ordinal = places.size();
+            places.push_back(place);
+          }
+      }
+      emitPlaces(columns, places);
     });
   }
 
   void emitRow(Value block) {
     member = thread;
     row = block ? block : constant(0);
+    if (plan.spread > 1) {
+      member = add(multiply(remainder(block, plan.spread), plan.team), thread);
+      row = arith::DivUIOp::create(builder, loc, block, constant(plan.spread));
+    }
     if (plan.teams > 1) {
       Value team = arith::DivUIOp::create(builder, loc, thread, constant(plan.team));
       member = arith::RemUIOp::create(builder, loc, thread, constant(plan.team));
       row = block ? add(multiply(block, plan.teams), team) : team;
     }
-    if (blocks * plan.teams != plan.rowCount)
+    if (blocks * plan.teams != plan.rowCount * plan.spread)
       active = arith::CmpIOp::create(builder, loc, arith::CmpIPredicate::ult, row,
                                      constant(plan.rowCount));
-    SmallVector<Value> values = iterations(plan.rows, row);
-    for (auto [loop, value] : llvm::zip(plan.rows, values)) {
-      if (int64_t low = constantRange(loop)->low)
-        value = add(value, constant(low));
-      uniform.map(inductionVariableOf(loop), resize(value, builder.getIndexType()));
-    }
+    mapVariables(plan.rows, row);
     for (Value cell : plan.loadedCells) {
       order(cell, "load", false);
       cellValues[cell] = loadScalar(firstAccess(cell));
     }
-    for (Operation &op : plan.body->without_terminator()) {
-      if (auto found = plan.columns.find(&op); found != plan.columns.end())
-        emitColumns(found->second);
-      else
-        emitScalar(op);
-    }
+    emitBody(*plan.body);
     if (plan.storedCells.empty())
       return;
     // Not before the other threads have loaded what was there.
@@ -210,6 +217,39 @@ private:
       for (Value cell : plan.storedCells)
         storeScalar(firstAccess(cell), cellValues.lookup(cell));
     });
+  }
+
+  void emitBody(Block &block) {
+    for (Operation &op : block.without_terminator())
+      if (auto found = plan.columns.find(&op); found != plan.columns.end())
+        emitColumns(found->second);
+      else if (auto condition = dyn_cast<scf::IfOp>(op))
+        emitCondition(condition);
+      else
+        emitScalar(op);
+  }
+
+  // Not a branch, for there may be barriers in it: a row for which the condition does not hold
+  // loads and stores nothing there.
+  void emitCondition(scf::IfOp op) {
+    Value all = active, holds = uniform.lookup(op.getCondition());
+    for (Block *block : {op.thenBlock(), op.elseBlock()}) {
+      if (!block)
+        continue;
+      if (block == op.elseBlock())
+        holds = arith::XOrIOp::create(builder, loc, holds, constant(builder.getI1Type(), 1));
+      active = conjunction(all, holds);
+      std::map<Key, Lanes> before = known;
+      llvm::DenseMap<Value, Value> cells = cellValues;
+      emitBody(*block);
+      known = before;
+      for (Value buffer : writtenBuffers(op))
+        forget(buffer);
+      for (auto &[cell, value] : cellValues)
+        if (Value old = cells.lookup(cell); old && old != value)
+          value = arith::SelectOp::create(builder, loc, holds, value, old);
+    }
+    active = all;
   }
 
   Operation *firstAccess(Value buffer) const {
@@ -225,6 +265,10 @@ private:
   }
 
   void emitColumns(const Columns &columns) {
+    if (columns.isOfNext)
+      return;
+    const Columns *maximum =
+        columns.maximum ? &plan.columns.find(columns.maximum)->second : nullptr;
     for (Operation &op : *columns.body)
       if (auto found = plan.access.find(&op);
           found != plan.access.end() && !plan.cells.contains(found->second.buffer)) {
@@ -234,7 +278,8 @@ private:
       }
 
     sums.clear();
-    int64_t pieces = columns.pieces(), full = pieces / plan.team, rest = pieces % plan.team;
+    int64_t pieces = columns.pieces(), full = pieces / plan.threadsOfRow(),
+            rest = pieces % plan.threadsOfRow();
     auto restGuard = [&]() -> Value {
       if (rest == 0)
         return active;
@@ -245,42 +290,83 @@ private:
     if (plan.isUnrolled(columns)) {
       SmallVector<Place> places;
       for (int64_t p = 0; p < full; ++p)
-        places.push_back(placeOf(columns, member, p * plan.team, active, p));
+        places.push_back(placeOf(columns, member, p * plan.threadsOfRow(), active, p));
       if (rest != 0)
-        places.push_back(placeOf(columns, member, full * plan.team, restGuard(), full));
+        places.push_back(placeOf(columns, member, full * plan.threadsOfRow(), restGuard(), full));
       emitPlaces(columns, places);
     } else {
-      emitLoop(columns, full);
+      emitLoop(columns, maximum, full);
       std::map<Key, Lanes> before = known;
       SmallVector<Place> places;
       for (int64_t p = full / kPiecesAtOnce * kPiecesAtOnce; p < full; ++p)
-        places.push_back(placeOf(columns, member, p * plan.team, active, p));
+        places.push_back(placeOf(columns, member, p * plan.threadsOfRow(), active, p));
       if (rest != 0)
-        places.push_back(placeOf(columns, member, full * plan.team, restGuard(), full));
-      emitPlaces(columns, places);
+        places.push_back(placeOf(columns, member, full * plan.threadsOfRow(), restGuard(), full));
+      emitWithMaximum(columns, maximum, places);
       known = before;
+    }
+    if (maximum) {
+      const Reduction &m = maximum->reductions.front(), &s = columns.reductions.front();
+      Value own = sums.lookup(m.cell);
+      shareSums(*maximum);
+      sums[s.cell] = rescale(s, sums.lookup(s.cell), own, cellValues.lookup(m.cell));
     }
     shareSums(columns);
   }
 
+  // The body for `places`; first the maximum, if there is one to find on the way: what was summed up
+  // so far is then less the new one.
+  void emitWithMaximum(const Columns &columns, const Columns *maximum, ArrayRef<Place> places) {
+    if (!maximum)
+      return emitPlaces(columns, places);
+    const Reduction &m = maximum->reductions.front(), &s = columns.reductions.front();
+    Value before = sums.lookup(m.cell), cell = cellValues.lookup(m.cell);
+    emitPlaces(*maximum, places);
+    Value largest = sums.lookup(m.cell);
+    sums[s.cell] = rescale(s, sums.lookup(s.cell), before, largest);
+    cellValues[m.cell] = largest;
+    emitPlaces(columns, places);
+    cellValues[m.cell] = cell;
+  }
+
+  // sum * exp(from - to), with the ops of the sum's terms.
+  Value rescale(const Reduction &s, Value sum, Value from, Value to) {
+    Operation *exp = s.term.getDefiningOp();
+    Operation *difference = builder.clone(*exp->getOperand(0).getDefiningOp());
+    difference->setOperands({from, to});
+    Operation *factor = builder.clone(*exp);
+    factor->setOperands(difference->getResults());
+    return arith::MulFOp::create(builder, loc, sum, factor->getResult(0));
+  }
+
   // The pieces of a thread that come as fours, in a loop.
-  void emitLoop(const Columns &columns, int64_t full) {
+  void emitLoop(const Columns &columns, const Columns *maximum, int64_t full) {
     int64_t turns = full / kPiecesAtOnce;
     if (turns == 0)
       return;
+    SmallVector<Reduction> reductions = columns.reductions;
     SmallVector<Value> initial;
-    for (const Reduction &reduction : columns.reductions)
+    for (const Reduction &reduction : reductions)
       initial.push_back(arith::ConstantOp::create(
           builder, loc,
           neutralOf(builder, reduction.combine, reduction.combine->getResult(0).getType())));
+    if (maximum) {
+      // Not -inf: it would be less itself where the first elements are -inf.
+      reductions.push_back(maximum->reductions.front());
+      auto type = cast<FloatType>(reductions.back().combine->getResult(0).getType());
+      initial.push_back(arith::ConstantOp::create(
+          builder, loc,
+          builder.getFloatAttr(type,
+                               APFloat::getLargest(type.getFloatSemantics(), /*Negative=*/true))));
+    }
     for (Value buffer : writtenBuffers(columns.outermost))
       forget(buffer);
     std::map<Key, Lanes> before = known;
     // Pieces in the loop are none of those that are known.
     for (auto entry = known.begin(); entry != known.end();)
       entry = known.erase(entry);
-    Value zero = constant(0), end = constant(turns * kPiecesAtOnce * plan.team),
-          step = constant(kPiecesAtOnce * plan.team);
+    Value zero = constant(0), end = constant(turns * kPiecesAtOnce * plan.threadsOfRow()),
+          step = constant(kPiecesAtOnce * plan.threadsOfRow());
     auto loop = scf::ForOp::create(builder, loc, zero, end, step, initial);
     {
       OpBuilder::InsertionGuard restore(builder);
@@ -288,21 +374,21 @@ private:
         builder.setInsertionPoint(loop.getBody()->getTerminator());
       else
         builder.setInsertionPointToEnd(loop.getBody());
-      for (auto [reduction, value] : llvm::zip(columns.reductions, loop.getRegionIterArgs()))
+      for (auto [reduction, value] : llvm::zip(reductions, loop.getRegionIterArgs()))
         sums[reduction.cell] = value;
       Value first = add(loop.getInductionVar(), member);
       SmallVector<Place> places;
       for (int64_t p = 0; p < kPiecesAtOnce; ++p)
-        places.push_back(placeOf(columns, first, p * plan.team, active, p));
-      emitPlaces(columns, places);
+        places.push_back(placeOf(columns, first, p * plan.threadsOfRow(), active, p));
+      emitWithMaximum(columns, maximum, places);
       if (!initial.empty()) {
         SmallVector<Value> yielded;
-        for (const Reduction &reduction : columns.reductions)
+        for (const Reduction &reduction : reductions)
           yielded.push_back(sums.lookup(reduction.cell));
         scf::YieldOp::create(builder, loc, yielded);
       }
     }
-    for (auto [reduction, value] : llvm::zip(columns.reductions, loop.getResults()))
+    for (auto [reduction, value] : llvm::zip(reductions, loop.getResults()))
       sums[reduction.cell] = value;
     known = before;
   }

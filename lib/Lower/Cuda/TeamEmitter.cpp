@@ -132,19 +132,15 @@ Value TeamEmitter::combine(Operation *op, Value a, Value b) {
 
 //===--- Numbers ----------------------------------------------------------===//
 
-// The variables of loops from the number of an iteration of them together.
-SmallVector<Value> TeamEmitter::iterations(ArrayRef<Operation *> loops, Value together,
-                                           int64_t lanes) {
-  SmallVector<Value> values(loops.size());
-  for (size_t i = loops.size(); i-- > 0;) {
-    LoopRange range = *constantRange(loops[i]);
-    int64_t size = range.size() / (i + 1 == loops.size() ? lanes : 1);
+SmallVector<Value> TeamEmitter::iterations(ArrayRef<int64_t> sizes, Value together) {
+  SmallVector<Value> values(sizes.size());
+  for (size_t i = sizes.size(); i-- > 0;) {
     Value value = together;
     if (i > 0) {
-      if (size == 1) {
+      if (sizes[i] == 1) {
         value = constant(together.getType(), 0);
       } else {
-        Value by = constant(together.getType(), size);
+        Value by = constant(together.getType(), sizes[i]);
         value = arith::RemUIOp::create(builder, loc, together, by);
         together = arith::DivUIOp::create(builder, loc, together, by);
       }
@@ -152,6 +148,17 @@ SmallVector<Value> TeamEmitter::iterations(ArrayRef<Operation *> loops, Value to
     values[i] = value;
   }
   return values;
+}
+
+void TeamEmitter::mapVariables(ArrayRef<Operation *> loops, Value together) {
+  SmallVector<int64_t> sizes =
+      llvm::map_to_vector(loops, [](Operation *loop) { return constantRange(loop)->size(); });
+  SmallVector<Value> values = iterations(sizes, together);
+  for (auto [loop, value] : llvm::zip(loops, values)) {
+    if (int64_t low = constantRange(loop)->low)
+      value = add(value, constant(low));
+    uniform.map(inductionVariableOf(loop), resize(value, builder.getIndexType()));
+  }
 }
 
 // Indices of the parallel loops in piece `first` + `more`.
@@ -167,7 +174,7 @@ Place TeamEmitter::placeOf(const Columns &columns, Value first, int64_t more, Va
   }
   if (more != 0)
     first = add(first, constant(first.getType(), more));
-  SmallVector<Value> values = iterations(columns.parallel, first, columns.lanes);
+  SmallVector<Value> values = iterations(columns.sizes(), first);
   for (auto [loop, value] : llvm::zip(columns.parallel, values))
     place.indices.push_back({value, constantRange(loop)->low});
   place.indices.back().base = multiply(values.back(), columns.lanes);
@@ -281,6 +288,23 @@ std::optional<int64_t> TeamEmitter::stepOf(Operation *op, const Columns &columns
   return step == 0 || step == 1 ? std::optional(step) : std::nullopt;
 }
 
+Value TeamEmitter::isTaken(Operation *load, const Columns &columns, const Place &place) {
+  auto select = load->hasOneUse() ? dyn_cast<arith::SelectOp>(*load->user_begin()) : nullptr;
+  if (!select || select->getBlock() != load->getBlock() ||
+      select.getCondition() == load->getResult(0))
+    return Value();
+  Value condition = select.getCondition();
+  Operation *decides = condition.getDefiningOp();
+  if (decides && decides->getBlock() == load->getBlock() && !decides->isBeforeInBlock(load))
+    return Value();
+  Lanes lanes = lookup(condition, &columns, &place);
+  if (lanes.size() != 1)
+    return Value();
+  if (select.getTrueValue() == load->getResult(0))
+    return lanes[0];
+  return arith::XOrIOp::create(builder, loc, lanes[0], constant(builder.getI1Type(), 1));
+}
+
 Lanes TeamEmitter::loadPiece(Operation *op, const Columns &columns, const Place &place) {
   Value buffer = plan.access.at(op).buffer;
   Key key = keyOf(op, columns, place);
@@ -290,8 +314,10 @@ Lanes TeamEmitter::loadPiece(Operation *op, const Columns &columns, const Place 
   Lanes lanes;
   std::optional<int64_t> step = stepOf(op, columns);
   Value from = flatBuffer(buffer);
+  Value taken = isTaken(op, columns, place);
+  Value guard = conjunction(place.guard, taken);
   auto loadOne = [&](int64_t lane) {
-    return guarded(place.guard, type, [&]() -> Value {
+    return guarded(guard, type, [&]() -> Value {
       Value index = elementIndex(op, &columns, &place, lane);
       return memref::LoadOp::create(builder, op->getLoc(), from, ValueRange{index});
     });
@@ -300,18 +326,63 @@ Lanes TeamEmitter::loadPiece(Operation *op, const Columns &columns, const Place 
     lanes.push_back(loadOne(0));
   } else if (step == 1) {
     auto vector = VectorType::get({columns.lanes}, type);
-    Value piece = guarded(place.guard, vector, [&]() -> Value {
+    Value piece = guarded(guard, vector, [&]() -> Value {
       Value index = elementIndex(op, &columns, &place);
       return vector::LoadOp::create(builder, op->getLoc(), vector, from, ValueRange{index},
                                     /*nontemporal=*/false, alignmentOf(vector));
     });
     for (int64_t lane = 0; lane < columns.lanes; ++lane)
       lanes.push_back(vector::ExtractOp::create(builder, op->getLoc(), piece, lane));
-  } else {
+  } else if (lanes = loadWindow(op, columns, place); lanes.empty()) {
     for (int64_t lane = 0; lane < columns.lanes; ++lane)
       lanes.push_back(loadOne(lane));
   }
-  known[key] = lanes;
+  if (!taken)
+    known[key] = lanes;
+  return lanes;
+}
+
+// Loads of one window are equal: LLVM makes them one, for nothing writes to the buffer.
+Lanes TeamEmitter::loadWindow(Operation *op, const Columns &columns, const Place &place) {
+  Value buffer = plan.access.at(op).buffer;
+  const std::optional<LinearIndex> &element = plan.element.at(op);
+  if (!element || stepOf(op, columns) || llvm::is_contained(writtenBuffers(nest.loop), buffer))
+    return {};
+  int64_t step = element->of(columns.inner()), first = element->constant % columns.lanes;
+  auto isBeside = [&](Operation &other) {
+    auto found = plan.access.find(&other);
+    const std::optional<LinearIndex> &that = plan.element.lookup(&other);
+    return &other != op && found != plan.access.end() && found->second.buffer == buffer && that &&
+           that->of(columns.inner()) == step;
+  };
+  if (step < 2 || step > kMostWindow || first >= step || element->constant < 0 ||
+      llvm::any_of(
+          element->coefficients,
+          [&](auto &term) {
+            return term.second < 0 || (term.first != columns.inner() &&
+                                       (term.second % columns.lanes != 0 ||
+                                        lookup(term.first, &columns, &place).size() != 1));
+          }) ||
+      llvm::none_of(*columns.body, isBeside))
+    return {};
+  Type type = cast<MemRefType>(buffer.getType()).getElementType();
+  auto vector = VectorType::get({columns.lanes}, type);
+  Lanes window;
+  for (int64_t i = 0; i < step; ++i) {
+    Value piece = guarded(place.guard, vector, [&]() -> Value {
+      Value number = elementNumber(op, &columns, &place, 0);
+      Value more = constant(number.getType(), i * columns.lanes - first);
+      Value index =
+          resize(arith::AddIOp::create(builder, loc, number, more), builder.getIndexType());
+      return vector::LoadOp::create(builder, op->getLoc(), vector, flatBuffer(buffer),
+                                    ValueRange{index}, /*nontemporal=*/false, alignmentOf(vector));
+    });
+    for (int64_t lane = 0; lane < columns.lanes; ++lane)
+      window.push_back(vector::ExtractOp::create(builder, op->getLoc(), piece, lane));
+  }
+  Lanes lanes;
+  for (int64_t lane = 0; lane < columns.lanes; ++lane)
+    lanes.push_back(window[step * lane + first]);
   return lanes;
 }
 
@@ -472,7 +543,7 @@ void TeamEmitter::order(Value buffer, std::string name, bool writes) {
   bool conflict = llvm::any_of(before, [&](auto &other) {
     return (other.first != name || name == "store") && (writes || other.second);
   });
-  if (conflict && plan.team > 1) {
+  if (conflict && plan.team > 1 && plan.spread == 1) {
     gpu::BarrierOp::create(builder, loc);
     since.clear();
   }

@@ -38,6 +38,9 @@ struct Place {
 
 using Lanes = SmallVector<Value>; ///< one value for all neighbours, or one each
 
+/// The largest distance of elements that are loaded with those between.
+inline constexpr int64_t kMostWindow = 8;
+
 /// What `combine` leaves unchanged.
 TypedAttr neutralOf(OpBuilder &builder, Operation *combine, Type type);
 
@@ -82,8 +85,10 @@ protected:
 
   //===--- Numbers --------------------------------------------------------===//
 
+  /// The numbers of iterations of loops of these sizes from that of all of them together.
+  SmallVector<Value> iterations(ArrayRef<int64_t> sizes, Value together);
   /// The variables of loops from the number of an iteration of them together.
-  SmallVector<Value> iterations(ArrayRef<Operation *> loops, Value together, int64_t lanes = 1);
+  void mapVariables(ArrayRef<Operation *> loops, Value together);
   /// Indices of the parallel loops in piece `first` + `more`.
   Place placeOf(const Columns &columns, Value first, int64_t more, Value guard, int64_t ordinal);
   /// The number of the element that an access has at the first lane, or at `lane`.
@@ -105,8 +110,13 @@ protected:
   /// How an access goes through the neighbours of a piece: 0 all have one element, 1 elements lie
   /// one beside the other, none: each on its own.
   std::optional<int64_t> stepOf(Operation *op, const Columns &columns);
+  /// Whether what `load` loads is taken, if a select says so for all neighbours alike: i1, or none.
+  Value isTaken(Operation *load, const Columns &columns, const Place &place);
   /// The elements of an access: what the thread knows, else from memory.
   Lanes loadPiece(Operation *op, const Columns &columns, const Place &place);
+  /// Of every step-th element, where others of the body take those between: from the pieces that
+  /// together have them all, side by side. Nothing where that is not so.
+  Lanes loadWindow(Operation *op, const Columns &columns, const Place &place);
   /// Makes elements known, and writes them where there is memory that others read.
   void storePiece(Operation *op, const Columns &columns, const Place &place, Lanes lanes);
   void writePiece(Operation *op, const Columns &columns, const Place &place, Lanes lanes);

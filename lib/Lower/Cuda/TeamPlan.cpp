@@ -12,6 +12,7 @@
 
 #include "mlir/Dialect/Affine/IR/AffineOps.h"
 #include "mlir/Dialect/Arith/IR/Arith.h"
+#include "mlir/Dialect/Math/IR/Math.h"
 #include "mlir/Dialect/MemRef/IR/MemRef.h"
 #include "mlir/Interfaces/SideEffectInterfaces.h"
 
@@ -23,14 +24,26 @@ using namespace mlir;
 using namespace mlir::llamac;
 using namespace mlir::llamac::teams;
 
-// Blocks of kThreadsPerBlock that keep a GPU of 132 multiprocessors busy.
-static constexpr int64_t kBlocksOfGpu = 264;
+// Blocks of kThreadsPerBlock that keep a GPU of 132 multiprocessors busy, and threads that do so
+// where each has little to do.
+static constexpr int64_t kBlocksOfGpu = 264,
+                         kThreadsOfGpu = 4 * kBlocksOfGpu * kThreadsPerBlock / 2;
+// The most pieces that a thread does to read less.
+static constexpr int64_t kPiecesTogether = 8;
 
 int64_t Columns::turns() const {
   int64_t turns = 1;
   for (Operation *loop : serial)
     turns *= constantRange(loop)->size();
   return turns;
+}
+
+SmallVector<int64_t> Columns::sizes() const {
+  SmallVector<int64_t> sizes;
+  for (auto [i, loop] : llvm::enumerate(parallel))
+    sizes.push_back(constantRange(loop)->size() / (i + 1 == parallel.size() ? lanes : 1) /
+                    (together.empty() ? 1 : together[i]));
+  return sizes;
 }
 
 bool Columns::isOfSum(Operation *op) const {
@@ -117,8 +130,9 @@ public:
         chooseParts(columns);
         return std::move(made);
       }
+      chooseTogether(columns);
       made.team = kThreadsPerBlock;
-      while (made.team > kWarp && made.team / 2 >= columns.pieces())
+      while (made.team > kWarp && made.team / 2 >= llvm::product_of(columns.sizes()))
         made.team /= 2;
       return std::move(made);
     }
@@ -186,20 +200,35 @@ private:
     if (made.rowCount == 0 || made.rowCount > INT32_MAX)
       return std::nullopt;
     findCells();
-    for (Operation &op : made.body->without_terminator()) {
-      if (isLoop(op)) {
-        if (!addColumns(&op, /*withCells=*/true))
-          return std::nullopt;
-      } else if (!made.access.contains(&op) && !isScalar(op)) {
-        return std::nullopt;
-      }
-    }
-    if (made.columns.empty())
-      return std::nullopt; // a thread per row
+    if (!addBody(*made.body) || made.columns.empty()) // without columns: a thread per row
+      return std::nullopt;
     chooseLanes();
     chooseTeam();
     findScratch();
+    chooseSpread();
+    Columns *before = nullptr;
+    for (auto &[outermost, columns] : made.columns) {
+      if (before && isOfMaximum(columns, *before)) {
+        columns.maximum = before->outermost;
+        before->isOfNext = true;
+      }
+      before = &columns;
+    }
     return std::move(made);
+  }
+
+  // The ops of a row: scalars, loops over columns, and conditions for them. What is under a
+  // condition is computed anyway, its loads and stores apart.
+  bool addBody(Block &block) {
+    return llvm::all_of(block.without_terminator(), [&](Operation &op) {
+      if (isLoop(op))
+        return addColumns(&op, /*withCells=*/true);
+      if (auto condition = dyn_cast<scf::IfOp>(op))
+        return condition.getNumResults() == 0 && addBody(*condition.thenBlock()) &&
+               (!condition.elseBlock() || addBody(*condition.elseBlock()));
+      return made.access.contains(&op) ||
+             (isScalar(op) && (&block == made.body || isSpeculatable(&op)));
+    });
   }
 
   static bool isScalar(Operation &op) {
@@ -241,6 +270,10 @@ private:
                    llvm::all_of(element->coefficients,
                                 [&](auto &t) { return isRowValue(t.first); });
           });
+      // An element of memory may be there only under the condition.
+      if (!buffer.getDefiningOp<memref::AllocaOp>() &&
+          llvm::any_of(ops, [](Operation *op) { return op->getParentOfType<scf::IfOp>(); }))
+        isCell = false;
       if (!isCell)
         continue;
       made.cells.insert(buffer);
@@ -440,6 +473,92 @@ private:
           llvm::alignTo(llvm::divideCeil(made.rowCount, 1) * made.team, kWarp) / made.team);
       made.teams = std::max<int64_t>(made.teams, 1);
     }
+  }
+
+  // Whether the one sum of `columns` has terms exp(x - maximum), and `before` finds that maximum.
+  bool isOfMaximum(const Columns &columns, const Columns &before) const {
+    if (made.isUnrolled(columns) || columns.shape != before.shape ||
+        columns.lanes != before.lanes || !columns.serial.empty() || !before.serial.empty() ||
+        columns.outermost->getBlock() != before.outermost->getBlock() ||
+        columns.reductions.size() != 1 || before.reductions.size() != 1)
+      return false;
+    const Reduction &sum = columns.reductions.front(), &maximum = before.reductions.front();
+    auto exp = sum.term.getDefiningOp<math::ExpOp>();
+    auto difference = exp ? exp.getOperand().getDefiningOp<arith::SubFOp>() : nullptr;
+    if (!isa<arith::AddFOp>(sum.combine) || !isa<arith::MaximumFOp>(maximum.combine) ||
+        !difference || !exp->hasOneUse() || !difference->hasOneUse())
+      return false;
+    auto isOfCell = [&](Operation *op) {
+      auto found = made.access.find(op);
+      return found != made.access.end() && found->second.buffer == maximum.cell;
+    };
+    Operation *taken = difference.getRhs().getDefiningOp();
+    if (!taken || !isOfCell(taken) || !taken->hasOneUse())
+      return false;
+    for (Operation &op : *columns.body)
+      if ((&op != taken && isOfCell(&op)) || (isWrite(&op) && &op != sum.store))
+        return false;
+    for (Operation &op : *before.body)
+      if (isWrite(&op) && &op != maximum.store)
+        return false;
+    for (Operation *op = before.outermost->getNextNode(); op != columns.outermost;
+         op = op->getNextNode())
+      if (!op || isOfCell(op) || op->getNumRegions() != 0)
+        return false;
+    return true;
+  }
+
+  bool isWrite(Operation *op) const {
+    auto found = made.access.find(op);
+    return found != made.access.end() && found->second.writes;
+  }
+
+  // Few long rows: several blocks have one, where threads have nothing to tell each other.
+  void chooseSpread() {
+    const Columns &columns = made.columns.front().second;
+    if (made.columns.size() != 1 || made.rowCount >= kBlocksOfGpu || !columns.reductions.empty() ||
+        !made.storedCells.empty() || !made.scratch.empty())
+      return;
+    for (auto &[op, access] : made.access)
+      if (!columns.outermost->isAncestor(op) &&
+          (access.writes || llvm::is_contained(writtenBuffers(columns.outermost), access.buffer)))
+        return;
+    int64_t blocks = std::min(llvm::divideCeil(kBlocksOfGpu, made.rowCount),
+                              llvm::divideCeil(columns.pieces(), kThreadsPerBlock));
+    if (blocks <= 1)
+      return;
+    made.team = kThreadsPerBlock;
+    made.teams = 1;
+    made.spread = blocks;
+  }
+
+  // How many iterations of a loop a thread does, in a nest without rows: the turned halves of a
+  // rotation, and some of those for which it loads the same elements.
+  void chooseTogether(Columns &columns) {
+    columns.together.assign(columns.parallel.size(), 1);
+    if (!columns.serial.empty())
+      return;
+    int64_t together = 1;
+    for (bool turned : {true, false})
+      for (size_t i = columns.parallel.size(); i-- > 0;) {
+        Value variable = inductionVariableOf(columns.parallel[i]);
+        int64_t size = columns.sizes()[i];
+        bool isWorth = llvm::any_of(*columns.body, [&](Operation &op) {
+          auto found = made.access.find(&op);
+          if (found == made.access.end() || found->second.writes)
+            return false;
+          const std::optional<LinearIndex> &element = made.element[&op];
+          return element && (turned ? element->of(variable) < 0 : element->of(variable) == 0);
+        });
+        int64_t most = turned ? 2 : 4;
+        for (int64_t factor = most; isWorth && factor > 1; factor /= 2)
+          if (columns.together[i] == 1 && (turned ? size == 2 : size % factor == 0) &&
+              together * factor <= kPiecesTogether &&
+              (turned || columns.pieces() / (together * factor) >= kThreadsOfGpu)) {
+            columns.together[i] = factor;
+            together *= factor;
+          }
+      }
   }
 
   // Stack buffers whose elements do not stay in one thread's registers.

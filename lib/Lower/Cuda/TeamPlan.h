@@ -36,8 +36,16 @@ struct Columns {
   int64_t lanes = 1;    ///< neighbours in a piece: divides the innermost parallel loop
   SmallVector<Reduction> reductions;
   std::string shape; ///< sizes of the parallel loops
+  /// The terms are exp(x - maximum), the maximum that of the loop before it, and rows are too long
+  /// for registers: both go through the row together. That loop then does nothing by itself.
+  Operation *maximum = nullptr;
+  bool isOfNext = false;
+  /// Iterations of each parallel loop that a thread does (nests without rows); else empty.
+  SmallVector<int64_t> together;
 
   int64_t pieces() const { return elements / lanes; }
+  /// Sizes of the parallel loops in pieces, a thread's iterations counted as one.
+  SmallVector<int64_t> sizes() const;
   /// Iterations of the serial loops together.
   int64_t turns() const;
   Value inner() const { return parallel.empty() ? Value() : inductionVariableOf(parallel.back()); }
@@ -55,7 +63,8 @@ struct Plan {
   llvm::DenseMap<Operation *, std::optional<LinearIndex>> element;
   llvm::SetVector<Value> cells, loadedCells, storedCells;
   llvm::SetVector<Value> scratch; ///< stack buffers that need memory, one for each row
-  int64_t team = 1, teams = 1;    ///< threads of a team, teams of a block
+  int64_t team = 1, teams = 1;    ///< threads of a team in a block, teams of a block
+  int64_t spread = 1;             ///< blocks of a row
   /// Sums over the serial loops of a nest without rows, if those are cut into parts: pieces of a
   /// block beside each other, parts.
   int64_t width = 0, parts = 1;
@@ -63,8 +72,9 @@ struct Plan {
   /// where the columns are.
   scf::IfOp condition;
 
+  int64_t threadsOfRow() const { return team * spread; }
   bool isUnrolled(const Columns &c) const {
-    return llvm::divideCeil(c.pieces(), team) <= kUnrolledPieces;
+    return llvm::divideCeil(c.pieces(), threadsOfRow()) <= kUnrolledPieces;
   }
   /// Whether an access has the same element in every iteration of the serial loops.
   bool isFixed(const Columns &columns, Operation *op) const;

@@ -1,73 +1,50 @@
 #!/usr/bin/env python3
 # Part of llamac, under the Apache License v2.0 with LLVM Exceptions.
 # SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
-"""Counts what the kernels of the standard workloads do, on the software GPU, and writes docs/gpu-ledger.md.
+"""Counts what the kernels of the standard workloads do, and writes docs/gpu-ledger.md.
 
     ledger.py --build build [--workloads W1,W3] [--output docs/gpu-ledger.md]
 
-Each workload (WORKLOADS) is compiled for sm_90a at small sizes with the structure of the full one: head sizes, layers of
-each kind. One step is run with the counters on. Per kernel the ledger has: launches; bytes of the 32-byte sectors that its
-requests touch; these over the least (each buffer that a loop's kernel reads or writes, once; a table of which only some rows are
-read counts whole) and over the bytes asked for (below 1 where lanes share them); bank conflicts of shared memory. Caches are not
-modelled: what two blocks read counts twice. Row kernels move bytes in proportion to rows times columns, so these figures hold at full size. Beside them stand floors: operations / 790 TFLOP/s, from the formulas of the specification.
+The workloads are those of test/gpu/workloads.py. Each is compiled for sm_90a at its full size, which needs no memory to speak
+of; full_size.py reads the launches of a step from the program and counts the bytes of each kernel of loops on blocks of it that
+the software GPU runs alone. Kernels of attention are counted in a whole step at a small size (`small`).
 
-It counts; it knows nothing of milliseconds. Exit status: 0, or 1 if a run fails or reports a fault.
+It counts; it knows nothing of milliseconds: times are lower bounds, operations / 790 TFLOP/s and bytes / 4.3 TB/s (measured on
+an H200), without a word on what is reached. Exit status: 0, or 1 if a run fails or reports a fault.
 """
 
 import argparse
 import collections
 import json
-import math
 import os
 import pathlib
+import random
 import re
 import subprocess
 import sys
 import tempfile
 
 ROOT = pathlib.Path(__file__).resolve().parents[3]
-sys.path.insert(0, str(ROOT / "test/numerics"))
-sys.path.insert(0, str(ROOT / "test/properties"))
+for folder in ("gpu", "kernels", "numerics", "properties"):
+    sys.path.insert(0, str(ROOT / "test" / folder))
 
+import assemble  # noqa: E402
+import full_size  # noqa: E402
 from batch import write_safetensors  # noqa: E402
 from grids import Draw, draw_batch, draw_weights  # noqa: E402
-from mutants import text_config, vision_config  # noqa: E402
 from target import target_environment  # noqa: E402
-
-import random  # noqa: E402
+from workloads import WORKLOADS, small  # noqa: E402
 
 PEAK, BANDWIDTH = 790e12, 4.3e12  # of an H200, measured: bf16 operations, bytes, a second
-
-LAYER = {"hidden_size": 256, "intermediate_size": 896, "num_attention_heads": 2, "num_key_value_heads": 1, "vocab_size": 256}
-ENCODER = {"hidden_size": 160, "attention_heads": 2, "intermediate_size": 640, "patch_size": 14, "image_size": 42,
-           "max_num_tiles": 4, "num_hidden_layers": 1, "num_global_layers": 1, "vision_output_dim": 320,
-           "intermediate_layers_indices": [0]}
-
-
-def vision(layers: int, crosses: list[int], encoder: dict) -> dict:
-    config = vision_config()
-    config["text_config"] |= LAYER | {"num_hidden_layers": layers, "cross_attention_layers": crosses}
-    config["vision_config"] |= encoder
-    config["image_token_index"] = LAYER["vocab_size"]
-    return config
-
-
-# Name: what it is, floor in ms, config, samples, text tokens, images of a sample.
-WORKLOADS = {
-    "W1": ("four self- and one cross-attention layer of 8B, 8 x 192 text and 2,308 image tokens", 14.1,
-           vision(2, [1], ENCODER | {"num_hidden_layers": 1, "num_global_layers": 0}), 1, 192, 1),
-    "W2": ("encoder, 40 layers, 8 x 2,308 tokens, head size 80", 149.0, vision(1, [0], ENCODER), 1, 32, 1),
-    "W3": ("four layers of 8B, 1 x 8,192 tokens", 64.0, text_config(**LAYER | {"num_hidden_layers": 2}), 1, 256, 0),
-}
-# Of every workload, too: AdamW on 1e9 parameters moves 30 bytes for each (W4).
-OPTIMIZER_FLOOR = 6.98
-
+CHIP = "sm_90a"
+# The blocks that a workload is about.
+BLOCKS = {"W1": r"self_layer|cross_layer|cross_key_value", "W2": r"vision_|add\.", "W3": r"self_layer", "W4": r"adamw"}
+# Fused loops, as CudaTarget makes them, to kernels; products and attention stay routines.
 PIPELINE = ("builtin.module(llama-isolate-blocks,builtin.module(func.func(llama-select-kernels{target=cuda},llama-decompose{fast=true},"
             "cse,llama-fuse-elementwise,llama-pass-destinations),eliminate-empty-tensors,one-shot-bufferize{"
             "bufferize-function-boundaries=true function-boundary-type-conversion=identity-layout-map},func.func(canonicalize,cse,"
             "llama-lower-row-loops,convert-linalg-to-affine-loops,llama-fold-views,llama-fuse-loops,canonicalize,cse),"
-            "llama-emit-attention{chips=sm_90a},llama-outline-loops{parallel=false},llama-map-kernels))")
-WIDTHS = {"f64": 8, "i64": 8, "f32": 4, "i32": 4, "bf16": 2}
+            "llama-outline-loops{parallel=false},llama-map-kernels))")
 
 
 def run(command: list, **options) -> str:
@@ -77,96 +54,166 @@ def run(command: list, **options) -> str:
     return result.stdout
 
 
-def size_of(memref: str) -> int:
-    *sizes, element = re.match(r"memref<([^,>]+)", memref)[1].split("x")
-    return math.prod(int(size) for size in sizes) * WIDTHS[element]
+def compile_command(workload, arguments: argparse.Namespace, folder: pathlib.Path, output: str) -> tuple[Draw, list]:
+    (folder / "config.json").write_text(json.dumps(workload.config))
+    draw = Draw(workload.config, {"tp": 1, "cp": 1, "pp": 1, "dp": 1}, workload.samples, 1, workload.text_length, workload.images, [], [])
+    command = draw.compile_command(str(arguments.build / "bin/llamac"), folder / "config.json", folder / output, True, "bf16")
+    return draw, [*command, "--target=cuda", f"--chip={CHIP}"]
 
 
-def least_bytes(text: str) -> dict[str, int]:
-    """Of each kernel that a loop became: what it must read and write."""
-    least = {}
-    for found in re.finditer(r"gpu\.func @(\w+)\((.*?)\) kernel.*?\n(.*?)gpu\.return", text, re.S):
-        total = 0
-        for name, memref in re.findall(r"(%arg\d+): (memref<[^>,]*>)", found[2]):
-            views = re.findall(rf"(%\w+) = memref\.\w+ {name} (?:to|into|\[)", found[3])
-            names = "(?:" + "|".join(re.escape(n) for n in [name, *views]) + ")"
-            reads = re.search(rf"load {names}\[", found[3]) is not None
-            writes = re.search(rf"store %\w+, {names}\[", found[3]) is not None
-            total += size_of(memref) * (reads + writes)
-        least[found[1]] = total
-    return least
+class Ledger:
+    """Of one workload at full size."""
+
+    def __init__(self, name: str, arguments: argparse.Namespace):
+        self.blocks_of_interest = re.compile(BLOCKS[name])
+        with tempfile.TemporaryDirectory() as temporary:
+            folder = pathlib.Path(temporary)
+            _, command = compile_command(WORKLOADS[name], arguments, folder, "step")
+            run([*command, f"--kernels={folder / 'kernels'}"], env=os.environ | {"LLAMAC_PTXAS": "none"})
+            for step in ("parallelize", "lower"):
+                _, command = compile_command(WORKLOADS[name], arguments, folder, f"{step}.mlir")
+                run([*command, f"--compile-to={step}"])
+            kernels = run([arguments.build / "bin/llama-opt", folder / "parallelize.mlir", f"--pass-pipeline={PIPELINE}"])
+            self.blocks = full_size.read_step((folder / "lower.mlir").read_text(), kernels, folder / "kernels", CHIP)
+            runner = arguments.build / "tools/software-gpu/software-gpu-run"
+            self.moved = full_size.measure_all(self.blocks, runner, arguments.jobs)
+            self.facts = {}
+            if ptxas := assemble.find("ptxas", arguments.build / "bin/llamac"):
+                for file in {launch.file for block in self.blocks.values() for launch in block.launches}:
+                    self.facts[file.name], _ = assemble.assemble(ptxas, None, CHIP, file)
+
+    def of_interest(self, name: str) -> bool:
+        return self.blocks_of_interest.match(name) is not None
+
+    def sum_over(self, what) -> float:
+        """Of the blocks of interest, in a step."""
+        return sum(block.calls * what(block) for name, block in self.blocks.items() if self.of_interest(name))
+
+    def moved_by(self, block: full_size.Block) -> list[full_size.Moved]:
+        return [self.moved[key] for launch in block.launches if (key := (launch.file.name, launch.grid)) in self.moved]
+
+    def launches(self, of_interest: bool) -> tuple[int, int, int]:
+        """Kernels of loops, kernels of attention, products of a step."""
+        loops = attention = products = 0
+        for name, block in self.blocks.items():
+            if of_interest and not self.of_interest(name):
+                continue
+            of_loops = len(self.moved_by(block))
+            loops += block.calls * of_loops
+            attention += block.calls * (len(block.launches) - of_loops)
+            products += block.calls * len(block.products)
+        return loops, attention, products
+
+    def summary(self, floor: float) -> tuple[str, list[str]]:
+        ms = 1e3
+        operations = self.sum_over(lambda block: sum(p.operations for p in block.products))
+        products = self.sum_over(lambda block: sum(max(p.operations / PEAK, p.bytes / BANDWIDTH) for p in block.products)) * ms
+        attention = self.sum_over(lambda block: sum(block.attention))
+        memory = self.sum_over(lambda block: sum(m.memory for m in self.moved_by(block)))
+        least = self.sum_over(lambda block: sum(m.least for m in self.moved_by(block)))
+        rows = memory / BANDWIDTH * ms
+        bound = products + attention / PEAK * ms + rows
+        loops, of_attention, gemms = self.launches(of_interest=False)
+        own = self.launches(of_interest=True)
+        row = (f"{floor} | {bound:.2f} | {operations / 1e12:.2f} T, {products:.2f} | {attention / 1e12:.2f} T, {attention / PEAK * ms:.2f} | "
+               f"{memory / 1e9:.2f} GB, {rows:.2f} | {memory / max(least, 1):.3f} | {own[0]} + {own[1]} + {own[2]} | {loops} + {of_attention} + {gemms} |")
+        return row, self.table()
+
+    def table(self) -> list[str]:
+        rows: dict[tuple, int] = collections.Counter()
+        names = {}
+        for name, block in self.blocks.items():
+            for launch in block.launches:
+                key = (launch.file.name, launch.grid)
+                if key in self.moved:
+                    rows[key] += block.calls
+                    names[key] = launch.kernel
+        lines = ["| kernel | blocks | launches | MB a launch | over least | with what caches serve | sectors over least | bank conflicts | registers | spills |",
+                 "|---|---|---|---|---|---|---|---|---|---|"]
+        for key, launches in sorted(rows.items(), key=lambda row: -row[1] * self.moved[row[0]].memory):
+            moved, facts = self.moved[key], self.facts.get(key[0], {})
+            if moved.bad:
+                figures = f"| | | | | ({moved.bad[:80]}) "
+            else:
+                figures = (f"| {moved.memory / 1e6:.3f} | {moved.memory / max(moved.least, 1):.2f} | {moved.sectors / max(moved.least, 1):.2f} | "
+                           f"{moved.sectors / max(moved.requests, 1):.2f} | {moved.conflicts:.0f} ")
+            lines.append(f"| `{names[key]}` | {key[1]} | {launches} {figures}| {facts.get('registers', '')} | {facts.get('spills', '')} |")
+        return lines
 
 
-def measure(name: str, arguments: argparse.Namespace) -> tuple[list[dict], dict]:
-    _, _, config, samples, length, images = WORKLOADS[name]
-    binaries = arguments.build / "bin"
+def attention_counts(name: str, arguments: argparse.Namespace) -> list[str]:
+    """Of a whole step at a small size: what the kernels of attention do."""
+    workload = small(WORKLOADS[name])
     with tempfile.TemporaryDirectory() as temporary:
         folder = pathlib.Path(temporary)
-        (folder / "config.json").write_text(json.dumps(config))
-        draw = Draw(config, {"tp": 1, "cp": 1, "pp": 1, "dp": 1}, samples, 1, length, images, [], [])
-        options = ["--target=cuda", "--chip=sm_90a"]
-        command = draw.compile_command(str(binaries / "llamac"), folder / "config.json", folder / "step", True, "bf16") + options
+        draw, command = compile_command(workload, arguments, folder, "step")
         run(command)
-        run(command[:-len(options) - 2] + options + ["--compile-to=parallelize", "-o", folder / "step.mlir"])
-        least = least_bytes(run([binaries / "llama-opt", folder / "step.mlir", f"--pass-pipeline={PIPELINE}"]))
         r = random.Random(1)
-        model = run([binaries / "llamac", "import", folder / "config.json", "-o", "-"])
+        model = run([arguments.build / "bin/llamac", "import", folder / "config.json", "-o", "-"])
         write_safetensors(folder / "weights.safetensors", draw_weights(r, model))
         write_safetensors(folder / "batch.safetensors", draw_batch(r, draw))
-        gpu = argparse.Namespace(target="cuda", chip="sm_90a", software_gpu=str(arguments.build / "lib/software-gpu"), gpus=1,
-                                 gpu_seed=1)
-        environment = target_environment(gpu) | {"SOFTWARE_GPU_COUNTERS": str(folder / "counters")}
-        run([folder / "step", "step", f"--weights={folder / 'weights.safetensors'}", f"--batch={folder / 'batch.safetensors'}",
-             "--steps=1"], env=environment)
+        gpu = argparse.Namespace(target="cuda", chip=CHIP, software_gpu=str(arguments.build / "lib/software-gpu"), gpus=1, gpu_seed=1)
+        run([folder / "step", "step", f"--weights={folder / 'weights.safetensors'}", f"--batch={folder / 'batch.safetensors'}", "--steps=1"],
+            env=target_environment(gpu) | {"SOFTWARE_GPU_COUNTERS": str(folder / "counters")})
         kernels: dict[str, dict] = {}
         for line in (folder / "counters").read_text().splitlines():
             entry = json.loads(line)
-            if "kernel" not in entry:
-                continue
             # A kernel that was launched more than once has a line for each launch and one for all.
-            kernel = kernels.setdefault(entry["kernel"], entry)
-            if entry["launches"] > kernel["launches"]:
-                kernels[entry["kernel"]] = entry
-        return list(kernels.values()), least
+            if entry.get("kernel", "").startswith("attention_"):
+                if entry["launches"] >= kernels.setdefault(entry["kernel"], entry)["launches"]:
+                    kernels[entry["kernel"]] = entry
+    lines = ["| kernel | launches | bytes in sectors | over asked | bank conflicts | tensor-core operations |", "|---|---|---|---|---|---|"]
+    for kernel in sorted(kernels.values(), key=lambda k: -k["totals"].get("tensorOps", 0)):
+        totals = kernel["totals"]
+        moved = 32 * totals.get("sectors", 0)
+        lines.append(f"| `{kernel['kernel']}` | {kernel['launches']} | {moved} | {moved / max(totals.get('bytes', 0), 1):.2f} | "
+                     f"{totals.get('wavefronts', 0) - totals.get('idealWavefronts', 0)} | {totals.get('tensorOps', '')} |")
+    return lines
 
 
-def table(kernels: list[dict], least: dict) -> list[str]:
-    rows = ["| kernel | launches | bytes in sectors | over least | over asked | bank conflicts | tensor-core operations |",
-            "|---|---|---|---|---|---|---|"]
-    for kernel in sorted(kernels, key=lambda k: -k["totals"].get("sectors", 0)):
-        totals, launches = kernel["totals"], kernel["launches"]
-        moved, asked = 32 * totals.get("sectors", 0), totals.get("bytes", 0)
-        own = least.get(kernel["kernel"], 0) * launches
-        rows.append(f"| `{kernel['kernel']}` | {launches} | {moved} | {f'{moved / own:.2f}' if own else ''} | "
-                    f"{f'{moved / asked:.2f}' if asked else ''} | {totals.get('wavefronts', 0) - totals.get('idealWavefronts', 0)} | "
-                    f"{totals.get('tensorOps', '')} |")
-    return rows
+HEAD = """# The GPU ledger
+
+Written by `test/bench/gpu/ledger.sh`. What a step of the standard workloads (`test/gpu/workloads.py`) launches and moves at its full
+size. Nothing here was measured on a GPU, and no time is claimed: times are lower bounds, operations / 790 TFLOP/s and bytes / 4.3 TB/s.
+
+- **Launches** are those of the program that `llamac compile` made for the full size.
+- **Bytes of kernels of loops**: all blocks of a grid do the same on other rows. The software GPU runs some blocks of each kernel of the full size;
+  what it counts, times the blocks of the grid over those that ran, is what the kernel moves. Bytes are those of the 32-byte sectors that requests touch.
+- **Least**: each buffer that a kernel reads or writes, once; of a table of which rows are picked, the rows.
+- **Over least** counts a buffer of at most 8 MB that is read again by other blocks (weights of a norm, tables of positions, scalars) once: it stays in
+  the L2 cache, which has 50 MB. **With what caches serve** counts every read. Large buffers count in full in both.
+- **Sectors over least**: sectors that requests touch over those that they would touch, were their bytes side by side.
+- **Products** take the longer of their operations and their bytes; **attention** 4 operations for each pair of query and key, head and element of a head
+  forward and 10 backward, half of that with a causal mask. The three are not overlapped: the bound is their sum.
+"""
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--build", type=pathlib.Path, default=ROOT / "build", help="build folder")
-    parser.add_argument("--workloads", default=",".join(WORKLOADS), help="some of " + ", ".join(WORKLOADS))
+    parser.add_argument("--workloads", default=",".join(BLOCKS), help="some of " + ", ".join(BLOCKS))
     parser.add_argument("--output", type=pathlib.Path, help="file to write; default standard output")
+    parser.add_argument("--jobs", type=int, default=os.cpu_count(), help="runs of the software GPU at a time (all cores)")
     arguments = parser.parse_args()
-    lines = ["# The GPU ledger", "", "Written by `test/bench/gpu/ledger.sh`. What the kernels of the standard workloads do, counted on the software GPU at small",
-             "sizes; nothing here was measured on a GPU, and no time is claimed. Bytes are those of the 32-byte sectors that requests touch, without caches; the",
-             "least is each buffer of a loop's kernel once. Kernels of attention have no such least. The floor of AdamW on 1e9 parameters (W4) is "
-             f"{OPTIMIZER_FLOOR} ms; its kernel is in every table.", ""]
-    for name in arguments.workloads.split(","):
-        what, floor, *_ = WORKLOADS[name]
-        kernels, least = measure(name, arguments)
-        totals = collections.Counter()
-        for kernel in kernels:
-            if own := least.get(kernel["kernel"], 0) * kernel["launches"]:
-                totals["moved"] += 32 * kernel["totals"].get("sectors", 0)
-                totals["least"] += own
-            totals["launches"] += kernel["launches"]
-        lines += [f"## {name}: {what}", "",
-                  f"Floor of the full size: {floor} ms (operations at {PEAK / 1e12:.0f} TFLOP/s). A step launches {totals['launches']} kernels of "
-                  f"our own, {len(kernels)} different ones; the loops' kernels move {totals['moved'] / max(totals['least'], 1):.3f} of the least bytes.", ""]
-        lines += table(kernels, least) + [""]
-        print(f"{name}: {totals['launches']} launches, {totals['moved'] / max(totals['least'], 1):.3f} of the least bytes", file=sys.stderr)
+    names = arguments.workloads.split(",")
+    lines = [HEAD, "| | floor, ms | bound, ms | products, ms | attention, ms | kernels of loops, ms | over least | launches: loops + attention + products | of the whole step |",
+             "|---|---|---|---|---|---|---|---|---|"]
+    tables, optimizer = [], None
+    for name in names:
+        ledger = Ledger(name, arguments)
+        row, table = ledger.summary(WORKLOADS[name].floor)
+        lines.append(f"| {name} | {row}")
+        print(f"{name} | {row}", file=sys.stderr)
+        if name == "W4":
+            table = [line for line in table if line.startswith(("| kernel", "|---", "| `adamw", "| `gradient_norm"))]
+        tables += [f"## {name}: {WORKLOADS[name].what}", "", *table, ""]
+    lines += ["", "The floor of W1 to W3 has the operations of products and attention alone, that of W4 30 bytes a parameter. Above it are the bytes of the kernels of",
+              "loops, products that their bytes bound, and what the program computes beyond the formulas of the floor (W2: tiles are padded to multiples of 8 tokens).", ""]
+    lines += tables
+    lines += ["## Attention, at small sizes", "", "A whole step on the software GPU. Bytes in sectors over those asked for: below 1 where lanes share them.", ""]
+    for name in names:
+        if name != "W4":
+            lines += [f"### {name}", "", *attention_counts(name, arguments), ""]
     text = "\n".join(lines)
     if arguments.output:
         arguments.output.write_text(text)
