@@ -103,6 +103,8 @@ struct BlocksToCudaPass : llamac::impl::BlocksToCudaPassBase<BlocksToCudaPass> {
     list.set("buffers", builder.getI64IntegerAttr(launch.getNumKernelOperands()));
     if (Attribute maps = launch->getAttr(kTensorMapsAttr))
       list.set("maps", maps);
+    if (Attribute chips = launch->getAttr(kChipsAttr))
+      list.set("chips", chips);
     return list.getDictionary(&getContext());
   }
 };

@@ -13,11 +13,15 @@ namespace mlir::llamac {
 
 /// Attribute of an external global of a lowered block, what llrt_launch gets as kernel:
 /// `{kernel = @K::@K, grid = [x, y, z], block = [x, y, z], shared = bytes, buffers = count}`,
-/// where the launch has clusters also `cluster = [x, y, z]`, where it has tensor maps `maps`.
+/// where the launch has clusters also `cluster = [x, y, z]`, tensor maps `maps`, its own chips `chips`.
 inline constexpr llvm::StringLiteral kLaunchAttr = "llama.launch";
 /// Attribute of a gpu.launch_func: its tensor maps (LlrtTensorMap), each one parameter more behind
 /// the buffers: `[{argument = i, type = f32, sizes = [..], strides = [..], box = [..], swizzle = n}]`.
 inline constexpr llvm::StringLiteral kTensorMapsAttr = "llama.tensor_maps";
+
+/// Attribute of a gpu.launch_func, `["sm_90a"]`: only for those chips; on others it is left out. Without it: for
+/// all.
+inline constexpr llvm::StringLiteral kChipsAttr = "llama.chips";
 
 /// Kernels and routines on NVIDIA GPUs (runtime/src/Cuda). `chips`: LLVM's names, as in
 /// `sm_80,sm_90a`; empty is sm_90a. An error if LLVM or ptxas, where there is one, does not know

@@ -25,6 +25,7 @@
 #include "llamac/Support/Locations.h"
 #include "runtime/include/llrt/Program.h"
 
+#include "llvm/ADT/StringExtras.h"
 #include "llvm/IR/Module.h"
 #include "llvm/Support/FileSystem.h"
 #include "llvm/Support/FileUtilities.h"
@@ -47,8 +48,9 @@ struct Launch {
 // The code of one kernel or of several equal ones.
 struct Code {
   gpu::GPUModuleOp kernel;
-  std::vector<std::string> ptx; ///< for each chip
-  std::vector<Cubin> cubins;    ///< the same; empty bytes without ptxas
+  std::vector<std::string> chips; ///< that it is for
+  std::vector<std::string> ptx;   ///< for each chip
+  std::vector<Cubin> cubins;      ///< the same; empty bytes without ptxas
   bool failed = false;
 };
 } // namespace
@@ -72,9 +74,10 @@ static std::string textOf(gpu::GPUModuleOp kernel) {
   return text;
 }
 
-// The launches of all blocks, and each different code that they launch.
-static LogicalResult collect(ModuleOp program, std::vector<Launch> &launches,
-                             std::vector<Code> &codes) {
+// The launches of all blocks, and each different code that they launch. A launch is for all of `chips` unless it
+// states its own.
+static LogicalResult collect(ModuleOp program, ArrayRef<std::string> chips,
+                             std::vector<Launch> &launches, std::vector<Code> &codes) {
   llvm::StringMap<size_t> known;
   for (auto block : program.getOps<ModuleOp>()) {
     SymbolTable symbols(block);
@@ -89,10 +92,17 @@ static LogicalResult collect(ModuleOp program, std::vector<Launch> &launches,
         return global.emitOpError("launches a kernel that is not there");
       auto [place, isNew] = codeOf.try_emplace(kernel, 0);
       if (isNew) {
-        auto [entry, isNewText] = known.try_emplace(textOf(kernel), codes.size());
+        std::vector<std::string> own = chips;
+        if (auto stated = what.getAs<ArrayAttr>("chips")) {
+          own.clear();
+          for (StringRef chip : stated.getAsValueRange<StringAttr>())
+            own.push_back(chip.str());
+        }
+        auto [entry, isNewText] =
+            known.try_emplace(llvm::join(own, ",") + textOf(kernel), codes.size());
         place->second = entry->second;
         if (isNewText)
-          codes.push_back({kernel, {}, {}});
+          codes.push_back({kernel, std::move(own), {}, {}});
       }
       launches.push_back({global, what, place->second});
     }
@@ -101,8 +111,8 @@ static LogicalResult collect(ModuleOp program, std::vector<Launch> &launches,
 }
 
 // Fills in PTX and cubins of `code`.
-static LogicalResult compile(Code &code, ArrayRef<std::string> chips, const Ptxas *ptxas) {
-  for (StringRef chip : chips) {
+static LogicalResult compile(Code &code, const Ptxas *ptxas) {
+  for (StringRef chip : code.chips) {
     FailureOr<std::string> ptx = writePtx(code.kernel, chip);
     if (failed(ptx))
       return failure();
@@ -125,7 +135,7 @@ static LogicalResult compile(Code &code, ArrayRef<std::string> chips, const Ptxa
 
 // Writes the files of all codes into `folder`, which is made if need be, and what launches them.
 static LogicalResult writeFiles(Location loc, StringRef folder, ArrayRef<Launch> launches,
-                                ArrayRef<Code> codes, ArrayRef<std::string> chips) {
+                                ArrayRef<Code> codes) {
   if (std::error_code error = llvm::sys::fs::create_directories(folder))
     return emitError(loc, "cannot make the folder ") << folder << ": " << error.message();
   auto write = [&](const Twine &name, StringRef bytes) -> LogicalResult {
@@ -143,7 +153,7 @@ static LogicalResult writeFiles(Location loc, StringRef folder, ArrayRef<Launch>
     return (entryName(kernel.getName()) + "." + Twine(number)).str();
   };
   for (auto [number, code] : llvm::enumerate(codes))
-    for (auto [chip, ptx, cubin] : llvm::zip_equal(chips, code.ptx, code.cubins)) {
+    for (auto [chip, ptx, cubin] : llvm::zip_equal(code.chips, code.ptx, code.cubins)) {
       std::string name = stemOf(number) + "." + chip + ".";
       if (failed(write(name + "ptx", ptx)) ||
           (!cubin.bytes.empty() &&
@@ -179,12 +189,12 @@ public:
     std::vector<llvm::Constant *> images, kernels, names;
     for (const Code &code : codes) {
       SmallVector<llvm::Constant *> list;
-      for (auto [chip, ptx, cubin] : llvm::zip_equal(chips, code.ptx, code.cubins))
+      for (auto [chip, ptx, cubin] : llvm::zip_equal(code.chips, code.ptx, code.cubins))
         list.push_back(imageOf(chip, ptx, cubin));
       images.push_back(table.array(list));
     }
     for (Launch launch : launches)
-      kernels.push_back(kernelOf(launch, codes[launch.code], images[launch.code], chips.size()));
+      kernels.push_back(kernelOf(launch, codes[launch.code], images[launch.code]));
     for (StringRef chip : chips)
       names.push_back(table.string(chip));
     names.push_back(table.null());
@@ -199,7 +209,7 @@ private:
   RuntimeTable table;
 
   // The kernel of a launch; its symbol is the launch's.
-  llvm::Constant *kernelOf(Launch launch, const Code &code, llvm::Constant *images, size_t count) {
+  llvm::Constant *kernelOf(Launch launch, const Code &code, llvm::Constant *images) {
     gpu::GPUModuleOp kernel = code.kernel;
     auto sizes = [&](StringRef name) {
       auto given = launch.what.getAs<DenseI64ArrayAttr>(name);
@@ -213,7 +223,7 @@ private:
     llvm::Constant *value =
         table.structure<K>({{&K::name, table.string(entryName(kernel.getName()))},
                             {&K::location, table.string(locationText(launch.global.getLoc()))},
-                            {&K::image_count, table.number(count)},
+                            {&K::image_count, table.number(code.chips.size())},
                             {&K::images, images},
                             {&K::grid, sizes("grid")},
                             {&K::block, sizes("block")},
@@ -222,7 +232,7 @@ private:
                             {&K::buffers, word("buffers")},
                             {&K::map_count, table.number(maps ? maps.size() : 0)},
                             {&K::maps, mapsOf(maps)},
-                            {&K::key, table.number(llvm::xxh3_64bits(code.ptx.front()))}});
+                            {&K::key, table.number(llvm::xxh3_64bits(llvm::join(code.ptx, "")))}});
     return table.define(launch.global.getSymName(), value);
   }
 
@@ -277,7 +287,7 @@ FailureOr<ObjectFile> llamac::compileKernels(ModuleOp program, ArrayRef<std::str
     return emitError(program.getLoc(), llvm::toString(ptxas.takeError()));
   std::vector<Launch> launches;
   std::vector<Code> codes;
-  if (failed(collect(program, launches, codes)))
+  if (failed(collect(program, chips, launches, codes)))
     return failure();
   if (!*ptxas)
     emitRemark(program.getLoc(), "no ptxas: the executable has PTX only, which the driver compiles "
@@ -288,14 +298,14 @@ FailureOr<ObjectFile> llamac::compileKernels(ModuleOp program, ArrayRef<std::str
     for (size_t i = 0; i < codes.size(); ++i)
       pool.async([&, i] {
         diagnostics.setOrderIDForThread(i);
-        codes[i].failed = failed(compile(codes[i], chips, *ptxas));
+        codes[i].failed = failed(compile(codes[i], *ptxas));
         diagnostics.eraseOrderIDForThread();
       });
     pool.wait();
   }
   if (llvm::any_of(codes, [](const Code &code) { return code.failed; }))
     return failure();
-  if (!folder.empty() && failed(writeFiles(program.getLoc(), folder, launches, codes, chips)))
+  if (!folder.empty() && failed(writeFiles(program.getLoc(), folder, launches, codes)))
     return failure();
 
   return compileData(program.getLoc(), cpu, "llrt_device", [&](llvm::Module &module) {

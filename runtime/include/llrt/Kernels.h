@@ -74,7 +74,7 @@ struct LlrtTensorMap {
 struct LlrtCudaKernel {
   const char *name;     // of the entry in all images
   const char *location; // what it comes from, for messages
-  uint64_t image_count; // at least 1
+  uint64_t image_count; // at least 1; a chip without one leaves the launch out
   const struct LlrtImage *images;
   int64_t grid[3], block[3]; // x, y, z: blocks, threads of one
   int64_t cluster[3];        // blocks; 1, 1, 1: no clusters

@@ -156,7 +156,7 @@ typedef void (*LlrtBlock)(LlrtStream *stream, void **buffers);
 struct LlrtDeviceCode {
   uint64_t kernel_count;
   const struct LlrtCudaKernel *const *kernels;
-  const char *const *chips; // that all kernels have images for; null ends the list
+  const char *const *chips; // that there is code for; null ends the list
 };
 
 struct LlrtProgram {

@@ -23,7 +23,7 @@ using namespace llrt;
 using namespace llrt::cuda;
 
 //===----------------------------------------------------------------------===//
-// Images
+// Chips and images
 //===----------------------------------------------------------------------===//
 
 namespace {
@@ -49,11 +49,11 @@ static std::optional<Chip> parseChip(std::string_view name) {
   return Chip{number / 10, number % 10, !suffix.empty()};
 }
 
-const LlrtImage *llrt::cuda::imageFor(std::span<const LlrtImage> images, int major, int minor) {
+const char *llrt::cuda::chipFor(std::span<const char *const> chips, int major, int minor) {
   Chip here = {major, minor, false}, bestChip = {};
-  const LlrtImage *best = nullptr;
-  for (const LlrtImage &image : images) {
-    std::optional<Chip> chip = parseChip(image.chip);
+  const char *best = nullptr;
+  for (const char *name : chips) {
+    std::optional<Chip> chip = parseChip(name);
     if (!chip || here < *chip)
       continue;
     bool same = !(*chip < here);
@@ -61,7 +61,7 @@ const LlrtImage *llrt::cuda::imageFor(std::span<const LlrtImage> images, int maj
       continue;
     if (best && (*chip < bestChip || (!(bestChip < *chip) && !chip->exact)))
       continue;
-    best = &image;
+    best = name;
     bestChip = *chip;
   }
   return best;
@@ -114,32 +114,24 @@ int64_t Gpu::freeBytes() const {
 
 void Gpu::enter() const { check(driver().cuCtxSetCurrent(context), "cuCtxSetCurrent"); }
 
-CUfunction Gpu::loadOne(const LlrtCudaKernel &kernel, CUmodule &module) const {
+CUfunction Gpu::loadOne(const LlrtCudaKernel &kernel, const LlrtImage &image,
+                        CUmodule &module) const {
   const Driver &cuda = driver();
   auto wrong = [&](const std::string &what) {
     fail("kernel ", kernel.name, *kernel.location ? std::string(" (") + kernel.location + ")" : "",
          ": ", what);
   };
-  std::span images(kernel.images, kernel.image_count);
-  const LlrtImage *image = imageFor(images, major, minor);
-  if (!image) {
-    std::string chips;
-    for (const LlrtImage &each : images)
-      chips += (chips.empty() ? "" : ", ") + std::string(each.chip);
-    wrong("GPU " + std::to_string(ordinal) + " (" + deviceName + ") is " + chip() +
-          ", the program has code for " + chips + "; --chip=" + chip() + " of llamac compile");
-  }
-  bool useCubin = cubinRuns(*image, major, minor);
+  bool useCubin = cubinRuns(image, major, minor);
   char log[4096] = {};
   CUjit_option options[] = {CU_JIT_ERROR_LOG_BUFFER, CU_JIT_ERROR_LOG_BUFFER_SIZE_BYTES};
   // NOLINTNEXTLINE(performance-no-int-to-ptr): the driver takes it so
   void *values[] = {log, reinterpret_cast<void *>(sizeof(log) - 1)};
   CUresult result =
-      cuda.cuModuleLoadDataEx(&module, useCubin ? image->cubin : image->ptx, 2, options, values);
+      cuda.cuModuleLoadDataEx(&module, useCubin ? image.cubin : image.ptx, 2, options, values);
   if (result == CUDA_ERROR_NO_BINARY_FOR_GPU && useCubin) // a driver that takes PTX alone
-    result = cuda.cuModuleLoadDataEx(&module, image->ptx, 2, options, values);
+    result = cuda.cuModuleLoadDataEx(&module, image.ptx, 2, options, values);
   if (result == CUDA_ERROR_UNSUPPORTED_PTX_VERSION) {
-    std::string_view text(image->ptx), version = text.substr(0, text.find('\n'));
+    std::string_view text(image.ptx), version = text.substr(0, text.find('\n'));
     if (size_t at = text.find(".version "); at != text.npos)
       version = text.substr(at, text.find('\n', at) - at);
     wrong("NVIDIA's driver (for CUDA " + std::to_string(cuda.version / 1000) + "." +
@@ -148,7 +140,7 @@ CUfunction Gpu::loadOne(const LlrtCudaKernel &kernel, CUmodule &module) const {
   }
   if (result != CUDA_SUCCESS)
     wrong("GPU " + std::to_string(ordinal) + " (" + chip() + ") cannot load its code for " +
-          image->chip + ": " + errorText(result) + (*log ? "\n" + std::string(log) : ""));
+          image.chip + ": " + errorText(result) + (*log ? "\n" + std::string(log) : ""));
   CUfunction function = nullptr;
   if (CUresult found = cuda.cuModuleGetFunction(&function, module, kernel.name))
     wrong("not in its code: " + errorText(found));
@@ -167,9 +159,27 @@ void Gpu::allow(const LlrtCudaKernel &kernel, CUfunction function, int64_t share
 }
 
 void Gpu::load(const LlrtDeviceCode &code) {
+  std::vector<const char *> chips;
+  for (const char *const *name = code.chips; *name; ++name)
+    chips.push_back(*name);
+  const char *best = chipFor(chips, major, minor);
+  if (!best) {
+    std::string list;
+    for (const char *name : chips)
+      list += (list.empty() ? "" : ", ") + std::string(name);
+    fail("GPU ", ordinal, " (", deviceName, ") is ", chip(), ", the program has code for ", list,
+         "; --chip=", chip(), " of llamac compile");
+  }
+  auto imageOf = [&](const LlrtCudaKernel &kernel) -> const LlrtImage * {
+    std::span images(kernel.images, kernel.image_count);
+    auto found = std::ranges::find_if(
+        images, [&](const LlrtImage &image) { return !strcmp(image.chip, best); });
+    return found == images.end() ? nullptr : &*found;
+  };
   // Kernels of one code share what is loaded.
   struct Loaded {
     const LlrtCudaKernel *kernel;
+    const LlrtImage *image;
     CUfunction function = nullptr;
     CUmodule module = nullptr;
     int64_t shared = 0; // the most that one of them asks for
@@ -177,8 +187,9 @@ void Gpu::load(const LlrtDeviceCode &code) {
   std::vector<Loaded> all;
   std::map<uint64_t, size_t> byKey;
   for (uint64_t i = 0; i < code.kernel_count; ++i)
-    if (byKey.emplace(code.kernels[i]->key, all.size()).second)
-      all.push_back({code.kernels[i]});
+    if (const LlrtImage *image = imageOf(*code.kernels[i]))
+      if (byKey.emplace(code.kernels[i]->key, all.size()).second)
+        all.push_back({code.kernels[i], image});
   std::atomic<size_t> next = 0;
   std::mutex mutex;
   std::exception_ptr failure;
@@ -186,7 +197,7 @@ void Gpu::load(const LlrtDeviceCode &code) {
     try {
       enter();
       for (size_t i; (i = next++) < all.size();)
-        all[i].function = loadOne(*all[i].kernel, all[i].module);
+        all[i].function = loadOne(*all[i].kernel, *all[i].image, all[i].module);
     } catch (...) {
       std::lock_guard lock(mutex);
       failure = std::current_exception();
@@ -207,6 +218,10 @@ void Gpu::load(const LlrtDeviceCode &code) {
     std::rethrow_exception(failure);
   for (uint64_t i = 0; i < code.kernel_count; ++i) {
     const LlrtCudaKernel *kernel = code.kernels[i];
+    if (!imageOf(*kernel)) {
+      kernels[kernel] = {kernel, nullptr};
+      continue;
+    }
     Loaded &loaded = all[byKey.at(kernel->key)];
     loaded.shared = std::max(loaded.shared, kernel->shared);
     allow(*kernel, loaded.function, loaded.shared);

@@ -17,7 +17,7 @@
 
 namespace llrt::cuda {
 
-// A kernel as it is loaded.
+// A kernel as it is loaded; one that is not for this chip has no function, its launches do nothing.
 struct Kernel {
   const LlrtCudaKernel *code = nullptr;
   CUfunction function = nullptr;
@@ -43,8 +43,8 @@ public:
   // Makes it the GPU of the calling thread.
   void enter() const;
 
-  // Loads all kernels, in parallel. Throws Error, with the kernel and the reason, if one has no
-  // code for this GPU, or if the driver is too old for it.
+  // Loads all kernels that are for this GPU, in parallel. Throws Error if the program has no code for
+  // it, or, with the kernel, if the driver is too old for the code.
   void load(const LlrtDeviceCode &code);
 
   // The kernel; null if it was not in the table that was loaded.
@@ -54,7 +54,7 @@ public:
   }
 
 private:
-  CUfunction loadOne(const LlrtCudaKernel &kernel, CUmodule &module) const;
+  CUfunction loadOne(const LlrtCudaKernel &kernel, const LlrtImage &image, CUmodule &module) const;
   // Lets the function have that much dynamic shared memory, and the kernel's clusters.
   static void allow(const LlrtCudaKernel &kernel, CUfunction function, int64_t shared);
 
@@ -72,10 +72,10 @@ private:
 void copyRows(CUstream stream, void *to, int64_t toStride, const void *from, int64_t fromStride,
               int64_t rows, int64_t bytes);
 
-// Of the images of a kernel the one for a chip of compute capability `major`.`minor`: that of
-// exactly this chip (also with the suffix `a`), else that of the latest plain chip before it;
-// null if there is none.
-const LlrtImage *imageFor(std::span<const LlrtImage> images, int major, int minor);
+// Of the chips that a program has code for the one for a GPU of compute capability
+// `major`.`minor`: exactly this chip (also with the suffix `a`), else the latest plain chip before
+// it; null if there is none.
+const char *chipFor(std::span<const char *const> chips, int major, int minor);
 
 // Whether the driver may load the image's cubin on that chip: the same major version, and no
 // later minor one; with the suffix `a` the chip itself.

@@ -101,7 +101,8 @@ void llrt_launch(LlrtStream *stream, const void *kernel, void **args) {
     const Kernel *found = stream->gpu->find(kernel);
     if (!found)
       throw Failure("not in the table of kernels");
-    launch(*stream, *found, args);
+    if (found->function) // else it is for other chips
+      launch(*stream, *found, args);
   } catch (const std::exception &error) {
     stream->failed(std::string("kernel ") + code.name +
                    (*code.location ? std::string(" (") + code.location + ")" : "") + ": " +

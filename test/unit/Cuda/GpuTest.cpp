@@ -33,14 +33,11 @@ std::string errorOf(const std::function<void()> &work) {
 //===----------------------------------------------------------------------===//
 
 std::string chosen(const std::vector<const char *> &chips, int major, int minor) {
-  std::vector<LlrtImage> images;
-  for (const char *chip : chips)
-    images.push_back({chip, "", 1, nullptr, 0});
-  const LlrtImage *image = imageFor(images, major, minor);
-  return image ? image->chip : "none";
+  const char *chip = chipFor(chips, major, minor);
+  return chip ? chip : "none";
 }
 
-TEST(Images, TheLatestThatRuns) {
+TEST(Chips, TheLatestThatRuns) {
   EXPECT_EQ(chosen({"sm_80", "sm_90a"}, 9, 0), "sm_90a");
   EXPECT_EQ(chosen({"sm_90a", "sm_80"}, 9, 0), "sm_90a");
   EXPECT_EQ(chosen({"sm_90", "sm_90a"}, 9, 0), "sm_90a");
@@ -93,7 +90,7 @@ std::string kernelText(const std::string &version, const std::string &body) {
 
 TEST(Kernels, NoCodeForTheChip) {
   EXPECT_EQ(loadError("sm_200", kernelText("7.0", "ret;")),
-            "kernel k (layer 3): GPU 0 (" + Gpu(0).name() + ") is " + Gpu(0).chip() +
+            "GPU 0 (" + Gpu(0).name() + ") is " + Gpu(0).chip() +
                 ", the program has code for sm_200; --chip=" + Gpu(0).chip() +
                 " of llamac compile");
 }
