@@ -5,11 +5,14 @@
 
     assemble.py --llamac build/bin/llamac [--chips sm_80,sm_90a,sm_100a] [--table FILE] [MODEL[:option...] ...]
 
-With nvdisasm it also looks at the machine code: attention for sm_90a has HGMMA and UTMALDG, that by mma.sync HMMA and LDGSTS,
-and of the other kernels some have accesses of 16 bytes. ptxas and nvdisasm: of PATH, CUDA_HOME, /usr/local/cuda or
-build/cuda (tools/setup.sh --cuda).
+With nvdisasm it also looks at the machine code:
+- attention for sm_90a has HGMMA and UTMALDG, and tensor cores can be busy for 85 % of its main loop (sass.py), for heads of 64 columns or more;
+- attention by mma.sync has HMMA and LDGSTS;
+- no kernel has local memory (LDL, STL);
+- a kernel whose PTX reads or writes global memory 16 bytes at a time does so in the machine code (LDG.E.128, STG.E.128).
+ptxas and nvdisasm: of PATH, CUDA_HOME, /usr/local/cuda or build/cuda (tools/setup.sh --cuda).
 
-Exit status: 0 all is well, 1 a kernel is not, 2 wrong use, 77 there is no ptxas.
+Exit status: 0 all is well, 1 a kernel is not, 2 wrong use, 77 there is no ptxas or, with --nvdisasm, no nvdisasm.
 """
 
 import argparse
@@ -22,14 +25,23 @@ import subprocess
 import sys
 import tempfile
 
+import sass
+
 GOLDEN = pathlib.Path(__file__).resolve().parent.parent / "numerics" / "golden"
 # Real sizes, then small ones that are no multiples of anything.
 MODELS = ["llama3-8b:--text-length=8192", "llama3-8b-vision:--batch=2", f"{GOLDEN}/small/config.json:--text-length=33",
           f"{GOLDEN}/small/config.json:--text-length=33:--precision=f32",
           f"{GOLDEN}/text/config.json:--text-length=33:--precision=f64"]
 # What the machine code of a kernel with such a name has.
-SASS = [(r"^attention_(forward|dq|dkv)_hopper\.", ["HGMMA", "UTMALDG"]), (r"^attention_(forward|dq|dkv)_mma\.", ["HMMA", "LDGSTS"])]
-WIDE = re.compile(r"\b(LDG|STG)\.E\.(\w+\.)*128")
+INSTRUCTIONS = [(r"^attention_(forward|dq|dkv)_hopper", ["HGMMA", "UTMALDG"]), (r"^attention_(forward|dq|dkv)_mma", ["HMMA", "LDGSTS"])]
+# The least share of tensor cores in a main loop.
+SHARE = 0.85
+
+
+def wide_accesses(ptx: str, code: list[str]) -> dict[str, tuple[int, int]]:
+    """Of loads and stores, how many 16-byte accesses of global memory PTX and machine code have."""
+    return {"LDG": (len(re.findall(r"\bld\.global(?:\.\w+)*\.v(?:4\.\w?32|2\.\w?64)\b", ptx)), sum(bool(re.match(r"LDG\.E\..*128", c)) for c in code)),
+            "STG": (len(re.findall(r"\bst\.global(?:\.\w+)*\.v(?:4\.\w?32|2\.\w?64)\b", ptx)), sum(bool(re.match(r"STG\.E\..*128", c)) for c in code))}
 
 
 def find(name: str, llamac: pathlib.Path) -> str | None:
@@ -54,13 +66,22 @@ def assemble(ptxas: str, nvdisasm: str | None, chip: str, path: pathlib.Path) ->
     # C7519: a fence that ptxas adds by itself.
     faults += [line.strip() for line in said.splitlines() if re.search(r"\(C75\d\d\)", line) and "(C7519)" not in line]
     if nvdisasm and not result.returncode:
-        code = subprocess.run([nvdisasm, "-c", str(cubin)], capture_output=True, text=True)
-        if code.returncode:
-            faults.append(f"nvdisasm: {code.stderr.strip()}")
-        for name, wanted in SASS:
-            if re.search(name, path.name):
-                faults += [f"no {instruction} in the machine code" for instruction in wanted if instruction not in code.stdout]
-        facts["wide"] = len(WIDE.findall(code.stdout))
+        code = sass.parse(sass.disassemble(nvdisasm, cubin))
+        names = [name for _, name, _ in code.instructions]
+        kinds = {name.split(".")[0] for name in names}
+        for pattern, wanted in INSTRUCTIONS:
+            if re.search(pattern, path.name):
+                faults += [f"no {instruction} in the machine code" for instruction in wanted if instruction not in kinds]
+        faults += [f"{kind} in the machine code" for kind in ("LDL", "STL") if kind in kinds]
+        for kind, (asked, found) in wide_accesses(path.read_text(), names).items():
+            facts[kind] = found
+            if asked and not found:
+                faults.append(f"PTX has {asked} accesses of 16 bytes that are no {kind}.E.128 in the machine code")
+        if loop := sass.main_loop(code):
+            count = sass.cycles(loop)
+            facts |= {"tensor": int(count["tensor"]), "issue": int(count["issue"]), "share": round(sass.share(count), 3)}
+            if sass.head_size(loop) >= 64 and sass.share(count) < SHARE:
+                faults.append(f"tensor cores are busy for {sass.share(count):.0%} of the main loop: {count}")
     return facts, faults
 
 
@@ -68,6 +89,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--llamac", required=True, type=pathlib.Path, help="the compiler")
     parser.add_argument("--chips", default="sm_80,sm_90a,sm_100a", help="to assemble for (sm_80,sm_90a,sm_100a)")
+    parser.add_argument("--nvdisasm", action="store_true", help="skip all where there is no nvdisasm")
     parser.add_argument("--table", type=argparse.FileType("w"), help="write what each kernel takes there")
     parser.add_argument("models", nargs="*", default=MODELS, metavar="MODEL", help="model, and options of llamac compile after colons")
     arguments = parser.parse_args()
@@ -75,7 +97,11 @@ def main() -> int:
     if not ptxas:
         print("skipped: there is no ptxas; tools/setup.sh --cuda fetches one")
         return 77
-    failed = count = wide = 0
+    if arguments.nvdisasm and not nvdisasm:
+        print("skipped: there is no nvdisasm; tools/setup.sh --cuda fetches one")
+        return 77
+    failed = count = 0
+    wide = {"LDG": 0, "STG": 0}
     with tempfile.TemporaryDirectory() as temporary, concurrent.futures.ThreadPoolExecutor() as pool:
         jobs = []
         for number, text in enumerate(arguments.models):
@@ -93,16 +119,18 @@ def main() -> int:
         for text, chip, path, job in jobs:
             facts, faults = job.result()
             count += 1
-            wide += facts.get("wide", 0)
+            for kind in wide:
+                wide[kind] += facts.get(kind, 0)
             failed += bool(faults)
             for fault in faults:
                 print(f"FAIL {text}, {path.stem} for {chip}: {fault}")
             if arguments.table:
                 print(text, chip, path.name.split(".")[0], *(f"{key}={value}" for key, value in facts.items()), sep="\t", file=arguments.table)
-    if nvdisasm and count and not wide:
-        print("FAIL no kernel reads or writes 16 bytes at once")
-        failed += 1
-    print(f"{count} kernels with {ptxas}{'' if nvdisasm else ', no nvdisasm'}: {failed} failures")
+    for kind, found in wide.items():
+        if nvdisasm and count and not found:
+            print(f"FAIL no kernel has {kind}.E.128")
+            failed += 1
+    print(f"{count} kernels with {ptxas}{'' if nvdisasm else '; the machine code was not looked at: no nvdisasm (tools/setup.sh --cuda fetches one)'}: {failed} failures")
     return 1 if failed or not count else 0
 
 

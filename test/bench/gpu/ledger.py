@@ -30,6 +30,7 @@ for folder in ("gpu", "kernels", "numerics", "properties"):
 
 import assemble  # noqa: E402
 import full_size  # noqa: E402
+import main_loops  # noqa: E402
 from batch import write_safetensors  # noqa: E402
 from grids import Draw, draw_batch, draw_weights  # noqa: E402
 from target import target_environment  # noqa: E402
@@ -214,6 +215,7 @@ def main() -> int:
     for name in names:
         if name != "W4":
             lines += [f"### {name}", "", *attention_counts(name, arguments), ""]
+    lines += main_loops.main_loops(arguments.build) + main_loops.balances()
     text = "\n".join(lines)
     if arguments.output:
         arguments.output.write_text(text)
