@@ -16,6 +16,7 @@
 //===----------------------------------------------------------------------===//
 #include "lib/Lower/Cuda/Attention.h"
 
+#include "lib/Lower/Cuda/CudaTarget.h"
 #include "llamac/Lower/Passes.h"
 
 #include "mlir/Dialect/GPU/IR/GPUDialect.h"
@@ -294,6 +295,39 @@ TileSight TileSight::of(const AttentionShape &shape, const TileExtremes &rows,
   return sight;
 }
 
+TileList::TileList(KernelBuilder &k, int64_t threads, int64_t count,
+                   llvm::function_ref<TileSight(Num tile)> sight)
+    : list(k.shared(count, k.getI32Type())) {
+  const int warps = int(threads / kWarp);
+  Pointer counts = k.shared(warps, k.getI32Type());
+  Num thread = k.threadId(), lane = thread % kWarp, warp = thread / kWarp;
+  listed = k.loop(0, count, threads, {k.integer(0)}, [&](Num first, ArrayRef<Num> before) {
+    Num tile = first + thread;
+    TileSight seen = sight(k.min(tile, k.integer(count - 1)));
+    Num worth = (tile < count) & seen.some;
+    Num bits = k.ballot(worth);
+    k.when(lane == 0, [&] { counts.store(warp, k.countBits(bits)); });
+    k.barrier();
+    Num at = before[0], all = before[0];
+    for (int w = 0; w != warps; ++w) {
+      Num ofWarp = counts.load(k.integer(w));
+      at = at + k.select(warp > w, ofWarp, k.integer(0));
+      all = all + ofWarp;
+    }
+    Num below = k.shiftLeft(k.integer(1), lane) - 1;
+    k.when(worth, [&] {
+      list.store(at + k.countBits(bits & below),
+                 tile * 2 + k.select(seen.all, k.integer(1), k.integer(0)));
+    });
+    k.barrier();
+    return Nums{all};
+  })[0];
+}
+
+Num TileList::tile(Num n) const { return n.kernel->shiftRight(list.load(n), 1); }
+
+Num TileList::seesAll(Num n) const { return list.load(n) & 1; }
+
 //===----------------------------------------------------------------------===//
 // Softmax
 //===----------------------------------------------------------------------===//
@@ -400,6 +434,29 @@ Value llamac::emitGradientRows(Operation *op, const AttentionShape &shape,
   return result;
 }
 
+// Heads whose tiles go side by side where the mask is causal: with so few of them the blocks that run at one
+// time still share the tiles that they read.
+static constexpr int64_t kHeadsAtOnce = 16;
+
+AttentionBlock::AttentionBlock(KernelBuilder &k, const AttentionShape &shape, int64_t tiles,
+                               bool rising, int64_t parts)
+    : parts(parts) {
+  const int64_t all = shape.batch * shape.kvHeads;
+  int64_t atOnce = shape.ranked() ? std::min(all, kHeadsAtOnce) : 1;
+  while (all % atOnce)
+    --atOnce;
+  grid = {tiles * parts * all};
+  Num number = k.blockId(0);
+  part = number % parts;
+  number = number / parts;
+  Num head = number % atOnce + number / (tiles * atOnce) * atOnce;
+  b = head / shape.kvHeads;
+  kv = head % shape.kvHeads;
+  tile = number / atOnce % tiles;
+  if (rising)
+    tile = tiles - 1 - tile;
+}
+
 void llamac::meanOfValues(KernelBuilder &k, const AttentionPlace &place, Pointer v, Pointer mean,
                           int64_t threads) {
   const AttentionShape &shape = place.shape;
@@ -434,9 +491,8 @@ void llamac::stateForm(Operation *launch, AttentionForm form) {
 }
 
 AttentionForm llamac::chooseAttentionForm(const AttentionShape &shape, bool backward,
-                                          ArrayRef<StringRef> chips) {
-  if (!chips.empty() && llvm::all_of(chips, [](StringRef chip) { return chip == "sm_90a"; }) &&
-      hasHopperForm(shape, backward))
+                                          StringRef chip) {
+  if (chip == "sm_90a" && hasHopperForm(shape, backward))
     return AttentionForm::Hopper;
   // Every chip has what `mma` needs: sm_80 is the oldest that there is a target for.
   if (shape.element.isBF16() && shape.headSize % 8 == 0 && shape.headSize <= 256)
@@ -448,22 +504,26 @@ namespace {
 struct EmitAttentionPass : llamac::impl::EmitAttentionPassBase<EmitAttentionPass> {
   using EmitAttentionPassBase::EmitAttentionPassBase;
 
+  // Emits each form that a chip takes; if there are several, their launches state the chips that they are for.
   template <typename Op>
-  static void emit(Op op, bool backward, ArrayRef<StringRef> chips, void (*plain)(Op),
-                   void (*mma)(Op), void (*hopper)(Op)) {
-    switch (chooseAttentionForm(AttentionShape::of(op), backward, chips)) {
-    case AttentionForm::Plain:
-      return plain(op);
-    case AttentionForm::Mma:
-      return mma(op);
-    case AttentionForm::Hopper:
-      return hopper(op);
+  void emit(Op op, bool backward, void (*plain)(Op), void (*mma)(Op), void (*hopper)(Op)) {
+    const AttentionShape shape = AttentionShape::of(op);
+    llvm::MapVector<AttentionForm, SmallVector<StringRef>> forms;
+    for (StringRef chip : llvm::split(chips, ','))
+      forms[chooseAttentionForm(shape, backward, chip)].push_back(chip);
+    for (const auto &[form, its] : forms) {
+      Operation *before = op->getPrevNode();
+      (form == AttentionForm::Plain ? plain : form == AttentionForm::Mma ? mma : hopper)(op);
+      if (forms.size() == 1)
+        continue;
+      for (Operation *made = before ? before->getNextNode() : &op->getBlock()->front(); made != op;
+           made = made->getNextNode())
+        if (isa<gpu::LaunchFuncOp>(made))
+          made->setAttr(kChipsAttr, Builder(&getContext()).getStrArrayAttr(its));
     }
   }
 
   void runOnOperation() override {
-    SmallVector<StringRef> names;
-    StringRef(chips).split(names, ',', -1, /*KeepEmpty=*/false);
     SmallVector<Operation *> ops;
     getOperation().walk([&](Operation *op) {
       if (isa<routine::AttentionForwardOp, routine::AttentionBackwardOp>(op))
@@ -471,10 +531,10 @@ struct EmitAttentionPass : llamac::impl::EmitAttentionPassBase<EmitAttentionPass
     });
     for (Operation *op : ops) {
       if (auto forward = dyn_cast<routine::AttentionForwardOp>(op))
-        emit(forward, false, names, emitPlainForward, emitMmaForward, emitHopperForward);
+        emit(forward, false, emitPlainForward, emitMmaForward, emitHopperForward);
       else
-        emit(cast<routine::AttentionBackwardOp>(op), true, names, emitPlainBackward,
-             emitMmaBackward, emitHopperBackward);
+        emit(cast<routine::AttentionBackwardOp>(op), true, emitPlainBackward, emitMmaBackward,
+             emitHopperBackward);
       op->erase();
     }
   }

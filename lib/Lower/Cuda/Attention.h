@@ -156,6 +156,24 @@ struct TileSight {
                       const TileExtremes &keys);
 };
 
+/// The tiles of a side that a block has to look at, in shared memory: 2 * tile + 1 where it sees all of the
+/// tile, 2 * tile where the mask must be applied, rising.
+class TileList {
+public:
+  /// Made by all `threads` threads of the block, which meet at barriers; `sight` is that of one of `count`
+  /// tiles.
+  TileList(KernelBuilder &k, int64_t threads, int64_t count,
+           llvm::function_ref<TileSight(Num tile)> sight);
+
+  Num size() const { return listed; }
+  Num tile(Num n) const;
+  Num seesAll(Num n) const; ///< 0 or 1
+
+private:
+  Pointer list;
+  Num listed;
+};
+
 //===----------------------------------------------------------------------===//
 // Softmax
 //===----------------------------------------------------------------------===//
@@ -213,6 +231,22 @@ struct AttentionPlace {
   Num key(Num key) const;
 };
 
+/// What a block of threads does: number `tile` of the `tiles` tiles of (b, kv), of which it may make one of
+/// `parts` parts of the columns.
+///
+/// Multiprocessors take blocks in the order of their numbers. Where the mask is causal the tiles with most to
+/// do come first, for several heads at once: else the last head would begin its longest ones when the
+/// others are done. Elsewhere all tiles of a head follow each other, so that they find its keys in the L2.
+struct AttentionBlock {
+  /// `rising`: the later a tile of a causal mask the more it has to do (rows), else the earlier (keys).
+  AttentionBlock(KernelBuilder &k, const AttentionShape &shape, int64_t tiles, bool rising,
+                 int64_t parts = 1);
+
+  int64_t parts;
+  Grid grid; ///< of the launch
+  Num b, kv, tile, part;
+};
+
 /// Writes the mean of all T values of (b, kv) to `mean` (D f32 in shared memory), with all `threads`
 /// threads of the block, which meet at a barrier before and after.
 void meanOfValues(KernelBuilder &k, const AttentionPlace &place, Pointer v, Pointer mean,
@@ -222,9 +256,8 @@ void meanOfValues(KernelBuilder &k, const AttentionPlace &place, Pointer v, Poin
 // Forms
 //===----------------------------------------------------------------------===//
 
-/// The form in which an attention is computed on all of `chips` (`sm_80`, `sm_90a` ...).
-AttentionForm chooseAttentionForm(const AttentionShape &shape, bool backward,
-                                  ArrayRef<StringRef> chips);
+/// The form in which an attention is computed on `chip` (`sm_80`, `sm_90a` ...).
+AttentionForm chooseAttentionForm(const AttentionShape &shape, bool backward, StringRef chip);
 
 /// Whether the form for sm_90a takes the shape. The sums of the backward must fit into registers.
 bool hasHopperForm(const AttentionShape &shape, bool backward);

@@ -30,9 +30,8 @@ static constexpr int64_t kPlaces = 2; // of a ring
 // Registers of a thread, of 65,536 in all: at the begin, then of the producer and of the consumers.
 static constexpr int64_t kRegisters = 168, kProducerRegisters = 24, kConsumerRegisters = 240;
 
-// Rows of a tile of the others in the kernel of dK and dV, whose sums leave registers for scores of so
-// many.
-static constexpr int64_t kBackwardRows = 32;
+// Keys of a tile of the others in the kernel of dQ, rows in that of dK and dV.
+static constexpr int64_t kBackwardKeys = 128, kBackwardRows = 64;
 
 bool llamac::hasHopperForm(const AttentionShape &shape, bool backward) {
   const int64_t group = shape.group();
@@ -46,67 +45,78 @@ bool llamac::hasHopperForm(const AttentionShape &shape, bool backward) {
 //===----------------------------------------------------------------------===//
 
 HopperKernel::Source HopperKernel::rowSource(unsigned buffer, int64_t rows) {
-  const int64_t D = shape.headSize, G = shape.group();
-  Source source = {true, rows, {}};
-  for (const TileChunk &chunk : chunks)
-    if (Num &map = source.maps[chunk.width]; !map)
-      map =
+  const int64_t D = shape.headSize, G = shape.group(), width = SharedTile::width(D);
+  return {true, rows,
           k.tensorMap(buffer, {D, G, shape.kvHeads, shape.queries, shape.batch},
                       {2 * D, 2 * G * D, 2 * shape.heads * D, 2 * shape.queries * shape.heads * D},
-                      {chunk.width, G, 1, rows / G, 1}, chunk.rowBytes());
-  return source;
+                      {width, G, 1, rows / G, 1}, 2 * width)};
 }
 
 HopperKernel::Source HopperKernel::keySource(unsigned buffer, int64_t rows) {
-  const int64_t D = shape.headSize;
-  Source source = {false, rows, {}};
-  for (const TileChunk &chunk : chunks)
-    if (Num &map = source.maps[chunk.width]; !map)
-      map = k.tensorMap(buffer, {D, shape.kvHeads, shape.keys, shape.batch},
-                        {2 * D, 2 * shape.kvHeads * D, 2 * shape.keys * shape.kvHeads * D},
-                        {chunk.width, 1, rows, 1}, chunk.rowBytes());
-  return source;
+  const int64_t D = shape.headSize, width = SharedTile::width(D);
+  return {false, rows,
+          k.tensorMap(buffer, {D, shape.kvHeads, shape.keys, shape.batch},
+                      {2 * D, 2 * shape.kvHeads * D, 2 * shape.keys * shape.kvHeads * D},
+                      {width, 1, rows, 1}, 2 * width)};
 }
 
-HopperKernel::Ring::Ring(HopperKernel &kernel, Source source, int64_t places)
-    : kernel(kernel), source(std::move(source)), places(places) {
+HopperKernel::Ring::Ring(HopperKernel &kernel, Source source, int64_t places,
+                         ArrayRef<Extra> extras)
+    : kernel(kernel), source(source), places(places), extras(extras) {
   KernelBuilder &k = kernel.k;
-  const int64_t bytes = SharedTile::bytes(this->source.rows, kernel.shape.headSize);
-  begin = kernel.hopper.address(k.shared(places * bytes, k.getI8Type()));
+  const int64_t bytes = SharedTile::bytes(source.rows, kernel.shape.headSize);
+  begin = kernel.hopper.address(k.shared(places * bytes, k.getI8Type(), SharedTile::kAlignment));
+  for (const Extra &extra : extras)
+    extraPlaces.push_back(k.shared(places * extra.count, extra.from.element));
+}
+
+Pointer HopperKernel::Ring::extra(size_t number, Num n) const {
+  return extraPlaces[number] + (n % places) * extras[number].count;
 }
 
 void HopperKernel::Ring::initialize() {
   for (int64_t n = 0; n != places; ++n) {
     kernel.hopper.initialize(full(kernel.k.integer(n)), 1);
-    kernel.hopper.initialize(empty(kernel.k.integer(n)), 2);
+    kernel.hopper.initialize(empty(kernel.k.integer(n)), kConsumers * kPartThreads / 32);
   }
+}
+
+SharedTile HopperKernel::Ring::place(Num n) const {
+  const int64_t D = kernel.shape.headSize;
+  return {begin + (n % places) * SharedTile::bytes(source.rows, D), source.rows, D};
 }
 
 void HopperKernel::Ring::fill(Num n, Num number) {
   KernelBuilder &k = kernel.k;
+  Hopper &hopper = kernel.hopper;
   const int64_t D = kernel.shape.headSize, G = kernel.shape.group();
-  kernel.hopper.wait(empty(n), parity(n) ^ 1);
-  kernel.hopper.arriveExpecting(full(n), 2 * source.rows * int64_t(llvm::alignTo(D, 16)));
-  SharedTile to = {begin + (n % places) * SharedTile::bytes(source.rows, D), source.rows,
-                   kernel.chunks};
-  for (auto [index, chunk] : llvm::enumerate(kernel.chunks)) {
-    SmallVector<Num> at = {k.integer(chunk.column)};
+  const SharedTile to = place(n);
+  hopper.wait(empty(n), parity(n) ^ 1);
+  int64_t bytes = SharedTile::chunks(D) * to.chunkBytes();
+  for (const Extra &extra : extras)
+    bytes += 4 * extra.count;
+  hopper.arriveExpecting(full(n), bytes);
+  for (int64_t chunk = 0; chunk != SharedTile::chunks(D); ++chunk) {
+    SmallVector<Num> at = {k.integer(chunk * SharedTile::width(D))};
     if (source.isRows)
       at.append({k.integer(0), kernel.place.kv, number * (source.rows / G), kernel.place.b});
     else
       at.append({kernel.place.kv, number * source.rows, kernel.place.b});
-    kernel.hopper.copy(to.begin + to.offset(index), source.maps.at(chunk.width), at, full(n));
+    hopper.copy(to.begin + chunk * to.chunkBytes(), source.map, at, full(n));
   }
+  for (auto [i, extra] : llvm::enumerate(extras))
+    hopper.copy(hopper.address(this->extra(i, n)), extra.from + number * extra.count,
+                4 * extra.count, full(n));
 }
 
 SharedTile HopperKernel::Ring::await(Num n) {
   kernel.hopper.wait(full(n), parity(n));
-  return {begin + (n % places) * SharedTile::bytes(source.rows, kernel.shape.headSize), source.rows,
-          kernel.chunks};
+  return place(n);
 }
 
 void HopperKernel::Ring::release(Num n) {
-  kernel.k.when(kernel.thread == 0, [&] { kernel.hopper.arrive(empty(n)); });
+  kernel.k.syncWarp();
+  kernel.k.when(kernel.lane == 0, [&] { kernel.hopper.arrive(empty(n)); });
 }
 
 void HopperKernel::build(ArrayRef<Ring *> rings) {
@@ -136,37 +146,65 @@ void HopperKernel::build(ArrayRef<Ring *> rings) {
       });
 }
 
-SmallVector<Nums> HopperKernel::zeroSums() {
-  return llvm::map_to_vector(
-      runs, [&](const ChunkRun &run) { return Nums(run.columns / 2, k.number(0)); });
+Nums HopperKernel::takeSums(ArrayRef<Num> &state) {
+  Nums sums(state.take_front(shape.headSize / 2));
+  state = state.drop_front(sums.size());
+  return sums;
 }
 
-void HopperKernel::append(Nums &state, ArrayRef<Nums> sums) {
-  for (const Nums &part : sums)
-    state.append(part.begin(), part.end());
+void HopperKernel::storeRow(Pointer to, int half, ArrayRef<Num> sums, Num scale) {
+  for (int64_t j = 0; j != shape.headSize / 8; ++j)
+    to.storeFloat(firstColumn(j),
+                  k.vector({sums[4 * j + 2 * half] * scale, sums[4 * j + 2 * half + 1] * scale}));
 }
 
-SmallVector<Nums> HopperKernel::takeSums(ArrayRef<Num> &state) {
-  return llvm::map_to_vector(runs, [&](const ChunkRun &run) {
-    Nums part(state.take_front(run.columns / 2));
-    state = state.drop_front(run.columns / 2);
-    return part;
+TileList HopperKernel::listKeys(Pointer rowExtremes, Pointer keyExtremes) {
+  TileExtremes own = TileExtremes::ofRows(k, rowExtremes, place.b * tiles.rowTiles + block.tile);
+  return {k, kThreads, tiles.keyTiles, [&](Num tile) {
+            return TileSight::of(
+                shape, own, TileExtremes::ofKeys(k, keyExtremes, place.b * tiles.keyTiles + tile));
+          }};
+}
+
+TileList HopperKernel::listRows(Pointer rowExtremes, Pointer keyExtremes) {
+  TileExtremes own = TileExtremes::ofKeys(k, keyExtremes, place.b * tiles.keyTiles + block.tile);
+  return {k, kThreads, tiles.rowTiles, [&](Num tile) {
+            return TileSight::of(
+                shape, TileExtremes::ofRows(k, rowExtremes, place.b * tiles.rowTiles + tile), own);
+          }};
+}
+
+Nums HopperKernel::maskByRows(ArrayRef<Num> scores, Num part, const TileList &list, Num n,
+                              Pointer rowMasks, Pointer keyMasks) {
+  return k.when(list.seesAll(n) == 0, scores, [&] {
+    RowMask rows[2] = {RowMask::load(rowMasks, ownRow(part)),
+                       RowMask::load(rowMasks, ownRow(part) + 8)};
+    Nums masked(scores);
+    for (int64_t j = 0; j != tiles.keys / 8; ++j) {
+      Num two = (keyMasks + 2 * firstColumn(0)).load(k.integer(16 * j), 4);
+      KeyMask keys[2] = {{two[0], two[1]}, {two[2], two[3]}};
+      for (int i = 0; i != 4; ++i)
+        masked[4 * j + i] = maskScore(k, shape, rows[i / 2], keys[i % 2], masked[4 * j + i]);
+    }
+    return masked;
   });
 }
 
-void HopperKernel::waitFor(MutableArrayRef<Nums> sums) {
-  SmallVector<Nums *> parts;
-  for (Nums &part : sums)
-    parts.push_back(&part);
-  hopper.wait(0, parts);
-}
-
-void HopperKernel::storeRow(Pointer to, int half, ArrayRef<Nums> sums, Num scale) {
-  for (auto [run, part] : llvm::zip_equal(runs, sums))
-    for (int64_t j = 0; j != run.columns / 8; ++j)
-      if (int64_t column = chunks[run.first].column; column + 8 * j < shape.headSize)
-        to.storeFloat(firstColumn(j) + column, k.vector({part[4 * j + 2 * half] * scale,
-                                                         part[4 * j + 2 * half + 1] * scale}));
+Nums HopperKernel::maskByKeys(ArrayRef<Num> scores, Num part, const TileList &list, Num n,
+                              Pointer rowMasks, Pointer keyMasks) {
+  return k.when(list.seesAll(n) == 0, scores, [&] {
+    KeyMask keys[2] = {KeyMask::load(keyMasks, ownRow(part)),
+                       KeyMask::load(keyMasks, ownRow(part) + 8)};
+    Pointer from = rowMasks + 4 * firstColumn(0);
+    Nums masked(scores);
+    for (int64_t j = 0; j != tiles.rows / 8; ++j) {
+      RowMask rows[2] = {RowMask::load(from, k.integer(8 * j)),
+                         RowMask::load(from, k.integer(8 * j + 1))};
+      for (int i = 0; i != 4; ++i)
+        masked[4 * j + i] = maskScore(k, shape, rows[i % 2], keys[i / 2], masked[4 * j + i]);
+    }
+    return masked;
+  });
 }
 
 //===----------------------------------------------------------------------===//
@@ -178,100 +216,62 @@ class Forward : HopperKernel {
 public:
   enum Buffer { Q, K, V, RowMasks, KeyMasks, RowExtremes, KeyExtremes, Out, Lse };
 
-  Forward(KernelBuilder &k, const AttentionShape &shape, const AttentionTiles &tiles)
-      : HopperKernel(k, shape, tiles), queries(*this, rowSource(Q, kOwnRows), 1),
-        keys(*this, keySource(K, tiles.keys), kPlaces),
-        values(*this, keySource(V, tiles.keys), kPlaces) {
-    // The last tiles of a causal mask have most to do: they start first.
-    rowTile = tiles.rowTiles - 1 - k.blockId(0);
-    own = TileExtremes::ofRows(k, k.argument(RowExtremes), place.b * tiles.rowTiles + rowTile);
+  Forward(KernelBuilder &k, const AttentionShape &shape, const AttentionTiles &tiles,
+          const AttentionBlock &block)
+      : HopperKernel(k, shape, tiles, block),
+        queries(*this, rowSource(Q, kOwnRows), 1, rowMasks(k.argument(RowMasks), kOwnRows)),
+        keys(*this, keySource(K, tiles.keys), kPlaces, keyMasks(k.argument(KeyMasks), tiles.keys)),
+        values(*this, keySource(V, tiles.keys), kPlaces),
+        list(listKeys(k.argument(RowExtremes), k.argument(KeyExtremes))) {
     build({&queries, &keys, &values});
   }
 
 private:
   void produce() override;
   void consume(Num part) override;
-  TileSight sight(Num keyTile) {
-    return TileSight::of(
-        shape, own,
-        TileExtremes::ofKeys(k, k.argument(KeyExtremes), place.b * tiles.keyTiles + keyTile));
-  }
-  void maskScores(Nums &scores, Num keyTile, ArrayRef<RowMask> rows);
-  Nums weigh(Nums &scores, Num keyTile, ArrayRef<RowMask> masks, MutableArrayRef<SoftmaxRow> rows);
-  void addMean(ArrayRef<Num> none, SmallVector<Nums> &sums);
+  Nums weigh(Nums &scores, Num part, Num n, MutableArrayRef<SoftmaxRow> rows);
+  void addMean(ArrayRef<Num> none, Nums &sums);
 
   Ring queries, keys, values;
-  Num rowTile;
-  TileExtremes own;
+  TileList list;
 };
 } // namespace
 
 void Forward::produce() {
-  queries.fill(k.integer(0), rowTile);
-  k.loop(0, tiles.keyTiles, 1, {k.integer(0)}, [&](Num keyTile, ArrayRef<Num> taken) {
-    return k.when(sight(keyTile).some, taken, [&] {
-      keys.fill(taken[0], keyTile);
-      values.fill(taken[0], keyTile);
-      return Nums{taken[0] + 1};
-    });
+  k.when(list.size() > 0, [&] { queries.fill(k.integer(0), block.tile); });
+  k.loop(k.integer(0), list.size(), 1, [&](Num n) {
+    Num keyTile = list.tile(n);
+    keys.fill(n, keyTile);
+    values.fill(n, keyTile);
   });
-}
-
-// Scores of keys that a row does not see are -inf.
-void Forward::maskScores(Nums &scores, Num keyTile, ArrayRef<RowMask> rows) {
-  Pointer from = columnMasks(k.argument(KeyMasks), keyTile);
-  for (int64_t j = 0; j != tiles.keys / 8; ++j) {
-    Num two = from.load(k.integer(16 * j), 4);
-    KeyMask keys[2] = {{two[0], two[1]}, {two[2], two[3]}};
-    for (int row = 0; row != 2; ++row)
-      for (int side = 0; side != 2; ++side) {
-        Num &score = scores[4 * j + 2 * row + side];
-        score = maskScore(k, shape, rows[row], keys[side], score);
-      }
-  }
 }
 
 // Adds the mean of all values to the sums of rows that saw no key, which are 0.
-void Forward::addMean(ArrayRef<Num> none, SmallVector<Nums> &sums) {
-  Nums all;
-  append(all, sums);
-  all = k.when(none[0] | none[1], all, [&] {
-    Nums means = k.loop(0, shape.keys, 1, Nums(all.size() / 2, k.number(0)),
+void Forward::addMean(ArrayRef<Num> none, Nums &sums) {
+  sums = k.when(none[0] | none[1], sums, [&] {
+    Nums means = k.loop(0, shape.keys, 1, Nums(sums.size() / 2, k.number(0)),
                         [&](Num key, ArrayRef<Num> before) {
                           Nums after(before);
                           Pointer from = k.argument(V) + place.key(key);
-                          size_t at = 0;
-                          for (const ChunkRun &run : runs)
-                            for (int64_t j = 0; j != run.columns / 8; ++j, at += 2) {
-                              int64_t column = chunks[run.first].column;
-                              if (column + 8 * j >= shape.headSize)
-                                continue;
-                              Num two = from.loadFloat(firstColumn(j) + column, 2);
-                              after[at] = after[at] + two[0];
-                              after[at + 1] = after[at + 1] + two[1];
-                            }
+                          for (int64_t j = 0; j != shape.headSize / 8; ++j) {
+                            Num two = from.loadFloat(firstColumn(j), 2);
+                            for (int i = 0; i != 2; ++i)
+                              after[2 * j + i] = after[2 * j + i] + two[i];
+                          }
                           return after;
                         });
-    Nums result(all);
-    for (size_t i = 0; i != all.size(); ++i)
+    Nums result(sums);
+    for (size_t i = 0; i != sums.size(); ++i)
       result[i] =
-          k.select(none[i / 2 % 2], means[i / 4 * 2 + i % 2] * (1.f / float(shape.keys)), all[i]);
+          k.select(none[i / 2 % 2], means[i / 4 * 2 + i % 2] * (1.f / float(shape.keys)), sums[i]);
     return result;
   });
-  ArrayRef<Num> rest = all;
-  sums = takeSums(rest);
 }
 
-// Turns the scores of a key tile into weights, as the left side of a product. Returns the factors of what
-// the rows have summed up before.
-Nums Forward::weigh(Nums &scores, Num keyTile, ArrayRef<RowMask> masks,
-                    MutableArrayRef<SoftmaxRow> rows) {
+// Scores of the n-th tile become weights, in pairs. Returns the factors of the sums so far.
+Nums Forward::weigh(Nums &scores, Num part, Num n, MutableArrayRef<SoftmaxRow> rows) {
   const float factor = scoreFactor(shape);
-  scores = k.when(sight(keyTile).all == 0, scores, [&] {
-    Nums masked(scores);
-    maskScores(masked, keyTile, masks);
-    return masked;
-  });
+  scores = maskByRows(scores, part, list, n, queries.extra(0, k.integer(0)), keys.extra(0, n));
   Nums factors;
   for (int i = 0; i != 2; ++i) {
     Nums ofRow;
@@ -293,70 +293,55 @@ Nums Forward::weigh(Nums &scores, Num keyTile, ArrayRef<RowMask> masks,
 //   tensor cores   Q K0^T | Q K1^T  P0 V0 | Q K2^T  P1 V1 | ... | Pn Vn
 //   warps                 | weigh 0       | weigh 1       | ...
 void Forward::consume(Num part) {
-  Num numbers[2] = {rowTile * kOwnRows + firstRow(part), rowTile * kOwnRows + firstRow(part) + 8};
-  RowMask masks[2];
-  for (int i = 0; i != 2; ++i)
-    masks[i] = RowMask::load(k.argument(RowMasks) + place.b * (tiles.paddedRows() * 4), numbers[i]);
-  Num first = k.loop(
-      0, tiles.keyTiles, 1, {k.integer(tiles.keyTiles)}, [&](Num keyTile, ArrayRef<Num> least) {
-        return Nums{k.select(sight(keyTile).some, k.min(least[0], keyTile), least[0])};
-      })[0];
-
-  // What goes on: two rows and the sums; in the loop also how many tiles were begun, and weights.
+  Num numbers[2] = {block.tile * kOwnRows + ownRow(part), block.tile * kOwnRows + ownRow(part) + 8};
+  // What goes on: two rows and the sums; in the loop also weights.
   auto rowsOf = [&](ArrayRef<Num> state) {
     return std::array<SoftmaxRow, 2>{SoftmaxRow{state[0], state[1]},
                                      SoftmaxRow{state[2], state[3]}};
   };
-  auto stateOf = [&](ArrayRef<SoftmaxRow> rows, ArrayRef<Nums> sums) {
+  auto stateOf = [&](ArrayRef<SoftmaxRow> rows, ArrayRef<Num> sums) {
     Nums state = {rows[0].max, rows[0].sum, rows[1].max, rows[1].sum};
-    append(state, sums);
+    state.append(sums.begin(), sums.end());
     return state;
   };
   SoftmaxRow empty = SoftmaxRow::begin(k);
   Nums state = stateOf({empty, empty}, zeroSums());
-  state = k.when(first < tiles.keyTiles, state, [&] {
-    SharedTile own = queries.await(k.integer(0));
+  state = k.when(list.size() > 0, state, [&] {
+    Num zero = k.integer(0);
+    SharedTile own = queries.await(zero);
     std::array<SoftmaxRow, 2> rows = {empty, empty};
-    Nums scores = hopper.beginTransposed(own, part * kPartRows, keys.await(k.integer(0)));
+    Nums scores = hopper.beginTransposed(own, part * kPartRows, keys.await(zero));
     hopper.wait(0, {&scores});
-    keys.release(k.integer(0));
-    weigh(scores, first, masks, rows);
+    weigh(scores, part, zero, rows);
+    keys.release(zero);
     Nums before = stateOf(rows, zeroSums());
-    before.push_back(k.integer(1));
     before.append(scores);
-    Nums last = k.loop(
-        first + 1, k.integer(tiles.keyTiles), 1, before, [&](Num keyTile, ArrayRef<Num> before) {
-          return k.when(sight(keyTile).some, before, [&] {
-            std::array<SoftmaxRow, 2> rows = rowsOf(before);
-            ArrayRef<Num> rest = before.drop_front(4);
-            SmallVector<Nums> sums = takeSums(rest);
-            Num begun = rest[0];
-            Nums scores = hopper.beginTransposed(own, part * kPartRows, keys.await(begun));
-            hopper.begin(rest.drop_front(), values.await(begun - 1), sums);
-            hopper.wait(1, {&scores});
-            keys.release(begun);
-            Nums factors = weigh(scores, keyTile, masks, rows);
-            waitFor(sums);
-            values.release(begun - 1);
-            for (Nums &run : sums)
-              for (auto [j, sum] : llvm::enumerate(run))
-                sum = sum * factors[j / 2 % 2];
-            Nums after = stateOf(rows, sums);
-            after.push_back(begun + 1);
-            after.append(scores);
-            return after;
-          });
-        });
-    rows = rowsOf(last);
-    ArrayRef<Num> rest = ArrayRef(last).drop_front(4);
-    SmallVector<Nums> sums = takeSums(rest);
-    hopper.begin(rest.drop_front(), values.await(rest[0] - 1), sums);
-    waitFor(sums);
-    return stateOf(rows, sums);
+    Nums last = k.loop(k.integer(1), list.size(), 1, before, [&](Num n, ArrayRef<Num> before) {
+      std::array<SoftmaxRow, 2> rows = rowsOf(before);
+      ArrayRef<Num> weights = before.drop_front(4);
+      Nums sums = takeSums(weights);
+      Nums scores = hopper.beginTransposed(own, part * kPartRows, keys.await(n));
+      hopper.begin(weights, values.await(n - 1), sums);
+      hopper.wait(1, {&scores});
+      Nums factors = weigh(scores, part, n, rows);
+      keys.release(n);
+      hopper.wait(0, {&sums});
+      values.release(n - 1);
+      for (auto [j, sum] : llvm::enumerate(sums))
+        sum = sum * factors[j / 2 % 2];
+      Nums after = stateOf(rows, sums);
+      after.append(scores);
+      return after;
+    });
+    ArrayRef<Num> weights = ArrayRef(last).drop_front(4);
+    Nums sums = takeSums(weights);
+    hopper.begin(weights, values.await(list.size() - 1), sums);
+    hopper.wait(0, {&sums});
+    return stateOf(rowsOf(last), sums);
   });
 
   ArrayRef<Num> rest = ArrayRef(state).drop_front(4);
-  SmallVector<Nums> sums = takeSums(rest);
+  Nums sums = takeSums(rest);
   std::array<SoftmaxRow, 2> softmax = rowsOf(state);
   Num none[2], scale[2];
   for (int i = 0; i != 2; ++i) {
@@ -370,7 +355,9 @@ void Forward::consume(Num part) {
     k.when(numbers[i] < shape.rows(), [&] {
       storeRow(k.argument(Out) + place.query(numbers[i]), i, sums, scale[i]);
       k.when(lane % 4 == 0, [&] {
-        k.argument(Lse).store(place.headOf(numbers[i]), softmax[i].lse(k, masks[i].isEven()));
+        Num even =
+            RowMask::load(k.argument(RowMasks), place.b * tiles.paddedRows() + numbers[i]).isEven();
+        k.argument(Lse).store(place.headOf(numbers[i]), softmax[i].lse(k, even));
       });
     });
 }
@@ -386,8 +373,9 @@ void llamac::emitHopperForward(routine::AttentionForwardOp op) {
                   {op.getQ(), op.getK(), op.getV(), mask.rows, mask.keys, mask.rowTiles,
                    mask.keyTiles, op.getOut(), op.getLse()},
                   7, HopperKernel::kThreads);
-  [[maybe_unused]] const Forward kernel(k, shape, tiles);
-  stateForm(k.launch({tiles.rowTiles, shape.kvHeads, shape.batch}), AttentionForm::Hopper);
+  const AttentionBlock block(k, shape, tiles.rowTiles, /*rising=*/true);
+  [[maybe_unused]] const Forward kernel(k, shape, tiles, block);
+  stateForm(k.launch(block.grid), AttentionForm::Hopper);
 }
 
 //===----------------------------------------------------------------------===//
@@ -403,192 +391,170 @@ public:
 protected:
   using HopperKernel::HopperKernel;
 
-  struct Row {
-    RowMask mask;
-    GradientRow gradient;
-  };
-  // Of row `first` and those `rows` further on.
-  struct RowsFrom {
-    Pointer gradients, masks;
-  };
-  RowsFrom rowsFrom(Num first) {
-    Num row = (place.b * shape.kvHeads + place.kv) * (tiles.rowTiles * tiles.rows) + first;
-    Num masked = place.b * (tiles.rowTiles * tiles.rows) + first;
-    return {k.argument(Rows) + row * 2, k.argument(RowMasks) + masked * 4};
-  }
-  Row loadRow(const RowsFrom &from, int64_t rows) {
-    return {RowMask::load(from.masks, k.integer(rows)),
-            GradientRow::load(from.gradients, k.integer(rows))};
-  }
-  TileExtremes rowExtremes(Num tile) {
-    return TileExtremes::ofRows(k, k.argument(RowExtremes), place.b * tiles.rowTiles + tile);
-  }
-  TileExtremes keyExtremes(Num tile) {
-    return TileExtremes::ofKeys(k, k.argument(KeyExtremes), place.b * tiles.keyTiles + tile);
-  }
-  // One score and its cotangent become P and P * (dP - delta).
-  void weigh(const Row &row, const KeyMask &key, Num &score, Num &cotangent) {
-    score = row.gradient.weight(k, scoreFactor(shape), maskScore(k, shape, row.mask, key, score));
-    cotangent = score * (cotangent - row.gradient.delta);
+  // GradientRow of the rows of this example and head.
+  Pointer gradients() {
+    Num head = place.b * shape.kvHeads + place.kv;
+    return k.argument(Rows) + head.wide() * (tiles.paddedRows() * 2);
   }
 };
 
 // A block owns 128 rows.
 class DQuery : Backward {
 public:
-  DQuery(KernelBuilder &k, const AttentionShape &shape, const AttentionTiles &tiles)
-      : Backward(k, shape, tiles), queries(*this, rowSource(Q, kOwnRows), 1),
+  DQuery(KernelBuilder &k, const AttentionShape &shape, const AttentionTiles &tiles,
+         const AttentionBlock &block)
+      : Backward(k, shape, tiles, block),
+        queries(*this, rowSource(Q, kOwnRows), 1, rowMasks(k.argument(RowMasks), kOwnRows)),
         cotangents(*this, rowSource(DOut, kOwnRows), 1),
-        keys(*this, keySource(K, tiles.keys), kPlaces),
-        values(*this, keySource(V, tiles.keys), kPlaces) {
-    rowTile = tiles.rowTiles - 1 - k.blockId(0);
-    own = rowExtremes(rowTile);
+        keys(*this, keySource(K, tiles.keys), kPlaces, keyMasks(k.argument(KeyMasks), tiles.keys)),
+        values(*this, keySource(V, tiles.keys), kPlaces),
+        list(listKeys(k.argument(RowExtremes), k.argument(KeyExtremes))) {
     build({&queries, &cotangents, &keys, &values});
   }
 
 private:
   void produce() override {
-    queries.fill(k.integer(0), rowTile);
-    cotangents.fill(k.integer(0), rowTile);
-    k.loop(0, tiles.keyTiles, 1, {k.integer(0)}, [&](Num keyTile, ArrayRef<Num> taken) {
-      return k.when(TileSight::of(shape, own, keyExtremes(keyTile)).some, taken, [&] {
-        keys.fill(taken[0], keyTile);
-        values.fill(taken[0], keyTile);
-        return Nums{taken[0] + 1};
-      });
+    k.when(list.size() > 0, [&] {
+      queries.fill(k.integer(0), block.tile);
+      cotangents.fill(k.integer(0), block.tile);
+    });
+    k.loop(k.integer(0), list.size(), 1, [&](Num n) {
+      Num keyTile = list.tile(n);
+      keys.fill(n, keyTile);
+      values.fill(n, keyTile);
     });
   }
 
   void consume(Num part) override {
-    Num rows[2] = {rowTile * kOwnRows + firstRow(part), rowTile * kOwnRows + firstRow(part) + 8};
-    Row row[2] = {loadRow(rowsFrom(rows[0]), 0), loadRow(rowsFrom(rows[1]), 0)};
-    Nums state = {k.integer(0)};
-    append(state, zeroSums());
-    SharedTile q = queries.await(k.integer(0)), dOut = cotangents.await(k.integer(0));
-    state = k.loop(0, tiles.keyTiles, 1, state, [&](Num keyTile, ArrayRef<Num> before) {
-      return k.when(TileSight::of(shape, own, keyExtremes(keyTile)).some, before, [&] {
-        Num taken = before[0];
-        SharedTile key = keys.await(taken), value = values.await(taken);
+    const float factor = scoreFactor(shape);
+    Num numbers[2] = {block.tile * kOwnRows + ownRow(part),
+                      block.tile * kOwnRows + ownRow(part) + 8};
+    const GradientRow rows[2] = {GradientRow::load(gradients(), numbers[0]),
+                                 GradientRow::load(gradients(), numbers[1])};
+    Nums sums = k.when(list.size() > 0, zeroSums(), [&] {
+      SharedTile q = queries.await(k.integer(0)), dOut = cotangents.await(k.integer(0));
+      return k.loop(k.integer(0), list.size(), 1, zeroSums(), [&](Num n, ArrayRef<Num> before) {
+        Nums sums(before);
+        SharedTile key = keys.await(n);
         Nums weights = hopper.beginTransposed(q, part * kPartRows, key);
-        Nums dScores = hopper.beginTransposed(dOut, part * kPartRows, value);
-        hopper.wait(0, {&weights, &dScores});
-        values.release(taken);
-        Pointer from = columnMasks(k.argument(KeyMasks), keyTile);
-        for (int64_t j = 0; j != tiles.keys / 8; ++j) {
-          Num two = from.load(k.integer(16 * j), 4);
-          KeyMask masks[2] = {{two[0], two[1]}, {two[2], two[3]}};
-          for (int i = 0; i != 4; ++i)
-            weigh(row[i / 2], masks[i % 2], weights[4 * j + i], dScores[4 * j + i]);
-        }
-        ArrayRef<Num> rest = before.drop_front();
-        SmallVector<Nums> sums = takeSums(rest);
+        Nums dScores = hopper.beginTransposed(dOut, part * kPartRows, values.await(n));
+        hopper.wait(1, {&weights});
+        weights =
+            maskByRows(weights, part, list, n, queries.extra(0, k.integer(0)), keys.extra(0, n));
+        for (auto [i, weight] : llvm::enumerate(weights))
+          weight = rows[i / 2 % 2].weight(k, factor, weight);
+        hopper.wait(0, {&dScores});
+        values.release(n);
+        for (auto [i, dScore] : llvm::enumerate(dScores))
+          dScore = weights[i] * (dScore - rows[i / 2 % 2].delta);
         hopper.begin(hopper.pairs(dScores), key, sums);
-        waitFor(sums);
-        keys.release(taken);
-        Nums after = {taken + 1};
-        append(after, sums);
-        return after;
+        hopper.wait(0, {&sums});
+        keys.release(n);
+        return sums;
       });
     });
-    ArrayRef<Num> rest = ArrayRef(state).drop_front();
-    SmallVector<Nums> sums = takeSums(rest);
     for (int i = 0; i != 2; ++i)
-      k.when(rows[i] < shape.rows(), [&] {
-        storeRow(k.argument(Results) + place.query(rows[i]), i, sums, k.number(float(shape.scale)));
+      k.when(numbers[i] < shape.rows(), [&] {
+        storeRow(k.argument(Results) + place.query(numbers[i]), i, sums,
+                 k.number(float(shape.scale)));
       });
   }
 
   Ring queries, cotangents, keys, values;
-  Num rowTile;
-  TileExtremes own;
+  TileList list;
 };
 
 // A block owns 128 keys.
 class DKeyValue : Backward {
 public:
-  DKeyValue(KernelBuilder &k, const AttentionShape &shape, const AttentionTiles &tiles)
-      : Backward(k, shape, tiles), keys(*this, keySource(K, kOwnRows), 1),
-        values(*this, keySource(V, kOwnRows), 1), queries(*this, rowSource(Q, tiles.rows), kPlaces),
-        cotangents(*this, rowSource(DOut, tiles.rows), kPlaces) {
-    keyTile = k.blockId(0);
-    own = keyExtremes(keyTile);
+  DKeyValue(KernelBuilder &k, const AttentionShape &shape, const AttentionTiles &tiles,
+            const AttentionBlock &block)
+      : Backward(k, shape, tiles, block),
+        keys(*this, keySource(K, kOwnRows), 1, keyMasks(k.argument(KeyMasks), kOwnRows)),
+        values(*this, keySource(V, kOwnRows), 1),
+        queries(*this, rowSource(Q, tiles.rows), kPlaces,
+                {{gradients(), 2 * tiles.rows}, rowMasks(k.argument(RowMasks), tiles.rows)}),
+        cotangents(*this, rowSource(DOut, tiles.rows), kPlaces),
+        list(listRows(k.argument(RowExtremes), k.argument(KeyExtremes))) {
     build({&keys, &values, &queries, &cotangents});
   }
 
 private:
   void produce() override {
-    keys.fill(k.integer(0), keyTile);
-    values.fill(k.integer(0), keyTile);
-    k.loop(0, tiles.rowTiles, 1, {k.integer(0)}, [&](Num rowTile, ArrayRef<Num> taken) {
-      return k.when(TileSight::of(shape, rowExtremes(rowTile), own).some, taken, [&] {
-        queries.fill(taken[0], rowTile);
-        cotangents.fill(taken[0], rowTile);
-        return Nums{taken[0] + 1};
-      });
+    k.when(list.size() > 0, [&] {
+      keys.fill(k.integer(0), block.tile);
+      values.fill(k.integer(0), block.tile);
+    });
+    k.loop(k.integer(0), list.size(), 1, [&](Num n) {
+      Num rowTile = list.tile(n);
+      queries.fill(n, rowTile);
+      cotangents.fill(n, rowTile);
     });
   }
 
   void consume(Num part) override {
-    Num own[2] = {keyTile * kOwnRows + firstRow(part), keyTile * kOwnRows + firstRow(part) + 8};
-    KeyMask masks[2];
-    for (int i = 0; i != 2; ++i)
-      masks[i] = KeyMask::load(k.argument(KeyMasks) + place.b * (tiles.paddedKeys() * 2), own[i]);
-    Nums state = {k.integer(0)};
-    append(state, zeroSums()); // of keys
-    append(state, zeroSums()); // of values
-    SharedTile key = keys.await(k.integer(0)), value = values.await(k.integer(0));
-    state = k.loop(0, tiles.rowTiles, 1, state, [&](Num rowTile, ArrayRef<Num> before) {
-      return k.when(TileSight::of(shape, rowExtremes(rowTile), this->own).some, before, [&] {
-        Num taken = before[0];
-        SharedTile q = queries.await(taken), dOut = cotangents.await(taken);
+    const float factor = scoreFactor(shape);
+    Num numbers[2] = {block.tile * kOwnRows + ownRow(part),
+                      block.tile * kOwnRows + ownRow(part) + 8};
+    Nums state = zeroSums(); // of keys, then of values
+    state.append(zeroSums());
+    state = k.when(list.size() > 0, state, [&] {
+      SharedTile key = keys.await(k.integer(0)), value = values.await(k.integer(0));
+      return k.loop(k.integer(0), list.size(), 1, state, [&](Num n, ArrayRef<Num> before) {
+        Nums dKeys = takeSums(before), dValues = takeSums(before);
+        SharedTile q = queries.await(n);
         Nums weights = hopper.beginTransposed(key, part * kPartRows, q);
+        SharedTile dOut = cotangents.await(n);
         Nums dScores = hopper.beginTransposed(value, part * kPartRows, dOut);
-        hopper.wait(0, {&weights, &dScores});
-        Num column = firstColumn(0);
-        RowsFrom from = rowsFrom(rowTile * tiles.rows + column);
-        for (int64_t j = 0; j != tiles.rows / 8; ++j) {
-          Row rows[2] = {loadRow(from, 8 * j), loadRow(from, 8 * j + 1)};
-          for (int i = 0; i != 4; ++i)
-            weigh(rows[i % 2], masks[i / 2], weights[4 * j + i], dScores[4 * j + i]);
-        }
-        ArrayRef<Num> rest = before.drop_front();
-        SmallVector<Nums> dKeys = takeSums(rest), dValues = takeSums(rest);
+        hopper.wait(1, {&weights});
+        weights =
+            maskByKeys(weights, part, list, n, queries.extra(1, n), keys.extra(0, k.integer(0)));
+        // Loaded anew for each product: there are no registers to keep them in.
+        auto overRows = [&](llvm::function_ref<void(size_t i, const GradientRow &row)> body) {
+          Pointer from = queries.extra(0, n) + 2 * firstColumn(0);
+          for (int64_t j = 0; j != tiles.rows / 8; ++j) {
+            Num two = from.load(k.integer(16 * j), 4);
+            GradientRow rows[2] = {{two[0], two[1]}, {two[2], two[3]}};
+            for (int i = 0; i != 4; ++i)
+              body(4 * j + i, rows[i % 2]);
+          }
+        };
+        overRows([&](size_t i, const GradientRow &row) {
+          weights[i] = row.weight(k, factor, weights[i]);
+        });
+        hopper.wait(0, {&dScores});
+        overRows([&](size_t i, const GradientRow &row) {
+          dScores[i] = weights[i] * (dScores[i] - row.delta);
+        });
         hopper.begin(hopper.pairs(weights), dOut, dValues);
         hopper.begin(hopper.pairs(dScores), q, dKeys);
-        SmallVector<Nums *> both;
-        for (SmallVector<Nums> *sums : {&dKeys, &dValues})
-          for (Nums &run : *sums)
-            both.push_back(&run);
-        hopper.wait(0, both);
-        queries.release(taken);
-        cotangents.release(taken);
-        Nums after = {taken + 1};
-        append(after, dKeys);
-        append(after, dValues);
+        hopper.wait(0, {&dKeys, &dValues});
+        queries.release(n);
+        cotangents.release(n);
+        Nums after = dKeys;
+        after.append(dValues);
         return after;
       });
     });
-    ArrayRef<Num> rest = ArrayRef(state).drop_front();
-    SmallVector<Nums> dKeys = takeSums(rest), dValues = takeSums(rest);
+    ArrayRef<Num> rest = state;
+    Nums dKeys = takeSums(rest), dValues = takeSums(rest);
     for (int i = 0; i != 2; ++i)
-      k.when(own[i] < shape.keys, [&] {
-        storeRow(k.argument(Results) + place.key(own[i]), i, dKeys, k.number(float(shape.scale)));
-        storeRow(k.argument(Results + 1) + place.key(own[i]), i, dValues, k.number(1));
+      k.when(numbers[i] < shape.keys, [&] {
+        storeRow(k.argument(Results) + place.key(numbers[i]), i, dKeys,
+                 k.number(float(shape.scale)));
+        storeRow(k.argument(Results + 1) + place.key(numbers[i]), i, dValues, k.number(1));
       });
   }
 
   Ring keys, values, queries, cotangents;
-  Num keyTile;
-  TileExtremes own;
+  TileList list;
 };
 } // namespace
 
 void llamac::emitHopperBackward(routine::AttentionBackwardOp op) {
   const AttentionShape shape = AttentionShape::of(op);
-  // One side's tile is a block's own, so that there are two masks.
-  const int64_t keys = 64, rows = kBackwardRows;
   auto emit = [&](StringRef name, const AttentionTiles &tiles, ArrayRef<Value> results,
-                  int64_t blocks, llvm::function_ref<void(KernelBuilder &)> body) {
+                  llvm::function_ref<Grid(KernelBuilder &)> body) {
     Value rows = emitGradientRows(op, shape, tiles, op.getDOut(), op.getOut(), op.getLse());
     AttentionMask mask = emitMask(op, shape, tiles, op.getMasks(), op.getLse());
     SmallVector<Value> buffers = {op.getDOut(), op.getQ(), op.getK(),     op.getV(),    rows,
@@ -596,13 +562,19 @@ void llamac::emitHopperBackward(routine::AttentionBackwardOp op) {
     const unsigned written = buffers.size();
     buffers.append(results.begin(), results.end());
     KernelBuilder k(op, name, buffers, written, HopperKernel::kThreads);
-    body(k);
-    stateForm(k.launch({blocks, shape.kvHeads, shape.batch}), AttentionForm::Hopper);
+    Grid grid = body(k);
+    stateForm(k.launch(grid), AttentionForm::Hopper);
   };
-  const AttentionTiles byRows = AttentionTiles::of(shape, HopperKernel::kOwnRows, keys);
-  emit("attention_dq_hopper", byRows, {op.getDQ()}, byRows.rowTiles,
-       [&](KernelBuilder &k) { [[maybe_unused]] const DQuery kernel(k, shape, byRows); });
-  const AttentionTiles byKeys = AttentionTiles::of(shape, rows, HopperKernel::kOwnRows);
-  emit("attention_dkv_hopper", byKeys, {op.getDK(), op.getDV()}, byKeys.keyTiles,
-       [&](KernelBuilder &k) { [[maybe_unused]] const DKeyValue kernel(k, shape, byKeys); });
+  const AttentionTiles byRows = AttentionTiles::of(shape, HopperKernel::kOwnRows, kBackwardKeys);
+  emit("attention_dq_hopper", byRows, {op.getDQ()}, [&](KernelBuilder &k) {
+    const AttentionBlock block(k, shape, byRows.rowTiles, /*rising=*/true);
+    [[maybe_unused]] const DQuery kernel(k, shape, byRows, block);
+    return block.grid;
+  });
+  const AttentionTiles byKeys = AttentionTiles::of(shape, kBackwardRows, HopperKernel::kOwnRows);
+  emit("attention_dkv_hopper", byKeys, {op.getDK(), op.getDV()}, [&](KernelBuilder &k) {
+    const AttentionBlock block(k, shape, byKeys.keyTiles, /*rising=*/false);
+    [[maybe_unused]] const DKeyValue kernel(k, shape, byKeys, block);
+    return block.grid;
+  });
 }

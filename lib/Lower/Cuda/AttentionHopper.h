@@ -14,8 +14,9 @@
 //   consumer 0   wait . . . . products of tile 0 . . . . . | products of tile 1 ...
 //   consumer 1   the same for rows 64 to 127
 //
-// A place of a ring has a barrier that its copy completes (full), and one at which both consumers arrive
-// when they have read it (empty). Producer and consumers skip the same pairs of tiles.
+// A place of a ring has a barrier that its copy completes (full), and one at which every warp of both consumers
+// arrives when it has read it (empty). The tiles that the mask leaves anything of are listed before, by
+// all threads.
 //
 //===----------------------------------------------------------------------===//
 #ifndef LLAMAC_LIB_LOWER_CUDA_ATTENTIONHOPPER_H
@@ -24,8 +25,6 @@
 #include "lib/Lower/Cuda/Attention.h"
 #include "lib/Lower/Cuda/Hopper.h"
 
-#include <map>
-
 namespace mlir::llamac {
 
 /// What the kernels share; each derives from it.
@@ -33,32 +32,43 @@ class HopperKernel {
 public:
   /// Rows of a block's own tile, of one consumer's part; threads of a consumer, of the block.
   static constexpr int64_t kOwnRows = 128, kPartRows = 64, kPartThreads = 128, kThreads = 384;
+  static constexpr int64_t kConsumers = kOwnRows / kPartRows;
 
 protected:
-  HopperKernel(KernelBuilder &k, const AttentionShape &shape, const AttentionTiles &tiles)
-      : k(k), hopper(k), shape(shape), tiles(tiles), chunks(chunksOf(shape.headSize)),
-        runs(runsOf(chunks)), place{shape, k.blockId(2), k.blockId(1)} {}
+  /// `block` has the tile that the block owns.
+  HopperKernel(KernelBuilder &k, const AttentionShape &shape, const AttentionTiles &tiles,
+               const AttentionBlock &block)
+      : k(k), hopper(k), shape(shape), tiles(tiles), block(block), place{shape, block.b, block.kv} {
+  }
   virtual ~HopperKernel() = default;
 
-  /// A tensor as tiles of `rows` rows: a tensor map for each width of chunk.
+  /// A tensor as tiles of `rows` rows.
   struct Source {
     bool isRows; ///< of q's kind (row r is i * G + g), else of k's
     int64_t rows;
-    std::map<int64_t, Num> maps;
+    Num map;
   };
   Source rowSource(unsigned buffer, int64_t rows);
   Source keySource(unsigned buffer, int64_t rows);
 
+  /// What comes with each tile of a source: the `count` numbers (of 4 bytes) from `from` + tile * `count` on.
+  struct Extra {
+    Pointer from;
+    int64_t count;
+  };
+
   /// Places for the tiles of a source, filled in turn. The n-th tile (i32) lies in place n % places.
   class Ring {
   public:
-    Ring(HopperKernel &kernel, Source source, int64_t places);
+    Ring(HopperKernel &kernel, Source source, int64_t places, ArrayRef<Extra> extras = {});
     /// By one thread, before all else.
     void initialize();
     /// The producer: waits until place n is empty, and has tile `number` of the source copied there.
     void fill(Num n, Num number);
     /// A consumer: waits until tile n is there.
     SharedTile await(Num n);
+    /// What came with tile n, after `await`.
+    Pointer extra(size_t number, Num n) const;
     /// A consumer, by all its threads: tile n has been read.
     void release(Num n);
 
@@ -67,10 +77,13 @@ protected:
     Num full(Num n) const { return barriers + (n % places) * 16; }
     Num empty(Num n) const { return full(n) + 8; }
     Num parity(Num n) const { return (n / places) & 1; }
+    SharedTile place(Num n) const;
 
     HopperKernel &kernel;
     Source source;
     int64_t places;
+    SmallVector<Extra> extras;
+    SmallVector<Pointer> extraPlaces;
     Num begin, barriers; // addresses
   };
 
@@ -82,32 +95,41 @@ protected:
 
   /// This thread in its consumer, and its lane.
   Num thread, lane;
-  /// The first of the two own rows of this thread, in the own tile; the other is 8 below.
-  Num firstRow(Num part) { return part * kPartRows + (thread / 32) * 16 + lane / 4; }
+  /// The first of the two own rows (or keys) of this thread, in the own tile; the other is 8 below.
+  Num ownRow(Num part) { return part * kPartRows + thread / 32 * 16 + lane / 4; }
   /// The first of the two columns that a thread has of columns 8 j to 8 j + 7 of sums.
   Num firstColumn(int64_t j) { return (lane % 4) * 2 + 8 * j; }
 
-  /// Where the masks of this thread's keys among the columns of a key tile lie: 16 i32 from one pair to
-  /// the next.
-  Pointer columnMasks(Pointer keyMasks, Num keyTile) {
-    Num key = place.b * tiles.paddedKeys() + keyTile * tiles.keys + firstColumn(0);
-    return keyMasks + key * 2;
-  }
+  /// The tiles of keys that the block's row tile sees anything of, and the other way round.
+  TileList listKeys(Pointer rowExtremes, Pointer keyExtremes);
+  TileList listRows(Pointer rowExtremes, Pointer keyExtremes);
 
-  /// Sums [64, D] of a consumer: a list for each run of chunks.
-  SmallVector<Nums> zeroSums();
-  static void append(Nums &state, ArrayRef<Nums> sums);
-  SmallVector<Nums> takeSums(ArrayRef<Num> &state);
-  void waitFor(MutableArrayRef<Nums> sums);
+  /// The masks of this example, for each row or key of a tile.
+  Extra rowMasks(Pointer masks, int64_t rows) {
+    return {masks + place.b * (tiles.paddedRows() * 4), 4 * rows};
+  }
+  Extra keyMasks(Pointer masks, int64_t keys) {
+    return {masks + place.b * (tiles.paddedKeys() * 2), 2 * keys};
+  }
+  /// maskScore of the scores of a thread's own rows (keys) and the n-th tile of the others, unless all of it
+  /// is seen. The masks are those of the own tile and of that of the others.
+  Nums maskByRows(ArrayRef<Num> scores, Num part, const TileList &list, Num n, Pointer rowMasks,
+                  Pointer keyMasks);
+  Nums maskByKeys(ArrayRef<Num> scores, Num part, const TileList &list, Num n, Pointer rowMasks,
+                  Pointer keyMasks);
+
+  /// Sums [64, D] of a consumer: those of a thread.
+  Nums zeroSums() { return Nums(shape.headSize / 2, k.number(0)); }
+  /// Takes so many numbers off `state`.
+  Nums takeSums(ArrayRef<Num> &state);
   /// Stores row `half` (0, 1) of the thread, times `scale`, narrowed.
-  void storeRow(Pointer to, int half, ArrayRef<Nums> sums, Num scale);
+  void storeRow(Pointer to, int half, ArrayRef<Num> sums, Num scale);
 
   KernelBuilder &k;
   Hopper hopper;
   const AttentionShape &shape;
   const AttentionTiles &tiles;
-  SmallVector<TileChunk> chunks;
-  SmallVector<ChunkRun> runs;
+  AttentionBlock block;
   AttentionPlace place;
 };
 

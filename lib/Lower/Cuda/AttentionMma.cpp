@@ -33,7 +33,7 @@
 using namespace mlir;
 using namespace mlir::llamac;
 
-static constexpr int64_t kOwn = 64, kThreads = 128, kWarps = 4, kWarpRows = 16, kWarp = 32;
+static constexpr int64_t kOwn = 64, kThreads = 128, kWarpRows = 16, kWarp = 32;
 static constexpr int kStages = 2;
 
 namespace {
@@ -42,25 +42,28 @@ namespace {
 // rows that begin in the same place have pieces of 2^s exchanged differently.
 struct SharedTile {
   Pointer start; // bytes
+  Num offset;    // of the tile, a multiple of 128 bytes
   int64_t rows, pieces;
 
   int64_t bytes() const { return rows * pieces * 16; }
 
-  // Where piece `piece` of row `row` lies.
-  Pointer at(Num row, Num piece) const {
-    const int64_t s = std::min(llvm::countr_zero(uint64_t(pieces)), 3);
+  // Where piece `piece` + `even` of row `row` lies. Where `even` is not 0, `piece` is 0 or 1: then places of
+  // one row differ in constants alone, which need no registers.
+  Pointer at(Num row, Num piece, int64_t even = 0) const {
+    const int64_t s = std::min(llvm::countr_zero(uint64_t(pieces)), 3), exchanged = even % (1 << s);
     if (s > 0)
       piece = piece ^ (row / (8 >> s) & ((1 << s) - 1));
-    return start + (row * pieces + piece) * 16;
+    Num place = offset + (row * pieces + piece) * 16;
+    return start + ((place ^ exchanged * 16) + (even - exchanged) * 16);
   }
-  SharedTile operator+(Num bytes) const { return {start + bytes, rows, pieces}; }
+  SharedTile operator+(Num bytes) const { return {start, offset + bytes, rows, pieces}; }
 };
 
 // What the kernels are made of.
 class MmaKernel {
 public:
-  MmaKernel(KernelBuilder &k, const AttentionShape &shape)
-      : k(k), shape(shape), place{shape, k.blockId(2), k.blockId(1)}, pieces(shape.headSize / 8),
+  MmaKernel(KernelBuilder &k, const AttentionShape &shape, const AttentionBlock &block)
+      : k(k), shape(shape), place{shape, block.b, block.kv}, pieces(shape.headSize / 8),
         thread(k.threadId()), lane(thread % kWarp), warp(thread / kWarp), group(lane / 4),
         pair(lane % 4 * 2) {}
 
@@ -73,7 +76,7 @@ public:
       pair; // of sums of 16 x 8 a lane has rows `group` and `group` + 8, columns `pair` and `pair` + 1
 
   SharedTile tile(int64_t rows, int count = 1) {
-    SharedTile tile = {{}, rows, pieces};
+    SharedTile tile = {{}, k.integer(0), rows, pieces};
     tile.start = k.shared(tile.bytes() * count, k.getI8Type());
     return tile;
   }
@@ -119,56 +122,29 @@ public:
       });
   }
 
-  //===--- Tiles that are worth a look ---===//
-
-  // Lists the tiles of [0, count) of which `sight` leaves something: 2 * tile + all. Returns how many.
-  Num list(int64_t count, Pointer to, llvm::function_ref<TileSight(Num tile)> sight) {
-    Pointer counts = k.shared(kWarps, k.getI32Type());
-    return k.loop(0, count, kThreads, {k.integer(0)}, [&](Num first, ArrayRef<Num> before) {
-      Num tile = first + thread;
-      TileSight seen = sight(k.min(tile, k.integer(count - 1)));
-      Num listed = (tile < count) & seen.some;
-      Num bits = k.ballot(listed);
-      k.when(lane == 0, [&] { counts.store(warp, k.countBits(bits)); });
-      k.barrier();
-      Num at = before[0], all = before[0];
-      for (int w = 0; w != kWarps; ++w) {
-        Num ofWarp = counts.load(k.integer(w));
-        at = at + k.select(warp > w, ofWarp, k.integer(0));
-        all = all + ofWarp;
-      }
-      Num below = k.shiftLeft(k.integer(1), lane) - 1;
-      k.when(listed, [&] {
-        to.store(at + k.countBits(bits & below),
-                 tile * 2 + k.select(seen.all, k.integer(1), k.integer(0)));
-      });
-      k.barrier();
-      return Nums{all};
-    })[0];
-  }
-
   //===--- Fragments: see the PTX ISA, m16n8k16 ---===//
 
   // The warp's 16 rows of `tile`, columns 16 step ..: a left operand.
   Nums left(const SharedTile &tile, int64_t step) {
     Num row = warp * kWarpRows + lane % 16;
     if (isHalf(step))
-      return k.loadMatrices(tile.at(row, k.integer(2 * step)), 2);
-    return k.loadMatrices(tile.at(row, lane / 16 + 2 * step), 4);
+      return k.loadMatrices(tile.at(row, k.integer(0), 2 * step), 2);
+    return k.loadMatrices(tile.at(row, lane / 16, 2 * step), 4);
   }
   // Rows 16 n .. of `tile`, columns 16 step ..: two right operands, for a product with the transposed tile.
   Nums rightTransposed(const SharedTile &tile, int64_t n, int64_t step) {
     if (isHalf(step))
-      return k.loadMatrices(tile.at(lane % 16 + 16 * n, k.integer(2 * step)), 2);
+      return k.loadMatrices(tile.at(lane % 16 + 16 * n, k.integer(0), 2 * step), 2);
     Num row = lane % 8 + lane / 16 * 8 + 16 * n;
-    return k.loadMatrices(tile.at(row, lane / 8 % 2 + 2 * step), 4);
+    return k.loadMatrices(tile.at(row, lane / 8 % 2, 2 * step), 4);
   }
-  // Rows 16 step .. of `tile`, 8 or 16 columns from piece `piece` on: one or two right operands.
-  Nums right(const SharedTile &tile, int64_t step, Num piece, bool both) {
+  // Rows 16 step .. of `tile`, 8 or 16 columns from piece `piece` + `even` on: one or two right operands.
+  Nums right(const SharedTile &tile, int64_t step, Num piece, int64_t even, bool both) {
     Num row = lane % 16 + 16 * step;
-    if (!both)
-      return k.loadMatrices(tile.at(row, piece), 2, true);
-    return k.loadMatrices(tile.at(row, lane / 16 + piece), 4, true);
+    Num side = both ? lane / 16 : k.integer(0);
+    Pointer at = getConstantIntValue(piece.value) == 0 ? tile.at(row, side, even)
+                                                       : tile.at(row, piece + even + side);
+    return k.loadMatrices(at, both ? 4 : 2, true);
   }
 
   // Steps of 16 columns of the head, of which the last may be half a one.
@@ -207,7 +183,7 @@ public:
       Nums a = {k.pack(w[0], w[1]), k.pack(w[2], w[3]), k.pack(w[4], w[5]), k.pack(w[6], w[7])};
       for (int64_t p = 0; p < count; p += 2) {
         const bool both = p + 1 < count;
-        Nums b = right(others, step, piece + p, both);
+        Nums b = right(others, step, piece, p, both);
         add(sums, p, a, ArrayRef(b).take_front(2));
         if (both)
           add(sums, p + 1, a, ArrayRef(b).drop_front(2));
@@ -263,7 +239,10 @@ void llamac::emitMmaForward(routine::AttentionForwardOp op) {
                   {op.getQ(), op.getK(), op.getV(), mask.rows, mask.keys, mask.rowTiles,
                    mask.keyTiles, op.getOut(), op.getLse()},
                   7, kThreads);
-  MmaKernel mma(k, shape);
+  // Blocks that divide the columns of O, where they would be too many registers.
+  const AttentionBlock block(k, shape, tiles.rowTiles, /*rising=*/true,
+                             shape.headSize <= 192 ? 1 : 2);
+  MmaKernel mma(k, shape, block);
   const Num b = mma.place.b;
   Pointer keys = k.argument(1), values = k.argument(2);
   Pointer rowMasks = k.argument(3) + b * (tiles.paddedRows() * 4),
@@ -274,31 +253,22 @@ void llamac::emitMmaForward(routine::AttentionForwardOp op) {
              v0 = mma.tile(tiles.keys, kStages);
   const int64_t maskBytes = tiles.keys * 8;
   Pointer ownMasks = k.shared(kOwn * 16, k.getI8Type()), otherMasks = mma.stages(maskBytes);
-  Pointer list = k.shared(tiles.keyTiles, k.getI32Type());
   Pointer mean = k.shared(shape.headSize, k.getF32Type());
 
-  // Blocks that divide the columns of O, where they would be too many registers: `columns` pieces
-  // each; the last ones may overlap.
-  const int64_t parts = shape.headSize <= 192 ? 1 : 2,
-                columns = llvm::divideCeil(mma.pieces, parts);
-  Num tile = k.blockId(0), part = k.integer(0);
-  if (parts > 1) {
-    part = tile % parts;
-    tile = tile / parts;
-  }
-  Num piece = k.min(part * columns, k.integer(mma.pieces - columns));
-  // The last tiles of a causal mask have most to do: they start first.
-  tile = tiles.rowTiles - 1 - tile;
-  Num first = tile * kOwn;
+  // `columns` pieces of O; the last part may overlap the one before.
+  const int64_t columns = llvm::divideCeil(mma.pieces, block.parts);
+  Num piece = k.min(block.part * columns, k.integer(mma.pieces - columns));
+  Num tile = block.tile, first = tile * kOwn;
   mma.copyRows(k.argument(0), q, first, /*keys=*/false);
   mma.copyBytes(rowMasks + first * 4, ownMasks, kOwn * 16);
   TileExtremes own = TileExtremes::ofRows(k, k.argument(5), b * tiles.rowTiles + tile);
-  Num count = mma.list(tiles.keyTiles, list, [&](Num keyTile) {
+  const TileList list(k, kThreads, tiles.keyTiles, [&](Num keyTile) {
     return TileSight::of(shape, own,
                          TileExtremes::ofKeys(k, k.argument(6), b * tiles.keyTiles + keyTile));
   });
+  const Num count = list.size();
   auto load = [&](Num number) {
-    Num keyTile = k.shiftRight(list.load(number), 1), stage = number % 2;
+    Num keyTile = list.tile(number), stage = number % 2;
     mma.copyRows(keys, k0 + stage * k0.bytes(), keyTile * tiles.keys, /*keys=*/true);
     mma.copyRows(values, v0 + stage * v0.bytes(), keyTile * tiles.keys, /*keys=*/true);
     mma.copyBytes(keyMasks + keyTile * (tiles.keys * 2), otherMasks + stage * maskBytes, maskBytes);
@@ -330,8 +300,7 @@ void llamac::emitMmaForward(routine::AttentionForwardOp op) {
     k.commitCopies();
     Num stage = number % 2;
     Nums scores = mma.scores(q, fragments, k0 + stage * k0.bytes());
-    Num all = list.load(number) & 1;
-    scores = k.when(all == 0, scores, [&] {
+    scores = k.when(list.seesAll(number) == 0, scores, [&] {
       Nums masked(scores);
       Pointer masks = (otherMasks + stage * maskBytes).as(k.getI32Type());
       RowMask rows[] = {rowMask(0), rowMask(1)};
@@ -391,8 +360,9 @@ void llamac::emitMmaForward(routine::AttentionForwardOp op) {
       }
       return with;
     });
-  mma.storeRows(sums, q, k.argument(7), first, /*keys=*/false, piece, columns, part * columns);
-  stateForm(k.launch({tiles.rowTiles * parts, shape.kvHeads, shape.batch}), AttentionForm::Mma);
+  mma.storeRows(sums, q, k.argument(7), first, /*keys=*/false, piece, columns,
+                block.part * columns);
+  stateForm(k.launch(block.grid), AttentionForm::Mma);
 }
 
 //===----------------------------------------------------------------------===//
@@ -412,13 +382,17 @@ static void emitGradient(routine::AttentionBackwardOp op, const AttentionShape &
     buffers.push_back(op.getDQ());
   KernelBuilder k(op, ownKeys ? "attention_dkv_mma" : "attention_dq_mma", buffers, inputs,
                   kThreads);
-  MmaKernel mma(k, shape);
+  const int64_t others = tiles.rows, perOwn = kOwn / others;
+  const int64_t otherCount = ownKeys ? tiles.rowTiles : tiles.keyTiles;
+  // Blocks that divide the columns of dK and dV, if they are more than 128.
+  const AttentionBlock block(k, shape, (ownKeys ? tiles.keyTiles : tiles.rowTiles) / perOwn,
+                             /*rising=*/!ownKeys,
+                             ownKeys ? llvm::divideCeil(shape.headSize, 128) : 1);
+  MmaKernel mma(k, shape, block);
   const Num b = mma.place.b;
   const float factor = scoreFactor(shape), scale = float(shape.scale);
-  const int64_t others = tiles.rows, perOwn = kOwn / others;
-  // Blocks that divide the columns of what is summed up: `count` pieces each, the last ones may overlap.
-  const int64_t parts = ownKeys ? llvm::divideCeil(mma.pieces, 16) : 1,
-                count = llvm::divideCeil(mma.pieces, parts);
+  // `count` pieces of what is summed up; the last part may overlap the one before.
+  const int64_t count = llvm::divideCeil(mma.pieces, block.parts);
 
   // Operands of the scores, then of the gradients of the weights.
   Pointer own[] = {k.argument(ownKeys ? 2 : 1), k.argument(ownKeys ? 3 : 0)};
@@ -435,18 +409,8 @@ static void emitGradient(routine::AttentionBackwardOp op, const AttentionShape &
   Pointer ownMasks = k.shared(kOwn * ownMaskBytes, k.getI8Type()),
           otherMasks = mma.stages(otherMaskBytes);
   Pointer otherValues = mma.stages(ownKeys ? others * 8 : 0);
-  const int64_t otherCount = ownKeys ? tiles.rowTiles : tiles.keyTiles;
-  Pointer list = k.shared(otherCount, k.getI32Type());
-
-  const int64_t ownCount = (ownKeys ? tiles.keyTiles : tiles.rowTiles) / perOwn;
-  Num part = k.integer(0), tile = k.blockId(0);
-  if (parts > 1) {
-    part = tile % parts;
-    tile = tile / parts;
-  }
-  if (!ownKeys)
-    tile = ownCount - 1 - tile; // those with most to do first
-  Num piece = k.min(part * count, k.integer(mma.pieces - count)), first = tile * kOwn;
+  Num tile = block.tile, first = tile * kOwn;
+  Num piece = k.min(block.part * count, k.integer(mma.pieces - count));
   for (int i = 0; i != 2; ++i)
     mma.copyRows(own[i], ownTiles[i], first, ownKeys);
   mma.copyBytes(ownKeys ? keyMasks + first * 2 : rowMasks + first * 4, ownMasks,
@@ -459,12 +423,13 @@ static void emitGradient(routine::AttentionBackwardOp op, const AttentionShape &
   };
   TileExtremes ownExtremes =
       ownKeys ? keyExtremes(tile * perOwn, perOwn) : rowExtremes(tile * perOwn, perOwn);
-  Num listed = mma.list(otherCount, list, [&](Num tile) {
+  const TileList list(k, kThreads, otherCount, [&](Num tile) {
     return ownKeys ? TileSight::of(shape, rowExtremes(tile, 1), ownExtremes)
                    : TileSight::of(shape, ownExtremes, keyExtremes(tile, 1));
   });
+  const Num listed = list.size();
   auto load = [&](Num number) {
-    Num stage = number % 2, start = k.shiftRight(list.load(number), 1) * others;
+    Num stage = number % 2, start = list.tile(number) * others;
     for (int i = 0; i != 2; ++i)
       mma.copyRows(other[i], otherTiles[i] + stage * otherTiles[i].bytes(), start, !ownKeys);
     mma.copyBytes(ownKeys ? rowMasks + start * 4 : keyMasks + start * 2,
@@ -500,8 +465,7 @@ static void emitGradient(routine::AttentionBackwardOp op, const AttentionShape &
     SharedTile now[] = {otherTiles[0] + stage * otherTiles[0].bytes(),
                         otherTiles[1] + stage * otherTiles[1].bytes()};
     Nums scores = mma.scores(ownTiles[0], fragments[0], now[0]);
-    Num all = list.load(number) & 1;
-    scores = k.when(all == 0, scores, [&] {
+    scores = k.when(list.seesAll(number) == 0, scores, [&] {
       Nums masked(scores);
       Pointer here = ownMasks.as(k.getI32Type()),
               there = (otherMasks + stage * otherMaskBytes).as(k.getI32Type());
@@ -555,8 +519,8 @@ static void emitGradient(routine::AttentionBackwardOp op, const AttentionShape &
     sum = sum * scale;
   for (int64_t i = 0; i != (ownKeys ? 2 : 1); ++i)
     mma.storeRows(ArrayRef(sums).slice(i * sumCount, sumCount), ownTiles[i], k.argument(inputs + i),
-                  first, ownKeys, piece, count, part * count);
-  stateForm(k.launch({ownCount * parts, shape.kvHeads, shape.batch}), AttentionForm::Mma);
+                  first, ownKeys, piece, count, block.part * count);
+  stateForm(k.launch(block.grid), AttentionForm::Mma);
 }
 
 void llamac::emitMmaBackward(routine::AttentionBackwardOp op) {

@@ -18,40 +18,18 @@ using namespace mlir;
 using namespace mlir::llamac;
 
 static constexpr int64_t kStep = 16; // of the inner dimension of a product of bf16
-static constexpr int64_t kStepBytes = 2 * kStep;
 
 //===----------------------------------------------------------------------===//
 // Tiles
 //===----------------------------------------------------------------------===//
 
-SmallVector<TileChunk> llamac::chunksOf(int64_t columns) {
-  SmallVector<TileChunk> chunks;
-  int64_t left = llvm::alignTo(columns, kStep), begin = 0;
-  while (left > 0) {
-    int64_t width = left >= 64 ? 64 : left >= 32 ? 32 : 16;
-    chunks.push_back({begin, width});
-    begin += width;
-    left -= width;
-  }
-  return chunks;
+int64_t SharedTile::width(int64_t columns) {
+  const int64_t used = llvm::alignTo(columns, kStep);
+  return int64_t(llvm::alignTo(used, 64)) - used <= kStep ? 64 : 32;
 }
-
-SmallVector<ChunkRun> llamac::runsOf(ArrayRef<TileChunk> chunks) {
-  SmallVector<ChunkRun> runs;
-  for (auto [number, chunk] : llvm::enumerate(chunks)) {
-    // A product has at most 256 columns.
-    if (!runs.empty() && chunk.width == 64 && runs.back().columns < 256)
-      runs.back().columns += 64;
-    else
-      runs.push_back({number, chunk.width});
-  }
-  return runs;
-}
-
-int64_t SharedTile::offset(size_t number) const { return chunks[number].column * 2 * rows; }
 
 int64_t SharedTile::bytes(int64_t rows, int64_t columns) {
-  return llvm::alignTo(rows * 2 * int64_t(llvm::alignTo(columns, kStep)), 1024);
+  return llvm::alignTo(2 * rows * int64_t(llvm::alignTo(columns, width(columns))), kAlignment);
 }
 
 Num Hopper::address(Pointer shared) {
@@ -143,6 +121,12 @@ void Hopper::copy(Num to, Num map, ArrayRef<Num> coordinates, Num barrier) {
            inputs, {});
 }
 
+void Hopper::copy(Num to, Pointer from, int64_t bytes, Num barrier) {
+  assemble("cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes [$0], [$1], " +
+               std::to_string(bytes) + ", [$2];",
+           {to, from.base, barrier}, {});
+}
+
 void Hopper::giveRegisters(int64_t count) {
   assemble("setmaxnreg.dec.sync.aligned.u32 " + std::to_string(count) + ";", {}, {});
 }
@@ -155,18 +139,18 @@ void Hopper::takeRegisters(int64_t count) {
 // Products
 //===----------------------------------------------------------------------===//
 
-// The descriptor of what a product reads: a part of a chunk that begins `byte` bytes (i32) into it.
+// The descriptor of what a product reads: a part of a tile, `byte` bytes behind the address `begin` (i32).
 // Rows of 8 make a unit that repeats every 8 * rowBytes; `transposed` tiles repeat over columns, too,
 // from chunk to chunk.
-Num Hopper::descriptor(const SharedTile &tile, size_t chunk, Num byte, bool transposed) {
-  const int64_t row = tile.chunks[chunk].rowBytes();
-  Num start = tile.begin + tile.offset(chunk) + byte;
-  Num low = {&k, arith::ShRUIOp::create(k, (start & 0x3ffff).value, k.integer(4).value)};
-  const int64_t along = transposed ? tile.rows * row : 16; // the leading offset
-  const int64_t swizzle = row == 128 ? 1 : row == 64 ? 2 : 3;
-  const int64_t fixed = (along >> 4) << 16 | ((8 * row) >> 4) << 32 | swizzle << 62;
-  Num wide = {&k, arith::ExtUIOp::create(k, k.getI64Type(), low.value)};
-  return wide | fixed;
+Num Hopper::descriptor(const SharedTile &tile, Num begin, int64_t byte, bool transposed) {
+  const int64_t row = tile.rowBytes();
+  const int64_t along = transposed ? tile.chunkBytes() : 16; // the leading offset
+  const int64_t swizzle = row == 128 ? 1 : 2;
+  const int64_t low = byte >> 4 | (along >> 4) << 16, high = (8 * row) >> 4 | swizzle << 30;
+  // All of a tile lies below 2^18, so what is added does not carry.
+  Num start = k.shiftRight(begin & 0x3ffff, 4) + low;
+  Num wide = {&k, arith::ExtUIOp::create(k, k.getI64Type(), start.value)};
+  return wide | high << 32;
 }
 
 static std::string operandList(size_t first, size_t count) {
@@ -183,48 +167,36 @@ static std::string product(int64_t columns) {
 Nums Hopper::beginTransposed(const SharedTile &a, Num aRow, const SharedTile &b) {
   const size_t count = b.rows / 2;
   const std::string sums = operandList(0, count);
+  Num left = a.begin + aRow * a.rowBytes();
   SmallVector<Num> inputs;
   std::string text = "{\n.reg .pred more;\nsetp.ne.b32 more, 0, 0;\nwgmma.fence.sync.aligned;\n";
-  for (auto [number, chunk] : llvm::enumerate(b.chunks))
-    for (int64_t step = 0; step < chunk.width / kStep; ++step) {
-      Num left = aRow * a.chunks[number].rowBytes() + step * kStepBytes;
-      std::string first = std::to_string(count + inputs.size());
-      inputs.push_back(descriptor(a, number, left, false));
-      std::string second = std::to_string(count + inputs.size());
-      inputs.push_back(descriptor(b, number, k.integer(step * kStepBytes), false));
-      text += product(b.rows) + sums + ", $" + first + ", $" + second + ", more, 1, 1, 0, 0;\n";
-      if (number == 0 && step == 0)
-        text += "setp.eq.b32 more, 0, 0;\n";
-    }
+  for (int64_t column = 0; column < b.columns; column += kStep) {
+    const int64_t width = SharedTile::width(b.columns), chunk = column / width,
+                  byte = column % width * 2;
+    std::string first = std::to_string(count + inputs.size());
+    inputs.push_back(descriptor(a, left, chunk * a.chunkBytes() + byte, false));
+    std::string second = std::to_string(count + inputs.size());
+    inputs.push_back(descriptor(b, b.begin, chunk * b.chunkBytes() + byte, false));
+    text += product(b.rows) + sums + ", $" + first + ", $" + second + ", more, 1, 1, 0, 0;\n";
+    if (column == 0)
+      text += "setp.eq.b32 more, 0, 0;\n";
+  }
   text += "wgmma.commit_group.sync.aligned;\n}";
   // The first product does not read the sums.
   return assemble(text, inputs, Nums(count, k.number(0)));
 }
 
-void Hopper::begin(ArrayRef<Num> a, const SharedTile &b, MutableArrayRef<Nums> sums) {
-  SmallVector<ChunkRun> runs = runsOf(b.chunks);
-  Nums all;
-  for (const Nums &part : sums)
-    all.append(part.begin(), part.end());
+void Hopper::begin(ArrayRef<Num> a, const SharedTile &b, Nums &sums) {
   SmallVector<Num> inputs(a);
   std::string text = "{\n.reg .pred more;\nsetp.eq.b32 more, 0, 0;\nwgmma.fence.sync.aligned;\n";
-  size_t place = 0;
-  for (auto [run, part] : llvm::zip_equal(runs, sums)) {
-    const int64_t row = b.chunks[run.first].rowBytes();
-    for (size_t step = 0; step < a.size() / 4; ++step) {
-      std::string right = std::to_string(all.size() + inputs.size());
-      inputs.push_back(descriptor(b, run.first, k.integer(int64_t(step) * kStep * row), true));
-      text += product(run.columns) + operandList(place, part.size()) + ", " +
-              operandList(all.size() + 4 * step, 4) + ", $" + right + ", more, 1, 1, 1;\n";
-    }
-    place += part.size();
+  for (size_t step = 0; step < a.size() / 4; ++step) {
+    std::string right = std::to_string(sums.size() + inputs.size());
+    inputs.push_back(descriptor(b, b.begin, int64_t(step) * kStep * b.rowBytes(), true));
+    text += product(b.columns) + operandList(0, sums.size()) + ", " +
+            operandList(sums.size() + 4 * step, 4) + ", $" + right + ", more, 1, 1, 1;\n";
   }
   text += "wgmma.commit_group.sync.aligned;\n}";
-  Nums results = assemble(text, inputs, all);
-  place = 0;
-  for (Nums &part : sums)
-    for (Num &sum : part)
-      sum = results[place++];
+  sums = assemble(text, inputs, sums);
 }
 
 void Hopper::wait(int pending, ArrayRef<Nums *> sums) {

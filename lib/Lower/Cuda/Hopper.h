@@ -8,13 +8,13 @@
 // What kernels for sm_90a have beyond others: barriers in shared memory (mbarrier), copies by the
 // copy engine (TMA), and products of a group of four warps (wgmma) on tiles in shared memory.
 //
-// A tile of n rows and d columns of bf16 lies in shared memory in chunks of 64, 32 or 16 columns,
-// one behind the other, a row of a chunk behind the other, each chunk swizzled over as many
-// bytes as its row has (128, 64 or 32):
+// A tile of n rows and d columns of bf16 lies in shared memory in chunks of `width` columns, one behind the
+// other, a row of a chunk behind the other, swizzled over as many bytes as such a row has:
 //
-//   d = 80     chunk 0: columns 0-63, n rows of 128 bytes | chunk 1: columns 64-79, n rows of 32 bytes
+//   d = 80     chunks of 32: columns 0-31, n rows of 64 bytes | 32-63 | 64-95, of which 80-95 are zeros
 //
-// So any d takes a multiple of 16 columns and no more. Columns behind d are zeros, filled in by TMA.
+// Products take d columns, or the next multiple of 16 where d is the inner dimension: what is behind d are
+// zeros, filled in by TMA.
 //
 // Source: PTX ISA 9.0, sections "Asynchronous Warpgroup Level Matrix Instructions", "mbarrier".
 //
@@ -26,26 +26,19 @@
 
 namespace mlir::llamac {
 
-/// Columns of a tile that lie together.
-struct TileChunk {
-  int64_t column; ///< the first one
-  int64_t width;  ///< 64, 32 or 16
-
-  int64_t rowBytes() const { return 2 * width; } ///< also of the swizzle
-};
-
-/// The chunks of a tile of `columns` columns.
-SmallVector<TileChunk> chunksOf(int64_t columns);
-
 /// A tile in shared memory, or several of one shape behind each other.
 struct SharedTile {
-  Num begin; ///< i32: the address of the tile, a multiple of 1024
-  int64_t rows;
-  SmallVector<TileChunk> chunks;
+  static constexpr int64_t kAlignment = 1024;
 
+  Num begin; ///< i32: the address of the tile, a multiple of kAlignment
+  int64_t rows, columns;
+
+  /// Columns of a chunk, 64 or 32: the most that leave no more than 16 columns unused.
+  static int64_t width(int64_t columns);
+  static int64_t chunks(int64_t columns) { return llvm::divideCeil(columns, width(columns)); }
   static int64_t bytes(int64_t rows, int64_t columns);
-  /// Where chunk `number` begins.
-  int64_t offset(size_t number) const;
+  int64_t rowBytes() const { return 2 * width(columns); } ///< of a chunk; also of the swizzle
+  int64_t chunkBytes() const { return rows * rowBytes(); }
 };
 
 /// The instructions. One object per kernel.
@@ -69,6 +62,8 @@ public:
   /// Copies a box of a tensor (LlrtTensorMap) at `coordinates` (i32, innermost first) to the address
   /// `to`; `barrier` gets its bytes.
   void copy(Num to, Num map, ArrayRef<Num> coordinates, Num barrier);
+  /// Copies `bytes` bytes, a multiple of 16, that lie next to each other.
+  void copy(Num to, Pointer from, int64_t bytes, Num barrier);
 
   /// Sets the number of registers of each thread of the warps' group, a multiple of 8.
   void giveRegisters(int64_t count);
@@ -83,8 +78,8 @@ public:
   Nums beginTransposed(const SharedTile &a, Num aRow, const SharedTile &b);
 
   /// sums += a[64, m] . b[m, d], a in registers: bf16 pairs, four for each 16 of m, as `pairs` makes
-  /// them. One list of sums for each run of chunks of b that `runsOf` gives, begun.
-  void begin(ArrayRef<Num> a, const SharedTile &b, MutableArrayRef<Nums> sums);
+  /// them. Begun.
+  void begin(ArrayRef<Num> a, const SharedTile &b, Nums &sums);
 
   /// Waits until at most `pending` of the begun products are not done. `sums` are those that are done.
   void wait(int pending, ArrayRef<Nums *> sums);
@@ -95,16 +90,9 @@ public:
   KernelBuilder &k;
 
 private:
-  Num descriptor(const SharedTile &tile, size_t chunk, Num byte, bool transposed);
+  Num descriptor(const SharedTile &tile, Num begin, int64_t byte, bool transposed);
   Nums assemble(const std::string &text, ArrayRef<Num> inputs, ArrayRef<Num> tied);
 };
-
-/// Chunks of a tile that one product takes: those of 64 columns together, every other alone.
-struct ChunkRun {
-  size_t first;
-  int64_t columns;
-};
-SmallVector<ChunkRun> runsOf(ArrayRef<TileChunk> chunks);
 
 } // namespace mlir::llamac
 

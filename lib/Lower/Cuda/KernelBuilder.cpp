@@ -140,15 +140,16 @@ void Pointer::storeFloat(Num index, Num value) const {
   store(index, value);
 }
 
-Pointer KernelBuilder::shared(int64_t elements, Type element) {
+Pointer KernelBuilder::shared(int64_t elements, Type element, int64_t alignment) {
   if (!sharedBase) {
     InsertionGuard guard(*this);
     setInsertionPointToStart(&cast<LLVM::LLVMFuncOp>(kernel).getBody().front());
     sharedBase = LLVM::AddressOfOp::create(*this, LLVM::LLVMPointerType::get(getContext(), kShared),
                                            kSharedName);
   }
-  Pointer start = Pointer{{this, sharedBase}, getI8Type()} + integer(sharedSize);
-  sharedSize += llvm::alignTo(elements * bytesOf(element), 128);
+  const int64_t begin = llvm::alignTo(sharedSize, alignment);
+  Pointer start = Pointer{{this, sharedBase}, getI8Type()} + integer(begin);
+  sharedSize = begin + elements * bytesOf(element);
   return {start.base, element};
 }
 

@@ -113,9 +113,9 @@ public:
   /// copy engine cuts boxes from (LlrtTensorMap). Its address.
   Num tensorMap(unsigned index, ArrayRef<int64_t> sizes, ArrayRef<int64_t> strides,
                 ArrayRef<int64_t> box, int64_t swizzle);
-  /// Shared memory of the block, next to what was taken before; bytes in multiples of 128.
-  Pointer shared(int64_t elements, Type element);
-  int64_t sharedBytes() const { return sharedSize; }
+  /// Shared memory of the block, behind what was taken before, at a multiple of `alignment` bytes (a power of
+  /// two from 128 to 1024).
+  Pointer shared(int64_t elements, Type element, int64_t alignment = 128);
 
   Num integer(int64_t value); ///< i32
   Num number(float value);    ///< f32
