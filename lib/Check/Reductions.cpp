@@ -81,7 +81,7 @@ static llvm::MapVector<StringRef, int64_t> runsOfStep(ModuleOp module) {
 
 /// Notes in `llama.reductions` every sum and maximum that an op of a block forms, and how
 /// often it does in one step of a rank.
-static LogicalResult noteReductions(ModuleOp module, int64_t leastTerms) {
+static LogicalResult noteReductions(ModuleOp module) {
   SymbolTable symbols(module);
   auto options = module->getAttrOfType<DictionaryAttr>("llama.options");
   auto accumulate = options ? options.getAs<StringAttr>("accumulate") : StringAttr();
@@ -118,8 +118,7 @@ static LogicalResult noteReductions(ModuleOp module, int64_t leastTerms) {
   using Key = decltype(std::declval<Reduction>().key());
   std::map<Key, std::pair<Reduction, int64_t>> rows;
   auto add = [&](const Reduction &reduction, int64_t count) {
-    if (reduction.length >= leastTerms)
-      rows.try_emplace(reduction.key(), reduction, 0).first->second.second += count;
+    rows.try_emplace(reduction.key(), reduction, 0).first->second.second += count;
   };
   for (auto [name, count] : calls)
     if (auto block = symbols.lookup<FuncOp>(name))
@@ -154,7 +153,7 @@ namespace {
 struct NoteReductionsPass : llamac::impl::NoteReductionsPassBase<NoteReductionsPass> {
   using NoteReductionsPassBase::NoteReductionsPassBase;
   void runOnOperation() override {
-    if (failed(noteReductions(getOperation(), leastTerms)))
+    if (failed(noteReductions(getOperation())))
       signalPassFailure();
   }
 };

@@ -117,7 +117,7 @@ void llamac::buildPipeline(OpPassManager &pm, const CompileOptions &options, Ste
   if (includes(Step::Parallelize))
     buildParallelize(pm, options, stageMemory, target->alignment());
   if (includes(Step::Lower)) {
-    pm.addPass(createNoteReductionsPass({options.leastTerms})); // blocks are still ops that say what they sum
+    pm.addPass(createNoteReductionsPass()); // blocks are still ops that say what they sum
     pm.addPass(createLegalizeCollectivesPass(target));
     buildLowerBlocksPipeline(pm, target);
     pm.addPass(createPlanArenasPass({target->alignment().values}));

@@ -38,8 +38,6 @@ def NoteReductionsPass : Pass<"dist-note-reductions", "mlir::ModuleOp"> {
     module attributes {llama.reductions = [{count = 2 : i64, length = 8 : i64, op = "linear", result = f32, type = f32}, ...]} {
     ```
   }];
-  let options = [Option<"leastTerms", "least-terms", "int64_t", "1",
-                        "Sums of fewer terms are left out.">];
 }
 
 def CheckPass : Pass<"dist-check", "mlir::ModuleOp"> {
