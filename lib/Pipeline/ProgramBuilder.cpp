@@ -476,10 +476,6 @@ void ProgramBuilder::finishStep() {
                  segment.elements / ranks, type, keys, reduced);
     if (segment.tied) {
       auto [first, second] = *segment.tied;
-      dist::MarkOp::create(builder,
-                           FusedLoc::get(builder.getContext(), {module.getLoc()},
-                                         builder.getStringAttr("gradients of tied embeddings")),
-                           event, ValueRange(), 0);
       auto edge = dist::CommunicatorOp::declare(
           symbols, ("stages " + Twine(first) + " and " + Twine(second)).str(), ArrayAttr(),
           builder.getDenseI64ArrayAttr({first, second}));

@@ -375,19 +375,6 @@ def ZeroOp : Dist_FrameEntry<"zero", (ins OptionalAttr<Dist_InstanceAttr>:$write
   }];
 }
 
-def MarkOp : Dist_Entry<"mark"> {
-  let summary = "Show in traces when the stream gets here";
-  let description = [{
-    Does nothing. A trace shows it under its place.
-
-    Example:
-    ```mlir
-    %0 = dist.mark
-    ```
-  }];
-  let assemblyFormat = "(`after` `(` $after^ `)`)? attr-dict";
-}
-
 // A call of a block on arenas.
 class Dist_BlockEntry<string mnemonic, dag more, string parent = "ProgramOp">
     : Dist_Entry<mnemonic, !con((ins FlatSymbolRefAttr:$block,

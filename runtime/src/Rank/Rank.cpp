@@ -219,8 +219,6 @@ void Rank::Launch::issue(const Work &work) {
   case Kind::Run:
     issueRun(work);
     break;
-  case Kind::Mark:
-    break;
   case Kind::AllGather:
   case Kind::AllReduce:
   case Kind::ReduceScatter:

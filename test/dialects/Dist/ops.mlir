@@ -113,11 +113,9 @@ dist.program "step" {
 // CHECK-NEXT:    %[[ACT:.*]] = dist.run @layer micro_batch = 3 reads [#dist.instance<"kept", 3, 0>] at(@workspace[0]) after(%[[GOT]])
 // CHECK-NEXT:    %{{.*}} = dist.send @"forward 0 to 1" <"kept", 3, 32> : 8 x f32 tag [1, 3, 0] at @workspace[32] after(%[[ACT]]) {stream = 2 : i64}
 // CHECK-NEXT:    %{{.*}} = dist.zero writes <"kept", 4, 0> bytes = 64 at @workspace[64]
-// CHECK-NEXT:    %{{.*}} = dist.mark after(%[[ACT]])
 dist.program "step" attributes {stage = 1 : i64} {
   %0 = dist.receive @"forward 0 to 1" <"kept", 3, 0> : 16 x f32 tag [0, 3, 0] at @workspace[0] {stream = 1 : i64}
   %1 = dist.run @layer micro_batch = 3 reads [#dist.instance<"kept", 3, 0>] at(@workspace[0]) after(%0)
   %2 = dist.send @"forward 0 to 1" <"kept", 3, 32> : 8 x f32 tag [1, 3, 0] at @workspace[32] after(%1) {stream = 2 : i64}
   %3 = dist.zero writes <"kept", 4, 0> bytes = 64 at @workspace[64]
-  %4 = dist.mark after(%1)
 }
