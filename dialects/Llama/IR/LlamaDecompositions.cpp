@@ -481,12 +481,6 @@ Values GeluGradOp::decompose(OpBuilder &b) {
                    });
 }
 
-Values NegateOp::decompose(OpBuilder &b) {
-  return DecompositionBuilder(b, getLoc())
-      .elementwise(elementOf(getInput()), {getInput()}, getOperation()->getResultTypes(),
-                   [](Body &x) -> Scalars { return {x[0] * -1.0}; });
-}
-
 Values AddOp::decompose(OpBuilder &b) {
   Type lhs = elementOf(getLhs()), rhs = elementOf(getRhs());
   Type wider = lhs.getIntOrFloatBitWidth() >= rhs.getIntOrFloatBitWidth() ? lhs : rhs;

@@ -132,10 +132,6 @@ Gradients AddOp::buildVjp(OpBuilder &b, ValueRange ct, ArrayRef<bool> wanted) {
           wanted[1] ? passTo(b, getLoc(), ct[0], getRhs()) : Value()};
 }
 
-Gradients NegateOp::buildVjp(OpBuilder &b, ValueRange ct, ArrayRef<bool> wanted) {
-  return {passTo(b, getLoc(), NegateOp::create(b, getLoc(), ct[0]), getInput())};
-}
-
 Gradients CastOp::buildVjp(OpBuilder &b, ValueRange ct, ArrayRef<bool> wanted) {
   return {passTo(b, getLoc(), ct[0], getInput())};
 }

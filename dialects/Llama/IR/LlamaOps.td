@@ -614,23 +614,6 @@ def AddOp : Llama_ComputeOp<"add", [Llama_Cheap, Llama_Vjp, Llama_NoCost]> {
   let results = (outs Llama_Tensor:$result);
 }
 
-def NegateOp : Llama_ComputeOp<"negate", [Llama_Cheap, Llama_Vjp, Llama_NoCost]> {
-  let summary = "Change the sign";
-  let description = [{
-    `result = -input`
-
-    - (C1) `type(result) = type(input)`
-
-    Example:
-    ```mlir
-    %y = llama.negate %x {} : (tensor<2x16x128xf32>) -> tensor<2x16x128xf32>
-    ```
-    Source: docs/extending.md, the smallest op with a gradient.
-  }];
-  let arguments = (ins Llama_Tensor:$input);
-  let results = (outs Llama_Tensor:$result);
-}
-
 def CastOp : Llama_ComputeOp<"cast", [Llama_Cheap, Llama_Vjp, Llama_NoCost]> {
   let summary = "Round to, or widen to, another element type";
   let description = [{

@@ -193,7 +193,6 @@ PlacementRule SwiGLUGradOp::getPlacementRule() { return elementwise(*this); }
 PlacementRule GeluOp::getPlacementRule() { return elementwise(*this); }
 PlacementRule GeluGradOp::getPlacementRule() { return elementwise(*this); }
 PlacementRule AddOp::getPlacementRule() { return elementwise(*this, {0, 1}); }
-PlacementRule NegateOp::getPlacementRule() { return elementwise(*this, {0}); }
 PlacementRule CastOp::getPlacementRule() { return elementwise(*this, {0}); }
 
 PlacementRule GatedResidualOp::getPlacementRule() {

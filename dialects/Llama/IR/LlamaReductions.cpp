@@ -90,7 +90,6 @@ Reductions SwiGLUGradOp::getReductions() { return {}; }
 Reductions GeluOp::getReductions() { return {}; }
 Reductions GeluGradOp::getReductions() { return {}; }
 Reductions AddOp::getReductions() { return {}; }
-Reductions NegateOp::getReductions() { return {}; }
 Reductions CastOp::getReductions() { return {}; }
 Reductions GatedResidualOp::getReductions() { return {}; }
 Reductions GatedResidualGradOp::getReductions() { return {}; }

@@ -416,9 +416,6 @@ LogicalResult SwiGLUGradOp::verify() {
                  hasType(*this, "up", getUp(), "cotangent", getCotangent()));
 }
 
-// negate_c1 is a consequence of result type inference.
-LogicalResult NegateOp::verify() { return verified(*this, true); }
-
 // gelu_c1 is a consequence of result type inference.
 LogicalResult GeluOp::verify() { return verified(*this, true); }
 

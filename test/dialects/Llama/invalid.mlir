@@ -501,15 +501,6 @@ func.func @swiglu_grad_c1(%0: tensor<2x8xf32>, %1: tensor<2x8xf32>, %2: tensor<2
 
 // -----
 
-func.func @negate_c1(%0: tensor<2x8xf32>) {
-  // expected-error@+2 {{inferred type(s) 'tensor<2x8xf32>' are incompatible with return type(s) of operation 'tensor<2x4xf32>'}}
-  // expected-error@+1 {{failed to infer returned types}}
-  %r = llama.negate %0 {} : (tensor<2x8xf32>) -> tensor<2x4xf32>
-  return
-}
-
-// -----
-
 func.func @gelu_c1(%0: tensor<2x8xf32>) {
   // expected-error@+2 {{inferred type(s) 'tensor<2x8xf32>' are incompatible with return type(s) of operation 'tensor<2x4xf32>'}}
   // expected-error@+1 {{failed to infer returned types}}

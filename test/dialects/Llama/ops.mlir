@@ -158,13 +158,6 @@ func.func @swiglu_grad(%dy: tensor<2x16x384xf32>, %g: tensor<2x16x384xf32>, %u: 
   return %dg, %du : tensor<2x16x384xf32>, tensor<2x16x384xf32>
 }
 
-// CHECK-LABEL: @negate
-// CHECK: llama.negate %
-func.func @negate(%x: tensor<2x16x128xf32>) -> tensor<2x16x128xf32> {
-  %y = llama.negate %x {} : (tensor<2x16x128xf32>) -> tensor<2x16x128xf32>
-  return %y : tensor<2x16x128xf32>
-}
-
 // CHECK-LABEL: @gelu
 // CHECK: llama.gelu %
 func.func @gelu(%x: tensor<2x64x256xf32>) -> tensor<2x64x256xf32> {

@@ -431,11 +431,6 @@ TEST(Gelu, IsTheFormulaAndGradientsAreCentralDifferences) {
   expectGradient(execute("llama.gelu_grad", kStatistics, {dy, x}), forward, {x}, dy, {0});
 }
 
-TEST(Negate, ChangesTheSign) {
-  Array x = {{1, 3}, "bf16", {0.5, -2, 0}}, wanted = {{1, 3}, "bf16", {-0.5, 2, 0}};
-  expectNear(execute("llama.negate", "{}", {x})[0], wanted, 0);
-}
-
 // 1 + 2^-9 is lost in bf16 but not in the sum with an f32 operand.
 TEST(Add, IsFormedInTheWiderType) {
   Array narrow = {{2}, "bf16", {1, 2}}, wide = {{2}, "f32", {0.001953125, 1}};

@@ -220,7 +220,6 @@ static std::vector<Instance> instances() {
       {"llama.add", "{}", {x, floats({2, 4, 6})}},
       {"llama.add", "{}", {floats({4, 6}), floats({4, 6})}},
       {"llama.add", "{}", {floats({6}), floats({6})}},
-      {"llama.negate", "{}", {x}},
       {"llama.cast", "{element_type = f64}", {x}},
       {"llama.tap_concat", "{}", {x, floats({2, 4, 6}), floats({2, 4, 6})}},
       {"llama.tap_split", "{taps = 1 : i64}", {x}},
