@@ -89,6 +89,18 @@ static int64_t alignmentOf(const void *pointer) {
   return int64_t(bits & (~bits + 1));
 }
 
+// Whether sums over k have one order, whatever else the GPU does: what is summed up apart is added
+// in a fixed order, in f32. In place (CUBLASLT_REDUCTION_SCHEME_INPLACE) each adds when it is ready.
+static bool hasFixedOrder(const cublasLtMatmulAlgo_t &algorithm) {
+  uint32_t scheme = CUBLASLT_REDUCTION_SCHEME_NONE;
+  size_t written = 0;
+  return cublasLt().cublasLtMatmulAlgoConfigGetAttribute(
+             &algorithm, CUBLASLT_ALGO_CONFIG_REDUCTION_SCHEME, &scheme, sizeof(scheme),
+             &written) == CUBLAS_STATUS_SUCCESS &&
+         (scheme == CUBLASLT_REDUCTION_SCHEME_NONE ||
+          scheme == CUBLASLT_REDUCTION_SCHEME_COMPUTE_TYPE);
+}
+
 std::pair<Products::Plan *, bool> Products::plan(const LlrtGemm &gemm, const Operands &operands,
                                                  bool workspace) {
   int64_t alignments[] = {alignmentOf(operands.a), alignmentOf(operands.b),
@@ -159,7 +171,7 @@ std::pair<Products::Plan *, bool> Products::plan(const LlrtGemm &gemm, const Ope
         results, &found);
     blas.cublasLtMatmulPreferenceDestroy(preference);
     for (int i = 0; i < found; ++i)
-      if (results[i].state == CUBLAS_STATUS_SUCCESS)
+      if (results[i].state == CUBLAS_STATUS_SUCCESS && hasFixedOrder(results[i].algo))
         plan.candidates.push_back(results[i].algo);
     if (plan.candidates.empty())
       check(status != CUBLAS_STATUS_SUCCESS ? status : CUBLAS_STATUS_NOT_SUPPORTED,
@@ -175,7 +187,8 @@ std::pair<Products::Plan *, bool> Products::plan(const LlrtGemm &gemm, const Ope
 // Unless cuBLASLt says that it cannot be.
 void Products::use(Plan &plan, const cublasLtMatmulAlgo_t &algorithm) const {
   cublasLtMatmulHeuristicResult_t result = {};
-  if (cublasLt().cublasLtMatmulAlgoCheck(handle, plan.operation, plan.left, plan.right, plan.result,
+  if (hasFixedOrder(algorithm) &&
+      cublasLt().cublasLtMatmulAlgoCheck(handle, plan.operation, plan.left, plan.right, plan.result,
                                          plan.result, &algorithm,
                                          &result) == CUBLAS_STATUS_SUCCESS &&
       int64_t(result.workspaceSize) <= plan.key.back()) {
@@ -269,7 +282,7 @@ void Products::measure(CUstream stream, void *workspace, const LlrtGemm &gemm, P
     // The first time the code of the product is loaded.
     if (multiply(stream, workspace, gemm, plan, algorithm, operands) != CUBLAS_STATUS_SUCCESS)
       continue;
-    bool several = plan.candidates.size() > 1 && spent < Most;
+    bool several = keeps && plan.candidates.size() > 1 && spent < Most;
     check(cuda.cuEventRecord(begin, stream), "cuEventRecord");
     for (int turn = 0; several && turn < Turns; ++turn)
       check(multiply(stream, workspace, gemm, plan, algorithm, operands), "cublasLtMatmul");
@@ -321,7 +334,7 @@ void Products::adopt(const std::string &lines) {
     words >> colon >> std::hex;
     for (uint64_t &word : algorithm.data)
       words >> word;
-    if (words && colon == ":")
+    if (words && colon == ":" && hasFixedOrder(algorithm))
       adopted.emplace(key, algorithm);
   }
   for (const auto &[key, algorithm] : adopted)
@@ -347,25 +360,36 @@ std::string Products::file() const {
          std::to_string(cublasLt().cublasLtGetVersion()) + "-" + name + ".txt";
 }
 
+// Writes the user's file; returns whether that can be.
+static bool write(const std::filesystem::path &path, const std::string &text) {
+  if (path.empty())
+    return false;
+  std::error_code error;
+  std::filesystem::create_directories(path.parent_path(), error);
+  std::filesystem::path unfinished = path;
+  unfinished += "." + std::to_string(getpid());
+  if (std::ofstream(unfinished) << text << std::flush)
+    std::filesystem::rename(unfinished, path, error);
+  else
+    error = std::make_error_code(std::errc::io_error);
+  if (!error)
+    return true;
+  std::filesystem::remove(unfinished, error);
+  return false;
+}
+
 void Products::load() {
   std::ifstream stream(file());
   std::ostringstream text;
   text << stream.rdbuf();
+  stream.close();
+  keeps = write(file(), text.str());
   adopt(text.str());
 }
 
 void Products::save() const {
-  std::filesystem::path path = file();
-  if (path.empty() || known.empty())
-    return;
-  std::error_code ignored;
-  std::filesystem::create_directories(path.parent_path(), ignored);
-  std::filesystem::path unfinished = path;
-  unfinished += "." + std::to_string(getpid());
-  if (std::ofstream(unfinished) << choices() << std::flush)
-    std::filesystem::rename(unfinished, path, ignored);
-  else
-    std::filesystem::remove(unfinished, ignored);
+  if (!known.empty())
+    write(file(), choices());
 }
 
 void llrt_gemm(LlrtStream *stream, const LlrtGemm *gemm, const void *a, const void *b,

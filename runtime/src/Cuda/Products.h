@@ -49,7 +49,9 @@ public:
   std::string choices() const;
   void adopt(const std::string &lines);
 
-  // Reads the user's file, writes it. What goes wrong is no error: then it is measured again.
+  // Reads the user's file, writes it. What goes wrong is no error. But where choices cannot be
+  // kept nothing is measured, and each product has what cuBLASLt proposes first: times differ
+  // from run to run, and with them choices and last bits would.
   void load();
   void save() const;
 
@@ -76,6 +78,7 @@ private:
   cublasLtHandle_t handle = nullptr;
   std::map<Key, Plan> plans;
   std::map<Key, cublasLtMatmulAlgo_t> known; // measured, here or before
+  bool keeps = false;                        // whether the next run finds what is measured
   std::chrono::duration<double> spent{0};    // on measuring
 };
 

@@ -9,8 +9,10 @@
 #include "../Host/GemmReference.h"
 #include "Gpus.h"
 
+#include <dlfcn.h>
 #include <filesystem>
 #include <fstream>
+#include <sstream>
 
 using namespace llrt;
 using namespace llrt::test;
@@ -125,6 +127,61 @@ TEST(Products, ChoicesAreKept) {
   EXPECT_TRUE(file.filename().string().starts_with("products-")) << file;
   std::ofstream(file) << first.substr(0, first.find(':') + 1) + " ff ff ff ff ff ff ff ff\nrest";
   EXPECT_EQ(prepared(""), first);
+  unsetenv("XDG_CACHE_HOME");
+}
+
+// Sums over k have one order: cuBLASLt offers others too (on the software GPU), and a file may name
+// one, but they are not taken.
+TEST(Products, SumsOfNoOrderAreNotTaken) {
+  Folder folder;
+  setenv("XDG_CACHE_HOME", (folder / "").c_str(), 1);
+  LlrtGemm g = {LLRT_F32, LLRT_F32, 24, 16, 4096, 0, 1, 0};
+  auto chosen = [&] { // the algorithm, as the file has it
+    OneGpu one(programWith(true));
+    void *a = one.device.allocate(24 * 4096 * 4, "a"), *b = one.device.allocate(4096 * 16 * 4, "b");
+    void *c = one.device.allocate(24 * 16 * 4, "c");
+    current = {&g, false};
+    one.device.prepare(
+        [&](const Device::CallVisitor &visit) { visit(0, product, {a, b, nullptr, c}); });
+    cuda::Products fresh(one.gpu.name());
+    fresh.load();
+    return fresh.choices();
+  };
+  auto schemeOf = [](const cuda::cublasLtMatmulAlgo_t &algorithm) {
+    uint32_t scheme = 99;
+    size_t written = 0;
+    cuda::cublasLt().cublasLtMatmulAlgoConfigGetAttribute(
+        &algorithm, cuda::CUBLASLT_ALGO_CONFIG_REDUCTION_SCHEME, &scheme, sizeof(scheme), &written);
+    return scheme;
+  };
+  auto algorithmOf = [](const std::string &line) {
+    cuda::cublasLtMatmulAlgo_t algorithm = {};
+    std::istringstream words(line.substr(line.find(':') + 1));
+    for (uint64_t &word : algorithm.data)
+      words >> std::hex >> word;
+    return algorithm;
+  };
+  std::string first = chosen();
+  cuda::cublasLtMatmulAlgo_t algorithm = algorithmOf(first);
+  EXPECT_NE(schemeOf(algorithm), 1u) << first;
+
+  // The same with its parts added in place, which cuBLASLt would do.
+  void *library = dlopen("libcublasLt.so.13", RTLD_NOW | RTLD_NOLOAD);
+  ASSERT_TRUE(library) << dlerror();
+  auto *set = reinterpret_cast<cuda::cublasStatus_t (*)(cuda::cublasLtMatmulAlgo_t *, int,
+                                                        const void *, size_t)>(
+      dlsym(library, "cublasLtMatmulAlgoConfigSetAttribute"));
+  int32_t parts = 4, inPlace = 1;
+  EXPECT_EQ(set(&algorithm, /*CUBLASLT_ALGO_CONFIG_SPLITK_NUM*/ 2, &parts, 4), 0);
+  EXPECT_EQ(set(&algorithm, cuda::CUBLASLT_ALGO_CONFIG_REDUCTION_SCHEME, &inPlace, 4), 0);
+  ASSERT_EQ(schemeOf(algorithm), 1u);
+  std::ostringstream line;
+  line << first.substr(0, first.find(':') + 1) << std::hex;
+  for (uint64_t word : algorithm.data)
+    line << " " << word;
+  auto file = std::filesystem::directory_iterator(folder / "llamac")->path();
+  std::ofstream(file) << line.str() << "\n";
+  EXPECT_NE(schemeOf(algorithmOf(chosen())), 1u);
   unsetenv("XDG_CACHE_HOME");
 }
 

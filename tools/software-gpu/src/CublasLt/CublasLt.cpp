@@ -334,6 +334,12 @@ EXPORT int cublasLtMatmulAlgoGetHeuristic(void *handle, const void *desc, const 
 }
 
 /// Whether types can be multiplied at all, in some shape.
+/// Which part of a sum in place is ready first: another one each time, and with each seed.
+static uint32_t firstPart() {
+  static std::atomic<uint64_t> launches = 0;
+  return Random(sgpu_options().seed).split(launches++).below(1 << 16);
+}
+
 static bool typesFit(const int32_t (&types)[6]) {
   Layout layouts[4];
   for (int i = 0; i < 4; ++i)
@@ -411,7 +417,9 @@ EXPORT int cublasLtMatmulAlgoCapGetAttribute(const MatmulAlgo *algo, int attribu
     value = kind->splitK;
     break;
   case CUBLASLT_ALGO_CAP_REDUCTION_SCHEME_MASK:
-    value = kind->splitK ? CUBLASLT_REDUCTION_SCHEME_COMPUTE_TYPE : 0;
+    value = kind->splitK
+                ? CUBLASLT_REDUCTION_SCHEME_COMPUTE_TYPE | CUBLASLT_REDUCTION_SCHEME_INPLACE
+                : 0;
     break;
   case CUBLASLT_ALGO_CAP_STRIDED_BATCH_SUPPORT:
   case CUBLASLT_ALGO_CAP_OUT_OF_PLACE_RESULT_SUPPORT:
@@ -506,6 +514,8 @@ EXPORT int cublasLtMatmul(void *handle, const void *descPointer, const void *alp
     if (Verdict checked = checkAlgo(*problem, algo, needed, waves); !checked)
       return tell(call, checked);
     p.splitK = std::max(1, algo.splitK);
+    if (algo.reductionScheme == CUBLASLT_REDUCTION_SCHEME_INPLACE)
+      p.inPlace = true, p.rotated = firstPart();
     if (workspaceSize < needed)
       return tell(call, invalid("workspace has " + std::to_string(workspaceSize) +
                                 " bytes, the algorithm needs " + std::to_string(needed)));
@@ -519,6 +529,7 @@ EXPORT int cublasLtMatmul(void *handle, const void *descPointer, const void *alp
   } else { // chosen for the pointers as they are
     Preference preference;
     preference.maxWorkspace = workspace ? workspaceSize : 0;
+    preference.reductionMask = CUBLASLT_REDUCTION_SCHEME_COMPUTE_TYPE;
     for (int i = 0; i < 4; ++i)
       preference.minAlignment[i] = 1u << std::countr_zero(addresses[i] | 256);
     auto found = search(*problem, preference);

@@ -460,8 +460,9 @@ Verdict checkAlgo(const Problem &problem, const Algo &algo, uint64_t &workspace,
     return unsupported("algorithm " + std::to_string(algo.id) + " with k split in " +
                        std::to_string(algo.splitK));
   bool split = algo.splitK > 1;
-  if (split && algo.reductionScheme != CUBLASLT_REDUCTION_SCHEME_COMPUTE_TYPE)
-    return unsupported("k split in parts needs CUBLASLT_REDUCTION_SCHEME_COMPUTE_TYPE");
+  if (split && algo.reductionScheme != CUBLASLT_REDUCTION_SCHEME_COMPUTE_TYPE &&
+      algo.reductionScheme != CUBLASLT_REDUCTION_SCHEME_INPLACE)
+    return unsupported("k split in parts needs CUBLASLT_REDUCTION_SCHEME_COMPUTE_TYPE or INPLACE");
   const char *names = "ABCD";
   for (int i = 0; i < 4; ++i) {
     unsigned element = bytesOf(*elementOf(problem.layouts[i].type));
@@ -475,7 +476,7 @@ Verdict checkAlgo(const Problem &problem, const Algo &algo, uint64_t &workspace,
   workspace = 0;
   if (kind->counters)
     workspace = tiles(problem, *kind) * 256;
-  if (split)
+  if (split && algo.reductionScheme == CUBLASLT_REDUCTION_SCHEME_COMPUTE_TYPE)
     workspace = (problem.outputBytes() * uint64_t(algo.splitK) + 255) / 256 * 256;
   waves = float(tiles(problem, *kind) * uint64_t(std::max(1, algo.splitK))) / 132.0f;
   return {};
@@ -488,16 +489,20 @@ std::vector<MatmulHeuristicResult> search(const Problem &problem, const Preferen
   int32_t types[6] = {problem.desc.computeType, problem.desc.scaleType};
   for (int i = 0; i < 4; ++i)
     types[i + 2] = problem.layouts[i].type;
+  // Parts of k, and how they are summed up.
+  constexpr std::pair<int32_t, int32_t> ways[] = {{4, CUBLASLT_REDUCTION_SCHEME_INPLACE},
+                                                  {4, CUBLASLT_REDUCTION_SCHEME_COMPUTE_TYPE},
+                                                  {2, CUBLASLT_REDUCTION_SCHEME_COMPUTE_TYPE},
+                                                  {1, CUBLASLT_REDUCTION_SCHEME_NONE}};
   for (const Kind &kind : kinds)
-    for (int32_t splitK : {4, 2, 1}) {
+    for (auto [splitK, scheme] : ways) {
       if (only && *only != kind.id)
         continue;
       if (splitK > 1 && (!kind.splitK || p.k < 256 * splitK))
         continue;
       Algo algo = makeAlgo(kind, types);
       algo.splitK = splitK;
-      algo.reductionScheme =
-          splitK > 1 ? CUBLASLT_REDUCTION_SCHEME_COMPUTE_TYPE : CUBLASLT_REDUCTION_SCHEME_NONE;
+      algo.reductionScheme = scheme;
       if (splitK > 1 && !(preference.reductionMask & uint32_t(algo.reductionScheme)))
         continue;
       if (!(preference.implMask & implFlags(algo)))

@@ -128,14 +128,17 @@ static std::vector<Real> sums(const Product &p, const std::vector<Real> &a,
   std::vector<Real> part(p.splitK > 1 ? result.size() : 0);
   int64_t parts = std::min<int64_t>(p.splitK, p.k);
   for (int64_t s = 0; s < parts; ++s) {
-    int64_t from = p.k * s / parts, to = p.k * (s + 1) / parts;
+    int64_t number = (s + p.rotated) % parts;
+    int64_t from = p.k * number / parts, to = p.k * (number + 1) / parts;
     const Real *aPart = a.data() + (ta ? from : from * lda);
     const Real *bPart = b.data() + (tb ? from * ldb : from);
     Real *c = s ? part.data() : result.data();
     gemm(ta, tb, int(p.m), int(p.n), int(to - from), aPart, lda, bPart, ldb, c);
     if (s)
       for (size_t i = 0; i < result.size(); ++i)
-        result[i] += part[i];
+        result[i] = p.inPlace && p.d.element != Element::F64
+                        ? Real(float(result[i]) + float(part[i]))
+                        : result[i] + part[i];
   }
   return result;
 }

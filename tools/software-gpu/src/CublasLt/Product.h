@@ -49,7 +49,9 @@ struct Product {
   /// One alpha (beta) for each row of D instead of one for all; elements from batch to batch.
   bool alphaVector = false, betaVector = false, betaZero = false;
   int64_t alphaBatchStride = 0;
-  int splitK = 1; ///< parts of k that are summed apart
+  int splitK = 1;       ///< parts of k that are summed apart
+  bool inPlace = false; ///< each is added to D, rounded to f32, when it is ready
+  uint32_t rotated = 0; ///< which of them is the first then; the others follow in their order
 
   int32_t epilogue = 0;
   Element biasElement = Element::F32, auxElement = Element::F32;

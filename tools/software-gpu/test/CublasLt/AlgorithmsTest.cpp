@@ -6,6 +6,7 @@
 #include "Setup.h"
 
 #include <algorithm>
+#include <set>
 
 namespace {
 using namespace sgpu::test;
@@ -88,6 +89,52 @@ TEST(CublasLtAlgorithms, Heuristics) {
                                              p.d.layout, p.d.layout, preference.preference, 1,
                                              all.data(), &count),
               CUBLAS_STATUS_NOT_INITIALIZED);
+  })));
+}
+
+// Sums in place are offered where they are allowed, and their order is another one each time.
+TEST(CublasLtAlgorithms, SumsInPlaceHaveNoOrder) {
+  EXPECT_TRUE(isClean(inProcess([] {
+    Long p;
+    Bytes x(size_t(p.m * p.k) * 2); // so that sums are rounded
+    for (int64_t i = 0; i < p.m * p.k; ++i)
+      put(CUDA_R_16BF, x, i, 1.0 / double(1 + i % 97));
+    p.atA = p.device.upload(x);
+    auto schemeOf = [](const MatmulAlgo &algo) {
+      int32_t scheme = -1;
+      size_t written = 0;
+      EXPECT_EQ(cublasLtMatmulAlgoConfigGetAttribute(&algo, CUBLASLT_ALGO_CONFIG_REDUCTION_SCHEME,
+                                                     &scheme, 4, &written),
+                0);
+      return scheme;
+    };
+    std::vector<MatmulHeuristicResult> results;
+    Preference preference;
+    preference.set(CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES, uint64_t(32) << 20);
+    EXPECT_EQ(p.found(preference, results), 0);
+    auto found = std::find_if(results.begin(), results.end(), [&](const MatmulHeuristicResult &r) {
+      return schemeOf(r.algo) == CUBLASLT_REDUCTION_SCHEME_INPLACE;
+    });
+    ASSERT_NE(found, results.end());
+    MatmulHeuristicResult first = *found;
+    std::set<Bytes> bits;
+    for (int i = 0; i < 16; ++i) {
+      EXPECT_EQ(p.run(&first.algo, first.workspaceSize, p.device.stream), 0);
+      bits.insert(p.device.download(p.atD, size_t(p.m * p.n) * 4));
+    }
+    EXPECT_GT(bits.size(), 1u);
+    preference.set(CUBLASLT_MATMUL_PREF_REDUCTION_SCHEME_MASK,
+                   uint32_t(CUBLASLT_REDUCTION_SCHEME_COMPUTE_TYPE));
+    EXPECT_EQ(p.found(preference, results), 0);
+    for (const MatmulHeuristicResult &r : results) {
+      EXPECT_NE(schemeOf(r.algo), CUBLASLT_REDUCTION_SCHEME_INPLACE);
+      bits.clear();
+      for (int i = 0; i < 4; ++i) {
+        EXPECT_EQ(p.run(&r.algo, r.workspaceSize, p.device.stream), 0);
+        bits.insert(p.device.download(p.atD, size_t(p.m * p.n) * 4));
+      }
+      EXPECT_EQ(bits.size(), 1u);
+    }
   })));
 }
 
