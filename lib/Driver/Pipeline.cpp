@@ -118,6 +118,8 @@ void llamac::buildPipeline(OpPassManager &pm, const CompileOptions &options, Ste
     buildParallelize(pm, options, stageMemory, target->alignment());
   if (includes(Step::Lower)) {
     pm.addPass(createNoteReductionsPass()); // blocks are still ops that say what they sum
+    if (target->mergesProducts())
+      pm.addPass(createMergeProductsPass(target));
     pm.addPass(createLegalizeCollectivesPass(target));
     buildLowerBlocksPipeline(pm, target);
     pm.addPass(createPlanArenasPass({target->alignment().values}));

@@ -53,9 +53,13 @@ static Scratch planScratch(func::FuncOp function, int64_t alignment) {
   for (auto alloc : body.getOps<memref::AllocOp>()) {
     if (alloc->use_empty())
       continue;
-    auto at = llvm::map_to_vector(alloc->getUsers(), [&](Operation *user) {
-      return position[body.findAncestorOpInBlock(*user)];
-    });
+    SmallVector<int64_t> at;
+    auto use = [&](Operation *user) { at.push_back(position[body.findAncestorOpInBlock(*user)]); };
+    for (Operation *user : alloc->getUsers()) {
+      use(user);
+      if (isa<memref::ReinterpretCastOp>(user))
+        llvm::for_each(user->getUsers(), use);
+    }
     buffers.push_back(alloc);
     lives.push_back({*llvm::min_element(at), *llvm::max_element(at), bytesOf(alloc.getType())});
   }
@@ -117,7 +121,9 @@ public:
       else if (auto launch = dyn_cast<gpu::LaunchFuncOp>(op))
         written = writeLaunch(launch, launch.getKernelOperands());
       else if (auto call = dyn_cast<routine::RoutineOpInterface>(op))
-        writeRoutine(call);
+        written = writeRoutine(call);
+      else if (auto columns = dyn_cast<memref::ReinterpretCastOp>(op))
+        pointers[columns] = pointerTo(columns);
       else if (!isa<memref::AllocOp, func::ReturnOp>(op) && !op.hasTrait<OpTrait::ConstantLike>())
         return op.emitOpError("expects only calls of loops and routines and buffers in a block");
       if (failed(written))
@@ -141,6 +147,14 @@ private:
 
   Value constant(int64_t value) {
     return LLVM::ConstantOp::create(builder, loc, builder.getI64IntegerAttr(value));
+  }
+
+  // Columns of a buffer begin behind others.
+  Value pointerTo(memref::ReinterpretCastOp columns) {
+    const int64_t width = bytesOf(MemRefType::get({1}, columns.getType().getElementType()));
+    return LLVM::GEPOp::create(
+        builder, loc, pointer, builder.getI8Type(), pointers[columns.getSource()],
+        ArrayRef<LLVM::GEPArg>{constant(columns.getStaticOffsets()[0] * width)});
   }
 
   // A routine of the runtime library, declared at first use.
@@ -204,16 +218,19 @@ private:
     return LLVM::AddressOfOp::create(builder, loc, pointer, name);
   }
 
-  void writeRoutine(routine::RoutineOpInterface op) {
+  LogicalResult writeRoutine(routine::RoutineOpInterface op) {
     SmallVector<Value> operands{stream, description(op.getDescription())};
     Value null;
     for (Value buffer : op.getRoutineArguments()) {
+      if (buffer && !cast<MemRefType>(buffer.getType()).getLayout().isIdentity())
+        return op.emitOpError("expects dense operands, but got ") << buffer.getType();
       if (!buffer && !null)
         null = LLVM::ZeroOp::create(builder, loc, pointer);
       operands.push_back(buffer ? pointers[buffer] : null);
     }
     SmallVector<Type> types(operands.size(), pointer);
     LLVM::CallOp::create(builder, loc, declare(op.getRoutine(), types), operands);
+    return success();
   }
 };
 } // namespace

@@ -140,13 +140,45 @@ struct FoldViewsPass : llamac::impl::FoldViewsPassBase<FoldViewsPass> {
   LogicalResult rewrite(const Access &access, Value buffer) {
     Operation *user = access.operand->getOwner();
     if (auto subview = dyn_cast<memref::SubViewOp>(user)) {
-      for (Operation *use : llvm::make_early_inc_range(subview->getUsers()))
-        if (failed(rewriteAccess(use, buffer, access, subview)))
+      for (OpOperand &use : llvm::make_early_inc_range(subview->getUses()))
+        if (isa<routine::AttentionForwardOp, routine::AttentionBackwardOp>(use.getOwner())) {
+          FailureOr<Value> columns = columnsOf(subview, access.shape, buffer);
+          if (failed(columns))
+            return failure();
+          use.set(*columns);
+        } else if (failed(rewriteAccess(use.getOwner(), buffer, access, subview))) {
           return failure();
+        }
       subview.erase();
       return success();
     }
     return rewriteAccess(user, buffer, access, {});
+  }
+
+  // What a routine gets of `subview` of a dense view of `shape`: some columns of the buffer as a
+  // matrix.
+  FailureOr<Value> columnsOf(memref::SubViewOp subview, ArrayRef<int64_t> shape, Value buffer) {
+    OpBuilder builder(subview);
+    ArrayRef<int64_t> sizes = subview.getStaticSizes(), offsets = subview.getStaticOffsets();
+    int64_t rows = 1, inner = 1;
+    size_t d = 0; // the dimension that is cut
+    while (d + 1 < shape.size() && sizes[d] == shape[d])
+      rows *= shape[d++];
+    for (size_t i = d + 1; i < shape.size(); ++i) {
+      inner *= shape[i];
+      if (sizes[i] != shape[i])
+        return subview.emitOpError("expects one dimension that is cut, for a routine");
+    }
+    if (ShapedType::isDynamic(offsets[d]) || ShapedType::isDynamic(sizes[d]) ||
+        !llvm::all_of(subview.getStaticStrides(), [](int64_t stride) { return stride == 1; }))
+      return subview.emitOpError("expects constant columns, for a routine");
+    const int64_t stride = shape[d] * inner, offset = offsets[d] * inner;
+    SmallVector<int64_t> matrix{rows, sizes[d] * inner}, strides{stride, 1};
+    auto type = MemRefType::get(matrix, typeOf(buffer).getElementType(),
+                                StridedLayoutAttr::get(&getContext(), offset, strides));
+    return memref::ReinterpretCastOp::create(builder, subview.getLoc(), type, buffer, offset,
+                                             matrix, strides)
+        .getResult();
   }
 
   // Makes the load or store `user` of the view of `access`, or of a subview of

@@ -14,6 +14,8 @@
 #include "GraphCollective.h"
 #include "GraphMemory.h"
 
+#include "llamac/Lower/Passes.h"
+
 #include "llvm/Support/MathExtras.h"
 
 using namespace mlir;
@@ -44,6 +46,7 @@ private:
   LogicalResult placeOutputs();
   LogicalResult placeInWorkspace();
   LogicalResult placeParameters();
+  LogicalResult checkConsecutive(ApplyOp apply, FuncOp block, ArrayRef<Buffer> parameters);
   FailureOr<Buffer> placeParameter(ApplyOp apply, FlatSymbolRefAttr parameter, bool isGradient,
                                    Type type);
 
@@ -231,6 +234,31 @@ LogicalResult PlaceFinder::placeParameters() {
           return failure();
         buffers.push_back(*buffer);
       }
+    if (failed(checkConsecutive(apply, block, buffers)))
+      return failure();
+  }
+  return success();
+}
+
+/// Arguments that the block takes for one matrix have to lie one behind the other.
+LogicalResult PlaceFinder::checkConsecutive(ApplyOp apply, FuncOp block,
+                                            ArrayRef<Buffer> parameters) {
+  auto runs = block->getAttrOfType<ArrayAttr>(kConsecutiveAttr);
+  for (Attribute run : runs ? runs.getValue() : ArrayRef<Attribute>()) {
+    AddressAttr end;
+    for (int64_t argument : cast<DenseI64ArrayAttr>(run).asArrayRef()) {
+      const int64_t index = argument - int64_t(apply.getInputs().size());
+      if (index < 0 || index >= int64_t(parameters.size()) ||
+          (end && parameters[index].address != end))
+        return apply.emitOpError("expects argument ")
+               << argument << " of '" << apply.getBlock()
+               << "' to be a parameter that lies behind the one before (" << kConsecutiveAttr
+               << ")";
+      AddressAttr begin = parameters[index].address;
+      end =
+          AddressAttr::get(graph.getContext(), begin.getArena(),
+                           begin.getOffset() + *bytesOf(apply, block.getArgumentTypes()[argument]));
+    }
   }
   return success();
 }

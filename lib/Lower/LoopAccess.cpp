@@ -159,14 +159,21 @@ std::optional<LinearIndex> llamac::linearElement(const LoopAccess &access) {
   return element;
 }
 
+/// The buffer that columns of it (llama-fold-views) are of.
+static Value withoutColumns(Value value) {
+  auto columns = value.getDefiningOp<memref::ReinterpretCastOp>();
+  return columns ? columns.getSource() : value;
+}
+
 Footprint::Footprint(Operation *root) {
   root->walk([&](Operation *op) {
     if (std::optional<LoopAccess> access = loopAccessOf(op)) {
       (access->writes ? writes : reads).insert(access->buffer);
     } else if (auto call = dyn_cast<routine::RoutineOpInterface>(op)) {
       for (OpOperand *input : call.getDpsInputOperands())
-        reads.insert(input->get());
-      writes.insert_range(call.getDpsInits());
+        reads.insert(withoutColumns(input->get()));
+      for (Value init : call.getDpsInits())
+        writes.insert(withoutColumns(init));
     }
   });
 }

@@ -74,8 +74,8 @@ struct OutlineLoopsPass : llamac::impl::OutlineLoopsPassBase<OutlineLoopsPass> {
   static bool staysOutside(Operation &op) {
     return isLoop(op) || op.hasTrait<OpTrait::IsTerminator>() ||
            op.hasTrait<OpTrait::ConstantLike>() ||
-           isa<memref::AllocOp, memref::GetGlobalOp, routine::RoutineOpInterface, func::CallOp,
-               gpu::LaunchFuncOp>(op);
+           isa<memref::AllocOp, memref::GetGlobalOp, memref::ReinterpretCastOp,
+               routine::RoutineOpInterface, func::CallOp, gpu::LaunchFuncOp>(op);
   }
 
   // Gives runs of ops that are in no loop a loop of one iteration. A scalar that

@@ -14,7 +14,10 @@
 //===----------------------------------------------------------------------===//
 #include "llamac/Lower/Passes.h"
 
+#include "dialects/Llama/IR/ColumnSlice.h"
 #include "dialects/Llama/IR/Llama.h"
+
+#include "mlir/Dialect/Utils/ReshapeOpsUtils.h"
 
 namespace mlir::llamac {
 #define GEN_PASS_DEF_PASSDESTINATIONSPASS
@@ -90,6 +93,53 @@ static void unshareOutputs(Block &body) {
     }
 }
 
+// `buffer`, dense, in another shape. After what defines it.
+static Value viewOf(OpBuilder &builder, Location loc, Value buffer, ArrayRef<int64_t> shape) {
+  auto type = cast<MemRefType>(buffer.getType());
+  auto wanted = MemRefType::get(shape, type.getElementType());
+  if (type == wanted)
+    return buffer;
+  auto groups = getReassociationIndicesForReshape(type, wanted);
+  if (!groups) // by way of one dimension
+    return viewOf(builder, loc, viewOf(builder, loc, buffer, {type.getNumElements()}), shape);
+  if (type.getRank() > wanted.getRank())
+    return memref::CollapseShapeOp::create(builder, loc, wanted, buffer, *groups);
+  return memref::ExpandShapeOp::create(builder, loc, shape, buffer, *groups);
+}
+
+// Tensors side by side: each is written in its columns of `buffer`, which is read behind that.
+static void writeSideBySide(tensor::ConcatOp concat, Value buffer) {
+  Location loc = concat.getLoc();
+  OpBuilder builder(concat), atStart(concat);
+  atStart.setInsertionPointAfterValue(buffer);
+  llama::ColumnSlice slice{SmallVector<int64_t>(concat.getResultType().getShape()),
+                           unsigned(concat.getDim()), 0, 0};
+  for (Value part : concat.getInputs()) {
+    slice.size = cast<RankedTensorType>(part.getType()).getDimSize(slice.dimension);
+    // What views view is written, in the shape in which it is made.
+    llama::ColumnSlice written = slice;
+    for (Value view = part, inner = skipViews(view); inner != view;
+         view = inner, inner = skipViews(view))
+      if (std::optional<llama::ColumnSlice> seen =
+              slice.reshaped(cast<RankedTensorType>(inner.getType()).getShape())) {
+        written = *seen;
+        part = inner;
+      }
+    Value place = memref::SubViewOp::create(
+        atStart, loc, viewOf(atStart, loc, buffer, written.shape), written.offsets(builder),
+        written.sizes(builder), written.strides(builder));
+    auto store =
+        bufferization::MaterializeInDestinationOp::create(builder, loc, Type(), part, place);
+    store.setRestrict(true);
+    store.setWritable(true);
+    slice.offset += slice.size;
+  }
+  Value whole = bufferization::ToTensorOp::create(builder, loc, concat.getResultType(), buffer,
+                                                  /*restrict=*/true, /*writable=*/false);
+  concat.replaceAllUsesWith(whole);
+  concat.erase();
+}
+
 namespace {
 struct PassDestinationsPass : llamac::impl::PassDestinationsPassBase<PassDestinationsPass> {
   void runOnOperation() override {
@@ -161,6 +211,10 @@ struct PassDestinationsPass : llamac::impl::PassDestinationsPassBase<PassDestina
       } else {
         buffer = body.addArgument(bufferOf(value.getType()), value.getLoc());
         types.push_back(buffer.getType());
+        if (auto concat = value.getDefiningOp<tensor::ConcatOp>()) {
+          writeSideBySide(concat, buffer);
+          continue;
+        }
       }
       // A view of a result is written as what it views, so that the op that makes it
       // can write it in its place.
@@ -186,6 +240,12 @@ struct PassDestinationsPass : llamac::impl::PassDestinationsPassBase<PassDestina
                                                                      Type(), value, buffer);
       store.setRestrict(true);
       store.setWritable(true);
+    }
+    for (auto concat : llvm::make_early_inc_range(body.getOps<tensor::ConcatOp>())) {
+      OpBuilder atStart = OpBuilder::atBlockBegin(&body);
+      writeSideBySide(concat,
+                      memref::AllocOp::create(atStart, concat.getLoc(),
+                                              cast<MemRefType>(bufferOf(concat.getType()))));
     }
     func::ReturnOp::create(builder, terminator.getLoc());
     terminator.erase();

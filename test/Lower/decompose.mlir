@@ -62,3 +62,17 @@ func.func @routine(%x: tensor<2x8xf32>, %w: tensor<4x8xf32>, %e: tensor<2x4xf32>
   %y = routine.gemm %x, %w into %e {k = 8 : i64, m = 2 : i64, n = 4 : i64, transpose_b} : (tensor<2x8xf32>, tensor<4x8xf32>, tensor<2x4xf32>) -> tensor<2x4xf32>
   return %y : tensor<2x4xf32>
 }
+
+// -----
+
+// What is read in another shape is a slice of the whole in another shape, not a copy.
+// CHECK-LABEL: @heads_of_columns
+// CHECK:         %[[HEADS:.*]] = tensor.expand_shape %{{.*}} output_shape [8, 3, 2, 2]
+// CHECK:         %[[PART:.*]] = tensor.extract_slice %[[HEADS]][0, 1, 0, 0] [8, 2, 2, 2] [1, 1, 1, 1]
+// CHECK:         linalg.generic {{.*}} ins(%[[PART]], %[[PART]],
+func.func @heads_of_columns(%both: tensor<2x4x12xf32>, %table: tensor<2x4x2x2xf32>) -> tensor<2x4x2x4xf32> {
+  %part = tensor.extract_slice %both[0, 0, 4] [2, 4, 8] [1, 1, 1] : tensor<2x4x12xf32> to tensor<2x4x8xf32>
+  %heads = llama.split_heads %part {head_size = 4 : i64} : (tensor<2x4x8xf32>) -> tensor<2x4x2x4xf32>
+  %r = llama.rope %heads, %table : (tensor<2x4x2x4xf32>, tensor<2x4x2x2xf32>) -> tensor<2x4x2x4xf32>
+  return %r : tensor<2x4x2x4xf32>
+}

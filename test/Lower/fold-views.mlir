@@ -80,3 +80,22 @@ func.func @routine(%m: memref<2x4x8xf32>, %w: memref<4x8xf32>, %n: memref<8x4xf3
   routine.gemm %v, %w into %n {k = 8 : i64, m = 8 : i64, n = 4 : i64, transpose_b} : (memref<8x8xf32>, memref<4x8xf32>, memref<8x4xf32>) -> ()
   return
 }
+
+// -----
+
+// Attention takes columns of a wider matrix where they are: keys from column 16 on of 32, in rows of
+// all tokens.
+// CHECK-LABEL: func.func @columns(
+// CHECK-SAME:      %[[ALL:[a-z0-9]+]]: memref<2x4x4x8xf32>
+// CHECK-DAG:     %[[Q:.*]] = memref.reinterpret_cast %[[ALL]] to offset: [0], sizes: [8, 16], strides: [32, 1]
+// CHECK-DAG:     %[[K:.*]] = memref.reinterpret_cast %[[ALL]] to offset: [16], sizes: [8, 8], strides: [32, 1]
+// CHECK-DAG:     %[[V:.*]] = memref.reinterpret_cast %[[ALL]] to offset: [24], sizes: [8, 8], strides: [32, 1]
+// CHECK:         routine.attention_forward %[[Q]], %[[K]], %[[V]] masks
+func.func @columns(%all: memref<2x4x32xf32>, %p: memref<2x4xi64>, %o: memref<2x4x2x8xf32>, %l: memref<2x4x2xf32>) {
+  %heads = memref.expand_shape %all [[0], [1], [2, 3]] output_shape [2, 4, 4, 8] : memref<2x4x32xf32> into memref<2x4x4x8xf32>
+  %q = memref.subview %heads[0, 0, 0, 0] [2, 4, 2, 8] [1, 1, 1, 1] : memref<2x4x4x8xf32> to memref<2x4x2x8xf32, strided<[128, 32, 8, 1]>>
+  %k = memref.subview %heads[0, 0, 2, 0] [2, 4, 1, 8] [1, 1, 1, 1] : memref<2x4x4x8xf32> to memref<2x4x1x8xf32, strided<[128, 32, 8, 1], offset: 16>>
+  %v = memref.subview %heads[0, 0, 3, 0] [2, 4, 1, 8] [1, 1, 1, 1] : memref<2x4x4x8xf32> to memref<2x4x1x8xf32, strided<[128, 32, 8, 1], offset: 24>>
+  routine.attention_forward %q, %k, %v masks(%p, %p, %p, %p) into %o, %l {batch = 2 : i64, head_size = 8 : i64, heads = 2 : i64, images = 0 : i64, keys = 4 : i64, kv_heads = 1 : i64, mask = #routine.mask<causal>, queries = 4 : i64, scale = 2.500000e-01 : f64, tile_count = 0 : i64, tile_stride = 0 : i64, tile_tokens = 0 : i64} : (memref<2x4x2x8xf32, strided<[128, 32, 8, 1]>>, memref<2x4x1x8xf32, strided<[128, 32, 8, 1], offset: 16>>, memref<2x4x1x8xf32, strided<[128, 32, 8, 1], offset: 24>>, memref<2x4xi64>, memref<2x4xi64>, memref<2x4xi64>, memref<2x4xi64>, memref<2x4x2x8xf32>, memref<2x4x2xf32>) -> ()
+  return
+}

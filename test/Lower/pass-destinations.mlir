@@ -108,3 +108,43 @@ func.func @two_results(%x: tensor<8xf32>) -> (tensor<8xf32>, tensor<8xf32>) {
   } -> tensor<8xf32>
   return %a, %b : tensor<8xf32>, tensor<8xf32>
 }
+
+// -----
+
+// Tensors side by side are written where they lie, in the shape in which they are made: the second
+// as [2, 2, 4] of [2, 3, 4]. Here it is a result, and read too.
+// CHECK-LABEL: @side_by_side
+// CHECK-SAME:    %[[X:[a-z0-9]+]]: memref<2x4xf32>, %[[OUT:[a-z0-9]+]]: memref<2x12xf32>
+// CHECK-DAG:     %[[FIRST:.*]] = memref.subview %[[OUT]][0, 0] [2, 4] [1, 1]
+// CHECK-DAG:     %[[HEADS:.*]] = memref.expand_shape %[[OUT]] {{\[\[}}0], [1, 2]] output_shape [2, 3, 4]
+// CHECK-DAG:     %[[SECOND:.*]] = memref.subview %[[HEADS]][0, 1, 0] [2, 2, 4] [1, 1, 1]
+// CHECK:         bufferization.materialize_in_destination %{{.*}} in restrict writable %[[FIRST]]
+// CHECK:         bufferization.materialize_in_destination %{{.*}} in restrict writable %[[SECOND]]
+// CHECK:         %[[BOTH:.*]] = bufferization.to_tensor %[[OUT]] restrict
+// CHECK:         routine.gemm %[[BOTH]]
+// BUFFERS-LABEL: @side_by_side
+// BUFFERS-NOT:     memref.alloc
+// BUFFERS:         linalg.generic {{.*}} outs(%subview : memref<2x4xf32, strided<[12, 1]>>)
+// BUFFERS:         linalg.generic {{.*}} outs(%{{.*}} : memref<2x2x4xf32, strided<[12, 4, 1], offset: 4>>)
+// BUFFERS:         routine.gemm %arg1
+#id2 = affine_map<(d0, d1) -> (d0, d1)>
+#first = affine_map<(d0, d1, d2) -> (d0, d2)>
+#id3 = affine_map<(d0, d1, d2) -> (d0, d1, d2)>
+func.func @side_by_side(%x: tensor<2x4xf32>) -> (tensor<2x12xf32>, tensor<2x2xf32>) {
+  %e = tensor.empty() : tensor<2x4xf32>
+  %a = linalg.generic {indexing_maps = [#id2, #id2], iterator_types = ["parallel", "parallel"]} ins(%x : tensor<2x4xf32>) outs(%e : tensor<2x4xf32>) {
+  ^bb0(%in: f32, %out: f32):
+    %0 = math.exp %in : f32
+    linalg.yield %0 : f32
+  } -> tensor<2x4xf32>
+  %f = tensor.empty() : tensor<2x2x4xf32>
+  %b = linalg.generic {indexing_maps = [#first, #id3], iterator_types = ["parallel", "parallel", "parallel"]} ins(%x : tensor<2x4xf32>) outs(%f : tensor<2x2x4xf32>) {
+  ^bb0(%in: f32, %out: f32):
+    linalg.yield %in : f32
+  } -> tensor<2x2x4xf32>
+  %v = tensor.collapse_shape %b [[0], [1, 2]] : tensor<2x2x4xf32> into tensor<2x8xf32>
+  %both = tensor.concat dim(1) %a, %v : (tensor<2x4xf32>, tensor<2x8xf32>) -> tensor<2x12xf32>
+  %g = tensor.empty() : tensor<2x2xf32>
+  %y = routine.gemm %both, %both into %g {k = 12 : i64, m = 2 : i64, n = 2 : i64, transpose_b} : (tensor<2x12xf32>, tensor<2x12xf32>, tensor<2x2xf32>) -> tensor<2x2xf32>
+  return %both, %y : tensor<2x12xf32>, tensor<2x2xf32>
+}

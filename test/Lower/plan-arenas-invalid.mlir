@@ -139,3 +139,21 @@ func.func @step() attributes {dist.gradients = [@u]} {
 dist.program "step" {
   %0 = dist.run @step micro_batch = 0
 }
+
+// -----
+
+// Arguments that a block takes for one matrix.
+dist.arena @parameters role = parameters bytes = 256
+llama.parameter @a : tensor<8xf32> {frozen, initializer = #llama.initializer<ones>}
+llama.parameter @b : tensor<8xf32> {frozen, initializer = #llama.initializer<ones>}
+dist.storage @a at @parameters[0]
+dist.storage @b at @parameters[64]
+func.func private @block(%x: tensor<8xf32>, %a: tensor<8xf32>, %b: tensor<8xf32>) -> tensor<8xf32> attributes {llama.block, llama.scratch = 0 : i64, llama.consecutive = [array<i64: 1, 2>]}
+func.func @forward(%x: tensor<8xf32> {llama.input = "x"}) -> (tensor<8xf32> {llama.output = "y"}) {
+  // expected-error@+1 {{expects argument 2 of 'block' to be a parameter that lies behind the one before (llama.consecutive)}}
+  %y = llama.apply @block(%x) parameters [@a, @b] : (tensor<8xf32>) -> tensor<8xf32>
+  return %y : tensor<8xf32>
+}
+dist.program "forward" {
+  %0 = dist.run @forward micro_batch = 0
+}

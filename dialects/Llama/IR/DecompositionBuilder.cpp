@@ -6,6 +6,8 @@
 //===----------------------------------------------------------------------===//
 #include "dialects/Llama/IR/DecompositionBuilder.h"
 
+#include "dialects/Llama/IR/ColumnSlice.h"
+
 #include "mlir/Dialect/Linalg/IR/Linalg.h"
 #include "mlir/Dialect/Math/IR/Math.h"
 #include "mlir/Dialect/SCF/IR/SCF.h"
@@ -172,6 +174,11 @@ Value DecompositionBuilder::view(Value value, ArrayRef<int64_t> shape) {
   auto wanted = RankedTensorType::get(shape, type.getElementType());
   if (type == wanted)
     return value;
+  if (auto slice = value.getDefiningOp<tensor::ExtractSliceOp>())
+    if (std::optional<ColumnSlice> part = ColumnSlice::of(slice))
+      if (std::optional<ColumnSlice> seen = part->reshaped(shape))
+        return tensor::ExtractSliceOp::create(b, loc, view(slice.getSource(), seen->shape),
+                                              seen->offsets(b), seen->sizes(b), seen->strides(b));
   auto groups = getReassociationIndicesForReshape(type, wanted);
   if (!groups) // neither joins nor splits dimensions: by way of one dimension
     return view(flat(value), shape);

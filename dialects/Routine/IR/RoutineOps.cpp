@@ -101,17 +101,40 @@ static LogicalResult verifyBuffers(Operation *op, ArrayRef<Buffer> buffers) {
 //===----------------------------------------------------------------------===//
 
 LogicalResult GemmOp::verify() {
-  SmallVector<Buffer> buffers{{getA(), "a", int64_t(getM() * getK())},
-                              {getB(), "b", int64_t(getK() * getN())}};
+  if (getB().empty() || getC().empty()) // gemm_c4
+    return emitOpError("expects at least one b and one c");
+  SmallVector<Buffer> buffers{{getA(), "a", int64_t(getM() * getK())}};
+  // The parts of a matrix of `elements` elements in rows of `row`.
+  auto addParts = [&](OperandRange parts, const char *name, int64_t elements, int64_t row) {
+    if (parts.size() == 1) {
+      buffers.push_back({parts[0], name, elements});
+      return success();
+    }
+    int64_t sum = 0;
+    for (auto [i, part] : llvm::enumerate(parts)) {
+      auto type = cast<ShapedType>(part.getType());
+      if (!type.hasStaticShape() || type.getNumElements() % row) // gemm_c4
+        return failure();
+      buffers.push_back(
+          {part, (Twine("part ") + Twine(i) + " of " + name).str(), type.getNumElements()});
+      sum += type.getNumElements();
+    }
+    return success(sum == elements); // gemm_c1
+  };
+  if (failed(addParts(getB(), "b", int64_t(getK() * getN()), getTransposeB() ? getK() : getN())) ||
+      failed(addParts(getC(), "c", int64_t(getM() * getN()), getN())))
+    return emitOpError("expects parts of whole rows that are b or c together, but got ")
+           << getOperandTypes();
   if (getBias())
     buffers.push_back({getBias(), "bias", int64_t(getN())});
-  buffers.push_back({getC(), "c", int64_t(getM() * getN())});
   if (failed(verifyBuffers(*this, buffers)))
     return failure();
-  Type type = getElementTypeOrSelf(getA()), to = getElementTypeOrSelf(getC());
-  bool known = (type.isF32() || type.isBF16() || type.isF64()) &&
-               getElementTypeOrSelf(getB()) == type &&
-               (!getBias() || getElementTypeOrSelf(getBias()) == type) &&
+  Type type = getElementTypeOrSelf(getA()), to = getElementTypeOrSelf(getC().front());
+  auto are = [](OperandRange parts, Type element) {
+    return llvm::all_of(parts, [&](Value part) { return getElementTypeOrSelf(part) == element; });
+  };
+  bool known = (type.isF32() || type.isBF16() || type.isF64()) && are(getB(), type) &&
+               (!getBias() || getElementTypeOrSelf(getBias()) == type) && are(getC(), to) &&
                (to == type || (type.isBF16() && to.isF32()));
   if (!known) // gemm_c2
     return emitOpError("expects operands of one type, f32, bf16 or f64, and c of that type, or "
@@ -124,7 +147,7 @@ StringRef GemmOp::getRoutine() { return "llrt_gemm"; }
 
 SmallVector<int64_t> GemmOp::getDescription() {
   return words(LlrtGemm{.type = runtimeType(getElementTypeOrSelf(getA())),
-                        .result_type = runtimeType(getElementTypeOrSelf(getC())),
+                        .result_type = runtimeType(getElementTypeOrSelf(getC().front())),
                         .m = int64_t(getM()),
                         .n = int64_t(getN()),
                         .k = int64_t(getK()),
@@ -133,7 +156,9 @@ SmallVector<int64_t> GemmOp::getDescription() {
                         .accumulate = getAccumulate()});
 }
 
-SmallVector<Value> GemmOp::getRoutineArguments() { return {getA(), getB(), getBias(), getC()}; }
+SmallVector<Value> GemmOp::getRoutineArguments() {
+  return {getA(), getB().front(), getBias(), getC().front()};
+}
 
 void GemmOp::getEffects(Effects &effects) { addEffects(*this, effects); }
 

@@ -22,7 +22,9 @@ def Routine_Dialect : Dialect {
     library. Each op here is one call. It reads its inputs and writes its outputs; on tensors
     each result is the new value of an output, on memrefs there are no results. Operands are
     dense and row-major. Only their element types and numbers of elements matter, what they mean
-    is in the attributes: so a view may be replaced by what it views.
+    is in the attributes: so a view may be replaced by what it views. Queries, keys, values and their
+    gradients may be columns of a wider matrix, a strided memref of two dimensions, where the target
+    emits attention itself.
 
     The attributes become the routine's constant description (runtime/include/llrt/Kernels.h).
   }];
@@ -60,24 +62,27 @@ def Routine_MaskAttr : EnumAttr<Routine_Dialect, Routine_Mask, "mask"> {
 def Routine_Size : ConfinedAttr<I64Attr, [IntPositive]>;
 def Routine_Count : ConfinedAttr<I64Attr, [IntNonNegative]>;
 
-class Routine_Op<string mnemonic>
-    : Op<Routine_Dialect, mnemonic, [DestinationStyleOpInterface,
+class Routine_Op<string mnemonic, list<Trait> traits = []>
+    : Op<Routine_Dialect, mnemonic, !listconcat(traits, [DestinationStyleOpInterface,
         DeclareOpInterfaceMethods<RoutineOpInterface>,
-        DeclareOpInterfaceMethods<MemoryEffectsOpInterface>]> {
+        DeclareOpInterfaceMethods<MemoryEffectsOpInterface>])> {
   let hasVerifier = 1;
 }
 
-def GemmOp : Routine_Op<"gemm"> {
+def GemmOp : Routine_Op<"gemm", [AttrSizedOperandSegments]> {
   let summary = "Multiply two matrices, add a bias or what is there";
   let description = [{
     `c[m, n] = op(a)[m, k] * op(b)[k, n] (+ bias[n])`, plus the old `c` with `accumulate`.
     `transpose_a`: a is stored [k, m]; `transpose_b`: b is stored [n, k]. Sums are in f32, in
-    f64 for f64.
+    f64 for f64. `b` and `c` may be several operands: parts of the stored matrix, its first rows
+    first (llama-merge-products). Each part lies behind the one before it in memory, which is for
+    whoever forms the op to see to: the routine gets the first.
 
-    - (C1) `a` has `m * k` elements, `b` has `k * n`, `bias` has `n`, `c` has `m * n`
+    - (C1) `a` has `m * k` elements, `b` has `k * n` in all, `bias` has `n`, `c` has `m * n` in all
     - (C2) `a`, `b` and `bias` have one element type, f32, bf16 or f64; `c` has it too, or f32
       where it is bf16
     - (C3) all operands are tensors, or all are memrefs
+    - (C4) `b` and `c` have at least one part, each of whole rows of the stored matrix
 
     Example:
     ```mlir
@@ -85,10 +90,10 @@ def GemmOp : Routine_Op<"gemm"> {
     ```
     Source: llrt_gemm in runtime/include/llrt/Kernels.h.
   }];
-  let arguments = (ins AnyShaped:$a, AnyShaped:$b, Optional<AnyShaped>:$bias, AnyShaped:$c,
-                       Routine_Size:$m, Routine_Size:$n, Routine_Size:$k, UnitAttr:$transpose_a,
+  let arguments = (ins AnyShaped:$a, Variadic<AnyShaped>:$b, Optional<AnyShaped>:$bias,
+                       Variadic<AnyShaped>:$c, Routine_Size:$m, Routine_Size:$n, Routine_Size:$k, UnitAttr:$transpose_a,
                        UnitAttr:$transpose_b, UnitAttr:$accumulate);
-  let results = (outs Optional<AnyRankedTensor>:$result);
+  let results = (outs Variadic<AnyRankedTensor>:$results);
   let assemblyFormat = [{
     $a `,` $b (`bias` $bias^)? `into` $c attr-dict `:` functional-type(operands, results)
   }];

@@ -33,6 +33,11 @@ inline constexpr llvm::StringLiteral kScratchAttr = "llama.scratch";
 inline constexpr llvm::StringLiteral kSignatureAttr = "llama.signature";
 /// Attribute of the same module: the names of the blocks whose code it is.
 inline constexpr llvm::StringLiteral kBlocksAttr = "llama.blocks";
+/// Attribute of a block: lists of arguments, the buffers of each of which lie one behind the other
+/// (llama-merge-products).
+inline constexpr llvm::StringLiteral kConsecutiveAttr = "llama.consecutive";
+/// Attribute of a block: texts, what became of products that might be one.
+inline constexpr llvm::StringLiteral kProductsAttr = "llama.products";
 /// Attribute of a call of an outlined loop: its iterations are independent, and
 /// this many (i64) are worth a thread.
 inline constexpr llvm::StringLiteral kGrainAttr = "llama.grain";
@@ -48,6 +53,7 @@ void buildLowerBlocksPipeline(OpPassManager &pm, std::shared_ptr<const Target> t
 /// As the passes that have options, but for a target that is there.
 std::unique_ptr<Pass> createSelectKernelsPass(std::shared_ptr<const Target> target);
 std::unique_ptr<Pass> createLegalizeCollectivesPass(std::shared_ptr<const Target> target);
+std::unique_ptr<Pass> createMergeProductsPass(std::shared_ptr<const Target> target);
 
 /// Registers the pipeline `llama-lower-blocks{target=host lower=fast}` and the models by
 /// which upstream passes understand the ops of the routine dialect.

@@ -74,6 +74,67 @@ def LegalizeCollectivesPass : Pass<"dist-legalize-collectives", "mlir::ModuleOp"
 }
 
 //===----------------------------------------------------------------------===//
+// Products
+//===----------------------------------------------------------------------===//
+
+def MergeProductsPass : Pass<"llama-merge-products", "mlir::ModuleOp"> {
+  let summary = "Make products that share an operand one product";
+  let description = [{
+    Of products whose weights, or whose sums of gradients, lie one behind the other in memory in all
+    applications of the block (`dist.storage`), one is made: of llama.linear with one input, of a sum
+    of llama.linear_dx, of llama.linear_dw with one input that are added to sums so far. So
+    query, key and value become one product, gate and up another. The results are columns of one
+    tensor, which is also what crosses to other blocks if those read all of it.
+
+    Loops read and write columns where they are; for a routine (attention) and for what crosses
+    alone a loop copies them. If that were more than half of all columns, the products stay. So do
+    those with a bias, and those that the target has no routine for.
+
+    `llama.products` on the block says what became of products that might be one,
+    `llama.consecutive` which arguments have to lie one behind the other: llama-plan-arenas checks
+    it. Only for targets that gain by it (Target::mergesProducts).
+
+    Before:
+    ```mlir
+    module {
+    dist.arena @parameters role = parameters bytes = 512
+    llama.parameter @gate : tensor<16x8xbf16> {frozen, initializer = #llama.initializer<normal>}
+    llama.parameter @up : tensor<16x8xbf16> {frozen, initializer = #llama.initializer<normal>}
+    dist.storage @gate at @parameters[0]
+    dist.storage @up at @parameters[256]
+    func.func private @mlp(%x: tensor<1x4x8xbf16>, %gate: tensor<16x8xbf16>, %up: tensor<16x8xbf16>) -> tensor<1x4x16xbf16> attributes {llama.block} {
+      %g = llama.linear %x, %gate {accumulation = f32} : (tensor<1x4x8xbf16>, tensor<16x8xbf16>) -> tensor<1x4x16xbf16>
+      %u = llama.linear %x, %up {accumulation = f32} : (tensor<1x4x8xbf16>, tensor<16x8xbf16>) -> tensor<1x4x16xbf16>
+      %y = llama.swiglu %g, %u {statistics = f32} : (tensor<1x4x16xbf16>, tensor<1x4x16xbf16>) -> tensor<1x4x16xbf16>
+      return %y : tensor<1x4x16xbf16>
+    }
+    func.func @forward(%x: tensor<1x4x8xbf16> {llama.input = "x"}) -> (tensor<1x4x16xbf16> {llama.output = "y"}) {
+      %y = llama.apply @mlp(%x) parameters [@gate, @up] : (tensor<1x4x8xbf16>) -> tensor<1x4x16xbf16>
+      return %y : tensor<1x4x16xbf16>
+    }
+    }
+    ```
+    After:
+    ```mlir
+    func.func private @mlp(%x: tensor<1x4x8xbf16>, %gate: tensor<16x8xbf16>, %up: tensor<16x8xbf16>) -> tensor<1x4x16xbf16> attributes {llama.block, llama.consecutive = [array<i64: 1, 2>], llama.products = ["products by gate, up: one product"]} {
+      %e = tensor.empty() : tensor<1x4x32xbf16>
+      %both = routine.gemm %x, %gate, %up into %e {k = 8 : i64, m = 4 : i64, n = 32 : i64, transpose_b} : (tensor<1x4x8xbf16>, tensor<16x8xbf16>, tensor<16x8xbf16>, tensor<1x4x32xbf16>) -> tensor<1x4x32xbf16>
+      %g = tensor.extract_slice %both[0, 0, 0] [1, 4, 16] [1, 1, 1] : tensor<1x4x32xbf16> to tensor<1x4x16xbf16>
+      %u = tensor.extract_slice %both[0, 0, 16] [1, 4, 16] [1, 1, 1] : tensor<1x4x32xbf16> to tensor<1x4x16xbf16>
+      %y = llama.swiglu %g, %u {statistics = f32} : (tensor<1x4x16xbf16>, tensor<1x4x16xbf16>) -> tensor<1x4x16xbf16>
+      return %y : tensor<1x4x16xbf16>
+    }
+    ```
+  }];
+  let options = [Option<"targetOption", "target", "std::string", "\"cuda\"",
+                        "What runs the program.">,
+                 Option<"lowerOption", "lower", "std::string", "\"fast\"",
+                        "fast or reference: which products are routines.">];
+  let dependentDialects = ["mlir::linalg::LinalgDialect", "mlir::routine::RoutineDialect",
+                           "mlir::tensor::TensorDialect"];
+}
+
+//===----------------------------------------------------------------------===//
 // Blocks: in this order by the pipeline `llama-lower-blocks`
 //===----------------------------------------------------------------------===//
 
@@ -260,7 +321,8 @@ def FoldViewsPass : Pass<"llama-fold-views", "mlir::func::FuncOp"> {
     Rewrites loads, stores and operands of routines that go through expand_shape,
     collapse_shape or subview of a buffer, so that two accesses of one buffer name
     one value: affine fusion relies on it. The buffer gets the shape of its views,
-    or the finest shape that all of them refine, so that no index needs a division.
+    or the finest shape that all of them refine, so that no index needs a division. Columns of a
+    buffer that attention takes become a matrix with a stride (memref.reinterpret_cast).
 
     Before:
     ```mlir

@@ -83,6 +83,10 @@ public:
   /// attention of the llama dialect, with the element types that its operands have.
   virtual bool hasRoutine(Operation *op) const = 0;
 
+  /// Whether products that share an operand are faster as one (llama-merge-products). Last bits may
+  /// be others then.
+  virtual bool mergesProducts() const { return false; }
+
   /// Whether it has a collective with these rows and types, which adds to what is there if it
   /// says so. Every target has those in plain form (dist::Collective::plain).
   virtual bool hasCollective(const dist::Collective &what) const = 0;

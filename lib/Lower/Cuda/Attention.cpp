@@ -394,8 +394,18 @@ Num AttentionPlace::headOf(Num row) const {
   return (b.wide() * shape.queries + query.wide()) * shape.heads + head.wide();
 }
 
-Num AttentionPlace::key(Num key) const {
-  return ((b.wide() * shape.keys + key.wide()) * shape.kvHeads + kv.wide()) * shape.headSize;
+Num AttentionPlace::query(Pointer of, Num row) const {
+  if (!of.rowStride)
+    return headOf(row) * shape.headSize;
+  const int64_t G = shape.group();
+  Num query = row / G, head = kv * G + row % G;
+  return (b.wide() * shape.queries + query.wide()) * of.rowStride + head.wide() * shape.headSize;
+}
+
+Num AttentionPlace::key(Pointer of, Num key) const {
+  if (!of.rowStride)
+    return ((b.wide() * shape.keys + key.wide()) * shape.kvHeads + kv.wide()) * shape.headSize;
+  return (b.wide() * shape.keys + key.wide()) * of.rowStride + kv.wide() * shape.headSize;
 }
 
 Value llamac::emitGradientRows(Operation *op, const AttentionShape &shape,
@@ -412,7 +422,8 @@ Value llamac::emitGradientRows(Operation *op, const AttentionShape &shape,
   AttentionPlace place = {shape, k.blockId(2), k.blockId(1)};
   Num row = k.blockId(0) * rows + k.threadId() / lanes, lane = k.threadId() % lanes;
   Num there = row < shape.rows(), at = k.min(row, k.integer(shape.rows() - 1));
-  Pointer a = k.argument(0) + place.query(at), b = k.argument(1) + place.query(at);
+  Pointer a = k.argument(0) + place.query(k.argument(0), at),
+          b = k.argument(1) + place.query(k.argument(1), at);
   Num delta = k.loop(lane * piece, k.integer(D), lanes * piece, {k.number(0)},
                      [&](Num d, ArrayRef<Num> before) {
                        Num sum = before[0];
@@ -463,7 +474,7 @@ void llamac::meanOfValues(KernelBuilder &k, const AttentionPlace &place, Pointer
   k.barrier();
   k.loop(k.threadId(), k.integer(shape.headSize), threads, [&](Num d) {
     Num sum = k.loop(0, shape.keys, 1, {k.number(0)}, [&](Num j, ArrayRef<Num> before) {
-      return Nums{before[0] + (v + place.key(j)).loadFloat(d)};
+      return Nums{before[0] + (v + place.key(v, j)).loadFloat(d)};
     })[0];
     mean.store(d, sum * (1.f / float(shape.keys)));
   });

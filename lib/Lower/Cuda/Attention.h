@@ -223,12 +223,19 @@ struct AttentionPlace {
   const AttentionShape &shape;
   Num b, kv;
 
-  /// Of row r in q, out and their gradients; i64.
-  Num query(Num row) const { return headOf(row) * shape.headSize; }
+  /// Of row r in `of`: q, out or a gradient of them; i64.
+  Num query(Pointer of, Num row) const;
   /// Of row r in lse and delta; i64.
   Num headOf(Num row) const;
-  /// Of key j in k, v and their gradients; i64.
-  Num key(Num key) const;
+  /// Of key j in `of`: k, v or a gradient of them; i64.
+  Num key(Pointer of, Num key) const;
+  /// Elements from token to token of `of`.
+  int64_t queryStride(Pointer of) const {
+    return of.rowStride ? of.rowStride : shape.heads * shape.headSize;
+  }
+  int64_t keyStride(Pointer of) const {
+    return of.rowStride ? of.rowStride : shape.kvHeads * shape.headSize;
+  }
 };
 
 /// What a block of threads does: number `tile` of the `tiles` tiles of (b, kv), of which it may make one of

@@ -45,19 +45,20 @@ bool llamac::hasHopperForm(const AttentionShape &shape, bool backward) {
 //===----------------------------------------------------------------------===//
 
 HopperKernel::Source HopperKernel::rowSource(unsigned buffer, int64_t rows) {
-  const int64_t D = shape.headSize, G = shape.group(), width = SharedTile::width(D);
+  const int64_t D = shape.headSize, G = shape.group(), width = SharedTile::width(D),
+                stride = 2 * place.queryStride(k.argument(buffer));
   return {true, rows,
           k.tensorMap(buffer, {D, G, shape.kvHeads, shape.queries, shape.batch},
-                      {2 * D, 2 * G * D, 2 * shape.heads * D, 2 * shape.queries * shape.heads * D},
+                      {2 * D, 2 * G * D, stride, shape.queries * stride},
                       {width, G, 1, rows / G, 1}, 2 * width)};
 }
 
 HopperKernel::Source HopperKernel::keySource(unsigned buffer, int64_t rows) {
-  const int64_t D = shape.headSize, width = SharedTile::width(D);
+  const int64_t D = shape.headSize, width = SharedTile::width(D),
+                stride = 2 * place.keyStride(k.argument(buffer));
   return {false, rows,
           k.tensorMap(buffer, {D, shape.kvHeads, shape.keys, shape.batch},
-                      {2 * D, 2 * shape.kvHeads * D, 2 * shape.keys * shape.kvHeads * D},
-                      {width, 1, rows, 1}, 2 * width)};
+                      {2 * D, stride, shape.keys * stride}, {width, 1, rows, 1}, 2 * width)};
 }
 
 HopperKernel::Ring::Ring(HopperKernel &kernel, Source source, int64_t places,
@@ -252,7 +253,7 @@ void Forward::addMean(ArrayRef<Num> none, Nums &sums) {
     Nums means = k.loop(0, shape.keys, 1, Nums(sums.size() / 2, k.number(0)),
                         [&](Num key, ArrayRef<Num> before) {
                           Nums after(before);
-                          Pointer from = k.argument(V) + place.key(key);
+                          Pointer from = k.argument(V) + place.key(k.argument(V), key);
                           for (int64_t j = 0; j != shape.headSize / 8; ++j) {
                             Num two = from.loadFloat(firstColumn(j), 2);
                             for (int i = 0; i != 2; ++i)
@@ -353,7 +354,7 @@ void Forward::consume(Num part) {
     addMean(none, sums);
   for (int i = 0; i != 2; ++i)
     k.when(numbers[i] < shape.rows(), [&] {
-      storeRow(k.argument(Out) + place.query(numbers[i]), i, sums, scale[i]);
+      storeRow(k.argument(Out) + place.query(k.argument(Out), numbers[i]), i, sums, scale[i]);
       k.when(lane % 4 == 0, [&] {
         Num even =
             RowMask::load(k.argument(RowMasks), place.b * tiles.paddedRows() + numbers[i]).isEven();
@@ -455,7 +456,7 @@ private:
     });
     for (int i = 0; i != 2; ++i)
       k.when(numbers[i] < shape.rows(), [&] {
-        storeRow(k.argument(Results) + place.query(numbers[i]), i, sums,
+        storeRow(k.argument(Results) + place.query(k.argument(Results), numbers[i]), i, sums,
                  k.number(float(shape.scale)));
       });
   }
@@ -540,9 +541,10 @@ private:
     Nums dKeys = takeSums(rest), dValues = takeSums(rest);
     for (int i = 0; i != 2; ++i)
       k.when(numbers[i] < shape.keys, [&] {
-        storeRow(k.argument(Results) + place.key(numbers[i]), i, dKeys,
+        storeRow(k.argument(Results) + place.key(k.argument(Results), numbers[i]), i, dKeys,
                  k.number(float(shape.scale)));
-        storeRow(k.argument(Results + 1) + place.key(numbers[i]), i, dValues, k.number(1));
+        storeRow(k.argument(Results + 1) + place.key(k.argument(Results + 1), numbers[i]), i,
+                 dValues, k.number(1));
       });
   }
 

@@ -90,10 +90,10 @@ public:
     const int64_t step = kThreads / pieces, last = keys ? shape.keys : shape.rows();
     // Rows that far apart are so many elements apart, if `step` rows are whole queries.
     const bool even = keys || step % shape.group() == 0;
-    const int64_t apart = keys ? step * shape.kvHeads * shape.headSize
-                               : step / shape.group() * shape.heads * shape.headSize;
+    const int64_t apart =
+        keys ? step * place.keyStride(from) : step / shape.group() * place.queryStride(from);
     Num row = thread / pieces, piece = thread % pieces;
-    auto placeOf = [&](Num r) { return keys ? place.key(r) : place.query(r); };
+    auto placeOf = [&](Num r) { return keys ? place.key(from, r) : place.query(from, r); };
     auto copy = [&](int64_t done) {
       Num r = first + row + done;
       Num at = even ? placeOf(first + row) + done / step * apart : placeOf(r);
@@ -214,7 +214,7 @@ public:
         there = there & (index < all);
       k.when(there, [&] {
         Num value = staging.at(row, p).as(k.getI32Type()).load(k.integer(0), 4);
-        Num at = keys ? place.key(r) : place.query(r);
+        Num at = keys ? place.key(to, r) : place.query(to, r);
         (to + at + p.wide() * 8).as(k.getI32Type()).store(k.integer(0), value);
       });
     }

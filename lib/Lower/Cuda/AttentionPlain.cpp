@@ -73,11 +73,11 @@ public:
   }
   void stageRows(Pointer from, Pointer to, Num chunk, Num tile) {
     stage(from, to, chunk, k.integer(shape.rows()) - tile * kTile,
-          [&](Num n) { return place.query(tile * kTile + n); });
+          [&](Num n) { return place.query(from, tile * kTile + n); });
   }
   void stageKeys(Pointer from, Pointer to, Num chunk, Num tile) {
     stage(from, to, chunk, k.integer(shape.keys) - tile * kTile,
-          [&](Num n) { return place.key(tile * kTile + n); });
+          [&](Num n) { return place.key(from, tile * kTile + n); });
   }
 
   // sums[4 i + j] += a[4 ty + i, :] . b[tx + 16 j, :] over a chunk.
@@ -239,7 +239,7 @@ void llamac::emitPlainForward(routine::AttentionForwardOp op) {
   k.when(k.barrierAny(none), [&] { meanOfValues(k, plain.place, values, mean, kThreads); });
   for (int i = 0; i != kOwn; ++i) {
     Num row = plain.row(tile, i), there = row < shape.rows(), saw = rows[i].sawNone();
-    Num at = plain.place.query(row);
+    Num at = plain.place.query(out, row);
     Num scale = k.reciprocal(k.select(saw, k.number(1), rows[i].sum));
     for (int64_t chunk = 0; chunk != plain.chunks; ++chunk) {
       Nums four;
@@ -356,8 +356,8 @@ void llamac::emitPlainBackward(routine::AttentionBackwardOp op) {
         Nums four;
         for (int j = 0; j != kOwn; ++j)
           four.push_back(sums[(chunk * kOwn + i) * kOwn + j] * scale);
-        plain.storeRow(k.argument(count), plain.place.query(row), row < shape.rows(),
-                       k.integer(chunk), four);
+        plain.storeRow(k.argument(count), plain.place.query(k.argument(count), row),
+                       row < shape.rows(), k.integer(chunk), four);
       }
     }
     Operation *launch = k.launch({tiles.rowTiles, shape.kvHeads, shape.batch});
@@ -408,15 +408,17 @@ void llamac::emitPlainBackward(routine::AttentionBackwardOp op) {
           });
         });
     for (int i = 0; i != kOwn; ++i) {
-      Num key = plain.row(tile, i), there = key < shape.keys, at = plain.place.key(key);
+      Num key = plain.row(tile, i), there = key < shape.keys;
       for (int64_t chunk = 0; chunk != mine; ++chunk) {
         Nums dK, dV;
         for (int j = 0; j != kOwn; ++j) {
           dK.push_back(sums[chunk * square + i * kOwn + j] * scale);
           dV.push_back(sums[half + chunk * square + i * kOwn + j]);
         }
-        plain.storeRow(k.argument(count), at, there, firstChunk + chunk, dK);
-        plain.storeRow(k.argument(count + 1), at, there, firstChunk + chunk, dV);
+        plain.storeRow(k.argument(count), plain.place.key(k.argument(count), key), there,
+                       firstChunk + chunk, dK);
+        plain.storeRow(k.argument(count + 1), plain.place.key(k.argument(count + 1), key), there,
+                       firstChunk + chunk, dV);
       }
     }
     Operation *launch = k.launch({tiles.keyTiles * parts, shape.kvHeads, shape.batch});

@@ -35,6 +35,9 @@ public:
 
   bool hasRoutine(Operation *op) const override { return isProduct(op) || isAttention(op); }
 
+  // Fewer and fuller waves of tiles, fewer launches, and sums of gradients within a product.
+  bool mergesProducts() const override { return true; }
+
   // NCCL has them in plain form alone, and takes its memory itself.
   bool hasCollective(const dist::Collective &what) const override {
     return !what.packType() && !what.unpackType();

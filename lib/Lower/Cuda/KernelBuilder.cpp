@@ -185,8 +185,11 @@ KernelBuilder::KernelBuilder(Operation *point, StringRef name, ArrayRef<Value> b
     function.setArgAttr(index, LLVM::LLVMDialect::getNoAliasAttrName(), getUnitAttr());
     if (index < written)
       function.setArgAttr(index, LLVM::LLVMDialect::getReadonlyAttrName(), getUnitAttr());
-    arguments.push_back(
-        {{this, entry->getArgument(index)}, cast<MemRefType>(buffer.getType()).getElementType()});
+    auto type = cast<MemRefType>(buffer.getType());
+    Pointer argument = {{this, entry->getArgument(index)}, type.getElementType()};
+    if (!type.getLayout().isIdentity())
+      argument.rowStride = type.getStridesAndOffset().first.front();
+    arguments.push_back(argument);
   }
   setInsertionPointToStart(entry);
 }

@@ -74,6 +74,8 @@ LLAMAC_NUM_OPERATOR(==)
 struct Pointer {
   Num base;
   Type element;
+  /// Of an argument that is some columns of a wider matrix: elements from row to row of that. Else 0.
+  int64_t rowStride = 0;
 
   Pointer operator+(Num elements) const;
   Pointer operator+(int64_t elements) const;

@@ -27,3 +27,14 @@ module {
     return
   }
 }
+
+// -----
+
+module {
+  func.func @f(%x: memref<8x32xf32>, %w: memref<16x8xf32>, %y: memref<8x8xf32>) attributes {llama.block} {
+    %columns = memref.reinterpret_cast %x to offset: [8], sizes: [8, 16], strides: [32, 1] : memref<8x32xf32> to memref<8x16xf32, strided<[32, 1], offset: 8>>
+    // expected-error @+1 {{expects dense operands, but got 'memref<8x16xf32, strided<[32, 1], offset: 8>>'}}
+    routine.gemm %columns, %w into %y {m = 8 : i64, n = 8 : i64, k = 16 : i64} : (memref<8x16xf32, strided<[32, 1], offset: 8>>, memref<16x8xf32>, memref<8x8xf32>) -> ()
+    return
+  }
+}

@@ -55,3 +55,29 @@ module attributes {gpu.container_module} {
     return
   }
 }
+
+// -----
+
+// Columns of a matrix begin behind others. The matrix lives as long as they do: what is made in between
+// lies elsewhere.
+// CHECK-LABEL: llvm.func @columns(
+// CHECK-SAME:      llama.scratch = 1536 : i64
+// CHECK:         llvm.getelementptr %{{.*}}[32] : (!llvm.ptr) -> !llvm.ptr, i8
+module attributes {gpu.container_module} {
+  gpu.module @k {
+    llvm.func @k(%x: !llvm.ptr, %y: !llvm.ptr) attributes {gpu.kernel, nvvm.kernel} {
+      llvm.return
+    }
+  }
+  func.func @columns(%x: memref<8x16xf32>) attributes {llama.block} {
+    %c1 = arith.constant 1 : index
+    %c8 = arith.constant 8 : index
+    %a = memref.alloc() : memref<8x32xf32>
+    %b = memref.alloc() : memref<8x16xf32>
+    %columns = memref.reinterpret_cast %a to offset: [8], sizes: [8, 16], strides: [32, 1] : memref<8x32xf32> to memref<8x16xf32, strided<[32, 1], offset: 8>>
+    gpu.launch_func @k::@k blocks in (%c8, %c1, %c1) threads in (%c8, %c1, %c1) args(%x : memref<8x16xf32>, %a : memref<8x32xf32>)
+    gpu.launch_func @k::@k blocks in (%c8, %c1, %c1) threads in (%c8, %c1, %c1) args(%x : memref<8x16xf32>, %b : memref<8x16xf32>)
+    gpu.launch_func @k::@k blocks in (%c8, %c1, %c1) threads in (%c8, %c1, %c1) args(%columns : memref<8x16xf32, strided<[32, 1], offset: 8>>, %b : memref<8x16xf32>)
+    return
+  }
+}

@@ -271,3 +271,27 @@ func.func @attention_forward_c4(%q: tensor<1x2x2x8xf32>, %k: memref<1x2x1x8xf32>
   %r:2 = routine.attention_forward %q, %k, %k masks(%p, %p, %p, %p) into %o, %l {batch = 1 : i64, head_size = 8 : i64, heads = 2 : i64, images = 0 : i64, keys = 2 : i64, kv_heads = 1 : i64, mask = #routine.mask<causal>, queries = 2 : i64, scale = 2.500000e-01 : f64, tile_count = 0 : i64, tile_stride = 0 : i64, tile_tokens = 0 : i64} : (tensor<1x2x2x8xf32>, memref<1x2x1x8xf32>, memref<1x2x1x8xf32>, tensor<1x2xi64>, tensor<1x2xi64>, tensor<1x2xi64>, tensor<1x2xi64>, tensor<1x2x2x8xf32>, tensor<1x2x2xf32>) -> (tensor<1x2x2x8xf32>, tensor<1x2x2xf32>)
   return
 }
+
+// -----
+
+func.func @gemm_c1_parts(%a: tensor<4x8xf32>, %b: tensor<2x8xf32>, %b2: tensor<3x8xf32>, %c: tensor<4x6xf32>) {
+  // expected-error@+1 {{expects parts of whole rows that are b or c together}}
+  %r = routine.gemm %a, %b, %b2 into %c {k = 8 : i64, m = 4 : i64, n = 6 : i64, transpose_b} : (tensor<4x8xf32>, tensor<2x8xf32>, tensor<3x8xf32>, tensor<4x6xf32>) -> tensor<4x6xf32>
+  return
+}
+
+// -----
+
+func.func @gemm_c4(%a: tensor<4x8xf32>, %b: tensor<2x7xf32>, %b2: tensor<2x9xf32>, %c: tensor<4x4xf32>) {
+  // expected-error@+1 {{expects parts of whole rows that are b or c together}}
+  %r = routine.gemm %a, %b, %b2 into %c {k = 8 : i64, m = 4 : i64, n = 4 : i64, transpose_b} : (tensor<4x8xf32>, tensor<2x7xf32>, tensor<2x9xf32>, tensor<4x4xf32>) -> tensor<4x4xf32>
+  return
+}
+
+// -----
+
+func.func @gemm_c2_parts(%a: tensor<4x8xf32>, %b: tensor<2x8xf32>, %b2: tensor<2x8xf64>, %c: tensor<4x4xf32>) {
+  // expected-error@+1 {{expects operands of one type}}
+  %r = routine.gemm %a, %b, %b2 into %c {k = 8 : i64, m = 4 : i64, n = 4 : i64, transpose_b} : (tensor<4x8xf32>, tensor<2x8xf32>, tensor<2x8xf64>, tensor<4x4xf32>) -> tensor<4x4xf32>
+  return
+}
