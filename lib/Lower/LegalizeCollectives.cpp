@@ -188,6 +188,11 @@ struct LegalizeCollectivesPass
   explicit LegalizeCollectivesPass(std::shared_ptr<const Target> given)
       : target(std::move(given)) {}
 
+  void getDependentDialects(DialectRegistry &registry) const override {
+    LegalizeCollectivesPassBase::getDependentDialects(registry);
+    registry.insert<func::FuncDialect>(); // of blocks, where a program has none yet
+  }
+
   LogicalResult initialize(MLIRContext *context) override {
     if (target)
       return success();

@@ -14,6 +14,8 @@
 #include "dialects/Llama/IR/Llama.h"
 #include "dialects/Routine/IR/Routine.h"
 
+#include "mlir/Dialect/Arith/IR/Arith.h"
+#include "mlir/Dialect/Linalg/IR/Linalg.h"
 #include "mlir/Transforms/GreedyPatternRewriteDriver.h"
 
 namespace mlir::llamac {
@@ -71,14 +73,34 @@ template <typename Op> struct SelectPattern : OpRewritePattern<Op> {
   const Target &target;
 };
 
+// Each row of `value` plus `row`, in the type of `value`.
+Value addRow(PatternRewriter &rewriter, Location loc, Value value, Value row) {
+  RankedTensorType type = tensorOf(value);
+  AffineMap same = rewriter.getMultiDimIdentityMap(type.getRank());
+  AffineMap column = same.getMinorSubMap(1);
+  SmallVector<utils::IteratorType> loops(type.getRank(), utils::IteratorType::parallel);
+  auto sum = linalg::GenericOp::create(
+      rewriter, loc, type, ValueRange{value, castTo(rewriter, loc, row, type.getElementType())},
+      emptyLike(rewriter, loc, type), {same, column, same}, loops,
+      [](OpBuilder &b, Location loc, ValueRange arguments) {
+        Value added = arith::AddFOp::create(b, loc, arguments[0], arguments[1]);
+        linalg::YieldOp::create(b, loc, added);
+      });
+  return sum.getResult(0);
+}
+
 struct LinearPattern : SelectPattern<LinearOp> {
   using SelectPattern::SelectPattern;
   LogicalResult matchAndRewrite(LinearOp op, PatternRewriter &rewriter) const override {
     if (!target.hasRoutine(op))
       return failure();
-    Value x = op.getInput(), w = op.getWeight();
-    Product p{x, w, op.getBias(), rows(x), rows(w), columns(x), false, true};
-    rewriter.replaceOp(op, emitProduct(rewriter, op.getLoc(), p, op.getType()));
+    Value x = op.getInput(), w = op.getWeight(), bias = op.getBias();
+    // To a result of another type (logits) no library of GPUs adds one; the loop is fused with
+    // those that read the result.
+    bool apart = bias && getElementTypeOrSelf(bias) != op.getType().getElementType();
+    Product p{x, w, apart ? Value() : bias, rows(x), rows(w), columns(x), false, true};
+    Value result = emitProduct(rewriter, op.getLoc(), p, op.getType());
+    rewriter.replaceOp(op, apart ? addRow(rewriter, op.getLoc(), result, bias) : result);
     return success();
   }
 };
@@ -207,6 +229,11 @@ struct AttentionGradPattern : SelectPattern<AttentionGradOp> {
 struct SelectKernelsPass : llamac::impl::SelectKernelsPassBase<SelectKernelsPass> {
   using SelectKernelsPassBase::SelectKernelsPassBase;
   explicit SelectKernelsPass(std::shared_ptr<const Target> given) : target(std::move(given)) {}
+
+  void getDependentDialects(DialectRegistry &registry) const override {
+    SelectKernelsPassBase::getDependentDialects(registry);
+    registry.insert<arith::ArithDialect, linalg::LinalgDialect>();
+  }
 
   LogicalResult initialize(MLIRContext *context) override {
     if (target)

@@ -37,6 +37,19 @@ func.func @cast_after(%x: tensor<2x4x8xf32>, %w: tensor<16x8xf32>) -> tensor<2x4
   return %y : tensor<2x4x16xbf16>
 }
 
+// A bias is added to a result of its own type; to logits behind the product.
+// CHECK-LABEL: @bias
+func.func @bias(%x: tensor<2x4x8xbf16>, %w: tensor<16x8xbf16>, %b: tensor<16xbf16>) -> (tensor<2x4x16xbf16>, tensor<2x4x16xf32>) {
+  // CHECK: routine.gemm %arg0, %arg1 bias %arg2 into
+  %y = llama.linear %x, %w, %b {accumulation = f32} : (tensor<2x4x8xbf16>, tensor<16x8xbf16>, tensor<16xbf16>) -> tensor<2x4x16xbf16>
+  // CHECK: %[[Z:.*]] = routine.gemm %arg0, %arg1 into {{.*}} -> tensor<2x4x16xf32>
+  // CHECK: %[[B:.*]] = llama.cast %arg2 {element_type = f32}
+  // CHECK: linalg.generic {{.*}} ins(%[[Z]], %[[B]] : tensor<2x4x16xf32>, tensor<16xf32>)
+  // CHECK: arith.addf
+  %z = llama.linear %x, %w, %b {accumulation = f32, element_type = f32} : (tensor<2x4x8xbf16>, tensor<16x8xbf16>, tensor<16xbf16>) -> tensor<2x4x16xf32>
+  return %y, %z : tensor<2x4x16xbf16>, tensor<2x4x16xf32>
+}
+
 // The reference takes products from a library in f64 only.
 // REFERENCE-LABEL: @reference_f64
 // REFERENCE: routine.gemm

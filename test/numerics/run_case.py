@@ -20,6 +20,9 @@ Such elements need only lie within the largest possible distance of two updates.
 Under bf16 an error is allowed to be twice the one PyTorch's own bf16 run makes (bf16_error.json). Tensors with fewer than
 64 elements are taken together, as one tensor: the error of a single number says little. Masters are not compared.
 
+With --orders=N the program runs N times more on the software GPU, each time with another seed, and what is asynchronous done early,
+at random or late: losses, logits, gradients and masters must be the same to the bit.
+
 Exit status: 0 equal, 1 not equal or a command failed, 2 wrong use.
 """
 
@@ -218,6 +221,31 @@ def compare_case(arguments: argparse.Namespace, case: dict, folder: pathlib.Path
     return comparison
 
 
+FILES = ["gradients", "updated", "logits"]
+
+
+def bits_of(lines: list[dict], folder: pathlib.Path) -> list:
+    """All that a run gives, but the time."""
+    return [line | {"seconds": 0} for line in lines] + [(folder / f"{name}.safetensors").read_bytes() for name in FILES]
+
+
+def compare_orders(comparison: Comparison, arguments: argparse.Namespace, case: dict, executable: pathlib.Path,
+                   folder: pathlib.Path, lines: list[dict]) -> None:
+    """Runs the program in other orders of the software GPU."""
+    wanted = bits_of(lines, folder)
+    names = [f"line {number + 1}" for number in range(len(lines))] + FILES
+    for number in range(arguments.orders):
+        seed, completion = arguments.gpu_seed + 1 + number, ["early", "random", "late"][number % 3]
+        environment = target_environment(arguments) | {"SOFTWARE_GPU_SEED": str(seed), "SOFTWARE_GPU_COMPLETION": completion}
+        output = run(step_command(arguments, case, executable, folder), environment)
+        got = bits_of([json.loads(line) for line in output.splitlines() if line.startswith("{")], folder)
+        comparison.count += 1
+        different = [name for name, mine, want in zip(names, got, wanted) if mine != want]
+        if different or len(got) != len(wanted):
+            comparison.failures.append(f"SOFTWARE_GPU_SEED={seed} SOFTWARE_GPU_COMPLETION={completion}: other bits in "
+                                       f"{', '.join(different) or 'the number of lines'}")
+
+
 def compile_command(arguments: argparse.Namespace, case: dict, executable: pathlib.Path) -> list[str]:
     micro_batches = arguments.micro_batches or case["micro_batches"]
     data_parallel = int(dict(axis.split("=") for axis in arguments.grid.split(",")).get("dp", 1))
@@ -254,12 +282,15 @@ def main() -> int:
     parser.add_argument("--micro-batches", type=int, help="divide the batch into so many; default as the case says")
     parser.add_argument("--grid", default="tp=1,cp=1,pp=1,dp=1")
     add_target_options(parser)
+    parser.add_argument("--orders", type=int, default=0, help="runs more in other orders of the software GPU (0)")
     parser.add_argument("--compile-option", action="append", default=[], help="given to llamac compile; may be repeated")
     parser.add_argument("--executable", type=pathlib.Path, help="what `llamac compile` made of the case elsewhere: compile nothing")
     parser.add_argument("--work", type=pathlib.Path, help="folder to leave executable and results in; default temporary")
     arguments = parser.parse_args()
     if bool(arguments.llamac) == bool(arguments.executable):
         parser.error("expected one of --llamac and --executable")
+    if arguments.orders and not arguments.software_gpu:
+        fail("--orders: expected --software-gpu, whose orders they are")
     try:
         case = json.loads((arguments.case / "case.json").read_text())
     except (OSError, ValueError) as error:
@@ -276,6 +307,7 @@ def main() -> int:
         output = run(step_command(arguments, case, executable, folder), target_environment(arguments))
         lines = [json.loads(line) for line in output.splitlines() if line.startswith("{")]
         comparison = compare_case(arguments, case, folder, lines)
+        compare_orders(comparison, arguments, case, executable, folder, lines)
 
     for failure in comparison.failures[:SHOWN_FAILURES]:
         print(f"FAIL {failure}")

@@ -16,7 +16,17 @@ at 1e-4; elements of masters whose update rounding decides are set apart, as run
 the grid runs a second time, each rank in a process of its own, started as torchrun does: all that it gives must be the same to
 the bit. --ranks=mpi: the same with mpirun. With --plain-collectives it is compiled once more with all collectives in plain
 form (llama-opt --dist-legalize-collectives=plain, of the compiler's folder) and must give the same bits; so must the two in bf16,
-with the fast kernels. With --target=cuda the program on the grid is for CUDA, that of one rank for the host.
+with the fast kernels.
+
+With --target=cuda the program on the grid is for CUDA, that of one rank for the host; models are small, since a software GPU is
+slow. --ways gives each seed the next of WAYS: a precision, ranks that share a GPU or have one each, threads or processes.
+
+With --precision=bf16 numbers are measured as run_case.py does, with the bf16 of the host, of one rank and of the same grid, in
+the place of PyTorch's: the error of each tensor of the first step, the distance to one rank in f64, may be twice the larger of
+theirs; or twice that of an average element of the host's gradients, as a tensor may be all rounding (that of the queries of rows that
+see one key). Tensors with fewer than 64 elements are taken together. Masters, whose first updates have the sign of a gradient and no size, are
+within the furthest that two steps can lead apart. That the limits see a term that is missing is part of the test: the sum of gradients
+without one sample must break them.
 
 A draw that llamac refuses (exit status 2 and one line `llamac: error: ...`) is printed and counted, and the seed goes on to
 its next draw. Any other failure, of the compiler too, is one. Needs nothing but Python.
@@ -43,16 +53,20 @@ import time
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent / "numerics"))
 
 from batch import NO_IMAGE, Sizes, batch_tensors, write_safetensors  # noqa: E402
-from run_case import (Comparison, Tensor, compare_masters, fail, read_safetensors,  # noqa: E402
-                      root_mean_square)
+from run_case import (BF16_ALLOWANCE, BF16_ROUNDING, Comparison, Tensor, compare_bf16, compare_masters, fail,  # noqa: E402
+                      read_safetensors, root_mean_square)
 from target import add_target_options, target_environment, target_options  # noqa: E402
 
 TOLERANCES = {"f64": 1e-10, "f32": 1e-4}
+PRECISIONS = [*TOLERANCES, "bf16"]
 STEPS, RATE = 2, 1e-2
-COMPILE_LIMIT, RUN_LIMIT = 300, 120  # seconds; what takes longer hangs
+COMPILE_LIMIT, RUN_LIMIT = 900, 300  # seconds; what takes longer hangs, on a machine with much else to do too
 SOFTWARE_GPU_TIMES = 5  # so much longer a run on the software GPU may take
 MOST_DRAWS = 30  # of a seed, until one is not refused
 AXES = ["tp", "cp", "pp", "dp"]
+# Precision, GPUs, ranks: of seed n the one at n modulo their number.
+WAYS = [("f64", 1, "threads"), ("bf16", 16, "tcp"), ("f64", 16, "threads"), ("bf16", 1, "threads"), ("f64", 16, "mpi"),
+        ("f64", 1, "threads"), ("bf16", 16, "threads"), ("f64", 16, "tcp"), ("bf16", 16, "mpi"), ("f64", 16, "threads")]
 PATTERNS = ["*.layers.0.*", "*norm*", "*mlp.down_proj.weight,*lm_head.weight", "*embed_tokens*"]
 VISION_PATTERNS = ["vision_model.*", "*cross_attn*", "*.extra", "multi_modal_projector.*", "*gate*"]
 
@@ -61,12 +75,33 @@ VISION_PATTERNS = ["vision_model.*", "*cross_attn*", "*.extra", "multi_modal_pro
 # Draws
 
 
-def draw_config(r: random.Random, tp: int) -> dict:
+@dataclasses.dataclass(frozen=True)
+class Most:
+    """The largest sizes that are drawn."""
+    layers: int = 9
+    vision_layers: int = 3
+    patches: int = 3  # along a side of a tile
+    samples: int = 3  # of a micro-batch
+    micro_batches: int = 8  # or as many as stages
+    rounds: int = 2  # of an interleaved schedule
+    tokens: int = 24  # of a sample
+    vision_head: int = 4  # the size of heads of the encoder
+
+
+# What the software GPU does in seconds, and heads that tensor cores take.
+SMALL = Most(layers=3, vision_layers=2, patches=2, samples=2, micro_batches=4, rounds=1, tokens=16, vision_head=8)
+
+
+def most_of(target: str) -> Most:
+    return Most() if target == "host" else SMALL
+
+
+def draw_config(r: random.Random, tp: int, most: Most) -> dict:
     # Mostly as many heads as tp divides; now and then any.
     heads = r.choice([n for n in (2, 3, 4, 6, 8, 12) if n % tp == 0 or r.random() < 0.05])
     head_size = r.choice([4, 8])
     # Sizes that no tp divides are padded.
-    vocabulary, layers = r.choice([48, 96, 49, 97]), r.randint(1, 9)
+    vocabulary, layers = r.choice([48, 96, 49, 97]), r.randint(1, most.layers)
     text = {"vocab_size": vocabulary, "hidden_size": heads * head_size, "intermediate_size": r.choice([24, 48, 25, 47]),
             "num_hidden_layers": layers, "num_attention_heads": heads,
             "num_key_value_heads": r.choice([n for n in range(1, heads + 1) if heads % n == 0]), "hidden_act": "silu",
@@ -75,12 +110,12 @@ def draw_config(r: random.Random, tp: int) -> dict:
     if r.random() < 0.25:
         text["tie_word_embeddings"] = r.random() < 0.3
         return {"architectures": ["LlamaForCausalLM"], "model_type": "llama"} | text
-    vision_heads, vision_layers, patch = r.choice([2, 4]), r.randint(1, 3), 2
+    vision_heads, vision_layers, patch = r.choice([2, 4]), r.randint(1, most.vision_layers), 2
     taps = sorted(r.sample(range(vision_layers), r.randint(1, vision_layers)))
-    width = vision_heads * 4
+    width = vision_heads * most.vision_head
     vision = {"hidden_size": width, "hidden_act": "gelu", "num_hidden_layers": vision_layers,
               "num_global_layers": r.choice([0, 1, 2]), "attention_heads": vision_heads, "intermediate_size": 24,
-              "patch_size": patch, "image_size": patch * r.randint(1, 3), "max_num_tiles": 4, "norm_eps": 1e-5,
+              "patch_size": patch, "image_size": patch * r.randint(1, most.patches), "max_num_tiles": 4, "norm_eps": 1e-5,
               "vision_output_dim": width * (1 + len(taps)), "intermediate_layers_indices": taps}
     crosses = sorted(r.sample(range(layers), r.randint(1, (layers + 2) // 3)))
     return {"architectures": ["MllamaForConditionalGeneration"], "model_type": "mllama", "image_token_index": vocabulary,
@@ -105,6 +140,7 @@ class Draw:
     images: int  # per sample
     model_options: list[str]  # of llamac compile, which both programs share
     options: list[str]  # of the program on the grid
+    batch_tensors: dict = dataclasses.field(default_factory=dict)  # once the batch is drawn
 
     @property
     def samples(self) -> int:
@@ -121,10 +157,10 @@ class Draw:
         return command + ["-o", str(executable)]
 
 
-def draw_schedule(r: random.Random, grid: dict[str, int]) -> tuple[list[str], int]:
+def draw_schedule(r: random.Random, grid: dict[str, int], most: Most) -> tuple[list[str], int]:
     """Options, and micro-batches that suit them (fewer than stages too)."""
     pp = grid["pp"]
-    micro_batches = r.choice([1, 2, 3, 4, 5, pp, 2 * pp])
+    micro_batches = r.choice([n for n in (1, 2, 3, 4, 5, pp, 2 * pp) if n <= max(most.micro_batches, pp)])
     if pp == 1:
         return [], micro_batches
     kind = r.choice(["1f1b", "gpipe", "interleaved", "zero-bubble", "sequential"])
@@ -135,7 +171,7 @@ def draw_schedule(r: random.Random, grid: dict[str, int]) -> tuple[list[str], in
     if r.random() < 0.4:
         consecutive = r.choice([pp, pp + 1, 2 * pp])
         options.append(f"--consecutive={consecutive}")
-    return options, consecutive * r.randint(1, 2) + r.choice([0, 0, pp])
+    return options, consecutive * r.randint(1, most.rounds) + r.choice([0, 0, pp])
 
 
 def draw_encoder(r: random.Random, grid: dict[str, int], micro_batches: int) -> list[str]:
@@ -152,11 +188,11 @@ def draw_encoder(r: random.Random, grid: dict[str, int], micro_batches: int) -> 
     return options
 
 
-def draw(r: random.Random, most_ranks: int) -> Draw:
+def draw(r: random.Random, most_ranks: int, most: Most = Most()) -> Draw:
     grid = draw_grid(r, most_ranks)
-    config = draw_config(r, grid["tp"])
+    config = draw_config(r, grid["tp"], most)
     is_vision = config["model_type"] == "mllama"
-    options, micro_batches = draw_schedule(r, grid)
+    options, micro_batches = draw_schedule(r, grid, most)
     if grid["dp"] > 1:
         options.append(f"--fsdp={r.choice(['none', 'optimizer', 'gradients', 'parameters'])}")
     if is_vision and math.prod(grid.values()) > 1:
@@ -174,9 +210,9 @@ def draw(r: random.Random, most_ranks: int) -> Draw:
         model_options.append(f"--trainable={trainable}")
     # Mostly lengths that the tokens' axes divide; now and then any.
     step = 2 * grid["cp"] * grid["tp"]
-    length = r.randint(1, 24) if r.random() < 0.1 else step * r.randint(1, max(1, 24 // step))
-    return Draw(config, grid, r.choice([1, 1, 2, 3]), micro_batches, length, r.choice([1, 1, 2]) if is_vision else 0,
-                model_options, options)
+    length = r.randint(1, most.tokens) if r.random() < 0.1 else step * r.randint(1, max(1, most.tokens // step))
+    batch = r.choice([n for n in (1, 1, 2, 3) if n <= most.samples])
+    return Draw(config, grid, batch, micro_batches, length, r.choice([1, 1, 2]) if is_vision else 0, model_options, options)
 
 
 def draw_batch(r: random.Random, draw: Draw) -> dict:
@@ -314,18 +350,24 @@ class Steps:
     """What two steps of an executable give."""
 
     def __init__(self, executable: pathlib.Path, folder: pathlib.Path, ranks: int = 1, launcher: str = "threads",
-                 environment: dict[str, str] | None = None):
+                 environment: dict[str, str] | None = None, batch: str = "batch"):
         name = executable.name
         self.command = [str(executable), "step", f"--weights={folder / 'weights.safetensors'}",
-                        f"--batch={folder / 'batch.safetensors'}", f"--steps={STEPS}", f"--learning-rate={RATE}",
+                        f"--batch={folder / batch}.safetensors", f"--steps={STEPS}", f"--learning-rate={RATE}",
                         f"--gradients={folder / name}.gradients", f"--updated={folder / name}.updated", "--threads=1"]
         processes = ranks > 1 and launcher != "threads"
-        limit = RUN_LIMIT * (SOFTWARE_GPU_TIMES if environment else 1)
+        limit = RUN_LIMIT
+        if environment:  # a rank may have to wait long for another, and for the software GPU's libnccl
+            limit *= SOFTWARE_GPU_TIMES
+            self.command.append(f"--timeout={limit}")
+            environment = environment | {"SOFTWARE_GPU_TIMEOUT": str(limit)}
         if processes:
             result = execute_ranks(self.command, ranks, launcher, limit, environment)
         else:
             result = execute(self.command, limit, environment)
         self.lines = [json.loads(line) for line in expect_success(result).splitlines() if line.startswith("{")]
+        if len(self.lines) != STEPS:
+            raise Failure(f"expected {STEPS} lines of JSON, got {len(self.lines)} of {shlex.join(self.command)}")
         files = (pathlib.Path(f"{folder / name}.{kind}") for kind in ("gradients", "updated"))
         self.bits = [file.read_bytes() for file in files], [line | {"seconds": 0} for line in self.lines]
         self.gradients = read_safetensors(pathlib.Path(f"{folder / name}.gradients"))
@@ -334,8 +376,6 @@ class Steps:
 
 def compare(got: Steps, want: Steps, precision: str) -> Comparison:
     comparison, tolerance = Comparison(), TOLERANCES[precision]
-    if len(got.lines) != STEPS or len(want.lines) != STEPS:
-        raise Failure(f"expected {STEPS} lines of JSON, got {len(got.lines)} and, of one rank, {len(want.lines)}")
     for step, (mine, wanted) in enumerate(zip(got.lines, want.lines)):
         for field in ("loss", "tokens", "gradient_norm"):
             comparison.number(f"{field} of step {step}", mine.get(field), wanted[field], tolerance * abs(wanted[field]))
@@ -354,6 +394,82 @@ def compare(got: Steps, want: Steps, precision: str) -> Comparison:
     return comparison
 
 
+class Bf16:
+    """The limits of bf16: what the host gives in f64, and how far its own bf16 programs are from it."""
+
+    def __init__(self, drawn: Draw, arguments: argparse.Namespace, folder: pathlib.Path):
+        config = folder / "config.json"
+        self.want, *others = [self.steps(drawn, arguments, config, folder / name, on_grid, precision) for name, on_grid, precision
+                              in (("one", False, "f64"), ("one-bf16", False, "bf16"), ("grid-bf16", True, "bf16"))]
+        self.errors = {}
+        for key, tensor in self.want.gradients.items():
+            self.errors[key] = max(math.dist(each.gradients[key].values, tensor.values) for each in others)
+        count = sum(len(tensor.values) for tensor in self.want.gradients.values())
+        average = math.hypot(*self.errors.values()) / math.sqrt(max(count, 1))
+        for key, tensor in self.want.gradients.items():
+            self.errors[key] = max(self.errors[key], average * math.sqrt(len(tensor.values)))
+        self.loss_errors = [max(abs(each.lines[step]["loss"] - self.want.lines[step]["loss"]) for each in others)
+                            for step in range(STEPS)]
+        self.missing = self.term(drawn, folder)
+
+    @staticmethod
+    def steps(drawn: Draw, arguments: argparse.Namespace, config: pathlib.Path, executable: pathlib.Path, on_grid: bool,
+              precision: str) -> Steps:
+        expect_success(execute(drawn.compile_command(arguments.llamac, config, executable, on_grid, precision), COMPILE_LIMIT))
+        return Steps(executable, folder=executable.parent)
+
+    def term(self, drawn: Draw, folder: pathlib.Path) -> dict[str, list[float]]:
+        """What the sample with the most labels adds to each gradient."""
+        batch = drawn.batch_tensors
+        shape, labels = batch["labels"][1], array.array("q", batch["labels"][2])
+        length = shape[1]
+        begin = max(range(0, len(labels), length), key=lambda i: sum(label >= 0 for label in labels[i:i + length]))
+        if all(label < 0 for label in labels):
+            return {}
+        labels[begin:begin + length] = array.array("q", [-100] * length)
+        rest = sum(label >= 0 for label in labels) / self.want.lines[0]["tokens"]
+        if not rest:
+            return {key: list(tensor.values) for key, tensor in self.want.gradients.items()}
+        write_safetensors(folder / "rest.safetensors", batch | {"labels": ("I64", shape, labels.tobytes())})
+        without = Steps(folder / "one", folder, batch="rest").gradients
+        return {key: [whole - rest * part for whole, part in zip(tensor.values, without[key].values)]
+                for key, tensor in self.want.gradients.items()}
+
+    def compare(self, got: Steps) -> Comparison:
+        comparison = Comparison()
+        for step, (mine, wanted, error) in enumerate(zip(got.lines, self.want.lines, self.loss_errors)):
+            comparison.number(f"loss of step {step}", mine.get("loss"), wanted["loss"],
+                              BF16_ALLOWANCE * max(error, BF16_ROUNDING * wanted["loss"]))
+            comparison.number(f"tokens of step {step}", mine.get("tokens"), wanted["tokens"], 0)
+        norm = math.hypot(*self.errors.values())
+        comparison.number("gradient norm", got.lines[0].get("gradient_norm"), self.want.lines[0]["gradient_norm"],
+                          BF16_ALLOWANCE * norm)
+        compare_bf16(comparison, got.gradients, self.want.gradients, self.errors, BF16_ALLOWANCE)
+        furthest = 2 * STEPS * RATE * 1.1
+        for key, tensor in self.want.masters.items():
+            if comparison.pair(f"master {key}", got.masters.get(key), tensor):
+                distance = max(map(lambda x, y: abs(x - y), got.masters[key].values, tensor.values))
+                if not distance <= furthest:
+                    comparison.failures.append(f"master {key}: {distance:.3g} away, at most {furthest:.3g}")
+        for kind, mine, wanted in (("gradient", got.gradients, self.want.gradients), ("master", got.masters, self.want.masters)):
+            for key in mine.keys() - wanted.keys():
+                comparison.failures.append(f"{kind} {key}: not expected, one rank has none")
+        return comparison
+
+    def seen(self, got: Steps) -> tuple[int, int]:
+        """In how many tensors the missing term breaks the limit, of how many that it is a part of."""
+        count = total = 0
+        for key, term in self.missing.items():
+            if not any(term):
+                continue
+            comparison = Comparison()
+            values = array.array("d", (x - y for x, y in zip(got.gradients[key].values, term)))
+            limit = BF16_ALLOWANCE * self.errors[key]
+            comparison.check(key, math.dist(values, self.want.gradients[key].values), limit)
+            total, count = total + 1, count + bool(comparison.failures)
+        return count, total
+
+
 @dataclasses.dataclass
 class Outcome:
     passed: bool
@@ -361,12 +477,14 @@ class Outcome:
 
 
 def run_seed(seed: int, arguments: argparse.Namespace, folder: pathlib.Path) -> Outcome:
-    r, refused, commands = random.Random(seed), 0, []
+    r, refused, commands, seen = random.Random(seed), 0, [], ""
     folder.mkdir(parents=True, exist_ok=True)
     config = folder / "config.json"
+    if arguments.ways:
+        arguments.precision, arguments.gpus, arguments.ranks = WAYS[seed % len(WAYS)]
     try:
         for _ in range(MOST_DRAWS):
-            drawn = draw(random.Random(r.getrandbits(64)), arguments.most_ranks)
+            drawn = draw(random.Random(r.getrandbits(64)), arguments.most_ranks, most_of(arguments.target))
             config.write_text(json.dumps(drawn.config))
             commands = [drawn.compile_command(arguments.llamac, config, folder / "grid", True, arguments.precision) +
                         target_options(arguments)]
@@ -378,30 +496,44 @@ def run_seed(seed: int, arguments: argparse.Namespace, folder: pathlib.Path) -> 
         else:
             raise Failure(f"all of {MOST_DRAWS} draws were refused")
         expect_success(result)
-        commands.append(drawn.compile_command(arguments.llamac, config, folder / "one", False, arguments.precision))
-        expect_success(execute(commands[1], COMPILE_LIMIT))
         model = expect_success(execute([arguments.llamac, "import", str(config), "-o", "-"], COMPILE_LIMIT))
         write_safetensors(folder / "weights.safetensors", draw_weights(r, model))
-        write_safetensors(folder / "batch.safetensors", draw_batch(r, drawn))
-        want = Steps(folder / "one", folder)
-        commands.append(want.command)
-        environment = target_environment(arguments)
-        got = Steps(folder / "grid", folder, environment=environment)
-        commands.append(got.command)
+        drawn.batch_tensors = draw_batch(r, drawn)
+        write_safetensors(folder / "batch.safetensors", drawn.batch_tensors)
+        environment, ranks = target_environment(arguments), math.prod(drawn.grid.values())
+        got = None
+        if not (arguments.ways and arguments.ranks != "threads"):
+            got = Steps(folder / "grid", folder, environment=environment)
+            commands.append(got.command)
         if arguments.ranks != "threads":
-            there = Steps(folder / "grid", folder, math.prod(drawn.grid.values()), arguments.ranks, environment)
-            if there.bits != got.bits:
+            there = Steps(folder / "grid", folder, ranks, arguments.ranks, environment)
+            if got and there.bits != got.bits:
                 raise Failure(f"ranks as processes ({arguments.ranks}) do not give the bits of threads: {there.lines}, "
                               f"not {got.lines}")
+            got = there
         if arguments.plain_collectives:
             compare_plain(drawn, arguments, folder, got)
-        comparison = compare(got, want, arguments.precision)
+        if arguments.precision == "bf16":
+            limits = Bf16(drawn, arguments, folder)
+            comparison = limits.compare(got)
+            count, total = limits.seen(got)
+            seen = f"; without a sample {count} of {total} gradients break it"
+            if total and not count:
+                comparison.failures.append("the limits do not see that a sample is missing")
+        else:
+            commands.append(drawn.compile_command(arguments.llamac, config, folder / "one", False, arguments.precision))
+            expect_success(execute(commands[-1], COMPILE_LIMIT))
+            want = Steps(folder / "one", folder)
+            commands.append(want.command)
+            comparison = compare(got, want, arguments.precision)
         failures = comparison.failures
     except Failure as failure:
         failures = [str(failure)]
     ranks = "x".join(str(drawn.grid[axis]) for axis in AXES)
-    share = f"{100 * comparison.nearest[0]:.2g} % of the limit" if not failures else "seed to repeat: " + str(seed)
-    print(f"{'FAIL' if failures else 'ok  '} seed {seed}: tp x cp x pp x dp {ranks}, {drawn.config['model_type']}, "
+    share = (f"seed to repeat: {seed}" if failures else
+             f"{100 * comparison.nearest[0]:.2g} % of the limit ({comparison.nearest[1]}){seen}")
+    way = f"{arguments.precision}, GPUs {arguments.gpus}, {arguments.ranks}; " if arguments.ways else ""
+    print(f"{'FAIL' if failures else 'ok  '} seed {seed}: {way}tp x cp x pp x dp {ranks}, {drawn.config['model_type']}, "
           f"{drawn.micro_batches} x {drawn.batch} x {drawn.text_length} tokens, {drawn.images} images, "
           f"{' '.join(drawn.model_options + drawn.options) or 'no options'}; {share}", flush=True)
     if failures:
@@ -414,11 +546,13 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--llamac", required=True, help="the compiler")
     parser.add_argument("--seeds", required=True, help="FIRST-LAST or one")
-    parser.add_argument("--precision", choices=TOLERANCES, default="f64", help="of both programs (f64)")
+    parser.add_argument("--precision", choices=PRECISIONS, default="f64", help="of both programs (f64)")
     parser.add_argument("--ranks", choices=["threads", "tcp", "mpi"], default="threads",
                         help="threads of one process; or processes, too, which meet over TCP or MPI (threads)")
     parser.add_argument("--plain-collectives", action="store_true",
                         help="compile the program on the grid with plain collectives, too, and compare the bits")
+    parser.add_argument("--ways", action="store_true",
+                        help="of --target=cuda: each seed has a precision, GPUs and ranks of its own")
     add_target_options(parser)
     parser.add_argument("--most-ranks", type=int, default=16, help="largest grid (16)")
     parser.add_argument("--keep", type=pathlib.Path, help="folder to leave everything in; default temporary")
@@ -427,6 +561,8 @@ def main() -> int:
         fail(f"--seeds={arguments.seeds}: expected FIRST-LAST or one number")
     if arguments.plain_collectives and arguments.target != "host":
         fail("--plain-collectives: expected --target=host; other targets do what they lack in plain form")
+    if arguments.ways and arguments.target != "cuda":
+        fail("--ways: expected --target=cuda")
     if arguments.most_ranks < 1:
         fail(f"--most-ranks={arguments.most_ranks}: expected at least 1")
     first, _, last = arguments.seeds.partition("-")

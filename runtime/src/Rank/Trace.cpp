@@ -39,6 +39,8 @@ std::vector<std::string> Trace::lines(const Program &program, int64_t rank) cons
       args["communicator"] = with;
       name += " " + with;
     }
+    if (action.communicates())
+      args["bytes"] = action.outer * action.elements * typeSize(action.type);
     if (action.kind == Action::Kind::Send || action.kind == Action::Kind::Receive)
       args["tag"] = action.tag;
     if (action.kind == Action::Kind::Run)
