@@ -95,9 +95,10 @@ struct LinearPattern : SelectPattern<LinearOp> {
     if (!target.hasRoutine(op))
       return failure();
     Value x = op.getInput(), w = op.getWeight(), bias = op.getBias();
-    // To a result of another type (logits) no library of GPUs adds one; the loop is fused with
-    // those that read the result.
-    bool apart = bias && getElementTypeOrSelf(bias) != op.getType().getElementType();
+    // No library of GPUs adds one of bf16 to f32 (logits); the loop is fused with those that
+    // read the result.
+    bool apart =
+        bias && getElementTypeOrSelf(bias).isBF16() && op.getType().getElementType().isF32();
     Product p{x, w, apart ? Value() : bias, rows(x), rows(w), columns(x), false, true};
     Value result = emitProduct(rewriter, op.getLoc(), p, op.getType());
     rewriter.replaceOp(op, apart ? addRow(rewriter, op.getLoc(), result, bias) : result);

@@ -50,6 +50,15 @@ func.func @bias(%x: tensor<2x4x8xbf16>, %w: tensor<16x8xbf16>, %b: tensor<16xbf1
   return %y, %z : tensor<2x4x16xbf16>, tensor<2x4x16xf32>
 }
 
+// Before it is rounded.
+// CHECK-LABEL: @bias_cast_after
+func.func @bias_cast_after(%x: tensor<2x4x8xf32>, %w: tensor<16x8xf32>, %b: tensor<16xf32>) -> tensor<2x4x16xbf16> {
+  // CHECK: %[[Y:.*]] = routine.gemm %arg0, %arg1 bias %arg2 into
+  // CHECK: llama.cast %[[Y]] {element_type = bf16}
+  %y = llama.linear %x, %w, %b {accumulation = f32, element_type = bf16} : (tensor<2x4x8xf32>, tensor<16x8xf32>, tensor<16xf32>) -> tensor<2x4x16xbf16>
+  return %y : tensor<2x4x16xbf16>
+}
+
 // The reference takes products from a library in f64 only.
 // REFERENCE-LABEL: @reference_f64
 // REFERENCE: routine.gemm
