@@ -67,6 +67,11 @@ static double efficiencyOf(Operation *op, const Machine &machine) {
     return machine.efficiency.attentionForward;
   if (isa<AttentionGradOp>(op))
     return machine.efficiency.attentionBackward;
+  if (auto gradient = dyn_cast<LinearLseGradOp>(op)) {
+    // Logits are one product more than count.
+    double products = !gradient.getDInput().use_empty() + !gradient.getDWeight().use_empty();
+    return machine.efficiency.gemm * products / (products + 1);
+  }
   return machine.efficiency.gemm;
 }
 

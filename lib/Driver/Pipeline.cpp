@@ -67,6 +67,7 @@ static void buildTrain(OpPassManager &pm, const CompileOptions &options) {
       {options.batch, options.textLength, std::max<int64_t>(1, options.images)}));
   pm.addPass(createAssignPrecisionPass({options.precision, options.accumulate}));
   pm.addPass(createFreezePass({options.trainable}));
+  pm.addPass(createFuseLossPass({options.headChunk}));
   pm.addPass(createDifferentiatePass({options.recompute}));
   pm.addPass(createAddOptimizerPass());
 }

@@ -23,6 +23,7 @@
 #include "llamac/Support/ArenaPlan.h"
 
 #include "mlir/Dialect/GPU/IR/GPUDialect.h"
+#include "llvm/ADT/StringSet.h"
 
 using namespace mlir;
 using namespace mlir::llamac;
@@ -32,18 +33,26 @@ using namespace mlir::llamac;
 //===----------------------------------------------------------------------===//
 
 namespace {
-// Where each temporary of a block lies, and how much memory they take.
+// Where each temporary of a block lies, and the scratch memory of what it calls; how much memory
+// they take.
 struct Scratch {
   llvm::DenseMap<Value, int64_t> offsets;
+  llvm::DenseMap<Operation *, int64_t> calls;
   int64_t bytes = 0;
 };
 } // namespace
+
+// Scratch bytes of the function that `op` calls, which is written already; null if it is not.
+static IntegerAttr scratchOfCallee(routine::ChunksOp op, ModuleOp module) {
+  auto callee = module.lookupSymbol<LLVM::LLVMFuncOp>(op.getCallee());
+  return callee ? callee->getAttrOfType<IntegerAttr>(kScratchAttr) : IntegerAttr();
+}
 
 static int64_t bytesOf(MemRefType type) {
   return type.getNumElements() * llvm::divideCeil(type.getElementTypeBitWidth(), 8);
 }
 
-static Scratch planScratch(func::FuncOp function, int64_t alignment) {
+static Scratch planScratch(func::FuncOp function, ModuleOp module, int64_t alignment) {
   Block &body = function.getBody().front();
   llvm::DenseMap<Operation *, int64_t> position;
   for (auto [index, op] : llvm::enumerate(body))
@@ -63,10 +72,18 @@ static Scratch planScratch(func::FuncOp function, int64_t alignment) {
     buffers.push_back(alloc);
     lives.push_back({*llvm::min_element(at), *llvm::max_element(at), bytesOf(alloc.getType())});
   }
+  SmallVector<Operation *> calls;
+  for (auto call : body.getOps<routine::ChunksOp>())
+    if (IntegerAttr bytes = scratchOfCallee(call, module); bytes && bytes.getInt() > 0) {
+      calls.push_back(call);
+      lives.push_back({position[call], position[call], bytes.getInt()});
+    }
   Scratch scratch;
   scratch.bytes = planArena(lives, alignment);
-  for (auto [buffer, life] : llvm::zip_equal(buffers, lives))
+  for (auto [buffer, life] : llvm::zip(buffers, lives))
     scratch.offsets[buffer] = life.offset;
+  for (auto [call, life] : llvm::zip_equal(calls, ArrayRef(lives).drop_front(buffers.size())))
+    scratch.calls[call] = life.offset;
   return scratch;
 }
 
@@ -83,14 +100,14 @@ public:
         loc(block.getLoc()), pointer(LLVM::LLVMPointerType::get(block.getContext())) {}
 
   LogicalResult write() {
-    Scratch scratch = planScratch(block, alignment);
+    Scratch scratch = planScratch(block, module, alignment);
     std::string name = block.getSymName().str();
     block.setSymName(name + ".buffers");
     auto type = LLVM::LLVMFunctionType::get(LLVM::LLVMVoidType::get(builder.getContext()),
                                             {pointer, pointer});
     auto function = LLVM::LLVMFuncOp::create(builder, loc, name, type);
     function->setAttr(kScratchAttr, builder.getI64IntegerAttr(scratch.bytes));
-    Block *entry = function.addEntryBlock(builder);
+    entry = function.addEntryBlock(builder);
     builder.setInsertionPointToStart(entry);
 
     stream = entry->getArgument(0);
@@ -111,6 +128,11 @@ public:
         pointers[alloc] = LLVM::GEPOp::create(builder, loc, pointer, builder.getI8Type(), base,
                                               ArrayRef<LLVM::GEPArg>{constant(place->second)});
       }
+      for (auto call : block.getOps<routine::ChunksOp>())
+        if (auto place = scratch.calls.find(call); place != scratch.calls.end())
+          scratchOfCalls[call] =
+              LLVM::GEPOp::create(builder, loc, pointer, builder.getI8Type(), base,
+                                  ArrayRef<LLVM::GEPArg>{constant(place->second)});
     }
 
     for (Operation &op : block.getBody().front()) {
@@ -120,6 +142,8 @@ public:
         written = writeLaunch(call, call.getOperands().drop_back(2));
       else if (auto launch = dyn_cast<gpu::LaunchFuncOp>(op))
         written = writeLaunch(launch, launch.getKernelOperands());
+      else if (auto chunks = dyn_cast<routine::ChunksOp>(op))
+        written = writeChunks(chunks);
       else if (auto call = dyn_cast<routine::RoutineOpInterface>(op))
         written = writeRoutine(call);
       else if (auto columns = dyn_cast<memref::ReinterpretCastOp>(op))
@@ -141,9 +165,11 @@ private:
   OpBuilder builder;
   Location loc;
   Type pointer;
+  Block *entry = nullptr;
   Value stream;
   llvm::DenseMap<Value, Value> pointers;
-  llvm::StringMap<unsigned> descriptions;
+  llvm::DenseMap<Operation *, Value> scratchOfCalls;
+  llvm::StringMap<std::string> descriptions; // their names
 
   Value constant(int64_t value) {
     return LLVM::ConstantOp::create(builder, loc, builder.getI64IntegerAttr(value));
@@ -184,10 +210,19 @@ private:
                            buffers);
       return success();
     }
+    LLVM::CallOp::create(builder, loc, declare("llrt_launch", {pointer, pointer, pointer}),
+                         ValueRange{stream,
+                                    LLVM::AddressOfOp::create(builder, loc, pointer, *kernel),
+                                    arrayOf(buffers)});
+    return success();
+  }
+
+  // The address of an array on the stack that holds `buffers`.
+  Value arrayOf(ArrayRef<Value> buffers) {
     Value array;
     {
       OpBuilder::InsertionGuard guard(builder);
-      builder.setInsertionPointToStart(builder.getInsertionBlock());
+      builder.setInsertionPointToStart(entry);
       array = LLVM::AllocaOp::create(builder, loc, pointer, pointer, constant(buffers.size()));
     }
     for (auto [index, buffer] : llvm::enumerate(buffers)) {
@@ -195,9 +230,47 @@ private:
                                        ArrayRef<LLVM::GEPArg>{int32_t(index)});
       LLVM::StoreOp::create(builder, loc, buffer, slot);
     }
-    LLVM::CallOp::create(
-        builder, loc, declare("llrt_launch", {pointer, pointer, pointer}),
-        ValueRange{stream, LLVM::AddressOfOp::create(builder, loc, pointer, *kernel), array});
+    return array;
+  }
+
+  // A loop over the chunks that calls a function with this one's interface.
+  LogicalResult writeChunks(routine::ChunksOp op) {
+    auto callee = module.lookupSymbol<LLVM::LLVMFuncOp>(op.getCallee());
+    if (!scratchOfCallee(op, module))
+      return op.emitOpError("expects '")
+             << op.getCallee() << "' to be a function of the block, before it in the module";
+    callee.setLinkage(LLVM::Linkage::Internal);
+    Type i64 = builder.getI64Type();
+    Block *before = builder.getInsertionBlock();
+    Block *body = builder.createBlock(before->getParent(), {}, {i64}, {loc});
+    builder.setInsertionPointToEnd(before);
+    LLVM::BrOp::create(builder, loc, ValueRange(constant(0)), body);
+    builder.setInsertionPointToStart(body);
+    Value number = body->getArgument(0);
+    SmallVector<Value> buffers;
+    for (auto [operand, begin, step] :
+         llvm::zip_equal(op->getOperands(), op.getBegins(), op.getSteps())) {
+      Value from = pointers[operand];
+      if (begin != 0 || step != 0) {
+        int64_t bytes =
+            llvm::divideCeil(cast<MemRefType>(operand.getType()).getElementTypeBitWidth(), 8);
+        Value offset = LLVM::MulOp::create(builder, loc, number, constant(step * bytes));
+        offset = LLVM::AddOp::create(builder, loc, offset, constant(begin * bytes));
+        from = LLVM::GEPOp::create(builder, loc, pointer, builder.getI8Type(), from,
+                                   ArrayRef<LLVM::GEPArg>{offset});
+      }
+      buffers.push_back(from);
+    }
+    if (Value scratch = scratchOfCalls.lookup(op))
+      buffers.push_back(scratch);
+    LLVM::CallOp::create(builder, loc, callee, ValueRange{stream, arrayOf(buffers)});
+    Value next = LLVM::AddOp::create(builder, loc, number, constant(1));
+    Value more =
+        LLVM::ICmpOp::create(builder, loc, LLVM::ICmpPredicate::slt, next, constant(op.getCount()));
+    Block *after = builder.createBlock(before->getParent());
+    builder.setInsertionPointToEnd(body);
+    LLVM::CondBrOp::create(builder, loc, more, body, ValueRange(next), after, ValueRange());
+    builder.setInsertionPointToStart(after);
     return success();
   }
 
@@ -206,9 +279,12 @@ private:
     std::string key;
     llvm::raw_string_ostream stream(key);
     llvm::interleave(words, stream, ",");
-    auto [entry, isNew] = descriptions.try_emplace(key, descriptions.size());
-    std::string name = "descriptor" + std::to_string(entry->second);
-    if (isNew) {
+    std::string &name = descriptions[key];
+    if (name.empty()) {
+      // What the block calls has some of its own.
+      for (unsigned number = descriptions.size() - 1; name.empty() || module.lookupSymbol(name);
+           ++number)
+        name = "descriptor" + std::to_string(number);
       OpBuilder::InsertionGuard guard(builder);
       builder.setInsertionPointToStart(module.getBody());
       auto type = LLVM::LLVMArrayType::get(builder.getI64Type(), words.size());
@@ -235,13 +311,19 @@ private:
 };
 } // namespace
 
-FailureOr<func::FuncOp> llamac::blockOf(ModuleOp module) {
-  auto blocks = llvm::filter_to_vector(module.getOps<func::FuncOp>(), [](func::FuncOp function) {
-    return function->hasAttr(llama::kBlockAttr);
-  });
-  if (blocks.size() > 1)
+FailureOr<SmallVector<func::FuncOp>> llamac::blocksOf(ModuleOp module) {
+  SmallVector<func::FuncOp> blocks, called;
+  llvm::StringSet<> callees;
+  module.walk([&](routine::ChunksOp op) { callees.insert(op.getCallee()); });
+  for (auto function : module.getOps<func::FuncOp>())
+    if (function->hasAttr(llama::kBlockAttr))
+      (callees.contains(function.getSymName()) ? called : blocks).push_back(function);
+  if (blocks.empty() && called.empty())
+    return blocks;
+  if (blocks.size() != 1)
     return module.emitOpError("expects one block, but got ") << blocks.size();
-  return blocks.empty() ? func::FuncOp() : blocks.front();
+  called.push_back(blocks.front());
+  return called;
 }
 
 LogicalResult llamac::writeBlock(func::FuncOp block, ModuleOp module, int64_t alignment,

@@ -18,13 +18,14 @@ namespace mlir::llamac {
 /// call to be made as it is. Fails after an error.
 using KernelMaker = llvm::function_ref<FailureOr<std::string>(Operation *op)>;
 
-/// The block of a module, null if it has none. Fails after an error if it has several.
-FailureOr<func::FuncOp> blockOf(ModuleOp module);
+/// The block of a module and the functions that it calls (`routine.chunks`), these first; none if it
+/// has no block. Emits an error if it has several.
+FailureOr<SmallVector<func::FuncOp>> blocksOf(ModuleOp module);
 
 /// Writes the function `void NAME(LlrtStream *, void **buffers)` of a block whose loops are
-/// functions or kernels of the module already, in its place. Its temporaries begin at multiples of
-/// `alignment` bytes. Emits an error if it has anything but calls of loops and routines, launches,
-/// buffers and constants.
+/// functions or kernels of the module already, in its place. What it calls has been written before.
+/// Its temporaries begin at multiples of `alignment` bytes. Emits an error if it has anything but
+/// calls of loops, routines and functions of the block, launches, buffers and constants.
 LogicalResult writeBlock(func::FuncOp block, ModuleOp module, int64_t alignment,
                          KernelMaker kernelOf);
 

@@ -18,6 +18,7 @@ void llamac::buildLowerBlocksPipeline(OpPassManager &top, std::shared_ptr<const 
   const bool fast = target->lowering() == Lowering::Fast;
   top.addPass(createIsolateBlocksPass());
   OpPassManager &pm = top.nest<ModuleOp>();
+  pm.addPass(createChunkRowsPass());
   OpPassManager &tensors = pm.nest<func::FuncOp>();
   tensors.addPass(createSelectKernelsPass(target));
   tensors.addPass(createDecomposePass({fast}));

@@ -145,13 +145,15 @@ LogicalResult Localizer::shiftRows(PlacementOpInterface op, func::FuncOp block,
     return success();
   char index = rule.rows ? rule.rows->index : rule.size->index;
   SmallVector<int16_t> split;
-  int64_t size = 0; // of the rank's part
+  // Of the rank's part: rows, and as the results have it, which may be fewer (one for each part).
+  int64_t size = 0, ofResults = 0;
   auto find = [&](ArrayRef<std::string> tensors, ValueRange values) {
     for (auto [letters, value] : llvm::zip_equal(tensors, values))
       for (auto [dimension, indices] : llvm::enumerate(dimensionsOf(letters)))
         if (indices == StringRef(&index, 1)) {
           split = axesThatSplit(placementOf(whole.lookup(value), axes), dimension);
-          size = cast<RankedTensorType>(value.getType()).getDimSize(dimension);
+          ofResults = cast<RankedTensorType>(value.getType()).getDimSize(dimension);
+          size = std::max(size, ofResults);
         }
   };
   find(rule.operands, op->getOperands());
@@ -161,7 +163,7 @@ LogicalResult Localizer::shiftRows(PlacementOpInterface op, func::FuncOp block,
 
   OpBuilder b(op);
   if (rule.size)
-    op->setAttr(rule.size->attribute, b.getI64IntegerAttr(size));
+    op->setAttr(rule.size->attribute, b.getI64IntegerAttr(ofResults));
   if (!rule.rows)
     return success();
   IntegerAttr padding; // brings no gradient; is looked up like any other

@@ -16,6 +16,8 @@
 #include "llvm/ADT/MapVector.h"
 #include "llvm/Support/MathExtras.h"
 
+#include <functional>
+
 using namespace mlir;
 using namespace mlir::llama;
 
@@ -27,6 +29,10 @@ public:
                     llvm::function_ref<std::optional<unsigned>(ParameterOp)> dimensionOf);
 
 private:
+  // Whether `block` has an op with parts of the vocabulary, one for each rank.
+  static bool hasParts(func::FuncOp block) {
+    return !block.getBody().getOps<LinearLseOp>().empty();
+  }
   LogicalResult padGraph(func::FuncOp graph);
   LogicalResult padBlock(func::FuncOp block, ApplyOp apply);
   Value addInput(func::FuncOp block, unsigned index, StringRef name, Type type);
@@ -37,6 +43,7 @@ private:
   SymbolTable symbols;
   llvm::StringMap<RankedTensorType> tables; // padded ones of the vocabulary, by parameter
   int64_t vocabulary = 0, padded = 0;       // rows of them; 0: none
+  int64_t ranks = 1;
   bool hasExtraRows = false;
   Type biasType, idsType;
   llvm::StringMap<SmallVector<StringRef>> added; // new inputs of blocks that were seen
@@ -66,12 +73,17 @@ Value Padder::addInput(func::FuncOp block, unsigned index, StringRef name, Type 
 
 LogicalResult Padder::padBlock(func::FuncOp block, ApplyOp apply) {
   // Found before any argument is added: numbers of arguments are those of `apply`.
-  SmallVector<LinearOp> heads;
+  SmallVector<std::function<void(Value)>> heads; // set the bias of one
   SmallVector<OpOperand *> ids;
   if (vocabulary)
     for (Operation &op : block.getBody().front()) {
       if (auto linear = dyn_cast<LinearOp>(op); linear && isTable(linear.getWeight(), apply))
-        heads.push_back(linear);
+        heads.push_back([linear](Value bias) mutable { linear.getBiasMutable().assign(bias); });
+      else if (auto lse = dyn_cast<LinearLseOp>(op); lse && isTable(lse.getWeight(), apply))
+        heads.push_back([lse](Value bias) mutable { lse.getBiasMutable().assign(bias); });
+      else if (auto gradient = dyn_cast<LinearLseGradOp>(op);
+               gradient && isTable(gradient.getWeight(), apply))
+        heads.push_back([gradient](Value bias) mutable { gradient.getBiasMutable().assign(bias); });
       else if (auto embed = dyn_cast<EmbedOp>(op);
                embed && hasExtraRows && isTable(embed.getTable(), apply))
         ids.push_back(&embed.getIdsMutable());
@@ -84,8 +96,8 @@ LogicalResult Padder::padBlock(func::FuncOp block, ApplyOp apply) {
   SmallVector<StringRef> &names = added[block.getName()];
   if (!heads.empty()) {
     Value bias = addInput(block, index++, names.emplace_back("vocabulary_bias"), biasType);
-    for (LinearOp linear : heads)
-      linear.getBiasMutable().assign(bias);
+    for (auto &setBias : heads)
+      setBias(bias);
   }
   if (!ids.empty()) {
     Value tableIds = addInput(block, index++, names.emplace_back("table_ids"), idsType);
@@ -103,9 +115,11 @@ LogicalResult Padder::padBlock(func::FuncOp block, ApplyOp apply) {
       auto parameter = symbols.lookup<ParameterOp>(name.getValue());
       arguments.push_back(type.clone(parameter.getTensorType().getShape()));
     }
-  if (arguments == SmallVector<Type>(block.getArgumentTypes()))
+  if (arguments == SmallVector<Type>(block.getArgumentTypes()) && !hasParts(block))
     return success();
   return llamac::retypeBlock(block, arguments, [&](Operation *op) {
+    if (auto lse = dyn_cast<LinearLseOp>(op))
+      lse.setParts(ranks);
     if (auto gradient = dyn_cast<EmbedGradOp>(op);
         gradient && gradient.getOffset() == 0 && int64_t(gradient.getRows()) == vocabulary)
       gradient.setRows(padded);
@@ -145,9 +159,12 @@ LogicalResult Padder::padGraph(func::FuncOp graph) {
   return success();
 }
 
-LogicalResult Padder::pad(int64_t ranks,
+LogicalResult Padder::pad(int64_t count,
                           llvm::function_ref<std::optional<unsigned>(ParameterOp)> dimensionOf) {
-  bool any = false;
+  ranks = count;
+  bool any = ranks > 1 && llvm::any_of(module.getOps<func::FuncOp>(), [](func::FuncOp function) {
+               return function->hasAttr(kBlockAttr) && !function.isExternal() && hasParts(function);
+             });
   for (auto parameter : module.getOps<ParameterOp>()) {
     hasExtraRows |= parameter.getRowBegin().value_or(0) > 0;
     std::optional<unsigned> dimension = dimensionOf(parameter);

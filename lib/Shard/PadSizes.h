@@ -27,6 +27,8 @@ namespace mlir::llamac {
 ///                                      one looks up a new input `table_ids` [B, S], in which they
 ///                                      are -1
 ///
+/// The vocabulary of llama.linear_lse gets as many parts as ranks.
+///
 /// Emits an error if the module is no training graph.
 LogicalResult padSizes(ModuleOp module, int64_t ranks,
                        llvm::function_ref<std::optional<unsigned>(llama::ParameterOp)> dimensionOf);

@@ -17,6 +17,10 @@
 //   forward           the block itself, returning also the kept values at which
 //                     the other two stopped (`residuals`)
 //
+// Where one op makes gradients of both kinds (llama.linear_lse_grad), there is one
+// `backward` instead, that adds to the gradients of the parameters, too. What only an
+// output of the model reads is left out of forward.
+//
 // What is kept is the recompute policy. Slicing is the dead code elimination: an
 // op that no wanted gradient needs is in no slice.
 //
@@ -71,14 +75,16 @@ struct BackwardFunction {
   func::FuncOp function; // null: nothing to compute
   SmallVector<Source> inputs;
   SmallVector<unsigned> parameters; // numbers among the block's parameters
+  SmallVector<unsigned> gradients;  // parameters whose gradients it adds to, in order
 };
 
 // A block differentiated for one set of wanted gradients.
 struct Variant {
   func::FuncOp forward;
+  SmallVector<unsigned> arguments; // of the block, that `forward` takes
+  SmallVector<unsigned> results;   // of the block, that `forward` returns before the residuals
   BackwardFunction input, weight;
-  SmallVector<unsigned> inputGradients;  // inputs whose gradients `input` returns, in order
-  SmallVector<unsigned> weightGradients; // parameters whose gradients `weight` adds to
+  SmallVector<unsigned> inputGradients; // inputs whose gradients `input` returns, in order
 };
 
 //===----------------------------------------------------------------------===//
@@ -87,10 +93,11 @@ struct Variant {
 
 class BlockDifferentiator {
 public:
-  // `wanted` per argument; `cotangents` per result, null where there is none.
+  // `wanted` per argument; per result `cotangents`, null where there is none, and whether it
+  // is `read` in the step.
   BlockDifferentiator(func::FuncOp block, unsigned inputs, ArrayRef<bool> wanted,
-                      ArrayRef<Type> cotangents, Recompute recompute)
-      : block(block), numInputs(inputs), wanted(wanted), cotangents(cotangents),
+                      ArrayRef<Type> cotangents, ArrayRef<bool> read, Recompute recompute)
+      : block(block), numInputs(inputs), wanted(wanted), cotangents(cotangents), read(read),
         recompute(recompute) {}
 
   // `forwards` holds the forward functions made so far, by what they keep.
@@ -120,11 +127,13 @@ private:
   }
   func::FuncOp emit(StringRef name, const Slice &slice, ArrayRef<Value> results,
                     SymbolTable &symbols);
+  void addToGradients(func::FuncOp function, unsigned count);
 
   func::FuncOp block;
   unsigned numInputs;
   ArrayRef<bool> wanted;
   ArrayRef<Type> cotangents;
+  ArrayRef<bool> read;
   Recompute recompute;
 
   OwningOpRef<func::FuncOp> joint;
@@ -233,11 +242,28 @@ func::FuncOp BlockDifferentiator::emit(StringRef name, const Slice &slice, Array
   return function;
 }
 
+// Adds the last `count` results of `function` to the gradients so far, which come as further
+// arguments.
+void BlockDifferentiator::addToGradients(func::FuncOp function, unsigned count) {
+  Operation *end = function.getBody().front().getTerminator();
+  OpBuilder b(end);
+  for (unsigned i = end->getNumOperands() - count, e = end->getNumOperands(); i < e; ++i) {
+    Value gradient = end->getOperand(i);
+    unsigned number = function.getNumArguments();
+    (void)function.insertArgument(number, gradient.getType(), {}, gradient.getLoc());
+    Value sum =
+        AddOp::create(b, gradient.getLoc(), function.getArgument(number), gradient, TypeAttr());
+    end->setOperand(i, sum);
+    function.setResultAttr(i, kInPlaceAttr, b.getI64IntegerAttr(number));
+  }
+}
+
 Variant BlockDifferentiator::build(StringRef suffix, SymbolTable &symbols,
                                    llvm::StringMap<func::FuncOp> &forwards) {
   buildJoint();
   Variant variant;
   SmallVector<Value> inputGradients, weightGradients;
+  SmallVector<unsigned> parameters; // whose gradients these are
   for (auto [index, argument] : llvm::enumerate(joint->getArguments().take_front(wanted.size()))) {
     Value gradient = wanted[index] ? gradients.lookup(argument) : Value();
     if (!gradient)
@@ -246,14 +272,22 @@ Variant BlockDifferentiator::build(StringRef suffix, SymbolTable &symbols,
     if (index < numInputs)
       variant.inputGradients.push_back(index);
     else
-      variant.weightGradients.push_back(index - numInputs);
+      parameters.push_back(index - numInputs);
   }
 
   auto kept = [&](Value v) { return isForward(v) && keeps(recompute, v.getDefiningOp()); };
-  Slice input = slice(inputGradients, kept);
-  Slice weight = slice(weightGradients, [&](Value v) {
-    return kept(v) || (input.ops.contains(v.getDefiningOp()) && !isView(v.getDefiningOp()));
-  });
+  Slice input = slice(inputGradients, kept), weight;
+  const bool together =
+      llvm::any_of(weightGradients, [&](Value v) { return input.ops.contains(v.getDefiningOp()); });
+  if (together) {
+    SmallVector<Value> all(inputGradients);
+    llvm::append_range(all, weightGradients);
+    input = slice(all, kept);
+  } else {
+    weight = slice(weightGradients, [&](Value v) {
+      return kept(v) || (input.ops.contains(v.getDefiningOp()) && !isView(v.getDefiningOp()));
+    });
+  }
   sortArguments(input);
   sortArguments(weight);
 
@@ -304,51 +338,63 @@ Variant BlockDifferentiator::build(StringRef suffix, SymbolTable &symbols,
 
   std::string name = block.getName().str();
   if (!inputGradients.empty()) {
-    llvm::append_range(inputGradients, carried);
-    variant.input.function =
-        emit(name + ".backward_input" + suffix.str(), input, inputGradients, symbols);
+    SmallVector<Value> returned(inputGradients);
+    llvm::append_range(returned, together ? weightGradients : carried);
+    func::FuncOp function = emit(name + (together ? ".backward" : ".backward_input") + suffix.str(),
+                                 input, returned, symbols);
     for (auto [result, argument] : llvm::enumerate(variant.inputGradients))
-      variant.input.function.setResultAttr(
-          result, kGradientOfAttr,
-          IntegerAttr::get(IntegerType::get(block.getContext(), 64), argument));
-  }
-  if (!weightGradients.empty()) {
-    func::FuncOp function =
-        emit(name + ".backward_weight" + suffix.str(), weight, weightGradients, symbols);
-    variant.weight.function = function;
-    // Add to the gradients so far, which come as further arguments.
-    Operation *end = function.getBody().front().getTerminator();
-    OpBuilder b(end);
-    for (unsigned i = 0, e = weightGradients.size(); i < e; ++i) {
-      Value gradient = end->getOperand(i);
-      unsigned number = function.getNumArguments();
-      (void)function.insertArgument(number, gradient.getType(), {}, gradient.getLoc());
-      Value sum =
-          AddOp::create(b, gradient.getLoc(), function.getArgument(number), gradient, TypeAttr());
-      end->setOperand(i, sum);
-      function.setResultAttr(i, kInPlaceAttr, b.getI64IntegerAttr(number));
+      function.setResultAttr(result, kGradientOfAttr,
+                             IntegerAttr::get(IntegerType::get(block.getContext(), 64), argument));
+    if (together) {
+      addToGradients(function, weightGradients.size());
+      variant.input.gradients = parameters;
     }
+    variant.input.function = function;
+  }
+  if (!weightGradients.empty() && !together) {
+    variant.weight.function =
+        emit(name + ".backward_weight" + suffix.str(), weight, weightGradients, symbols);
+    addToGradients(variant.weight.function, weightGradients.size());
+    variant.weight.gradients = parameters;
   }
   std::string key = name;
   for (Value residual : residuals)
     key += " " + std::to_string(orderOf(residual).first) + ":" +
            std::to_string(orderOf(residual).second);
+  // Results that nothing in the step reads.
+  auto isSource = [&](unsigned result) {
+    return llvm::any_of(ArrayRef<const BackwardFunction *>{&variant.input, &variant.weight},
+                        [&](const BackwardFunction *backward) {
+                          return llvm::any_of(backward->inputs, [&](const Source &source) {
+                            return source.kind == Source::Result && source.index == result;
+                          });
+                        });
+  };
+  SmallVector<Value> returned;
+  for (auto [index, result] : llvm::enumerate(results))
+    if (read[index] || isSource(index)) {
+      variant.results.push_back(index);
+      returned.push_back(result);
+      key += " r" + std::to_string(index);
+    }
+  for (BackwardFunction *backward : {&variant.input, &variant.weight})
+    for (Source &source : backward->inputs)
+      if (source.kind == Source::Result)
+        source.index = llvm::find(variant.results, source.index) - variant.results.begin();
   func::FuncOp &forward = forwards[key];
-  if (residuals.empty()) {
+  if (residuals.empty() && returned.size() == results.size()) {
     variant.forward = block;
-  } else if (forward) {
-    variant.forward = forward;
-  } else {
-    Slice all;
-    all.arguments.insert(joint->getArguments().begin(),
-                         joint->getArguments().begin() + wanted.size());
-    for (Operation &op : joint->getBody().front())
-      if (forwardOps.contains(&op))
-        all.ops.insert(&op);
-    llvm::append_range(results, residuals);
-    forward = emit(name + ".forward" + suffix.str(), all, results, symbols);
-    variant.forward = forward;
+    llvm::append_range(variant.arguments, llvm::seq<unsigned>(0, wanted.size()));
+    return variant;
   }
+  llvm::append_range(returned, residuals);
+  Slice all = slice(returned, [](Value) { return false; });
+  sortArguments(all);
+  for (Value argument : all.arguments)
+    variant.arguments.push_back(cast<BlockArgument>(argument).getArgNumber());
+  if (!forward)
+    forward = emit(name + ".forward" + suffix.str(), all, returned, symbols);
+  variant.forward = forward;
   return variant;
 }
 
@@ -369,6 +415,7 @@ private:
     func::FuncOp block;
     SmallVector<bool> wanted;     // per argument of the block
     SmallVector<Type> cotangents; // per result, null where there is none
+    SmallVector<bool> read;       // per result: in the step
     Variant *variant = nullptr;   // null: no backward
     int64_t number = 0;           // in @model
     ApplyOp forward;              // in the step
@@ -387,7 +434,8 @@ private:
   std::vector<Application> applications;
   llvm::DenseMap<Value, Type> cotangentTypes; // values of @model that have a cotangent
   Value loss;
-  using VariantKey = std::tuple<std::string, SmallVector<bool>, SmallVector<const void *>>;
+  using VariantKey =
+      std::tuple<std::string, SmallVector<bool>, SmallVector<const void *>, SmallVector<bool>>;
   std::map<VariantKey, Variant> variants;
   llvm::StringMap<unsigned> variantCount;
   llvm::StringMap<func::FuncOp> forwards;
@@ -427,6 +475,9 @@ LogicalResult StepBuilder::findCotangents() {
   for (Application &application : llvm::reverse(applications)) {
     bool reached = false;
     for (Value result : application.apply.getResults()) {
+      application.read.push_back(
+          result == loss ||
+          llvm::any_of(result.getUsers(), [](Operation *user) { return isa<ApplyOp>(user); }));
       Type type = cotangentTypes.lookup(result);
       application.cotangents.push_back(type);
       reached |= type != nullptr;
@@ -450,15 +501,17 @@ LogicalResult StepBuilder::findCotangents() {
 
 Variant *StepBuilder::variantOf(Application &application) {
   std::string name = application.block.getName().str();
-  VariantKey key{name, application.wanted, llvm::map_to_vector(application.cotangents, [](Type t) {
-                   return t.getAsOpaquePointer();
-                 })};
+  VariantKey key{
+      name, application.wanted,
+      llvm::map_to_vector(application.cotangents, [](Type t) { return t.getAsOpaquePointer(); }),
+      application.read};
   auto [found, isNew] = variants.try_emplace(key);
   if (isNew) {
     unsigned number = ++variantCount[name];
     std::string suffix = number == 1 ? "" : "." + std::to_string(number);
     BlockDifferentiator differentiator(application.block, application.apply.getInputs().size(),
-                                       application.wanted, application.cotangents, recompute);
+                                       application.wanted, application.cotangents, application.read,
+                                       recompute);
     found->second = differentiator.build(suffix, symbols, forwards);
   }
   return &found->second;
@@ -516,7 +569,6 @@ void StepBuilder::emitBackward(OpBuilder &b, Application &application) {
     cotangents.push_back(gradients.contains(result) ? sum(b, application, gradients[result])
                                                     : Value());
 
-  unsigned numResults = apply.getNumResults();
   SmallVector<Value> inputResults;
   auto valueOf = [&](Source source) -> Value {
     switch (source.kind) {
@@ -525,7 +577,7 @@ void StepBuilder::emitBackward(OpBuilder &b, Application &application) {
     case Source::Result:
       return application.forward.getResult(source.index);
     case Source::Residual:
-      return application.forward.getResult(numResults + source.index);
+      return application.forward.getResult(variant.results.size() + source.index);
     case Source::Cotangent:
       return cotangents[source.index];
     case Source::InputGradient:
@@ -539,23 +591,23 @@ void StepBuilder::emitBackward(OpBuilder &b, Application &application) {
     return b.getArrayAttr(llvm::map_to_vector(
         indices, [&](unsigned i) -> Attribute { return apply.getParameters()[i]; }));
   };
-  auto call = [&](BackwardFunction &backward, TypeRange results, ArrayAttr gradients,
-                  StringRef phase) {
-    return tag(ApplyOp::create(b, apply.getLoc(), results,
-                               b.getStringAttr(backward.function.getName()),
-                               llvm::map_to_vector(backward.inputs, valueOf),
-                               names(backward.parameters), gradients),
-               application.number, phase);
+  auto call = [&](BackwardFunction &backward, StringRef phase) {
+    return tag(
+        ApplyOp::create(b, apply.getLoc(),
+                        backward.function.getResultTypes().drop_back(backward.gradients.size()),
+                        b.getStringAttr(backward.function.getName()),
+                        llvm::map_to_vector(backward.inputs, valueOf), names(backward.parameters),
+                        names(backward.gradients)),
+        application.number, phase);
   };
   if (variant.input.function) {
-    auto results = call(variant.input, variant.input.function.getResultTypes(), b.getArrayAttr({}),
-                        kBackwardInputPhase);
+    auto results = call(variant.input, kBackwardInputPhase);
     inputResults.assign(results.result_begin(), results.result_end());
     for (auto [index, gradient] : llvm::zip(variant.inputGradients, inputResults))
       gradients[apply.getInputs()[index]].push_back(gradient);
   }
   if (variant.weight.function)
-    call(variant.weight, {}, names(variant.weightGradients), kBackwardWeightPhase);
+    call(variant.weight, kBackwardWeightPhase);
 }
 
 LogicalResult StepBuilder::build() {
@@ -587,21 +639,46 @@ LogicalResult StepBuilder::build() {
   for (Application &application : applications) {
     ApplyOp apply = application.apply;
     func::FuncOp forward = application.variant ? application.variant->forward : application.block;
-    application.forward =
-        tag(ApplyOp::create(
-                b, apply.getLoc(), forward.getResultTypes(), b.getStringAttr(forward.getName()),
-                llvm::map_to_vector(apply.getInputs(), [&](Value v) { return map.lookup(v); }),
-                apply.getParameters(), b.getArrayAttr({})),
-            application.number, kForwardPhase);
+    SmallVector<Value> inputs;
+    SmallVector<Attribute> parameters;
+    auto take = [&](unsigned argument) {
+      unsigned count = apply.getInputs().size();
+      if (argument < count)
+        inputs.push_back(map.lookup(apply.getInputs()[argument]));
+      else
+        parameters.push_back(apply.getParameters()[argument - count]);
+    };
+    if (application.variant)
+      llvm::for_each(application.variant->arguments, take);
+    else
+      llvm::for_each(llvm::seq<unsigned>(0, application.block.getNumArguments()), take);
+    application.forward = tag(ApplyOp::create(b, apply.getLoc(), forward.getResultTypes(),
+                                              b.getStringAttr(forward.getName()), inputs,
+                                              b.getArrayAttr(parameters), b.getArrayAttr({})),
+                              application.number, kForwardPhase);
     tag(apply, application.number, kForwardPhase);
-    for (auto [old, now] : llvm::zip(apply.getResults(), application.forward.getResults()))
-      map.map(old, now);
+    for (unsigned i = 0, e = apply.getNumResults(); i < e; ++i) {
+      unsigned number = i;
+      if (application.variant) {
+        const auto *found = llvm::find(application.variant->results, i);
+        if (found == application.variant->results.end())
+          continue;
+        number = found - application.variant->results.begin();
+      }
+      map.map(apply.getResult(i), application.forward.getResult(number));
+    }
   }
   gradients[loss].push_back(body->getArguments().back());
   for (Application &application : llvm::reverse(applications))
     if (application.variant)
       emitBackward(b, application);
   func::ReturnOp::create(b, model.getLoc(), map.lookup(loss));
+  // Inputs of outputs that the step does not form.
+  llvm::BitVector unread(body->getNumArguments());
+  for (BlockArgument argument : body->getArguments())
+    unread[argument.getArgNumber()] = argument.use_empty();
+  if (failed(step.eraseArguments(unread)))
+    return failure();
   symbols.insert(step);
   return symbols.rename(model, "forward");
 }

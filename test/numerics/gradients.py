@@ -309,6 +309,20 @@ def softmax_loss(b, logits, labels):
 case("cross_entropy", {"logits": [B, S, V]}, LABELS)(softmax_loss)
 
 
+def linear_lse(parts: int):
+    def build(b, x, weight, labels):
+        lse, target = b.op("linear_lse", [x, weight, labels], [B, S, parts], ROWS,
+                           attributes=f"parts = {parts} : i64, chunk = 20 : i64, {STATISTICS}")
+        maximum = b.op("row_max", [lse], ROWS, attributes=STATISTICS)
+        total = b.op("row_sum_exp", [lse, maximum], ROWS, attributes=STATISTICS)
+        return b.op("cross_entropy", [maximum, total, target, labels], [1])
+    return build
+
+
+case("linear_lse", {"input": TEXT, "weight": [V, C]}, LABELS)(linear_lse(1))
+case("linear_lse_parts", {"input": TEXT, "weight": [V, C]}, LABELS)(linear_lse(V))
+
+
 # ----------------------------------------------------------------------------------------------------------------------
 # The model of the cases
 

@@ -86,19 +86,34 @@ def operations_of(op: str, operands: list[list[int]]) -> int:
     if op in ("attention", "attention_grad"):
         query, key = operands[0 if op == "attention" else 1], operands[1 if op == "attention" else 2]
         return (4 if op == "attention" else 8) * math.prod(query) * key[1]
+    if op == "linear_lse":
+        return 2 * math.prod(operands[0]) * operands[1][0]
+    if op == "linear_lse_grad":  # of one product; logits that are formed again do not count
+        return 2 * math.prod(operands[2]) * operands[3][0]
     other = {"linear": operands[1][0], "linear_dx": operands[1][1], "linear_dw": operands[1][-1]}[op]
     return 2 * math.prod(operands[0]) * other
 
 
 def count_step(text: str) -> tuple[int, int]:
     """Operations and weight-gradient products of @step."""
-    blocks, applied, function = {}, [], None
+    blocks, applied, function, gradients = {}, [], None, {}
     for line in text.splitlines():
         if found := re.match(r"\s*func\.func (?:private )?@([\w.]+)\(", line):
-            function = blocks.setdefault(found[1], [0, 0])
+            function, gradients = blocks.setdefault(found[1], [0, 0]), {}
             inside_step = found[1] == "step"
-        elif found := re.search(r"llama\.(linear|linear_dx|linear_dw|attention|attention_grad) .* : \((.*)\) -> ", line):
-            function[0] += operations_of(found[1], shapes(found[2]))
+            continue
+        # The products of linear_lse_grad are those of its results that are read: %d_input, %d_weight.
+        for name, operations in list(gradients.items()):
+            if re.search(re.escape(name) + r"\b", line):
+                function[0] += operations
+                function[1] += name.startswith("%d_weight")
+                del gradients[name]
+        if found := re.search(r"llama\.(linear\w*|attention|attention_grad) .* : \((.*)\) -> ", line):
+            operations = operations_of(found[1], shapes(found[2]))
+            if found[1] == "linear_lse_grad":
+                gradients = dict.fromkeys(re.match(r"\s*(%\w+), (%\w+) = ", line).groups(), operations)
+                continue
+            function[0] += operations
             function[1] += found[1] == "linear_dw"
         elif (found := re.search(r"llama\.apply @([\w.]+)\(", line)) and inside_step:
             applied.append(found[1])
@@ -125,13 +140,16 @@ def check(llamac: str, folder: pathlib.Path) -> int:
                 expect(f"{name}, {part}", got.get(part), want)
             total = re.search(r"^operations of a forward.*: (\d+)$", output, re.MULTILINE)
             expect(f"{name}, forward", total and int(total[1]), sum(forward.values()))
-            for trainable in ("all", "adapter", "adapter-without-rows"):
+            for trainable, chunk in (("all", "none"), ("adapter", "none"), ("adapter-without-rows", "none"), ("all", "64"),
+                                     ("adapter", "64")):
                 file = folder / "train.mlir"
-                run([llamac, "compile", model.name, *options, f"--trainable={trainable}", "--compile-to=train", "-o", str(file)])
-                operations, weight_gradients = count_step(file.read_text())
-                expect(f"{name}, step, --trainable={trainable}", operations, model.step(tile_size, trainable))
-                expect(f"{name}, weight gradients, --trainable={trainable}", weight_gradients,
-                       model.weight_gradients(trainable))
+                choice = [f"--trainable={trainable}", f"--head-chunk={chunk}"]
+                run([llamac, "compile", model.name, *options, *choice, "--compile-to=train", "-o", str(file)])
+                text = file.read_text()
+                expect(f"{name}, logits in chunks, {' '.join(choice)}", "llama.linear_lse " in text, chunk != "none")
+                operations, weight_gradients = count_step(text)
+                expect(f"{name}, step, {' '.join(choice)}", operations, model.step(tile_size, trainable))
+                expect(f"{name}, weight gradients, {' '.join(choice)}", weight_gradients, model.weight_gradients(trainable))
     for failure in failures:
         print(f"FAIL {failure}")
     print(f"operation counts: {count} comparisons, {len(failures)} failures")

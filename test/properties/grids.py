@@ -8,7 +8,7 @@
     grids.py --llamac build/bin/llamac --seeds 0-59 --ranks=tcp    ranks are processes that meet over TCP, too
 
 A seed always gives the same draws. Drawn are: the grid (axes of 1 to 4 ranks, at most 16 in all), FSDP level, schedule,
-placement of the encoder, micro-batches, recompute, what trains, a small model with as many layers as it likes, batches with
+placement of the encoder, micro-batches, recompute, chunks of the head, what trains, a small model with as many layers as it likes, batches with
 padding, documents, missing images and none. The program is compiled in f64 and makes two steps, as does that of one rank on
 the same global batch. Equal at 1e-10, in the sense of run_case.py, must be: losses, gradient norms, every gradient of the
 first step, every master after the second. With --precision=f32 both are compiled in f32, with the fast kernels, and must be equal
@@ -212,7 +212,10 @@ def draw(r: random.Random, most_ranks: int, most: Most = Most()) -> Draw:
     step = 2 * grid["cp"] * grid["tp"]
     length = r.randint(1, most.tokens) if r.random() < 0.1 else step * r.randint(1, max(1, most.tokens // step))
     batch = r.choice([n for n in (1, 1, 2, 3) if n <= most.samples])
-    return Draw(config, grid, batch, micro_batches, length, r.choice([1, 1, 2]) if is_vision else 0, model_options, options)
+    drawn = Draw(config, grid, batch, micro_batches, length, r.choice([1, 1, 2]) if is_vision else 0, model_options, options)
+    if r.random() < 0.4:  # logits of a few tokens at a time, which divide a rank's tokens or not
+        drawn.options.append(f"--head-chunk={r.choice([1, 8, 16, 24])}")
+    return drawn
 
 
 def draw_batch(r: random.Random, draw: Draw) -> dict:

@@ -62,6 +62,16 @@ inline constexpr llvm::StringLiteral kForwardPhase = "forward";
 inline constexpr llvm::StringLiteral kBackwardInputPhase = "backward_input";
 inline constexpr llvm::StringLiteral kBackwardWeightPhase = "backward_weight";
 
+/// How many of `rows` rows of logits, each of `vocabulary` numbers of `bytes` bytes, exist
+/// together where they are formed in chunks: `asked`, rounded up to a multiple of kChunkStep, or if
+/// that is 0 as many as take 256 MiB, but at least 1,024 (with fewer, adding to the gradient of the
+/// weight in memory takes longer than its products), and then chunks of about the same size.
+/// At most `rows`.
+int64_t headChunk(int64_t asked, int64_t rows, int64_t vocabulary, int64_t bytes);
+
+/// Chunks begin at multiples of so many rows: 16 bytes of any type, the widest access of a kernel.
+inline constexpr int64_t kChunkStep = 8;
+
 /// Type of the cotangent of `value`: its own type, with the element type of
 /// `llama.gradient_type` if it is a block argument that carries one.
 RankedTensorType cotangentType(Value value);

@@ -50,19 +50,22 @@ class Llama_ComputeOp<string mnemonic, list<Trait> traits = []>
   let assemblyFormat = "operands attr-dict `:` functional-type(operands, results)";
   let hasVerifier = 1;
   // Types follow from the operands but for the placement.
-  let extraClassDeclaration = [{
+  code extraTypes = [{
     static bool isCompatibleReturnTypes(::mlir::TypeRange inferred, ::mlir::TypeRange actual) {
       return ::mlir::llama::equalButForEncodings(inferred, actual);
     }
   }];
+  let extraClassDeclaration = extraTypes;
 }
 
 // Traits of ops that count no operations, of those that also do not move all of
-// their operands (views, rows of a table), of ops that do matrix work, and of
-// forward ops.
+// their operands (views, rows of a table), of ops that do matrix work, of those that
+// also move more than their operands, and of forward ops.
 def Llama_NoCost : DeclareOpInterfaceMethods<CostOpInterface>;
 def Llama_OwnBytes : DeclareOpInterfaceMethods<CostOpInterface, ["countBytes"]>;
 def Llama_Cost : DeclareOpInterfaceMethods<CostOpInterface, ["countOperations"]>;
+def Llama_OwnCost
+    : DeclareOpInterfaceMethods<CostOpInterface, ["countOperations", "countBytes"]>;
 def Llama_Vjp : DeclareOpInterfaceMethods<DifferentiableOpInterface>;
 
 // What recomputation asks. A view costs nothing to form again, and keeping it keeps its base.

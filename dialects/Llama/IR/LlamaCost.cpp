@@ -48,6 +48,17 @@ int64_t AttentionGradOp::countOperations() {
   return productOperations(getQuery(), tensorOf(getKey()).getDimSize(1), 4);
 }
 
+int64_t LinearLseOp::countOperations() {
+  return productOperations(getInput(), tensorOf(getWeight()).getDimSize(0));
+}
+
+// Logits that are formed again do not count.
+int64_t LinearLseGradOp::countOperations() {
+  int64_t products = !getDInput().use_empty() + !getDWeight().use_empty();
+  return products ? productOperations(getInput(), tensorOf(getWeight()).getDimSize(0), products)
+                  : 0;
+}
+
 //===----------------------------------------------------------------------===//
 // Bytes
 //===----------------------------------------------------------------------===//
@@ -72,4 +83,34 @@ int64_t EmbedGradOp::countBytes() {
   return bytesOf(getIds(), 64) +
          bytesOf(getCotangent(), tensorOf(getCotangent()).getElementTypeBitWidth()) +
          2 * bytesOf(getCotangent(), getAccumulation().getIntOrFloatBitWidth());
+}
+
+// Operands and results, the logits of all rows `passes` times, and for each chunk after the first
+// `again` bytes once more.
+template <typename Op> static int64_t bytesByChunks(Op op, int64_t passes, int64_t again) {
+  int64_t rows = tensorOf(op.getLabels()).getNumElements();
+  int64_t vocabulary = tensorOf(op.getWeight()).getDimSize(0);
+  int64_t logit = op.getStatistics().getIntOrFloatBitWidth() / 8;
+  int64_t chunk = headChunk(op.getChunk(), rows, vocabulary, logit);
+  int64_t chunks = chunk ? llvm::divideCeil(rows, chunk) : 1;
+  return llama::detail::bytesOfOperandsAndResults(op) + passes * rows * vocabulary * logit +
+         std::max<int64_t>(0, chunks - 1) * again;
+}
+
+// Logits are written, and read by the three reductions of a row.
+int64_t LinearLseOp::countBytes() {
+  return bytesByChunks(*this, 4,
+                       bytesOf(getWeight(), tensorOf(getWeight()).getElementTypeBitWidth()));
+}
+
+// Logits are written and read, and their gradient is written and read by each product; a chunk
+// reads the weight twice, and reads and writes its gradient.
+int64_t LinearLseGradOp::countBytes() {
+  int64_t bits = tensorOf(getWeight()).getElementTypeBitWidth();
+  int64_t again = bytesOf(getWeight(), (1 + !getDInput().use_empty()) * bits);
+  if (!getDWeight().use_empty())
+    again += 2 * bytesOf(getDWeight(), getAccumulation().getIntOrFloatBitWidth());
+  int64_t uses = 1 + !getDInput().use_empty() + !getDWeight().use_empty();
+  return bytesByChunks(*this, 2, again) +
+         uses * bytesOf(getLabels(), bits) * tensorOf(getWeight()).getDimSize(0);
 }

@@ -614,6 +614,113 @@ Values TargetLogitGradOp::decompose(OpBuilder &b) {
   return {d.view(out, shapeOf(getResult()))};
 }
 
+Values TakeTokensOp::decompose(OpBuilder &b) {
+  DecompositionBuilder d(b, getLoc());
+  Value rows = d.rows(getInput()), tokens = d.flat(getTokens());
+  int64_t ofSample = shapeOf(getInput())[1], taken = shapeOf(getTokens())[1];
+  Value out = d.empty({shapeOf(tokens)[0], shapeOf(rows)[1]}, elementOf(rows));
+  Value result = d.one("pp", elementOf(rows), {{tokens, {0}}}, {out, {0, 1}}, [&](Body &x) {
+    Scalar token = x[0], exists = token >= 0 & token < ofSample;
+    Scalar sample = x.index(0).to(token.type()) / taken;
+    Scalar row = sample * ofSample + select(exists, token, token.constant(0));
+    return select(exists, x.extract(rows, {row, x.index(1)}), x.constant(0));
+  });
+  return {d.view(result, shapeOf(getResult()))};
+}
+
+int64_t llama::headChunk(int64_t asked, int64_t rows, int64_t vocabulary, int64_t bytes) {
+  constexpr int64_t kMostBytes = 256 << 20, kLeastRows = 1024, kStep = 128;
+  if (asked)
+    return std::min<int64_t>(rows, llvm::alignTo(asked, kChunkStep));
+  int64_t most = std::max(kLeastRows, kMostBytes / (vocabulary * bytes) / kStep * kStep);
+  int64_t chunks = std::max<int64_t>(1, llvm::divideCeil(rows, most));
+  return std::min<int64_t>(rows, llvm::alignTo(llvm::divideCeil(rows, chunks), kStep));
+}
+
+// The logits [R, V] that `op`, llama.linear_lse or its gradient, speaks of, and the same as
+// [R, P, V / P], or as they are where there is one part.
+template <typename Op>
+static std::pair<Value, Value> logitsOf(Op op, DecompositionBuilder &d, OpBuilder &b) {
+  Value logits = LinearOp::create(b, op.getLoc(), d.rows(op.getInput()), op.getWeight(),
+                                  op.getBias(), op.getStatisticsAttr(), op.getStatisticsAttr());
+  int64_t rows = shapeOf(logits)[0], size = shapeOf(logits)[1];
+  int64_t parts = shapeOf(op.getLse()).back();
+  return {logits, parts == 1 ? logits : d.view(logits, {rows, parts, size / parts})};
+}
+
+Values LinearLseOp::expand(OpBuilder &b) {
+  DecompositionBuilder d(b, getLoc());
+  TypeAttr statistics = getStatisticsAttr();
+  auto [logits, parts] = logitsOf(*this, d, b);
+  Value maximum = RowMaxOp::create(b, getLoc(), parts, statistics);
+  Value sum = RowSumExpOp::create(b, getLoc(), parts, maximum, statistics);
+  Value target = TargetLogitOp::create(b, getLoc(), logits, d.flat(getLabels()), statistics);
+  Value lse = d.elementwise(getStatistics(), {maximum, sum}, {maximum.getType()},
+                            [](Body &x) -> Scalars { return {x[0] + x[1].log()}; })[0];
+  return {d.view(lse, shapeOf(getLse())), d.view(target, shapeOf(getTarget()))};
+}
+
+// Both gradients of `op`, or null for those that are not wanted.
+static Values expandGradient(LinearLseGradOp op, OpBuilder &b, bool wantsInput, bool wantsWeight) {
+  DecompositionBuilder d(b, op.getLoc());
+  TypeAttr statistics = op.getStatisticsAttr();
+  auto [logits, parts] = logitsOf(op, d, b);
+  SmallVector<int64_t> perPart(shapeOf(parts));
+  perPart.pop_back();
+  Value ofParts = RowSumExpGradOp::create(b, op.getLoc(), d.view(op.getDLse(), perPart), parts,
+                                          d.view(op.getLse(), perPart), statistics);
+  Value ofTarget =
+      TargetLogitGradOp::create(b, op.getLoc(), d.flat(op.getDTarget()), d.flat(op.getLabels()),
+                                b.getI64IntegerAttr(shapeOf(logits)[1]), statistics);
+  Value gradient =
+      AddOp::create(b, op.getLoc(), ofTarget, d.view(ofParts, shapeOf(logits)), statistics);
+  Type element = elementOf(op.getWeight());
+  if (element != op.getStatistics()) // rounded once, as an input of the two products
+    gradient = CastOp::create(b, op.getLoc(), gradient, TypeAttr::get(element));
+  Values results(2);
+  if (wantsInput)
+    results[0] = d.view(LinearDxOp::create(b, op.getLoc(), gradient, op.getWeight(), statistics,
+                                           op.getElementTypeAttr()),
+                        shapeOf(op.getDInput()));
+  if (wantsWeight)
+    results[1] = LinearDwOp::create(b, op.getLoc(), gradient, d.rows(op.getInput()),
+                                    op.getAccumulationAttr());
+  return results;
+}
+
+Values LinearLseGradOp::expand(OpBuilder &b) {
+  return expandGradient(*this, b, !getDInput().use_empty(), !getDWeight().use_empty());
+}
+
+// The decomposition of the ops to which `expand` expands `op`, for which it returns values.
+static Values decomposeExpanded(Operation *op, llvm::function_ref<Values()> expand) {
+  Operation *before = op->getPrevNode();
+  Values results = expand();
+  auto *block = op->getBlock();
+  auto first = before ? std::next(before->getIterator()) : block->begin();
+  for (Operation &made : llvm::make_early_inc_range(llvm::make_range(first, op->getIterator())))
+    if (auto inner = dyn_cast<DecompositionOpInterface>(made)) {
+      OpBuilder at(&made);
+      Values values = inner.decompose(at);
+      for (auto [old, now] : llvm::zip_equal(made.getResults(), values))
+        for (Value &result : results)
+          if (result == old)
+            result = now;
+      made.replaceAllUsesWith(values);
+      made.erase();
+    }
+  return results;
+}
+
+Values LinearLseOp::decompose(OpBuilder &b) {
+  return decomposeExpanded(*this, [&] { return expand(b); });
+}
+
+Values LinearLseGradOp::decompose(OpBuilder &b) {
+  return decomposeExpanded(
+      *this, [&] { return expandGradient(*this, b, /*wantsInput=*/true, /*wantsWeight=*/true); });
+}
+
 Values CrossEntropyOp::decompose(OpBuilder &b) {
   DecompositionBuilder d(b, getLoc());
   Type type = elementOf(getSum());

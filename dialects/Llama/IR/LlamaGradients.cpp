@@ -227,6 +227,20 @@ Gradients TargetLogitOp::buildVjp(OpBuilder &b, ValueRange ct, ArrayRef<bool> wa
           Value()};
 }
 
+Gradients LinearLseOp::buildVjp(OpBuilder &b, ValueRange ct, ArrayRef<bool> wanted) {
+  Gradients gradients(getNumOperands());
+  if (!ct[1])
+    return gradients; // a target that nothing reads
+  auto gradient =
+      LinearLseGradOp::create(b, getLoc(), ct[0], ct[1], getInput(), getWeight(), getLabels(),
+                              getLse(), getBias(), getChunkAttr(), getStatisticsAttr(),
+                              gradientElement(getWeight()), gradientElement(getInput()));
+  for (unsigned i = 0; i < 2; ++i)
+    if (wanted[i])
+      gradients[i] = gradient.getResult(i);
+  return gradients;
+}
+
 Gradients CrossEntropyOp::buildVjp(OpBuilder &b, ValueRange ct, ArrayRef<bool> wanted) {
   auto gradient = CrossEntropyGradOp::create(b, getLoc(), ct[0], getSum(), getLabels());
   return {Value(), gradient.getDSum(), gradient.getDTarget(), Value()};

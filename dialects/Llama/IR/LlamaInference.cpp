@@ -310,6 +310,32 @@ LogicalResult TokensToImagesOp::inferReturnTypes(MLIRContext *, Location_ loc, A
   return success();
 }
 
+LogicalResult TakeTokensOp::inferReturnTypes(MLIRContext *, Location_ loc, Adaptor a,
+                                             Types &types) {
+  if (failed(expectRank(loc, "take_tokens", "input", a.getInput(), 3, 3)) ||
+      failed(expectRank(loc, "take_tokens", "tokens", a.getTokens(), 2, 2)))
+    return failure();
+  auto type = tensorOf(a.getInput());
+  types.push_back(
+      type.clone({type.getDimSize(0), tensorOf(a.getTokens()).getDimSize(1), type.getDimSize(2)}));
+  return success();
+}
+
+LogicalResult LinearLseOp::inferReturnTypes(MLIRContext *, Location_ loc, Adaptor a, Types &types) {
+  if (failed(expectRank(loc, "linear_lse", "input", a.getInput(), 1)))
+    return failure();
+  auto input = tensorOf(a.getInput());
+  types.push_back(RankedTensorType::get(withLast(input, a.getParts()), a.getStatistics()));
+  types.push_back(RankedTensorType::get(input.getShape().drop_back(), a.getStatistics()));
+  return success();
+}
+
+LogicalResult LinearLseGradOp::inferReturnTypes(MLIRContext *, Location_, Adaptor a, Types &types) {
+  types.push_back(tensorOf(a.getInput()).clone(a.getElementType()));
+  types.push_back(tensorOf(a.getWeight()).clone(a.getAccumulation()));
+  return success();
+}
+
 // Ops with one value per row of logits.
 template <typename Adaptor>
 static LogicalResult perRow(Location_ loc, StringRef op, Adaptor a, Types &types) {

@@ -970,6 +970,23 @@ def TokensToImagesOp : Llama_ComputeOp<"tokens_to_images", [Llama_View, Llama_Ow
   let results = (outs Llama_Tensor:$result);
 }
 
+def TakeTokensOp : Llama_ComputeOp<"take_tokens", [Llama_NoCost]> {
+  let summary = "Take some tokens of each sample";
+  let description = [{
+    `result[b, k, :] = input[b, tokens[b, k], :]`, 0 where the number is not in [0, S).
+
+    - (C1) `rank(input) = 3`, `rank(tokens) = 2` and `dim(input, 0) = dim(tokens, 0)`
+
+    Example:
+    ```mlir
+    %y = llama.take_tokens %x, %t : (tensor<2x16x128xf32>, tensor<2x4xi64>) -> tensor<2x4x128xf32>
+    ```
+    Source: the tokens whose logits a command reads.
+  }];
+  let arguments = (ins Llama_Tensor:$input, Llama_IndexTensor:$tokens);
+  let results = (outs Llama_Tensor:$result);
+}
+
 //===----------------------------------------------------------------------===//
 // Loss: four ops, so that a split vocabulary is legal by the ordinary rules
 //===----------------------------------------------------------------------===//
@@ -1062,6 +1079,69 @@ def TargetLogitGradOp : Llama_ComputeOp<"target_logit_grad", [Llama_NoCost]> {
   let arguments = (ins Llama_Tensor:$cotangent, Llama_IndexTensor:$labels, Llama_PositiveInt:$size,
                        TypeAttr:$element_type);
   let results = (outs Llama_Tensor:$result);
+}
+
+def LinearLseOp : Llama_ComputeOp<"linear_lse", [Llama_Vjp, Llama_OwnCost]> {
+  let summary = "Log-sum-exp and target of logits that are never all there";
+  let description = [{
+    With `logits[.., v] = sum_k input[.., k] * weight[v, k] (+ bias[v])`, formed in `statistics`:
+    `lse[.., p] = log sum_v exp(logits[.., v])` over part p of the vocabulary, which lies in
+    `parts` equal parts, and `target[..] = logits[.., labels[..]]`, 0 where the label is not in
+    [0, V). Logits exist for `chunk` rows at a time (0: as many as `headChunk` says).
+
+    One part for each rank that has a part of the vocabulary: the row maximum and the sum of
+    exponentials of `lse` are those of the whole vocabulary.
+
+    - (C1) `rank(input) >= 1`, `rank(weight) = 2` and `dim(weight, 1)` is the last of `input`
+    - (C2) `shape(labels) = shape(input)` without the last dimension
+    - (C3) `bias` has V elements
+    - (C4) `parts` divides V
+    - (C5) `chunk >= 0`
+
+    Example:
+    ```mlir
+    %lse, %t = llama.linear_lse %x, %w, %y {parts = 2 : i64, chunk = 8 : i64, statistics = f32} : (tensor<2x16x128xf32>, tensor<512x128xf32>, tensor<2x16xi64>) -> (tensor<2x16x2xf32>, tensor<2x16xf32>)
+    ```
+    Source: llama3-vision specification C (loss); linear and cross-entropy in one, arXiv 2411.09009.
+  }];
+  let arguments = (ins Llama_Tensor:$input, Llama_Tensor:$weight, Llama_IndexTensor:$labels,
+                       Optional<Llama_Tensor>:$bias, Llama_PositiveInt:$parts, I64Attr:$chunk,
+                       TypeAttr:$statistics);
+  let results = (outs Llama_Tensor:$lse, Llama_Tensor:$target);
+  let extraClassDeclaration = extraTypes # [{
+    /// The same by the ops that have all logits of the rows of `input`: values of the results' types.
+    ::llvm::SmallVector<::mlir::Value> expand(::mlir::OpBuilder &builder);
+  }];
+}
+
+def LinearLseGradOp : Llama_ComputeOp<"linear_lse_grad", [Llama_OwnCost]> {
+  let summary = "Gradients of llama.linear_lse";
+  let description = [{
+    `d_logits[.., v] = d_lse[.., p] * exp(logits[.., v] - lse[.., p])`, p the part of v, plus
+    `d_target[..]` where `v = labels[..]`, rounded to the type of `weight`; `d_input = d_logits
+    weight`, in `element_type`; `d_weight = d_logits^T input`, summed in `accumulation`. Logits are
+    formed again, for `chunk` rows at a time. A result that is not used is not formed.
+
+    - (C1) `shape(lse) = shape(d_lse) = shape(labels) + [P]`, P divides V
+    - (C2) `shape(d_target) = shape(labels)`
+    - (C3) the constraints of llama.linear_lse
+
+    Example:
+    ```mlir
+    %dx, %dw = llama.linear_lse_grad %dl, %dt, %x, %w, %y, %lse {chunk = 8 : i64, statistics = f32, accumulation = f32, element_type = f32} : (tensor<2x16x2xf32>, tensor<2x16xf32>, tensor<2x16x128xf32>, tensor<512x128xf32>, tensor<2x16xi64>, tensor<2x16x2xf32>) -> (tensor<2x16x128xf32>, tensor<512x128xf32>)
+    ```
+    Source: llama3-vision specification D2; arXiv 2411.09009.
+  }];
+  let arguments = (ins Llama_Tensor:$d_lse, Llama_Tensor:$d_target, Llama_Tensor:$input,
+                       Llama_Tensor:$weight, Llama_IndexTensor:$labels, Llama_Tensor:$lse,
+                       Optional<Llama_Tensor>:$bias, I64Attr:$chunk, TypeAttr:$statistics,
+                       TypeAttr:$accumulation, TypeAttr:$element_type);
+  let results = (outs Llama_Tensor:$d_input, Llama_Tensor:$d_weight);
+  let extraClassDeclaration = extraTypes # [{
+    /// The same by the ops that have all logits of the rows of `input`: values of the results'
+    /// types, null for a result that is not used.
+    ::llvm::SmallVector<::mlir::Value> expand(::mlir::OpBuilder &builder);
+  }];
 }
 
 def CrossEntropyOp : Llama_ComputeOp<"cross_entropy", [Llama_Vjp, Llama_NoCost]> {

@@ -277,6 +277,30 @@ PlacementRule TargetLogitGradOp::getPlacementRule() {
       {l, l}, {l + "v"}, "", "", {}, PlacementRule::Rows{1, 'v'}, PlacementRule::Size{"size", 'v'}};
 }
 
+PlacementRule TakeTokensOp::getPlacementRule() {
+  return {{"bsc", "bk"}, {"bkc"}, "k", "", {}, PlacementRule::Rows{1, 's'}};
+}
+
+// The parts of the vocabulary are split as it is.
+PlacementRule LinearLseOp::getPlacementRule() {
+  std::string l = rows(getInput());
+  PlacementRule rule = {{l + "k", "vk", l}, {l + "v", l}, "k"};
+  if (getBias())
+    rule.operands.push_back("v");
+  rule.rows = PlacementRule::Rows{2, 'v'};
+  rule.size = PlacementRule::Size{"parts", 'v'};
+  return rule;
+}
+
+PlacementRule LinearLseGradOp::getPlacementRule() {
+  std::string l = rows(getInput());
+  PlacementRule rule = {{l + "v", l, l + "k", "vk", l, l + "v"}, {l + "k", "vk"}, "k"};
+  if (getBias())
+    rule.operands.push_back("v");
+  rule.rows = PlacementRule::Rows{4, 'v'};
+  return rule;
+}
+
 PlacementRule CrossEntropyOp::getPlacementRule() {
   std::string l = leading(rankOf(getLabels()));
   return {{l, l, l, l}, {"u"}, "u"};

@@ -135,6 +135,19 @@ Reductions TargetLogitOp::getReductions() {
   return {{"", getStatistics(), llama::detail::contractedElements(*this)}};
 }
 Reductions TargetLogitGradOp::getReductions() { return {}; }
+Reductions TakeTokensOp::getReductions() { return {}; }
+Reductions LinearLseOp::getReductions() {
+  return {{" over input", getStatistics(), columns(getInput())},
+          {" over vocabulary", getStatistics(), tensorOf(getWeight()).getDimSize(0)}};
+}
+Reductions LinearLseGradOp::getReductions() {
+  Reductions sums = {{" over input", getStatistics(), columns(getInput())}};
+  if (!getDInput().use_empty())
+    sums.push_back({" over vocabulary", getStatistics(), tensorOf(getWeight()).getDimSize(0)});
+  if (!getDWeight().use_empty())
+    sums.push_back({" over rows", getAccumulation(), elements(getLabels())});
+  return sums;
+}
 Reductions CrossEntropyOp::getReductions() {
   return {{"", tensorOf(getResult()).getElementType(), elements(getMaximum())}};
 }

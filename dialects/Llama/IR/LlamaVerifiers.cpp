@@ -620,6 +620,47 @@ LogicalResult TargetLogitGradOp::verify() {
                                   sizesOf(getLabels()))); // target_logit_grad_c1
 }
 
+// What llama.linear_lse and its gradient want alike.
+template <typename Op> static bool isLinearLse(Op op) {
+  Operation *at = op;
+  Value input = op.getInput(), weight = op.getWeight();
+  bool holds = hasRankAtLeast(at, "input", input, 1) && hasRank(at, "weight", weight, 2) &&
+               isSize(at, "the last weight dimension", sizesOf(weight)[1],
+                      "the last input dimension", sizesOf(input).back()) && // linear_lse_c1
+               hasElementType(at, "weight", weight, "input", input) &&
+               isPerRow(at, "labels", op.getLabels(), "input", input); // linear_lse_c2
+  if (holds && op.getBias())
+    holds = hasShape(at, "bias", op.getBias(), "one number per row of weight",
+                     {sizesOf(weight)[0]}) && // linear_lse_c3
+            hasElementType(at, "bias", op.getBias(), "input", input);
+  return holds && isNotNegative(at, "chunk", int64_t(op.getChunk())); // linear_lse_c5
+}
+
+LogicalResult LinearLseOp::verify() {
+  return verified(*this, isLinearLse(*this) &&
+                             divides(*this, "parts", int64_t(getParts()), "weight dimension 0",
+                                     sizesOf(getWeight())[0])); // linear_lse_c4
+}
+
+LogicalResult LinearLseGradOp::verify() {
+  Operation *op = *this;
+  return verified(
+      op, isLinearLse(*this) &&                                              // linear_lse_grad_c3
+              isPerRow(op, "d_target", getDTarget(), "input", getInput()) && // linear_lse_grad_c2
+              isPerRow(op, "labels", getLabels(), "lse", getLse()) &&        // linear_lse_grad_c1
+              hasShape(op, "d_lse", getDLse(), "that of lse", sizesOf(getLse())) &&
+              divides(op, "the last lse dimension", sizesOf(getLse()).back(), "weight dimension 0",
+                      sizesOf(getWeight())[0]));
+}
+
+LogicalResult TakeTokensOp::verify() {
+  Operation *op = *this; // take_tokens_c1
+  return verified(op, hasRank(op, "input", getInput(), 3) &&
+                          hasRank(op, "tokens", getTokens(), 2) &&
+                          isSize(op, "tokens dimension 0", sizesOf(getTokens())[0],
+                                 "input dimension 0", sizesOf(getInput())[0]));
+}
+
 LogicalResult CrossEntropyOp::verify() {
   Operation *op = *this; // cross_entropy_c1
   return verified(op, hasType(op, "maximum", getMaximum(), "sum", getSum()) &&

@@ -289,3 +289,36 @@ SmallVector<Value> AttentionBackwardOp::getRoutineArguments() {
 }
 
 void AttentionBackwardOp::getEffects(Effects &effects) { addEffects(*this, effects); }
+
+//===----------------------------------------------------------------------===//
+// Chunks of rows
+//===----------------------------------------------------------------------===//
+
+LogicalResult ChunksOp::verify() {
+  size_t operands = (*this)->getNumOperands();
+  if (getBegins().size() != operands || getSteps().size() != operands) // chunks_c1
+    return emitOpError("expects begins and steps for ")
+           << operands << " operands, but got " << getBegins().size() << " and "
+           << getSteps().size();
+  SmallVector<Buffer> buffers;
+  for (auto [index, operand, begin, step] :
+       llvm::enumerate((*this)->getOperands(), getBegins(), getSteps())) {
+    auto type = cast<ShapedType>(operand.getType());
+    int64_t elements = type.hasStaticShape() ? type.getNumElements() : 0;
+    if (begin < 0 || step < 0 || begin > elements ||
+        (step > 0 && int64_t(getCount()) > (elements - begin) / step)) // chunks_c1
+      return emitOpError("expects operand ")
+             << index << " to have " << getCount() << " parts of " << step << " elements from "
+             << begin << " on, but got " << type;
+    buffers.push_back({operand, "operand " + std::to_string(index), elements});
+  }
+  return verifyBuffers(*this, buffers); // chunks_c2
+}
+
+StringRef ChunksOp::getRoutine() { return getCallee(); }
+
+SmallVector<int64_t> ChunksOp::getDescription() { return {}; }
+
+SmallVector<Value> ChunksOp::getRoutineArguments() { return (*this)->getOperands(); }
+
+void ChunksOp::getEffects(Effects &effects) { addEffects(*this, effects); }

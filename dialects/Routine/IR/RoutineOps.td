@@ -27,6 +27,8 @@ def Routine_Dialect : Dialect {
     emits attention itself.
 
     The attributes become the routine's constant description (runtime/include/llrt/Kernels.h).
+
+    One op calls no routine but another function of the block: `routine.chunks`.
   }];
   let useDefaultAttributePrinterParser = 1;
 }
@@ -185,6 +187,36 @@ def AttentionBackwardOp : Routine_Op<"attention_backward"> {
     ::mlir::MutableOperandRange getDpsInitsMutable() {
       return ::mlir::MutableOperandRange(*this, getNumOperands() - 3, 3);
     }
+  }];
+}
+
+def ChunksOp : Routine_Op<"chunks", [AttrSizedOperandSegments]> {
+  let summary = "Call another function of the block for one chunk of rows after another"; 
+  let description = [{
+    Calls `callee`, `count` times, with a part of each operand: call i gets operand j from element
+    `begins[j] + i * steps[j]` on, so one with step 0 is whole in every call. The callee is a function
+    of the same module that takes these operands in this order, inputs before outputs, each of the
+    type of its part. It writes its parts of the outputs, and may read them.
+
+    - (C1) `begins` and `steps` have an entry for each operand, none negative, and no call
+      goes past the end of one
+    - (C2) all operands are tensors, or all are memrefs
+
+    Example:
+    ```mlir
+    %y, %s = routine.chunks @block.chunk(%x, %w) into(%e, %s0) {count = 4 : i64, begins = array<i64: 0, 0, 0, 0>, steps = array<i64: 1024, 0, 3072, 0>} : (tensor<2x16x128xf32>, tensor<384x128xf32>, tensor<2x16x384xf32>, tensor<384x128xf32>) -> (tensor<2x16x384xf32>, tensor<384x128xf32>)
+    ```
+  }];
+  let arguments = (ins FlatSymbolRefAttr:$callee, Variadic<AnyShaped>:$inputs,
+                       Variadic<AnyShaped>:$outputs, Routine_Size:$count,
+                       DenseI64ArrayAttr:$begins, DenseI64ArrayAttr:$steps);
+  let results = (outs Variadic<AnyRankedTensor>:$results);
+  let assemblyFormat = [{
+    $callee `(` $inputs `)` `into` `(` $outputs `)` attr-dict `:` functional-type(operands, results)
+  }];
+  let extraClassDeclaration = [{
+    ::mlir::MutableOperandRange getDpsInitsMutable() { return getOutputsMutable(); }
+    bool readsOutputs() { return true; }
   }];
 }
 

@@ -164,6 +164,32 @@ def IsolateBlocksPass : Pass<"llama-isolate-blocks", "mlir::ModuleOp"> {
   }];
 }
 
+def ChunkRowsPass : Pass<"llama-chunk-rows", "mlir::ModuleOp"> {
+  let summary = "Form logits for one chunk of rows after another";
+  let description = [{
+    llama.linear_lse and its gradient become the ops that they stand for, which have all logits of
+    their rows. Where rows are more than a chunk, these are in a function of their own, a block for a
+    chunk's rows, that is called for one chunk after another (routine.chunks), and another one for the
+    rows left at the end: logits are temporaries of a chunk. The gradient of the weight is the sum so
+    far that each call adds to.
+
+    Before:
+    ```mlir
+    %lse, %t = llama.linear_lse %x, %w, %y {parts = 1 : i64, chunk = 5 : i64, statistics = f32} : (tensor<2x10x4xbf16>, tensor<12x4xbf16>, tensor<2x10xi64>) -> (tensor<2x10x1xf32>, tensor<2x10xf32>)
+    ```
+    After: `@lse.chunk0` has the logits of 8 rows, `@lse.chunk1` those of the last 4.
+    ```mlir
+    %e = tensor.empty() : tensor<2x10x1xf32>
+    %f = tensor.empty() : tensor<2x10xf32>
+    %0:2 = routine.chunks @lse.chunk0(%x, %w, %y) into(%e, %f) {begins = array<i64: 0, 0, 0, 0, 0>, count = 2 : i64, steps = array<i64: 32, 0, 8, 8, 8>} : (...) -> (...)
+    %1:2 = routine.chunks @lse.chunk1(%x, %w, %y) into(%0#0, %0#1) {begins = array<i64: 64, 0, 16, 16, 16>, count = 1 : i64, steps = array<i64: 16, 0, 4, 4, 4>} : (...) -> (...)
+    ```
+  }];
+  let dependentDialects = ["mlir::arith::ArithDialect", "mlir::linalg::LinalgDialect",
+                           "mlir::llama::LlamaDialect", "mlir::math::MathDialect",
+                           "mlir::routine::RoutineDialect", "mlir::tensor::TensorDialect"];
+}
+
 def SelectKernelsPass : Pass<"llama-select-kernels", "mlir::func::FuncOp"> {
   let summary = "Make matrix products and attention calls of the runtime library";
   let description = [{

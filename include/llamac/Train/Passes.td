@@ -87,6 +87,41 @@ def FreezePass : Pass<"llama-freeze", "mlir::ModuleOp"> {
                         "all, adapter, adapter-without-rows or patterns.">];
 }
 
+def FuseLossPass : Pass<"llama-fuse-loss", "mlir::ModuleOp"> {
+  let summary = "Form logits and loss in chunks of tokens";
+  let description = [{
+    Where a block multiplies by the table of the vocabulary and takes row maximum, sum of exponentials
+    and target of the logits, makes one op of the product and these: llama.linear_lse, which has the
+    logits of some tokens at a time. Its gradient op does the same, and forms logits once more.
+
+    `head-chunk` says when, and how many tokens at a time: `none` never; `auto` where the logits of a
+    micro-batch do not fit one chunk of the size that `headChunk` (Llama.h) finds; a number, always, with
+    so many tokens of a rank, rounded up to a multiple of 8.
+
+    Logits that the model returns are then those of some tokens of each sample, as many as fit a chunk
+    (all of them if they fit): which ones, a new input `logit_tokens` [B, K] says.
+
+    Before:
+    ```mlir
+    %l = llama.linear %h, %w {accumulation = f32, element_type = f32} : (tensor<2x16x8xf32>, tensor<24x8xf32>) -> tensor<2x16x24xf32>
+    %m = llama.row_max %l {statistics = f32} : (tensor<2x16x24xf32>) -> tensor<2x16xf32>
+    %s = llama.row_sum_exp %l, %m {statistics = f32} : (tensor<2x16x24xf32>, tensor<2x16xf32>) -> tensor<2x16xf32>
+    %t = llama.target_logit %l, %labels {statistics = f32} : (tensor<2x16x24xf32>, tensor<2x16xi64>) -> tensor<2x16xf32>
+    ```
+    After, with `head-chunk=8`:
+    ```mlir
+    %lse, %t = llama.linear_lse %h, %w, %labels {chunk = 8 : i64, parts = 1 : i64, statistics = f32} : (tensor<2x16x8xf32>, tensor<24x8xf32>, tensor<2x16xi64>) -> (tensor<2x16x1xf32>, tensor<2x16xf32>)
+    %m = llama.row_max %lse {statistics = f32} : (tensor<2x16x1xf32>) -> tensor<2x16xf32>
+    %s = llama.row_sum_exp %lse, %m {statistics = f32} : (tensor<2x16x1xf32>, tensor<2x16xf32>) -> tensor<2x16xf32>
+    %x = llama.take_tokens %h, %logit_tokens : (tensor<2x16x8xf32>, tensor<2x4xi64>) -> tensor<2x4x8xf32>
+    %l = llama.linear %x, %w {accumulation = f32, element_type = f32} : (tensor<2x4x8xf32>, tensor<24x8xf32>) -> tensor<2x4x24xf32>
+    ```
+  }];
+  let dependentDialects = ["mlir::llama::LlamaDialect"];
+  let options = [Option<"headChunk", "head-chunk", "std::string", "\"auto\"",
+                        "auto, none, or tokens whose logits exist together.">];
+}
+
 def DifferentiatePass : Pass<"llama-differentiate", "mlir::ModuleOp"> {
   let summary = "Make the training step: forward, then backward by blocks";
   let description = [{

@@ -42,12 +42,12 @@ struct BlocksToCudaPass : llamac::impl::BlocksToCudaPassBase<BlocksToCudaPass> {
 
   void runOnOperation() override {
     ModuleOp module = getOperation();
-    FailureOr<func::FuncOp> block = blockOf(module);
-    if (failed(block))
+    FailureOr<SmallVector<func::FuncOp>> blocks = blocksOf(module);
+    if (failed(blocks))
       return signalPassFailure();
-    if (!*block)
+    if (blocks->empty())
       return;
-    std::string prefix = ("llrt.launch." + block->getSymName() + ".").str();
+    std::string prefix = ("llrt.launch." + blocks->back().getSymName() + ".").str();
     llvm::DenseMap<Attribute, std::string> launches;
     auto kernelOf = [&](Operation *op) -> FailureOr<std::string> {
       auto launch = dyn_cast<gpu::LaunchFuncOp>(op);
@@ -66,8 +66,10 @@ struct BlocksToCudaPass : llamac::impl::BlocksToCudaPassBase<BlocksToCudaPass> {
       }
       return entry->second;
     };
-    if (failed(writeBlock(*block, module, alignment, kernelOf)))
-      return signalPassFailure();
+    for (func::FuncOp block : *blocks) {
+      if (failed(writeBlock(block, module, alignment, kernelOf)))
+        return signalPassFailure();
+    }
     // Kernels have copies of the constant tables that they read.
     for (auto table : llvm::make_early_inc_range(module.getOps<memref::GlobalOp>()))
       table.erase();

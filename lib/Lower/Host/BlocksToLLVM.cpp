@@ -111,15 +111,18 @@ struct BlocksToLLVMPass : llamac::impl::BlocksToLLVMPassBase<BlocksToLLVMPass> {
 
   void runOnOperation() override {
     ModuleOp module = getOperation();
-    FailureOr<func::FuncOp> block = blockOf(module);
-    if (failed(block))
+    FailureOr<SmallVector<func::FuncOp>> blocks = blocksOf(module);
+    if (failed(blocks))
       return signalPassFailure();
-    if (!*block)
+    if (blocks->empty())
       return;
-    if (failed(expandMath(module)) || failed(convertLoops(module, *block)) ||
-        failed(writeBlock(*block, module, alignment,
-                          [&](Operation *op) { return kernelOf(module, op); })))
+    if (failed(expandMath(module)) || failed(convertLoops(module, *blocks)))
       return signalPassFailure();
+    for (func::FuncOp block : *blocks) {
+      if (failed(writeBlock(block, module, alignment,
+                            [&](Operation *op) { return kernelOf(module, op); })))
+        return signalPassFailure();
+    }
   }
 
   LogicalResult expandMath(ModuleOp module) {
@@ -132,7 +135,7 @@ struct BlocksToLLVMPass : llamac::impl::BlocksToLLVMPassBase<BlocksToLLVMPass> {
     return applyPatternsGreedily(module, std::move(patterns));
   }
 
-  LogicalResult convertLoops(ModuleOp module, func::FuncOp block) {
+  LogicalResult convertLoops(ModuleOp module, ArrayRef<func::FuncOp> blocks) {
     MLIRContext *context = &getContext();
     LowerToLLVMOptions options(context);
     options.useBarePtrCallConv = true;
@@ -159,11 +162,12 @@ struct BlocksToLLVMPass : llamac::impl::BlocksToLLVMPassBase<BlocksToLLVMPass> {
     cf::populateControlFlowToLLVMConversionPatterns(converter, patterns);
     LLVMConversionTarget target(*context);
     target.addLegalOp<ModuleOp>();
-    target.markUnknownOpDynamicallyLegal(
-        [&](Operation *op) { return op == block || block->isProperAncestor(op); });
+    auto isOfBlock = [&](Operation *op) {
+      return llvm::any_of(blocks, [&](func::FuncOp block) { return block->isAncestor(op); });
+    };
+    target.markUnknownOpDynamicallyLegal(isOfBlock);
     for (StringRef dialect : {"func", "memref", "arith", "math", "cf"})
-      target.addDynamicallyLegalDialect(
-          [&](Operation *op) { return op == block || block->isProperAncestor(op); }, dialect);
+      target.addDynamicallyLegalDialect(isOfBlock, dialect);
     if (failed(applyFullConversion(module, target, std::move(patterns))))
       return failure();
     for (auto function : module.getOps<LLVM::LLVMFuncOp>())

@@ -107,6 +107,8 @@
 //   image_positions            i64 [1, T]: 0, 1, .. T-1
 //   vocabulary_bias            [V'] 0, behind the vocabulary -1e30
 //   table_ids                  i64 [batch, S] input_ids, behind the vocabulary -1
+//   logit_tokens               i64 [batch, K] numbers in that order of the tokens whose logits
+//                              are an output, -1 for none
 //   loss_gradient              [1] 1 / (valid tokens of the global batch) or 0
 //   coordinate:tp,tpr          i64 [1]: row-major index on these axes
 //

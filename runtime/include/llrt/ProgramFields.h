@@ -151,6 +151,8 @@ inline constexpr char step[] = "step";       // programs, and what `operations` 
 inline constexpr char forward[] = "forward"; //
 inline constexpr char loss[] = "loss";       // an output of graphs
 inline constexpr char hyperparameters[] = "hyperparameters"; // an input of entries
+inline constexpr char logitTokens[] = "logit_tokens";        // of graphs: tokens whose logits
+                                                             // are wanted
 inline constexpr char sum[] = "sum";                         // reductions
 inline constexpr char max[] = "max";                         //
 } // namespace known

@@ -59,7 +59,7 @@ public:
             int64_t maxTokens)
       : ranks(ranks), program(ranks.program()), preprocessing(preprocessing),
         endTokens(std::move(endTokens)), maxTokens(maxTokens) {
-    requireLogits(program);
+    logitTokens(program);
   }
 
   // Texts that are continued together.
@@ -110,7 +110,7 @@ std::vector<int64_t> Generator::likeliest(const ModelInputs &inputs, int64_t pos
     double logit;
   };
   std::vector<std::vector<Candidate>> found(program.grid.ranks());
-  runForward(ranks, inputs, [&](const Logits &logits) {
+  auto note = [&](const Logits &logits) {
     std::vector<double> row;
     logits.forEachToken(
         [&](int64_t sample, int64_t place, int64_t begin, const TensorView &values) {
@@ -124,7 +124,8 @@ std::vector<int64_t> Generator::likeliest(const ModelInputs &inputs, int64_t pos
               largest = logit;
           found[logits.owner()].push_back({sample, begin + (largest - row.begin()), *largest});
         });
-  });
+  };
+  runForward(ranks, inputs, note, {position});
   std::vector<std::string> texts = ranks.texts([&](Rank &rank) {
     const std::vector<Candidate> &list = found[rank.number()];
     return std::string(reinterpret_cast<const char *>(list.data()),

@@ -54,6 +54,7 @@ public:
   void imagePositions(const Input &to) const;
   void vocabularyBias(const Input &to) const;
   std::vector<int64_t> tableIds() const;
+  void logitTokens(const Input &to, const std::vector<int64_t> &tokens) const;
   void coordinate(const Input &to, const std::string &axes) const;
   // All of `to`, from numbers of any floating-point type.
   void writeNumbers(const Input &to, const TensorView &numbers) const {
@@ -180,6 +181,23 @@ std::vector<int64_t> Filler::tableIds() const {
   return ids;
 }
 
+// [B, K]: the numbers of the tokens at the places `tokens` of a sample, in the order of axis cp;
+// -1, no token, behind them.
+void Filler::logitTokens(const Input &to, const std::vector<int64_t> &tokens) const {
+  requireInt64(to);
+  if (to.shape.size() != 2 || to.shape[0] != program.batch)
+    wrong(to, "shape [" + std::to_string(program.batch) + ", K]");
+  std::optional<size_t> cp = program.grid.find("cp");
+  std::vector<int64_t> order = tokenOrder(program.textLength, cp ? program.grid.axes[*cp].size : 1);
+  std::vector<int64_t> numbers(to.shape[1], -1);
+  for (size_t i = 0; i < numbers.size() && i < tokens.size(); ++i)
+    numbers[i] = std::find(order.begin(), order.end(), tokens[i]) - order.begin();
+  std::vector<int64_t> all;
+  for (int64_t b = 0; b < program.batch; ++b)
+    all.insert(all.end(), numbers.begin(), numbers.end());
+  rank.writeValues(to.address, all);
+}
+
 // [1]: the coordinate on `axes`, separated by commas.
 void Filler::coordinate(const Input &to, const std::string &axes) const {
   requireInt64(to);
@@ -230,7 +248,7 @@ void llrt::setEntryInputs(Rank &rank, const std::array<double, 8> *hyperparamete
 }
 
 void llrt::setInputs(Rank &rank, const Graph &graph, const ModelInputs &inputs, int64_t microBatch,
-                     double lossGradient) {
+                     double lossGradient, const std::vector<int64_t> &logitTokens) {
   Filler filler(rank, inputs, microBatch);
   const std::map<std::string, const std::vector<int64_t> *> texts = {
       {"input_ids", &inputs.inputIds},      {"labels", &inputs.labels},
@@ -256,6 +274,8 @@ void llrt::setInputs(Rank &rank, const Graph &graph, const ModelInputs &inputs, 
       filler.text(to, filler.tableIds());
     else if (name == "vocabulary_bias")
       filler.vocabularyBias(to);
+    else if (name == known::logitTokens)
+      filler.logitTokens(to, logitTokens);
     else if (name == "loss_gradient")
       filler.writeNumbers(to, viewOf(&lossGradient, LLRT_F64, 1));
     else if (name.starts_with("coordinate:"))

@@ -26,9 +26,10 @@ std::vector<int64_t> tokenOrder(int64_t tokens, int64_t ranks);
 int64_t firstSample(const Program &program, int64_t rank, int64_t microBatch);
 
 // Fills the inputs of `graph` with this rank's part of `inputs`. `microBatch`:
-// that of the run. `lossGradient`: 1 / valid tokens of the global batch.
+// that of the run. `lossGradient`: 1 / valid tokens of the global batch. `logitTokens`: the
+// places in each sample of the tokens whose logits are wanted, where the program takes some.
 void setInputs(Rank &rank, const Graph &graph, const ModelInputs &inputs, int64_t microBatch,
-               double lossGradient);
+               double lossGradient, const std::vector<int64_t> &logitTokens = {});
 
 // Fills the inputs of entries. `hyperparameters` as `llrt/Program.h` says; null where
 // the program updates nothing.

@@ -24,6 +24,7 @@
 #include <filesystem>
 #include <fstream>
 #include <iostream>
+#include <numeric>
 #include <unistd.h>
 
 using namespace llrt;
@@ -51,7 +52,7 @@ static std::vector<Option> stepOptions(const Program &program) {
 // place in the file.
 static void writeLogits(Ranks &ranks, const ModelInputs &inputs, const std::string &path) {
   const Program &program = ranks.program();
-  requireLogits(program);
+  const int64_t together = logitTokens(program);
   LlrtType type = program.masterType();
   int64_t S = program.textLength, V = program.model.vocabulary;
   int64_t bytes = 0;
@@ -81,7 +82,7 @@ static void writeLogits(Ranks &ranks, const ModelInputs &inputs, const std::stri
   });
   int file = open(path.c_str(), O_WRONLY | O_CLOEXEC);
   std::atomic<bool> good = file >= 0;
-  runForward(ranks, inputs, [&](const Logits &logits) {
+  auto write = [&](const Logits &logits) {
     std::vector<std::byte> row;
     logits.forEachToken(
         [&](int64_t sample, int64_t position, int64_t begin, const TensorView &values) {
@@ -91,7 +92,13 @@ static void writeLogits(Ranks &ranks, const ModelInputs &inputs, const std::stri
           if (pwrite(file, row.data(), row.size(), dataBegin + at) != ssize_t(row.size()))
             good = false;
         });
-  });
+  };
+  // A forward for the logits that exist together.
+  for (int64_t begin = 0; begin < S; begin += together) {
+    std::vector<int64_t> tokens(std::min(together, S - begin));
+    std::iota(tokens.begin(), tokens.end(), begin);
+    runForward(ranks, inputs, write, tokens);
+  }
   if (file < 0 || close(file) != 0 || !good)
     throw Failure(path + ": cannot write the logits");
 }

@@ -93,6 +93,12 @@ std::optional<StepResult> StepQueue::read() {
   return StepResult{sums[0] / double(std::max<int64_t>(1, tokens)), tokens, std::sqrt(sums[1])};
 }
 
+// Whether the logits of `graph` are those of tokens that an input numbers.
+static bool takesTokens(const Stage &stage, const Graph &graph) {
+  return std::any_of(graph.inputs.begin(), graph.inputs.end(),
+                     [&](size_t index) { return stage.inputs[index].name == known::logitTokens; });
+}
+
 // The logits of `graph`, if this rank is one of those that have them: of equal
 // parts, the rank with coordinates 0.
 static const Output *logitsOf(const Rank &rank, const Graph &graph) {
@@ -117,6 +123,8 @@ void Logits::forEachToken(
   const Grid &grid = program.grid;
   std::optional<size_t> cp = grid.find("cp");
   std::vector<int64_t> order = tokenOrder(program.textLength, cp ? grid.axes[*cp].size : 1);
+  if (!tokens.empty())
+    order = tokens;
   auto part = [&](size_t dimension) {
     return output.split.empty() ? 0 : grid.index(rank.number(), output.split[dimension]);
   };
@@ -132,21 +140,26 @@ void Logits::forEachToken(
   Address from = output.address;
   for (int64_t b = 0; b < program.batch; ++b)
     for (int64_t s = 0; s < S; ++s, from.offset += rowBytes) {
+      int64_t token = part(1) * S + s;
+      if (token >= int64_t(order.size()))
+        continue; // fewer are wanted
       rank.read(from, rowBytes, row.data());
-      visit(sample + b, order[part(1) * S + s], begin, viewOf(row.data(), output.type, count));
+      visit(sample + b, order[token], begin, viewOf(row.data(), output.type, count));
     }
 }
 
 double llrt::runForward(Ranks &ranks, const ModelInputs &inputs,
-                        const std::function<void(const Logits &)> &read) {
+                        const std::function<void(const Logits &)> &read,
+                        const std::vector<int64_t> &tokens) {
+  static const std::vector<int64_t> all;
   ranks.each([&](Rank &rank) {
     Events events;
     events.prepare = [&](const Graph &graph, int64_t microBatch) {
-      setInputs(rank, graph, inputs, microBatch, 0);
+      setInputs(rank, graph, inputs, microBatch, 0, tokens);
     };
     events.finish = [&](const Graph &graph, int64_t microBatch) {
       if (const Output *logits = read ? logitsOf(rank, graph) : nullptr)
-        read(Logits(rank, *logits, microBatch));
+        read(Logits(rank, *logits, takesTokens(rank.stage(), graph) ? tokens : all, microBatch));
     };
     setEntryInputs(rank, nullptr);
     rank.run(known::forward, events, inputs.shape.samples / rank.program().batch);
@@ -154,19 +167,27 @@ double llrt::runForward(Ranks &ranks, const ModelInputs &inputs,
   return ranks.first().readValues<double>(ranks.first().stage().sums, 1)[0];
 }
 
-void llrt::requireLogits(const Program &program) {
+int64_t llrt::logitTokens(const Program &program) {
   const Output *logits = nullptr;
+  bool some = false; // not all
   for (const Stage &stage : program.stages)
     for (const Action &entry : stage.programs.at(known::forward))
       if (entry.kind == Action::Kind::Run) {
-        const auto &outputs = stage.graphs.at(entry.graph).outputs;
-        if (auto found = outputs.find("logits"); found != outputs.end())
+        const Graph &graph = stage.graphs.at(entry.graph);
+        if (auto found = graph.outputs.find("logits"); found != graph.outputs.end()) {
           logits = &found->second;
+          some = takesTokens(stage, graph);
+        }
       }
   if (!logits)
     fail("the program in this executable: program 'forward': expected an output "
          "'logits', got none");
   std::vector<int64_t> shape = {program.batch, program.textLength, program.model.vocabulary};
+  if (some && logits->shape.size() == 3) {
+    int64_t parts = logits->split.size() > 1 ? program.grid.size(logits->split[1]) : 1;
+    shape[1] = std::clamp<int64_t>(logits->shape[1] * parts, 1, program.textLength);
+  }
+  const int64_t tokens = shape[1];
   for (size_t d = 0; d < logits->split.size() && d < shape.size(); ++d)
     if (int64_t parts = program.grid.size(logits->split[d]); d == 2)
       shape[d] = (shape[d] + parts - 1) / parts; // it may be padded
@@ -175,4 +196,5 @@ void llrt::requireLogits(const Program &program) {
   if (logits->shape != shape || logits->type == LLRT_I64)
     fail("the program in this executable: output 'logits': expected shape ", shapeText(shape),
          ", got ", shapeText(logits->shape), " of ", typeName(logits->type));
+  return tokens;
 }

@@ -78,8 +78,9 @@ private:
 // A rank's part of the logits of one micro-batch.
 class Logits {
 public:
-  Logits(const Rank &rank, const Output &output, int64_t microBatch)
-      : rank(rank), output(output), microBatch(microBatch) {}
+  Logits(const Rank &rank, const Output &output, const std::vector<int64_t> &tokens,
+         int64_t microBatch)
+      : rank(rank), output(output), tokens(tokens), microBatch(microBatch) {}
 
   // Calls `visit` for each token of this part: its sample in the global batch,
   // its place in the sequence, and `values`, the logits of vocabulary entries
@@ -92,18 +93,22 @@ public:
 private:
   const Rank &rank;
   const Output &output;
+  const std::vector<int64_t> &tokens; // of each sample that it has; all if there are none here
   int64_t microBatch;
 };
 
 // The sum of the losses of all valid tokens of `inputs`, which has
 // `roundUpSamples` samples. `read` (may be empty) is called after each
 // micro-batch with the logits, on the threads of all ranks that have a part; no
-// two have the same part.
+// two have the same part. The logits are those of the tokens at the places `tokens` of each
+// sample, at most `logitTokens` of them.
 double runForward(Ranks &ranks, const ModelInputs &inputs,
-                  const std::function<void(const Logits &)> &read = {});
+                  const std::function<void(const Logits &)> &read = {},
+                  const std::vector<int64_t> &tokens = {});
 
-// Throws Error if the forward program has no output `logits`, [B, S, V].
-void requireLogits(const Program &program);
+// The tokens of a sample whose logits a forward gives: all, or as many as exist together
+// (--head-chunk). Throws Error if the forward program has no output `logits`, [B, K, V].
+int64_t logitTokens(const Program &program);
 
 } // namespace llrt
 #endif // LLRT_COMMANDS_STEPS_H

@@ -862,6 +862,78 @@ func.func @target_logit_grad_c1(%0: tensor<3xf32>, %1: tensor<2xi64>) {
 
 // -----
 
+func.func @linear_lse_c1(%0: tensor<2x8xf32>, %1: tensor<6x7xf32>, %2: tensor<2xi64>) {
+  // expected-error@+1 {{expects the last weight dimension to equal the last input dimension 8, but got 7}}
+  %r:2 = llama.linear_lse %0, %1, %2 {parts = 1 : i64, chunk = 0 : i64, statistics = f32} : (tensor<2x8xf32>, tensor<6x7xf32>, tensor<2xi64>) -> (tensor<2x1xf32>, tensor<2xf32>)
+  return
+}
+
+// -----
+
+func.func @linear_lse_c2(%0: tensor<2x8xf32>, %1: tensor<6x8xf32>, %2: tensor<3xi64>) {
+  // expected-error@+1 {{expects the shape of labels to be that of input without the last dimension [2], but got [3]}}
+  %r:2 = llama.linear_lse %0, %1, %2 {parts = 1 : i64, chunk = 0 : i64, statistics = f32} : (tensor<2x8xf32>, tensor<6x8xf32>, tensor<3xi64>) -> (tensor<2x1xf32>, tensor<2xf32>)
+  return
+}
+
+// -----
+
+func.func @linear_lse_c3(%0: tensor<2x8xf32>, %1: tensor<6x8xf32>, %2: tensor<2xi64>, %3: tensor<5xf32>) {
+  // expected-error@+1 {{expects the shape of bias to be one number per row of weight [6], but got [5]}}
+  %r:2 = llama.linear_lse %0, %1, %2, %3 {parts = 1 : i64, chunk = 0 : i64, statistics = f32} : (tensor<2x8xf32>, tensor<6x8xf32>, tensor<2xi64>, tensor<5xf32>) -> (tensor<2x1xf32>, tensor<2xf32>)
+  return
+}
+
+// -----
+
+func.func @linear_lse_c4(%0: tensor<2x8xf32>, %1: tensor<6x8xf32>, %2: tensor<2xi64>) {
+  // expected-error@+1 {{expects parts to divide weight dimension 0 6, but got 4}}
+  %r:2 = llama.linear_lse %0, %1, %2 {parts = 4 : i64, chunk = 0 : i64, statistics = f32} : (tensor<2x8xf32>, tensor<6x8xf32>, tensor<2xi64>) -> (tensor<2x4xf32>, tensor<2xf32>)
+  return
+}
+
+// -----
+
+func.func @linear_lse_c5(%0: tensor<2x8xf32>, %1: tensor<6x8xf32>, %2: tensor<2xi64>) {
+  // expected-error@+1 {{expects chunk of at least 0, but got -1}}
+  %r:2 = llama.linear_lse %0, %1, %2 {parts = 1 : i64, chunk = -1 : i64, statistics = f32} : (tensor<2x8xf32>, tensor<6x8xf32>, tensor<2xi64>) -> (tensor<2x1xf32>, tensor<2xf32>)
+  return
+}
+
+// -----
+
+func.func @linear_lse_grad_c1(%0: tensor<2x3xf32>, %1: tensor<2xf32>, %2: tensor<2x8xf32>, %3: tensor<6x8xf32>, %4: tensor<2xi64>, %5: tensor<2x1xf32>) {
+  // expected-error@+1 {{expects the shape of d_lse to be that of lse [2, 1], but got [2, 3]}}
+  %r:2 = llama.linear_lse_grad %0, %1, %2, %3, %4, %5 {chunk = 0 : i64, statistics = f32, accumulation = f32, element_type = f32} : (tensor<2x3xf32>, tensor<2xf32>, tensor<2x8xf32>, tensor<6x8xf32>, tensor<2xi64>, tensor<2x1xf32>) -> (tensor<2x8xf32>, tensor<6x8xf32>)
+  return
+}
+
+// -----
+
+func.func @linear_lse_grad_c2(%0: tensor<2x1xf32>, %1: tensor<3xf32>, %2: tensor<2x8xf32>, %3: tensor<6x8xf32>, %4: tensor<2xi64>, %5: tensor<2x1xf32>) {
+  // expected-error@+1 {{expects the shape of d_target to be that of input without the last dimension [2], but got [3]}}
+  %r:2 = llama.linear_lse_grad %0, %1, %2, %3, %4, %5 {chunk = 0 : i64, statistics = f32, accumulation = f32, element_type = f32} : (tensor<2x1xf32>, tensor<3xf32>, tensor<2x8xf32>, tensor<6x8xf32>, tensor<2xi64>, tensor<2x1xf32>) -> (tensor<2x8xf32>, tensor<6x8xf32>)
+  return
+}
+
+// -----
+
+func.func @linear_lse_grad_c3(%0: tensor<2x1xf32>, %1: tensor<2xf32>, %2: tensor<2x8xf32>, %3: tensor<6x7xf32>, %4: tensor<2xi64>, %5: tensor<2x1xf32>) {
+  // expected-error@+1 {{expects the last weight dimension to equal the last input dimension 8, but got 7}}
+  %r:2 = llama.linear_lse_grad %0, %1, %2, %3, %4, %5 {chunk = 0 : i64, statistics = f32, accumulation = f32, element_type = f32} : (tensor<2x1xf32>, tensor<2xf32>, tensor<2x8xf32>, tensor<6x7xf32>, tensor<2xi64>, tensor<2x1xf32>) -> (tensor<2x8xf32>, tensor<6x7xf32>)
+  return
+}
+
+// -----
+
+func.func @take_tokens_c1(%0: tensor<2x4x8xf32>, %1: tensor<3x2xi64>) {
+  // expected-error@+1 {{expects tokens dimension 0 to equal input dimension 0 2, but got 3}}
+  %r = llama.take_tokens %0, %1 : (tensor<2x4x8xf32>, tensor<3x2xi64>) -> tensor<2x2x8xf32>
+  return
+}
+
+// -----
+
 func.func @cross_entropy_c1(%0: tensor<2xf32>, %1: tensor<2xf32>, %2: tensor<3xf32>, %3: tensor<2xi64>) {
   // expected-error@+1 {{expects target to have the type of sum 'tensor<2xf32>', but got 'tensor<3xf32>'}}
   %r = llama.cross_entropy %0, %1, %2, %3 {} : (tensor<2xf32>, tensor<2xf32>, tensor<3xf32>, tensor<2xi64>) -> tensor<1xf32>

@@ -340,6 +340,27 @@ func.func @target_logit_grad(%dt: tensor<2x16xf32>, %y: tensor<2x16xi64>) -> ten
   return %dl : tensor<2x16x512xf32>
 }
 
+// CHECK-LABEL: @linear_lse
+// CHECK: llama.linear_lse %
+func.func @linear_lse(%x: tensor<2x16x128xf32>, %w: tensor<512x128xf32>, %y: tensor<2x16xi64>) -> (tensor<2x16x2xf32>, tensor<2x16xf32>) {
+  %lse, %t = llama.linear_lse %x, %w, %y {parts = 2 : i64, chunk = 8 : i64, statistics = f32} : (tensor<2x16x128xf32>, tensor<512x128xf32>, tensor<2x16xi64>) -> (tensor<2x16x2xf32>, tensor<2x16xf32>)
+  return %lse, %t : tensor<2x16x2xf32>, tensor<2x16xf32>
+}
+
+// CHECK-LABEL: @linear_lse_grad
+// CHECK: llama.linear_lse_grad %
+func.func @linear_lse_grad(%dl: tensor<2x16x2xf32>, %dt: tensor<2x16xf32>, %x: tensor<2x16x128xf32>, %w: tensor<512x128xf32>, %y: tensor<2x16xi64>, %lse: tensor<2x16x2xf32>) -> (tensor<2x16x128xf32>, tensor<512x128xf32>) {
+  %dx, %dw = llama.linear_lse_grad %dl, %dt, %x, %w, %y, %lse {chunk = 8 : i64, statistics = f32, accumulation = f32, element_type = f32} : (tensor<2x16x2xf32>, tensor<2x16xf32>, tensor<2x16x128xf32>, tensor<512x128xf32>, tensor<2x16xi64>, tensor<2x16x2xf32>) -> (tensor<2x16x128xf32>, tensor<512x128xf32>)
+  return %dx, %dw : tensor<2x16x128xf32>, tensor<512x128xf32>
+}
+
+// CHECK-LABEL: @take_tokens
+// CHECK: llama.take_tokens %
+func.func @take_tokens(%x: tensor<2x16x128xf32>, %t: tensor<2x4xi64>) -> tensor<2x4x128xf32> {
+  %y = llama.take_tokens %x, %t : (tensor<2x16x128xf32>, tensor<2x4xi64>) -> tensor<2x4x128xf32>
+  return %y : tensor<2x4x128xf32>
+}
+
 // CHECK-LABEL: @cross_entropy
 // CHECK: llama.cross_entropy %
 func.func @cross_entropy(%m: tensor<2x16xf32>, %s: tensor<2x16xf32>, %t: tensor<2x16xf32>, %y: tensor<2x16xi64>) -> tensor<1xf32> {

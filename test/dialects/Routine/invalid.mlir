@@ -295,3 +295,27 @@ func.func @gemm_c2_parts(%a: tensor<4x8xf32>, %b: tensor<2x8xf32>, %b2: tensor<2
   %r = routine.gemm %a, %b, %b2 into %c {k = 8 : i64, m = 4 : i64, n = 4 : i64, transpose_b} : (tensor<4x8xf32>, tensor<2x8xf32>, tensor<2x8xf64>, tensor<4x4xf32>) -> tensor<4x4xf32>
   return
 }
+
+// -----
+
+func.func @chunks_c1_count(%x: tensor<16x8xf32>, %y: tensor<16xf32>) {
+  // expected-error@+1 {{expects begins and steps for 2 operands, but got 1 and 2}}
+  %r = routine.chunks @chunk(%x) into(%y) {begins = array<i64: 0>, count = 2 : i64, steps = array<i64: 64, 8>} : (tensor<16x8xf32>, tensor<16xf32>) -> tensor<16xf32>
+  return
+}
+
+// -----
+
+func.func @chunks_c1_end(%x: tensor<16x8xf32>, %y: tensor<16xf32>) {
+  // expected-error@+1 {{expects operand 1 to have 2 parts of 8 elements from 8 on, but got 'tensor<16xf32>'}}
+  %r = routine.chunks @chunk(%x) into(%y) {begins = array<i64: 0, 8>, count = 2 : i64, steps = array<i64: 64, 8>} : (tensor<16x8xf32>, tensor<16xf32>) -> tensor<16xf32>
+  return
+}
+
+// -----
+
+func.func @chunks_c2(%x: memref<16x8xf32>, %y: tensor<16xf32>) {
+  // expected-error@+1 {{expects tensors only or memrefs only, but operand 1 is 'tensor<16xf32>'}}
+  %r = routine.chunks @chunk(%x) into(%y) {begins = array<i64: 0, 0>, count = 2 : i64, steps = array<i64: 64, 8>} : (memref<16x8xf32>, tensor<16xf32>) -> tensor<16xf32>
+  return
+}

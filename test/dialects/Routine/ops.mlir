@@ -55,3 +55,17 @@ func.func @masks(%q: tensor<1x2x2x8xf32>, %k: tensor<1x2x1x8xf32>, %p: tensor<1x
   %1:2 = routine.attention_forward %q, %k, %k masks(%p, %p, %t) into %o, %l {batch = 1 : i64, head_size = 8 : i64, heads = 2 : i64, images = 1 : i64, keys = 2 : i64, kv_heads = 1 : i64, mask = #routine.mask<images>, queries = 2 : i64, scale = 2.500000e-01 : f64, tile_count = 1 : i64, tile_stride = 0 : i64, tile_tokens = 2 : i64} : (tensor<1x2x2x8xf32>, tensor<1x2x1x8xf32>, tensor<1x2x1x8xf32>, tensor<1x2xi64>, tensor<1x2xi64>, tensor<1xi64>, tensor<1x2x2x8xf32>, tensor<1x2x2xf32>) -> (tensor<1x2x2x8xf32>, tensor<1x2x2xf32>)
   return
 }
+
+// CHECK-LABEL: @chunks
+func.func @chunks(%x: tensor<2x16x8xf32>, %w: tensor<4x8xf32>, %y: tensor<2x16xf32>, %s: tensor<4x8xf32>) -> (tensor<2x16xf32>, tensor<4x8xf32>) {
+  // CHECK: routine.chunks @chunk(%arg0, %arg1) into(%arg2, %arg3) {begins = array<i64: 0, 0, 0, 0>, count = 4 : i64, steps = array<i64: 64, 0, 8, 0>} : (tensor<2x16x8xf32>, tensor<4x8xf32>, tensor<2x16xf32>, tensor<4x8xf32>) -> (tensor<2x16xf32>, tensor<4x8xf32>)
+  %0:2 = routine.chunks @chunk(%x, %w) into(%y, %s) {begins = array<i64: 0, 0, 0, 0>, count = 4 : i64, steps = array<i64: 64, 0, 8, 0>} : (tensor<2x16x8xf32>, tensor<4x8xf32>, tensor<2x16xf32>, tensor<4x8xf32>) -> (tensor<2x16xf32>, tensor<4x8xf32>)
+  return %0#0, %0#1 : tensor<2x16xf32>, tensor<4x8xf32>
+}
+
+// CHECK-LABEL: @chunks_on_buffers
+func.func @chunks_on_buffers(%x: memref<2x16x8xf32>, %y: memref<2x16xf32>) {
+  // CHECK: routine.chunks @chunk(%arg0) into(%arg1) {begins = array<i64: 192, 24>, count = 1 : i64, steps = array<i64: 64, 8>} : (memref<2x16x8xf32>, memref<2x16xf32>) -> ()
+  routine.chunks @chunk(%x) into(%y) {begins = array<i64: 192, 24>, count = 1 : i64, steps = array<i64: 64, 8>} : (memref<2x16x8xf32>, memref<2x16xf32>) -> ()
+  return
+}

@@ -141,6 +141,51 @@ func.func private @head(%h: tensor<2x48x32xT>, %labels: tensor<2x48xi64> {test.l
 }
 )mlir";
 
+// The same with logits in chunks of CHUNK rows: 96 rows, the last chunk smaller; forward, and both gradients.
+static std::string chunkedHead(int chunk) {
+  std::string text = R"mlir(
+func.func private @head(%h: tensor<2x48x32xT>, %labels: tensor<2x48xi64> {test.below = 1000 : i64, test.least = -100 : i64}, %scale: tensor<1xA>, %w: tensor<1000x32xT>, %so_far: tensor<1000x32xA>)
+    -> (tensor<1xA>, tensor<2x48x32xT>, tensor<1000x32xA> {llama.in_place = 4 : i64}) attributes {llama.block} {
+  %lse, %t = llama.linear_lse %h, %w, %labels {parts = 1 : i64, chunk = CHUNK : i64, statistics = A} : (tensor<2x48x32xT>, tensor<1000x32xT>, tensor<2x48xi64>) -> (tensor<2x48x1xA>, tensor<2x48xA>)
+  %m = llama.row_max %lse {statistics = A} : (tensor<2x48x1xA>) -> tensor<2x48xA>
+  %s = llama.row_sum_exp %lse, %m {statistics = A} : (tensor<2x48x1xA>, tensor<2x48xA>) -> tensor<2x48xA>
+  %loss = llama.cross_entropy %m, %s, %t, %labels : (tensor<2x48xA>, tensor<2x48xA>, tensor<2x48xA>, tensor<2x48xi64>) -> tensor<1xA>
+  %ds, %dt = llama.cross_entropy_grad %scale, %s, %labels : (tensor<1xA>, tensor<2x48xA>, tensor<2x48xi64>) -> (tensor<2x48xA>, tensor<2x48xA>)
+  %dl = llama.row_sum_exp_grad %ds, %lse, %m {statistics = A} : (tensor<2x48xA>, tensor<2x48x1xA>, tensor<2x48xA>) -> tensor<2x48x1xA>
+  %dh, %dw = llama.linear_lse_grad %dl, %dt, %h, %w, %labels, %lse {chunk = CHUNK : i64, statistics = A, accumulation = A, element_type = T} : (tensor<2x48x1xA>, tensor<2x48xA>, tensor<2x48x32xT>, tensor<1000x32xT>, tensor<2x48xi64>, tensor<2x48x1xA>) -> (tensor<2x48x32xT>, tensor<1000x32xA>)
+  %sum = llama.add %so_far, %dw : (tensor<1000x32xA>, tensor<1000x32xA>) -> tensor<1000x32xA>
+  return %loss, %dh, %sum : tensor<1xA>, tensor<2x48x32xT>, tensor<1000x32xA>
+}
+)mlir";
+  for (size_t at = 0; (at = text.find("CHUNK", at)) != std::string::npos;)
+    text.replace(at, 5, std::to_string(chunk));
+  return text;
+}
+
+TEST(Blocks, HeadInChunks) {
+  expectFastIsReference(chunkedHead(40), "f32", 1e-5);
+  expectFastIsReference(chunkedHead(40), "f64", 1e-12);
+  expectFastIsReference(chunkedHead(40), "bf16", 0.01);
+}
+
+// Chunks give what all rows together give.
+TEST(Blocks, SizeOfChunksChangesRoundingOnly) {
+  for (auto [type, tolerance] : {std::pair("f64", 1e-13), {"f32", 1e-6}, {"bf16", 0.005}})
+    for (bool reference : {false, true}) {
+      SCOPED_TRACE(type);
+      CompiledBlock whole(withType(chunkedHead(0), type), reference);
+      auto arguments = drawArguments(whole, 3);
+      auto want = whole(arguments);
+      for (int chunk : {8, 40, 88, 96}) {
+        auto got = CompiledBlock(withType(chunkedHead(chunk), type), reference)(arguments);
+        ASSERT_EQ(got.size(), want.size());
+        for (size_t i = 0; i < got.size(); ++i)
+          EXPECT_LT(relativeError(got[i], want[i]), tolerance)
+              << "result " << i << ", chunk " << chunk;
+      }
+    }
+}
+
 TEST(Blocks, HeadAndLoss) {
   expectFastIsReference(kHead, "f32", 1e-5);
   expectFastIsReference(kHead, "f64", 1e-12);
@@ -150,7 +195,8 @@ TEST(Blocks, HeadAndLoss) {
 // Rows are summed by one thread each, columns too; products are cut by their sizes.
 TEST(Blocks, SameBitsForAnyNumberOfThreads) {
   for (const char *type : {"f32", "bf16", "f64"})
-    for (const char *text : {kSelfLayer, kGradients, kHead}) {
+    for (const std::string &text :
+         {std::string(kSelfLayer), std::string(kGradients), std::string(kHead), chunkedHead(40)}) {
       SCOPED_TRACE(type);
       CompiledBlock block(withType(text, type), false);
       auto arguments = drawArguments(block, 2);
@@ -174,7 +220,8 @@ TEST(Blocks, ProcessorsWithoutBFloat16Round) {
 // An executable needs no C library function for the fast code's sake.
 TEST(Blocks, NeedOnlyTheRuntime) {
   for (const char *cpu : {"x86-64-v2", "haswell", "skylake-avx512", "cooperlake"})
-    for (const char *text : {kSelfLayer, kGradients, kHead})
+    for (const std::string &text :
+         {std::string(kSelfLayer), std::string(kGradients), std::string(kHead), chunkedHead(40)})
       EXPECT_THAT(CompiledBlock(withType(text, "bf16"), false, cpu).undefinedSymbols(),
                   Each(AnyOf(testing::StartsWith("llrt_"), Eq("memcpy"), Eq("memset"))))
           << cpu;

@@ -27,6 +27,7 @@ constexpr int64_t Tokens = 24, Images = 3,
 struct Job {
   Program program = {};
   ModelInputs inputs;
+  std::vector<int64_t> logitTokens;
 
   Job() {
     program.batch = 2;
@@ -73,7 +74,7 @@ struct Job {
               std::make_unique<HostDevice>(program, number, 1, threads.of(number),
                                            control.of(number), std::chrono::seconds(1)),
               {"p"});
-    setInputs(rank, stage.graphs["g"], inputs, microBatch, 0.25);
+    setInputs(rank, stage.graphs["g"], inputs, microBatch, 0.25, logitTokens);
     return rank.readValues<T>(input.address, input.elements());
   }
 
@@ -115,6 +116,19 @@ TEST(Inputs, SamplesAndChunks) {
   all.insert(all.end(), inner.begin(), inner.end());
   for (int64_t c : {0, 1})
     EXPECT_EQ(job.fill("key_positions", {2, 24}, {}, job.rankAt(0, 0, c, 0), 0), want({0, 1}, all));
+}
+
+// Places in the sequence become numbers in the order of the chunks, the same for each sample; -1 is none.
+TEST(Inputs, TokensWhoseLogitsAreWanted) {
+  Job job;
+  job.logitTokens = {0, 6, 23};
+  // Chunks of 6 come in the order 0, 3, 1, 2.
+  EXPECT_EQ(job.fill("logit_tokens", {2, 4}, {}, job.rankAt(1, 1, 1, 2), 1),
+            (std::vector<int64_t>{0, 12, 11, -1, 0, 12, 11, -1}));
+  EXPECT_EQ(
+      errorOf([&] { job.fill("logit_tokens", {4, 2}, {}, 0, 0); }),
+      "the program in this executable: input 'logit_tokens': expected shape [2, K], got [4, 2] "
+      "of i64");
 }
 
 // Images of a group of micro-batches, split over pp and tp and filled up.

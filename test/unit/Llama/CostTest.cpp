@@ -75,3 +75,42 @@ TEST(Cost, DoesNotOverflow) {
                        "tensor<1x1048576x8388608xbf16>"),
             INT64_MAX);
 }
+
+// As many as take 256 MiB, at least 1,024, in chunks of about the same size; what is asked for in steps of 8.
+TEST(LinearLse, SizeOfAChunk) {
+  using llama::headChunk;
+  EXPECT_EQ(headChunk(0, 192, 128256, 4), 192);
+  EXPECT_EQ(headChunk(0, 8192, 128256, 4), 1024);
+  EXPECT_EQ(headChunk(0, 1536, 128256, 4), 768);
+  EXPECT_EQ(headChunk(0, 8192, 16032, 4),
+            4096); // an eighth of the vocabulary: 4,186 rows would fit
+  EXPECT_EQ(headChunk(0, 8192, 16032, 8), 2048);
+  EXPECT_EQ(headChunk(0, 8193, 8, 4), 8193);
+  EXPECT_EQ(headChunk(1, 100, 10, 4), 8);
+  EXPECT_EQ(headChunk(24, 100, 10, 4), 24);
+  EXPECT_EQ(headChunk(1000, 100, 10, 4), 100);
+}
+
+// 6 rows, 8 channels, 5 entries: a product forward, those of the gradients that are used.
+TEST(Cost, LinearLseCountsProductsOnceEach) {
+  const std::string arguments = "%x: tensor<2x3x8xf32>, %w: tensor<5x8xf32>, %y: tensor<2x3xi64>, "
+                                "%l: tensor<2x3x1xf32>, %t: tensor<2x3xf32>";
+  EXPECT_EQ(
+      operations(arguments,
+                 "%r:2 = llama.linear_lse %x, %w, %y {parts = 1 : i64, chunk = 2 : i64, "
+                 "statistics = f32} : (tensor<2x3x8xf32>, tensor<5x8xf32>, tensor<2x3xi64>) -> "
+                 "(tensor<2x3x1xf32>, tensor<2x3xf32>)"),
+      480);
+  const std::string gradient =
+      "%dx, %dw = llama.linear_lse_grad %l, %t, %x, %w, %y, %l {chunk = 2 : i64, statistics = f32, "
+      "accumulation = f32, element_type = f32} : (tensor<2x3x1xf32>, tensor<2x3xf32>, "
+      "tensor<2x3x8xf32>, tensor<5x8xf32>, tensor<2x3xi64>, tensor<2x3x1xf32>) -> "
+      "(tensor<2x3x8xf32>, tensor<5x8xf32>)\n";
+  const std::string useInput = "%a = llama.gelu %dx {statistics = f32} : (tensor<2x3x8xf32>) -> "
+                               "tensor<2x3x8xf32>\n",
+                    useWeight = "%b = llama.gelu %dw {statistics = f32} : (tensor<5x8xf32>) -> "
+                                "tensor<5x8xf32>\n";
+  EXPECT_EQ(operations(arguments, gradient + useInput), 480);
+  EXPECT_EQ(operations(arguments, gradient + useWeight), 480);
+  EXPECT_EQ(operations(arguments, gradient + useInput + useWeight), 960);
+}

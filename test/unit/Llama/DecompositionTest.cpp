@@ -619,6 +619,78 @@ TEST(CrossEntropy, ChainAndGradient) {
   expectNear(dLogits, wantedGradient);
 }
 
+// Log-sum-exp of each part of the vocabulary, the logit of the label, and their gradients. Logits that are
+// large stay in range.
+TEST(LinearLse, FormulaAndGradient) {
+  const int R = 4, D = 3, V = 6, P = 2;
+  Array x = draw({2, 2, D}), w = draw({V, D}), bias = draw({V}),
+        labels = integers({2, 2}, {3, -100, 0, 5});
+  for (int c = 0; c < D; ++c)
+    x[c] += 400; // row 0
+  Array lse = {{2, 2, P}, "f64", std::vector<double>(R * P)},
+        target = like({{2, 2}, "f64", {0, 0, 0, 0}});
+  for (int r = 0; r < R; ++r) {
+    std::vector<double> logits(V);
+    for (int v = 0; v < V; ++v) {
+      logits[v] = bias[v];
+      for (int c = 0; c < D; ++c)
+        logits[v] += x[r * D + c] * w[v * D + c];
+    }
+    for (int p = 0; p < P; ++p) {
+      double largest =
+          *std::max_element(logits.begin() + p * V / P, logits.begin() + (p + 1) * V / P);
+      double sum = 0;
+      for (int v = p * V / P; v < (p + 1) * V / P; ++v)
+        sum += std::exp(logits[v] - largest);
+      lse[r * P + p] = largest + std::log(sum);
+    }
+    target[r] = labels[r] < 0 ? 0 : logits[labels[r]];
+  }
+  const char *attributes = "{parts = 2 : i64, chunk = 0 : i64, statistics = f64}";
+  std::vector<Array> got = execute("llama.linear_lse", attributes, {x, w, labels, bias});
+  expectNear(got[0], lse);
+  expectNear(got[1], target);
+
+  for (int c = 0; c < D; ++c)
+    x[c] -= 400; // differences of large numbers say little
+  Array dLse = draw({2, 2, P}), dTarget = draw({2, 2});
+  Array formed = execute("llama.linear_lse", attributes, {x, w, labels, bias})[0];
+  std::vector<Array> gradients =
+      execute("llama.linear_lse_grad",
+              "{chunk = 0 : i64, statistics = f64, accumulation = f64, element_type = f64}",
+              {dLse, dTarget, x, w, labels, formed, bias});
+  ASSERT_EQ(gradients.size(), 2u);
+  CompiledOp op("llama.linear_lse", attributes, {x, w, labels, bias});
+  auto loss = [&] {
+    std::vector<Array> results = op({x, w, labels, bias});
+    double sum = 0;
+    for (size_t i = 0; i < dLse.size(); ++i)
+      sum += dLse[i] * results[0][i];
+    for (size_t i = 0; i < dTarget.size(); ++i)
+      sum += dTarget[i] * results[1][i];
+    return sum;
+  };
+  Array *inputs[] = {&x, &w};
+  for (int g = 0; g < 2; ++g)
+    for (size_t i = 0; i < inputs[g]->size(); ++i) {
+      const double step = 1e-5, value = (*inputs[g])[i];
+      (*inputs[g])[i] = value + step;
+      double above = loss();
+      (*inputs[g])[i] = value - step;
+      double below = loss();
+      (*inputs[g])[i] = value;
+      EXPECT_NEAR(gradients[g][i], (above - below) / (2 * step),
+                  1e-7 * (1 + std::abs(above - below) / step))
+          << "gradient " << g << " element " << i;
+    }
+}
+
+TEST(TakeTokens, ReadsTokensOfItsSampleAndIsZeroElsewhere) {
+  Array x = draw({2, 3, 2}), tokens = integers({2, 2}, {2, -1, 0, 3});
+  Array wanted = {{2, 2, 2}, "f64", {x[4], x[5], 0, 0, x[6], x[7], 0, 0}};
+  expectNear(execute("llama.take_tokens", "{}", {x, tokens})[0], wanted, 0);
+}
+
 // Large logits: the maximum keeps exponentials in range.
 TEST(CrossEntropy, StaysFinite) {
   Array logits = {{1, 3}, "f32", {1e4, 1e4 - 1, -1e4}};

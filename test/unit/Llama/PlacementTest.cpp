@@ -141,20 +141,22 @@ static void expectRuleHolds(const Instance &op) {
       continue;
     ++ways;
 
-    int64_t rows = 0;
+    int64_t rows = 0, ofResults = 0; // which may have fewer: parts
+    const bool counts = (rule.rows && rule.rows->index == choice.index) ||
+                        (rule.size && rule.size->index == choice.index);
     std::string attributes = op.attributes;
     for (size_t i = 0; i < want.size(); ++i)
-      if (choice.index == 'v' && choice.results[i].kind == OnAxis::Split)
-        rows = want[i].shape[choice.results[i].dimension] / 2;
+      if (counts && choice.results[i].kind == OnAxis::Split)
+        rows = ofResults = want[i].shape[choice.results[i].dimension] / 2;
     for (size_t i = 0; i < op.inputs.size(); ++i)
-      if (choice.index == 'v' && choice.operands[i].kind == OnAxis::Split)
-        rows = op.inputs[i].shape[choice.operands[i].dimension] / 2;
+      if (counts && choice.operands[i].kind == OnAxis::Split)
+        rows = std::max(rows, op.inputs[i].shape[choice.operands[i].dimension] / 2);
     if (rule.size && rule.size->index == choice.index) {
-      std::string whole = rule.size->attribute.str() + " = " + std::to_string(2 * rows);
+      std::string whole = rule.size->attribute.str() + " = " + std::to_string(2 * ofResults);
       size_t at = attributes.find(whole);
       ASSERT_NE(at, std::string::npos) << whole;
       attributes.replace(at, whole.size(),
-                         rule.size->attribute.str() + " = " + std::to_string(rows));
+                         rule.size->attribute.str() + " = " + std::to_string(ofResults));
     }
     std::vector<std::vector<Array>> ranks;
     for (int rank : {0, 1})
@@ -228,6 +230,16 @@ static std::vector<Instance> instances() {
       {"llama.row_sum_exp_grad", statistics, {perRow, logits, floats({2, 4})}},
       {"llama.target_logit", statistics, {logits, labels}},
       {"llama.target_logit_grad", "{size = 6 : i64, element_type = f64}", {perRow, labels}},
+      {"llama.linear_lse",
+       "{parts = 2 : i64, chunk = 0 : i64, statistics = f64}",
+       {floats({2, 4, 3}), floats({6, 3}), labels}},
+      {"llama.linear_lse",
+       "{parts = 2 : i64, chunk = 0 : i64, statistics = f64}",
+       {floats({2, 4, 3}), floats({6, 3}), labels, floats({6})}},
+      {"llama.linear_lse_grad",
+       "{chunk = 0 : i64, statistics = f64, accumulation = f64, element_type = f64}",
+       {floats({2, 4, 2}), perRow, floats({2, 4, 3}), floats({6, 3}), labels, floats({2, 4, 2})}},
+      {"llama.take_tokens", "{}", {x, integers({2, 3}, 5)}},
       {"llama.cross_entropy", "{}", {floats({2, 4}), perRow, floats({2, 4}), labels}},
       {"llama.cross_entropy_grad", "{}", {one, perRow, labels}},
       // Tokens of tiles stay whole; sums pass through some.
