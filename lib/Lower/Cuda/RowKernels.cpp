@@ -156,14 +156,16 @@ private:
     });
   }
 
-  // No rows: one piece per thread.
+  // No rows: a thread's pieces.
   void emitAll(Value block) {
     const Columns &columns = plan.columns.front().second;
+    SmallVector<int64_t> sizes = columns.sizes();
+    int64_t count = llvm::product_of(sizes), together = llvm::product_of(columns.together);
+    if (sizes.size() == 1 && together > 1)
+      return emitSideBySide(columns, block, together);
     Value piece = thread;
     if (block)
       piece = add(multiply(block, threads), piece);
-    SmallVector<int64_t> sizes = columns.sizes();
-    int64_t count = llvm::product_of(sizes);
     Value guard;
     if (blocks * threads != count)
       guard =
@@ -183,6 +185,24 @@ private:
       }
       emitPlaces(columns, places);
     });
+  }
+
+  // One loop: the pieces of a block lie side by side.
+  void emitSideBySide(const Columns &columns, Value block, int64_t together) {
+    Value first = thread;
+    if (block)
+      first = add(multiply(block, threads * together), first);
+    SmallVector<Place> places;
+    for (int64_t k = 0; k < together; ++k) {
+      Value guard;
+      if (blocks * threads * together != columns.pieces()) {
+        Value piece = k == 0 ? first : add(first, constant(k * threads));
+        guard = arith::CmpIOp::create(builder, loc, arith::CmpIPredicate::ult, piece,
+                                      constant(columns.pieces()));
+      }
+      places.push_back(placeOf(columns, first, k * threads, guard, k));
+    }
+    emitPlaces(columns, places);
   }
 
   void emitRow(Value block) {
@@ -290,9 +310,11 @@ private:
     if (plan.isUnrolled(columns)) {
       SmallVector<Place> places;
       for (int64_t p = 0; p < full; ++p)
-        places.push_back(placeOf(columns, member, p * plan.threadsOfRow(), active, p));
+        places.push_back(
+            placeOf(columns, member, p * plan.threadsOfRow(), active, p, plan.threadsOfRow()));
       if (rest != 0)
-        places.push_back(placeOf(columns, member, full * plan.threadsOfRow(), restGuard(), full));
+        places.push_back(placeOf(columns, member, full * plan.threadsOfRow(), restGuard(), full,
+                                 plan.threadsOfRow()));
       emitPlaces(columns, places);
     } else {
       emitLoop(columns, maximum, full);

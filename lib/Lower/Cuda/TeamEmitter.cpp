@@ -163,7 +163,7 @@ void TeamEmitter::mapVariables(ArrayRef<Operation *> loops, Value together) {
 
 // Indices of the parallel loops in piece `first` + `more`.
 Place TeamEmitter::placeOf(const Columns &columns, Value first, int64_t more, Value guard,
-                           int64_t ordinal) {
+                           int64_t ordinal, int64_t below) {
   Place place;
   place.guard = guard;
   place.ordinal = ordinal;
@@ -172,10 +172,25 @@ Place TeamEmitter::placeOf(const Columns &columns, Value first, int64_t more, Va
     place.indices.push_back({multiply(first, columns.lanes), more * columns.lanes + low});
     return place;
   }
+  SmallVector<int64_t> sizes = columns.sizes();
+  // Loops [inner, end) go round within `together` pieces, a multiple of `below`.
+  size_t inner = 0;
+  int64_t together = 1;
+  if (below > 0)
+    for (size_t i = sizes.size(); i-- > 0 && inner == 0;)
+      if ((together *= sizes[i]) % below == 0)
+        inner = i;
+  if (inner > 0) {
+    int64_t outer = more / together;
+    more %= together;
+    for (size_t i = inner; i-- > 0; outer /= sizes[i])
+      place.indices.insert(place.indices.begin(),
+                           {Value(), outer % sizes[i] + constantRange(columns.parallel[i])->low});
+  }
   if (more != 0)
     first = add(first, constant(first.getType(), more));
-  SmallVector<Value> values = iterations(columns.sizes(), first);
-  for (auto [loop, value] : llvm::zip(columns.parallel, values))
+  SmallVector<Value> values = iterations(ArrayRef(sizes).drop_front(inner), first);
+  for (auto [loop, value] : llvm::zip(ArrayRef(columns.parallel).drop_front(inner), values))
     place.indices.push_back({value, constantRange(loop)->low});
   place.indices.back().base = multiply(values.back(), columns.lanes);
   return place;

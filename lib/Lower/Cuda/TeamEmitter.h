@@ -89,8 +89,10 @@ protected:
   SmallVector<Value> iterations(ArrayRef<int64_t> sizes, Value together);
   /// The variables of loops from the number of an iteration of them together.
   void mapVariables(ArrayRef<Operation *> loops, Value together);
-  /// Indices of the parallel loops in piece `first` + `more`.
-  Place placeOf(const Columns &columns, Value first, int64_t more, Value guard, int64_t ordinal);
+  /// Indices of the parallel loops in piece `first` + `more`. If `first` is less than `below`, of
+  /// which `more` is a multiple, those that do not depend on it are constants.
+  Place placeOf(const Columns &columns, Value first, int64_t more, Value guard, int64_t ordinal,
+                int64_t below = 0);
   /// The number of the element that an access has at the first lane, or at `lane`.
   Value elementNumber(Operation *op, const Columns *columns, const Place *place, int64_t lane);
   Value elementIndex(Operation *op, const Columns *columns, const Place *place, int64_t lane = 0) {

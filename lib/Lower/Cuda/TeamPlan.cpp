@@ -202,6 +202,7 @@ private:
     findCells();
     if (!addBody(*made.body) || made.columns.empty()) // without columns: a thread per row
       return std::nullopt;
+    putTurnedFirst();
     chooseLanes();
     chooseTeam();
     findScratch();
@@ -458,6 +459,11 @@ private:
       for (auto &[outermost, columns] : made.columns)
         slots += llvm::divideCeil(columns.pieces(), team) * team;
       double score = double(slots) / all * (1 + 0.05 * std::abs(std::log2(team / target)));
+      // Turned halves in different threads are read twice.
+      if (llvm::any_of(made.columns, [&](auto &entry) {
+            return entry.second.turned && entry.second.pieces() / 2 % team != 0;
+          }))
+        score *= 1.5;
       if (best == 0 || score < best)
         best = score, made.team = team;
     }
@@ -472,6 +478,41 @@ private:
           made.teams,
           llvm::alignTo(llvm::divideCeil(made.rowCount, 1) * made.team, kWarp) / made.team);
       made.teams = std::max<int64_t>(made.teams, 1);
+    }
+  }
+
+  // The loop over turned halves becomes the outermost of the columns, also of others of the same
+  // shape: then a thread can have both halves.
+  void putTurnedFirst() {
+    for (auto &[outermost, columns] : made.columns) {
+      findTurned(columns);
+      if (!columns.turned || *columns.turned == 0)
+        continue;
+      size_t turned = *columns.turned;
+      std::string shape = columns.shape;
+      for (auto &[other, same] : made.columns)
+        if (same.shape == shape) {
+          auto *begin = same.parallel.begin();
+          std::rotate(begin, begin + turned, begin + turned + 1);
+          same.shape.clear();
+          for (Operation *loop : same.parallel)
+            same.shape += std::to_string(constantRange(loop)->size()) + "x";
+        }
+      columns.turned = 0;
+    }
+  }
+
+  // The innermost loop is cut into pieces and stays.
+  void findTurned(Columns &columns) const {
+    for (size_t i = 0; i + 1 < columns.parallel.size(); ++i) {
+      Value variable = inductionVariableOf(columns.parallel[i]);
+      if (constantRange(columns.parallel[i])->size() == 2 &&
+          llvm::any_of(*columns.body, [&](Operation &op) {
+            auto found = made.element.find(&op);
+            return found != made.element.end() && !isWrite(&op) && found->second &&
+                   found->second->of(variable) < 0;
+          }))
+        columns.turned = i;
     }
   }
 
@@ -538,27 +579,23 @@ private:
     columns.together.assign(columns.parallel.size(), 1);
     if (!columns.serial.empty())
       return;
-    int64_t together = 1;
-    for (bool turned : {true, false})
-      for (size_t i = columns.parallel.size(); i-- > 0;) {
-        Value variable = inductionVariableOf(columns.parallel[i]);
-        int64_t size = columns.sizes()[i];
-        bool isWorth = llvm::any_of(*columns.body, [&](Operation &op) {
-          auto found = made.access.find(&op);
-          if (found == made.access.end() || found->second.writes)
-            return false;
-          const std::optional<LinearIndex> &element = made.element[&op];
-          return element && (turned ? element->of(variable) < 0 : element->of(variable) == 0);
-        });
-        int64_t most = turned ? 2 : 4;
-        for (int64_t factor = most; isWorth && factor > 1; factor /= 2)
-          if (columns.together[i] == 1 && (turned ? size == 2 : size % factor == 0) &&
-              together * factor <= kPiecesTogether &&
-              (turned || columns.pieces() / (together * factor) >= kThreadsOfGpu)) {
-            columns.together[i] = factor;
-            together *= factor;
-          }
+    findTurned(columns);
+    if (columns.turned)
+      columns.together[*columns.turned] = 2;
+    for (size_t i = columns.parallel.size(); i-- > 0;) {
+      Value variable = inductionVariableOf(columns.parallel[i]);
+      bool isShared = llvm::any_of(*columns.body, [&](Operation &op) {
+        auto found = made.element.find(&op);
+        return found != made.element.end() && !isWrite(&op) && found->second &&
+               found->second->of(variable) == 0;
+      });
+      for (int64_t factor = 4; isShared && factor > 1; factor /= 2) {
+        int64_t together = llvm::product_of(columns.together) * factor;
+        if (columns.together[i] == 1 && columns.sizes()[i] % factor == 0 &&
+            together <= kPiecesTogether && columns.pieces() / together >= kThreadsOfGpu)
+          columns.together[i] = factor;
       }
+    }
   }
 
   // Stack buffers whose elements do not stay in one thread's registers.

@@ -44,6 +44,8 @@ struct Columns {
   SmallVector<int64_t> together;
 
   int64_t pieces() const { return elements / lanes; }
+  /// The parallel loop over two halves of which each reads the other (`1 - i`), if there is one.
+  std::optional<size_t> turned;
   /// Sizes of the parallel loops in pieces, a thread's iterations counted as one.
   SmallVector<int64_t> sizes() const;
   /// Iterations of the serial loops together.

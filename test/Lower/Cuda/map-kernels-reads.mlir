@@ -94,3 +94,37 @@ func.func @split(%x: memref<64x256xf32>, %y: memref<64x128xf32>, %z: memref<64x1
   }
   return
 }
+
+// -----
+
+// Two rotations of one row, of 8 and of 2 heads: a team of 32 threads, so that a thread has both halves of each. Ten pieces.
+// CHECK-LABEL: .visible .entry rotate_row_loop0(
+// CHECK-COUNT-10: ld.global.nc.v4.b32
+// CHECK-NOT:     ld.global
+// STORES-LABEL: .visible .entry rotate_row_loop0(
+// STORES-COUNT-10: st.global.v4.b32
+func.func @rotate_row(%x: memref<512x8x2x64xf32>, %y: memref<512x2x2x64xf32>, %u: memref<512x8x2x64xf32>, %v: memref<512x2x2x64xf32>) {
+  affine.for %r = 0 to 512 {
+    affine.for %h = 0 to 8 {
+      affine.for %i = 0 to 2 {
+        affine.for %j = 0 to 64 {
+          %0 = affine.load %x[%r, %h, %i, %j] : memref<512x8x2x64xf32>
+          %1 = affine.load %x[%r, %h, -%i + 1, %j] : memref<512x8x2x64xf32>
+          %2 = arith.addf %0, %1 : f32
+          affine.store %2, %u[%r, %h, %i, %j] : memref<512x8x2x64xf32>
+        }
+      }
+    }
+    affine.for %h = 0 to 2 {
+      affine.for %i = 0 to 2 {
+        affine.for %j = 0 to 64 {
+          %0 = affine.load %y[%r, %h, %i, %j] : memref<512x2x2x64xf32>
+          %1 = affine.load %y[%r, %h, -%i + 1, %j] : memref<512x2x2x64xf32>
+          %2 = arith.addf %0, %1 : f32
+          affine.store %2, %v[%r, %h, %i, %j] : memref<512x2x2x64xf32>
+        }
+      }
+    }
+  }
+  return
+}

@@ -220,8 +220,12 @@ def measure(launch: Launch, kernel: Kernel, runner: pathlib.Path) -> Moved:
             key = (lines.get(line["line"]), line["opcode"].startswith("st"))
             by[key][0] += scale * sectors
             by[key][1] += scale * asked
+    # The sample of a sum by index has rows of all different indices; the table has not more rows than that.
+    by_index = any("xi32>" in memref for memref in kernel.buffers)
     for (parameter, writes), (sectors, asked) in by.items():
         size = size_of(kernel.buffers[parameter]) if parameter is not None else 0
+        if by_index and asked > size > 0:
+            sectors *= size / asked
         moved.sectors += sectors
         moved.least += min(size, asked)
         moved.memory += min(sectors, size) if not writes and size <= CACHED else sectors

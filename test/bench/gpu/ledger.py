@@ -15,6 +15,7 @@ an H200), without a word on what is reached. Exit status: 0, or 1 if a run fails
 
 import argparse
 import collections
+import concurrent.futures
 import json
 import os
 import pathlib
@@ -41,7 +42,7 @@ CHIP = "sm_90a"
 # The blocks that a workload is about.
 BLOCKS = {"W1": r"self_layer|cross_layer|cross_key_value", "W2": r"vision_|add\.", "W3": r"self_layer", "W4": r"adamw"}
 # Fused loops, as CudaTarget makes them, to kernels; products and attention stay routines.
-PIPELINE = ("builtin.module(llama-isolate-blocks,builtin.module(func.func(llama-select-kernels{target=cuda},llama-decompose{fast=true},"
+PIPELINE = ("builtin.module(llama-merge-products{target=cuda},llama-isolate-blocks,builtin.module(llama-chunk-rows,func.func(llama-select-kernels{target=cuda},llama-decompose{fast=true},"
             "cse,llama-fuse-elementwise,llama-pass-destinations),eliminate-empty-tensors,one-shot-bufferize{"
             "bufferize-function-boundaries=true function-boundary-type-conversion=identity-layout-map},func.func(canonicalize,cse,"
             "llama-lower-row-loops,convert-linalg-to-affine-loops,llama-fold-views,llama-fuse-loops,canonicalize,cse),"
@@ -93,17 +94,18 @@ class Ledger:
     def moved_by(self, block: full_size.Block) -> list[full_size.Moved]:
         return [self.moved[key] for launch in block.launches if (key := (launch.file.name, launch.grid)) in self.moved]
 
-    def launches(self, of_interest: bool) -> tuple[int, int, int]:
-        """Kernels of loops, kernels of attention, products of a step."""
-        loops = attention = products = 0
+    def launches(self, of_interest: bool) -> str:
+        """Kernels of loops (without common launches of independent nests), of attention, products of a step."""
+        loops = attention = products = alone = 0
         for name, block in self.blocks.items():
             if of_interest and not self.of_interest(name):
                 continue
             of_loops = len(self.moved_by(block))
             loops += block.calls * of_loops
+            alone += block.calls * sum(max(1, len(block.kernels[launch.own].parts)) for launch in block.launches if launch.own in block.kernels)
             attention += block.calls * (len(block.launches) - of_loops)
             products += block.calls * len(block.products)
-        return loops, attention, products
+        return f"{loops} ({alone}) + {attention} + {products}"
 
     def summary(self, floor: float) -> tuple[str, list[str]]:
         ms = 1e3
@@ -114,10 +116,8 @@ class Ledger:
         least = self.sum_over(lambda block: sum(m.least for m in self.moved_by(block)))
         rows = memory / BANDWIDTH * ms
         bound = products + attention / PEAK * ms + rows
-        loops, of_attention, gemms = self.launches(of_interest=False)
-        own = self.launches(of_interest=True)
         row = (f"{floor} | {bound:.2f} | {operations / 1e12:.2f} T, {products:.2f} | {attention / 1e12:.2f} T, {attention / PEAK * ms:.2f} | "
-               f"{memory / 1e9:.2f} GB, {rows:.2f} | {memory / max(least, 1):.3f} | {own[0]} + {own[1]} + {own[2]} | {loops} + {of_attention} + {gemms} |")
+               f"{memory / 1e9:.2f} GB, {rows:.2f} | {memory / max(least, 1):.3f} | {self.launches(of_interest=True)} | {self.launches(of_interest=False)} |")
         return row, self.table()
 
     def table(self) -> list[str]:
@@ -172,12 +172,22 @@ def attention_counts(name: str, arguments: argparse.Namespace) -> list[str]:
     return lines
 
 
+def of_workload(name: str, arguments: argparse.Namespace) -> tuple[str, list[str], list[str]]:
+    """Its row of the summary, the table of its kernels, and what those of attention do."""
+    row, table = Ledger(name, arguments).summary(WORKLOADS[name].floor)
+    print(f"{name} | {row}", file=sys.stderr)
+    if name == "W4":
+        return row, [line for line in table if line.startswith(("| kernel", "|---", "| `adamw", "| `gradient_norm"))], []
+    return row, table, attention_counts(name, arguments)
+
+
 HEAD = """# The GPU ledger
 
 Written by `test/bench/gpu/ledger.sh`. What a step of the standard workloads (`test/gpu/workloads.py`) launches and moves at its full
 size. Nothing here was measured on a GPU, and no time is claimed: times are lower bounds, operations / 790 TFLOP/s and bytes / 4.3 TB/s.
 
-- **Launches** are those of the program that `llamac compile` made for the full size.
+- **Launches** are those of the program that `llamac compile` made for the full size: kernels of loops (in brackets how many there would be if independent
+  nests had no common launch), of attention, products.
 - **Bytes of kernels of loops**: all blocks of a grid do the same on other rows. The software GPU runs some blocks of each kernel of the full size;
   what it counts, times the blocks of the grid over those that ran, is what the kernel moves. Bytes are those of the 32-byte sectors that requests touch.
 - **Least**: each buffer that a kernel reads or writes, once; of a table of which rows are picked, the rows.
@@ -197,24 +207,20 @@ def main() -> int:
     parser.add_argument("--jobs", type=int, default=os.cpu_count(), help="runs of the software GPU at a time (all cores)")
     arguments = parser.parse_args()
     names = arguments.workloads.split(",")
-    lines = [HEAD, "| | floor, ms | bound, ms | products, ms | attention, ms | kernels of loops, ms | over least | launches: loops + attention + products | of the whole step |",
+    lines = [HEAD, "| | floor, ms | bound, ms | products, ms | attention, ms | kernels of loops, ms | over least | launches | of the whole step |",
              "|---|---|---|---|---|---|---|---|---|"]
-    tables, optimizer = [], None
-    for name in names:
-        ledger = Ledger(name, arguments)
-        row, table = ledger.summary(WORKLOADS[name].floor)
-        lines.append(f"| {name} | {row}")
-        print(f"{name} | {row}", file=sys.stderr)
-        if name == "W4":
-            table = [line for line in table if line.startswith(("| kernel", "|---", "| `adamw", "| `gradient_norm"))]
-        tables += [f"## {name}: {WORKLOADS[name].what}", "", *table, ""]
+    tables, attention = [], []
+    with concurrent.futures.ThreadPoolExecutor() as pool:  # of processes that do the work
+        for name, (row, table, counts) in zip(names, pool.map(lambda name: of_workload(name, arguments), names)):
+            lines.append(f"| {name} | {row}")
+            tables += [f"## {name}: {WORKLOADS[name].what}", "", *table, ""]
+            if counts:
+                attention += [f"### {name}", "", *counts, ""]
     lines += ["", "The floor of W1 to W3 has the operations of products and attention alone, that of W4 30 bytes a parameter. Above it are the bytes of the kernels of",
               "loops, products that their bytes bound, and what the program computes beyond the formulas of the floor (W2: tiles are padded to multiples of 8 tokens).", ""]
     lines += tables
-    lines += ["## Attention, at small sizes", "", "A whole step on the software GPU. Bytes in sectors over those asked for: below 1 where lanes share them.", ""]
-    for name in names:
-        if name != "W4":
-            lines += [f"### {name}", "", *attention_counts(name, arguments), ""]
+    lines += ["## Attention, at small sizes", "", "A whole step on the software GPU. Bytes in sectors over those asked for: below 1 where lanes share them.", "",
+              *attention]
     lines += main_loops.main_loops(arguments.build) + main_loops.balances()
     text = "\n".join(lines)
     if arguments.output:
