@@ -295,24 +295,24 @@ TileSight TileSight::of(const AttentionShape &shape, const TileExtremes &rows,
   return sight;
 }
 
-TileList::TileList(KernelBuilder &k, int64_t threads, int64_t count,
+TileList::TileList(KernelBuilder &k, int64_t threads, Num first, int64_t count, int64_t all,
                    llvm::function_ref<TileSight(Num tile)> sight)
     : list(k.shared(count, k.getI32Type())) {
   const int warps = int(threads / kWarp);
   Pointer counts = k.shared(warps, k.getI32Type());
   Num thread = k.threadId(), lane = thread % kWarp, warp = thread / kWarp;
-  listed = k.loop(0, count, threads, {k.integer(0)}, [&](Num first, ArrayRef<Num> before) {
-    Num tile = first + thread;
-    TileSight seen = sight(k.min(tile, k.integer(count - 1)));
-    Num worth = (tile < count) & seen.some;
+  listed = k.loop(0, count, threads, {k.integer(0)}, [&](Num done, ArrayRef<Num> before) {
+    Num number = done + thread, tile = first + number;
+    TileSight seen = sight(k.min(tile, k.integer(all - 1)));
+    Num worth = (number < count) & (tile < all) & seen.some;
     Num bits = k.ballot(worth);
     k.when(lane == 0, [&] { counts.store(warp, k.countBits(bits)); });
     k.barrier();
-    Num at = before[0], all = before[0];
+    Num at = before[0], sum = before[0];
     for (int w = 0; w != warps; ++w) {
       Num ofWarp = counts.load(k.integer(w));
       at = at + k.select(warp > w, ofWarp, k.integer(0));
-      all = all + ofWarp;
+      sum = sum + ofWarp;
     }
     Num below = k.shiftLeft(k.integer(1), lane) - 1;
     k.when(worth, [&] {
@@ -320,7 +320,7 @@ TileList::TileList(KernelBuilder &k, int64_t threads, int64_t count,
                  tile * 2 + k.select(seen.all, k.integer(1), k.integer(0)));
     });
     k.barrier();
-    return Nums{all};
+    return Nums{sum};
   })[0];
 }
 

@@ -160,9 +160,9 @@ struct TileSight {
 /// tile, 2 * tile where the mask must be applied, rising.
 class TileList {
 public:
-  /// Made by all `threads` threads of the block, which meet at barriers; `sight` is that of one of `count`
-  /// tiles.
-  TileList(KernelBuilder &k, int64_t threads, int64_t count,
+  /// Made by all `threads` threads of the block, which meet at barriers, for the `count` tiles from `first` on of
+  /// `all`; `sight` is that of one of them.
+  TileList(KernelBuilder &k, int64_t threads, Num first, int64_t count, int64_t all,
            llvm::function_ref<TileSight(Num tile)> sight);
 
   Num size() const { return listed; }

@@ -161,7 +161,7 @@ void HopperKernel::storeRow(Pointer to, int half, ArrayRef<Num> sums, Num scale)
 
 TileList HopperKernel::listKeys(Pointer rowExtremes, Pointer keyExtremes) {
   TileExtremes own = TileExtremes::ofRows(k, rowExtremes, place.b * tiles.rowTiles + block.tile);
-  return {k, kThreads, tiles.keyTiles, [&](Num tile) {
+  return {k, kThreads, k.integer(0), tiles.keyTiles, tiles.keyTiles, [&](Num tile) {
             return TileSight::of(
                 shape, own, TileExtremes::ofKeys(k, keyExtremes, place.b * tiles.keyTiles + tile));
           }};
@@ -169,7 +169,7 @@ TileList HopperKernel::listKeys(Pointer rowExtremes, Pointer keyExtremes) {
 
 TileList HopperKernel::listRows(Pointer rowExtremes, Pointer keyExtremes) {
   TileExtremes own = TileExtremes::ofKeys(k, keyExtremes, place.b * tiles.keyTiles + block.tile);
-  return {k, kThreads, tiles.rowTiles, [&](Num tile) {
+  return {k, kThreads, k.integer(0), tiles.rowTiles, tiles.rowTiles, [&](Num tile) {
             return TileSight::of(
                 shape, TileExtremes::ofRows(k, rowExtremes, place.b * tiles.rowTiles + tile), own);
           }};

@@ -21,7 +21,8 @@
 // which forms the scores; those of O where there are more than 192.
 //
 // The order of the others is listed when a block begins: those that its mask leaves anything of, rising,
-// and whether all of it (then the mask is not looked at).
+// and whether all of it (then the mask is not looked at). Of very long sequences it lists a part at a time
+// (overTiles): so shared memory does not depend on lengths.
 //
 // Shared memory holds rows in pieces of 16 bytes, one after the other, but pieces change places within their
 // row so that the 8 rows of a matrix, which ldmatrix reads, lie in different banks (SharedTile). Nothing is
@@ -120,6 +121,20 @@ public:
         Num at = thread * 16 + done;
         k.copyAsync(to + at, from.as(k.getI8Type()) + at, yes);
       });
+  }
+
+  //===--- Tiles of the others ---===//
+
+  // values = body(list, values) for lists of the `count` tiles of which `sight` leaves something: one list, unless it
+  // would be too long for shared memory.
+  Nums overTiles(int64_t count, ArrayRef<Num> values, llvm::function_ref<TileSight(Num tile)> sight,
+                 llvm::function_ref<Nums(const TileList &list, ArrayRef<Num> values)> body) {
+    const int64_t most = shape.headSize <= 192 ? 2048 : 32;
+    if (count <= most)
+      return body({k, kThreads, k.integer(0), count, count, sight}, values);
+    return k.loop(0, count, most, values, [&](Num first, ArrayRef<Num> before) {
+      return body({k, kThreads, first, most, count, sight}, before);
+    });
   }
 
   //===--- Fragments: see the PTX ISA, m16n8k16 ---===//
@@ -262,25 +277,10 @@ void llamac::emitMmaForward(routine::AttentionForwardOp op) {
   mma.copyRows(k.argument(0), q, first, /*keys=*/false);
   mma.copyBytes(rowMasks + first * 4, ownMasks, kOwn * 16);
   TileExtremes own = TileExtremes::ofRows(k, k.argument(5), b * tiles.rowTiles + tile);
-  const TileList list(k, kThreads, tiles.keyTiles, [&](Num keyTile) {
+  auto sight = [&](Num keyTile) {
     return TileSight::of(shape, own,
                          TileExtremes::ofKeys(k, k.argument(6), b * tiles.keyTiles + keyTile));
-  });
-  const Num count = list.size();
-  auto load = [&](Num number) {
-    Num keyTile = list.tile(number), stage = number % 2;
-    mma.copyRows(keys, k0 + stage * k0.bytes(), keyTile * tiles.keys, /*keys=*/true);
-    mma.copyRows(values, v0 + stage * v0.bytes(), keyTile * tiles.keys, /*keys=*/true);
-    mma.copyBytes(keyMasks + keyTile * (tiles.keys * 2), otherMasks + stage * maskBytes, maskBytes);
   };
-  k.when(count > 0, [&] { load(k.integer(0)); });
-  k.commitCopies();
-  k.waitCopies(0);
-  k.barrier();
-  SmallVector<Nums> fragments;
-  if (shape.headSize <= 128)
-    for (int64_t step = 0; step != mma.steps(); ++step)
-      fragments.push_back(mma.left(q, step));
   auto rowMask = [&](int half) {
     return RowMask::load(ownMasks.as(k.getI32Type()), mma.warp * kWarpRows + mma.group + 8 * half);
   };
@@ -292,48 +292,68 @@ void llamac::emitMmaForward(routine::AttentionForwardOp op) {
     state.append({row.max, row.sum});
   }
   state.append(mma.zeros(columns * 4));
-  state = k.loop(k.integer(0), count, 1, state, [&](Num number, ArrayRef<Num> before) {
-    // What was copied is there, and no warp still reads the other stage.
-    k.waitCopies(0);
-    k.barrier();
-    k.when(number + 1 < count, [&] { load(number + 1); });
-    k.commitCopies();
-    Num stage = number % 2;
-    Nums scores = mma.scores(q, fragments, k0 + stage * k0.bytes());
-    scores = k.when(list.seesAll(number) == 0, scores, [&] {
-      Nums masked(scores);
-      Pointer masks = (otherMasks + stage * maskBytes).as(k.getI32Type());
-      RowMask rows[] = {rowMask(0), rowMask(1)};
-      for (int64_t n = 0; n != tiles.keys / 8; ++n) {
-        Num two = masks.load((mma.pair + 8 * n) * 2, 4);
-        KeyMask pair[] = {{two[0], two[1]}, {two[2], two[3]}};
-        for (int i = 0; i != 4; ++i)
-          masked[4 * n + i] = maskScore(k, shape, rows[i / 2], pair[i % 2], scores[4 * n + i]);
-      }
-      return masked;
-    });
-    Nums after(before);
-    for (int half = 0; half != 2; ++half) {
-      Nums row;
-      for (int64_t n = 0; n != tiles.keys / 8; ++n)
-        row.append({scores[4 * n + 2 * half], scores[4 * n + 2 * half + 1]});
-      SoftmaxRow softmax = {before[2 * half], before[2 * half + 1]};
-      Num old = softmax.step(k, factor, row, /*lanes=*/3);
-      after[2 * half] = softmax.max;
-      after[2 * half + 1] = softmax.sum;
-      for (int64_t n = 0; n != tiles.keys / 8; ++n)
-        for (int i = 0; i != 2; ++i)
-          scores[4 * n + 2 * half + i] = row[2 * n + i];
-      for (int64_t p = 0; p != columns; ++p)
-        for (int i = 0; i != 2; ++i) {
-          Num &sum = after[4 + 4 * p + 2 * half + i];
-          sum = sum * old;
-        }
-    }
-    mma.addProduct(MutableArrayRef(after).drop_front(4), scores, v0 + stage * v0.bytes(), piece,
-                   columns);
-    return after;
-  });
+  state =
+      mma.overTiles(tiles.keyTiles, state, sight, [&](const TileList &list, ArrayRef<Num> state) {
+        const Num count = list.size();
+        auto load = [&](Num number) {
+          Num keyTile = list.tile(number), stage = number % 2;
+          mma.copyRows(keys, k0 + stage * k0.bytes(), keyTile * tiles.keys, /*keys=*/true);
+          mma.copyRows(values, v0 + stage * v0.bytes(), keyTile * tiles.keys, /*keys=*/true);
+          mma.copyBytes(keyMasks + keyTile * (tiles.keys * 2), otherMasks + stage * maskBytes,
+                        maskBytes);
+        };
+        k.when(count > 0, [&] { load(k.integer(0)); });
+        k.commitCopies();
+        k.waitCopies(0);
+        k.barrier();
+        SmallVector<Nums> fragments;
+        if (shape.headSize <= 128)
+          for (int64_t step = 0; step != mma.steps(); ++step)
+            fragments.push_back(mma.left(q, step));
+        return k.loop(k.integer(0), count, 1, state, [&](Num number, ArrayRef<Num> before) {
+          // What was copied is there, and no warp still reads the other stage.
+          k.waitCopies(0);
+          k.barrier();
+          k.when(number + 1 < count, [&] { load(number + 1); });
+          k.commitCopies();
+          Num stage = number % 2;
+          Nums scores = mma.scores(q, fragments, k0 + stage * k0.bytes());
+          scores = k.when(list.seesAll(number) == 0, scores, [&] {
+            Nums masked(scores);
+            Pointer masks = (otherMasks + stage * maskBytes).as(k.getI32Type());
+            RowMask rows[] = {rowMask(0), rowMask(1)};
+            for (int64_t n = 0; n != tiles.keys / 8; ++n) {
+              Num two = masks.load((mma.pair + 8 * n) * 2, 4);
+              KeyMask pair[] = {{two[0], two[1]}, {two[2], two[3]}};
+              for (int i = 0; i != 4; ++i)
+                masked[4 * n + i] =
+                    maskScore(k, shape, rows[i / 2], pair[i % 2], scores[4 * n + i]);
+            }
+            return masked;
+          });
+          Nums after(before);
+          for (int half = 0; half != 2; ++half) {
+            Nums row;
+            for (int64_t n = 0; n != tiles.keys / 8; ++n)
+              row.append({scores[4 * n + 2 * half], scores[4 * n + 2 * half + 1]});
+            SoftmaxRow softmax = {before[2 * half], before[2 * half + 1]};
+            Num old = softmax.step(k, factor, row, /*lanes=*/3);
+            after[2 * half] = softmax.max;
+            after[2 * half + 1] = softmax.sum;
+            for (int64_t n = 0; n != tiles.keys / 8; ++n)
+              for (int i = 0; i != 2; ++i)
+                scores[4 * n + 2 * half + i] = row[2 * n + i];
+            for (int64_t p = 0; p != columns; ++p)
+              for (int i = 0; i != 2; ++i) {
+                Num &sum = after[4 + 4 * p + 2 * half + i];
+                sum = sum * old;
+              }
+          }
+          mma.addProduct(MutableArrayRef(after).drop_front(4), scores, v0 + stage * v0.bytes(),
+                         piece, columns);
+          return after;
+        });
+      });
 
   Num row[2], scale[2], none[2];
   for (int half = 0; half != 2; ++half) {
@@ -423,96 +443,99 @@ static void emitGradient(routine::AttentionBackwardOp op, const AttentionShape &
   };
   TileExtremes ownExtremes =
       ownKeys ? keyExtremes(tile * perOwn, perOwn) : rowExtremes(tile * perOwn, perOwn);
-  const TileList list(k, kThreads, otherCount, [&](Num tile) {
+  auto sight = [&](Num tile) {
     return ownKeys ? TileSight::of(shape, rowExtremes(tile, 1), ownExtremes)
                    : TileSight::of(shape, ownExtremes, keyExtremes(tile, 1));
-  });
-  const Num listed = list.size();
-  auto load = [&](Num number) {
-    Num stage = number % 2, start = list.tile(number) * others;
-    for (int i = 0; i != 2; ++i)
-      mma.copyRows(other[i], otherTiles[i] + stage * otherTiles[i].bytes(), start, !ownKeys);
-    mma.copyBytes(ownKeys ? rowMasks + start * 4 : keyMasks + start * 2,
-                  otherMasks + stage * otherMaskBytes, otherMaskBytes);
-    if (ownKeys)
-      mma.copyBytes(rowsOf + start * 2, otherValues + stage * (others * 8), others * 8);
   };
-  k.when(listed > 0, [&] { load(k.integer(0)); });
-  k.commitCopies();
-  k.waitCopies(0);
-  k.barrier();
-  SmallVector<Nums> fragments[2];
-  GradientRow ownValues[2];
-  if (!ownKeys) {
-    if (shape.headSize <= 128)
-      for (int i = 0; i != 2; ++i)
-        for (int64_t step = 0; step != mma.steps(); ++step)
-          fragments[i].push_back(mma.left(ownTiles[i], step));
-    for (int half = 0; half != 2; ++half)
-      ownValues[half] =
-          GradientRow::load(rowsOf, first + mma.warp * kWarpRows + mma.group + 8 * half);
-  }
-
   // Sums: dQ, or dK and dV.
   const int64_t sumCount = count * 4;
   Nums sums = mma.zeros(sumCount * (ownKeys ? 2 : 1));
-  sums = k.loop(k.integer(0), listed, 1, sums, [&](Num number, ArrayRef<Num> before) {
+  sums = mma.overTiles(otherCount, sums, sight, [&](const TileList &list, ArrayRef<Num> sums) {
+    const Num listed = list.size();
+    auto load = [&](Num number) {
+      Num stage = number % 2, start = list.tile(number) * others;
+      for (int i = 0; i != 2; ++i)
+        mma.copyRows(other[i], otherTiles[i] + stage * otherTiles[i].bytes(), start, !ownKeys);
+      mma.copyBytes(ownKeys ? rowMasks + start * 4 : keyMasks + start * 2,
+                    otherMasks + stage * otherMaskBytes, otherMaskBytes);
+      if (ownKeys)
+        mma.copyBytes(rowsOf + start * 2, otherValues + stage * (others * 8), others * 8);
+    };
+    k.when(listed > 0, [&] { load(k.integer(0)); });
+    k.commitCopies();
     k.waitCopies(0);
     k.barrier();
-    k.when(number + 1 < listed, [&] { load(number + 1); });
-    k.commitCopies();
-    Num stage = number % 2;
-    SharedTile now[] = {otherTiles[0] + stage * otherTiles[0].bytes(),
-                        otherTiles[1] + stage * otherTiles[1].bytes()};
-    Nums scores = mma.scores(ownTiles[0], fragments[0], now[0]);
-    scores = k.when(list.seesAll(number) == 0, scores, [&] {
-      Nums masked(scores);
-      Pointer here = ownMasks.as(k.getI32Type()),
-              there = (otherMasks + stage * otherMaskBytes).as(k.getI32Type());
-      Num ownRow = mma.warp * kWarpRows + mma.group;
-      RowMask rows[2];
-      KeyMask keys[2];
+    SmallVector<Nums> fragments[2];
+    GradientRow ownValues[2];
+    if (!ownKeys) {
+      if (shape.headSize <= 128)
+        for (int i = 0; i != 2; ++i)
+          for (int64_t step = 0; step != mma.steps(); ++step)
+            fragments[i].push_back(mma.left(ownTiles[i], step));
       for (int half = 0; half != 2; ++half)
-        if (ownKeys)
-          keys[half] = KeyMask::load(here, ownRow + 8 * half);
-        else
-          rows[half] = RowMask::load(here, ownRow + 8 * half);
-      for (int64_t n = 0; n != others / 8; ++n)
-        for (int i = 0; i != 2; ++i) {
-          Num column = mma.pair + (8 * n + i);
-          RowMask row;
-          KeyMask key;
-          if (ownKeys)
-            row = RowMask::load(there, column);
-          else
-            key = KeyMask::load(there, column);
-          for (int half = 0; half != 2; ++half) {
-            Num &score = masked[4 * n + 2 * half + i];
-            score =
-                maskScore(k, shape, ownKeys ? row : rows[half], ownKeys ? keys[half] : key, score);
-          }
-        }
-      return masked;
-    });
-    Nums dScores = mma.scores(ownTiles[1], fragments[1], now[1]);
-    for (int64_t n = 0; n != others / 8; ++n) {
-      Num two;
-      if (ownKeys)
-        two =
-            (otherValues + stage * (others * 8)).as(k.getF32Type()).load((mma.pair + 8 * n) * 2, 4);
-      for (int i = 0; i != 4; ++i) {
-        GradientRow row =
-            ownKeys ? GradientRow{two[2 * (i % 2)], two[2 * (i % 2) + 1]} : ownValues[i / 2];
-        Num &weight = scores[4 * n + i], &dScore = dScores[4 * n + i];
-        weight = row.weight(k, factor, weight);
-        dScore = weight * (dScore - row.delta);
-      }
+        ownValues[half] =
+            GradientRow::load(rowsOf, first + mma.warp * kWarpRows + mma.group + 8 * half);
     }
-    Nums after(before);
-    mma.addProduct(MutableArrayRef(after).take_front(sumCount), dScores, now[0], piece, count);
-    if (ownKeys)
-      mma.addProduct(MutableArrayRef(after).drop_front(sumCount), scores, now[1], piece, count);
-    return after;
+
+    return k.loop(k.integer(0), listed, 1, sums, [&](Num number, ArrayRef<Num> before) {
+      k.waitCopies(0);
+      k.barrier();
+      k.when(number + 1 < listed, [&] { load(number + 1); });
+      k.commitCopies();
+      Num stage = number % 2;
+      SharedTile now[] = {otherTiles[0] + stage * otherTiles[0].bytes(),
+                          otherTiles[1] + stage * otherTiles[1].bytes()};
+      Nums scores = mma.scores(ownTiles[0], fragments[0], now[0]);
+      scores = k.when(list.seesAll(number) == 0, scores, [&] {
+        Nums masked(scores);
+        Pointer here = ownMasks.as(k.getI32Type()),
+                there = (otherMasks + stage * otherMaskBytes).as(k.getI32Type());
+        Num ownRow = mma.warp * kWarpRows + mma.group;
+        RowMask rows[2];
+        KeyMask keys[2];
+        for (int half = 0; half != 2; ++half)
+          if (ownKeys)
+            keys[half] = KeyMask::load(here, ownRow + 8 * half);
+          else
+            rows[half] = RowMask::load(here, ownRow + 8 * half);
+        for (int64_t n = 0; n != others / 8; ++n)
+          for (int i = 0; i != 2; ++i) {
+            Num column = mma.pair + (8 * n + i);
+            RowMask row;
+            KeyMask key;
+            if (ownKeys)
+              row = RowMask::load(there, column);
+            else
+              key = KeyMask::load(there, column);
+            for (int half = 0; half != 2; ++half) {
+              Num &score = masked[4 * n + 2 * half + i];
+              score = maskScore(k, shape, ownKeys ? row : rows[half], ownKeys ? keys[half] : key,
+                                score);
+            }
+          }
+        return masked;
+      });
+      Nums dScores = mma.scores(ownTiles[1], fragments[1], now[1]);
+      for (int64_t n = 0; n != others / 8; ++n) {
+        Num two;
+        if (ownKeys)
+          two = (otherValues + stage * (others * 8))
+                    .as(k.getF32Type())
+                    .load((mma.pair + 8 * n) * 2, 4);
+        for (int i = 0; i != 4; ++i) {
+          GradientRow row =
+              ownKeys ? GradientRow{two[2 * (i % 2)], two[2 * (i % 2) + 1]} : ownValues[i / 2];
+          Num &weight = scores[4 * n + i], &dScore = dScores[4 * n + i];
+          weight = row.weight(k, factor, weight);
+          dScore = weight * (dScore - row.delta);
+        }
+      }
+      Nums after(before);
+      mma.addProduct(MutableArrayRef(after).take_front(sumCount), dScores, now[0], piece, count);
+      if (ownKeys)
+        mma.addProduct(MutableArrayRef(after).drop_front(sumCount), scores, now[1], piece, count);
+      return after;
+    });
   });
 
   for (Num &sum : MutableArrayRef(sums).take_front(sumCount))

@@ -206,6 +206,11 @@ TEST_P(CudaAttention, HeadSizesOfEveryKindMatchFormulas) {
     check(causal(GetParam().type, {1, 2, 1, size}, 70), GetParam().chips);
 }
 
+// More tiles of keys and of rows than the form by mma.sync lists at a time (heads of more than 192 columns: 32 tiles).
+TEST(CudaAttentionLists, OfManyTilesMatchFormulas) {
+  check(someQueries(causal(LLRT_BF16, {1, 8, 1, 200}, 1060, 2), 990, 70), "sm_80");
+}
+
 // Drawn problems: sizes, types, masks, heads.
 Problem drawProblem(uint32_t seed) {
   std::mt19937 generator(seed);
