@@ -8,6 +8,7 @@
 #include "llamac/Check/Passes.h"
 
 #include "dialects/Dist/IR/Dist.h"
+#include "llamac/Lower/Reserves.h"
 #include "llamac/Support/Grid.h"
 #include "runtime/include/llrt/ProgramFields.h"
 
@@ -69,9 +70,31 @@ static void checkNeeds(ModuleOp module, StringRef name, const Peaks &used,
   }
 }
 
+/// What is planned for the libraries of the target adds up: the runtime allocates that, and compares
+/// it with what a device has.
+static void checkReserves(ModuleOp module, const Target &target,
+                          std::vector<check::Fault> &faults) {
+  if (!target.limits())
+    return;
+  for (auto [stage, planned] : llvm::enumerate(reservesOf(module))) {
+    int64_t communicators = 0;
+    for (auto communicator : module.getOps<dist::CommunicatorOp>())
+      if (std::optional<ArrayRef<int64_t>> edge = communicator.getEdge();
+          !edge || llvm::is_contained(*edge, int64_t(stage)))
+        communicators += shareOf(communicator).bytes;
+    const int64_t products = int64_t(planned.productStreams.size()) * target.productBytes();
+    for (auto [what, got, expected] : {std::tuple("products", planned.productBytes, products),
+                                       {"communicators", planned.communicatorBytes, communicators}})
+      if (got != expected)
+        faults.push_back({"R7", ("stage " + Twine(stage) + " plans " + Twine(got) + " bytes for " +
+                                 what + " (llama.reserves): expected " + Twine(expected))
+                                    .str()});
+  }
+}
+
 /// Checks every program of the module and leaves `llama.certificate`, or says what is wrong
 /// and fails.
-static LogicalResult certify(ModuleOp module) {
+static LogicalResult certify(ModuleOp module, const Target &target) {
   Builder builder(module.getContext());
   module->removeAttr(kCertificateAttr);
   llvm::SetVector<StringRef> names;
@@ -97,11 +120,12 @@ static LogicalResult certify(ModuleOp module) {
   };
   std::vector<check::Fault> ofModule;
   checkStorage(module, ofModule);
+  checkReserves(module, target, ofModule);
   print(ofModule, "");
   bool holds = ofModule.empty();
   for (StringRef name : names) {
     std::vector<check::Fault> faults;
-    FailureOr<check::Program> program = readProgram(module, name, faults);
+    FailureOr<check::Program> program = readProgram(module, name, target, faults);
     if (failed(program))
       return failure();
     check::Certificate certificate = check::checkProgram(*program);
@@ -136,6 +160,12 @@ static LogicalResult certify(ModuleOp module) {
     of.set("communications", builder.getI64IntegerAttr(calls));
     of.set(field::communicators, builder.getI64IntegerAttr(most));
     of.set(field::launchQueue, builder.getI64IntegerAttr(certificate.launchQueue));
+    if (program->device) {
+      of.set(field::held, builder.getI64IntegerAttr(certificate.held));
+      of.set(field::multiprocessors, builder.getI64IntegerAttr(program->device->multiprocessors));
+      of.set(field::streams, builder.getI64IntegerAttr(certificate.streams));
+      of.set(field::queues, builder.getI64IntegerAttr(program->device->queues));
+    }
     programs.set(name, of.getDictionary(module.getContext()));
   }
   if (!holds)
@@ -177,6 +207,12 @@ void llamac::printCertificate(ModuleOp module, llvm::raw_ostream &os) {
        << number(of, field::actions) << " actions, " << number(of, "communications")
        << " communications on at most " << number(of, field::communicators)
        << " communicators of a rank, launch queue of " << number(of, field::launchQueue) << "\n";
+    if (of.contains(field::multiprocessors))
+      os << "  on the device: nothing stops it between entries; communication that waits holds at "
+            "most "
+         << number(of, field::held) << " of " << number(of, field::multiprocessors)
+         << " multiprocessors; " << number(of, field::streams) << " streams in "
+         << number(of, field::queues) << " queues\n";
   }
   os << "gradients: reduced once over exactly their axes, in "
      << number(facts, "gradient_reductions") << " pieces\n";
@@ -185,9 +221,29 @@ void llamac::printCertificate(ModuleOp module, llvm::raw_ostream &os) {
 namespace {
 struct CheckPass : llamac::impl::CheckPassBase<CheckPass> {
   using CheckPassBase::CheckPassBase;
+  explicit CheckPass(std::shared_ptr<const Target> given) : target(std::move(given)) {}
+
+  LogicalResult initialize(MLIRContext *context) override {
+    if (target)
+      return success();
+    llvm::Expected<std::shared_ptr<const Target>> made =
+        makeTarget({.name = targetOption, .chip = chipOption});
+    if (!made)
+      return emitError(UnknownLoc::get(context)) << llvm::toString(made.takeError());
+    target = std::move(*made);
+    return success();
+  }
+
   void runOnOperation() override {
-    if (failed(certify(getOperation())))
+    if (failed(certify(getOperation(), *target)))
       signalPassFailure();
   }
+
+private:
+  std::shared_ptr<const Target> target;
 };
 } // namespace
+
+std::unique_ptr<Pass> llamac::createCheckPass(std::shared_ptr<const Target> target) {
+  return std::make_unique<CheckPass>(std::move(target));
+}

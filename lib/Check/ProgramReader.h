@@ -24,6 +24,8 @@
 
 #include "ReadItems.h"
 
+#include "llamac/Lower/Reserves.h"
+
 #include "llvm/ADT/SetVector.h"
 
 #include <map>
@@ -33,8 +35,10 @@ namespace mlir::llamac {
 
 class ProgramReader {
 public:
-  ProgramReader(ModuleOp module, int64_t stages, std::vector<check::Fault> &faults)
-      : module(module), items(module, stages, faults), faults(faults) {
+  ProgramReader(ModuleOp module, int64_t stages, const Target &target,
+                std::vector<check::Fault> &faults)
+      : module(module), target(target), items(module, stages, target, faults),
+        reserves(reservesOf(module)), faults(faults) {
     for (auto unit : module.getOps<dist::UnitOp>()) {
       weightsOf[dist::weightsFrame(unit.getSymName())] = unit;
       gradientOf[dist::gradientFrame(unit.getSymName())] = unit;
@@ -110,6 +114,8 @@ private:
   LogicalResult checkCommunicators();
   LogicalResult readStage(dist::ProgramOp program);
   LogicalResult readEntry(dist::EntryOpInterface op);
+  std::vector<int> readsBefore(dist::EntryOpInterface op);
+  LogicalResult readActions(dist::EntryOpInterface op);
   FailureOr<int> readRun(dist::RunOp run, ArrayRef<int> after);
   LogicalResult readAction(dist::EntryOpInterface op, Item &item);
   template <typename Op> LogicalResult readTransfer(Op op, Item &item);
@@ -130,7 +136,9 @@ private:
   uint64_t newValue() { return llvm::hash_combine(stage, ++values) | 1; }
 
   ModuleOp module;
+  const Target &target;
   ItemReader items;
+  std::vector<StageReserves> reserves; // of the stages; empty: none
   std::vector<check::Fault> &faults;
   llvm::StringMap<dist::UnitOp> weightsOf, gradientOf; // by the frame of what is whole
   llvm::StringMap<unsigned> stagesOf;                  // of parameters
@@ -161,6 +169,8 @@ private:
   std::vector<Updated> updated;
   uint64_t values = 0;
   llvm::DenseMap<Operation *, int> doneBy; // entry -> its last action
+  bool isRead = false;                     // whether the host reads outputs between entries
+  SmallVector<dist::RunOp> unread;         // whose outputs it has not read yet
   llvm::DenseMap<Attribute, int> units;    // list of gradients -> its number
 };
 

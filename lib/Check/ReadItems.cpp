@@ -29,6 +29,7 @@
 #include "llamac/Shard/Placement.h"
 
 #include "llamac/Lower/Passes.h"
+#include "llamac/Lower/Reserves.h"
 #include "llamac/Support/Locations.h"
 #include "runtime/include/llrt/ProgramFields.h"
 
@@ -82,8 +83,10 @@ uint32_t llamac::gradientAxes(ArrayRef<Axis> axes, llama::ParameterOp parameter,
   return bits;
 }
 
-ItemReader::ItemReader(ModuleOp module, int64_t stages, std::vector<check::Fault> &faults)
-    : symbols(module), axes(axesOf(module)), stages(stages), module(module), faults(faults) {
+ItemReader::ItemReader(ModuleOp module, int64_t stages, const Target &target,
+                       std::vector<check::Fault> &faults)
+    : symbols(module), axes(axesOf(module)), stages(stages), module(module), target(target),
+      faults(faults) {
   auto options = module->getAttrOfType<DictionaryAttr>("llama.options");
   auto asked = [&](StringRef option, StringRef value) {
     auto given = options ? options.getAs<StringAttr>(option) : StringAttr();
@@ -519,6 +522,7 @@ LogicalResult ItemReader::readCall(Operation *op, StringRef name, std::optional<
     return failure();
   const int64_t scratchBytes = scratch.lookup(name);
   item.what = locationOf(op, name);
+  addWork(name, item);
   SmallVector<Type> types(block.getArgumentTypes());
   SmallVector<Attribute> placements;
   for (unsigned i = 0; i < block.getNumArguments(); ++i)
@@ -568,6 +572,18 @@ LogicalResult ItemReader::readCall(Operation *op, StringRef name, std::optional<
   return success();
 }
 
+void ItemReader::addWork(StringRef name, Item &item) {
+  auto [entry, isNew] = works.try_emplace(name);
+  if (isNew)
+    entry->second = workOf(collection, module, name, target).value_or(BlockWork());
+  const BlockWork &work = entry->second;
+  item.work.hasProducts |= work.hasProducts;
+  item.work.cluster = std::max(item.work.cluster, work.cluster);
+  item.work.grid = std::max(item.work.grid, work.grid);
+  for (const std::string &what : work.halts)
+    item.work.halts.push_back("(block '" + name.str() + "') " + what);
+}
+
 int ItemReader::communicator(StringRef name) {
   auto declared = symbols.lookup<dist::CommunicatorOp>(name);
   std::vector<int> classes;
@@ -605,18 +621,19 @@ int ItemReader::communicator(StringRef name) {
 
 /// The blocks around a collective are those that lead to its plain form and back, and their
 /// memory is there.
-LogicalResult ItemReader::checkStaging(dist::CollectiveOp op, const dist::Collective &what,
-                                       const Twine &name) {
+LogicalResult ItemReader::readStaging(dist::CollectiveOp op, const dist::Collective &what,
+                                      Item &item) {
   dist::StagingAttr staging = op.getStagingAttr();
   if (!staging)
     return success();
-  auto wrong = [&](const Twine &message) { fault("R7", name + " " + message); };
+  auto wrong = [&](const Twine &message) { fault("R7", item.what + " " + message); };
   auto check = [&](FlatSymbolRefAttr symbol, FunctionType type, StringRef step) -> LogicalResult {
     if (!symbol)
       return success();
     FuncOp block = readBlock(op, symbol.getValue());
     if (!block)
       return failure();
+    addWork(symbol.getValue(), item);
     const bool adds = type && type.getNumInputs() == 2;
     auto place = block.getNumResults() == 1
                      ? block.getResultAttrOfType<IntegerAttr>(0, llama::kInPlaceAttr)
@@ -651,6 +668,8 @@ LogicalResult ItemReader::readCollective(dist::CollectiveOp op, GraphItems *grap
   item.stream = op.getStream();
   item.inPlace = kind == Kind::AllReduce || kind == Kind::Broadcast;
   int on = communicator(op.getCommunicator());
+  if (kind != Kind::Slice)
+    item.held = shareOf(symbols.lookup<dist::CommunicatorOp>(op.getCommunicator())).multiprocessors;
   const check::Communicator &group = communicators[on];
   Type type = op.getType(), toType = op.getToType().value_or(type);
   const SmallVector<dist::EntryUse> uses = op.getUses(group.ranks);
@@ -695,7 +714,7 @@ LogicalResult ItemReader::readCollective(dist::CollectiveOp op, GraphItems *grap
     staged->scratch = true;
     item.uses.push_back(*staged);
   }
-  if (failed(checkStaging(op, op.getCollective(group.ranks), item.what)))
+  if (failed(readStaging(op, op.getCollective(group.ranks), item)))
     return failure();
   if (graph && to->value >= 0 && to->value < kFirstInput)
     graph->needed[to->value] = item.what;

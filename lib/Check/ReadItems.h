@@ -10,6 +10,7 @@
 #include "dialects/Dist/IR/Dist.h"
 #include "dialects/Llama/IR/Llama.h"
 #include "llamac/Check/Rules.h"
+#include "llamac/Lower/Target.h"
 #include "llamac/Support/Grid.h"
 
 #include "mlir/IR/BuiltinOps.h"
@@ -55,6 +56,8 @@ struct Item {
   uint64_t factor = 0;  ///< of a sum over ranks of what has no name: what it makes of contents
   bool inPlace = false; ///< a collective whose result may take the place of its operand
   std::string what;
+  BlockWork work = {false, 0, 0, {}}; ///< of its blocks
+  int64_t held = 0;                   ///< multiprocessors, while it waits for other ranks
 };
 
 /// A value of a rank: its type there, and how the whole lies on the grid (null: whole on every
@@ -92,7 +95,8 @@ struct GraphItems {
 /// Reads ops into items, a stage at a time.
 class ItemReader {
 public:
-  ItemReader(ModuleOp module, int64_t stages, std::vector<check::Fault> &faults);
+  ItemReader(ModuleOp module, int64_t stages, const Target &target,
+             std::vector<check::Fault> &faults);
 
   /// What is read from now on is of this stage.
   void begin(int64_t stage);
@@ -107,6 +111,8 @@ public:
   func::FuncOp readBlock(Operation *op, StringRef name);
   FailureOr<Use> use(Operation *op, dist::AddressAttr address, int64_t bytes, Type type, bool reads,
                      bool writes, const GraphItems *graph);
+  /// Adds to `item` what a block asks of the device.
+  void addWork(StringRef block, Item &item);
   /// The groups of a communicator that the stage belongs to: a number of `communicators`.
   int communicator(StringRef name);
 
@@ -144,12 +150,13 @@ private:
   bool readOperand(Operation *op, Attribute operand, dist::AddressAttr address, Lying lying,
                    bool isResult, GraphItems &graph, Use &use);
   void checkPlaced(dist::CollectiveOp op, ArrayAttr placed, const llvm::Twine &what);
-  LogicalResult checkStaging(dist::CollectiveOp op, const dist::Collective &what,
-                             const llvm::Twine &name);
+  LogicalResult readStaging(dist::CollectiveOp op, const dist::Collective &what, Item &item);
 
   ModuleOp module;
+  const Target &target;
   std::vector<check::Fault> &faults;
   SymbolTableCollection collection;
+  llvm::StringMap<BlockWork> works;                            // of blocks
   std::map<std::pair<StringRef, int64_t>, int> communicatorOf; // and stage, -1: all
   llvm::StringMap<int64_t> scratch;
   llvm::DenseMap<uint64_t, std::string> names; // of contents

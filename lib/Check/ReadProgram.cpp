@@ -66,6 +66,20 @@ int ProgramReader::emit(const Item &item, const llvm::Twine &where, ArrayRef<Pla
   auto fault = [&](const char *rule, const Twine &message) {
     items.fault(rule, action.location + " " + message);
   };
+  action.held = item.held;
+  action.cluster = item.work.cluster;
+  action.grid = item.work.grid;
+  action.halts.assign(item.work.halts.begin(), item.work.halts.end());
+  if (program.device && item.call && item.held < 1 &&
+      items.communicators[item.call->communicator].ranks != 1)
+    fault("R6", "is on a communicator that is given no multiprocessors: expected at least 1 "
+                "(llama.share)");
+  if (program.device && item.work.hasProducts &&
+      (size_t(stage) >= reserves.size() ||
+       !llvm::is_contained(reserves[stage].productStreams, item.stream)))
+    action.halts.push_back("has matrix products on stream " + std::to_string(item.stream) +
+                           ", for which no memory is planned (llama.reserves): it would be "
+                           "allocated then");
   // What is written has its bytes for itself, but for a collective in place.
   struct Range {
     int arena;
@@ -266,6 +280,8 @@ template <typename Op> LogicalResult ProgramReader::readTransfer(Op op, Item &it
   if (op.getInstance().getNumber() != op.getTag()[1])
     items.fault("R1", locationOf(op, sends ? "a send" : "a receive") +
                           " is of another micro-batch than its tag");
+  item.held =
+      shareOf(items.symbols.lookup<dist::CommunicatorOp>(op.getCommunicator())).multiprocessors;
   check::Call call{};
   call.kind = sends ? check::CallKind::Send : check::CallKind::Receive;
   call.communicator = items.communicator(op.getCommunicator());
@@ -358,7 +374,33 @@ LogicalResult ProgramReader::readAction(dist::EntryOpInterface op, Item &item) {
   return success();
 }
 
+/// The runs whose outputs the host reads before it launches `op`, by their last actions: before a
+/// run, and before what would overwrite them (Rank::Launch::readOutputs of the runtime).
+std::vector<int> ProgramReader::readsBefore(dist::EntryOpInterface op) {
+  std::vector<int> reads;
+  llvm::erase_if(unread, [&](dist::RunOp run) {
+    if (!isa<dist::RunOp>(*op) && op.getStream() != run.getStream() &&
+        !llvm::is_contained(op.getAfter(), run.getDone()))
+      return false;
+    reads.push_back(doneBy.lookup(run));
+    return true;
+  });
+  return reads;
+}
+
 LogicalResult ProgramReader::readEntry(dist::EntryOpInterface op) {
+  std::vector<int> reads = readsBefore(op);
+  const size_t first = cls->actions.size();
+  if (failed(readActions(op)))
+    return failure();
+  if (first < cls->actions.size())
+    cls->actions[first].readByHost = std::move(reads);
+  if (auto run = dyn_cast<dist::RunOp>(*op); run && isRead)
+    unread.push_back(run);
+  return success();
+}
+
+LogicalResult ProgramReader::readActions(dist::EntryOpInterface op) {
   SmallVector<int> after;
   for (Value event : op.getAfter())
     if (auto other = doneBy.find(event.getDefiningOp()); other != doneBy.end())
@@ -423,6 +465,8 @@ LogicalResult ProgramReader::readStage(dist::ProgramOp source) {
   units.clear();
   begun.clear();
   doneBy.clear();
+  isRead = source.getName() == llrt::known::forward;
+  unread.clear();
   named.resize(items.arenas.size());
   ran.clear();
   trained.clear();
@@ -483,6 +527,8 @@ FailureOr<check::Program> ProgramReader::read(ArrayRef<dist::ProgramOp> programs
   for (const Axis &axis : items.axes)
     program.axes.push_back(axis.name);
   program.types.assign(std::begin(kTypes), std::end(kTypes));
+  if (std::optional<DeviceLimits> limits = target.limits())
+    program.device = {limits->multiprocessors, limits->groups, limits->queues};
   program.classes.resize(items.stages);
   for (dist::ProgramOp source : programs) {
     if (int64_t(source.getStage()) >= items.stages)
@@ -496,7 +542,7 @@ FailureOr<check::Program> ProgramReader::read(ArrayRef<dist::ProgramOp> programs
   return std::move(program);
 }
 
-FailureOr<check::Program> llamac::readProgram(ModuleOp module, StringRef name,
+FailureOr<check::Program> llamac::readProgram(ModuleOp module, StringRef name, const Target &target,
                                               std::vector<check::Fault> &faults) {
   SmallVector<dist::ProgramOp> programs;
   for (auto source : module.getOps<dist::ProgramOp>())
@@ -509,5 +555,5 @@ FailureOr<check::Program> llamac::readProgram(ModuleOp module, StringRef name,
     if (axis.name == "pp" && axis.size != stages)
       return module.emitError("expected a program '")
              << name << "' for each of " << axis.size << " stages, got " << stages;
-  return ProgramReader(module, stages, faults).read(programs);
+  return ProgramReader(module, stages, target, faults).read(programs);
 }

@@ -17,6 +17,7 @@
 #include "llamac/Driver/Memory.h"
 
 #include "dialects/Dist/IR/Dist.h"
+#include "llamac/Lower/Reserves.h"
 #include "llamac/Pipeline/StageReport.h"
 #include "llamac/Support/Grid.h"
 
@@ -31,7 +32,7 @@
 using namespace mlir;
 using namespace mlir::llamac;
 
-/// The arenas of the stages: all of each, or what `needs` says, and only those.
+/// The arenas of the stages: all of each, or what `needs` says, and only those; and the libraries.
 static std::vector<llrt::ArenaSizes>
 arenasOf(ModuleOp module, const llvm::DenseMap<Attribute, int64_t> *needs = nullptr) {
   std::vector<llrt::ArenaSizes> stages;
@@ -45,6 +46,13 @@ arenasOf(ModuleOp module, const llvm::DenseMap<Attribute, int64_t> *needs = null
         {dist::stringifyArenaRole(arena.getRole()).str(),
          needs ? needs->lookup(arena.getSymNameAttr()) : int64_t(arena.getBytes())});
   }
+  for (auto [stage, of] : llvm::enumerate(reservesOf(module)))
+    if (stage < stages.size()) {
+      if (of.productBytes)
+        stages[stage].push_back({std::string(llrt::productMemory), of.productBytes});
+      if (of.communicatorBytes)
+        stages[stage].push_back({std::string(llrt::communicatorMemory), of.communicatorBytes});
+    }
   return stages;
 }
 

@@ -124,7 +124,10 @@ void llamac::buildPipeline(OpPassManager &pm, const CompileOptions &options, Ste
     pm.addPass(createLegalizeCollectivesPass(target));
     buildLowerBlocksPipeline(pm, target);
     pm.addPass(createPlanArenasPass({target->alignment().values}));
+    pm.addPass(createPlanReservesPass(target));
   }
 }
 
-void llamac::buildCheck(OpPassManager &pm) { pm.addPass(createCheckPass()); }
+void llamac::buildCheck(OpPassManager &pm, std::shared_ptr<const Target> target) {
+  pm.addPass(createCheckPass(std::move(target)));
+}

@@ -24,6 +24,7 @@
 #include "llamac/Check/Certificate.h"
 #include "llamac/Cost/Passes.h"
 #include "llamac/Lower/Passes.h"
+#include "llamac/Lower/Reserves.h"
 #include "llamac/Support/Grid.h"
 #include "llamac/Support/Locations.h"
 #include "runtime/include/llrt/ProgramFields.h"
@@ -517,6 +518,11 @@ void TextWriter::writeStage(int64_t stage) {
           json.attributeObject(field::bytes, [&] { writeNeeds(arena); });
         });
   });
+  if (std::vector<StageReserves> reserves = reservesOf(module); size_t(stage) < reserves.size())
+    json.attributeObject(field::reserves, [&] {
+      json.attribute(field::productStreams, llvm::json::Array(reserves[stage].productStreams));
+      json.attribute(field::productBytes, reserves[stage].productBytes);
+    });
   json.attributeArray(field::parameters, [&] {
     for (auto storage : module.getOps<dist::StorageOp>())
       if (isOf(storage.getAddress(), stage))
@@ -582,6 +588,10 @@ FailureOr<ProgramText> TextWriter::write() {
             json.attribute(field::axes, toJson(*axes));
           if (auto edge = communicator.getEdge())
             json.attribute(field::edge, llvm::json::Array(*edge));
+          if (CommunicatorShare share = shareOf(communicator); share.multiprocessors) {
+            json.attribute(field::multiprocessors, share.multiprocessors);
+            json.attribute(field::bytes, share.bytes);
+          }
         });
     });
     json.attributeArray(field::stages, [&] {

@@ -6,6 +6,7 @@
     mutants.py --llamac build/bin/llamac --mutants 60                 60 edits of each of ten programs
     mutants.py --llamac build/bin/llamac --seed 17 --mutants 60       other edits, other weights, another batch
     mutants.py --llamac build/bin/llamac --programs tied,issue --mutants 20 --keep DIR
+    mutants.py --llamac build/bin/llamac --target=cuda --software-gpu=build/lib/software-gpu --gpus=8 --programs issue --waits 20
 
 The programs are those of PROGRAMS: small models on grids of ranks, each with other options. Each is compiled as far as the
 lowered text. An edit changes one line of it: any but those that are the code of blocks (the LLVM dialect). First the kind of
@@ -17,6 +18,10 @@ places; an element or an attribute goes; the line goes, stands there twice, or c
 gradient norms, gradients, masters and logits must be those of the unedited program at 1e-10 (same bits are counted, too).
 An executable that says that its input does not fit it (exit status 2) is a refusal; one that fails otherwise, or hangs, is missed.
 
+`--waits N`: N edits more, each takes one awaited event from one entry of `step`. With `--target=cuda` the executables run on the software
+GPU, which reports work in two streams on the same bytes that nothing orders: a wait that the check lets go must be one that it does
+not miss. There with the limits of a simulator on time.
+
 Exit status: 0 none missed, 1 some were, 2 wrong use. Needs nothing but Python.
 """
 
@@ -26,6 +31,7 @@ import dataclasses
 import difflib
 import json
 import math
+import os
 import pathlib
 import random
 import re
@@ -39,6 +45,7 @@ import grids  # noqa: E402
 from grids import COMPILE_LIMIT, Draw, Failure, draw_batch, draw_weights, execute, expect_success  # noqa: E402
 from batch import write_safetensors  # noqa: E402
 from run_case import fail, read_safetensors  # noqa: E402
+from target import add_target_options, target_environment, target_options  # noqa: E402
 
 TOLERANCE = 1e-10
 STEP_LIMIT = 40  # seconds
@@ -187,6 +194,22 @@ class Text:
             lines[later] = (lines[later][:after.start()] + (f" after({', '.join(names)})" if names else "") +
                             lines[later][after.end():])
 
+    def without_wait(self, r: random.Random) -> tuple[str, str]:
+        """A mutant in which an entry of `step` does not wait for one of its events, and what was done."""
+        begins = [n for n, line in enumerate(self.lines) if line.startswith('  dist.program "step"')]
+        waits = []
+        for begin in begins:
+            for at in range(begin, len(self.lines)):
+                if self.lines[at].startswith("  }"):
+                    break
+                if seen := re.search(r" after\(([^)]*)\)", self.lines[at]):
+                    waits += [(at, seen, name) for name in seen[1].split(", ")]
+        at, seen, name = r.choice(waits)
+        names = [one for one in seen[1].split(", ") if one != name]
+        lines, line = list(self.lines), self.lines[at]
+        lines[at] = line[:seen.start()] + (f" after({', '.join(names)})" if names else "") + line[seen.end():]
+        return "\n".join(lines), f"without {name} of {seen[0]}: {line.strip()}"
+
     def edited(self, r: random.Random) -> tuple[str, str]:
         """A mutant, and what was done."""
         while True:
@@ -265,12 +288,13 @@ class Refused(Exception):
     pass
 
 
-def run_steps(executable: pathlib.Path, folder: pathlib.Path, name: str) -> Numbers:
+def run_steps(executable: pathlib.Path, folder: pathlib.Path, name: str, environment: dict[str, str] | None) -> Numbers:
     files = {kind: folder / f"{name}.{kind}" for kind in ("gradients", "updated", "logits")}
     command = [str(executable), "step", f"--weights={folder / 'weights.safetensors'}", f"--batch={folder / 'batch.safetensors'}",
-               f"--steps={STEPS}", f"--learning-rate={RATE}", "--threads=1", "--timeout=10"]
+               f"--steps={STEPS}", f"--learning-rate={RATE}", "--threads=1",
+               f"--timeout={10 if environment is None else 120}"]
     command += [f"--{kind}={file}" for kind, file in files.items()]
-    result = execute(command, STEP_LIMIT)
+    result = execute(command, STEP_LIMIT * (1 if environment is None else 10), environment)
     if result.returncode == 2 and "error" in result.stderr:
         raise Refused(result.stderr.splitlines()[0])
     lines = [json.loads(line) for line in expect_success(result).splitlines() if line.startswith("{")]
@@ -280,15 +304,17 @@ def run_steps(executable: pathlib.Path, folder: pathlib.Path, name: str) -> Numb
 
 
 class Program:
-    def __init__(self, name: str, llamac: str, seed: int, folder: pathlib.Path):
+    def __init__(self, name: str, arguments: argparse.Namespace, folder: pathlib.Path):
+        llamac, seed = arguments.llamac, arguments.seed
         self.name, self.llamac, self.folder, self.draw = name, llamac, folder, PROGRAMS[name]
+        self.environment = target_environment(arguments)
         self.refused_by = collections.Counter()
         folder.mkdir(parents=True, exist_ok=True)
         config = folder / "config.json"
         config.write_text(json.dumps(self.draw.config))
         r = random.Random(f"{name} {seed}")
         command = self.draw.compile_command(llamac, config, folder / "lowered.mlir", True, "bf16" if name == "bf16" else "f64")
-        expect_success(execute(command + ["--compile-to=lower"], COMPILE_LIMIT))
+        expect_success(execute(command + ["--compile-to=lower", *target_options(arguments)], COMPILE_LIMIT))
         model = expect_success(execute([llamac, "import", str(config), "-o", "-"], COMPILE_LIMIT))
         write_safetensors(folder / "weights.safetensors", draw_weights(r, model))
         write_safetensors(folder / "batch.safetensors", draw_batch(r, self.draw))
@@ -313,11 +339,11 @@ class Program:
         if result.returncode in (1, 2):
             raise Refused(result.stderr)
         expect_success(result)
-        return run_steps(executable, self.folder, name)
+        return run_steps(executable, self.folder, name, self.environment)
 
-    def try_mutant(self, r: random.Random) -> tuple[str, str, str]:
+    def try_mutant(self, r: random.Random, of_waits: bool) -> tuple[str, str, str]:
         """'refused', 'equal', 'same bits' or 'missed'; what the edit was; what differs."""
-        text, what = self.text.edited(r)
+        text, what = self.text.without_wait(r) if of_waits else self.text.edited(r)
         file = self.folder / "mutant.mlir"
         file.write_text(text)
         try:
@@ -338,23 +364,29 @@ class Program:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--llamac", required=True, help="the compiler")
-    parser.add_argument("--mutants", type=int, required=True, help="edits of each program")
+    parser.add_argument("--mutants", type=int, default=0, help="edits of each program (0)")
+    parser.add_argument("--waits", type=int, default=0, help="edits of each program that take a wait from an entry (0)")
     parser.add_argument("--programs", default=",".join(PROGRAMS), help="names of PROGRAMS, with commas between them (all)")
     parser.add_argument("--seed", type=int, default=0, help="of edits, weights and batches (0)")
     parser.add_argument("--first", type=int, default=0, help="number of the first edit (0)")
     parser.add_argument("--verbose", action="store_true", help="print every edit")
     parser.add_argument("--keep", type=pathlib.Path, help="folder to leave programs and missed edits in; default temporary")
+    add_target_options(parser)
     arguments = parser.parse_args()
+    if arguments.mutants + arguments.waits < 1:
+        fail("--mutants, --waits: expected at least one edit")
+    os.environ.setdefault("LLAMAC_PTXAS", "none")  # the software GPU reads PTX
     names = arguments.programs.split(",")
     if unknown := [name for name in names if name not in PROGRAMS]:
         fail(f"--programs: expected some of {', '.join(PROGRAMS)}, got {unknown[0]}")
     total, missed = collections.Counter(), []
     for name in names:
         with tempfile.TemporaryDirectory() as temporary:
-            tried = Program(name, arguments.llamac, arguments.seed, (arguments.keep or pathlib.Path(temporary)) / name)
+            tried = Program(name, arguments, (arguments.keep or pathlib.Path(temporary)) / name)
             counts = collections.Counter()
-            for number in range(arguments.first, arguments.first + arguments.mutants):
-                outcome, what, why = tried.try_mutant(random.Random(f"{name} {arguments.seed} {number}"))
+            for number in range(arguments.first, arguments.first + arguments.mutants + arguments.waits):
+                of_waits = number >= arguments.first + arguments.mutants
+                outcome, what, why = tried.try_mutant(random.Random(f"{name} {arguments.seed} {number}"), of_waits)
                 counts[outcome] += 1
                 if outcome == "missed":
                     missed.append((name, number))

@@ -488,9 +488,12 @@ static int run(Command &command, Mode mode) {
                  [&](StringRef name) { return command.arguments.given(name); });
   if (Error error = settlePrecision(command))
     return report(std::move(error));
+  if (command.arguments.given("target") && !command.arguments.given("chip"))
+    command.options.chip.clear(); // of the target that the file was made for
   Expected<std::shared_ptr<const Target>> target = makeTarget(targetOf(command.options));
   if (!target) // of a file that names another machine's
     return report(target.takeError());
+  command.options.chip = (*target)->chipNames(); // what it is, where nothing was named
   if (!command.kernels.empty() && ((*target)->deviceCode().empty() || to < Step::Emit))
     return report("--kernels: expected --target=cuda and an executable to make");
   const CompileOptions given = command.options; // before what follows from them
@@ -538,7 +541,7 @@ static int run(Command &command, Mode mode) {
     PassManager pm(&context);
     pm.enableTiming(scope);
     pm.enableVerifier(false); // it has been, and the pass changes no op
-    buildCheck(pm);
+    buildCheck(pm, *target);
     if (failed(pm.run(module)))
       return kFailed;
   }

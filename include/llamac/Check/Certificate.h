@@ -17,6 +17,7 @@
 #define LLAMAC_CHECK_CERTIFICATE_H
 
 #include "llamac/Check/Rules.h"
+#include "llamac/Lower/Target.h"
 
 #include "mlir/IR/BuiltinOps.h"
 
@@ -29,10 +30,10 @@ inline constexpr llvm::StringLiteral kCertificateAttr = "llama.certificate";
 /// `[{op, type, result, length, count}, ...]`.
 inline constexpr llvm::StringLiteral kReductionsAttr = "llama.reductions";
 
-/// The launch lists of the programs `name`, one class for each stage. Gradients that are not
+/// The launch lists of the programs `name` on `target`, one class for each stage. Gradients that are not
 /// reduced in one piece, and the like, are added to `faults`. Fails with a message if the
 /// module is no device program.
-FailureOr<check::Program> readProgram(ModuleOp module, StringRef name,
+FailureOr<check::Program> readProgram(ModuleOp module, StringRef name, const Target &target,
                                       std::vector<check::Fault> &faults);
 
 /// Adds to `faults` what is wrong with the places of parameters and their state, and with the

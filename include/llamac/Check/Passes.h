@@ -7,6 +7,8 @@
 #ifndef LLAMAC_CHECK_PASSES_H
 #define LLAMAC_CHECK_PASSES_H
 
+#include "llamac/Lower/Target.h"
+
 #include "mlir/Pass/Pass.h"
 
 namespace mlir::llamac {
@@ -15,6 +17,9 @@ namespace mlir::llamac {
 #include "llamac/Check/Passes.h.inc"
 #define GEN_PASS_REGISTRATION
 #include "llamac/Check/Passes.h.inc"
+
+/// As the pass without, but for a target that is there.
+std::unique_ptr<Pass> createCheckPass(std::shared_ptr<const Target> target);
 
 } // namespace mlir::llamac
 

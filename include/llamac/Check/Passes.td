@@ -48,7 +48,8 @@ def CheckPass : Pass<"dist-check", "mlir::ModuleOp"> {
     rules of `llamac/Check/Rules.h`; checks that the places of parameters and of their state
     are those that the program uses. What holds is left on the module as `llama.certificate`.
     A program that breaks a rule is an error for each fault, with its places, and keeps no
-    certificate of before. Nothing else changes.
+    certificate of before. Nothing else changes. What the target's device has decides R5 and R6, and
+    how many streams do not wait for each other; on the host they hold.
 
     Before:
     ```mlir
@@ -65,6 +66,10 @@ def CheckPass : Pass<"dist-check", "mlir::ModuleOp"> {
     module attributes {llama.certificate = {..., programs = {forward = {actions = 5 : i64, communications = 0 : i64, communicators = 0 : i64, launch_queue = 1 : i64}}, rank_classes = 1 : i64, ranks = 1 : i64}} {
     ```
   }];
+  let options = [Option<"targetOption", "target", "std::string", "\"host\"",
+                        "What runs the program.">,
+                 Option<"chipOption", "chip", "std::string", "\"\"",
+                        "Of a GPU, as --chip has it.">];
 }
 
 #endif // LLAMAC_CHECK_PASSES_TD

@@ -19,7 +19,11 @@
 //                 of its action and the axes of its communicator
 //              R2 one communicator, one stream of a class
 //              R3 an event is recorded before it is awaited, in launch order
-//   Cycles     R4 no cycle of waits across hosts, streams, events and communicators
+//   Cycles     R4 no cycle of waits across hosts, streams, events and communicators, nor of streams
+//                 that share a queue of a device; a host that reads results waits for them
+//   Device     R5 nothing between the first and the last action makes the host wait for all of a
+//                 device, or a device for the host
+//              R6 what waits for others leaves room on the device for what they wait for
 //   Memory     R7 each read finds the value that it wants, written before; no address is
 //                 written before the readers of its old value are done
 //   Gradients  R9 every gradient is reduced once over exactly the axes on which it is partial,
@@ -34,6 +38,7 @@
 #define LLAMAC_CHECK_RULES_H
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -80,6 +85,13 @@ struct LaunchedAction {
   std::vector<int> awaits, records; ///< events of the class
   std::vector<Access> accesses;     ///< reads come before writes
   std::string location;             ///< of the op, for messages
+  std::vector<int> readByHost = {}; ///< actions whose results the host waits for before this one
+
+  // On a device:
+  int64_t held = 0;    ///< multiprocessors that its calls hold until all members have come
+  int64_t cluster = 0; ///< thread blocks that can only run together, in one group; 0: none at all
+  int64_t grid = 0;    ///< of a kernel whose thread blocks wait for each other; 0: none do
+  std::vector<std::string> halts = {}; ///< what in it makes the host wait, each in words
 };
 
 struct Gradient {
@@ -110,12 +122,18 @@ struct ElementType {
   int bytes;
 };
 
+/// What a device has: see DeviceLimits of llamac/Lower/Target.h.
+struct Device {
+  int64_t multiprocessors, groups, queues;
+};
+
 struct Program {
   std::vector<RankClass> classes;
   std::vector<Communicator> communicators;
-  std::vector<std::string> axes;  ///< names of the bits, for messages
-  std::vector<ElementType> types; ///< by number; empty: a call is not compared
-                                  ///< with the bytes of its action
+  std::vector<std::string> axes;     ///< names of the bits, for messages
+  std::vector<ElementType> types;    ///< by number; empty: a call is not compared
+                                     ///< with the bytes of its action
+  std::optional<Device> device = {}; ///< of each rank; none: the host does the work
 };
 
 struct Fault {
@@ -126,6 +144,8 @@ struct Fault {
 struct Certificate {
   std::vector<Fault> faults; ///< empty: proved
   int launchQueue = 0;       ///< smallest number of actions in a host's queue that suffices
+  int streams = 0;           ///< of the rank that has most
+  int64_t held = 0;          ///< most multiprocessors that wait for other ranks at a time
   explicit operator bool() const { return faults.empty(); }
 };
 

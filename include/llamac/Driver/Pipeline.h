@@ -49,9 +49,9 @@ TargetOptions targetOf(const CompileOptions &options);
 void buildPipeline(OpPassManager &pm, const CompileOptions &options, Step from, Step to,
                    ArrayRef<int64_t> stageMemory = {});
 
-/// Adds the pass that proves the program which Lower leaves. Apart from Lower, which runs once
-/// for every cut into stages that is tried: only the program that is kept is proved.
-void buildCheck(OpPassManager &pm);
+/// Adds the pass that proves the program which Lower leaves for `target`. Apart from Lower, which runs
+/// once for every cut into stages that is tried: only the program that is kept is proved.
+void buildCheck(OpPassManager &pm, std::shared_ptr<const Target> target);
 
 } // namespace mlir::llamac
 

@@ -54,6 +54,7 @@ void buildLowerBlocksPipeline(OpPassManager &pm, std::shared_ptr<const Target> t
 std::unique_ptr<Pass> createSelectKernelsPass(std::shared_ptr<const Target> target);
 std::unique_ptr<Pass> createLegalizeCollectivesPass(std::shared_ptr<const Target> target);
 std::unique_ptr<Pass> createMergeProductsPass(std::shared_ptr<const Target> target);
+std::unique_ptr<Pass> createPlanReservesPass(std::shared_ptr<const Target> target);
 
 /// Registers the pipeline `llama-lower-blocks{target=host lower=fast}` and the models by
 /// which upstream passes understand the ops of the routine dialect.

@@ -739,4 +739,40 @@ def PlanArenasPass : Pass<"llama-plan-arenas", "mlir::ModuleOp"> {
   let dependentDialects = ["::mlir::dist::DistDialect"];
 }
 
+def PlanReservesPass : Pass<"llama-plan-reserves", "mlir::ModuleOp"> {
+  let summary = "Plan what the libraries of a target take of its device beside the arenas";
+  let description = [{
+    Needs lowered blocks and programs whose memory is planned. Of each communicator notes how many
+    multiprocessors its calls hold while they wait for other ranks, and how many bytes the library
+    takes for it at most (`llama.share`); of each stage (`llama.reserves`) the streams on which blocks
+    have products, the bytes of their workspaces, and those of its communicators. Shares grow with
+    the largest call; those of all streams of a rank together leave half of the multiprocessors to
+    blocks. The runtime keeps to what is noted here, and the check proves that it is enough (R5, R6).
+
+    Nothing is noted for a target without such libraries, as the host.
+
+    Before, with `target=cuda`:
+    ```mlir
+    module attributes {dist.axes = ["dp", "pp", "cp", "tp"]} {
+    shard.grid @grid(shape = 2x1x1x1)
+    dist.communicator @dp axes ["dp"]
+    dist.arena @gradients role = gradients bytes = 16777216
+    dist.program "step" needs (@gradients[16777216]) {
+      %0 = dist.collective all_reduce @dp from @gradients[0] to @gradients[0] : 1 x 4194304 x f32
+    }
+    }
+    ```
+    After:
+    ```mlir
+    module attributes {llama.reserves = [{communicators = 308281344 : i64, product_bytes = 0 : i64, product_streams = array<i64>} ]} {
+    dist.communicator @dp axes ["dp"] {llama.share = {bytes = 308281344 : i64, multiprocessors = 8 : i64}}
+    ```
+  }];
+  let options = [Option<"targetOption", "target", "std::string", "\"host\"",
+                        "What runs the program.">,
+                 Option<"chipOption", "chip", "std::string", "\"\"",
+                        "Of a GPU, as --chip has it.">];
+  let dependentDialects = ["::mlir::dist::DistDialect"];
+}
+
 #endif // LLAMAC_LOWER_PASSES_TD

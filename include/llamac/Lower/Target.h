@@ -13,6 +13,8 @@
 //            hasRoutine: a product or attention is a call                  linkArguments --> executable
 //
 //   collectives --hasCollective, or in plain form; collectiveScratch--> their memory is planned
+//   communicators, products --shareOf, productBytes--> what libraries take beside (Reserves.h)
+//   a whole program --limits, workOf--> the check: nothing waits for ever, or for the host
 //
 //===----------------------------------------------------------------------===//
 #ifndef LLAMAC_LOWER_TARGET_H
@@ -27,6 +29,7 @@
 #include "llvm/Support/Error.h"
 
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -57,6 +60,39 @@ struct CpuTarget {
   std::string features; ///< as `-mattr` takes it, may be empty
   bool hasBFloat16;     ///< whether it converts f32 to bf16 by an instruction
   bool hasFma;          ///< whether it multiplies and adds in one instruction
+};
+
+/// What the calls of a communicator are like, on each of its members.
+struct CommunicatorUse {
+  int64_t ranks;             ///< members of a group
+  bool isEdge;               ///< transfers from one rank to another
+  bool besideCompute = true; ///< on a stream where no block runs
+  bool hasAllReduce = false;
+  int64_t bytes = 0; ///< of the largest call
+};
+
+/// What a communicator takes of the device of each member.
+struct CommunicatorShare {
+  /// That its calls hold at most, from when they start until all members have come.
+  int64_t multiprocessors = 0;
+  int64_t bytes = 0; ///< of memory beside the program's, estimated from above
+  bool operator==(const CommunicatorShare &) const = default;
+};
+
+/// What a device has for work that waits: on it nothing waits for ever for want of room if a
+/// program keeps within that (R4 and R6 of Check/Rules.h).
+struct DeviceLimits {
+  int64_t multiprocessors; ///< the fewest of the GPUs that the program is for
+  int64_t groups;          ///< of multiprocessors; a cluster runs within one
+  int64_t queues;          ///< streams that never wait for each other
+};
+
+/// What the code of a block asks of a device.
+struct BlockWork {
+  bool hasProducts = false;       ///< its stream needs memory for them (Target::productBytes)
+  int64_t cluster = 1;            ///< thread blocks of the largest cluster of a kernel
+  int64_t grid = 0;               ///< of the largest kernel whose thread blocks wait for each other
+  SmallVector<std::string> halts; ///< what makes the host wait for the device, each in words
 };
 
 /// A relocatable ELF file in memory, position independent.
@@ -95,6 +131,19 @@ public:
   /// result. The same on all members.
   virtual int64_t collectiveScratch(const dist::Collective &what) const = 0;
 
+  /// What it gives a communicator on each member; all members plan the same. Nothing where
+  /// communication takes neither multiprocessors nor memory of its own.
+  virtual CommunicatorShare shareOf(const CommunicatorUse &) const { return {}; }
+
+  /// Bytes of device memory beside the arenas for each stream on which blocks have products.
+  virtual int64_t productBytes() const { return 0; }
+
+  /// None: the host does all work itself, and nothing that waits holds what others need.
+  virtual std::optional<DeviceLimits> limits() const { return std::nullopt; }
+
+  /// What `function`, the code of a block that this target made, asks of its device.
+  virtual BlockWork workOf(Operation *function) const { return {}; }
+
   /// Adds the passes that turn a block's module of loops and routines on buffers into code that
   /// `compile` takes, to a pass manager of `builtin.module`.
   virtual void addCodePasses(OpPassManager &pm) const = 0;
@@ -105,6 +154,9 @@ public:
   /// for eyes and tools, if it is not empty.
   virtual FailureOr<std::vector<ObjectFile>> compile(ModuleOp program, unsigned threads = 0,
                                                      StringRef kernelFolder = {}) const = 0;
+
+  /// What it is for of `--chip`, the default where nothing was named; empty on the host.
+  virtual std::string chipNames() const { return {}; }
 
   /// The symbol, defined by what `compile` makes, of the table of all code of the device
   /// (LlrtProgram::device); empty if there is none apart from the host's.

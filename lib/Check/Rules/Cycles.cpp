@@ -11,17 +11,23 @@
 //   done(awaited) -> start       start of each member -> hub -> done of each member
 //   start(send) -> done(receive)                start(receive) -> done(send)
 //   done(0 .. i-D) -> launch(i)  for a launch queue of D actions
+//   done(read) -> launch(i)      results that the host reads before it launches i
 //
 // A node whose predecessors are all done can run, so running nodes in any order until none is
 // left tells whether there is a cycle. More queue only takes edges away: what ran with D runs
 // with D + 1. So the smallest D comes out of one run that raises D whenever it is stuck. If no
 // D helps, the shortest cycle among the rest is printed.
 //
+// A device may put streams into one queue, where each thing that was launched waits for those
+// before it. That is the order of launching, so where D = 1 suffices it does no harm; else there
+// must be a queue for each stream.
+//
 //===----------------------------------------------------------------------===//
 #include "Findings.h"
 
 #include <algorithm>
 #include <climits>
+#include <set>
 #include <unordered_map>
 
 namespace mlir::llamac::check {
@@ -100,6 +106,8 @@ WaitGraph::WaitGraph(const Program &program, const Matched &matched) : program(p
       edges.push_back({node({c, i}, Start), node({c, i}, Done)});
       if (i + 1 < int(actions.size()))
         edges.push_back({node({c, i}, Launch), node({c, i + 1}, Launch)});
+      for (int read : a.readByHost)
+        edges.push_back({node({c, read}, Done), node({c, i}, Launch)});
       if (auto previous = last.find(a.stream); previous != last.end())
         edges.push_back({node({c, previous->second}, Done), node({c, i}, Start)});
       for (int event : a.awaits)
@@ -244,6 +252,19 @@ void checkCycles(Findings &found, const Matched &matched) {
   Runner runner(graph);
   runner.run();
   found.certificate.launchQueue = runner.depth;
+  const std::optional<Device> &device = found.program.device;
+  for (const RankClass &cls : found.program.classes) {
+    std::set<int> streams;
+    for (const LaunchedAction &action : cls.actions)
+      streams.insert(action.stream);
+    found.certificate.streams = std::max(found.certificate.streams, int(streams.size()));
+    if (device && runner.depth > 1 && int64_t(streams.size()) > device->queues)
+      found.fault("R4", cls.name + " has " + std::to_string(streams.size()) +
+                            " streams, and its host has to be " + std::to_string(runner.depth) +
+                            " actions ahead: expected at most " + std::to_string(device->queues) +
+                            " streams, one for each queue of the device; those that share one "
+                            "would wait for each other");
+  }
   if (std::find(runner.ran.begin(), runner.ran.end(), false) == runner.ran.end())
     return;
   std::string message = "these actions wait for each other:";

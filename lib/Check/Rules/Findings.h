@@ -60,7 +60,9 @@ Matched matchCalls(Findings &found);
 void checkGradients(Findings &found, int cls);
 /// R7 of a class.
 void checkMemory(Findings &found, int cls);
-/// R4; finds Certificate::launchQueue.
+/// R5 and R6 of a class; finds Certificate::held.
+void checkDevice(Findings &found, int cls);
+/// R4; finds Certificate::launchQueue and streams.
 void checkCycles(Findings &found, const Matched &matched);
 
 } // namespace mlir::llamac::check

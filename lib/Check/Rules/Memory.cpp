@@ -5,8 +5,7 @@
 //
 //===----------------------------------------------------------------------===//
 //
-// Two actions of a class are ordered if streams and events say so. That is known from a clock
-// for each action: how many actions of every stream are done when it starts. Of each byte the
+// Two actions of a class are ordered if streams and events say so (Order.h). Of each byte the
 // last writer and its readers are kept, in the order of the launch list:
 //
 //   bytes   0       64          192      256
@@ -17,40 +16,11 @@
 // writer and the readers of every entry that it takes.
 //
 //===----------------------------------------------------------------------===//
-#include "Findings.h"
-
-#include <algorithm>
-#include <unordered_map>
+#include "Order.h"
 
 namespace mlir::llamac::check {
 
 namespace {
-
-/// Which actions of a class are done when another starts.
-class Order {
-public:
-  explicit Order(const std::vector<LaunchedAction> &actions);
-
-  /// Whether `first` (-1: what was there before the step) is done when `second` starts, or is
-  /// the same.
-  bool holds(int first, int second) const {
-    return first < 0 || first == second ||
-           before[second * streams + number[first]] > position[first];
-  }
-
-private:
-  /// Adds to the clock `into` that action `done` is done.
-  void join(int *into, int done) {
-    const int *from = &before[done * streams];
-    for (size_t s = 0; s < streams; ++s)
-      into[s] = std::max(into[s], from[s]);
-    into[number[done]] = std::max(into[number[done]], position[done] + 1);
-  }
-
-  size_t streams;
-  std::vector<int> before;           // [action][stream]: actions of the stream that are done
-  std::vector<int> number, position; // of an action: its stream, and where in it
-};
 
 /// The last value of some bytes.
 struct Bytes {
@@ -96,31 +66,6 @@ private:
 };
 
 } // namespace
-
-Order::Order(const std::vector<LaunchedAction> &actions) {
-  std::map<int, int> streamNumber;
-  for (const LaunchedAction &a : actions)
-    streamNumber.try_emplace(a.stream, int(streamNumber.size()));
-  streams = streamNumber.size();
-  before.resize(actions.size() * streams, 0);
-  number.resize(actions.size());
-  position.resize(actions.size());
-  std::vector<int> last(streams, -1);
-  std::unordered_map<int, int> recorder; // event -> action
-  for (int i = 0; i < int(actions.size()); ++i) {
-    const LaunchedAction &a = actions[i];
-    int s = number[i] = streamNumber[a.stream];
-    position[i] = last[s] < 0 ? 0 : position[last[s]] + 1;
-    int *mine = &before[i * streams];
-    if (last[s] >= 0)
-      join(mine, last[s]);
-    for (int event : a.awaits)
-      join(mine, recorder[event]);
-    for (int event : a.records)
-      recorder[event] = i;
-    last[s] = i;
-  }
-}
 
 /// Cuts the entry over the byte `where`, so that an access covers whole entries.
 static void cut(std::map<int64_t, Bytes> &bytes, int64_t where) {

@@ -44,8 +44,10 @@ Certificate checkProgram(const Program &program) {
   }
   Matched matched = matchCalls(found);
   if (found.certificate.faults.empty())
-    for (int c = 0; c < found.classes(); ++c)
+    for (int c = 0; c < found.classes(); ++c) {
       checkMemory(found, c);
+      checkDevice(found, c);
+    }
   if (!found.structural)
     checkCycles(found, matched);
   return std::move(found.certificate);

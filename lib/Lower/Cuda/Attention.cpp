@@ -485,6 +485,21 @@ void llamac::meanOfValues(KernelBuilder &k, const AttentionPlace &place, Pointer
 // Forms
 //===----------------------------------------------------------------------===//
 
+/// The attribute of stateForm.
+static constexpr llvm::StringLiteral kFormAttr = "llama.form";
+
+/// `bf16, 2 x 192 queries, 192 keys, 32 heads on 8 of 128, causal`.
+static std::string textOf(const AttentionShape &shape) {
+  std::string text;
+  llvm::raw_string_ostream os(text);
+  os << shape.element << ", " << shape.batch << " x " << shape.queries << " queries, " << shape.keys
+     << " keys, " << shape.heads << " heads";
+  if (shape.kvHeads != shape.heads)
+    os << " on " << shape.kvHeads;
+  os << " of " << shape.headSize << ", " << routine::stringifyMask(shape.mask);
+  return text;
+}
+
 StringRef llamac::nameOf(AttentionForm form) {
   switch (form) {
   case AttentionForm::Plain:
@@ -498,7 +513,7 @@ StringRef llamac::nameOf(AttentionForm form) {
 }
 
 void llamac::stateForm(Operation *launch, AttentionForm form) {
-  launch->setAttr("llama.form", StringAttr::get(launch->getContext(), nameOf(form)));
+  launch->setAttr(kFormAttr, StringAttr::get(launch->getContext(), nameOf(form)));
 }
 
 AttentionForm llamac::chooseAttentionForm(const AttentionShape &shape, bool backward,
@@ -525,12 +540,18 @@ struct EmitAttentionPass : llamac::impl::EmitAttentionPassBase<EmitAttentionPass
     for (const auto &[form, its] : forms) {
       Operation *before = op->getPrevNode();
       (form == AttentionForm::Plain ? plain : form == AttentionForm::Mma ? mma : hopper)(op);
-      if (forms.size() == 1)
-        continue;
+      Builder b(&getContext());
+      Attribute text =
+          b.getStringAttr(nameOf(form) + (backward ? " backward: " : " forward: ") + textOf(shape));
       for (Operation *made = before ? before->getNextNode() : &op->getBlock()->front(); made != op;
-           made = made->getNextNode())
-        if (isa<gpu::LaunchFuncOp>(made))
-          made->setAttr(kChipsAttr, Builder(&getContext()).getStrArrayAttr(its));
+           made = made->getNextNode()) {
+        if (!isa<gpu::LaunchFuncOp>(made))
+          continue;
+        if (forms.size() > 1)
+          made->setAttr(kChipsAttr, b.getStrArrayAttr(its));
+        if (made->hasAttr(kFormAttr))
+          made->setAttr(kAttentionAttr, text);
+      }
     }
   }
 

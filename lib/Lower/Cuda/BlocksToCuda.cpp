@@ -107,6 +107,8 @@ struct BlocksToCudaPass : llamac::impl::BlocksToCudaPassBase<BlocksToCudaPass> {
       list.set("maps", maps);
     if (Attribute chips = launch->getAttr(kChipsAttr))
       list.set("chips", chips);
+    if (Attribute attention = launch->getAttr(kAttentionAttr))
+      list.set("attention", attention);
     return list.getDictionary(&getContext());
   }
 };

@@ -13,11 +13,15 @@ namespace mlir::llamac {
 
 /// Attribute of an external global of a lowered block, what llrt_launch gets as kernel:
 /// `{kernel = @K::@K, grid = [x, y, z], block = [x, y, z], shared = bytes, buffers = count}`,
-/// where the launch has clusters also `cluster = [x, y, z]`, tensor maps `maps`, its own chips `chips`.
+/// where the launch has clusters also `cluster = [x, y, z]`, tensor maps `maps`, its own chips `chips`,
+/// where it is of an attention `attention`.
 inline constexpr llvm::StringLiteral kLaunchAttr = "llama.launch";
 /// Attribute of a gpu.launch_func: its tensor maps (LlrtTensorMap), each one parameter more behind
 /// the buffers: `[{argument = i, type = f32, sizes = [..], strides = [..], box = [..], swizzle = n}]`.
 inline constexpr llvm::StringLiteral kTensorMapsAttr = "llama.tensor_maps";
+/// Attribute of a gpu.launch_func that computes an attention: its form, direction and sizes, for
+/// `info`: "mma forward: bf16, 2 x 192 queries, 192 keys, 32 heads on 8 of 128, causal".
+inline constexpr llvm::StringLiteral kAttentionAttr = "llama.attention";
 
 /// Attribute of a gpu.launch_func, `["sm_90a"]`: only for those chips; on others it is left out. Without it: for
 /// all.

@@ -25,6 +25,7 @@
 #include "llamac/Support/Locations.h"
 #include "runtime/include/llrt/Program.h"
 
+#include "mlir/Dialect/Utils/StaticValueUtils.h"
 #include "llvm/ADT/StringExtras.h"
 #include "llvm/IR/Module.h"
 #include "llvm/Support/FileSystem.h"
@@ -43,6 +44,13 @@ struct Launch {
   LLVM::GlobalOp global; ///< its symbol is the launch's
   DictionaryAttr what;   ///< kLaunchAttr
   size_t code;           ///< of its kernel
+};
+
+// What a call of a block puts into its stream.
+struct BlockLaunches {
+  LLVM::LLVMFuncOp function;
+  std::vector<size_t> launches; ///< numbers of them, in order
+  uint64_t products = 0;
 };
 
 // The code of one kernel or of several equal ones.
@@ -74,14 +82,41 @@ static std::string textOf(gpu::GPUModuleOp kernel) {
   return text;
 }
 
+// How often a call is done: as often as the loop that is its block, by the constant at its end.
+static int64_t timesOf(LLVM::CallOp call) {
+  auto branch = dyn_cast<LLVM::CondBrOp>(call->getBlock()->getTerminator());
+  auto more = branch ? branch.getCondition().getDefiningOp<LLVM::ICmpOp>() : LLVM::ICmpOp();
+  std::optional<int64_t> count = more ? getConstantIntValue(more.getRhs()) : std::nullopt;
+  return count.value_or(1);
+}
+
+// Adds what `function` puts into its stream, and what it calls of the block (in chunks).
+static void addLaunches(LLVM::LLVMFuncOp function, const llvm::StringMap<size_t> &numberOf,
+                        BlockLaunches &of) {
+  auto module = function->getParentOfType<ModuleOp>();
+  function.walk([&](LLVM::CallOp call) {
+    StringRef callee = call.getCallee().value_or("");
+    of.products += callee == "llrt_gemm";
+    if (callee == "llrt_launch") {
+      if (auto kernel = call.getOperand(1).getDefiningOp<LLVM::AddressOfOp>())
+        of.launches.push_back(numberOf.lookup(kernel.getGlobalName()));
+    } else if (auto own = module.lookupSymbol<LLVM::LLVMFuncOp>(callee); own && !own.isExternal()) {
+      for (int64_t time = timesOf(call); time > 0; --time)
+        addLaunches(own, numberOf, of);
+    }
+  });
+}
+
 // The launches of all blocks, and each different code that they launch. A launch is for all of `chips` unless it
 // states its own.
 static LogicalResult collect(ModuleOp program, ArrayRef<std::string> chips,
-                             std::vector<Launch> &launches, std::vector<Code> &codes) {
+                             std::vector<Launch> &launches, std::vector<Code> &codes,
+                             std::vector<BlockLaunches> &blocks) {
   llvm::StringMap<size_t> known;
   for (auto block : program.getOps<ModuleOp>()) {
     SymbolTable symbols(block);
     llvm::DenseMap<Operation *, size_t> codeOf;
+    llvm::StringMap<size_t> numberOf;
     for (auto global : block.getOps<LLVM::GlobalOp>()) {
       auto what = global->getAttrOfType<DictionaryAttr>(kLaunchAttr);
       if (!what)
@@ -104,8 +139,14 @@ static LogicalResult collect(ModuleOp program, ArrayRef<std::string> chips,
         if (isNewText)
           codes.push_back({kernel, std::move(own), {}, {}});
       }
+      numberOf[global.getSymName()] = launches.size();
       launches.push_back({global, what, place->second});
     }
+    for (auto function : block.getOps<LLVM::LLVMFuncOp>())
+      if (!function.isExternal() && function.getLinkage() != LLVM::Linkage::Internal) {
+        blocks.push_back({function, {}, 0});
+        addLaunches(function, numberOf, blocks.back());
+      }
   }
   return success();
 }
@@ -183,10 +224,11 @@ static LogicalResult writeFiles(Location loc, StringRef folder, ArrayRef<Launch>
 namespace {
 class DeviceTable {
 public:
-  explicit DeviceTable(llvm::Module &module) : table(module) {}
+  explicit DeviceTable(llvm::Module &module) : module(module), table(module) {}
 
-  void write(ArrayRef<Launch> launches, ArrayRef<Code> codes, ArrayRef<std::string> chips) {
-    std::vector<llvm::Constant *> images, kernels, names;
+  void write(ArrayRef<Launch> launches, ArrayRef<Code> codes, ArrayRef<BlockLaunches> blocks,
+             ArrayRef<std::string> chips) {
+    std::vector<llvm::Constant *> images, kernels, names, works;
     for (const Code &code : codes) {
       SmallVector<llvm::Constant *> list;
       for (auto [chip, ptx, cubin] : llvm::zip_equal(code.chips, code.ptx, code.cubins))
@@ -198,15 +240,36 @@ public:
     for (StringRef chip : chips)
       names.push_back(table.string(chip));
     names.push_back(table.null());
+    for (const BlockLaunches &of : blocks)
+      works.push_back(workOf(of, kernels));
     table.define(kDeviceCodeSymbol,
                  table.structure<LlrtDeviceCode>(
                      {{&LlrtDeviceCode::kernel_count, table.number(kernels.size())},
                       {&LlrtDeviceCode::kernels, table.array(kernels)},
-                      {&LlrtDeviceCode::chips, table.array(names)}}));
+                      {&LlrtDeviceCode::chips, table.array(names)},
+                      {&LlrtDeviceCode::block_count, table.number(works.size())},
+                      {&LlrtDeviceCode::blocks, table.array(works)}}));
   }
 
 private:
+  llvm::Module &module;
   RuntimeTable table;
+
+  llvm::Constant *workOf(const BlockLaunches &of, ArrayRef<llvm::Constant *> kernels) {
+    LLVM::LLVMFuncOp function = of.function;
+    llvm::Type *pointer = table.null()->getType();
+    auto *type = llvm::FunctionType::get(llvm::Type::getVoidTy(module.getContext()),
+                                         {pointer, pointer}, false);
+    auto *block =
+        cast<llvm::Constant>(module.getOrInsertFunction(function.getSymName(), type).getCallee());
+    auto launches =
+        llvm::map_to_vector(of.launches, [&](size_t number) { return kernels[number]; });
+    using W = LlrtBlockWork;
+    return table.structure<W>({{&W::block, block},
+                               {&W::launch_count, table.number(launches.size())},
+                               {&W::launches, table.array(launches)},
+                               {&W::product_count, table.number(of.products)}});
+  }
 
   // The kernel of a launch; its symbol is the launch's.
   llvm::Constant *kernelOf(Launch launch, const Code &code, llvm::Constant *images) {
@@ -219,10 +282,12 @@ private:
       return table.number(launch.what.getAs<IntegerAttr>(name).getInt());
     };
     auto maps = launch.what.getAs<ArrayAttr>("maps");
+    auto attention = launch.what.getAs<StringAttr>("attention");
     using K = LlrtCudaKernel;
     llvm::Constant *value =
         table.structure<K>({{&K::name, table.string(entryName(kernel.getName()))},
                             {&K::location, table.string(locationText(launch.global.getLoc()))},
+                            {&K::attention, attention ? table.string(attention) : table.null()},
                             {&K::image_count, table.number(code.chips.size())},
                             {&K::images, images},
                             {&K::grid, sizes("grid")},
@@ -287,7 +352,8 @@ FailureOr<ObjectFile> llamac::compileKernels(ModuleOp program, ArrayRef<std::str
     return emitError(program.getLoc(), llvm::toString(ptxas.takeError()));
   std::vector<Launch> launches;
   std::vector<Code> codes;
-  if (failed(collect(program, chips, launches, codes)))
+  std::vector<BlockLaunches> blocks;
+  if (failed(collect(program, chips, launches, codes, blocks)))
     return failure();
   if (!*ptxas)
     emitRemark(program.getLoc(), "no ptxas: the executable has PTX only, which the driver compiles "
@@ -309,6 +375,6 @@ FailureOr<ObjectFile> llamac::compileKernels(ModuleOp program, ArrayRef<std::str
     return failure();
 
   return compileData(program.getLoc(), cpu, "llrt_device", [&](llvm::Module &module) {
-    DeviceTable(module).write(launches, codes, chips);
+    DeviceTable(module).write(launches, codes, blocks, chips);
   });
 }

@@ -72,9 +72,10 @@ struct LlrtTensorMap {
 // Target cuda: a kernel and how it is launched. Parameters: a pointer for each of `buffers`
 // arguments, then 128 bytes for each tensor map.
 struct LlrtCudaKernel {
-  const char *name;     // of the entry in all images
-  const char *location; // what it comes from, for messages
-  uint64_t image_count; // at least 1; a chip without one leaves the launch out
+  const char *name;      // of the entry in all images
+  const char *location;  // what it comes from, for messages
+  const char *attention; // form and sizes of the attention that it computes; null: it is of none
+  uint64_t image_count;  // at least 1; a chip without one leaves the launch out
   const struct LlrtImage *images;
   int64_t grid[3], block[3]; // x, y, z: blocks, threads of one
   int64_t cluster[3];        // blocks; 1, 1, 1: no clusters

@@ -28,8 +28,8 @@ struct ArenaKind {
   std::string_view name, part;
 };
 
-/// All arenas of a rank, in their order everywhere.
-inline constexpr std::array<ArenaKind, 14> arenaKinds = {{
+/// All arenas of a rank, in their order everywhere, and what libraries of a device have beside them.
+inline constexpr std::array<ArenaKind, 16> arenaKinds = {{
     {"parameters", "weights"},        // or a rank's shards of them
     {"whole_weights", "weights"},     // gathered blocks
     {"weight_shard", "weights"},      // updated, before they are gathered
@@ -44,10 +44,12 @@ inline constexpr std::array<ArenaKind, 14> arenaKinds = {{
     {"collectives", "workspace"},     // what those beside compute need
     {"inputs", "workspace"},          //
     {"statistics", "workspace"},      //
+    {"cuBLASLt", "cuBLASLt"},         // exactly
+    {"NCCL", "NCCL at most"},         // an estimate from above
 }};
 
-/// What libraries of a GPU have for themselves, beside the arenas.
-inline constexpr std::string_view libraryMemory = "libraries";
+/// What products and communicators have on a GPU, beside the arenas.
+inline constexpr std::string_view productMemory = "cuBLASLt", communicatorMemory = "NCCL";
 
 /// The number of an arena in that order; what is none comes last.
 inline size_t arenaNumber(std::string_view name) {
@@ -74,7 +76,8 @@ inline std::string gigabytes(int64_t bytes, int decimals = 3) {
   return text;
 }
 
-/// `weights 24.008, masters 5.335, ...`: the parts of a rank's memory in GB.
+/// `weights 24.008, masters 5.335, ...`: the parts of a rank's memory in GB; of libraries those that
+/// there are.
 inline std::string memoryParts(const ArenaSizes &arenas) {
   std::string text;
   std::string_view last;
@@ -87,11 +90,10 @@ inline std::string memoryParts(const ArenaSizes &arenas) {
       if (size_t number = arenaNumber(name);
           number < arenaKinds.size() && arenaKinds[number].part == kind.part)
         bytes += size;
-    text += (text.empty() ? "" : ", ") + std::string(kind.part) + " " + gigabytes(bytes);
+    const bool isLibrary = kind.name == productMemory || kind.name == communicatorMemory;
+    if (bytes > 0 || !isLibrary)
+      text += (text.empty() ? "" : ", ") + std::string(kind.part) + " " + gigabytes(bytes);
   }
-  for (const auto &[name, size] : arenas)
-    if (name == libraryMemory)
-      text += ", " + name + " " + gigabytes(size);
   return text;
 }
 
@@ -154,8 +156,7 @@ inline std::string memoryTable(const std::vector<ArenaSizes> &stages) {
       true);
   for (size_t number = 0; number < most.size(); ++number)
     if (most[number] >= shows)
-      addColumn(number < arenaKinds.size() ? std::string(arenaKinds[number].name)
-                                           : std::string(libraryMemory),
+      addColumn(std::string(number < arenaKinds.size() ? arenaKinds[number].name : "others"),
                 [&](const Row &row) { return gigabytes(row.bytes[number], decimals); });
   addColumn("total", [&](const Row &row) { return gigabytes(row.total, decimals); });
   addColumn("bytes", [&](const Row &row) { return std::to_string(row.total); });

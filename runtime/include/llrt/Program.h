@@ -42,8 +42,10 @@
 //     "communicators": [
 //        {"name": "tp", "axes": ["tp"]},          a group for each value of the other
 //                                                 coordinates; members by rank
-//        {"name": "forward 0 to 1", "edge": [0, 1]}],  two ranks: 0 and 1 on axis pp,
+//        {"name": "forward 0 to 1", "edge": [0, 1],   two ranks: 0 and 1 on axis pp,
 //                                                 all else equal
+//         "multiprocessors": 4, "bytes": N}],     on a device: that its calls hold at most while
+//                                                 they wait; memory beside the arenas, at most
 //     "stages": [STAGE, ...],                     one for each coordinate of axis pp:
 //                                                 all that its ranks have
 //     "locations": ["self_layer of model.layers.3", ...]   what actions come from
@@ -58,6 +60,9 @@
 //     "arenas": [{"name": "parameters", "bytes": {"step": N, "forward": M}}, ...],
 //                                                what each program needs of it; a program
 //                                                that is not named needs none
+//     "reserves": {"product_streams": [0],        on a device: the streams on which blocks have
+//                  "product_bytes": N},           products, and the memory that these have beside
+//                                                 the arenas, all together
 //     "parameters": [{
 //        "name": "model.embed_tokens.weight", "checkpoint_key": the key in files,
 //        "checkpoint_shape": [520, 128], "row_begin": 0, "row_end": 512,
@@ -154,11 +159,21 @@ extern "C" {
 
 typedef void (*LlrtBlock)(LlrtStream *stream, void **buffers);
 
+// Target cuda: what a call of a block puts into its stream.
+struct LlrtBlockWork {
+  LlrtBlock block;
+  uint64_t launch_count;
+  const struct LlrtCudaKernel *const *launches; // in their order
+  uint64_t product_count;                       // matrix products
+};
+
 // Target cuda: all kernels that blocks launch.
 struct LlrtDeviceCode {
   uint64_t kernel_count;
   const struct LlrtCudaKernel *const *kernels;
   const char *const *chips; // that there is code for; null ends the list
+  uint64_t block_count;
+  const struct LlrtBlockWork *blocks; // of which code is different
 };
 
 struct LlrtProgram {

@@ -41,6 +41,10 @@ inline constexpr char locations[] = "locations";
 // A program in the certificate.
 inline constexpr char actions[] = "actions";
 inline constexpr char launchQueue[] = "launch_queue";
+inline constexpr char held[] = "held"; // and those below on a device
+inline constexpr char multiprocessors[] = "multiprocessors";
+inline constexpr char streams[] = "streams";
+inline constexpr char queues[] = "queues";
 
 // An axis, a communicator.
 inline constexpr char size[] = "size";
@@ -48,6 +52,9 @@ inline constexpr char edge[] = "edge";
 
 // A stage.
 inline constexpr char arenas[] = "arenas";
+inline constexpr char reserves[] = "reserves";
+inline constexpr char productStreams[] = "product_streams";
+inline constexpr char productBytes[] = "product_bytes";
 inline constexpr char parameters[] = "parameters";
 inline constexpr char inputs[] = "inputs";
 inline constexpr char sums[] = "sums";

@@ -8,8 +8,8 @@
 #include "src/Commands/Commands.h"
 
 #include "llrt/MemoryTable.h"
+#include "src/Commands/DeviceInfo.h"
 #include "src/Commands/Memory.h"
-
 #include "src/Commands/Weights.h"
 
 #include <iomanip>
@@ -18,8 +18,53 @@
 
 using namespace llrt;
 
-static int info(const Program &program, const Arguments &) {
+// Everything as one JSON object; docs/commands/info.md says what it has.
+static nlohmann::json infoJson(const Program &program) {
+  using json = nlohmann::json;
+  json memory;
+  for (const char *name : {known::step, known::forward})
+    for (const ArenaSizes &stage : memoryOf(program, {name})) {
+      json of = json::object();
+      for (const auto &[arena, bytes] : stage)
+        of[arena] = of.value(arena, int64_t(0)) + bytes;
+      memory[name].push_back(std::move(of));
+    }
+  json axes = json::array(), parameters = json::array();
+  for (const Grid::Axis &axis : program.grid.axes)
+    axes.push_back({{"name", axis.name}, {"size", axis.size}});
+  Weights weights(program);
+  for (const Weights::Placed &placed : weights.parameters()) {
+    const Parameter &p = *placed.parameter;
+    parameters.push_back({{"key", p.checkpointKey},
+                          {"shape", p.checkpointShape},
+                          {"rows", json::array({p.rowBegin, p.rowEnd})},
+                          {"type", typeName(p.type)},
+                          {"trainable", p.trainable}});
+  }
+  json result = {
+      {"program", program.model.hash},
+      {"model", {{"type", program.model.type}, {"vocabulary", program.model.vocabulary}}},
+      {"computation", program.model.computation},
+      {"options", program.options},
+      {"ranks", program.grid.ranks()},
+      {"axes", axes},
+      {"memory", memory},
+      {"operations",
+       {{known::step, program.stepOperations}, {known::forward, program.forwardOperations}}},
+      {"certificate", program.certificate},
+      {"parameters", parameters}};
+  if (program.device)
+    result["device"] = deviceJson(deviceFacts(program));
+  return result;
+}
+
+static int info(const Program &program, const Arguments &arguments) {
   std::ostream &out = std::cout;
+  const bool allKernels = arguments.choice("kernels", {"summary", "all"}) == "all";
+  if (arguments.choice("format", {"text", "json"}) == "json") {
+    out << infoJson(program).dump(2) << "\n";
+    return 0;
+  }
   out << "program     " << program.model.hash << "\n"
       << "model       " << program.model.type << ", vocabulary " << program.model.vocabulary;
   if (program.images > 0)
@@ -42,6 +87,10 @@ static int info(const Program &program, const Arguments &) {
     out << "\n";
   }
   out << "\n" << memoryTables(memoryOf(program, {"step"}), memoryOf(program, {"forward"}));
+  if (program.device) {
+    out << "\n";
+    printDevice(deviceFacts(program), allKernels, out);
+  }
   out << "\nfloating-point operations\n"
       << std::setprecision(6) << "  step     " << program.stepOperations << "\n"
       << "  forward  " << program.forwardOperations << "\n";
@@ -55,6 +104,13 @@ static int info(const Program &program, const Arguments &) {
           << facts.value(field::actions, 0) << " actions, at most "
           << facts.value(field::communicators, 0) << " communicators of a rank, launch queue of "
           << facts.value(field::launchQueue, 0) << "\n";
+    for (const auto &[name, facts] : programs->items())
+      if (facts.contains(field::multiprocessors))
+        out << "  " << std::left << std::setw(9) << name << std::right
+            << "nothing stops the device between entries; communication that waits holds at most "
+            << facts.value(field::held, 0) << " of " << facts.value(field::multiprocessors, 0)
+            << " multiprocessors; " << facts.value(field::streams, 0) << " streams in "
+            << facts.value(field::queues, 0) << " queues\n";
   }
 
   int64_t elements = 0, trainable = 0;
@@ -91,5 +147,12 @@ static int info(const Program &program, const Arguments &) {
 
 Command llrt::infoCommand() {
   return {"info", "Print options, memory, operations and parameters.",
-          [](const Program &) { return std::vector<Option>(); }, info};
+          [](const Program &program) {
+            std::vector<Option> options = {
+                {"format", "text|json", "text", "For eyes, or for programs."},
+                {"kernels", "summary|all", "summary",
+                 "How much of the kernels of a device: all has a line for each."}};
+            return options;
+          },
+          info};
 }

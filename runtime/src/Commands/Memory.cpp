@@ -19,15 +19,8 @@ using namespace llrt;
 std::vector<ArenaSizes> llrt::memoryOf(const Program &program,
                                        const std::vector<std::string> &runs) {
   std::vector<ArenaSizes> stages;
-  for (const Stage &stage : program.stages) {
-    ArenaSizes &arenas = stages.emplace_back();
-    std::vector<std::optional<int64_t>> bytes = stage.memoryOf(runs);
-    for (size_t i = 0; i < bytes.size(); ++i)
-      if (bytes[i])
-        arenas.emplace_back(stage.arenas[i].name, *bytes[i]);
-    if (int64_t library = libraryBytes(stage))
-      arenas.emplace_back(libraryMemory, library);
-  }
+  for (size_t stage = 0; stage < program.stages.size(); ++stage)
+    stages.push_back(memoryOf(program, stage, runs));
   return stages;
 }
 

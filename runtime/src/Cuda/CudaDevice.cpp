@@ -31,7 +31,8 @@
 using namespace llrt;
 using namespace llrt::cuda;
 
-// What writes may keep of the host's memory before the next one waits for them.
+// What writes may keep of the host's memory, beside those of a program, before the next one waits
+// for them.
 static constexpr int64_t MostStagedBytes = int64_t(64) << 20;
 
 struct CudaDevice::Base {
@@ -99,39 +100,18 @@ CudaDevice::CudaDevice(const Program &program, int64_t rank, const Gpu &gpu,
   gpu.enter();
   for (const Communicator &communicator : program.communicators)
     members.push_back(communicator.members(program.grid, rank));
-  for (int64_t stream : callingStreams(program.stages[program.stageOf(rank)])) {
+  const Stage &stage = program.stages[program.stageOf(rank)];
+  for (const auto &[name, entries] : stage.programs)
+    for (const Action &entry : entries)
+      queue(entry.stream);
+  for (int64_t stream : stage.productStreams) {
     CUdeviceptr start = 0;
     check(driver().cuMemAlloc_v2(&start, LLRT_CUDA_WORKSPACE_BYTES), "cuMemAlloc");
     memory.push_back(start);
     // NOLINTNEXTLINE(performance-no-int-to-ptr): the driver takes it so
     queue(stream).stream.workspace = reinterpret_cast<void *>(start);
   }
-}
-
-std::set<int64_t> llrt::callingStreams(const Stage &stage) {
-  std::set<int64_t> streams;
-  auto add = [&](const std::vector<Action> &list) {
-    for (const Action &action : list)
-      if (action.kind == Action::Kind::Call)
-        streams.insert(action.stream);
-  };
-  for (const auto &[name, graph] : stage.graphs)
-    add(graph.items);
-  for (const auto &[name, entries] : stage.programs)
-    add(entries);
-  return streams;
-}
-
-// The arenas that the programs named `runs` need.
-static int64_t arenaBytes(const Stage &stage, const std::vector<std::string> &runs) {
-  int64_t bytes = 0;
-  for (const std::optional<int64_t> &arena : stage.memoryOf(runs))
-    bytes += arena.value_or(0);
-  return bytes;
-}
-
-int64_t llrt::libraryBytes(const Stage &stage) {
-  return int64_t(callingStreams(stage).size()) * LLRT_CUDA_WORKSPACE_BYTES;
+  startClock();
 }
 
 CudaDevice::~CudaDevice() {
@@ -236,7 +216,7 @@ void CudaDevice::write(Stream stream, void *to, int64_t bytes,
         staging.give(piece, count, handle);
     });
     // Not where the copies may come after what other ranks have to do.
-    if (!recording && staging.underWay() > MostStagedBytes && !communicates())
+    if (!recording && staging.underWay() > MostStagedBytes + programBytes && !communicates())
       wait(record(stream));
   };
   if (bytes <= Staging::MostBytes) {
@@ -255,13 +235,20 @@ void CudaDevice::write(Stream stream, void *to, int64_t bytes,
 }
 
 void CudaDevice::read(Stream stream, const void *from, int64_t bytes, void *to) {
+  Queue &queue = this->queue(stream);
   if (bytes <= 0)
     return wait(record(stream));
   for (int64_t at = 0; at < bytes; at += Staging::MostBytes) {
     int64_t count = std::min(Staging::MostBytes, bytes - at);
-    std::unique_ptr<Reading> piece =
-        readLater(stream, static_cast<const std::byte *>(from) + at, count);
-    std::memcpy(static_cast<std::byte *>(to) + at, piece->wait(), size_t(count));
+    std::byte *piece = staging.take(Staging::MostBytes); // the one that is there for it
+    put(queue, [=, this](CUstream handle) {
+      check(driver().cuMemcpyDtoHAsync_v2(piece, CUdeviceptr(from) + CUdeviceptr(at), size_t(count),
+                                          handle),
+            "cuMemcpyDtoHAsync");
+    });
+    wait(record(stream));
+    std::memcpy(static_cast<std::byte *>(to) + at, piece, size_t(count));
+    staging.give(piece, Staging::MostBytes);
   }
 }
 
@@ -322,11 +309,27 @@ void CudaDevice::communicate(Stream stream, const void *from, void *to, void *, 
     queue.underWay.push_back({work, mark(queue), started, nullptr});
 }
 
-void CudaDevice::prepare(const std::function<void(const CallVisitor &)> &calls) {
+// Between the first and the last piece of work of a program nothing is allocated, loaded, connected
+// or waited for: while other ranks wait for this one, what drains the GPU would never end (rule R5
+// of the compiler's check). So all of it is done here.
+void CudaDevice::prepare(const std::function<void(const Visitor &)> &visit) {
   products.load();
-  std::set<std::pair<LlrtBlock, std::vector<void *>>> seen;
-  calls([&](Stream stream, LlrtBlock block, std::vector<void *> buffers) {
-    auto [entry, isNew] = seen.emplace(block, std::move(buffers));
+  std::set<std::pair<LlrtBlock, std::vector<void *>>> calls;
+  struct Communication {
+    Stream stream;
+    const void *from;
+    void *to;
+    Work work;
+  };
+  // Of each communicator those that differ, in their order on all members.
+  std::map<size_t, std::vector<Communication>> communications;
+  std::vector<int64_t> pieces;
+  auto differs = [](const Action &one, const Action &other) {
+    return std::tuple(one.kind, one.type, one.outer * one.elements, one.reduction) !=
+           std::tuple(other.kind, other.type, other.outer * other.elements, other.reduction);
+  };
+  auto call = [&](Stream stream, LlrtBlock block, std::vector<void *> buffers) {
+    auto [entry, isNew] = calls.emplace(block, std::move(buffers));
     if (!isNew)
       return;
     LlrtStream prepared = queue(stream).stream;
@@ -335,36 +338,81 @@ void CudaDevice::prepare(const std::function<void(const CallVisitor &)> &calls) 
     block(&prepared, copy.data());
     if (!prepared.error.empty())
       throw Failure(prepared.error);
-  });
+  };
+  Visitor visitor;
+  visitor.call = call;
+  visitor.communicate = [&](Stream stream, const void *from, void *to, const Work &work) {
+    std::vector<Communication> &known = communications[work.action->communicator];
+    if (std::all_of(known.begin(), known.end(), [&](const Communication &each) {
+          return differs(*each.work.action, *work.action);
+        }))
+      known.push_back({stream, from, to, work});
+  };
+  // Twice: of a step that computes, and of the next one, whose inputs are written meanwhile.
+  visitor.write = [&](int64_t bytes) {
+    programBytes += 2 * bytes;
+    for (int turn = 0; turn < 2; ++turn)
+      for (int64_t rest = bytes; rest > 0; rest -= Staging::MostBytes)
+        pieces.push_back(std::min(rest, Staging::MostBytes));
+  };
+  visit(visitor);
+  // For what the host reads: sums of steps, anything at once.
+  pieces.insert(pieces.end(), 4, 1);
+  pieces.push_back(Staging::MostBytes);
+  staging.reserve(pieces);
+
   std::string all;
   for (const std::string &choices : control.gather(products.choices()))
     all += choices;
   products.adopt(control.broadcast(all));
   if (rank == 0)
     products.save();
+  // What others have chosen is loaded, too.
+  calls.clear();
+  visitor.communicate = [](Stream, const void *, void *, const Work &) {};
+  visitor.write = [](int64_t) {};
+  visit(visitor);
+  wait(record(0));
+
+  // NCCL makes connections, takes memory for them and loads code when they are first used. One
+  // communicator after the other, in one order everywhere.
+  if (!exchange->meets())
+    for (const auto &[number, list] : communications)
+      for (const Communication &each : list) {
+        communicate(each.stream, each.from, each.to, nullptr, each.work);
+        wait(record(each.stream));
+      }
+  // Nobody begins while another is at this.
+  control.gather("");
+  control.broadcast("");
 }
 
 //===----------------------------------------------------------------------===//
 // Events
 //===----------------------------------------------------------------------===//
 
-std::shared_ptr<CudaDevice::Reached> CudaDevice::mark(Queue &queue) {
+// Nothing is under way. The difference of two events is a float in milliseconds: to a microsecond
+// within ten seconds.
+void CudaDevice::startClock() {
   const Driver &cuda = driver();
-  // The difference of two events is a float in milliseconds: exact enough for a second or so.
-  if (!recording && (!base || Clock::now() - base->time > std::chrono::seconds(1))) {
-    auto next = std::make_shared<Base>();
-    CUstream apart = nullptr;
-    check(cuda.cuStreamCreateWithPriority(&apart, streamNonBlocking, 0),
-          "cuStreamCreateWithPriority");
-    check(cuda.cuEventCreate(&next->event, 0), "cuEventCreate");
-    check(cuda.cuEventRecord(next->event, apart), "cuEventRecord");
-    check(cuda.cuEventSynchronize(next->event), "cuEventSynchronize");
-    next->time = Clock::now();
-    check(cuda.cuStreamDestroy_v2(apart), "cuStreamDestroy");
-    base = std::move(next);
+  auto next = std::make_shared<Base>();
+  CUstream handle = queue(0).stream.handle;
+  check(cuda.cuEventCreate(&next->event, 0), "cuEventCreate");
+  check(cuda.cuEventRecord(next->event, handle), "cuEventRecord");
+  while (true) { // at once: the GPU has nothing else to do
+    CUresult result = cuda.cuEventQuery(next->event);
+    if (result == CUDA_SUCCESS)
+      break;
+    if (result != CUDA_ERROR_NOT_READY)
+      check(result, "cuEventQuery");
   }
+  next->time = Clock::now();
+  base = std::move(next);
+}
+
+std::shared_ptr<CudaDevice::Reached> CudaDevice::mark(Queue &queue) {
   if (events.empty())
-    check(cuda.cuEventCreate(&events.emplace_back(), 0), "cuEventCreate");
+    check(driver().cuEventCreate(&events.emplace_back(), 0), "cuEventCreate");
   auto reached = std::make_shared<Reached>(*this, events.back());
   events.pop_back();
   reached->base = base;
@@ -502,6 +550,12 @@ void CudaDevice::wait(const Event &event) {
     std::this_thread::sleep_for(pause);
     pause = std::min(pause + std::chrono::microseconds(1), std::chrono::microseconds(100));
   }
+  progress();
+  const bool isIdle = std::all_of(queues.begin(), queues.end(), [](const auto &each) {
+    return each.second.held.empty() && each.second.underWay.empty();
+  });
+  if (isIdle && Clock::now() - base->time > std::chrono::seconds(1))
+    startClock();
 }
 
 // How long nothing may move. What is in a graph cannot be seen: it gets ten times as long as
@@ -571,6 +625,7 @@ public:
       if (ranks.size() > 1 || program.grid.ranks() == 1)
         shared = std::make_unique<SharedGpu>(program, *gpu);
       requireMemory(*gpu, ranks);
+      requireMultiprocessors(*gpu);
       for (int64_t rank : ranks)
         gpuOf[rank] = gpu.get();
     }
@@ -607,19 +662,63 @@ private:
     return int(launch.rank % launch.localSize);
   }
 
+  // What is planned must be free: told before the first of it is allocated.
   void requireMemory(const Gpu &gpu, const std::vector<int64_t> &ranks) const {
-    int64_t planned = 0, libraries = 0, has = gpu.freeBytes();
+    int64_t needed = 0, has = gpu.freeBytes(), most = 0;
+    ArenaSizes largest; // of the rank that needs most
     for (int64_t rank : ranks) {
-      const Stage &stage = program.stages[program.stageOf(rank)];
-      libraries += libraryBytes(stage);
-      planned += arenaBytes(stage, options.runs);
+      size_t stage = program.stageOf(rank);
+      ArenaSizes sizes = memoryOf(program, stage, options.runs);
+      if (shared) // no NCCL
+        std::erase_if(sizes, [](const auto &each) { return each.first == communicatorMemory; });
+      needed += totalBytes(sizes);
+      if (totalBytes(sizes) > most) {
+        most = totalBytes(sizes);
+        largest = std::move(sizes);
+      }
     }
-    if (planned + libraries > has)
-      fail("memory: expected ", gigabytes(planned + libraries), " GB for the ",
-           ranks.size() == 1 ? "rank" : std::to_string(ranks.size()) + " ranks", " on GPU ",
-           gpu.number(), " (", gpu.name(), "; planned ", gigabytes(planned), ", cuBLASLt ",
-           gigabytes(libraries), "), got ", gigabytes(has),
-           " GB that are free; --memory=BYTES of llamac compile says what would fit");
+    if (needed <= has)
+      return;
+    std::string of = ranks.size() == 1 ? "the rank" : std::to_string(ranks.size()) + " ranks";
+    fail("memory: expected ", gigabytes(needed), " GB for ", of, " on GPU ", gpu.number(), " (",
+         gpu.name(), "), got ", gigabytes(has), " GB that are free; ",
+         ranks.size() == 1 ? "" : "the largest needs ", memoryParts(largest), "; ",
+         remedies(ranks.size() > 1));
+  }
+
+  // What the program has not been compiled with yet, of what makes it smaller.
+  std::string remedies(bool sharesGpu) const {
+    auto option = [&](const char *name) {
+      const auto value = program.options.find(name);
+      return value != program.options.end() && value->is_string() ? value->get<std::string>() : "";
+    };
+    std::optional<size_t> dp = program.grid.find("dp");
+    std::string text;
+    auto add = [&](const std::string &what) { text += (text.empty() ? "" : ", ") + what; };
+    if (sharesGpu)
+      add("a GPU for each rank");
+    const bool trains = std::count(options.runs.begin(), options.runs.end(), known::step) > 0;
+    if (trains && dp && program.grid.axes[*dp].size > 1 && option("fsdp") != "parameters")
+      add("--fsdp=parameters");
+    if (trains && option("recompute") != "full")
+      add("--recompute=full");
+    if (program.batch > 1)
+      add("--batch=" + std::to_string(program.batch / 2));
+    add("more ranks on tp or pp");
+    return "what needs less: " + text +
+           " of llamac compile, which with a --machine of so many memory_bytes names the smallest "
+           "change that fits";
+  }
+
+  // Communication that waits for other ranks must leave room to what these wait for.
+  void requireMultiprocessors(const Gpu &gpu) const {
+    const int64_t held = program.heldMultiprocessors();
+    if (!shared && gpu.multiprocessors() <= held)
+      fail("GPU ", gpu.number(), " (", gpu.name(), ") has ", gpu.multiprocessors(),
+           " multiprocessors: expected more than the ", held,
+           " that communication of this program may hold while it waits for other ranks (a part of "
+           "a GPU, as MIG makes it, is not enough); compile it for fewer ranks, or take a whole "
+           "GPU");
   }
 
   const Program &program;

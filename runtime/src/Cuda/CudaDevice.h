@@ -45,7 +45,7 @@ public:
   ~CudaDevice() override;
 
   void *allocate(int64_t bytes, const std::string &name) override;
-  void prepare(const std::function<void(const CallVisitor &)> &calls) override;
+  void prepare(const std::function<void(const Visitor &)> &visit) override;
   void write(Stream stream, void *to, int64_t bytes,
              const std::function<void(std::byte *)> &fill) override;
   void read(Stream stream, const void *from, int64_t bytes, void *to) override;
@@ -93,6 +93,8 @@ private:
   };
 
   Queue &queue(Stream stream);
+  // Times are counted from now on.
+  void startClock();
   // Does a step, or holds it back behind others.
   void put(Queue &queue, Step step);
   void put(Queue &queue, std::function<void(cuda::CUstream)> work);
@@ -122,6 +124,7 @@ private:
   cuda::Products products;
   cuda::TensorMaps maps;
   cuda::Staging staging;
+  int64_t programBytes = 0; // that the host writes for the programs that are run
   std::map<Stream, Queue> queues;
   std::vector<cuda::CUdeviceptr> memory; // all that was allocated: arenas, workspaces
   std::vector<cuda::CUevent> events;     // not in use
@@ -130,9 +133,6 @@ private:
   std::shared_ptr<Graph> rewritten; // its pieces are being written
   size_t nextPiece = 0;             // of `rewritten`
 };
-
-// The streams of a stage that blocks run in: each has a workspace of products.
-std::set<int64_t> callingStreams(const Stage &stage);
 
 } // namespace llrt
 #endif // LLRT_CUDA_CUDADEVICE_H

@@ -25,8 +25,9 @@ static std::string textOf(const Driver &driver, CUresult result) {
 
 Driver::Driver(const Library &library) {
   find(library);
-  // Streams of several ranks on one GPU wait for each other: each needs a queue of its own.
-  setenv("CUDA_DEVICE_MAX_CONNECTIONS", "32", /*overwrite=*/0);
+  // Streams that share a queue wait for each other. The compiler counts on as many queues as there
+  // can be, whatever the environment says.
+  setenv("CUDA_DEVICE_MAX_CONNECTIONS", "32", /*overwrite=*/1);
   CUresult result = cuInit(0);
   if (result == CUDA_ERROR_NO_DEVICE)
     fail("no NVIDIA GPU: the driver finds none (nvidia-smi lists them; CUDA_VISIBLE_DEVICES may "

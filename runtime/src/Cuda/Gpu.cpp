@@ -91,6 +91,9 @@ Gpu::Gpu(int number) : ordinal(number) {
        "cuDeviceGetAttribute");
   need(cuda.cuDeviceGetAttribute(&minor, CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MINOR, device),
        "cuDeviceGetAttribute");
+  need(cuda.cuDeviceGetAttribute(&multiprocessorCount, CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT,
+                                 device),
+       "cuDeviceGetAttribute");
   need(cuda.cuDevicePrimaryCtxRetain(&context, device), "cuDevicePrimaryCtxRetain");
 }
 

@@ -37,6 +37,7 @@ public:
   const std::string &name() const { return deviceName; }
   // `sm_90`.
   std::string chip() const;
+  int64_t multiprocessors() const { return multiprocessorCount; }
   // Bytes that are free.
   int64_t freeBytes() const;
 
@@ -61,7 +62,7 @@ private:
   int ordinal;
   CUdevice device = 0;
   CUcontext context = nullptr;
-  int major = 0, minor = 0;
+  int major = 0, minor = 0, multiprocessorCount = 0;
   std::string deviceName;
   std::unordered_map<const void *, Kernel> kernels;
   std::vector<CUmodule> modules;

@@ -8,8 +8,10 @@
 #include "src/Cuda/NcclExchange.h"
 
 #include <algorithm>
+#include <cstdlib>
 #include <cstring>
 #include <map>
+#include <mutex>
 
 using namespace llrt;
 using namespace llrt::cuda;
@@ -41,7 +43,20 @@ static std::map<std::pair<int64_t, int64_t>, ncclUniqueId> shareIds(const std::v
   return ids;
 }
 
+// Transfers have a number of channels of their own, which only the environment bounds; NCCL reads
+// it once. All processes have the same program.
+static void boundTransfers(const Program &program) {
+  int64_t most = 0;
+  for (const Communicator &each : program.communicators)
+    if (each.edge)
+      most = std::max(most, each.multiprocessors);
+  if (most > 0)
+    setenv("NCCL_MAX_P2P_NCHANNELS", std::to_string(most).c_str(), /*overwrite=*/1);
+}
+
 NcclExchange::NcclExchange(const Program &program, int64_t rank, Control &control) {
+  static std::once_flag once;
+  std::call_once(once, boundTransfers, program);
   const Nccl &library = nccl();
   size_t count = program.communicators.size();
   std::vector<std::vector<int64_t>> members(count);
@@ -66,10 +81,14 @@ NcclExchange::NcclExchange(const Program &program, int64_t rank, Control &contro
       continue;
     auto index = int(std::find(members[i].begin(), members[i].end(), rank) - members[i].begin());
     peers[i] = 1 - index;
-    ncclResult_t result = library.ncclCommInitRank(&communicators[i], int(members[i].size()),
-                                                   ids.at({int64_t(i), members[i].front()}), index);
+    ncclConfig_t config;
+    if (int64_t planned = program.communicators[i].multiprocessors)
+      config.maxCTAs = int(planned);
+    ncclResult_t result =
+        library.ncclCommInitRankConfig(&communicators[i], int(members[i].size()),
+                                       ids.at({int64_t(i), members[i].front()}), index, &config);
     try {
-      cuda::check(result, "ncclCommInitRank");
+      cuda::check(result, "ncclCommInitRankConfig");
     } catch (const Failure &failure) {
       throw Failure("communicator '" + program.communicators[i].name + "': " + failure.what() +
                     (result == ncclInvalidUsage ? "; each rank needs a GPU of its own" : ""));

@@ -14,7 +14,8 @@
 namespace llrt::cuda {
 
 // NCCL's communicators of one rank: one for each of the program that the rank belongs to. What
-// is started is in its stream at once. NCCL sums in an order of its own, the same each time.
+// is started is in its stream at once. A communicator has as many channels as are planned for it
+// (Communicator::multiprocessors). NCCL sums in an order of its own, the same each time.
 // Ranks may be threads or processes.
 class NcclExchange : public Exchange {
 public:

@@ -14,6 +14,8 @@
 
 #include "src/Cuda/Driver.h"
 
+#include <climits>
+
 namespace llrt::cuda {
 // NOLINTBEGIN(readability-identifier-naming): NVIDIA's names
 
@@ -26,14 +28,24 @@ enum ncclDataType_t : int {
   ncclBfloat16 = 9,
 };
 using ncclComm_t = struct ncclComm *;
+constexpr int ncclUndefined = INT_MIN; // NCCL_CONFIG_UNDEF_INT
 struct ncclUniqueId {
   char internal[128];
+};
+// As it is since NCCL 2.18; later versions have more members, which they take from `size`.
+struct ncclConfig_t {
+  size_t size = sizeof(ncclConfig_t);
+  unsigned magic = 0xcafebeef, version = 21800;
+  int blocking = ncclUndefined, cgaClusterSize = ncclUndefined, minCTAs = ncclUndefined,
+      maxCTAs = ncclUndefined;
+  const char *netName = nullptr;
+  int splitShare = ncclUndefined;
 };
 
 // X(symbol, parameters); all return a result.
 #define LLRT_NCCL_FUNCTIONS(X)                                                                     \
   X(ncclGetUniqueId, (ncclUniqueId *))                                                             \
-  X(ncclCommInitRank, (ncclComm_t *, int, ncclUniqueId, int))                                      \
+  X(ncclCommInitRankConfig, (ncclComm_t *, int, ncclUniqueId, int, ncclConfig_t *))                \
   X(ncclCommDestroy, (ncclComm_t))                                                                 \
   X(ncclCommAbort, (ncclComm_t))                                                                   \
   X(ncclCommGetAsyncError, (ncclComm_t, ncclResult_t *))                                           \

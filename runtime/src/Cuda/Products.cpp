@@ -43,6 +43,7 @@ struct Products::Plan {
   cublasLtMatrixLayout_t left = nullptr, right = nullptr, result = nullptr;
   std::vector<cublasLtMatmulAlgo_t> candidates; // the best first, as cuBLASLt thinks
   cublasLtMatmulAlgo_t chosen = {};
+  std::vector<cublasLtMatmulAlgo_t> loaded; // those that ran
 
   Plan() = default;
   Plan(const Plan &) = delete;
@@ -263,7 +264,13 @@ void Products::prepare(CUstream stream, void *workspace, const LlrtGemm &gemm, c
   Operands operands = {a, b, bias, c};
   auto [plan, isNew] = this->plan(gemm, operands, workspace);
   if (isNew)
-    measure(stream, workspace, gemm, *plan, operands);
+    return measure(stream, workspace, gemm, *plan, operands);
+  if (std::none_of(plan->loaded.begin(), plan->loaded.end(), [&](const auto &each) {
+        return std::ranges::equal(each.data, plan->chosen.data);
+      })) {
+    check(multiply(stream, workspace, gemm, *plan, plan->chosen, operands), "cublasLtMatmul");
+    plan->loaded.push_back(plan->chosen);
+  }
 }
 
 void Products::measure(CUstream stream, void *workspace, const LlrtGemm &gemm, Plan &plan,
@@ -282,6 +289,7 @@ void Products::measure(CUstream stream, void *workspace, const LlrtGemm &gemm, P
     // The first time the code of the product is loaded.
     if (multiply(stream, workspace, gemm, plan, algorithm, operands) != CUBLAS_STATUS_SUCCESS)
       continue;
+    plan.loaded.push_back(algorithm);
     bool several = keeps && plan.candidates.size() > 1 && spent < Most;
     check(cuda.cuEventRecord(begin, stream), "cuEventRecord");
     for (int turn = 0; several && turn < Turns; ++turn)

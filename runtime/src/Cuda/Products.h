@@ -40,7 +40,9 @@ public:
   void run(CUstream stream, void *workspace, const LlrtGemm &gemm, const void *a, const void *b,
            const void *bias, void *c);
 
-  // Makes ready for `run` and chooses an algorithm. All operands are zero, C is so afterwards.
+  // Makes ready for `run` and chooses an algorithm; asked again, when others have told theirs
+  // (`adopt`), lets cuBLASLt load the code of what was chosen. All operands are zero, C is so
+  // afterwards.
   void prepare(CUstream stream, void *workspace, const LlrtGemm &gemm, const void *a, const void *b,
                const void *bias, void *c);
 

@@ -74,6 +74,14 @@ void Staging::give(std::byte *piece, int64_t bytes, CUstream stream) {
 
 void Staging::give(std::byte *piece, int64_t bytes) { free[sizeOf(bytes)].push_back(piece); }
 
+void Staging::reserve(const std::vector<int64_t> &pieces) {
+  std::vector<std::byte *> taken;
+  for (int64_t bytes : pieces)
+    taken.push_back(take(bytes));
+  for (size_t i = 0; i < pieces.size(); ++i)
+    give(taken[i], pieces[i]);
+}
+
 int64_t Staging::underWay() {
   if (busyBytes > 0)
     collect();

@@ -31,6 +31,10 @@ public:
   // The same where the copy is done.
   void give(std::byte *piece, int64_t bytes);
 
+  // Takes what pieces of these sizes, all at once, need beside what there is: later nothing is
+  // allocated for them.
+  void reserve(const std::vector<int64_t> &pieces);
+
   // Bytes of copies under way.
   int64_t underWay();
 

@@ -76,12 +76,17 @@ public:
   // messages. Throws Error, with what was wanted, if there is not enough.
   virtual void *allocate(int64_t bytes, const std::string &name) = 0;
 
-  // Of each call that programs will make: its stream, block and buffers.
-  using CallVisitor = std::function<void(Stream, LlrtBlock, std::vector<void *>)>;
+  // What programs will ask of a device, each piece in the order in which they do.
+  struct Visitor {
+    std::function<void(Stream, LlrtBlock, std::vector<void *>)> call;
+    std::function<void(Stream, const void *from, void *to, const Work &)> communicate;
+    std::function<void(int64_t bytes)> write; // of the host, for a run or a program
+  };
 
-  // Lets the device make ready what blocks will ask for, before anything is written: all
-  // memory is zero, and is so afterwards. `calls` visits them all. All ranks call it, once.
-  virtual void prepare(const std::function<void(const CallVisitor &)> &calls) {}
+  // Lets the device make ready what programs will ask for, before anything is written: all
+  // memory is zero, and is so afterwards. `visit` shows it to a visitor, as often as it is called.
+  // All ranks call it, once.
+  virtual void prepare(const std::function<void(const Visitor &)> &visit) {}
 
   // Brings `bytes` bytes that `fill` makes to `to`. `fill` is called before this
   // returns, with the memory to fill: what it read may change afterwards.
@@ -180,10 +185,6 @@ public:
 
 // Throws Error if this machine lacks what the target needs: a library, a driver, a device.
 void checkTarget(const Program &program);
-
-// Bytes that a rank of the stage takes of the memory of its device for the libraries of the
-// target, beside its arenas.
-int64_t libraryBytes(const Stage &stage);
 
 // `program` must outlive it. Throws Error as `checkTarget` does, and if there are too few
 // devices for the ranks.

@@ -258,8 +258,6 @@ void llrt::checkTarget(const Program &program) {
       throw Error(cause);
 }
 
-int64_t llrt::libraryBytes(const Stage &) { return 0; }
-
 std::unique_ptr<Devices> llrt::makeDevices(const Program &program, const Launch &,
                                            const DeviceOptions &options) {
   return std::make_unique<HostDevices>(program, options);

@@ -63,6 +63,9 @@ struct Communicator {
   // Two ranks, by their coordinates on the one axis in `axes`: sender,
   // receiver.
   std::optional<std::pair<int64_t, int64_t>> edge;
+  // On a device of each member: multiprocessors that its calls hold at most while they wait, bytes
+  // of memory beside the arenas. 0: none.
+  int64_t multiprocessors = 0, bytes = 0;
 
   // The group of `rank`, in the order in which sums are formed; empty if the
   // rank is not on the edge.

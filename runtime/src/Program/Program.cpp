@@ -310,6 +310,10 @@ private:
     } else {
       result.axes = axes(r.at(field::axes), r.place(field::axes));
     }
+    if (r.has(field::multiprocessors)) {
+      result.multiprocessors = r.integer(field::multiprocessors, 1);
+      result.bytes = r.integer(field::bytes, 0);
+    }
     program.communicators.push_back(std::move(result));
   }
 
@@ -325,6 +329,11 @@ private:
         read.bytes = std::max(read.bytes, read.needs[name]);
       }
     });
+    if (root.has(field::reserves)) {
+      Reader reserves(root.members(field::reserves), root.place(field::reserves));
+      stage->productStreams = reserves.integers(field::productStreams);
+      stage->productBytes = reserves.integer(field::productBytes, 0);
+    }
     root.each(field::parameters, [&](const Reader &r) { readParameter(r); });
     root.each(field::inputs, [&](const Reader &r) { readInput(r); });
     for (const auto &[name, graph] : root.members(field::graphs).items())
@@ -714,6 +723,22 @@ Program Program::parse(const LlrtProgram &compiled) {
   return Parser(compiled).parse(text);
 }
 
+int64_t Program::communicatorBytes(size_t stage) const {
+  int64_t bytes = 0;
+  for (const Communicator &each : communicators)
+    if (!each.edge || each.edge->first == int64_t(stage) || each.edge->second == int64_t(stage))
+      bytes += each.bytes;
+  return bytes;
+}
+
+int64_t Program::heldMultiprocessors() const {
+  int64_t held = 0;
+  if (const auto programs = certificate.find(field::programs); programs != certificate.end())
+    for (const auto &[name, facts] : programs->items())
+      held = std::max(held, facts.value(field::held, int64_t(0)));
+  return held;
+}
+
 std::vector<std::optional<int64_t>> Stage::memoryOf(const std::vector<std::string> &runs) const {
   std::vector<std::optional<int64_t>> bytes(arenas.size());
   for (size_t i = 0; i < arenas.size(); ++i)
@@ -721,6 +746,21 @@ std::vector<std::optional<int64_t>> Stage::memoryOf(const std::vector<std::strin
       if (auto need = arenas[i].needs.find(name); need != arenas[i].needs.end())
         bytes[i] = std::max(bytes[i].value_or(0), need->second);
   return bytes;
+}
+
+ArenaSizes llrt::memoryOf(const Program &program, size_t stage,
+                          const std::vector<std::string> &runs) {
+  const Stage &of = program.stages[stage];
+  ArenaSizes sizes;
+  std::vector<std::optional<int64_t>> bytes = of.memoryOf(runs);
+  for (size_t i = 0; i < bytes.size(); ++i)
+    if (bytes[i])
+      sizes.emplace_back(of.arenas[i].name, *bytes[i]);
+  if (of.productBytes)
+    sizes.emplace_back(productMemory, of.productBytes);
+  if (int64_t all = program.communicatorBytes(stage))
+    sizes.emplace_back(communicatorMemory, all);
+  return sizes;
 }
 
 std::vector<std::string> llrt::missingCpuFeatures(const char *const *features) {

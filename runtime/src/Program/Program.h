@@ -14,6 +14,7 @@
 #define LLRT_PROGRAM_PROGRAM_H
 
 #include "llrt/Kernels.h"
+#include "llrt/MemoryTable.h"
 #include "llrt/Program.h"
 #include "llrt/ProgramFields.h"
 #include "src/Program/Grid.h"
@@ -182,6 +183,10 @@ struct Stage {
                                    // of valid tokens, the squares of the gradient's elements
   std::map<std::string, Graph> graphs;
   std::map<std::string, std::vector<Action>> programs;
+  // On a device: the streams on which blocks have products, and the bytes of memory beside the
+  // arenas that these have together, the same for each.
+  std::vector<int64_t> productStreams;
+  int64_t productBytes = 0;
 
   // The bytes of each arena with which all of the programs named `runs` can be run; absent
   // where none of them needs it.
@@ -224,11 +229,21 @@ struct Program {
   // Samples of one step: batch * microBatches on each coordinate of `dp`.
   int64_t globalBatch() const;
 
+  // Bytes that the communicators of a rank of the stage take at most beside its arenas.
+  int64_t communicatorBytes(size_t stage) const;
+
+  // Multiprocessors that communication holds at a time, at most, while it waits for other ranks.
+  int64_t heldMultiprocessors() const;
+
   size_t stageOf(int64_t rank) const { return grid.coordinate(rank, "pp"); }
 
   // Throws Error if the text is not a program or a block is missing.
   static Program parse(const LlrtProgram &compiled);
 };
+
+// What a rank of the stage has of its device's memory to run the programs named `runs`: its
+// arenas, and what libraries take beside them.
+ArenaSizes memoryOf(const Program &program, size_t stage, const std::vector<std::string> &runs);
 
 // What this machine's CPU lacks of `features` (LLVM's names, ended by null).
 // Features that the C++ compiler knows no test for are taken to be there.

@@ -24,26 +24,44 @@ Rank::Rank(const Program &program, int64_t number, int64_t threads, std::unique_
   for (size_t i = 0; i < arenas.size(); ++i)
     if (sizes[i])
       arenas[i] = static_cast<std::byte *>(device->allocate(*sizes[i], stage().arenas[i].name));
-  device->prepare([this, runs](const Device::CallVisitor &visit) { forEachCall(runs, visit); });
+  device->prepare([this, runs](const Device::Visitor &visitor) { show(runs, visitor); });
 }
 
-void Rank::forEachCall(const std::vector<std::string> &runs,
-                       const Device::CallVisitor &visit) const {
-  auto visitOne = [&](const Action &action, const Action *run) {
-    std::vector<void *> buffers;
-    for (Address address : action.call.buffers)
-      buffers.push_back(at(address, run));
-    visit(action.stream, action.call.block, std::move(buffers));
-  };
-  for (const std::string &name : runs)
-    for (const Action &entry : stage().programs.at(name)) {
-      if (entry.kind == Kind::Call)
-        visitOne(entry, nullptr);
-      if (entry.kind == Kind::Run)
-        for (const Action &item : stage().graphs.at(entry.graph).items)
-          if (item.kind == Kind::Call)
-            visitOne(item, &entry);
+void Rank::show(const std::vector<std::string> &runs, const Device::Visitor &visitor) const {
+  auto showOne = [&](const Work &work) {
+    const Action &action = *work.action;
+    auto place = [&](Address address) { return at(address, work.run); };
+    if (action.kind == Kind::Call) {
+      std::vector<void *> buffers;
+      for (Address address : action.call.buffers)
+        buffers.push_back(place(address));
+      visitor.call(action.stream, action.call.block, std::move(buffers));
+    } else if (action.communicates()) {
+      visitor.communicate(action.stream,
+                          action.kind == Kind::Receive ? nullptr : place(action.from),
+                          action.kind == Kind::Send ? nullptr : place(action.to), work);
     }
+  };
+  auto write = [&](size_t input) {
+    const Input &to = stage().inputs[input];
+    visitor.write(to.elements() * typeSize(to.type));
+  };
+  for (const std::string &name : runs) {
+    const std::vector<Action> &entries = stage().programs.at(name);
+    for (size_t input : stage().entryInputs)
+      write(input);
+    for (size_t i = 0; i < entries.size(); ++i) {
+      const Action &entry = entries[i];
+      showOne({&entry, int64_t(i)});
+      if (entry.kind != Kind::Run)
+        continue;
+      const Graph &graph = stage().graphs.at(entry.graph);
+      for (size_t input : graph.inputs)
+        write(input);
+      for (size_t item = 0; item < graph.items.size(); ++item)
+        showOne({&graph.items[item], int64_t(i), int64_t(item), &entry});
+    }
+  }
 }
 
 void Rank::write(Address to, int64_t bytes, const std::function<void(std::byte *)> &fill) {
@@ -321,9 +339,12 @@ void Rank::begin(const std::string &name, const Events &events, int64_t microBat
     microBatches = compiled.microBatches;
   begun = {name, events, microBatches, nullptr};
   Played &state = played[{name, microBatches}];
+  // What was written before is there: a device has what it needed for that again.
+  if (!state.ran)
+    device->wait(device->record(current));
   // Not where the host looks in between. What is loaded when it is first used is there
   // after the first run.
-  if (!device->records() || trace || events.finish || !std::exchange(state.ran, true))
+  if (!std::exchange(state.ran, true) || !device->records() || trace || events.finish)
     return;
   begun->state = &state;
   if (!waited)

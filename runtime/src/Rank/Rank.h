@@ -116,8 +116,8 @@ private:
   // Plays one half of what has begun, recorded now or before.
   void play(size_t half);
 
-  // Visits the calls of the programs named `runs`.
-  void forEachCall(const std::vector<std::string> &runs, const Device::CallVisitor &visit) const;
+  // Shows what the programs named `runs` will do.
+  void show(const std::vector<std::string> &runs, const Device::Visitor &visitor) const;
 
   std::byte *at(Address address) const { return arenas[address.arena] + address.offset; }
   // The same for an address of an item of a graph, which may be in a frame of `run`.

@@ -23,9 +23,9 @@
 // A program for several chips has the launches of each form, for the chips that take it; both begin with the mask.
 // SEVERAL-LABEL: func.func @forward(
 // SEVERAL:         gpu.launch_func @attention_mask::@attention_mask {{.*}} {llama.chips = ["sm_80", "sm_100a"]}
-// SEVERAL:         gpu.launch_func @attention_forward_mma::@attention_forward_mma {{.*}} {llama.chips = ["sm_80", "sm_100a"], llama.form = "mma"}
+// SEVERAL:         gpu.launch_func @attention_forward_mma::@attention_forward_mma {{.*}} {llama.attention = "mma forward: bf16, 1 x 65 queries, 70 keys, 2 heads on 1 of 80, causal", llama.chips = ["sm_80", "sm_100a"], llama.form = "mma"}
 // SEVERAL:         gpu.launch_func @attention_mask_0::@attention_mask_0 {{.*}} {llama.chips = ["sm_90a"]}
-// SEVERAL:         gpu.launch_func @attention_forward_hopper::@attention_forward_hopper {{.*}} {llama.chips = ["sm_90a"], llama.form = "hopper"
+// SEVERAL:         gpu.launch_func @attention_forward_hopper::@attention_forward_hopper {{.*}} {llama.attention = "hopper forward: {{.*}}", llama.chips = ["sm_90a"], llama.form = "hopper"
 // SEVERAL-NOT:     gpu.launch_func
 func.func @forward(%q: memref<1x65x2x80xbf16>, %k: memref<1x70x1x80xbf16>, %v: memref<1x70x1x80xbf16>, %p: memref<1x65xi64>, %d: memref<1x65xi64>, %kp: memref<1x70xi64>, %kd: memref<1x70xi64>, %o: memref<1x65x2x80xbf16>, %l: memref<1x65x2xf32>) {
   routine.attention_forward %q, %k, %v masks(%p, %d, %kp, %kd) into %o, %l {mask = #routine.mask<causal>, scale = 0.25 : f64, batch = 1 : i64, queries = 65 : i64, keys = 70 : i64, heads = 2 : i64, kv_heads = 1 : i64, head_size = 80 : i64, images = 0 : i64, tile_count = 0 : i64, tile_stride = 0 : i64, tile_tokens = 0 : i64} : (memref<1x65x2x80xbf16>, memref<1x70x1x80xbf16>, memref<1x70x1x80xbf16>, memref<1x65xi64>, memref<1x65xi64>, memref<1x70xi64>, memref<1x70xi64>, memref<1x65x2x80xbf16>, memref<1x65x2xf32>) -> ()

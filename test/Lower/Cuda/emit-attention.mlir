@@ -12,7 +12,7 @@
 // CHECK-SAME:      args({{.*}}, %[[ROWS]] : memref<1x192x4xi32>, %[[KEYS]] : memref<1x128x2xi32>,
 // CHECK:         %[[TILES:.*]] = arith.constant 3 : index
 // CHECK:         gpu.launch_func @attention_forward_plain::@attention_forward_plain blocks in (%[[TILES]],
-// CHECK-SAME:      args(%[[Q]] : {{.*}}) {llama.form = "plain"}
+// CHECK-SAME:      args(%[[Q]] : {{.*}}) {llama.attention = "plain forward: f32, 1 x 65 queries, 70 keys, 2 heads on 1 of 16, causal", llama.form = "plain"}
 // CHECK-NOT:     routine
 func.func @forward(%q: memref<1x65x2x16xf32>, %k: memref<1x70x1x16xf32>, %v: memref<1x70x1x16xf32>, %p: memref<1x65xi64>, %d: memref<1x65xi64>, %kp: memref<1x70xi64>, %kd: memref<1x70xi64>, %o: memref<1x65x2x16xf32>, %l: memref<1x65x2xf32>) {
   routine.attention_forward %q, %k, %v masks(%p, %d, %kp, %kd) into %o, %l {mask = #routine.mask<causal>, scale = 0.25 : f64, batch = 1 : i64, queries = 65 : i64, keys = 70 : i64, heads = 2 : i64, kv_heads = 1 : i64, head_size = 16 : i64, images = 0 : i64, tile_count = 0 : i64, tile_stride = 0 : i64, tile_tokens = 0 : i64} : (memref<1x65x2x16xf32>, memref<1x70x1x16xf32>, memref<1x70x1x16xf32>, memref<1x65xi64>, memref<1x65xi64>, memref<1x70xi64>, memref<1x70xi64>, memref<1x65x2x16xf32>, memref<1x65x2xf32>) -> ()

@@ -100,7 +100,8 @@ check::Program programOf(const Case &c, StringRef name) {
   if (!module)
     module = compile(c);
   std::vector<check::Fault> faults;
-  FailureOr<check::Program> program = readProgram(*module, name, faults);
+  FailureOr<check::Program> program =
+      readProgram(*module, name, *llvm::cantFail(makeTarget({})), faults);
   EXPECT_TRUE(succeeded(program) && faults.empty()) << c.grid << ": " << faultsOf(faults);
   return succeeded(program) ? std::move(*program) : check::Program();
 }

@@ -15,6 +15,7 @@
 
 #include <gtest/gtest.h>
 
+#include <cstddef>
 #include <type_traits>
 
 #if __has_include(<cuda.h>) && __has_include(<cublasLt.h>) && __has_include(<nccl.h>)
@@ -61,6 +62,10 @@ LLRT_NCCL_FUNCTIONS(SAME_CALL)
 #pragma clang diagnostic pop
 
 #define SAME(name) static_assert(int(llrt::cuda::name) == int(::name), #name)
+static_assert(offsetof(llrt::cuda::ncclConfig_t, maxCTAs) == offsetof(::ncclConfig_t, maxCTAs));
+static_assert(offsetof(llrt::cuda::ncclConfig_t, splitShare) ==
+              offsetof(::ncclConfig_t, splitShare));
+static_assert(llrt::cuda::ncclUndefined == NCCL_CONFIG_UNDEF_INT);
 SAME(CUDA_SUCCESS);
 SAME(CUDA_ERROR_OUT_OF_MEMORY);
 SAME(CUDA_ERROR_STUB_LIBRARY);

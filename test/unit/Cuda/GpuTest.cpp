@@ -72,8 +72,8 @@ TEST(Images, CubinsRunOnTheirMajorVersion) {
 // The message of the load of one kernel with that text.
 std::string loadError(const char *chip, const std::string &text, const char *name = "k") {
   LlrtImage image = {chip, text.c_str(), text.size() + 1, nullptr, 0};
-  LlrtCudaKernel kernel = {name,      "layer 3", 1, &image, {1, 1, 1}, {1, 1, 1},
-                           {1, 1, 1}, 0,         0, 0,      nullptr,   1};
+  LlrtCudaKernel kernel = {name,      "layer 3", nullptr, 1, &image,  {1, 1, 1}, {1, 1, 1},
+                           {1, 1, 1}, 0,         0,       0, nullptr, 1};
   const LlrtCudaKernel *kernels[] = {&kernel};
   const char *chips[] = {chip, nullptr};
   LlrtDeviceCode code = {1, kernels, chips};
@@ -124,10 +124,8 @@ TEST(Memory, IsWhatIsPlanned) {
   program.stages[0].arenas = {{"all", 3 << 20, {{"step", 3 << 20}}},
                               {"more", 2 << 20, {{"step", 1 << 20}, {"forward", 2 << 20}}},
                               {"of another", 1 << 20, {{"forward", 1 << 20}}}};
-  Action one = callOf(nullptr, {}), other = callOf(nullptr, {}, 2);
-  program.stages[0].programs["step"] = {one, other, other};
-  EXPECT_EQ(callingStreams(program.stages[0]), (std::set<int64_t>{0, 2}));
-  EXPECT_EQ(libraryBytes(program.stages[0]), 2 * LLRT_CUDA_WORKSPACE_BYTES);
+  program.stages[0].productStreams = {0, 2};
+  program.stages[0].productBytes = 2 * LLRT_CUDA_WORKSPACE_BYTES;
   Gpu gpu(0);
   SharedGpu shared(program, gpu);
   InProcess control(1);
@@ -136,17 +134,51 @@ TEST(Memory, IsWhatIsPlanned) {
   for (const std::optional<int64_t> &bytes : program.stages[0].memoryOf({"step"}))
     if (bytes)
       device.allocate(*bytes, "an arena");
-  EXPECT_EQ(before - gpu.freeBytes(), (4 << 20) + libraryBytes(program.stages[0]));
+  EXPECT_EQ(before - gpu.freeBytes(), (4 << 20) + program.stages[0].productBytes);
+  EXPECT_EQ(before - gpu.freeBytes(), totalBytes(memoryOf(program, 0, {"step"})));
 }
 
 TEST(Memory, TooLittleIsToldBeforeAnythingIsAllocated) {
   Program program = makeProgram({}, {}, int64_t(1) << 44);
-  program.stages[0].programs["step"] = {callOf(nullptr, {})};
+  program.stages[0].productStreams = {0};
+  program.stages[0].productBytes = LLRT_CUDA_WORKSPACE_BYTES;
+  program.batch = 4;
+  program.options = {{"recompute", "none"}};
   std::string message = errorOf([&] { makeDevices(program, {}, {.runs = {"step"}}); });
   EXPECT_TRUE(message.starts_with("memory: expected 17592.220 GB for the rank on GPU 0 ("))
       << message;
-  EXPECT_NE(message.find("; planned 17592.186, cuBLASLt 0.034), got "), std::string::npos)
+  EXPECT_NE(message.find("), got "), std::string::npos) << message;
+  EXPECT_NE(
+      message.find(", cuBLASLt 0.034; what needs less: --recompute=full, --batch=2, more ranks "
+                   "on tp or pp of llamac compile"),
+      std::string::npos)
       << message;
+  // What is not free is not there; of ranks that share a GPU the sum counts, and no NCCL.
+  program = makeProgram({{"dp", 2}}, {{0}}, 0);
+  program.communicators[0].bytes = int64_t(1) << 44;
+  program.stages[0].arenas = {{"parameters", int64_t(1) << 43, {{"step", int64_t(1) << 43}}}};
+  message = errorOf([&] { makeDevices(program, {}, {.runs = {"step"}}); });
+  EXPECT_NE(message.find("got "), std::string::npos) << message;
+  EXPECT_NE(message.find("weights 8796.093"), std::string::npos) << message;
+  EXPECT_NE(message.find("NCCL at most 17592.186"), std::string::npos) << message;
+}
+
+// A GPU on which what waits for other ranks would leave no room for what they wait for.
+TEST(Memory, TooFewMultiprocessors) {
+  Program program = makeProgram({{"dp", 2}}, {{0}}, 0);
+  Gpu gpu(0);
+  auto hold = [&](int64_t held) {
+    program.certificate = {{"programs", {{"step", {{"held", held}}}}}};
+    makeDevices(program, {}, {});
+  };
+  EXPECT_NO_THROW(hold(gpu.multiprocessors() - 1));
+  EXPECT_EQ(errorOf([&] { hold(gpu.multiprocessors()); }),
+            "GPU 0 (" + gpu.name() + ") has " + std::to_string(gpu.multiprocessors()) +
+                " multiprocessors: expected more than the " +
+                std::to_string(gpu.multiprocessors()) +
+                " that communication of this program may hold while it waits for other ranks (a "
+                "part of a GPU, as MIG makes it, is not enough); compile it for fewer ranks, or "
+                "take a whole GPU");
 }
 
 TEST(Ranks, AsManyGpusOrOne) {

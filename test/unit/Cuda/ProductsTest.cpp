@@ -35,7 +35,7 @@ void product(LlrtStream *stream, void **buffers) {
 Program programWith(bool workspace) {
   Program program = makeProgram({}, {}, 0);
   if (workspace)
-    program.stages[0].programs["step"] = {callOf(product, {})};
+    program.stages[0].productStreams = {0};
   return program;
 }
 
@@ -106,9 +106,9 @@ TEST(Products, ChoicesAreKept) {
     void *a = one.device.allocate(24 * 40 * 4, "a"), *b = one.device.allocate(40 * 16 * 4, "b");
     void *c = one.device.allocate(24 * 16 * 4, "c");
     current = {&g, false};
-    one.device.prepare([&](const Device::CallVisitor &visit) {
+    one.device.prepare([&](const Device::Visitor &visitor) {
       for (int i = 0; i < 3; ++i)
-        visit(0, product, {a, b, nullptr, c});
+        visitor.call(0, product, {a, b, nullptr, c});
     });
     Array zero(LLRT_F32, Doubles(24 * 16, 0)), got(LLRT_F32, 24 * 16);
     one.device.read(0, c, 24 * 16 * 4, got.data());

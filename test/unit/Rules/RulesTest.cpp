@@ -201,6 +201,127 @@ TEST(Rules, RulesOfTheirOwn) {
   EXPECT_THAT(faultsOf(checkProgram(program)), HasSubstr("R9: left: gradient 'w'"));
 }
 
+//===--- On a device
+//----------------------------------------------------------===//
+
+/// A stage that computes on stream 0 while communicators of its own wait on two others.
+Program beside(int64_t first, int64_t second) {
+  Program program;
+  program.communicators = {{"a", {0}}, {"b", {0}}};
+  program.device = {100, 5, 4};
+  RankClass cls;
+  cls.name = "stage 0";
+  auto add = [&](int stream, const char *where) -> LaunchedAction & {
+    LaunchedAction &action = cls.actions.emplace_back();
+    action.stream = stream;
+    action.location = where;
+    return action;
+  };
+  add(0, "compute 0").cluster = 1;
+  for (auto [stream, held] : {std::pair(1, first), {2, second}}) {
+    LaunchedAction &action = add(stream, stream == 1 ? "sum a" : "sum b");
+    action.calls.push_back({CallKind::AllReduce, stream - 1});
+    action.held = held;
+  }
+  add(0, "compute 1").cluster = 1;
+  program.classes.push_back(cls);
+  return program;
+}
+
+TEST(Device, WhatWaitsLeavesRoom) {
+  Certificate certificate = checkProgram(beside(60, 39));
+  EXPECT_TRUE(certificate) << faultsOf(certificate);
+  EXPECT_EQ(certificate.held, 99);
+  EXPECT_EQ(certificate.streams, 3);
+  // All multiprocessors wait, and none is left for what they wait for.
+  EXPECT_THAT(
+      faultsOf(checkProgram(beside(60, 40))),
+      HasSubstr("R6: stage 0, action 0 (compute 0): communication beside it may hold all 100 "
+                "multiprocessors while it waits for other ranks: expected one to be left"));
+  EXPECT_THAT(
+      faultsOf(checkProgram(beside(60, 41))),
+      HasSubstr("R6: stage 0, action 1 (sum a) and what may wait for other ranks beside it: "
+                "expected to hold at most the 100 multiprocessors of the device, got 101"));
+  // With an event between them only one waits at a time.
+  Program ordered = beside(60, 60);
+  ordered.classes[0].actions[1].records = {0};
+  ordered.classes[0].actions[2].awaits = {0};
+  certificate = checkProgram(ordered);
+  EXPECT_TRUE(certificate) << faultsOf(certificate);
+  EXPECT_EQ(certificate.held, 60);
+  // The host has no device.
+  Program host = beside(60, 60);
+  host.device.reset();
+  EXPECT_TRUE(checkProgram(host));
+}
+
+TEST(Device, ThreadBlocksThatWaitForEachOther) {
+  Program program = beside(20, 20);
+  LaunchedAction &compute = program.classes[0].actions[0];
+  // Wherever the 40 that wait are, one of the five groups of 20 has 12 left: to leave each less
+  // takes 45. To leave each less than 13 takes 40.
+  compute.cluster = 12;
+  EXPECT_TRUE(checkProgram(program)) << faultsOf(checkProgram(program));
+  compute.cluster = 13;
+  EXPECT_THAT(
+      faultsOf(checkProgram(program)),
+      HasSubstr("R6: stage 0, action 0 (compute 0) has a cluster of 13 thread blocks, which "
+                "run in one group of 20 multiprocessors, of which the device has 5"));
+  compute.cluster = 21; // no group is so large
+  program.classes[0].actions[1].held = program.classes[0].actions[2].held = 0;
+  EXPECT_THAT(faultsOf(checkProgram(program)), HasSubstr("a cluster of 21"));
+  program = beside(20, 20);
+  program.classes[0].actions[3].grid = 60;
+  EXPECT_TRUE(checkProgram(program));
+  program.classes[0].actions[3].grid = 61;
+  EXPECT_THAT(
+      faultsOf(checkProgram(program)),
+      HasSubstr("R6: stage 0, action 3 (compute 1) has a kernel whose thread blocks wait for "
+                "each other: expected at most 60, as many as the device has multiprocessors "
+                "beside the 40 that communication may hold, got 61"));
+}
+
+TEST(Device, NothingMakesTheHostWait) {
+  Program program = beside(8, 8);
+  program.classes[0].actions[3].halts = {"calls malloc, which is no work for a stream"};
+  EXPECT_THAT(
+      faultsOf(checkProgram(program)),
+      HasSubstr("R5: stage 0, action 3 (compute 1) calls malloc, which is no work for a "
+                "stream: expected between the first and the last action nothing but work for "
+                "streams"));
+  program.device.reset();
+  EXPECT_TRUE(checkProgram(program));
+}
+
+// A host that reads a result before it launches the send that the other waits for: the other's send
+// is behind its receive.
+TEST(Device, HostsThatReadTooEarly) {
+  Program program = exchange(false);
+  for (RankClass &cls : program.classes)
+    std::swap(cls.actions[0], cls.actions[1]); // receive first, on two streams: free
+  EXPECT_TRUE(checkProgram(program));
+  program.classes[0].actions[1].readByHost = {0};
+  EXPECT_TRUE(checkProgram(program)); // the other one sends all the same
+  program.classes[1].actions[1].readByHost = {0};
+  EXPECT_THAT(faultsOf(checkProgram(program)), HasSubstr("R4: these actions wait for each other"));
+}
+
+// Streams that share a queue of the device wait for each other: that does no harm where hosts
+// launch nothing before what was launched is done.
+TEST(Device, AQueueForEachStream) {
+  Program program = exchange(false);
+  program.device = {100, 5, 2};
+  EXPECT_TRUE(checkProgram(program));
+  program.device->queues = 1;
+  EXPECT_THAT(
+      faultsOf(checkProgram(program)),
+      HasSubstr("R4: left has 2 streams, and its host has to be 2 actions ahead: expected at "
+                "most 1 streams"));
+  program = beside(8, 8); // three streams, one action ahead
+  program.device->queues = 1;
+  EXPECT_TRUE(checkProgram(program));
+}
+
 // Notes' figures: the queue for interleaved V = 8, 16 stages, 64 micro-batches,
 // N = 16 with a stream per edge and direction is small; 65,000 actions take
 // under 0.2 s.
