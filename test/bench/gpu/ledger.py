@@ -194,6 +194,8 @@ size. Nothing here was measured on a GPU, and no time is claimed: times are lowe
 - **Over least** counts a buffer of at most 8 MB that is read again by other blocks (weights of a norm, tables of positions, scalars) once: it stays in
   the L2 cache, which has 50 MB. **With what caches serve** counts every read. Large buffers count in full in both.
 - **Sectors over least**: sectors that requests touch over those that they would touch, were their bytes side by side.
+- Known above 1.05: patches (`vision_embedding_loop0`: runs of 56 bytes do not fill sectors), the join of tapped states (`vision_output_loop0`), a kernel that
+  reads back what it has written (`vision_embedding_backward_weight_loop0`), and kernels of a few numbers, of which a sector holds more.
 - **Products** take the longer of their operations and their bytes; **attention** 4 operations for each pair of query and key, head and element of a head
   forward and 10 backward, half of that with a causal mask. The three are not overlapped: the bound is their sum.
 """
