@@ -14,8 +14,9 @@
 //
 // Loops read and write columns of a wider tensor where they are, and so does attention if they
 // begin at multiples of 16 bytes. Products want their operands dense: a loop copies columns, which
-// costs memory traffic. More than half of them are never copied. What other blocks read crosses to
-// them as one value (Crossings.h).
+// costs memory traffic. It is done for half of them at most, and for a sum of input gradients if
+// the summands that are saved are more bytes. What other blocks read crosses to them as one value
+// (Crossings.h).
 //
 //===----------------------------------------------------------------------===//
 #include "llamac/Lower/Passes.h"
@@ -269,8 +270,9 @@ static bool findSummands(Value value, bool isRoot, SmallVectorImpl<LinearDxOp> &
     return false;
   if (auto product = value.getDefiningOp<LinearDxOp>()) {
     summands.push_back(product);
-    return tensorOf(product.getCotangent()).getElementType() == tensorOf(value).getElementType() &&
-           isa<BlockArgument>(product.getWeight());
+    Type from = tensorOf(product.getCotangent()).getElementType(),
+         to = tensorOf(value).getElementType();
+    return (from == to || (from.isBF16() && to.isF32())) && isa<BlockArgument>(product.getWeight());
   }
   auto add = value.getDefiningOp<AddOp>();
   return add && add.getLhs().getType() == add.getType() &&
@@ -641,7 +643,12 @@ void Merger::mergeInputGradients(FuncOp block, const Products &products) {
     copied[i] = copied[i] || (returned[i] && failed(crossing));
     copies += copied[i] ? columns(products.part(i)) : 0;
   }
-  if (2 * copies > all) {
+  // A copy reads and writes its columns; a summand less is written and read once less.
+  auto bytes = [](Value value, int64_t columns) {
+    return columns * tensorOf(value).getElementTypeBitWidth() / 8;
+  };
+  Value sum = products.root->getResult(0);
+  if (bytes(products.part(0), copies) > bytes(sum, columns(sum)) * int64_t(products.size() - 1)) {
     std::string text = tooManyCopies(copies, all);
     return report(block, products, reason.empty() ? text : text + ": " + reason);
   }

@@ -333,6 +333,34 @@ func.func @forward(%x: tensor<1x4x8xbf16> {llama.input = "x"}) -> (tensor<1x4x8x
 
 // -----
 
+// A sum in f32 of products of bf16: one product into f32.
+//
+// CHECK-LABEL: func.func private @into_f32(
+// CHECK-SAME:      llama.products = ["input gradients by a, b: one product"]
+// CHECK:         routine.gemm %{{.*}}, %{{.*}}, %{{.*}} into %{{.*}} {k = 16 : i64, m = 4 : i64, n = 8 : i64} : {{.*}} -> tensor<1x4x8xf32>
+// CHECK-NOT:     llama.add %{{.*}} : (tensor<1x4x8xf32>
+module {
+dist.arena @parameters role = parameters bytes = 256
+llama.parameter @a : tensor<8x8xbf16> {frozen, initializer = #llama.initializer<normal>}
+dist.storage @a at @parameters[0]
+llama.parameter @b : tensor<8x8xbf16> {frozen, initializer = #llama.initializer<normal>}
+dist.storage @b at @parameters[128]
+
+func.func private @into_f32(%x: tensor<1x4x8xbf16>, %a: tensor<8x8xbf16>, %b: tensor<8x8xbf16>) -> (tensor<1x4x8xf32>) attributes {llama.block} {
+  %0 = llama.add %x, %x : (tensor<1x4x8xbf16>, tensor<1x4x8xbf16>) -> tensor<1x4x8xbf16>
+  %1 = llama.linear_dx %x, %a {accumulation = f32, element_type = f32} : (tensor<1x4x8xbf16>, tensor<8x8xbf16>) -> tensor<1x4x8xf32>
+  %2 = llama.linear_dx %0, %b {accumulation = f32, element_type = f32} : (tensor<1x4x8xbf16>, tensor<8x8xbf16>) -> tensor<1x4x8xf32>
+  %3 = llama.add %1, %2 : (tensor<1x4x8xf32>, tensor<1x4x8xf32>) -> tensor<1x4x8xf32>
+  return %3 : tensor<1x4x8xf32>
+}
+func.func @forward(%x: tensor<1x4x8xbf16> {llama.input = "x"}) -> (tensor<1x4x8xf32> {llama.output = "y"}) {
+  %y = llama.apply @into_f32(%x) parameters [@a, @b] : (tensor<1x4x8xbf16>) -> tensor<1x4x8xf32>
+  return %y : tensor<1x4x8xf32>
+}
+}
+
+// -----
+
 // In a sum of three the first summand has weights elsewhere.
 //
 // CHECK-LABEL: func.func private @sum(

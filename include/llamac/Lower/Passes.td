@@ -86,9 +86,10 @@ def MergeProductsPass : Pass<"llama-merge-products", "mlir::ModuleOp"> {
     query, key and value become one product, gate and up another. The results are columns of one
     tensor, which is also what crosses to other blocks if those read all of it.
 
-    Loops read and write columns where they are; for a routine (attention) and for what crosses
-    alone a loop copies them. If that were more than half of all columns, the products stay. So do
-    those with a bias, and those that the target has no routine for.
+    Loops and attention read and write columns where they are; for products and for what crosses
+    alone a loop copies them. If that were more than half of all columns, or, of a sum of input
+    gradients, more bytes than summands are saved, the products stay. So do those with a bias, and
+    those that the target has no routine for.
 
     `llama.products` on the block says what became of products that might be one,
     `llama.consecutive` which arguments have to lie one behind the other: llama-plan-arenas checks
