@@ -211,6 +211,12 @@ TEST(CudaAttentionLists, OfManyTilesMatchFormulas) {
   check(someQueries(causal(LLRT_BF16, {1, 8, 1, 200}, 1060, 2), 990, 70), "sm_80");
 }
 
+// So many tiles of keys that every stage of a pipeline is filled more than once.
+TEST_P(CudaAttention, ManyTilesMatchFormulas) {
+  const int64_t length = GetParam().name == std::string("hopper") ? 400 : 200;
+  check(causal(GetParam().type, {1, 1, 1, 80}, length, 1, 0, 9), GetParam().chips);
+}
+
 // Drawn problems: sizes, types, masks, heads.
 Problem drawProblem(uint32_t seed) {
   std::mt19937 generator(seed);

@@ -111,14 +111,16 @@ sgpu::mutate::Launch::Outcome sgpu::mutate::Launch::run(const std::string &code,
   options.completion = completion;
   options.threads = 1;
   options.checks |= 1u << unsigned(Check::Strict);
-  options.memory = uint64_t(16) << 20;
+  // Far apart, so that an address that strays from one buffer is in no other.
+  constexpr uint64_t apart = uint64_t(16) << 20;
+  options.memory = apart;
   for (const Buffer &b : buffers)
-    options.memory += 2 * b.bytes.size() + 4096;
+    options.memory += b.bytes.size() + apart;
   Reporter reporter(options, false);
   DeviceMemory memory(0, options, reporter);
   std::vector<uint64_t> addresses;
   for (const Buffer &b : buffers) {
-    uint64_t address = memory.allocate(b.bytes.size() + b.phase, "a buffer", 1024);
+    uint64_t address = memory.allocate(b.bytes.size() + b.phase, "a buffer", apart);
     if (!address)
       throw Error("no room for a buffer of " + std::to_string(b.bytes.size()) + " bytes");
     memory.setKeep(address);

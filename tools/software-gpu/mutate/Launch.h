@@ -2,7 +2,7 @@
 // Part of llamac, under the Apache License v2.0 with LLVM Exceptions.
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 //
-// Every buffer becomes an allocation of its own, with redzones: it begins where a parameter points, and ends behind
+// Every buffer becomes an allocation of its own, far from the others: it begins where a parameter points, and ends behind
 // the last byte that the recorded launch touched before the next parameter's. What the launch read is there; what it
 // only wrote nobody has written yet; what lies between and was not touched holds bits.
 //===----------------------------------------------------------------------===//

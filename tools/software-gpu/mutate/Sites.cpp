@@ -78,6 +78,30 @@ static bool touchesMemory(const std::string &opcode) {
   return std::regex_match(opcode, form);
 }
 
+/// Gives bits of no meaning to the registers that loads would set, where a predicate holds; empty unless there is nothing
+/// but loads that touches memory.
+static std::string garbageOf(const std::vector<Statement> &statements,
+                             const std::string &predicate) {
+  static const std::regex load(R"(^ld\.(?!param|shared|local).*\.[busf](16|32|64)$)");
+  std::string text;
+  for (const Statement &s : statements) {
+    if (!touchesMemory(s.opcode) && !s.opcode.starts_with("bra"))
+      continue;
+    std::smatch bits;
+    if (!std::regex_match(s.opcode, bits, load))
+      return "";
+    std::string registers = s.operands.substr(0, s.operands.find('['));
+    static const std::regex name(R"(%\w+)");
+    for (std::sregex_iterator r(registers.begin(), registers.end(), name), end; r != end; ++r)
+      text += "@" + predicate + " mov.b" + bits[1].str() + " " + r->str() + ", " +
+              (bits[1] == "16"   ? "0x7fc7"
+               : bits[1] == "32" ? "0x7fc12347"
+                                 : "0x7ff8123456789abd") +
+              "; ";
+  }
+  return text;
+}
+
 std::vector<Site> sgpu::mutate::sitesOf(const std::string &ptx) {
   std::map<std::string, size_t> labels;
   std::vector<Statement> all = statementsOf(ptx, labels);
@@ -93,9 +117,15 @@ std::vector<Site> sgpu::mutate::sitesOf(const std::string &ptx) {
     const std::string text = ptx.substr(s.begin, s.end - s.begin);
     auto add = [&](const char *kind, size_t begin, std::string mutant, std::string works) {
       std::string old = ptx.substr(begin, s.end - begin);
-      sites.push_back({kind, s.line, begin, s.end, text, std::move(mutant),
+      sites.push_back({kind,
+                       s.line,
+                       begin,
+                       s.end,
+                       text,
+                       std::move(mutant),
                        (s.predicate.empty() ? "" : "@" + s.predicate + " ") + "trap; " + old,
-                       std::move(works)});
+                       std::move(works),
+                       {}});
     };
     if (matches(s.opcode, R"(^(bar|barrier)\.)"))
       add("barrier", s.begin, "", "");
@@ -116,6 +146,8 @@ std::vector<Site> sgpu::mutate::sitesOf(const std::string &ptx) {
           if (matches(all[back].opcode, R"(^mbarrier\.(try|test)_wait)")) {
             add("wait", all[back].begin, "", "");
             sites.back().text = ptx.substr(all[back].begin, s.end - all[back].begin);
+            sites.back().works = ptx.substr(all[back].begin, s.begin - all[back].begin) + "@" +
+                                 s.predicate + " trap;";
             break;
           }
         continue;
@@ -126,6 +158,10 @@ std::vector<Site> sgpu::mutate::sitesOf(const std::string &ptx) {
       if (memory) {
         add("guard", s.begin, "", "@" + s.predicate + " trap; " + text);
         sites.back().reached = "trap; " + text;
+        std::string garbage = garbageOf(
+            {all.begin() + ptrdiff_t(i) + 1, all.begin() + ptrdiff_t(target)}, s.predicate);
+        if (!garbage.empty())
+          sites.back().unused = garbage + text;
       }
     } else if (!s.predicate.empty() && touchesMemory(s.opcode)) {
       add("guard", s.begin, ptx.substr(s.opcodeAt, s.end - s.opcodeAt),

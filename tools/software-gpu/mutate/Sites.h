@@ -27,7 +27,10 @@ struct Site {
   std::string text;    ///< what stands there
   std::string mutant;  ///< what then stands there
   std::string reached; ///< the same with a trap before it: whether a thread comes there
-  std::string works;   ///< of a guard: traps where it keeps a thread away; else empty
+  std::string
+      works; ///< traps where a guard keeps a thread away, where a wait has to wait; else empty
+  std::string
+      unused; ///< of a guard of loads alone: NaNs for the threads that it keeps away; else empty
 };
 
 std::vector<Site> sitesOf(const std::string &ptx);

@@ -31,7 +31,8 @@ Removes one barrier, fence, wait, arrival or guard after the other from recorded
   --list        only lists the places
 outcome: reported (check says by what), differs (the memory of the launch after it), hangs; if nothing
 gives it away: unreached (the launch does not come there), idle (the guard holds for all threads that
-come there), missed.
+come there, the wait is over for all), unused (the guard keeps loads back, and NaNs in their place change
+nothing), missed.
 The launches themselves must be without fault, with check `strict` too. Exit status: 0, 1 if some are
 missed, 2 wrong use or a launch with a fault.
 )";
@@ -46,6 +47,7 @@ struct Task {
   const Launch *launch;
   const Launch::Memory *right; ///< what it leaves
   std::string file;
+  uint64_t code; ///< a number of its text
   Site site;
 };
 } // namespace
@@ -68,9 +70,17 @@ static std::string verdict(const Task &task, std::string &check) {
   }
   if (!task.launch->run(text(task.site.reached), 1, Completion::Late).trapped)
     return "unreached";
-  if (!task.site.works.empty() &&
-      !task.launch->run(text(task.site.works), 1, Completion::Late).trapped)
+  auto inEveryOrder = [&](const std::string &with, auto holds) {
+    return !with.empty() && std::all_of(std::begin(orders), std::end(orders), [&](auto order) {
+      return holds(task.launch->run(text(with), order.first, order.second));
+    });
+  };
+  if (inEveryOrder(task.site.works, [](const Launch::Outcome &o) { return !o.trapped; }))
     return "idle";
+  if (inEveryOrder(task.site.unused, [&](const Launch::Outcome &o) {
+        return o.check.empty() && o.memory == *task.right;
+      }))
+    return "unused";
   return "missed";
 }
 
@@ -129,7 +139,7 @@ int main(int argc, char **argv) {
           continue;
         launch = Launch::of(recording, recorded, true);
         for (Site &site : sitesOf(launch.ptx))
-          tasks.push_back({&launch, &right, file, std::move(site)});
+          tasks.push_back({&launch, &right, file, recorded.module, std::move(site)});
       }
     }
     if (mutants < tasks.size()) {
@@ -143,6 +153,8 @@ int main(int argc, char **argv) {
       j.add("file", t.file);
       j.add("kernel", t.launch->kernel);
       j.add("line", t.site.line);
+      j.add("code", t.code);
+      j.add("at", t.site.begin);
       j.add("kind", t.site.kind);
       j.add("text", t.site.text);
       return j;

@@ -29,6 +29,7 @@ const char *const text = R"(.version 8.0
   mov.u32 %r1, %tid.x;
   setp.lt.u32 %p1, %r1, 100;
   mul.wide.u32 %rd3, %r1, 4;
+  mov.u64 %rd4, %rd1;
   add.u64 %rd1, %rd1, %rd3; add.u64 %rd2, %rd2, %rd3;
   shl.b32 %r2, %r1, 2;
   mov.u32 %r3, s;
@@ -48,9 +49,14 @@ after:
   @%p2 st.shared.u32 [one], 7; // LEADER: all would write the same
   setp.lt.u32 %p3, %r1, 128;
   @%p3 ld.shared.u32 %r8, [%r4]; // ALWAYS
-  bra end;
-  bar.sync 1; // NEVER
+  mov.u32 %r9, 1;
+  @!%p1 bra end; // ONLY_LOADS: what other threads would load is the same, and nobody uses it
+  ld.global.u32 %r9, [%rd4];
 end:
+  setp.eq.u32 %p4, %r9, 0;
+  bra last;
+  bar.sync 1; // NEVER
+last:
   ret;
 }
 )";
@@ -119,10 +125,11 @@ TEST_F(Mutate, SaysWhatGivesAMutantAway) {
       {"LEADER",
        R"("kind":"guard","text":"@%p2 st.shared.u32 [one], 7;","outcome":"reported","check":"strict")"},
       {"ALWAYS", R"("kind":"guard","text":"@%p3 ld.shared.u32 %r8, [%r4];","outcome":"idle")"},
+      {"ONLY_LOADS", R"("kind":"guard","text":"@!%p1 bra end;","outcome":"unused")"},
       {"NEVER", R"("kind":"barrier","text":"bar.sync 1;","outcome":"unreached")"}};
   for (auto [mark, words] : expected)
     EXPECT_NE(about(outcome, mark).find(words), std::string::npos) << mark << "\n" << outcome.text;
-  EXPECT_EQ(std::count(outcome.text.begin(), outcome.text.end(), '\n'), 7) << outcome.text;
+  EXPECT_EQ(std::count(outcome.text.begin(), outcome.text.end(), '\n'), 8) << outcome.text;
 }
 
 TEST_F(Mutate, DrawsByASeed) {
