@@ -142,7 +142,7 @@ TEST(Products, SumsOfNoOrderAreNotTaken) {
     void *c = one.device.allocate(24 * 16 * 4, "c");
     current = {&g, false};
     one.device.prepare(
-        [&](const Device::CallVisitor &visit) { visit(0, product, {a, b, nullptr, c}); });
+        [&](const Device::Visitor &visitor) { visitor.call(0, product, {a, b, nullptr, c}); });
     cuda::Products fresh(one.gpu.name());
     fresh.load();
     return fresh.choices();

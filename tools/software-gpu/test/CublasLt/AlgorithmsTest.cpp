@@ -6,6 +6,7 @@
 #include "Setup.h"
 
 #include <algorithm>
+#include <cmath>
 #include <set>
 
 namespace {
@@ -98,7 +99,7 @@ TEST(CublasLtAlgorithms, SumsInPlaceHaveNoOrder) {
     Long p;
     Bytes x(size_t(p.m * p.k) * 2); // so that sums are rounded
     for (int64_t i = 0; i < p.m * p.k; ++i)
-      put(CUDA_R_16BF, x, i, 1.0 / double(1 + i % 97));
+      put(CUDA_R_16BF, x, i, std::ldexp(1 + double(i % 97) / 128, int(i % 31) - 15));
     p.atA = p.device.upload(x);
     auto schemeOf = [](const MatmulAlgo &algo) {
       int32_t scheme = -1;
