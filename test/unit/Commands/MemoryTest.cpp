@@ -32,13 +32,13 @@ TEST(MemoryTable, EqualStagesAreOneLineAndArenasHaveOneOrder) {
             "               parameters  activations  total       bytes\n"
             "  stages 0, 3       4.000        2.500  6.500  6500000001\n"
             "  stages 1-2        4.000        0.001  4.001  4001000000\n");
-  EXPECT_EQ(memoryTable({{{"workspace", 1500}, {"libraries", 500}}}),
-            "             workspace  libraries     total  bytes\n"
-            "  each rank   0.000002   0.000001  0.000002   2000\n");
+  EXPECT_EQ(memoryTable({{{"workspace", 1500}, {"cuBLASLt", 500}}}),
+            "             workspace  cuBLASLt     total  bytes\n"
+            "  each rank   0.000002  0.000001  0.000002   2000\n");
   EXPECT_EQ(memoryParts(first), "weights 4.000, masters 0.000, gradients 0.000, "
                                 "moments 0.000, activations 2.500, workspace 0.000");
-  EXPECT_THAT(memoryParts({{"libraries", 33'554'432}}),
-              HasSubstr(", workspace 0.000, libraries 0.034"));
+  EXPECT_THAT(memoryParts({{"cuBLASLt", 33'554'432}, {"NCCL", 1'000'000'000}}),
+              HasSubstr(", workspace 0.000, cuBLASLt 0.034, NCCL at most 1.000"));
 }
 
 namespace {
