@@ -21,6 +21,9 @@ using namespace mlir::llama;
 /// The most tokens that --head-chunk may name.
 static constexpr int64_t kMostTokens = 1 << 30;
 
+/// Bytes of logits of a micro-batch that `auto` leaves whole: on ranks that divide them, little memory.
+static constexpr int64_t kFewLogits = int64_t(1) << 30;
+
 namespace {
 // What a block makes of logits.
 struct Loss {
@@ -84,9 +87,10 @@ struct FuseLossPass : llamac::impl::FuseLossPassBase<FuseLossPass> {
         if (!logits.hasStaticShape())
           return loss.logits.emitOpError("expects sizes that are all known, but got ") << logits;
         int64_t vocabulary = logits.getShape().back(), rows = logits.getNumElements() / vocabulary;
-        int64_t chunk =
-            llama::headChunk(asked, rows, vocabulary, logits.getElementTypeBitWidth() / 8);
-        if (!asked && chunk >= rows)
+        int64_t bytes = logits.getElementTypeBitWidth() / 8;
+        int64_t chunk = llama::headChunk(asked, rows, vocabulary, bytes);
+        // Fewer are not worth a product more.
+        if (!asked && (chunk >= rows || rows * vocabulary * bytes <= kFewLogits))
           continue;
         LinearOp linear = loss.logits;
         replace(loss, asked);

@@ -95,7 +95,7 @@ def FuseLossPass : Pass<"llama-fuse-loss", "mlir::ModuleOp"> {
     logits of some tokens at a time. Its gradient op does the same, and forms logits once more.
 
     `head-chunk` says when, and how many tokens at a time: `none` never; `auto` where the logits of a
-    micro-batch do not fit one chunk of the size that `headChunk` (Llama.h) finds; a number, always, with
+    micro-batch take more than 1 GiB, in chunks of the size that `headChunk` (Llama.h) finds; a number, always, with
     so many tokens of a rank, rounded up to a multiple of 8.
 
     Logits that the model returns are then those of some tokens of each sample, as many as fit a chunk

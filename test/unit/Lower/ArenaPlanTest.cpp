@@ -137,10 +137,12 @@ TEST(ArenaPlan, NothingTakesNothing) {
   EXPECT_EQ(findConflict(values, 0, 64), std::nullopt);
 }
 
-// A role is called the same in the IR, in the program text and in tables.
+// A role is called the same in the IR, in the program text and in tables, where the memory of libraries comes behind.
 TEST(ArenaRoles, AreThoseOfTheMemoryTableInItsOrder) {
   constexpr unsigned last = mlir::dist::getMaxEnumValForArenaRole();
-  ASSERT_EQ(llrt::arenaKinds.size(), last + 1);
+  ASSERT_EQ(llrt::arenaKinds.size(), last + 3);
+  EXPECT_EQ(llrt::arenaKinds[last + 1].name, llrt::productMemory);
+  EXPECT_EQ(llrt::arenaKinds[last + 2].name, llrt::communicatorMemory);
   for (unsigned role = 0; role <= last; ++role)
     EXPECT_EQ(std::string(llrt::arenaKinds[role].name),
               mlir::dist::stringifyArenaRole(mlir::dist::ArenaRole(role)).str());
