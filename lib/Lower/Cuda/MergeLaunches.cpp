@@ -21,12 +21,17 @@
 #include "mlir/IR/IRMapping.h"
 #include "mlir/Interfaces/SideEffectInterfaces.h"
 #include "mlir/Interfaces/ViewLikeInterface.h"
+#include "llvm/Support/MathExtras.h"
 
 using namespace mlir;
 using namespace mlir::llamac;
 
 // Threads that 132 multiprocessors have at a time, and the most launches in one.
 static constexpr int64_t kThreadsOfGpu = 132 * 2048, kMostLaunches = 8;
+
+// Static shared memory that a block has at most, on any chip (CUDA C++ Programming Guide 13.0,
+// "Technical Specifications per Compute Capability"), and the most that a variable is aligned to.
+static constexpr int64_t kMostShared = 48 * 1024, kSharedAlignment = 128;
 
 namespace {
 // What an op of a block reads and writes: buffers, whatever the views of them.
@@ -47,6 +52,7 @@ struct Candidate {
   gpu::LaunchFuncOp launch;
   gpu::GPUFuncOp kernel;
   int64_t blocks, threads;
+  int64_t shared; // bytes of static shared memory, of a block
   bool hasBarrier;
   std::string ops; // names of the body's ops: equal for equal work, whatever its sizes
 };
@@ -84,7 +90,12 @@ private:
     if (!kernel || !blocks || !threads || getConstantIntValue(launch.getGridSizeY()) != 1 ||
         getConstantIntValue(launch.getGridSizeZ()) != 1 || launch.getDynamicSharedMemorySize())
       return std::nullopt;
-    Candidate candidate{launch, kernel, *blocks, *threads, false, {}};
+    Candidate candidate{launch, kernel, *blocks, *threads, 0, false, {}};
+    for (BlockArgument memory : kernel.getWorkgroupAttributions()) {
+      auto type = cast<MemRefType>(memory.getType());
+      int64_t bytes = llvm::divideCeil(type.getNumElements() * type.getElementTypeBitWidth(), 8);
+      candidate.shared += llvm::alignTo(bytes, kSharedAlignment);
+    }
     kernel.walk([&](Operation *op) {
       candidate.hasBarrier |= isa<gpu::BarrierOp>(op);
       candidate.ops += op->getName().getStringRef();
@@ -97,14 +108,15 @@ private:
   static bool isSmall(const Candidate &c) { return c.blocks * c.threads <= kThreadsOfGpu; }
 
   static bool fits(const Group &group, const Candidate &c) {
-    int64_t most = c.threads, blocks = c.blocks;
+    int64_t most = c.threads, blocks = c.blocks, shared = c.shared;
     for (const Candidate &other : group)
-      most = std::max(most, other.threads), blocks += other.blocks;
+      most = std::max(most, other.threads), blocks += other.blocks, shared += other.shared;
     // Threads that a body has no use for wait outside of it, and not at its barriers.
     auto canIdle = [&](const Candidate &each) {
       return each.threads == most || (!each.hasBarrier && isSmall(each));
     };
-    return group.size() < kMostLaunches && blocks <= INT32_MAX && canIdle(c) &&
+    return group.size() < kMostLaunches && blocks <= INT32_MAX && shared <= kMostShared &&
+           canIdle(c) &&
            llvm::all_of(
                group,
                [&](const Candidate &other) {

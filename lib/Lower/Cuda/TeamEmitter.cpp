@@ -177,9 +177,11 @@ Place TeamEmitter::placeOf(const Columns &columns, Value first, int64_t more, Va
   size_t inner = 0;
   int64_t together = 1;
   if (below > 0)
-    for (size_t i = sizes.size(); i-- > 0 && inner == 0;)
-      if ((together *= sizes[i]) % below == 0)
+    for (size_t i = sizes.size(); i-- > 0 && inner == 0;) {
+      together *= sizes[i];
+      if (together % below == 0)
         inner = i;
+    }
   if (inner > 0) {
     int64_t outer = more / together;
     more %= together;

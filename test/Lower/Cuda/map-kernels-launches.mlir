@@ -85,3 +85,80 @@ func.func @scalar(%a: memref<64x64xf32>, %x: memref<64x64xf32>, %s: memref<f32>)
   }
   return
 }
+
+// -----
+
+// A block has 48 KB of static shared memory: of seven sums over rows that take 12 KB each four are one launch and three another.
+// CHECK-LABEL: func.func @shared
+// CHECK:         gpu.launch_func @shared_loop0_and_3::
+// CHECK:         gpu.launch_func @shared_loop4_and_2::
+func.func @shared(%a: memref<64x1280xbf16>, %x0: memref<1280xf32>, %x1: memref<1280xf32>, %x2: memref<1280xf32>, %x3: memref<1280xf32>, %x4: memref<1280xf32>, %x5: memref<1280xf32>, %x6: memref<1280xf32>) {
+  %c0 = arith.constant 0 : index
+  %c1 = arith.constant 1 : index
+  %rows = arith.constant 64 : index
+  %columns = arith.constant 1280 : index
+  scf.for %r = %c0 to %rows step %c1 {
+    scf.for %c = %c0 to %columns step %c1 {
+      %0 = memref.load %a[%r, %c] : memref<64x1280xbf16>
+      %1 = memref.load %x0[%c] : memref<1280xf32>
+      %2 = arith.extf %0 : bf16 to f32
+      %3 = arith.addf %1, %2 fastmath<reassoc> : f32
+      memref.store %3, %x0[%c] : memref<1280xf32>
+    } {llama.columns}
+  }
+  scf.for %r = %c0 to %rows step %c1 {
+    scf.for %c = %c0 to %columns step %c1 {
+      %0 = memref.load %a[%r, %c] : memref<64x1280xbf16>
+      %1 = memref.load %x1[%c] : memref<1280xf32>
+      %2 = arith.extf %0 : bf16 to f32
+      %3 = arith.addf %1, %2 fastmath<reassoc> : f32
+      memref.store %3, %x1[%c] : memref<1280xf32>
+    } {llama.columns}
+  }
+  scf.for %r = %c0 to %rows step %c1 {
+    scf.for %c = %c0 to %columns step %c1 {
+      %0 = memref.load %a[%r, %c] : memref<64x1280xbf16>
+      %1 = memref.load %x2[%c] : memref<1280xf32>
+      %2 = arith.extf %0 : bf16 to f32
+      %3 = arith.addf %1, %2 fastmath<reassoc> : f32
+      memref.store %3, %x2[%c] : memref<1280xf32>
+    } {llama.columns}
+  }
+  scf.for %r = %c0 to %rows step %c1 {
+    scf.for %c = %c0 to %columns step %c1 {
+      %0 = memref.load %a[%r, %c] : memref<64x1280xbf16>
+      %1 = memref.load %x3[%c] : memref<1280xf32>
+      %2 = arith.extf %0 : bf16 to f32
+      %3 = arith.addf %1, %2 fastmath<reassoc> : f32
+      memref.store %3, %x3[%c] : memref<1280xf32>
+    } {llama.columns}
+  }
+  scf.for %r = %c0 to %rows step %c1 {
+    scf.for %c = %c0 to %columns step %c1 {
+      %0 = memref.load %a[%r, %c] : memref<64x1280xbf16>
+      %1 = memref.load %x4[%c] : memref<1280xf32>
+      %2 = arith.extf %0 : bf16 to f32
+      %3 = arith.addf %1, %2 fastmath<reassoc> : f32
+      memref.store %3, %x4[%c] : memref<1280xf32>
+    } {llama.columns}
+  }
+  scf.for %r = %c0 to %rows step %c1 {
+    scf.for %c = %c0 to %columns step %c1 {
+      %0 = memref.load %a[%r, %c] : memref<64x1280xbf16>
+      %1 = memref.load %x5[%c] : memref<1280xf32>
+      %2 = arith.extf %0 : bf16 to f32
+      %3 = arith.addf %1, %2 fastmath<reassoc> : f32
+      memref.store %3, %x5[%c] : memref<1280xf32>
+    } {llama.columns}
+  }
+  scf.for %r = %c0 to %rows step %c1 {
+    scf.for %c = %c0 to %columns step %c1 {
+      %0 = memref.load %a[%r, %c] : memref<64x1280xbf16>
+      %1 = memref.load %x6[%c] : memref<1280xf32>
+      %2 = arith.extf %0 : bf16 to f32
+      %3 = arith.addf %1, %2 fastmath<reassoc> : f32
+      memref.store %3, %x6[%c] : memref<1280xf32>
+    } {llama.columns}
+  }
+  return
+}
