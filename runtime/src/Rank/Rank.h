@@ -94,8 +94,8 @@ public:
   //              and does not need them
   //   finish     issues the rest
   // So the host may look at an earlier program while the device is busy with the first half of the
-  // next, before that changes weights. Where the device does not record, `begin` does nothing and `finish` all,
-  // and waits.
+  // next, before that changes weights. Where the device does not record, `begin` does nothing and
+  // `finish` all, and waits.
   void begin(const std::string &name, const Events &events, int64_t microBatches);
   void finish();
   // Waits for all that was issued. The data of a program's inputs stay in memory of the host until it is done:
