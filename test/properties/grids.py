@@ -26,7 +26,7 @@ the place of PyTorch's: the error of each tensor of the first step, the distance
 theirs; or twice that of an average element of the host's gradients, as a tensor may be all rounding (that of the queries of rows that
 see one key). Tensors with fewer than 64 elements are taken together. Masters, whose first updates have the sign of a gradient and no size, are
 within the furthest that two steps can lead apart, and the loss of a step with them is finite. That the limits see a term that is missing is part of the test: the sum of gradients
-without one sample must break them.
+without one sample, the one that can be seen best, must break them.
 
 A draw that llamac refuses (exit status 2 and one line `llamac: error: ...`) is printed and counted, and the seed goes on to
 its next draw. Any other failure, of the compiler too, is one. Needs nothing but Python.
@@ -421,18 +421,21 @@ class Bf16:
         return Steps(executable, folder=executable.parent)
 
     def term(self, drawn: Draw, folder: pathlib.Path) -> dict[str, list[float]]:
-        """What the sample with the most labels adds to each gradient."""
-        batch = drawn.batch_tensors
-        shape, labels = batch["labels"][1], array.array("q", batch["labels"][2])
-        length = shape[1]
-        begin = max(range(0, len(labels), length), key=lambda i: sum(label >= 0 for label in labels[i:i + length]))
-        if all(label < 0 for label in labels):
-            return {}
-        labels[begin:begin + length] = array.array("q", [-100] * length)
+        """What one sample adds to each gradient: the sample that is furthest above the error in one of them."""
+        _, shape, values = drawn.batch_tensors["labels"]
+        samples = range(shape[0] if any(label >= 0 for label in array.array("q", values)) else 0)
+        terms = [self.term_of(drawn, folder, sample) for sample in samples]
+        return max(terms, default={}, key=lambda term: max((math.hypot(*term[key]) / max(self.errors[key], sys.float_info.min)
+                                                            for key in term), default=0))
+
+    def term_of(self, drawn: Draw, folder: pathlib.Path, sample: int) -> dict[str, list[float]]:
+        _, shape, values = drawn.batch_tensors["labels"]
+        labels, length = array.array("q", values), shape[1]
+        labels[sample * length:(sample + 1) * length] = array.array("q", [-100] * length)
         rest = sum(label >= 0 for label in labels) / self.want.lines[0]["tokens"]
         if not rest:
             return {key: list(tensor.values) for key, tensor in self.want.gradients.items()}
-        write_safetensors(folder / "rest.safetensors", batch | {"labels": ("I64", shape, labels.tobytes())})
+        write_safetensors(folder / "rest.safetensors", drawn.batch_tensors | {"labels": ("I64", shape, labels.tobytes())})
         without = Steps(folder / "one", folder, batch="rest").gradients
         return {key: [whole - rest * part for whole, part in zip(tensor.values, without[key].values)]
                 for key, tensor in self.want.gradients.items()}
