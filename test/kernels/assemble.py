@@ -8,6 +8,7 @@
 With nvdisasm it also looks at the machine code:
 - attention for sm_90a has HGMMA and UTMALDG, and tensor cores can be busy for 85 % of its main loop (sass.py), for heads of 64 columns or more;
 - attention by mma.sync has HMMA and LDGSTS;
+- where a kernel changes the number of its registers, the code behind takes no more than it has then;
 - no kernel has local memory (LDL, STL);
 - a kernel whose PTX reads or writes global memory 16 bytes at a time does so in the machine code (LDG.E.128, STG.E.128).
 ptxas and nvdisasm: of PATH, CUDA_HOME, /usr/local/cuda or build/cuda (tools/setup.sh --cuda).
@@ -73,6 +74,9 @@ def assemble(ptxas: str, nvdisasm: str | None, chip: str, path: pathlib.Path) ->
             if re.search(pattern, path.name):
                 faults += [f"no {instruction} in the machine code" for instruction in wanted if instruction not in kinds]
         faults += [f"{kind} in the machine code" for kind in ("LDL", "STL") if kind in kinds]
+        faults += [f"{taken} registers where setmaxnreg leaves {given}" for given, taken in sass.given_registers(code) if taken > given]
+        if "setmaxnreg" in path.read_text() and not sass.given_registers(code):
+            faults.append("no USETMAXREG in the machine code")
         for kind, (asked, found) in wide_accesses(path.read_text(), names).items():
             facts[kind] = found
             if asked and not found:

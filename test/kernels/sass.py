@@ -74,6 +74,38 @@ def blocks_of(code: Code) -> tuple[list[range], list[list[int]]]:
     return blocks, following
 
 
+def registers_of(name: str, text: str) -> int:
+    """The number behind the highest register that an instruction names, with those that wide operands take beside it."""
+    beside = 3 if ".128" in name else 1 if re.search(r"\.64\b|\.WIDE\b", f"{name} {text}") else 0
+    product = PRODUCT.match(name)
+    most = 0
+    for place, register in enumerate(re.findall(r"\bR(\d+)\b", text)):
+        # A product names the first of its sums, and of four pairs of its left side.
+        own = (int(product[1]) // 2 - 1 if place == 0 else 3) if product else beside
+        most = max(most, int(register) + own + 1)
+    return most
+
+
+def given_registers(code: Code) -> list[tuple[int, int]]:
+    """For each change of the number of registers (setmaxnreg) that number, and how many the code behind it takes: more than there are would
+    end the kernel, and ptxas does not say so."""
+    blocks, following = blocks_of(code)
+    number = {i: n for n, block in enumerate(blocks) for i in block}
+    found = []
+    for at, (_, name, text) in enumerate(code.instructions):
+        if not (given := re.match(r"USETMAXREG.*\b0x([0-9a-f]+)", text)):
+            continue
+        ways, seen, most = [(number[at], at)], set(), 0
+        while ways:
+            block, first = ways.pop()
+            for _, name, text in code.instructions[first:blocks[block].stop]:
+                most = max(most, registers_of(name, text))
+            ways += [(b, blocks[b].start) for b in following[block] if b not in seen]
+            seen.update(following[block])
+        found.append((int(given[1], 16), most))
+    return found
+
+
 def main_loop(code: Code) -> list[tuple[str, str, str]]:
     """The instructions of the main loop; empty if no loop has products."""
     blocks, following = blocks_of(code)

@@ -18,10 +18,15 @@ CublasLt::CublasLt(const Library &library) {
 }
 
 const CublasLt &llrt::cuda::cublasLt() {
-  static const CublasLt blas(
-      Library({"libcublasLt.so.13", "libcublasLt.so.12"},
-              "it is part of NVIDIA's CUDA toolkit and of the PyPI package nvidia-cublas; "
-              "LD_LIBRARY_PATH names its folder"));
+  // The library of a major version of CUDA does not start with the driver of an earlier one.
+  std::vector<const char *> names = {"libcublasLt.so.13", "libcublasLt.so.12"};
+  const bool isOld = driver().version < 13000;
+  if (isOld)
+    names.erase(names.begin());
+  static const CublasLt blas(Library(
+      names, std::string("it is part of NVIDIA's CUDA toolkit and of the PyPI package ") +
+                 (isOld ? "nvidia-cublas-cu12 (the driver is one for CUDA 12)" : "nvidia-cublas") +
+                 "; LD_LIBRARY_PATH names its folder"));
   return blas;
 }
 

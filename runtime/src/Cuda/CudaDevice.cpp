@@ -629,6 +629,8 @@ public:
       for (int64_t rank : ranks)
         gpuOf[rank] = gpu.get();
     }
+    if (!shared)
+      NcclExchange::setEnvironment(program);
   }
 
   std::unique_ptr<Device> make(int64_t rank, Transport &, Control &control) override {

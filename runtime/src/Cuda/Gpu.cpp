@@ -125,14 +125,22 @@ CUfunction Gpu::loadOne(const LlrtCudaKernel &kernel, const LlrtImage &image,
          ": ", what);
   };
   bool useCubin = cubinRuns(image, major, minor);
-  char log[4096] = {};
-  CUjit_option options[] = {CU_JIT_ERROR_LOG_BUFFER, CU_JIT_ERROR_LOG_BUFFER_SIZE_BYTES};
-  // NOLINTNEXTLINE(performance-no-int-to-ptr): the driver takes it so
-  void *values[] = {log, reinterpret_cast<void *>(sizeof(log) - 1)};
-  CUresult result =
-      cuda.cuModuleLoadDataEx(&module, useCubin ? image.cubin : image.ptx, 2, options, values);
-  if (result == CUDA_ERROR_NO_BINARY_FOR_GPU && useCubin) // a driver that takes PTX alone
-    result = cuda.cuModuleLoadDataEx(&module, image.ptx, 2, options, values);
+  char log[4096];
+  auto load = [&](const void *code) {
+    *log = 0;
+    CUjit_option options[] = {CU_JIT_ERROR_LOG_BUFFER, CU_JIT_ERROR_LOG_BUFFER_SIZE_BYTES};
+    // The driver writes there how much it has said.
+    // NOLINTNEXTLINE(performance-no-int-to-ptr): the driver takes it so
+    void *values[] = {log, reinterpret_cast<void *>(sizeof(log) - 1)};
+    CUresult result = cuda.cuModuleLoadDataEx(&module, code, 2, options, values);
+    log[sizeof(log) - 1] = 0;
+    return result;
+  };
+  CUresult result = load(useCubin ? image.cubin : image.ptx);
+  // A driver older than the ptxas of the cubin says CUDA_ERROR_INVALID_IMAGE, one that takes PTX alone
+  // CUDA_ERROR_NO_BINARY_FOR_GPU.
+  if (useCubin && result != CUDA_SUCCESS && result != CUDA_ERROR_OUT_OF_MEMORY)
+    result = load(image.ptx);
   if (result == CUDA_ERROR_UNSUPPORTED_PTX_VERSION) {
     std::string_view text(image.ptx), version = text.substr(0, text.find('\n'));
     if (size_t at = text.find(".version "); at != text.npos)
@@ -237,6 +245,14 @@ void llrt::cuda::copyRows(CUstream stream, void *to, int64_t toStride, const voi
   if (rows <= 0 || bytes <= 0 || to == from)
     return;
   const Driver &cuda = driver();
+  // CU_DEVICE_ATTRIBUTE_MAX_PITCH of every chip.
+  constexpr int64_t MostPitch = INT32_MAX;
+  if (rows > 1 && std::max(toStride, fromStride) > MostPitch) {
+    for (int64_t row = 0; row < rows; ++row)
+      copyRows(stream, static_cast<std::byte *>(to) + row * toStride, bytes,
+               static_cast<const std::byte *>(from) + row * fromStride, bytes, 1, bytes);
+    return;
+  }
   if (rows > 1 && (toStride != bytes || fromStride != bytes)) {
     // NOLINTNEXTLINE(bugprone-invalid-enum-default-initialization): the driver takes it so
     CUDA_MEMCPY2D what = {};

@@ -11,7 +11,6 @@
 #include <cstdlib>
 #include <cstring>
 #include <map>
-#include <mutex>
 
 using namespace llrt;
 using namespace llrt::cuda;
@@ -44,8 +43,10 @@ static std::map<std::pair<int64_t, int64_t>, ncclUniqueId> shareIds(const std::v
 }
 
 // Transfers have a number of channels of their own, which only the environment bounds; NCCL reads
-// it once. All processes have the same program.
-static void boundTransfers(const Program &program) {
+// it once. All processes have the same program. And what is recorded as a graph is not registered with
+// the other ranks: recording would wait for them, and take memory that is not planned (rule R5).
+void NcclExchange::setEnvironment(const Program &program) {
+  setenv("NCCL_GRAPH_REGISTER", "0", /*overwrite=*/0);
   int64_t most = 0;
   for (const Communicator &each : program.communicators)
     if (each.edge)
@@ -55,8 +56,6 @@ static void boundTransfers(const Program &program) {
 }
 
 NcclExchange::NcclExchange(const Program &program, int64_t rank, Control &control) {
-  static std::once_flag once;
-  std::call_once(once, boundTransfers, program);
   const Nccl &library = nccl();
   size_t count = program.communicators.size();
   std::vector<std::vector<int64_t>> members(count);

@@ -19,6 +19,9 @@ namespace llrt::cuda {
 // Ranks may be threads or processes.
 class NcclExchange : public Exchange {
 public:
+  // Sets what NCCL takes from the environment, for all ranks of the process: before their threads begin.
+  static void setEnvironment(const Program &program);
+
   // Meets all other ranks, in the context of the rank's GPU. Throws Error without NCCL,
   // Failure if a communicator cannot be made.
   NcclExchange(const Program &program, int64_t rank, Control &control);

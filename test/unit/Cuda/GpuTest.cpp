@@ -114,6 +114,31 @@ TEST(Kernels, CodeThatIsWrongOrNotThere) {
       << message;
 }
 
+// A driver older than the ptxas of a cubin does not take it; the PTX beside it does.
+TEST(Kernels, ACubinThatTheDriverRefuses) {
+  GTEST_FLAG_SET(death_test_style, "threadsafe");
+  auto load = [] {
+    setenv("SOFTWARE_GPU_DRIVER", "12.4", 1);
+    alignas(8) static const unsigned char code[64] = {0x7f, 'E', 'L', 'F', 2, 1, 1};
+    static const std::string text = kernelText("7.0", "ret;");
+    try {
+      Gpu gpu(0);
+      std::string chip = gpu.chip();
+      LlrtImage image = {chip.c_str(), text.c_str(), text.size() + 1, code, sizeof(code)};
+      LlrtCudaKernel kernel = {"k",       "", nullptr, 1, &image,  {1, 1, 1}, {1, 1, 1},
+                               {1, 1, 1}, 0,  0,       0, nullptr, 1};
+      const LlrtCudaKernel *kernels[] = {&kernel};
+      const char *chips[] = {chip.c_str(), nullptr};
+      gpu.load({1, kernels, chips});
+    } catch (const Error &error) {
+      std::fprintf(stderr, "%s\n", error.what());
+      std::exit(1);
+    }
+    std::exit(0);
+  };
+  EXPECT_EXIT(load(), testing::ExitedWithCode(0), "");
+}
+
 //===----------------------------------------------------------------------===//
 // Memory, libraries
 //===----------------------------------------------------------------------===//
@@ -192,6 +217,17 @@ TEST(Ranks, AsManyGpusOrOne) {
   EXPECT_EQ(errorOf([&] { makeDevices(program, launch, {}); }),
             "this machine has 7 ranks that are processes: expected as many GPUs, got 6; ranks "
             "share a GPU where they are of one process, without a launcher");
+}
+
+// NCCL reads it once, whichever rank is first: it is there before ranks begin.
+TEST(Ranks, WhatNcclTakesFromTheEnvironment) {
+  unsetenv("NCCL_GRAPH_REGISTER");
+  Program program = makeProgram({{"dp", 2}}, {{0}}, 0);
+  program.communicators[0].edge = {0, 1};
+  program.communicators[0].multiprocessors = 3;
+  makeDevices(program, {}, {});
+  EXPECT_STREQ(std::getenv("NCCL_MAX_P2P_NCHANNELS"), "3");
+  EXPECT_STREQ(std::getenv("NCCL_GRAPH_REGISTER"), "0");
 }
 
 TEST(Libraries, WhatIsMissingIsNamed) {

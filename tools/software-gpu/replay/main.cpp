@@ -8,6 +8,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <csignal>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
@@ -16,16 +17,20 @@
 #include <memory>
 #include <optional>
 #include <stdexcept>
+#include <sys/wait.h>
+#include <unistd.h>
 
 using namespace sgpu;
 using namespace sgpu::abi;
 
 static const char *usage =
-    R"(usage: software-gpu-replay FILE [--library=LIBCUDA] [--json=FILE] [--tolerance=X] [--kernel=NAME]
+    R"(usage: software-gpu-replay FILE [--library=LIBCUDA] [--json=FILE] [--tolerance=X] [--kernel=NAME] [--seconds=N]
 Repeats the launches of a recording (SOFTWARE_GPU_RECORD) on device 0 of the driver libcuda.so.1, or of the library
 given, and compares what they write, byte by byte; bytes that they did not write must stay as they were. Prints a line for each
 kernel. A difference of floating-point values counts as one beyond the tolerance X (0), relative to the norm of
 what the buffer should get; the type is not known, so f32, bf16 and f64 are tried, and the nearest counts.
+A launch that spoils the context, ends the process or does not end within N seconds (60) counts as wrong, and what comes after it is
+repeated in a new process.
 Exit status: 0 all are the same, 1 some differ or fail, 2 wrong use, 77 there is no driver or no device.
 )";
 
@@ -207,49 +212,48 @@ std::optional<std::string> option(const std::string &argument, const std::string
     return std::nullopt;
   return argument.substr(name.size() + 3);
 }
-} // namespace
 
-int main(int argc, char **argv) {
-  std::string file, json, only, name = "libcuda.so.1";
+/// What was asked for.
+struct Options {
+  std::string file, json, only, library = "libcuda.so.1";
   double tolerance = 0;
-  for (int i = 1; i < argc; ++i) {
-    std::string argument = argv[i];
-    if (auto v = option(argument, "library")) {
-      name = *v;
-    } else if (auto v = option(argument, "json")) {
-      json = *v;
-    } else if (auto v = option(argument, "kernel")) {
-      only = *v;
-    } else if (auto v = option(argument, "tolerance")) {
-      char *end = nullptr;
-      tolerance = std::strtod(v->c_str(), &end);
-      if (v->empty() || *end || !(tolerance >= 0)) {
-        std::fprintf(stderr, "software-gpu-replay: %s: expected a number from 0\n",
-                     argument.c_str());
-        return 2;
-      }
-    } else if (!argument.starts_with("-") && file.empty()) {
-      file = argument;
-    } else {
-      std::fputs(usage, argument == "--help" ? stdout : stderr);
-      return argument == "--help" ? 0 : 2;
-    }
-  }
-  if (file.empty()) {
-    std::fputs(usage, stderr);
-    return 2;
-  }
-  Recording recording;
-  try {
-    recording = Recording::read(file);
-  } catch (const std::exception &error) {
-    std::fprintf(stderr, "software-gpu-replay: %s\n", error.what());
-    return 2;
-  }
-  library = dlopen(name.c_str(), RTLD_NOW | RTLD_GLOBAL);
+  unsigned seconds = 60;
+};
+
+/// What a process that repeats launches ends with, beside what the library makes of it.
+enum Status { Done = 0, ContextLost = 3, NoDriver = 77 };
+enum class Word : char { Same = 's', Near = 'n', Wrong = 'w' };
+
+/// Says how a launch came out.
+void tell(const Options &options, const RecordedLaunch &launch, Word word, const Outcome &outcome) {
+  const char *text = word == Word::Same ? "same" : word == Word::Near ? "near" : "wrong";
+  if (word != Word::Same)
+    std::printf("%s: %s: %llu of %llu bytes differ, relative difference %.2g, %llu bytes outside "
+                "of them%s%s\n",
+                text, launch.kernel.c_str(), (unsigned long long)outcome.different,
+                (unsigned long long)outcome.written, outcome.error,
+                (unsigned long long)outcome.strayed, outcome.problem.empty() ? "" : "; ",
+                outcome.problem.c_str());
+  Json line;
+  line.add("kernel", launch.kernel);
+  line.add("result", text);
+  line.add("written", outcome.written);
+  line.add("different", outcome.different);
+  line.add("outside", outcome.strayed);
+  line.add("relative_difference", std::to_string(outcome.error));
+  if (!outcome.problem.empty())
+    line.add("problem", outcome.problem);
+  if (!options.json.empty())
+    std::ofstream(options.json, std::ios::app) << line.str() << "\n";
+}
+
+/// Repeats launches, in a process of its own; writes a Word for each to `to`.
+Status repeat(const Options &options, const Recording &recording,
+              const std::vector<const RecordedLaunch *> &launches, size_t first, int to) {
+  library = dlopen(options.library.c_str(), RTLD_NOW | RTLD_GLOBAL);
   if (!library) {
     std::printf("no driver: %s\n", dlerror());
-    return 77;
+    return NoDriver;
   }
   CUcontext context;
   CUdevice device;
@@ -260,52 +264,121 @@ int main(int argc, char **argv) {
     CALL(cuCtxSetCurrent, context);
   } catch (const std::exception &error) {
     std::printf("no device: %s\n", error.what());
-    return 77;
+    return NoDriver;
   }
-  int same = 0, near = 0, wrong = 0;
-  std::ofstream lines(json.empty() ? "/dev/null" : json);
-  for (const RecordedLaunch &launch : recording.launches) {
-    if (!only.empty() && launch.kernel != only)
-      continue;
+  for (size_t i = first; i < launches.size(); ++i) {
     Outcome outcome;
+    alarm(options.seconds);
     try {
-      outcome = replay(recording, launch);
+      outcome = replay(recording, *launches[i]);
     } catch (const std::exception &error) {
       outcome.problem = error.what();
     }
-    const char *word = "same";
-    if (!outcome.problem.empty() || outcome.strayed || !(outcome.error <= tolerance)) {
-      word = "wrong";
-      ++wrong;
-    } else if (outcome.different) {
-      word = "near";
-      ++near;
+    alarm(0);
+    Word word = !outcome.problem.empty() || outcome.strayed || !(outcome.error <= options.tolerance)
+                    ? Word::Wrong
+                : outcome.different ? Word::Near
+                                    : Word::Same;
+    tell(options, *launches[i], word, outcome);
+    if (write(to, &word, 1) != 1)
+      return Done; // nobody listens
+    // A fault of a kernel stays: every later call returns it until the process ends.
+    if (!outcome.problem.empty() && function<decltype(cuCtxSynchronize)>("cuCtxSynchronize")())
+      return ContextLost;
+  }
+  return Done;
+}
+} // namespace
+
+int main(int argc, char **argv) {
+  Options options;
+  auto refuse = [](const std::string &argument, const char *expected) {
+    std::fprintf(stderr, "software-gpu-replay: %s: expected %s\n", argument.c_str(), expected);
+    return 2;
+  };
+  for (int i = 1; i < argc; ++i) {
+    std::string argument = argv[i];
+    char *end = nullptr;
+    if (auto v = option(argument, "library")) {
+      options.library = *v;
+    } else if (auto v = option(argument, "json")) {
+      options.json = *v;
+    } else if (auto v = option(argument, "kernel")) {
+      options.only = *v;
+    } else if (auto v = option(argument, "tolerance")) {
+      options.tolerance = std::strtod(v->c_str(), &end);
+      if (v->empty() || *end || !(options.tolerance >= 0))
+        return refuse(argument, "a number from 0");
+    } else if (auto v = option(argument, "seconds")) {
+      unsigned long seconds = std::strtoul(v->c_str(), &end, 10);
+      if (v->empty() || *end || seconds < 1 || seconds > 86400)
+        return refuse(argument, "a whole number from 1 to 86400");
+      options.seconds = unsigned(seconds);
+    } else if (!argument.starts_with("-") && options.file.empty()) {
+      options.file = argument;
     } else {
-      ++same;
+      std::fputs(usage, argument == "--help" ? stdout : stderr);
+      return argument == "--help" ? 0 : 2;
     }
-    if (std::strcmp(word, "same") != 0)
-      std::printf("%s: %s: %llu of %llu bytes differ, relative difference %.2g, %llu bytes outside "
-                  "of them%s%s\n",
-                  word, launch.kernel.c_str(), (unsigned long long)outcome.different,
-                  (unsigned long long)outcome.written, outcome.error,
-                  (unsigned long long)outcome.strayed, outcome.problem.empty() ? "" : "; ",
-                  outcome.problem.c_str());
-    Json line;
-    line.add("kernel", launch.kernel);
-    line.add("result", word);
-    line.add("written", outcome.written);
-    line.add("different", outcome.different);
-    line.add("outside", outcome.strayed);
-    line.add("relative_difference", std::to_string(outcome.error));
-    if (!outcome.problem.empty())
-      line.add("problem", outcome.problem);
-    lines << line.str() << "\n";
-    if (!outcome.problem.empty() && outcome.problem.find("LAUNCH_FAILED") + 1) {
-      std::printf("the context is lost: what comes after is not repeated\n");
+  }
+  if (options.file.empty()) {
+    std::fputs(usage, stderr);
+    return 2;
+  }
+  Recording recording;
+  try {
+    recording = Recording::read(options.file);
+  } catch (const std::exception &error) {
+    std::fprintf(stderr, "software-gpu-replay: %s\n", error.what());
+    return 2;
+  }
+  std::vector<const RecordedLaunch *> launches;
+  for (const RecordedLaunch &launch : recording.launches)
+    if (options.only.empty() || launch.kernel == options.only)
+      launches.push_back(&launch);
+  if (!options.json.empty())
+    std::ofstream(options.json, std::ios::trunc);
+  int same = 0, near = 0, wrong = 0, bad = 0;
+  size_t next = 0;
+  while (next < launches.size()) {
+    int ends[2];
+    if (pipe(ends)) {
+      std::perror("software-gpu-replay: pipe");
+      return 2;
+    }
+    std::fflush(nullptr);
+    pid_t child = fork();
+    if (child < 0) {
+      std::perror("software-gpu-replay: fork");
+      return 2;
+    }
+    if (child == 0) {
+      close(ends[0]);
+      std::exit(repeat(options, recording, launches, next, ends[1]));
+    }
+    close(ends[1]);
+    size_t begun = next;
+    for (Word word; read(ends[0], &word, 1) == 1; ++next)
+      ++(word == Word::Same ? same : word == Word::Near ? near : wrong);
+    close(ends[0]);
+    int status = 0;
+    waitpid(child, &status, 0);
+    if (WIFEXITED(status) && WEXITSTATUS(status) == NoDriver && next == begun)
+      return NoDriver;
+    if (WIFEXITED(status) && WEXITSTATUS(status) != Done && WEXITSTATUS(status) != ContextLost)
+      bad = WEXITSTATUS(status); // the library's
+    if (WIFEXITED(status) && next != begun)
+      continue;
+    if (next == launches.size())
       break;
-    }
+    Outcome outcome;
+    outcome.problem = WIFSIGNALED(status) && WTERMSIG(status) == SIGALRM
+                          ? "not done after " + std::to_string(options.seconds) + " s"
+                          : "the process ended";
+    tell(options, *launches[next++], Word::Wrong, outcome);
+    ++wrong;
   }
   std::printf("%d launches: %d the same, %d near, %d wrong\n", same + near + wrong, same, near,
               wrong);
-  return same + near + wrong == 0 || wrong ? 1 : 0;
+  return same + near + wrong == 0 || wrong ? 1 : bad;
 }

@@ -5,6 +5,7 @@
 #include "CublasLt/Problem.h"
 #include "Cuda/Private.h"
 #include "Support/Random.h"
+#include "abi/cuda.h"
 
 #include <algorithm>
 #include <array>
@@ -235,6 +236,10 @@ EXPORT int cublasLtLoggerForceDisable() { return 0; }
 EXPORT int cublasLtCreate(void **handle) {
   if (!handle)
     return CUBLAS_STATUS_INVALID_VALUE;
+  // The library of a major version of CUDA does not start with the driver of an earlier one.
+  int driver = 0;
+  if (cuDriverGetVersion(&driver) != CUDA_SUCCESS || driver < 13000)
+    return CUBLAS_STATUS_NOT_INITIALIZED;
   auto *context = new Context;
   std::lock_guard lock(handles().mutex);
   handles().alive.insert(context);

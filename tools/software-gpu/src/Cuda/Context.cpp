@@ -52,7 +52,6 @@ const Export functions[] = {
    reinterpret_cast<void *>(&PerThread<&abi::name>::call)},
 #include "abi/cuda_functions.def"
 };
-constexpr int driverVersion = 13000;
 } // namespace
 
 CUresult abi::cuGetErrorString(CUresult error, const char **pStr) {
@@ -81,7 +80,7 @@ CUresult abi::cuInit(unsigned int Flags) {
 CUresult abi::cuDriverGetVersion(int *version) {
   if (!version)
     return CUDA_ERROR_INVALID_VALUE;
-  *version = driverVersion;
+  *version = Driver::get().options.driver;
   return CUDA_SUCCESS;
 }
 

@@ -634,6 +634,7 @@ TaskRef sgpu::cuda::copyTask(Driver &driver, const std::string &name, const CUDA
   Side to = sideOf(driver, copy.dstMemoryType, copy.dstHost, copy.dstDevice, copy.dstPitch,
                    copy.dstHeight, copy.dstXInBytes, copy.dstY, copy.dstZ, width);
   require(height <= 1 || (from.pitch >= width && to.pitch >= width));
+  require(copy.srcPitch <= INT32_MAX && copy.dstPitch <= INT32_MAX); // MAX_PITCH
   pageableTarget = to.memory == Memory::Pageable;
   auto task = std::make_shared<Task>();
   task->name = name;

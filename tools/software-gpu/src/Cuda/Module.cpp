@@ -79,7 +79,12 @@ template <typename T> T read(const uint8_t *from) {
 
 constexpr uint32_t elfMagic = 0x464c457f, wrapperMagic = 0x466243b1, fatbinMagic = 0xba55ed50;
 
-constexpr unsigned newestPtx = 9; ///< of the parser
+/// Major and minor version of the latest PTX that the driver of a version of CUDA compiles ("PTX ISA",
+/// "Release History"); of the last one what the parser knows.
+std::pair<unsigned, unsigned> newestPtx(int driver) {
+  static constexpr unsigned char minors[] = {0, 1, 2, 3, 4, 5, 5, 6, 7, 8}; // of 12.0 to 12.9
+  return driver >= 13000 ? std::pair(9u, 9u) : std::pair(8u, unsigned(minors[driver % 1000 / 10]));
+}
 
 /// The PTX of a fat binary that fits the chip best. Layout: header of 16 bytes (magic, version,
 /// header bytes, bytes of all entries), then entries: kind (1: PTX), header bytes, payload bytes,
@@ -122,7 +127,8 @@ std::string ptxOfFatbin(const uint8_t *image, int capability, JitLog &log,
 }
 
 /// The PTX text of an image.
-std::string textOf(const void *image, int capability, JitLog &log, const std::string &call) {
+std::string textOf(const void *image, int capability, int driver, JitLog &log,
+                   const std::string &call) {
   require(image);
   const auto *bytes = static_cast<const uint8_t *>(image);
   // Text may be shorter than a magic number: it ends with a zero.
@@ -130,7 +136,7 @@ std::string textOf(const void *image, int capability, JitLog &log, const std::st
                                                    "\x7f"
                                                    "ELF",
                                                    4) == 0)
-    refuse(log, CUDA_ERROR_NO_BINARY_FOR_GPU,
+    refuse(log, driver < 13000 ? CUDA_ERROR_INVALID_IMAGE : CUDA_ERROR_NO_BINARY_FOR_GPU,
            call + ": the image is a cubin (machine code); the software GPU runs PTX");
   if (bytes[0] == (wrapperMagic & 0xff) && bytes[1] == 0x43 &&
       read<uint32_t>(bytes) == wrapperMagic) {
@@ -153,16 +159,22 @@ CUmodule makeModule(CUcontext context, const std::string &text, const std::strin
   m->context = context;
   m->name = name;
   m->text = std::make_shared<std::string>(driver.options.record.empty() ? "" : text);
+  unsigned major = 0, minor = 0;
+  std::sscanf(text.c_str() + std::min(text.find(".version"), text.size()), ".version %u.%u", &major,
+              &minor);
+  if (std::pair(major, minor) > newestPtx(driver.options.driver))
+    refuse(log, CUDA_ERROR_UNSUPPORTED_PTX_VERSION,
+           "PTX .version " + std::to_string(major) + "." + std::to_string(minor) +
+               " is later than the driver's, which is for CUDA " +
+               std::to_string(driver.options.driver / 1000) + "." +
+               std::to_string(driver.options.driver % 1000 / 10));
   try {
     m->module = sgpu::Module::load(text, name, *context->device->chip, *context->device->memory,
                                    driver.options, driver.reporter);
     for (const std::string &kernel : m->module->kernels())
       m->module->kernel(kernel); // an instruction that cannot be decoded is an error of the load
   } catch (const Error &e) {
-    unsigned major = 0;
-    std::sscanf(text.c_str() + std::min(text.find(".version"), text.size()), ".version %u", &major);
-    refuse(log, major > newestPtx ? CUDA_ERROR_UNSUPPORTED_PTX_VERSION : CUDA_ERROR_INVALID_PTX,
-           e.what());
+    refuse(log, CUDA_ERROR_INVALID_PTX, e.what());
   }
   return state().modules.add(std::move(m));
 }
@@ -180,12 +192,12 @@ static CUmodule findModule(CUmodule module) {
 
 static CUresult loadModule(CUmodule *module, const void *image, unsigned count,
                            CUjit_option *options, void **values, const char *name) {
-  return call([&](Driver &, Lock &) {
+  return call([&](Driver &driver, Lock &) {
     CUcontext c = current();
     require(module);
     *module = nullptr;
     JitLog log(count, options, values);
-    std::string text = textOf(image, c->device->chip->capability, log, name);
+    std::string text = textOf(image, c->device->chip->capability, driver.options.driver, log, name);
     *module = makeModule(c, text, nextName(), log);
     log.finish("");
   });
@@ -213,12 +225,13 @@ static std::string readFile(const char *name) {
 }
 
 CUresult abi::cuModuleLoad(CUmodule *module, const char *fname) {
-  return call([&](Driver &, Lock &) {
+  return call([&](Driver &driver, Lock &) {
     CUcontext c = current();
     require(module && fname);
     std::string image = readFile(fname);
     JitLog log(0, nullptr, nullptr);
-    std::string text = textOf(image.data(), c->device->chip->capability, log, "cuModuleLoad");
+    std::string text = textOf(image.data(), c->device->chip->capability, driver.options.driver, log,
+                              "cuModuleLoad");
     *module = makeModule(c, text, fname, log);
   });
 }
@@ -330,7 +343,7 @@ CUresult abi::cuLibraryLoadData(CUlibrary *library, const void *code, CUjit_opti
     JitLog log(numJitOptions, jitOptions, jitOptionsValues);
     auto l = std::make_unique<CUlib_st>();
     Device &d = *driver.devices.front();
-    l->text = textOf(code, d.chip->capability, log, "cuLibraryLoadData");
+    l->text = textOf(code, d.chip->capability, driver.options.driver, log, "cuLibraryLoadData");
     l->name = nextName();
     CUctx_st probe;
     probe.device = &d;

@@ -65,8 +65,13 @@ public:
       r.memory = "parameters of the kernel";
     else
       r.memory = launch.memory.describe(f.address);
-    if (f.conflict)
+    if (f.conflict) {
       r.others.push_back(other(*f.conflict));
+      if (f.check == Check::Race && isReadOnly({actor.clock->id, actor.clock->time}))
+        r.message = "read with .nc of bytes that the same kernel writes";
+      else if (f.check == Check::Race && isReadOnly(f.conflict->epoch))
+        r.message = "write of bytes that the same kernel reads with .nc";
+    }
     if (f.check == Check::InFlight)
       if (const Pending *p =
               block.cluster.pending.writing(target ? target : &block, space, f.address))
@@ -89,7 +94,7 @@ public:
     const Dim3 &b = launch.config.block;
     uint32_t t = uint32_t(warp % launch.warpsPerBlock) * 32 + c.epoch.agent.lane();
     p.thread = {t % b.x, t / b.x % b.y, t / b.x / b.y};
-    if (c.epoch.agent.kind() != AgentKind::Thread)
+    if (c.epoch.agent.kind() != AgentKind::Thread && !isReadOnly(c.epoch))
       p.what += " by an asynchronous operation";
     for (const auto &function : launch.program.functions)
       if (function)

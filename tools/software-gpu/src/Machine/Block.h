@@ -70,6 +70,19 @@ struct Actor {
   Accesses *accesses = nullptr; ///< for lane after lane of one weak access; null: none
 };
 
+/// The clock of loads with .nc of a thread. What they read must not change as long as the kernel runs, so nothing orders
+/// them and the writes of the launch: an agent of its own (of a kind that else touches no global memory) that knows
+/// nothing, at a time that nobody knows of.
+inline AgentClock readOnlyClock(AgentId thread) {
+  AgentClock clock;
+  clock.id = AgentId(thread.warp(), AgentKind::Wgmma, thread.lane());
+  clock.time = lastTime;
+  return clock;
+}
+inline bool isReadOnly(Epoch epoch) {
+  return epoch.agent.kind() == AgentKind::Wgmma && epoch.time == lastTime;
+}
+
 /// One of the 16 barriers of a block (bar.sync a, b), or that of a cluster.
 struct NamedBarrier {
   uint32_t expected = 0;       ///< threads, a multiple of 32; 0: all that have not exited

@@ -18,7 +18,7 @@ using T = ptx::Type;
 
 namespace {
 // Instruction::mode of memory instructions.
-enum Mode { SignedMode, ScopeMode, OrderMode, BitsMode, OperationMode, TypeMode };
+enum Mode { SignedMode, ScopeMode, OrderMode, BitsMode, OperationMode, TypeMode, ReadOnlyMode };
 enum Order : uint8_t { Relaxed = 0, AcquireBit = 1, ReleaseBit = 2 };
 
 /// Space and order as written.
@@ -263,6 +263,11 @@ Step runLoad(Warp &w, const Instruction &in) {
   Addresses addresses(w, in, bytes);
   count(w, in, addresses.of, bytes, addresses.sideBySide);
   Actor actor = w.actor(firstLane, in, Scope(in.mode[ScopeMode]));
+  AgentClock readOnly;
+  if (in.mode[ReadOnlyMode]) {
+    readOnly = readOnlyClock(actor.clock->id);
+    actor.clock = &readOnly;
+  }
   alignas(64) uint8_t data[32 * 64];
   bool strong = isStrong(in);
   uint64_t first = addresses.of[firstLane];
@@ -293,7 +298,10 @@ Step runLoad(Warp &w, const Instruction &in) {
   actor.accesses = strong ? nullptr : &accesses;
   forLanes(lanes, [&](unsigned lane) {
     actor.lane = lane;
-    actor.clock = &w.clocks[lane];
+    if (in.mode[ReadOnlyMode])
+      readOnly = readOnlyClock(w.clocks[lane].id);
+    else
+      actor.clock = &w.clocks[lane];
     uint64_t address = addresses.of[lane];
     uint8_t *local = localState(w, in, lane, address, bytes);
     w.block.read(actor, in.space, address, bytes, data, bytes, !local);
@@ -323,6 +331,7 @@ Step runLoadParameter(Warp &w, const Instruction &in) {
 void decodeLoad(DecodeContext &c) {
   decodeAccess(c);
   c.in.mode[SignedMode] = ptx::kindOf(c.ast.type()) == ptx::TypeKind::Signed;
+  c.in.mode[ReadOnlyMode] = c.ast.has(M::Nc);
   std::vector<Operand> d = c.destinations(c.ast.operands[0]);
   if (d.size() != c.in.count)
     c.fail("loads " + std::to_string(c.in.count) + " elements into " + std::to_string(d.size()) +

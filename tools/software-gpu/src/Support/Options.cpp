@@ -110,6 +110,13 @@ Options Options::fromEnvironment() {
     else
       refuse("SOFTWARE_GPU_CHIP", text, "sm_80 or sm_90");
   }
+  if (const char *v = get("SOFTWARE_GPU_DRIVER")) {
+    std::string_view text = v;
+    bool is12 = text.size() == 4 && text.starts_with("12.") && text[3] >= '0' && text[3] <= '9';
+    if (!is12 && text != "13.0")
+      refuse("SOFTWARE_GPU_DRIVER", text, "12.0 to 12.9, or 13.0");
+    o.driver = is12 ? 12000 + (text[3] - '0') * 10 : 13000;
+  }
   if (const char *v = get("SOFTWARE_GPU_MEMORY"))
     o.memory = size("SOFTWARE_GPU_MEMORY", v);
   if (const char *v = get("SOFTWARE_GPU_SEED"))

@@ -51,6 +51,7 @@ enum class Completion : uint8_t { Late, Early, Random };
 struct Options {
   int devices = 1;                          ///< SOFTWARE_GPU_DEVICES: 1 to 16
   int chip = 90;                            ///< SOFTWARE_GPU_CHIP: sm_80 or sm_90
+  int driver = 13000;                       ///< SOFTWARE_GPU_DRIVER: CUDA 12.0 to 13.0, as 12040
   uint64_t memory = uint64_t(16) << 30;     ///< SOFTWARE_GPU_MEMORY: bytes per device (K, M, G)
   uint64_t seed = 1;                        ///< SOFTWARE_GPU_SEED
   Completion completion = Completion::Late; ///< SOFTWARE_GPU_COMPLETION: late, early, random

@@ -215,6 +215,9 @@ TEST_F(Cuda, CopiesInTwoAndThreeDimensions) {
   d.dstPitch = 11; // less than a row
   FAILS(CUDA_ERROR_INVALID_VALUE, cuMemcpy2D_v2(&d));
   FAILS(CUDA_ERROR_INVALID_VALUE, cuMemcpy2D_v2(nullptr));
+  d.dstPitch = size_t(1) << 31; // more than MAX_PITCH
+  d.Height = 1;
+  FAILS(CUDA_ERROR_INVALID_VALUE, cuMemcpy2D_v2(&d));
   d.dstPitch = 20;
   d.srcMemoryType = CUmemorytype(9);
   FAILS(CUDA_ERROR_INVALID_VALUE, cuMemcpy2D_v2(&d));

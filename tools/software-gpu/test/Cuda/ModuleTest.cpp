@@ -131,6 +131,32 @@ TEST_F(Cuda, ImagesThatCannotBeLoaded) {
   FAILS(CUDA_ERROR_INVALID_VALUE, cuModuleLoadDataEx(&m, kernels, 1, nullptr, values));
 }
 
+// What an older driver does not take: later machine code, later PTX.
+TEST(OldDriver, RefusesWhatIsLater) {
+  auto look = [] {
+    setenv("SOFTWARE_GPU_DRIVER", "12.4", 1);
+    CUcontext context;
+    CUmodule m;
+    int version = 0;
+    alignas(8) unsigned char elf[64] = {0x7f, 'E', 'L', 'F', 2, 1, 1};
+    auto load = [&](const char *of) {
+      std::string text = std::string(".version ") + of +
+                         "\n.target sm_80\n.address_size 64\n.visible .entry k() { ret; }\n";
+      return cuModuleLoadData(&m, text.c_str());
+    };
+    bool good = cuDriverGetVersion(&version) == CUDA_SUCCESS && version == 12040 &&
+                cuInit(0) == CUDA_SUCCESS &&
+                cuDevicePrimaryCtxRetain(&context, 0) == CUDA_SUCCESS &&
+                cuCtxSetCurrent(context) == CUDA_SUCCESS &&
+                cuModuleLoadData(&m, elf) == CUDA_ERROR_INVALID_IMAGE &&
+                load("8.5") == CUDA_ERROR_UNSUPPORTED_PTX_VERSION &&
+                load("9.0") == CUDA_ERROR_UNSUPPORTED_PTX_VERSION && load("8.4") == CUDA_SUCCESS &&
+                load("7.0") == CUDA_SUCCESS;
+    std::exit(good ? 0 : 1);
+  };
+  EXPECT_EXIT(look(), testing::ExitedWithCode(0), "later than the driver's");
+}
+
 /// A fat binary of entries: kind (1: PTX, 2: machine code), architecture, bytes.
 struct Entry {
   unsigned short kind;

@@ -15,7 +15,9 @@ mkdir -p "$folder/real" "$folder/software"
 if [ "$real" = software ]; then
   SOFTWARE_GPU_SEED=7 SOFTWARE_GPU_COMPLETION=early "$program" "$ours" "$here/../ptx/witnesses" "$folder/real"
 else
-  env -u LD_LIBRARY_PATH "$program" "$real" "$here/../ptx/witnesses" "$folder/real"
+  # The driver may be found by LD_LIBRARY_PATH alone, but so may the software GPU.
+  path=$(printf %s "${LD_LIBRARY_PATH:-}" | tr : '\n' | grep -v 'software-gpu' | paste -sd: -)
+  LD_LIBRARY_PATH=$path "$program" "$real" "$here/../ptx/witnesses" "$folder/real"
 fi
 status=$?
 [ $status -eq 0 ] || { echo "compare.sh: nothing compared: $real gives status $status"; exit $status; }

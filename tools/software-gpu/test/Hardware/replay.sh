@@ -23,6 +23,16 @@ if "$replay" "$folder/changed" --library="$ours" >"$folder/changed.txt"; then
   exit 1
 fi
 grep -q ' 1 wrong$' "$folder/changed.txt"
+# A kernel that traps spoils its context: what comes after it is repeated all the same.
+LC_ALL=C sed '0,/\tret;/s//trap;/' "$folder/recording" >"$folder/trap"
+if "$replay" "$folder/trap" --library="$ours" --json="$folder/trap.json" >"$folder/trap.txt" 2>&1; then
+  echo "replay.sh: a trap was not noticed" >&2
+  exit 1
+fi
+grep -q 'wrong: .*CUDA_ERROR_LAUNCH_FAILED' "$folder/trap.txt"
+[ "$(wc -l <"$folder/trap.json")" -eq "$(wc -l <"$folder/all.json")" ]
+tail -n 1 "$folder/trap.json" | grep -q '"result":"same"'
+
 head -c $((size / 2)) "$folder/recording" >"$folder/cut"
 status=0
 "$replay" "$folder/cut" --library="$ours" 2>"$folder/cut.txt" || status=$?

@@ -19,7 +19,7 @@ struct Environment : ::testing::Test {
       "SOFTWARE_GPU_DEVICES",    "SOFTWARE_GPU_CHIP",    "SOFTWARE_GPU_MEMORY",
       "SOFTWARE_GPU_SEED",       "SOFTWARE_GPU_CHECKS",  "SOFTWARE_GPU_REPORT",
       "SOFTWARE_GPU_COMPLETION", "SOFTWARE_GPU_THREADS", "SOFTWARE_GPU_COUNTERS",
-      "SOFTWARE_GPU_TIMEOUT",    "SOFTWARE_GPU_RECORD"};
+      "SOFTWARE_GPU_TIMEOUT",    "SOFTWARE_GPU_RECORD",  "SOFTWARE_GPU_DRIVER"};
   void SetUp() override { clear(); }
   void TearDown() override { clear(); }
   void clear() {
@@ -42,6 +42,7 @@ TEST_F(Environment, Defaults) {
   Options o = Options::fromEnvironment();
   EXPECT_EQ(o.devices, 1);
   EXPECT_EQ(o.chip, 90);
+  EXPECT_EQ(o.driver, 13000);
   EXPECT_EQ(o.seed, 1u);
   EXPECT_TRUE(o.enabled(Check::Race));
   EXPECT_EQ(o.completion, Completion::Late);
@@ -59,6 +60,7 @@ TEST_F(Environment, EveryVariable) {
   set("SOFTWARE_GPU_TIMEOUT", "7");
   set("SOFTWARE_GPU_COUNTERS", "/tmp/y");
   set("SOFTWARE_GPU_RECORD", "/tmp/z");
+  set("SOFTWARE_GPU_DRIVER", "12.4");
   Options o = Options::fromEnvironment();
   EXPECT_EQ(o.devices, 4);
   EXPECT_EQ(o.chip, 80);
@@ -73,6 +75,7 @@ TEST_F(Environment, EveryVariable) {
   EXPECT_EQ(o.timeout, 7);
   EXPECT_EQ(o.counters, "/tmp/y");
   EXPECT_EQ(o.record, "/tmp/z");
+  EXPECT_EQ(o.driver, 12040);
 }
 
 TEST_F(Environment, ListsOfChecks) {
@@ -101,7 +104,9 @@ TEST_F(Environment, BadValuesNameTheVariableAndWhatIsAccepted) {
                                      {"SOFTWARE_GPU_CHECKS", "race,,leak", "uninitialized"},
                                      {"SOFTWARE_GPU_COMPLETION", "soon", "late, early or random"},
                                      {"SOFTWARE_GPU_THREADS", "0", "1 to 1024"},
-                                     {"SOFTWARE_GPU_TIMEOUT", "0", "1 to 1000000"}}) {
+                                     {"SOFTWARE_GPU_TIMEOUT", "0", "1 to 1000000"},
+                                     {"SOFTWARE_GPU_DRIVER", "11.8", "12.0 to 12.9, or 13.0"},
+                                     {"SOFTWARE_GPU_DRIVER", "12.x", "12.0 to 12.9, or 13.0"}}) {
     clear();
     set(name, value);
     std::string message = error();
