@@ -14,8 +14,9 @@
 //   for r { sum[r] += x[r, c] }  for r { y[r, c] = x[r, c] / sum[r] }
 //   -> for r { sum[r] += x[r, c] ; y[r, c] = x[r, c] / sum[r] }
 //
-// The same inside of the loops made so. A temporary that is used in one loop only,
-// at index `r` in one dimension, loses that dimension: sum[r] becomes a cell.
+// The same inside of the loops made so; sums over rows that read the same become one
+// too. A temporary that is used in one loop only, at index `r` in one dimension, loses
+// that dimension: sum[r] becomes a cell.
 //
 // Upstream's affine-loop-fusion does this and more, but in LLVM 22 it may privatize
 // the same buffers for ever, depending on addresses.
@@ -27,6 +28,10 @@
 #include "lib/Lower/LoopAccess.h"
 
 #include "mlir/Dialect/Affine/IR/AffineOps.h"
+#include "mlir/Dialect/Affine/LoopUtils.h"
+#include "mlir/Dialect/SCF/IR/SCF.h"
+#include "mlir/IR/Iterators.h"
+#include "mlir/Interfaces/SideEffectInterfaces.h"
 #include "mlir/Transforms/RegionUtils.h"
 
 namespace mlir::llamac {
@@ -73,9 +78,67 @@ struct FuseLoopsPass : llamac::impl::FuseLoopsPassBase<FuseLoopsPass> {
         else
           op.moveBefore(front);
       }
+    removeUnread(body);
+    getOperation().walk([&](AffineForOp loop) {
+      if (isa<AffineForOp>(loop->getParentOp()))
+        (void)affine::promoteIfSingleIteration(loop);
+    });
     fuseIn(body);
+    getOperation().walk([](AffineForOp loop) { removeOverwritten(*loop.getBody()); });
+    removeUnread(body);
+    fuseColumnSums(body);
     for (auto alloc : llvm::make_early_inc_range(body.getOps<memref::AllocOp>()))
       shrink(alloc);
+  }
+
+  // Removes buffers that are only written, and what was computed for them alone.
+  void removeUnread(Block &body) {
+    bool changed = true;
+    while (changed) {
+      changed = false;
+      for (auto alloc : llvm::make_early_inc_range(body.getOps<memref::AllocOp>())) {
+        if (!llvm::all_of(alloc->getUses(), [](OpOperand &use) {
+              std::optional<LoopAccess> access = loopAccessOf(use.getOwner());
+              return access && access->writes && use.getOwner()->getOperand(0) != use.get();
+            }))
+          continue;
+        for (Operation *store : llvm::make_early_inc_range(alloc->getUsers()))
+          store->erase();
+        alloc.erase();
+        changed = true;
+      }
+      getOperation().walk<WalkOrder::PostOrder, mlir::ReverseIterator>([](Operation *op) {
+        if (isOpTriviallyDead(op))
+          op->erase();
+      });
+    }
+  }
+
+  // Removes a store behind which the same block stores to the same element, and nothing between
+  // reads the buffer; and takes what was stored where the block loads it.
+  static void removeOverwritten(Block &block) {
+    llvm::DenseMap<Value, affine::AffineStoreOp> last; // of a buffer that nothing has read since
+    for (Operation &op : llvm::make_early_inc_range(block)) {
+      auto isSame = [&](affine::AffineStoreOp store, const LoopAccess &access) {
+        return store && store.getAffineMap() == access.map &&
+               llvm::equal(store.getMapOperands(), access.operands);
+      };
+      if (auto store = dyn_cast<affine::AffineStoreOp>(op)) {
+        affine::AffineStoreOp &before = last[store.getMemRef()];
+        if (isSame(before, *loopAccessOf(store)))
+          before.erase();
+        before = store;
+      } else if (auto load = dyn_cast<affine::AffineLoadOp>(op);
+                 load && isSame(last.lookup(load.getMemRef()), *loopAccessOf(load))) {
+        load.replaceAllUsesWith(last.lookup(load.getMemRef()).getValueToStore());
+        load.erase();
+      } else {
+        Footprint footprint(&op);
+        for (const llvm::SetVector<Value> &touched : {footprint.reads, footprint.writes})
+          for (Value buffer : touched)
+            last.erase(buffer);
+      }
+    }
   }
 
   // Moves loops that only write (that fill a buffer) down into the first loop that
@@ -141,7 +204,9 @@ struct FuseLoopsPass : llamac::impl::FuseLoopsPassBase<FuseLoopsPass> {
   static bool canFuse(AffineForOp a, const Footprint &ofA, AffineForOp b, const Footprint &ofB) {
     if (!sameRange(a, b))
       return false;
-    auto alike = [&](Value buffer) { return separatedAlike(buffer, a, b); };
+    auto alike = [&](Value buffer) {
+      return separatedAlike(buffer, a, b) || areSeparated(buffer, a, b);
+    };
     for (Value buffer : ofA.writes)
       if ((ofB.reads.contains(buffer) || ofB.writes.contains(buffer)) && !alike(buffer))
         return false;
@@ -158,6 +223,54 @@ struct FuseLoopsPass : llamac::impl::FuseLoopsPassBase<FuseLoopsPass> {
     a.getBody()->getOperations().splice(at, from->getOperations(), from->begin(),
                                         from->getTerminator()->getIterator());
     b.erase();
+  }
+
+  // A sum over rows, `for row { for columns { ... } }` (llama-lower-row-loops): its two loops.
+  static std::optional<std::pair<scf::ForOp, scf::ForOp>> columnSumOf(Operation &op) {
+    auto rows = dyn_cast<scf::ForOp>(op);
+    if (!rows || !llvm::hasNItems(*rows.getBody(), 2))
+      return std::nullopt;
+    auto columns = dyn_cast<scf::ForOp>(rows.getBody()->front());
+    if (!columns || !columns->hasAttr(kColumnsAttr) || columns.getNumRegionIterArgs() != 0 ||
+        !constantRange(rows) || !constantRange(columns))
+      return std::nullopt;
+    return std::pair(rows, columns);
+  }
+
+  // Sums over the same rows of the same columns that read a buffer in common become one, where the
+  // first one is: the buffer is read once.
+  static void fuseColumnSums(Block &block) {
+    auto isSame = [](scf::ForOp a, scf::ForOp b) {
+      LoopRange ofA = *constantRange(a), ofB = *constantRange(b);
+      return ofA.low == ofB.low && ofA.high == ofB.high;
+    };
+    for (Operation &op : llvm::make_early_inc_range(block)) {
+      auto sum = columnSumOf(op);
+      if (!sum)
+        continue;
+      auto [rows, columns] = *sum;
+      Footprint footprint(&op);
+      for (Operation *before = op.getPrevNode(); before; before = before->getPrevNode()) {
+        Footprint ofBefore(before);
+        if (ofBefore.conflictsWith(footprint) ||
+            llvm::any_of(before->getUsers(), [&](Operation *u) { return op.isAncestor(u); }))
+          break;
+        auto other = columnSumOf(*before);
+        if (!other || !isSame(other->first, rows) || !isSame(other->second, columns) ||
+            llvm::none_of(footprint.reads, [&](Value buffer) {
+              return ofBefore.reads.contains(buffer) &&
+                     cast<MemRefType>(buffer.getType()).getRank() > 1;
+            }))
+          continue;
+        rows.getInductionVar().replaceAllUsesWith(other->first.getInductionVar());
+        columns.getInductionVar().replaceAllUsesWith(other->second.getInductionVar());
+        Block *to = other->second.getBody(), *from = columns.getBody();
+        to->getOperations().splice(to->getTerminator()->getIterator(), from->getOperations(),
+                                   from->begin(), from->getTerminator()->getIterator());
+        rows.erase();
+        break;
+      }
+    }
   }
 
   // Drops the dimension in which every access has the outer loop's variable as

@@ -7,11 +7,13 @@
 //
 // An index is a sum of terms: constant + factor * value of loops and arguments. affine maps,
 // affine.apply and arith on indices are added up to it (LinearIndex); what is no such sum has no
-// answer, and who asks takes the worst. Two questions are answered with it:
+// answer, and who asks takes the worst. Three questions are answered with it:
 //
 //   conflictsWith   may two pieces of code not change places: one writes what the other touches
 //   isSeparated     do iterations of a loop touch elements of their own: in some dimension the
 //                   index is  factor * i + rest,  with all values of `rest` below `factor`
+//   areSeparated    the same of several loops together, or of one loop and another: no numbers of
+//                   elements are equal where their variables differ
 //
 //===----------------------------------------------------------------------===//
 #include "lib/Lower/LoopAccess.h"
@@ -238,87 +240,159 @@ bool llamac::isSeparated(Value buffer, Operation *loop, Value variable) {
   return factors && llvm::any_of(*factors, [](int64_t factor) { return factor != 0; });
 }
 
-bool llamac::areSeparated(Value buffer, Operation *nest, ArrayRef<Value> variables) {
-  auto type = cast<MemRefType>(buffer.getType());
-  // The loop of a variable; nothing if it is another value of the nest.
-  auto loopOf = [&](Value value) -> Operation * {
-    auto argument = dyn_cast<BlockArgument>(value);
-    Operation *loop = argument ? argument.getOwner()->getParentOp() : nullptr;
-    return loop && isLoop(*loop) && nest->isAncestor(loop) && inductionVariableOf(loop) == value &&
-                   constantRange(loop)
-               ? loop
-               : nullptr;
-  };
-  auto isOutside = [&](Value value) {
-    return !nest->isAncestor(value.getParentRegion()->getParentOp());
-  };
-  // Dimensions whose index is, in all accesses, a sum of loop variables and what the nest
-  // does not change. Elements that differ in those are different.
-  SmallVector<LoopAccess> accesses;
-  nest->walk([&](Operation *op) {
-    if (std::optional<LoopAccess> access = loopAccessOf(op); access && access->buffer == buffer)
-      accesses.push_back(*access);
-  });
-  llvm::SmallBitVector known(type.getRank(), true);
-  for (const LoopAccess &access : accesses)
+// The constant range of the loop of a variable; nothing for another value.
+static std::optional<LoopRange> rangeOf(Value value) {
+  auto argument = dyn_cast<BlockArgument>(value);
+  Operation *loop = argument ? argument.getOwner()->getParentOp() : nullptr;
+  if (!loop || !isLoop(*loop) || inductionVariableOf(loop) != value)
+    return std::nullopt;
+  return constantRange(loop);
+}
+
+// Whether  sum of step * d + rest = 0  has a solution with |d| < size, low <= rest <= high, and some
+// d other than 0 unless `differs`. `steps` are (step, size), the smallest step first.
+static bool hasSolution(ArrayRef<std::pair<int64_t, int64_t>> steps, int64_t low, int64_t high,
+                        bool differs, int64_t &tries) {
+  if (steps.empty())
+    return differs && low <= 0 && 0 <= high;
+  if (--tries < 0)
+    return true; // not known
+  auto [step, size] = steps.back();
+  int64_t reach = 0; // of the smaller steps
+  for (auto [smaller, count] : steps.drop_back())
+    reach += smaller * (count - 1);
+  int64_t first = std::max(1 - size, llvm::divideCeilSigned(-high - reach, step)),
+          last = std::min(size - 1, llvm::divideFloorSigned(reach - low, step));
+  for (int64_t d = first; d <= last; ++d)
+    if (hasSolution(steps.drop_back(), low + step * d, high + step * d, differs || d != 0, tries))
+      return true;
+  return false;
+}
+
+namespace {
+// Accesses of one buffer as numbers of its elements: over the dimensions whose index is, in all of
+// them, a sum of variables of loops and values that stay. Elements that differ in those are
+// different.
+class Elements {
+public:
+  Elements(Value buffer, llvm::function_ref<bool(Value)> isOutside)
+      : type(cast<MemRefType>(buffer.getType())), known(type.getRank(), true),
+        isOutside(isOutside) {}
+
+  void add(const LoopAccess &access) {
+    accesses.push_back(access);
     for (int64_t d = 0; d < type.getRank(); ++d) {
       std::optional<LinearIndex> index = linearIndex(access, d);
       if (!index || llvm::any_of(index->coefficients, [&](auto &term) {
-            return !loopOf(term.first) && !isOutside(term.first);
+            return !rangeOf(term.first) && !isOutside(term.first);
           }))
         known[d] = false;
     }
-  // Those as one number: coefficients of `variables` and of what is outside must agree, the
-  // rest of the numbers lies in [low, high].
-  std::optional<LinearIndex> common;
-  int64_t low = 0, high = 0;
-  for (const LoopAccess &access : accesses) {
-    LinearIndex linear, fixed;
+  }
+
+  // Whether accesses `i` and `j` may be of one element where at least one pair of `variables`, of
+  // `i` and of `j`, differ.
+  bool mayMeet(size_t i, size_t j, ArrayRef<std::pair<Value, Value>> variables) const {
+    LinearIndex a = number(accesses[i]), b = number(accesses[j]);
+    int64_t low = a.constant - b.constant, high = low;
+    auto widen = [&](const LoopRange &range, int64_t coefficient) {
+      int64_t from = coefficient * range.low, to = coefficient * (range.high - 1);
+      low += std::min(from, to), high += std::max(from, to);
+    };
+    bool differs = false;
+    SmallVector<std::pair<int64_t, int64_t>> steps;
+    for (auto [ofA, ofB] : variables) {
+      int64_t size = rangeOf(ofA)->size(), step = a.of(ofA);
+      if (size == 0)
+        return false;
+      if (step == b.of(ofB) && step != 0 && size > 1)
+        steps.push_back({std::abs(step), size});
+      else if (size > 1)
+        differs = true;
+      if (step != b.of(ofB)) {
+        widen(*rangeOf(ofA), step);
+        widen(*rangeOf(ofB), -b.of(ofB));
+      }
+    }
+    auto isVariable = [&](Value value) {
+      return llvm::any_of(variables,
+                          [&](auto pair) { return pair.first == value || pair.second == value; });
+    };
+    LinearIndex outside;
+    for (auto [index, sign] : {std::pair(&a, 1), std::pair(&b, -1)})
+      for (auto [value, coefficient] : index->coefficients) {
+        if (isVariable(value))
+          continue;
+        if (isOutside(value))
+          outside.coefficients[value] += sign * coefficient;
+        else if (LoopRange range = *rangeOf(value); range.size() != 0)
+          widen(range, sign * coefficient);
+      }
+    if (llvm::any_of(outside.coefficients, [](auto &term) { return term.second != 0; }))
+      return true;
+    llvm::sort(steps);
+    int64_t tries = 1000;
+    return hasSolution(steps, low, high, differs, tries);
+  }
+
+  SmallVector<LoopAccess> accesses;
+
+private:
+  LinearIndex number(const LoopAccess &access) const {
+    LinearIndex number;
     for (int64_t d = 0; d < type.getRank(); ++d)
       if (known[d]) {
         LinearIndex scaled;
-        scaled.add(linear, type.getDimSize(d));
+        scaled.add(number, type.getDimSize(d));
         scaled.add(*linearIndex(access, d), 1);
-        linear = scaled;
+        number = scaled;
       }
-    int64_t from = linear.constant, to = linear.constant;
-    for (auto [value, coefficient] : linear.coefficients) {
-      if (coefficient == 0)
-        continue;
-      if (llvm::is_contained(variables, value) || isOutside(value)) {
-        fixed.coefficients[value] = coefficient;
-        continue;
-      }
-      LoopRange range = *constantRange(loopOf(value));
-      if (range.size() == 0)
-        continue;
-      int64_t a = coefficient * range.low, b = coefficient * (range.high - 1);
-      from += std::min(a, b), to += std::max(a, b);
-    }
-    if (!common) {
-      common = fixed, low = from, high = to;
-      continue;
-    }
-    LinearIndex difference = fixed;
-    difference.add(*common, -1);
-    if (llvm::any_of(difference.coefficients, [](auto &term) { return term.second != 0; }))
-      return false;
-    low = std::min(low, from), high = std::max(high, to);
+    return number;
   }
-  if (!common)
-    return true;
-  // The variables by size of their steps: each step is beyond all that smaller ones reach.
-  SmallVector<std::pair<int64_t, int64_t>> steps; // |coefficient|, iterations
-  for (Value variable : variables)
-    steps.push_back({std::abs(common->of(variable)), constantRange(loopOf(variable))->size()});
-  llvm::sort(steps);
-  int64_t reach = high - low + 1;
-  for (auto [step, size] : steps) {
-    if (size <= 1)
-      continue;
-    if (step < reach)
-      return false;
-    reach += step * (size - 1);
+
+  MemRefType type;
+  llvm::SmallBitVector known;
+  llvm::function_ref<bool(Value)> isOutside;
+};
+} // namespace
+
+static bool isIn(Operation *nest, Value value) {
+  return nest->isAncestor(value.getParentRegion()->getParentOp());
+}
+
+bool llamac::areSeparated(Value buffer, Operation *nest, ArrayRef<Value> variables) {
+  auto isOutside = [&](Value value) { return !isIn(nest, value); };
+  Elements elements(buffer, isOutside);
+  nest->walk([&](Operation *op) {
+    if (std::optional<LoopAccess> access = loopAccessOf(op); access && access->buffer == buffer)
+      elements.add(*access);
+  });
+  auto pairs = llvm::map_to_vector(variables, [](Value v) { return std::pair(v, v); });
+  for (size_t i = 0; i < elements.accesses.size(); ++i)
+    for (size_t j = i; j < elements.accesses.size(); ++j)
+      if ((elements.accesses[i].writes || elements.accesses[j].writes) &&
+          elements.mayMeet(i, j, pairs))
+        return false;
+  return true;
+}
+
+bool llamac::areSeparated(Value buffer, Operation *a, Operation *b) {
+  auto isOutside = [&](Value value) { return !isIn(a, value) && !isIn(b, value); };
+  Elements elements(buffer, isOutside);
+  size_t ofA = 0;
+  for (Operation *loop : {a, b}) {
+    loop->walk([&](Operation *op) {
+      if (std::optional<LoopAccess> access = loopAccessOf(op); access && access->buffer == buffer)
+        elements.add(*access);
+    });
+    if (loop == a)
+      ofA = elements.accesses.size();
   }
+  std::pair variables(inductionVariableOf(a), inductionVariableOf(b));
+  for (size_t i = 0; i < ofA; ++i)
+    for (size_t j = ofA; j < elements.accesses.size(); ++j)
+      if ((elements.accesses[i].writes || elements.accesses[j].writes) &&
+          elements.mayMeet(i, j, variables))
+        return false;
   return true;
 }

@@ -86,9 +86,14 @@ std::optional<SmallVector<int64_t>> separatingFactors(Value buffer, Operation *l
 bool isSeparated(Value buffer, Operation *loop, Value variable);
 
 /// Whether any two iterations of the loops of `variables` that differ in one of them access
-/// different elements of `buffer` under `nest`, whatever the other loops in it do. The loops are
-/// `nest` or in it. More than isSeparated: an index may be a sum over several loops.
+/// different elements of `buffer` under `nest`, or only read them, whatever the other loops in it
+/// do. The loops are `nest` or in it. More than isSeparated: an index may be a sum over several
+/// loops, and accesses may be of different parts of the buffer.
 bool areSeparated(Value buffer, Operation *nest, ArrayRef<Value> variables);
+
+/// The same of iteration i of loop `a` and another, j, of loop `b`, of the same range. What is
+/// around both stays.
+bool areSeparated(Value buffer, Operation *a, Operation *b);
 
 } // namespace mlir::llamac
 

@@ -178,25 +178,25 @@ Values DropTokensOp::decompose(OpBuilder &b) {
 // Taps, views
 //===----------------------------------------------------------------------===//
 
+// Each part is written where it belongs: the final state in columns [0, C), tap t in columns
+// C + c * taps + t.
 Values TapConcatOp::decompose(OpBuilder &b) {
   if (getTaps().empty())
     return {getFinal()};
   DecompositionBuilder d(b, getLoc());
   Value final = d.rows(getFinal());
-  Values taps = llvm::map_to_vector(getTaps(), [&](Value tap) { return d.rows(tap); });
-  int64_t rows = shapeOf(final)[0], channels = shapeOf(final)[1], count = taps.size();
-  Type element = elementOf(final);
-  Value out = d.one(
-      "pp", element, {}, {d.empty({rows, channels * (count + 1)}, element), {0, 1}}, [&](Body &x) {
-        Scalar row = x.index(0), column = x.index(1), inFinal = column < channels;
-        Scalar zero = column.constant(0);
-        Scalar place = select(inFinal, zero, column - channels);
-        Scalar channel = place / count, tap = place % count;
-        Scalar value = x.extract(taps.back(), {row, channel});
-        for (int64_t i = count - 2; i >= 0; --i)
-          value = select(tap == i, x.extract(taps[i], {row, channel}), value);
-        return select(inFinal, x.extract(final, {row, select(inFinal, column, zero)}), value);
-      });
+  int64_t rows = shapeOf(final)[0], channels = shapeOf(final)[1], count = getTaps().size();
+  Value out = d.empty({rows, channels * (count + 1)}, elementOf(final));
+  auto insert = [&](Value part, int64_t column, int64_t step) {
+    auto attributes = [&](ArrayRef<int64_t> numbers) {
+      return getAsIndexOpFoldResult(b.getContext(), numbers);
+    };
+    out = tensor::InsertSliceOp::create(b, getLoc(), part, out, attributes({0, column}),
+                                        attributes({rows, channels}), attributes({1, step}));
+  };
+  insert(final, 0, 1);
+  for (auto [i, tap] : llvm::enumerate(getTaps()))
+    insert(d.rows(tap), channels + int64_t(i), count);
   return {d.view(out, shapeOf(getResult()))};
 }
 

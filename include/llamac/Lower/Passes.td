@@ -375,7 +375,8 @@ def FuseLoopsPass : Pass<"llama-fuse-loops", "mlir::func::FuncOp"> {
   let description = [{
     Moves a loop up into an earlier one of the same range where each row of the
     second needs only the same row of the first, then the same inside. A buffer
-    that only one loop uses, one row at a time, becomes a buffer of one row.
+    that only one loop uses, one row at a time, becomes a buffer of one row. What
+    nobody reads is not written.
 
     Before:
     ```mlir
@@ -383,16 +384,20 @@ def FuseLoopsPass : Pass<"llama-fuse-loops", "mlir::func::FuncOp"> {
       affine.store %x, %a[%r] : memref<64xf32>
     }
     affine.for %r = 0 to 64 {
-      %y = affine.load %a[%r] : memref<64xf32>
-      affine.store %y, %b[%r] : memref<64xf32>
+      affine.for %c = 0 to 8 {
+        %y = affine.load %a[%r] : memref<64xf32>
+        affine.store %y, %b[%r, %c] : memref<64x8xf32>
+      }
     }
     ```
     After (`%a` is now `memref<f32>`):
     ```mlir
     affine.for %r = 0 to 64 {
       affine.store %x, %a[] : memref<f32>
-      %y = affine.load %a[] : memref<f32>
-      affine.store %y, %b[%r] : memref<64xf32>
+      affine.for %c = 0 to 8 {
+        %y = affine.load %a[] : memref<f32>
+        affine.store %y, %b[%r, %c] : memref<64x8xf32>
+      }
     }
     ```
   }];
@@ -516,6 +521,7 @@ def MapKernelsPass : Pass<"llama-map-kernels", "mlir::ModuleOp"> {
     | rows: `for row { scalars; for columns {...} ... }` | a row per team of 1 to 1024 threads, its columns in pieces of 16 bytes over them; what a later column loop reads at the same index stays in registers; sums that may be reassociated by shuffles, then through shared memory, in one order; columns under a condition of the row are guarded; a few long rows without sums have several blocks each |
     | all loops parallel | a piece of 16 bytes per thread, or up to 8 pieces that share what they read |
     | sums over outer loops of 64 turns or more | a piece per thread, the turns over threads of a block and over blocks; partial sums meet in shared memory and in a second kernel, in one order |
+    | independent elements, of which one buffer is accessed in runs that do not fill sectors of 32 bytes | a block does the inner loops, whose elements of that buffer lie side by side: in shared memory, copied by 16 bytes before or behind that |
     | sums by index: `for row { if (...) { for columns { table[index] += ... } } }` | a first kernel finds the rows of each index; the first of them adds up all, in their order |
     | any other; all with `teams=false` | one thread per iteration of the parallel loops together, one thread if there are none |
 

@@ -209,10 +209,14 @@ Value TeamEmitter::elementNumber(Operation *op, const Columns *columns, const Pl
   Value sum;
   int64_t constantPart = 0;
   if (const std::optional<LinearIndex> &element = plan.element.at(op)) {
-    constantPart = element->constant;
+    const Tile *tile = plan.tile && plan.tile->buffer == access.buffer ? &*plan.tile : nullptr;
+    constantPart = element->constant - (tile ? tile->first : 0);
     bool negative = constantPart < 0;
     SmallVector<std::pair<Value, int64_t>> terms;
     for (auto [value, coefficient] : element->coefficients) {
+      if (tile && llvm::any_of(ArrayRef(columns->parallel).take_front(tile->outer),
+                               [v = value](Operation *l) { return inductionVariableOf(l) == v; }))
+        continue;
       negative |= coefficient < 0;
       if (const Index *index = columns ? indexOf(value, *columns, *place) : nullptr) {
         int64_t more = value == columns->inner() ? lane : 0;

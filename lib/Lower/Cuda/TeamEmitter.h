@@ -121,7 +121,7 @@ protected:
   Lanes loadWindow(Operation *op, const Columns &columns, const Place &place);
   /// Makes elements known, and writes them where there is memory that others read.
   void storePiece(Operation *op, const Columns &columns, const Place &place, Lanes lanes);
-  void writePiece(Operation *op, const Columns &columns, const Place &place, Lanes lanes);
+  virtual void writePiece(Operation *op, const Columns &columns, const Place &place, Lanes lanes);
   static llvm::MaybeAlign alignmentOf(VectorType vector) {
     return llvm::Align(vector.getNumElements() *
                        llvm::divideCeil(vector.getElementTypeBitWidth(), 8));

@@ -24,6 +24,8 @@
 // of the team stores it when the row is done.
 //
 // A nest whose loops are all parallel has no rows: its pieces belong to all threads of the grid.
+// Where an access would touch parts of sectors only, a block has a tile, and the part of that buffer
+// goes through shared memory.
 //
 // Loops that are not parallel stay loops in the thread; what they add to at one place is carried
 // in registers. If they are long and only add up (a sum over rows), threads of a block and blocks
@@ -37,6 +39,7 @@
 //   RowKernels.cpp                  rows, and nests without rows
 //   ColumnSums.cpp                  sums over rows
 //   IndexSums.cpp                   sums of rows by index
+//   TileKernels.cpp                 independent elements, one buffer in shared memory
 //
 //===----------------------------------------------------------------------===//
 #include "lib/Lower/Cuda/TeamPlan.h"
@@ -52,6 +55,8 @@ bool llamac::mapToTeams(const Nest &nest) {
     teams::emitIndexSums(nest, *plan);
   else if (plan->width != 0)
     teams::emitColumnSums(nest, *plan);
+  else if (plan->tile)
+    teams::emitTiles(nest, *plan);
   else
     teams::emitRows(nest, *plan);
   return true;

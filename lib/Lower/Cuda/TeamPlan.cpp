@@ -131,6 +131,7 @@ public:
         return std::move(made);
       }
       chooseTogether(columns);
+      made.tile = planTile(made);
       made.team = kThreadsPerBlock;
       while (made.team > kWarp && made.team / 2 >= llvm::product_of(columns.sizes()))
         made.team /= 2;

@@ -55,6 +55,19 @@ struct Columns {
   bool isOfSum(Operation *op) const;
 };
 
+/// Of a nest without rows: iterations that a block does together, with the part of one buffer that
+/// they access side by side in shared memory.
+struct Tile {
+  size_t outer = 0;     ///< parallel loops before these are the block's, the others the tile's
+  Value buffer;         ///< what lies in shared memory
+  bool writes = false;  ///< written there, then copied to the buffer; else copied, then read
+  int64_t first = 0;    ///< number of the tile's first element, without what the outer loops add
+  int64_t elements = 0; ///< from there on: each is accessed once
+  Operation *load = nullptr; ///< goes through its buffer side by side, if the loops are in `order`
+  SmallVector<size_t> order; ///< of the tile's loops; empty: as they are
+  int64_t lanes = 1;         ///< neighbours of `load`
+};
+
 /// What is known of a nest before code is made.
 struct Plan {
   SmallVector<Operation *> rows; ///< parallel loops whose iterations are rows; may be empty
@@ -70,6 +83,7 @@ struct Plan {
   /// Sums over the serial loops of a nest without rows, if those are cut into parts: pieces of a
   /// block beside each other, parts.
   int64_t width = 0, parts = 1;
+  std::optional<Tile> tile;
   /// A sum of rows by index, `for row { if (...) { for columns { table[index] += ... } } }`:
   /// where the columns are.
   scf::IfOp condition;
@@ -88,10 +102,15 @@ struct Plan {
 std::optional<Plan> planTeams(const Nest &nest);
 
 /// Make the kernels of a plan: one of rows, or of independent elements; the sum over many rows of
-/// each column; the sum of rows by index.
+/// each column; the sum of rows by index; independent elements by way of shared memory.
 void emitRows(const Nest &nest, const Plan &plan);
 void emitColumnSums(const Nest &nest, const Plan &plan);
 void emitIndexSums(const Nest &nest, const Plan &plan);
+void emitTiles(const Nest &nest, const Plan &plan);
+
+/// The tile of a nest without rows in which an access would touch parts of sectors only, if there
+/// is one.
+std::optional<Tile> planTile(const Plan &plan);
 
 } // namespace mlir::llamac::teams
 

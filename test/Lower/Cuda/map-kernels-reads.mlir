@@ -77,10 +77,12 @@ func.func @pick(%ids: memref<64xi64>, %table: memref<100x256xf32>, %y: memref<64
 
 // -----
 
-// Every second element and those between are one window of two pieces.
+// Every second element and those between are one window of two pieces, in shared memory.
 // CHECK-LABEL: .visible .entry split_loop0(
-// CHECK-COUNT-2: ld.global.nc.v4.b32
-// CHECK-NOT:     ld.global
+// CHECK:         ld.global.nc.v4.b32
+// CHECK-NEXT:    st.shared.v4.b32
+// CHECK-COUNT-2: ld.shared.v4.b32
+// CHECK-NOT:     ld.{{shared|global}}
 // STORES-LABEL: .visible .entry split_loop0(
 // STORES-COUNT-2: st.global.v4.b32
 func.func @split(%x: memref<64x256xf32>, %y: memref<64x128xf32>, %z: memref<64x128xf32>) {

@@ -235,3 +235,25 @@ func.func @by_index(%ids: memref<192xi64>, %x: memref<192x2048xbf16>, %table: me
   }
   return
 }
+
+// -----
+
+// Both halves of a wide row are written, at columns c and c + 64: iterations are apart, 16 bytes
+// per thread.
+// CHECK-LABEL: gpu.func @halves_loop0
+// CHECK-NOT:     scf.for
+// CHECK-COUNT-2: vector.load {{.*}} vector<8xbf16>
+// CHECK-COUNT-2: vector.store {{.*}} {alignment = 16 : i64} : memref<131072xbf16>, vector<8xbf16>
+func.func @halves(%x: memref<1024x128xbf16>, %y: memref<1024x128xbf16>) {
+  affine.for %r = 0 to 1024 {
+    affine.for %c = 0 to 64 {
+      %0 = affine.load %x[%r, %c] : memref<1024x128xbf16>
+      %1 = affine.load %x[%r, %c + 64] : memref<1024x128xbf16>
+      %2 = arith.addf %0, %1 : bf16
+      %3 = arith.mulf %0, %1 : bf16
+      affine.store %2, %y[%r, %c] : memref<1024x128xbf16>
+      affine.store %3, %y[%r, %c + 64] : memref<1024x128xbf16>
+    }
+  }
+  return
+}
