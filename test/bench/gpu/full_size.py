@@ -3,8 +3,8 @@
 """What a step of a model launches at its full size, and what each kernel of loops moves, without running the step.
 
 `llamac compile` gives the program of a step, the launches of each block and the PTX of each kernel. All blocks of a grid do the
-same on other rows, so the software GPU runs some blocks of each kernel alone (`software-gpu-run`), and what it counts is
-multiplied by the blocks of the grid. Which addresses a kernel touches does not depend on the floating-point numbers in them: there is
+same on other rows, those at its end perhaps on fewer, so the software GPU runs some blocks of each kernel alone (`software-gpu-run`): the
+last ones, and some of the others, whose counts are multiplied. Which addresses a kernel touches does not depend on the floating-point numbers in them: there is
 memory for integers only. With the address of an access traced to a parameter of the kernel, the count is one for each buffer.
 """
 
@@ -22,7 +22,8 @@ import tempfile
 
 WIDTHS = {"f64": 8, "i64": 8, "f32": 4, "i32": 4, "bf16": 2}
 CACHED = 8 << 20  # bytes of a buffer that stays in the L2 cache (50 MB) while a kernel runs
-SAMPLE = 32  # blocks that are run; of kernels with four times as many or fewer, all
+SAMPLE = 32  # blocks that are run at the start of a grid, and at its end; of grids of four times as many or fewer all are
+SECTOR = 32  # bytes
 
 
 def elements_of(memref: str) -> tuple[int, str]:
@@ -167,7 +168,7 @@ class Moved:
     """What a launch moves, in bytes."""
     sectors: float = 0  # of the 32-byte pieces that its requests touch, without caches
     memory: float = 0  # of those: all of large buffers; of what stays in the L2 cache each byte once
-    least: float = 0  # each buffer that is read or written once, of a table what is asked for
+    least: float = 0  # each buffer that is read or written once, in sectors; of a table what is asked for
     requests: float = 0  # sectors that the requests would touch at least, were their bytes side by side
     conflicts: float = 0  # passes of shared memory beyond those that the size needs
     bad: str = ""  # why there are no figures
@@ -196,6 +197,13 @@ def run_blocks(text: str, launch: Launch, buffers: list[str], first: int, count:
     return next(iter((result.stderr or result.stdout).splitlines()), f"exit status {result.returncode}")
 
 
+def samples(blocks: int) -> list[tuple[int, int, int]]:
+    """Of a grid: first block of those to run, how many, and how many blocks they stand for."""
+    if blocks <= 4 * SAMPLE:
+        return [(0, blocks, blocks)]
+    return [(0, SAMPLE, blocks - SAMPLE), (blocks - SAMPLE, SAMPLE, SAMPLE)]
+
+
 def measure(launch: Launch, kernel: Kernel, runner: pathlib.Path) -> Moved:
     text = launch.file.read_text()
     lines = parameters_of_lines(text)
@@ -203,22 +211,22 @@ def measure(launch: Launch, kernel: Kernel, runner: pathlib.Path) -> Moved:
     by: dict[tuple, list[float]] = collections.defaultdict(lambda: [0, 0])
     first = 0
     for blocks in kernel.parts or [launch.grid]:
-        sample = blocks if blocks <= 4 * SAMPLE else SAMPLE
-        counters = run_blocks(text, launch, kernel.buffers, first, sample, runner)
-        if isinstance(counters, str):
-            return Moved(bad=counters)
+        for begin, sample, stands_for in samples(blocks):
+            counters = run_blocks(text, launch, kernel.buffers, first + begin, sample, runner)
+            if isinstance(counters, str):
+                return Moved(bad=counters)
+            scale = stands_for / sample
+            for line in counters["lines"]:
+                moved.conflicts += scale * (line.get("wavefronts", 0) - line.get("idealWavefronts", 0))
+                if not line.get("requests"):
+                    continue
+                sectors, asked = SECTOR * line["sectors"], line["bytes"]
+                side_by_side = SECTOR * line["requests"] * math.ceil(asked / line["requests"] / SECTOR)
+                moved.requests += scale * min(sectors, side_by_side)
+                key = (lines.get(line["line"]), line["opcode"].startswith("st"))
+                by[key][0] += scale * sectors
+                by[key][1] += scale * asked
         first += blocks
-        scale = blocks / sample
-        for line in counters["lines"]:
-            moved.conflicts += scale * (line.get("wavefronts", 0) - line.get("idealWavefronts", 0))
-            if not line.get("requests"):
-                continue
-            sectors, asked = 32 * line["sectors"], line["bytes"]
-            side_by_side = 32 * line["requests"] * math.ceil(asked / line["requests"] / 32)
-            moved.requests += scale * min(sectors, side_by_side)
-            key = (lines.get(line["line"]), line["opcode"].startswith("st"))
-            by[key][0] += scale * sectors
-            by[key][1] += scale * asked
     # The sample of a sum by index has rows of all different indices; the table has not more rows than that.
     by_index = any("xi32>" in memref for memref in kernel.buffers)
     for (parameter, writes), (sectors, asked) in by.items():
@@ -226,8 +234,9 @@ def measure(launch: Launch, kernel: Kernel, runner: pathlib.Path) -> Moved:
         if by_index and asked > size > 0:
             sectors *= size / asked
         moved.sectors += sectors
-        moved.least += min(size, asked)
-        moved.memory += min(sectors, size) if not writes and size <= CACHED else sectors
+        whole = SECTOR * math.ceil(size / SECTOR)
+        moved.least += min(whole, SECTOR * math.ceil(asked / SECTOR))
+        moved.memory += min(sectors, whole) if not writes and size <= CACHED else sectors
     return moved
 
 

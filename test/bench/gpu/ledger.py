@@ -16,11 +16,13 @@ an H200), without a word on what is reached. Exit status: 0, or 1 if a run fails
 import argparse
 import collections
 import concurrent.futures
+import dataclasses
 import json
 import os
 import pathlib
 import random
 import re
+import resource
 import subprocess
 import sys
 import tempfile
@@ -107,7 +109,8 @@ class Ledger:
             products += block.calls * len(block.products)
         return f"{loops} ({alone}) + {attention} + {products}"
 
-    def summary(self, floor: float) -> tuple[str, list[str]]:
+    def summary(self, floor: float) -> tuple[str, str, list[str]]:
+        """The rows of the two tables of all workloads, and the table of its kernels."""
         ms = 1e3
         operations = self.sum_over(lambda block: sum(p.operations for p in block.products))
         products = self.sum_over(lambda block: sum(max(p.operations / PEAK, p.bytes / BANDWIDTH) for p in block.products)) * ms
@@ -118,7 +121,21 @@ class Ledger:
         bound = products + attention / PEAK * ms + rows
         row = (f"{floor} | {bound:.2f} | {operations / 1e12:.2f} T, {products:.2f} | {attention / 1e12:.2f} T, {attention / PEAK * ms:.2f} | "
                f"{memory / 1e9:.2f} GB, {rows:.2f} | {memory / max(least, 1):.3f} | {self.launches(of_interest=True)} | {self.launches(of_interest=False)} |")
-        return row, self.table()
+        by_bytes = products - operations / PEAK * ms
+        of_floor = 0 if operations == 0 else rows
+        other = bound - floor - of_floor - by_bytes
+        difference = " ".join(f"{round(part, 2) + 0.0:.2f} |" for part in (bound - floor, of_floor, by_bytes, other))
+        return row, difference, self.table()
+
+    def above(self, limit: float = 1.05) -> list[str]:
+        """Kernels that move more than they would have to, or touch more sectors, of those that move anything to speak of."""
+        found = {}
+        for block in self.blocks.values():
+            for launch in block.launches:
+                moved = self.moved.get((launch.file.name, launch.grid))
+                if moved and moved.memory > 1e5 and max(moved.memory / max(moved.least, 1), moved.sectors / max(moved.requests, 1)) > limit:
+                    found[launch.kernel] = moved.memory / max(moved.least, 1), moved.sectors / max(moved.requests, 1)
+        return [f"`{name}` ({over:.2f}, {sectors:.2f})" for name, (over, sectors) in sorted(found.items())]
 
     def table(self) -> list[str]:
         rows: dict[tuple, int] = collections.Counter()
@@ -172,13 +189,24 @@ def attention_counts(name: str, arguments: argparse.Namespace) -> list[str]:
     return lines
 
 
-def of_workload(name: str, arguments: argparse.Namespace) -> tuple[str, list[str], list[str]]:
-    """Its row of the summary, the table of its kernels, and what those of attention do."""
-    row, table = Ledger(name, arguments).summary(WORKLOADS[name].floor)
+@dataclasses.dataclass
+class Report:
+    """Of a workload: its row in each table of all, kernels above 1.05, the table of its kernels, what those of attention do."""
+    row: str
+    difference: str
+    above: list[str]
+    table: list[str]
+    attention: list[str]
+
+
+def of_workload(name: str, arguments: argparse.Namespace) -> Report:
+    ledger = Ledger(name, arguments)
+    row, difference, table = ledger.summary(WORKLOADS[name].floor)
     print(f"{name} | {row}", file=sys.stderr)
     if name == "W4":
-        return row, [line for line in table if line.startswith(("| kernel", "|---", "| `adamw", "| `gradient_norm"))], []
-    return row, table, attention_counts(name, arguments)
+        table = [line for line in table if line.startswith(("| kernel", "|---", "| `adamw", "| `gradient_norm"))]
+        return Report(row, difference, ledger.above(), table, [])
+    return Report(row, difference, ledger.above(), table, attention_counts(name, arguments))
 
 
 HEAD = """# The GPU ledger
@@ -188,17 +216,21 @@ size. Nothing here was measured on a GPU, and no time is claimed: times are lowe
 
 - **Launches** are those of the program that `llamac compile` made for the full size: kernels of loops (in brackets how many there would be if independent
   nests had no common launch), of attention, products.
-- **Bytes of kernels of loops**: all blocks of a grid do the same on other rows. The software GPU runs some blocks of each kernel of the full size;
-  what it counts, times the blocks of the grid over those that ran, is what the kernel moves. Bytes are those of the 32-byte sectors that requests touch.
-- **Least**: each buffer that a kernel reads or writes, once; of a table of which rows are picked, the rows.
+- **Bytes of kernels of loops**: all blocks of a grid do the same on other rows, those at its end perhaps on fewer. The software GPU runs the first and the
+  last blocks of each kernel of the full size; the first stand for all others. Bytes are those of the 32-byte sectors that requests touch.
+- **Least**: the sectors of each buffer that a kernel reads or writes, once; of a table of which rows are picked, the rows.
 - **Over least** counts a buffer of at most 8 MB that is read again by other blocks (weights of a norm, tables of positions, scalars) once: it stays in
   the L2 cache, which has 50 MB. **With what caches serve** counts every read. Large buffers count in full in both.
 - **Sectors over least**: sectors that requests touch over those that they would touch, were their bytes side by side.
-- Known above 1.05: patches (`vision_embedding_loop0`: runs of 56 bytes do not fill sectors), the join of tapped states (`vision_output_loop0`), a kernel that
-  reads back what it has written (`vision_embedding_backward_weight_loop0`), and kernels of a few numbers, of which a sector holds more.
 - **Products** take the longer of their operations and their bytes; **attention** 4 operations for each pair of query and key, head and element of a head
   forward and 10 backward, half of that with a causal mask. The three are not overlapped: the bound is their sum.
 """
+
+
+DIFFERENCES = ["What makes the difference. The floor of W1 to W3 has the operations of products and attention alone, by the formulas of the model; that of W4 30 bytes a",
+               "parameter. **Operations**: what the program computes beyond those formulas (W2: tiles are padded to multiples of 8 tokens)."]
+ABOVE = ["Kernels of loops above 1.05 that move 0.1 MB or more (bytes over the least, sectors over the least). Where a row's one number is picked by an index, as the logit",
+         "of a label, the least counts 4 bytes, but a sector moves."]
 
 
 def main() -> int:
@@ -209,17 +241,22 @@ def main() -> int:
     parser.add_argument("--jobs", type=int, default=os.cpu_count(), help="runs of the software GPU at a time (all cores)")
     arguments = parser.parse_args()
     names = arguments.workloads.split(",")
+    main_loops.disassembler(arguments.build)  # told before the work, not behind it
     lines = [HEAD, "| | floor, ms | bound, ms | products, ms | attention, ms | kernels of loops, ms | over least | launches | of the whole step |",
              "|---|---|---|---|---|---|---|---|---|"]
-    tables, attention = [], []
+    tables, attention, above = [], [], []
+    differences = ["| | bound - floor, ms | kernels of loops | products that their bytes bound | operations |", "|---|---|---|---|---|"]
     with concurrent.futures.ThreadPoolExecutor() as pool:  # of processes that do the work
-        for name, (row, table, counts) in zip(names, pool.map(lambda name: of_workload(name, arguments), names)):
-            lines.append(f"| {name} | {row}")
-            tables += [f"## {name}: {WORKLOADS[name].what}", "", *table, ""]
-            if counts:
-                attention += [f"### {name}", "", *counts, ""]
-    lines += ["", "The floor of W1 to W3 has the operations of products and attention alone, that of W4 30 bytes a parameter. Above it are the bytes of the kernels of",
-              "loops, products that their bytes bound, and what the program computes beyond the formulas of the floor (W2: tiles are padded to multiples of 8 tokens).", ""]
+        for name, report in zip(names, pool.map(lambda name: of_workload(name, arguments), names)):
+            lines.append(f"| {name} | {report.row}")
+            differences.append(f"| {name} | {report.difference}")
+            above += [f"{name}: {', '.join(report.above)}."] if report.above else []
+            tables += [f"## {name}: {WORKLOADS[name].what}", "", *report.table, ""]
+            if report.attention:
+                attention += [f"### {name}", "", *report.attention, ""]
+    lines += ["", *DIFFERENCES, "", *differences, ""]
+    lines += ABOVE if above else ["No kernel of loops that moves 0.1 MB or more is above 1.05, in bytes or in sectors."]
+    lines += [*above, ""]
     lines += tables
     lines += ["## Attention, at small sizes", "", "A whole step on the software GPU. Bytes in sectors over those asked for: below 1 where lanes share them.", "",
               *attention]
@@ -229,6 +266,8 @@ def main() -> int:
         arguments.output.write_text(text)
     else:
         print(text)
+    spent = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+    print(f"ledger: {sum(s.ru_utime + s.ru_stime for s in spent) / 60:.1f} minutes of CPU", file=sys.stderr)
     return 0
 
 

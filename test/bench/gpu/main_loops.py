@@ -23,12 +23,17 @@ from assemble import find  # noqa: E402
 from mutants import text_config  # noqa: E402
 
 
+def disassembler(build: pathlib.Path) -> str:
+    nvdisasm = find("nvdisasm", build / "bin/llamac")
+    if not nvdisasm or not find("ptxas", build / "bin/llamac"):
+        sys.exit("there is no ptxas or no nvdisasm; tools/setup.sh --cuda fetches them")
+    return nvdisasm
+
+
 def main_loops(build: pathlib.Path) -> list[str]:
     """Main loops by instruction counts of the machine code, for heads of 64, 80 and 128 columns."""
     llamac = build / "bin/llamac"
-    nvdisasm = find("nvdisasm", llamac)
-    if not nvdisasm or not find("ptxas", llamac):
-        sys.exit("there is no ptxas or no nvdisasm; tools/setup.sh --cuda fetches them")
+    nvdisasm = disassembler(build)
     units = ["tensor", "issue", "fma", "alu", "special", "shared"]
     lines = ["## Main loops of attention on sm_90a", "",
              "Cycles that an iteration of a warp, without a mask, takes of each unit of its scheduler, counted in the machine code that ptxas makes. Rates and rules:",
@@ -44,7 +49,10 @@ def main_loops(build: pathlib.Path) -> list[str]:
                        f"--kernels={folder / 'kernels'}", "-o", folder / "model"]
             subprocess.run([str(part) for part in command], check=True)
             for path in sorted((folder / "kernels").glob("attention_*_hopper.*.cubin")):
-                count = sass.cycles(sass.main_loop(sass.parse(sass.disassemble(nvdisasm, path))))
+                loop = sass.main_loop(sass.parse(sass.disassemble(nvdisasm, path)))
+                if not loop:  # a kernel without products
+                    continue
+                count = sass.cycles(loop)
                 lines.append(f"| `{path.name.split('.')[0]}` | {head} | " + " | ".join(f"{count[unit]:.0f}" for unit in units) +
                              f" | {sass.share(count):.2f} | {sass.in_turn(count):.2f} |")
     return lines + [""]
