@@ -73,7 +73,8 @@ static void buildTrain(OpPassManager &pm, const CompileOptions &options) {
 }
 
 static void buildParallelize(OpPassManager &pm, const CompileOptions &options,
-                             ArrayRef<int64_t> stageMemory, Alignment alignment) {
+                             ArrayRef<int64_t> stageMemory, const Target &target) {
+  const std::string machine = machineOf(options, target);
   pm.addPass(createCountOperationsPass({options.microBatches}));
   ShardPassOptions shard;
   shard.grid = options.grid;
@@ -95,16 +96,20 @@ static void buildParallelize(OpPassManager &pm, const CompileOptions &options,
   build.encoderGroup = options.encoderGroup;
   build.fsdp = options.fsdp;
   build.blocksInFlight = options.blocksInFlight;
-  build.machineOption = options.machine;
-  build.alignment = alignment.values;
-  build.parameterAlignment = alignment.parameters;
+  build.machineOption = machine;
+  build.alignment = target.alignment().values;
+  build.parameterAlignment = target.alignment().parameters;
   build.stageMemory = SmallVector<int64_t>(stageMemory);
   pm.addPass(createBuildProgramPass(build));
-  pm.addPass(createPlaceFramesPass({options.machine}));
+  pm.addPass(createPlaceFramesPass({machine}));
 }
 
 TargetOptions llamac::targetOf(const CompileOptions &options) {
   return {.name = options.target, .lower = options.lower, .cpu = options.cpu, .chip = options.chip};
+}
+
+std::string llamac::machineOf(const CompileOptions &options, const Target &target) {
+  return options.machine.empty() ? target.machine().str() : options.machine;
 }
 
 void llamac::buildPipeline(OpPassManager &pm, const CompileOptions &options, Step from, Step to,
@@ -116,7 +121,7 @@ void llamac::buildPipeline(OpPassManager &pm, const CompileOptions &options, Ste
   if (includes(Step::Parallelize) || includes(Step::Lower))
     target = llvm::cantFail(makeTarget(targetOf(options)));
   if (includes(Step::Parallelize))
-    buildParallelize(pm, options, stageMemory, target->alignment());
+    buildParallelize(pm, options, stageMemory, *target);
   if (includes(Step::Lower)) {
     pm.addPass(createNoteReductionsPass()); // blocks are still ops that say what they sum
     if (target->mergesProducts())

@@ -45,6 +45,8 @@ namespace field = llrt::field;
 /// Hexadecimal digits of the hash that an executable prints.
 static constexpr size_t kHashDigits = 16;
 
+static_assert(std::size(llrt::initializerWords) == llama::getMaxEnumValForInitializer() + 1);
+
 static std::string hashOf(ModuleOp program) {
   llvm::raw_sha1_ostream stream;
   program.print(stream);
@@ -137,6 +139,7 @@ private:
   void writeGraph(dist::GraphOp graph);
   void writeProgram(dist::ProgramOp program);
   void writeNeeds(dist::ArenaOp arena);
+  void writeLogits();
   void writeStage(int64_t stage);
   bool isOf(AddressAttr address, int64_t stage) {
     return int64_t(symbols.lookup<dist::ArenaOp>(address.getArena().getValue()).getStage()) ==
@@ -329,7 +332,7 @@ void TextWriter::writeParameter(dist::StorageOp storage) {
     json.attribute(field::type, nameOf(type.getElementType()));
     json.attribute(field::elements, type.getNumElements());
     json.attribute(field::trainable, !parameter.getFrozen());
-    json.attribute(field::initializer, stringifyInitializer(parameter.getInitializer()));
+    json.attribute(field::initializer, llrt::initializerWords[size_t(parameter.getInitializer())]);
     writeAddress(field::address, storage.getAddress());
     if (parameter.getFrozen())
       return;
@@ -561,6 +564,23 @@ void TextWriter::writeStage(int64_t stage) {
   });
 }
 
+/// What llama-chunk-rows left of each block that has logits.
+void TextWriter::writeLogits() {
+  for (auto code : module.getOps<ModuleOp>()) {
+    auto logits = code->getAttrOfType<ArrayAttr>(kLogitsAttr);
+    auto blocks = code->getAttrOfType<ArrayAttr>(kBlocksAttr);
+    if (!logits || !blocks)
+      continue;
+    for (auto block : blocks.getAsRange<StringAttr>())
+      for (auto of : logits.getAsRange<DictionaryAttr>())
+        json.object([&] {
+          json.attribute(field::block, block.getValue());
+          for (NamedAttribute each : of)
+            json.attribute(each.getName(), toJson(each.getValue()));
+        });
+  }
+}
+
 FailureOr<ProgramText> TextWriter::write() {
   if (failed(collect()))
     return failure();
@@ -573,6 +593,7 @@ FailureOr<ProgramText> TextWriter::write() {
     json.attribute(field::operations, toJson(module->getAttr(kOperationsAttr)));
     if (Attribute certificate = module->getAttr(kCertificateAttr))
       json.attribute(field::certificate, toJson(certificate));
+    json.attributeArray(field::logits, [&] { writeLogits(); });
     json.attributeArray(field::axes, [&] {
       for (const Axis &axis : axes)
         json.object([&] {

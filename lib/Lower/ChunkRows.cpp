@@ -17,6 +17,7 @@
 
 #include "dialects/Llama/IR/Llama.h"
 #include "dialects/Routine/IR/Routine.h"
+#include "runtime/include/llrt/ProgramFields.h"
 
 namespace mlir::llamac {
 #define GEN_PASS_DEF_CHUNKROWSPASS
@@ -26,6 +27,7 @@ namespace mlir::llamac {
 using namespace mlir;
 using namespace mlir::llamac;
 using namespace mlir::llama;
+namespace field = llrt::field;
 
 static RankedTensorType typeOf(Value value) { return cast<RankedTensorType>(value.getType()); }
 
@@ -63,12 +65,15 @@ struct ChunkRowsPass : llamac::impl::ChunkRowsPassBase<ChunkRowsPass> {
   using ChunkRowsPassBase::ChunkRowsPassBase;
 
   void runOnOperation() override {
+    noted.clear(); // of the module before
     SmallVector<func::FuncOp> blocks(getOperation().getOps<func::FuncOp>());
     for (func::FuncOp block : blocks) {
       SmallVector<Operation *> ops;
       block.walk([&](Operation *op) {
         if (isa<LinearLseOp, LinearLseGradOp>(op))
           ops.push_back(op);
+        else if (auto target = dyn_cast<TargetLogitOp>(op)) // of logits that are whole
+          note(rowsOf(target.getLogits()), rowsOf(target.getLogits()));
       });
       for (Operation *op : ops) {
         if (auto lse = dyn_cast<LinearLseOp>(op))
@@ -77,10 +82,23 @@ struct ChunkRowsPass : llamac::impl::ChunkRowsPassBase<ChunkRowsPass> {
           lower(cast<LinearLseGradOp>(op), block);
       }
     }
+    if (!noted.empty())
+      getOperation()->setAttr(kLogitsAttr, ArrayAttr::get(&getContext(), noted.getArrayRef()));
+  }
+
+  static int64_t rowsOf(Value value) {
+    return typeOf(value).getNumElements() / typeOf(value).getShape().back();
+  }
+
+  void note(int64_t chunk, int64_t rows) {
+    Builder b(&getContext());
+    noted.insert(b.getDictionaryAttr({b.getNamedAttr(field::chunk, b.getI64IntegerAttr(chunk)),
+                                      b.getNamedAttr(field::rows, b.getI64IntegerAttr(rows))}));
   }
 
   template <typename Op> void lower(Op op, func::FuncOp block) {
     Division division = divide(op);
+    note(division.chunk, division.rows);
     if (division.chunk >= division.rows)
       expand(op);
     else
@@ -100,8 +118,7 @@ struct ChunkRowsPass : llamac::impl::ChunkRowsPassBase<ChunkRowsPass> {
     Division division;
     division.op = op;
     division.input = op.getInput();
-    int64_t width = typeOf(division.input).getShape().back();
-    division.rows = typeOf(division.input).getNumElements() / width;
+    division.rows = rowsOf(division.input);
     division.chunk = headChunk(op.getChunk(), division.rows, typeOf(op.getWeight()).getDimSize(0),
                                op.getStatistics().getIntOrFloatBitWidth() / 8);
     for (Value operand : op->getOperands())
@@ -227,6 +244,7 @@ struct ChunkRowsPass : llamac::impl::ChunkRowsPassBase<ChunkRowsPass> {
     op->erase();
   }
 
-  unsigned number = 0; // of functions made
+  unsigned number = 0;        // of functions made
+  SetVector<Attribute> noted; // kLogitsAttr
 };
 } // namespace

@@ -194,13 +194,7 @@ struct LegalizeCollectivesPass
   }
 
   LogicalResult initialize(MLIRContext *context) override {
-    if (target)
-      return success();
-    llvm::Expected<std::shared_ptr<const Target>> made = makeTarget({.name = targetOption});
-    if (!made)
-      return emitError(UnknownLoc::get(context)) << llvm::toString(made.takeError());
-    target = std::move(*made);
-    return success();
+    return makeTarget(target, {.name = targetOption}, context);
   }
 
   void runOnOperation() override {

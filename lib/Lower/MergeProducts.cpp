@@ -739,14 +739,7 @@ struct MergeProductsPass : llamac::impl::MergeProductsPassBase<MergeProductsPass
   explicit MergeProductsPass(std::shared_ptr<const Target> given) : target(std::move(given)) {}
 
   LogicalResult initialize(MLIRContext *context) override {
-    if (target)
-      return success();
-    llvm::Expected<std::shared_ptr<const Target>> made =
-        makeTarget({.name = targetOption, .lower = lowerOption});
-    if (!made)
-      return emitError(UnknownLoc::get(context)) << llvm::toString(made.takeError());
-    target = std::move(*made);
-    return success();
+    return makeTarget(target, {.name = targetOption, .lower = lowerOption}, context);
   }
 
   void runOnOperation() override { Merger(getOperation(), *target).run(); }

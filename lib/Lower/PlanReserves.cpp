@@ -222,14 +222,7 @@ struct PlanReservesPass : llamac::impl::PlanReservesPassBase<PlanReservesPass> {
   explicit PlanReservesPass(std::shared_ptr<const Target> given) : target(std::move(given)) {}
 
   LogicalResult initialize(MLIRContext *context) override {
-    if (target)
-      return success();
-    llvm::Expected<std::shared_ptr<const Target>> made =
-        makeTarget({.name = targetOption, .chip = chipOption});
-    if (!made)
-      return emitError(UnknownLoc::get(context)) << llvm::toString(made.takeError());
-    target = std::move(*made);
-    return success();
+    return makeTarget(target, {.name = targetOption, .chip = chipOption}, context);
   }
 
   void runOnOperation() override {

@@ -80,3 +80,14 @@ llvm::Expected<std::shared_ptr<const Target>> llamac::makeTarget(const TargetOpt
   return found->make(options.lower == "fast" ? Lowering::Fast : Lowering::Reference,
                      std::move(*cpu), options.chip);
 }
+
+LogicalResult llamac::makeTarget(std::shared_ptr<const Target> &target,
+                                 const TargetOptions &options, MLIRContext *context) {
+  if (target)
+    return success();
+  llvm::Expected<std::shared_ptr<const Target>> made = makeTarget(options);
+  if (!made)
+    return emitError(UnknownLoc::get(context)) << llvm::toString(made.takeError());
+  target = std::move(*made);
+  return success();
+}

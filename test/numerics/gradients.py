@@ -14,7 +14,7 @@ within 1e-8 of |g|, plus what rounding does to f: the error of the formula is h^
 
 `ops` compiles one model in which each case is a block of its own: the float operands of the op are parameters, its integer
 operands inputs; the result goes through one linear layer, shared by all cases, into a cross-entropy; the losses are added.
-A differentiable op in LlamaOps.td that no case uses is a failure.
+A differentiable op of dialects/Llama/IR/*.td that no case uses is a failure.
 
 `model` also compares the gradients under --recompute=full, and under --recompute=selective in micro-batches, with those of
 a plain compilation.
@@ -489,8 +489,11 @@ def compile_model(llamac: str, model: pathlib.Path, executable: pathlib.Path, *o
 
 
 def differentiable_ops() -> set[str]:
-    path = HERE.parent.parent / "dialects/Llama/IR/LlamaOps.td"
-    return set(re.findall(r'Llama_ComputeOp<"(\w+)", \[Llama_Vjp', path.read_text()))
+    found = {op for path in (HERE.parent.parent / "dialects/Llama/IR").glob("*.td")
+             for op in re.findall(r'Llama_ComputeOp<"(\w+)", \[[^\]]*\bLlama_Vjp\b', path.read_text())}
+    if not found:
+        fail("dialects/Llama/IR/*.td: expected ops with a gradient")
+    return found
 
 
 def check_ops(llamac: str, folder: pathlib.Path, only: str | None) -> int:

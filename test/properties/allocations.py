@@ -17,10 +17,12 @@ import pathlib
 import re
 import subprocess
 import sys
-import tarfile
 import tempfile
 
-ROOT = pathlib.Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent))
+
+from kills import make_data  # noqa: E402
+
 CONFIG = {"model_type": "llama", "vocab_size": 1016, "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2,
           "num_attention_heads": 4, "num_key_value_heads": 2, "bos_token_id": 756, "eos_token_id": 757}
 ROW = re.compile(r"^  (each rank|stages? [0-9, -]*[0-9])  .* ([0-9]+)$")
@@ -32,17 +34,6 @@ CASES = {
     "shards of gradients": (["--precision=f32", "--grid=dp=2", "--fsdp=gradients"], 2),
     "stages": (["--precision=bf16", "--grid=pp=2,tp=2", "--micro-batches=2"], 2),
 }
-
-
-def make_data(folder: pathlib.Path) -> None:
-    folder.mkdir()
-    (folder / "tokenizer.json").write_bytes((ROOT / "test/unit/Data/tokenizer_small.json").read_bytes())
-    with tarfile.open(folder / "0.tar", "w") as tar:
-        for i in range(8):
-            text = folder / "text"
-            text.write_text(f"number {i} is {i * i}")
-            tar.add(text, f"{i:03}.txt")
-            text.unlink()
 
 
 def tables(info: str) -> dict[str, list[int]]:
@@ -74,7 +65,7 @@ def main() -> int:
         work = pathlib.Path(name)
         (work / "config.json").write_text(json.dumps(CONFIG))
         data, executable, log = work / "data", work / "model", work / "log"
-        make_data(data)
+        make_data(data, 8)
         for case, (options, ranks) in CASES.items():
             subprocess.run([arguments.llamac, "compile", work / "config.json", "--batch=2", "--text-length=16",
                             "--lower=reference", *options, "-o", executable], check=True, capture_output=True)

@@ -27,11 +27,9 @@ import tempfile
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent))
 
 from grids import Draw, draw_batch, draw_weights, write_safetensors  # noqa: E402
+from mutants import text_config  # noqa: E402
 
-CONFIG = {"architectures": ["LlamaForCausalLM"], "model_type": "llama", "vocab_size": 48, "hidden_size": 16, "intermediate_size": 24,
-          "num_hidden_layers": 2, "num_attention_heads": 4, "num_key_value_heads": 2, "hidden_act": "silu", "rms_norm_eps": 1e-5,
-          "rope_theta": 10000.0, "max_position_embeddings": 512, "tie_word_embeddings": False, "bos_token_id": 0,
-          "eos_token_id": 1, "pad_token_id": 2}
+CONFIG = text_config(num_hidden_layers=2)
 # Options, the grid, micro-batches, GPUs.
 CASES = {
     "one rank": ([], {}, 1, 1),

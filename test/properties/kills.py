@@ -38,11 +38,12 @@ def checkpoints(run: pathlib.Path) -> list[int]:
     return sorted(int(name[5:]) for name in names if not name.endswith(".tmp"))
 
 
-def make_data(folder: pathlib.Path) -> None:
+def make_data(folder: pathlib.Path, samples: int = 20) -> None:
+    """A folder for --data: a tokenizer, and a shard of texts."""
     folder.mkdir()
     (folder / "tokenizer.json").write_bytes((ROOT / "test/unit/Data/tokenizer_small.json").read_bytes())
     with tarfile.open(folder / "0.tar", "w") as tar:
-        for i in range(20):
+        for i in range(samples):
             text = folder / "text"
             text.write_text(f"number {i} is {i * i}")
             tar.add(text, f"{i:03}.txt")

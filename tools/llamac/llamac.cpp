@@ -353,6 +353,21 @@ static Error checkOutput(StringRef path) {
   return Error::success();
 }
 
+// Makes the folder that option `name` gives, asked before the work is done.
+static Error makeFolder(StringRef name, StringRef path) {
+  if (path.empty())
+    return Error::success();
+  std::error_code error = llvm::sys::fs::create_directories(path);
+  if (!error && !llvm::sys::fs::is_directory(path))
+    error = std::make_error_code(std::errc::not_a_directory);
+  if (!error)
+    error = llvm::sys::fs::access(path, llvm::sys::fs::AccessMode::Write);
+  if (error)
+    return commandError("--" + name + "=" + path +
+                        ": expected a folder to write into: " + error.message());
+  return Error::success();
+}
+
 // Refuses a program that needs more memory than a rank has, and says what would fit. `start` is
 // the form after step `from`, null if it is too late to change options; `options` are those that
 // were given.
@@ -496,6 +511,10 @@ static int run(Command &command, Mode mode) {
   command.options.chip = (*target)->chipNames(); // what it is, where nothing was named
   if (!command.kernels.empty() && ((*target)->deviceCode().empty() || to < Step::Emit))
     return report("--kernels: expected --target=cuda and an executable to make");
+  if (Error error = makeFolder("kernels", command.kernels))
+    return report(std::move(error));
+  if (to >= Step::Parallelize)
+    command.options.machine = machineOf(command.options, **target);
   const CompileOptions given = command.options; // before what follows from them
   if (isCompile && from < Step::Parallelize) {
     FailureOr<Grid> grid = parseGrid(command.options.grid, module.getLoc());
@@ -514,6 +533,10 @@ static int run(Command &command, Mode mode) {
     else if (!machine && from < Step::Parallelize)
       return report("--machine: " + llvm::toString(machine.takeError()));
     llvm::consumeError(machine.takeError()); // the file of a program that was planned elsewhere
+    if (!memory && (*target)->limits() && command.options.overMemory == "refuse")
+      llvm::errs() << "llamac: note: --machine=" << command.options.machine
+                   << " does not say how much memory a GPU has: what the program needs is not "
+                      "compared\n";
   }
   // What other options would be tried with, if the program does not fit.
   OwningOpRef<ModuleOp> start;

@@ -81,4 +81,34 @@ def Llama_SymbolArray : TypedArrayAttrBase<FlatSymbolRefAttr, "array of symbols"
 }
 def Llama_PositiveInt : ConfinedAttr<I64Attr, [IntPositive]>;
 
+//===----------------------------------------------------------------------===//
+// Attributes
+//===----------------------------------------------------------------------===//
+
+class Llama_Enum<string name, string summary, list<I32EnumAttrCase> cases>
+    : I32EnumAttr<name, summary, cases> {
+  let cppNamespace = "::mlir::llama";
+  let genSpecializedAttr = 0;
+}
+
+class Llama_EnumAttr<EnumInfo info, string mnemonic>
+    : EnumAttr<Llama_Dialect, info, mnemonic> {
+  let assemblyFormat = "`<` $value `>`";
+}
+
+def Llama_Mask : Llama_Enum<"Mask", "which keys a query sees", [
+  I32EnumAttrCase<"Causal", 0, "causal">, I32EnumAttrCase<"Encoder", 1, "encoder">,
+  I32EnumAttrCase<"Images", 2, "images">]>;
+def Llama_MaskAttr : Llama_EnumAttr<Llama_Mask, "mask">;
+
+def Llama_RowMask : Llama_Enum<"RowMask", "which rows a gated branch reaches", [
+  I32EnumAttrCase<"None", 0, "none">, I32EnumAttrCase<"Present", 1, "present">,
+  I32EnumAttrCase<"Image", 2, "image">]>;
+def Llama_RowMaskAttr : Llama_EnumAttr<Llama_RowMask, "rows">;
+
+def Llama_Initializer : Llama_Enum<"Initializer", "how training from scratch fills a parameter", [
+  I32EnumAttrCase<"Normal", 0, "normal">, I32EnumAttrCase<"Ones", 1, "ones">,
+  I32EnumAttrCase<"Zeros", 2, "zeros">, I32EnumAttrCase<"Gate", 3, "gate">]>;
+def Llama_InitializerAttr : Llama_EnumAttr<Llama_Initializer, "initializer">;
+
 #endif // LLAMAC_LLAMA_LLAMABASE_TD

@@ -43,6 +43,9 @@ void restoreOptions(ModuleOp module, CompileOptions &options,
 /// The target that the options ask for.
 TargetOptions targetOf(const CompileOptions &options);
 
+/// The machine that the options name, else that of their target.
+std::string machineOf(const CompileOptions &options, const Target &target);
+
 /// Adds the passes of the steps after `from`, up to and including `to`. Emit has
 /// none: it is a function on the device program. `stageMemory`: an option of
 /// dist-build-program. Lower asks for the target of the options, which must be there (makeTarget).

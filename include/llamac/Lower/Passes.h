@@ -33,6 +33,9 @@ inline constexpr llvm::StringLiteral kScratchAttr = "llama.scratch";
 inline constexpr llvm::StringLiteral kSignatureAttr = "llama.signature";
 /// Attribute of the same module: the names of the blocks whose code it is.
 inline constexpr llvm::StringLiteral kBlocksAttr = "llama.blocks";
+/// Attribute of the same module where it has logits: of each tensor of them how many of a rank's
+/// rows exist together, `[{chunk = 1024 : i64, rows = 4096 : i64}]` (llama-chunk-rows).
+inline constexpr llvm::StringLiteral kLogitsAttr = "llama.logits";
 /// Attribute of a block: lists of arguments, the buffers of each of which lie one behind the other
 /// (llama-merge-products).
 inline constexpr llvm::StringLiteral kConsecutiveAttr = "llama.consecutive";

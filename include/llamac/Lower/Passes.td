@@ -172,7 +172,8 @@ def ChunkRowsPass : Pass<"llama-chunk-rows", "mlir::ModuleOp"> {
     their rows. Where rows are more than a chunk, these are in a function of their own, a block for a
     chunk's rows, that is called for one chunk after another (routine.chunks), and another one for the
     rows left at the end: logits are temporaries of a chunk. The gradient of the weight is the sum so
-    far that each call adds to.
+    far that each call adds to. The module says what became of logits (`llama.logits`), also of those that
+    were never an op to divide, for `info`.
 
     Before:
     ```mlir

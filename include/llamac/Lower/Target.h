@@ -108,6 +108,8 @@ public:
 
   /// Its name for `--target`.
   virtual StringRef name() const = 0;
+  /// The machine (Cost/Machine.h) that programs are planned for where none is named.
+  virtual StringRef machine() const = 0;
   Lowering lowering() const { return how; }
   /// The processor of the executable, which is the host of any device.
   const CpuTarget &cpu() const { return processor; }
@@ -183,6 +185,10 @@ private:
 
 /// The target that `options` ask for. An error names the option and says what there is.
 llvm::Expected<std::shared_ptr<const Target>> makeTarget(const TargetOptions &options);
+
+/// The same for a pass, from its options, unless it was given a `target`. An error is emitted.
+LogicalResult makeTarget(std::shared_ptr<const Target> &target, const TargetOptions &options,
+                         MLIRContext *context);
 
 /// The object file of a module called `name` that `write` fills with constants.
 FailureOr<ObjectFile> compileData(Location loc, const CpuTarget &cpu, StringRef name,

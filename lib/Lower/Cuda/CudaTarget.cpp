@@ -57,6 +57,7 @@ public:
       : Target(how, std::move(cpu)), chips(std::move(chips)) {}
 
   StringRef name() const override { return "cuda"; }
+  StringRef machine() const override { return "h100-sxm"; }
 
   // What cuBLASLt expects of operands; two lines of the L2.
   Alignment alignment() const override { return {.values = 256, .parameters = 256}; }

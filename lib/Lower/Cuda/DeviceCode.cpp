@@ -23,13 +23,13 @@
 #include "lib/Lower/Host/HostTarget.h"
 #include "llamac/Lower/RuntimeTable.h"
 #include "llamac/Support/Locations.h"
+#include "llamac/Support/WriteFile.h"
 #include "runtime/include/llrt/Program.h"
 
 #include "mlir/Dialect/Utils/StaticValueUtils.h"
 #include "llvm/ADT/StringExtras.h"
 #include "llvm/IR/Module.h"
 #include "llvm/Support/FileSystem.h"
-#include "llvm/Support/FileUtilities.h"
 #include "llvm/Support/JSON.h"
 #include "llvm/Support/Path.h"
 #include "llvm/Support/ThreadPool.h"
@@ -182,11 +182,8 @@ static LogicalResult writeFiles(Location loc, StringRef folder, ArrayRef<Launch>
   auto write = [&](const Twine &name, StringRef bytes) -> LogicalResult {
     SmallString<128> path(folder);
     llvm::sys::path::append(path, name);
-    if (llvm::Error error = llvm::writeToOutput(path, [&](llvm::raw_ostream &os) {
-          os << bytes;
-          return llvm::Error::success();
-        }))
-      return emitError(loc, "cannot write ") << path << ": " << llvm::toString(std::move(error));
+    if (llvm::Error error = writeFile(path, bytes))
+      return emitError(loc) << llvm::toString(std::move(error));
     return success();
   };
   auto stemOf = [&](size_t number) {

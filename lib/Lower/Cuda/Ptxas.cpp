@@ -13,11 +13,13 @@
 //===----------------------------------------------------------------------===//
 #include "lib/Lower/Cuda/Ptx.h"
 
+#include "llamac/Support/WriteFile.h"
+
 #include "llvm/ADT/StringExtras.h"
+#include "llvm/BinaryFormat/ELF.h"
 #include "llvm/Support/BLAKE3.h"
 #include "llvm/Support/CachePruning.h"
 #include "llvm/Support/FileSystem.h"
-#include "llvm/Support/FileUtilities.h"
 #include "llvm/Support/MemoryBuffer.h"
 #include "llvm/Support/Path.h"
 #include "llvm/Support/Process.h"
@@ -88,6 +90,8 @@ static llvm::Expected<Ptxas> ask(std::string path) {
        rest = rest.substr(match[0].end() - rest.begin()))
     if (!llvm::is_contained(ptxas.chips, match[1]))
       ptxas.chips.push_back(match[1].str());
+  if (ptxas.chips.empty())
+    return llvm::createStringError(ptxas.path + " --help: expected the chips that it knows");
   return ptxas;
 }
 
@@ -199,12 +203,10 @@ static std::optional<Cubin> readCached(StringRef path) {
 // What cannot be kept is made again.
 static void writeCached(StringRef folder, StringRef path, const Cubin &cubin) {
   std::string numbers = numbersOf(cubin.resources);
-  llvm::consumeError(llvm::writeToOutput(path, [&](llvm::raw_ostream &os) {
-    os << kCacheMark << " " << llvm::utohexstr(hashOf(numbers, cubin.bytes)) << " " << numbers
-       << "\n";
-    os.write(cubin.bytes.data(), cubin.bytes.size());
-    return llvm::Error::success();
-  }));
+  std::string line = (Twine(kCacheMark) + " " + llvm::utohexstr(hashOf(numbers, cubin.bytes)) +
+                      " " + numbers + "\n")
+                         .str();
+  llvm::consumeError(writeFile(path, {line, StringRef(cubin.bytes.data(), cubin.bytes.size())}));
   llvm::CachePruningPolicy policy;
   policy.MaxSizeBytes = kCacheBytes;
   policy.Expiration = std::chrono::hours(24 * kCacheDays);
@@ -243,10 +245,7 @@ llvm::Expected<Cubin> Ptxas::assemble(StringRef ptx, StringRef chip) const {
   for (Temporary *file : {&input, &output})
     if (file->error)
       return llvm::createStringError("cannot write " + file->path + ": " + file->error.message());
-  if (llvm::Error error = llvm::writeToOutput(input.path, [&](llvm::raw_ostream &os) {
-        os << ptx;
-        return llvm::Error::success();
-      }))
+  if (llvm::Error error = writeFile(input.path, ptx))
     return std::move(error);
   std::string chipFlag = ("-arch=" + chip).str();
   SmallVector<StringRef> command = {this->path, chipFlag};
@@ -261,6 +260,9 @@ llvm::Expected<Cubin> Ptxas::assemble(StringRef ptx, StringRef chip) const {
     return llvm::createStringError("cannot read " + output.path + ": " + file.getError().message());
   Cubin cubin;
   StringRef bytes = (*file)->getBuffer();
+  if (!bytes.starts_with(llvm::ELF::ElfMagic))
+    return llvm::createStringError(this->path + ": expected an ELF file of machine code, got " +
+                                   Twine(bytes.size()) + " bytes that are none");
   cubin.bytes.assign(bytes.begin(), bytes.end());
   cubin.resources.registers = numberBefore(*said, "registers");
   cubin.resources.shared = numberBefore(*said, "bytes smem");

@@ -21,6 +21,7 @@ public:
   HostTarget(Lowering how, CpuTarget cpu) : Target(how, std::move(cpu)) {}
 
   StringRef name() const override { return "host"; }
+  StringRef machine() const override { return "cpu"; }
 
   // A cache line, and the widest vector register; loops load parameters from anywhere.
   Alignment alignment() const override { return {.values = 64, .parameters = 32}; }

@@ -37,6 +37,9 @@
 //                     "launch_queue": N, ...}, ...}, "gradient_reductions": N, ...},
 //                                                 what the compiler proved, for `info`;
 //                                                 absent: nothing
+//     "logits": [{"block": "head.forward", "chunk": 1024, "rows": 4096}, ...],
+//                                                 of each block that has logits: how many
+//                                                 tokens' exist together, of how many of a rank
 //     "axes": [{"name": "dp", "size": 2}, ...],   outermost first; a rank is the
 //                                                 row-major index of its coordinates
 //     "communicators": [

@@ -33,10 +33,15 @@ inline constexpr char options[] = "options";
 inline constexpr char model[] = "model";
 inline constexpr char operations[] = "operations";
 inline constexpr char certificate[] = "certificate";
+inline constexpr char logits[] = "logits";
 inline constexpr char axes[] = "axes";
 inline constexpr char communicators[] = "communicators";
 inline constexpr char stages[] = "stages";
 inline constexpr char locations[] = "locations";
+
+// Logits of a block (`block` below).
+inline constexpr char chunk[] = "chunk";
+inline constexpr char rows[] = "rows";
 
 // A program in the certificate.
 inline constexpr char actions[] = "actions";
@@ -163,6 +168,10 @@ inline constexpr char logitTokens[] = "logit_tokens";        // of graphs: token
 inline constexpr char sum[] = "sum";                         // reductions
 inline constexpr char max[] = "max";                         //
 } // namespace known
+
+/// How training from scratch fills a parameter, in the order of the dialect's `Initializer`.
+enum class Initializer { Normal, Ones, Zeros, Gate };
+inline constexpr const char *initializerWords[] = {"normal", "ones", "zeros", "gate"};
 
 /// What an action does (Actions.def).
 enum class ActionKind {

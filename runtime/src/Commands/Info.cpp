@@ -14,6 +14,7 @@
 
 #include <iomanip>
 #include <iostream>
+#include <set>
 #include <unordered_map>
 
 using namespace llrt;
@@ -32,6 +33,9 @@ static nlohmann::json infoJson(const Program &program) {
   json axes = json::array(), parameters = json::array();
   for (const Grid::Axis &axis : program.grid.axes)
     axes.push_back({{"name", axis.name}, {"size", axis.size}});
+  json logits = json::array();
+  for (const Program::Logits &of : program.logits)
+    logits.push_back({{"block", of.block}, {"chunk", of.chunk}, {"rows", of.rows}});
   Weights weights(program);
   for (const Weights::Placed &placed : weights.parameters()) {
     const Parameter &p = *placed.parameter;
@@ -46,6 +50,7 @@ static nlohmann::json infoJson(const Program &program) {
       {"model", {{"type", program.model.type}, {"vocabulary", program.model.vocabulary}}},
       {"computation", program.model.computation},
       {"options", program.options},
+      {"logits", logits},
       {"ranks", program.grid.ranks()},
       {"axes", axes},
       {"memory", memory},
@@ -56,6 +61,25 @@ static nlohmann::json infoJson(const Program &program) {
   if (program.device)
     result["device"] = deviceJson(deviceFacts(program));
   return result;
+}
+
+// How many tokens' logits exist together: a line, or one for each block where they differ.
+static void printLogits(const Program &program, std::ostream &out) {
+  auto textOf = [](const Program::Logits &of) {
+    return of.chunk >= of.rows ? "of all " + std::to_string(of.rows) + " tokens of a rank together"
+                               : "of " + std::to_string(of.chunk) + " tokens at a time, of " +
+                                     std::to_string(of.rows) + " of a rank";
+  };
+  std::set<std::string> texts;
+  for (const Program::Logits &of : program.logits)
+    texts.insert(textOf(of));
+  if (texts.size() == 1)
+    out << "\nlogits      " << *texts.begin() << "\n";
+  else if (!texts.empty())
+    out << "\n";
+  for (const Program::Logits &of : program.logits)
+    if (texts.size() > 1)
+      out << "logits      " << of.block << ": " << textOf(of) << "\n";
 }
 
 static int info(const Program &program, const Arguments &arguments) {
@@ -79,6 +103,7 @@ static int info(const Program &program, const Arguments &arguments) {
     out << "  " << name << " = " << (value.is_string() ? value.get<std::string>() : value.dump())
         << "\n";
 
+  printLogits(program, out);
   const Grid &grid = program.grid;
   if (grid.ranks() > 1) {
     out << "\nranks       " << grid.ranks() << ", outermost axis first:";

@@ -311,13 +311,13 @@ struct Draw {
 static double initialValue(const Draw &draw, int64_t element) {
   const Parameter &p = draw.parameter;
   switch (p.initializer) {
-  case Parameter::Initializer::Normal:
+  case Initializer::Normal:
     return draw.range * draw.numbers.at(p.rowBegin * p.rowElements() + element);
-  case Parameter::Initializer::Ones:
+  case Initializer::Ones:
     return 1;
-  case Parameter::Initializer::Zeros:
+  case Initializer::Zeros:
     return 0;
-  case Parameter::Initializer::Gate:
+  case Initializer::Gate:
     return draw.gate;
   }
   __builtin_unreachable();

@@ -196,6 +196,11 @@ public:
     program.stepOperations = operations.number(known::step);
     if (root.has(field::certificate))
       program.certificate = root.members(field::certificate);
+    if (root.has(field::logits))
+      root.each(field::logits, [&](const Reader &of) {
+        program.logits.push_back(
+            {of.text(field::block), of.integer(field::chunk, 1), of.integer(field::rows, 1)});
+      });
     root.each(field::axes, [&](const Reader &axis) {
       program.grid.axes.push_back({axis.text(field::name), axis.integer(field::size, 1)});
     });
@@ -497,17 +502,14 @@ private:
     return result;
   }
 
-  static Parameter::Initializer initializer(const Reader &r) {
-    std::string name = r.text(field::initializer);
-    if (name == "normal")
-      return Parameter::Initializer::Normal;
-    if (name == "ones")
-      return Parameter::Initializer::Ones;
-    if (name == "zeros")
-      return Parameter::Initializer::Zeros;
-    if (name == "gate")
-      return Parameter::Initializer::Gate;
-    wrong(r.place(field::initializer), "one of normal, ones, zeros, gate", name);
+  static Initializer initializer(const Reader &r) {
+    std::string name = r.text(field::initializer), words;
+    for (size_t i = 0; i < std::size(initializerWords); ++i) {
+      if (name == initializerWords[i])
+        return Initializer(i);
+      words += std::string(i ? ", " : "") + initializerWords[i];
+    }
+    wrong(r.place(field::initializer), "one of " + words, name);
   }
 
   Call call(const Reader &r, const Graph *graph) const {

@@ -84,7 +84,6 @@ struct Output : Buffer {
 // A parameter: rows [rowBegin, rowEnd) of the checkpoint tensor
 // `checkpointKey`, of which a rank holds a part.
 struct Parameter {
-  enum class Initializer { Normal, Ones, Zeros, Gate };
 
   // A part of a flat unit of parameters. Element e of this rank's part of the
   // parameter is element `begin + e` of the unit; coordinate c of `axis` holds
@@ -217,6 +216,12 @@ struct Program {
 
   double forwardOperations, stepOperations;
   nlohmann::json certificate; // what the compiler proved; null: nothing
+  // What a block has of logits: those of `chunk` tokens together, of `rows` of a rank.
+  struct Logits {
+    std::string block;
+    int64_t chunk, rows;
+  };
+  std::vector<Logits> logits;
   Grid grid;
   std::vector<Communicator> communicators;
   std::vector<Stage> stages;

@@ -45,12 +45,12 @@ turn:
   ret;
 })";
 
-static const LlrtImage mixImage = {"sm_80", mixText, sizeof(mixText), nullptr, 0};
+static const LlrtImage mixImage = {"sm_80", mixText, sizeof(mixText), nullptr, 0, -1, -1, -1, -1};
 static const LlrtCudaKernel mixKernel = {
     "mix", "", nullptr, 1, &mixImage, {1, 1, 1}, {Lanes, 1, 1}, {1, 1, 1}, 0, 2, 0, nullptr, 1};
 static const LlrtCudaKernel *const kernels[] = {&mixKernel};
 static const char *const chips[] = {"sm_80", nullptr};
-static const LlrtDeviceCode code = {1, kernels, chips};
+static const LlrtDeviceCode code = {1, kernels, chips, 0, nullptr};
 
 // GPU `number`, with the kernels.
 static Gpu &gpu(int number) {

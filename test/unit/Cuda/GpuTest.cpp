@@ -54,7 +54,7 @@ TEST(Chips, TheLatestThatRuns) {
 
 TEST(Images, CubinsRunOnTheirMajorVersion) {
   auto runs = [](const char *chip, int major, int minor) {
-    return cubinRuns({chip, "", 1, "code", 4}, major, minor);
+    return cubinRuns({chip, "", 1, "code", 4, -1, -1, -1, -1}, major, minor);
   };
   EXPECT_TRUE(runs("sm_80", 8, 0));
   EXPECT_TRUE(runs("sm_80", 8, 9));
@@ -62,7 +62,7 @@ TEST(Images, CubinsRunOnTheirMajorVersion) {
   EXPECT_FALSE(runs("sm_80", 9, 0));
   EXPECT_TRUE(runs("sm_90a", 9, 0));
   EXPECT_FALSE(runs("sm_100a", 10, 3));
-  EXPECT_FALSE(cubinRuns({"sm_80", "", 1, nullptr, 0}, 8, 0));
+  EXPECT_FALSE(cubinRuns({"sm_80", "", 1, nullptr, 0, -1, -1, -1, -1}, 8, 0));
 }
 
 //===----------------------------------------------------------------------===//
@@ -71,12 +71,12 @@ TEST(Images, CubinsRunOnTheirMajorVersion) {
 
 // The message of the load of one kernel with that text.
 std::string loadError(const char *chip, const std::string &text, const char *name = "k") {
-  LlrtImage image = {chip, text.c_str(), text.size() + 1, nullptr, 0};
+  LlrtImage image = {chip, text.c_str(), text.size() + 1, nullptr, 0, -1, -1, -1, -1};
   LlrtCudaKernel kernel = {name,      "layer 3", nullptr, 1, &image,  {1, 1, 1}, {1, 1, 1},
                            {1, 1, 1}, 0,         0,       0, nullptr, 1};
   const LlrtCudaKernel *kernels[] = {&kernel};
   const char *chips[] = {chip, nullptr};
-  LlrtDeviceCode code = {1, kernels, chips};
+  LlrtDeviceCode code = {1, kernels, chips, 0, nullptr};
   return errorOf([&] {
     Gpu gpu(0);
     gpu.load(code);
