@@ -143,6 +143,32 @@ TEST(Kernels, ACubinThatTheDriverRefuses) {
 // Memory, libraries
 //===----------------------------------------------------------------------===//
 
+// Rows that are farther apart than the driver lets a pitch be.
+TEST(Memory, RowsFarApart) {
+  OneGpu one;
+  constexpr uint64_t pitch = (uint64_t(1) << 31) + 256, bytes = 64;
+  const Driver &cuda = driver();
+  CUdeviceptr from = 0;
+  check(cuda.cuMemAlloc_v2(&from, pitch + bytes), "cuMemAlloc");
+  void *to = one.device.allocate(2 * bytes, "rows");
+  std::vector<std::byte> rows(2 * bytes), got(2 * bytes);
+  for (size_t i = 0; i < rows.size(); ++i)
+    rows[i] = std::byte(i + 1);
+  CUstream stream = nullptr;
+  check(cuda.cuStreamCreateWithPriority(&stream, streamNonBlocking, 0), "cuStreamCreate");
+  for (uint64_t row = 0; row < 2; ++row)
+    check(cuda.cuMemcpyHtoDAsync_v2(from + row * pitch, rows.data() + row * bytes, bytes, stream),
+          "cuMemcpyHtoDAsync");
+  // NOLINTNEXTLINE(performance-no-int-to-ptr): the driver takes it so
+  copyRows(stream, to, bytes, reinterpret_cast<void *>(from), int64_t(pitch), 2, bytes);
+  check(cuda.cuMemcpyDtoHAsync_v2(got.data(), CUdeviceptr(to), got.size(), stream),
+        "cuMemcpyDtoHAsync");
+  check(cuda.cuCtxSynchronize(), "cuCtxSynchronize");
+  EXPECT_EQ(got, rows);
+  cuda.cuStreamDestroy_v2(stream);
+  cuda.cuMemFree_v2(from);
+}
+
 // What a rank allocates is what is planned for it.
 TEST(Memory, IsWhatIsPlanned) {
   Program program = makeProgram({}, {}, 3 << 20);
