@@ -47,6 +47,8 @@ static std::map<std::pair<int64_t, int64_t>, ncclUniqueId> shareIds(const std::v
 // the other ranks: recording would wait for them, and take memory that is not planned (rule R5).
 void NcclExchange::setEnvironment(const Program &program) {
   setenv("NCCL_GRAPH_REGISTER", "0", /*overwrite=*/0);
+  // What NVLink switches sum up has another order each time (github.com/NVIDIA/nccl, issue 1497).
+  setenv("NCCL_NVLS_ENABLE", "0", /*overwrite=*/0);
   int64_t most = 0;
   for (const Communicator &each : program.communicators)
     if (each.edge)

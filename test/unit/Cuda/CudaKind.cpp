@@ -112,6 +112,8 @@ static const DeviceKind gpuEach = {
     "GpuEach",
     [](const Program &program, int64_t rank, Transport &, Control &control,
        std::chrono::duration<double> timeout) {
+      static std::once_flag once;
+      std::call_once(once, NcclExchange::setEnvironment, program);
       Gpu &own = gpu(int(rank));
       own.enter();
       return std::make_unique<CudaDevice>(program, rank, own,

@@ -248,12 +248,14 @@ TEST(Ranks, AsManyGpusOrOne) {
 // NCCL reads it once, whichever rank is first: it is there before ranks begin.
 TEST(Ranks, WhatNcclTakesFromTheEnvironment) {
   unsetenv("NCCL_GRAPH_REGISTER");
+  unsetenv("NCCL_NVLS_ENABLE");
   Program program = makeProgram({{"dp", 2}}, {{0}}, 0);
   program.communicators[0].edge = {0, 1};
   program.communicators[0].multiprocessors = 3;
   makeDevices(program, {}, {});
   EXPECT_STREQ(std::getenv("NCCL_MAX_P2P_NCHANNELS"), "3");
   EXPECT_STREQ(std::getenv("NCCL_GRAPH_REGISTER"), "0");
+  EXPECT_STREQ(std::getenv("NCCL_NVLS_ENABLE"), "0");
 }
 
 TEST(Libraries, WhatIsMissingIsNamed) {

@@ -6,6 +6,8 @@
 
 #include <algorithm>
 #include <cstdio>
+#include <cstdlib>
+#include <cstring>
 
 namespace sgpu::nccl {
 using namespace abi;
@@ -43,6 +45,15 @@ void Launch::post(Operation &operation, SharedFile &file) {
   scale(element, file.data(), scalar, bytes / bytesOf(element));
 }
 
+/// Whether NVLink SHARP forms a sum: within the switch, in an order that differs from call to call (github.com/NVIDIA/nccl,
+/// issue 1497), the same for all ranks. By default where more than two GPUs of a server meet.
+static bool sumsInSwitch(const Comm &c, Element element) {
+  const char *enable = std::getenv("NCCL_NVLS_ENABLE");
+  bool hasSums = element == Element::F16 || element == Element::BF16 || element == Element::F32;
+  return c.ranks > 2 && hasSums && !(enable && !std::strcmp(enable, "0")) &&
+         !std::getenv("NCCL_ALGO");
+}
+
 /// All ranks have posted: reads what this rank gets.
 void Launch::finish(Operation &operation) {
   Comm &c = *comm;
@@ -70,9 +81,12 @@ void Launch::finish(Operation &operation) {
                : call.op == ncclMax ? Fold::Max
                : call.op == ncclMin ? Fold::Min
                                     : Fold::Sum;
-    for (int r = 0; r < c.ranks; ++r)
-      of(r, [&](const char *data) {
-        if (r == 0)
+    int first = 0;
+    if (how == Fold::Sum && call.kind != Kind::Reduce && sumsInSwitch(c, element))
+      first = int(mix(sgpu_options().seed ^ mix(operation.number)) % uint64_t(c.ranks));
+    for (int i = 0; i < c.ranks; ++i)
+      of((first + i) % c.ranks, [&](const char *data) {
+        if (i == 0)
           std::memcpy(to, data + from, part);
         else
           fold(element, how, to, data + from, call.count);

@@ -662,4 +662,36 @@ TEST(NcclAll, MemoryAndRegistration) {
   })));
 }
 
+// NVLink SHARP sums in an order of its own, the same for all ranks, unless it is switched off.
+TEST(Nccl, SumsWithinTheSwitchHaveNoOrder) {
+  auto sumsOf = [](const char *seed, const char *enable) {
+    auto outcomes = everyRank(
+        Mode::Processes, 3,
+        [](Rank &rank) {
+          const float values[] = {1e8f, 1, -1e8f};
+          std::vector<float> mine(8, values[rank.rank]);
+          std::string text;
+          for (int turn = 0; turn < 4; ++turn) {
+            void *p = rank.upload(mine);
+            EXPECT_EQ(ncclAllReduce(p, p, 8, ncclFloat32, ncclSum, rank.comm, rank.stream), 0);
+            text += std::to_string(rank.download<float>(p, 8)[0]) + " ";
+          }
+          std::printf("%s\n", text.c_str());
+        },
+        {{"SOFTWARE_GPU_SEED", seed}, {"NCCL_NVLS_ENABLE", enable}});
+    for (const Outcome &outcome : outcomes) {
+      EXPECT_TRUE(isClean(outcome));
+      EXPECT_EQ(outcome.text, outcomes[0].text);
+    }
+    return outcomes[0].text;
+  };
+  std::string off = sumsOf("1", "0"), on = sumsOf("1", "1");
+  EXPECT_EQ(off, "0.000000 0.000000 0.000000 0.000000 \n");
+  EXPECT_EQ(sumsOf("2", "0"), off);
+  bool differs = on != off;
+  for (const char *seed : {"2", "3", "4", "5"})
+    differs |= sumsOf(seed, "1") != on;
+  EXPECT_TRUE(differs);
+}
+
 } // namespace
