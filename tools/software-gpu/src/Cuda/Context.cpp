@@ -80,7 +80,15 @@ CUresult abi::cuInit(unsigned int Flags) {
 CUresult abi::cuDriverGetVersion(int *version) {
   if (!version)
     return CUDA_ERROR_INVALID_VALUE;
-  *version = Driver::get().options.driver;
+  // Also before cuInit, which tells of variables that are wrong.
+  static const int driver = [] {
+    try {
+      return Options::fromEnvironment().driver;
+    } catch (const Error &) {
+      return Options().driver;
+    }
+  }();
+  *version = driver;
   return CUDA_SUCCESS;
 }
 
