@@ -17,6 +17,7 @@ Exit status: 0 all is well, 1 a kernel is not, 2 wrong use, 77 there is no ptxas
 """
 
 import argparse
+import collections
 import concurrent.futures
 import os
 import pathlib
@@ -40,8 +41,12 @@ SHARE = 0.85
 
 
 def wide_accesses(ptx: str, code: list[str]) -> dict[str, tuple[int, int]]:
-    """Of loads and stores, how many 16-byte accesses of global memory PTX and machine code have."""
-    return {"LDG": (len(re.findall(r"\bld\.global(?:\.\w+)*\.v(?:4\.\w?32|2\.\w?64)\b", ptx)), sum(bool(re.match(r"LDG\.E\..*128", c)) for c in code)),
+    """Of loads and stores, how many 16-byte accesses of global memory PTX and machine code have. Of a load all that is loaded is used:
+    ptxas makes it narrower else."""
+    uses = collections.Counter(re.findall(r"%\w+", ptx))
+    loads = re.findall(r"\bld\.global(?:\.\w+)*\.v(?:4\.\w?32|2\.\w?64)\s*\{([^}]*)\}", ptx)
+    return {"LDG": (sum(all(uses[register] > 1 for register in re.findall(r"%\w+", load)) for load in loads),
+                    sum(bool(re.match(r"LDG\.E\..*128", c)) for c in code)),
             "STG": (len(re.findall(r"\bst\.global(?:\.\w+)*\.v(?:4\.\w?32|2\.\w?64)\b", ptx)), sum(bool(re.match(r"STG\.E\..*128", c)) for c in code))}
 
 

@@ -17,6 +17,7 @@ import argparse
 import collections
 import concurrent.futures
 import dataclasses
+import itertools
 import json
 import os
 import pathlib
@@ -260,7 +261,8 @@ def main() -> int:
     lines += tables
     lines += ["## Attention, at small sizes", "", "A whole step on the software GPU. Bytes in sectors over those asked for: below 1 where lanes share them.", "",
               *attention]
-    lines += main_loops.main_loops(arguments.build) + main_loops.balances()
+    # A kernel that is there with several masks has one main loop.
+    lines += [line for line, _ in itertools.groupby(main_loops.main_loops(arguments.build))] + main_loops.balances()
     text = "\n".join(lines)
     if arguments.output:
         arguments.output.write_text(text)

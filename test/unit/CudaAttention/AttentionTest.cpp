@@ -256,12 +256,21 @@ TEST(CudaAttentionDrawn, MatchesFormulas) {
     check(drawProblem(seed), seed % 2 ? "sm_80" : chip(), seed);
 }
 
+// Head sizes whose kernels are assembled.
+std::vector<int64_t> assembledSizes() {
+  if (environment("LLAMAC_ATTENTION_SIZES", "") != "all")
+    return {80, 128};
+  std::vector<int64_t> sizes;
+  for (int64_t size = 8; size <= 256; size += 8)
+    sizes.push_back(size);
+  return sizes;
+}
+
+class CudaAttentionCode : public testing::TestWithParam<int64_t> {};
+
 // No kernel spills registers, and ptxas leaves what is asynchronous as it is.
-TEST(CudaAttentionCode, AssemblesWithoutSpills) {
-  std::vector<int64_t> sizes = {80, 128};
-  if (environment("LLAMAC_ATTENTION_SIZES", "") == "all")
-    for (int64_t size = 8; size <= 256; size += 8)
-      sizes.push_back(size);
+TEST_P(CudaAttentionCode, AssemblesWithoutSpills) {
+  const int64_t size = GetParam();
   struct Code {
     int64_t type;
     const char *chips, *chip;
@@ -271,22 +280,24 @@ TEST(CudaAttentionCode, AssemblesWithoutSpills) {
                         {LLRT_BF16, "sm_80", "sm_90a"},
                         {LLRT_BF16, "sm_80", "sm_100a"},
                         {LLRT_BF16, "sm_90a", "sm_90a"}};
-  for (int64_t size : sizes)
-    for (const Code &code : codes)
-      for (const Problem &p : {causal(code.type, {1, 8, 2, size}, 300),
-                               images(code.type, {1, 3, 1, size}, 300, 2, 2, 50)}) {
-        Blocks blocks(p, code.chips, code.chip);
-        for (const DeviceBlock *block : {&blocks.forward, &blocks.backward}) {
-          std::vector<llamac_test::Assembled> all = block->assemble();
-          if (all.empty())
-            GTEST_SKIP() << "no ptxas";
-          for (const auto &[name, registers, spills, problem] : all) {
-            EXPECT_EQ(spills, 0) << name << ", head size " << size << ", " << code.chip << ", mask "
-                                 << p.at.mask << ": " << registers << " registers";
-            EXPECT_EQ(problem, "") << name << ", head size " << size << ", " << code.chip;
-          }
+  for (const Code &code : codes)
+    for (const Problem &p : {causal(code.type, {1, 8, 2, size}, 300),
+                             images(code.type, {1, 3, 1, size}, 300, 2, 2, 50)}) {
+      Blocks blocks(p, code.chips, code.chip);
+      for (const DeviceBlock *block : {&blocks.forward, &blocks.backward}) {
+        std::vector<llamac_test::Assembled> all = block->assemble();
+        if (all.empty())
+          GTEST_SKIP() << "no ptxas";
+        for (const auto &[name, registers, spills, problem] : all) {
+          EXPECT_EQ(spills, 0) << name << ", head size " << size << ", " << code.chip << ", mask "
+                               << p.at.mask << ": " << registers << " registers";
+          EXPECT_EQ(problem, "") << name << ", head size " << size << ", " << code.chip;
         }
       }
+    }
 }
+
+INSTANTIATE_TEST_SUITE_P(HeadSizes, CudaAttentionCode, testing::ValuesIn(assembledSizes()),
+                         [](const auto &info) { return std::to_string(info.param); });
 
 } // namespace
