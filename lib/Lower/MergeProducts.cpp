@@ -18,6 +18,11 @@
 // the summands that are saved are more bytes. What other blocks read crosses to them as one value
 // (Crossings.h).
 //
+// A product of a weight gradient reads all of dy, so the gradient of the bias, the sum of its rows,
+// comes with it:
+//
+//   dW += dy^T x, sum_rows dy                =  dW += dy^T x, sums of the rows of dy^T
+//
 //===----------------------------------------------------------------------===//
 #include "llamac/Lower/Passes.h"
 
@@ -120,6 +125,7 @@ private:
   void mergeInputGradients(FuncOp block, const Products &products);
   bool mergeArriving(FuncOp block, const Products &products);
   void rewriteGradients(const Products &products, Value wide);
+  void formBiasGradients(FuncOp block);
 
   bool isRoutine(Operation *op) const { return target.hasRoutine(op); }
   bool wantsDense(OpOperand &use, bool aligned) const;
@@ -140,10 +146,7 @@ private:
 } // namespace
 
 /// Notes at the block what became of products that might be one.
-static void report(FuncOp block, const Products &products, const Twine &what) {
-  static constexpr StringRef kinds[] = {"products by ", "input gradients by ",
-                                        "weight gradients of "};
-  std::string text = (kinds[products.kind] + llvm::join(products.names, ", ") + ": " + what).str();
+static void report(FuncOp block, const Twine &text) {
   Builder builder(block.getContext());
   SmallVector<Attribute> notes;
   if (auto before = block->getAttrOfType<ArrayAttr>(kProductsAttr))
@@ -152,6 +155,11 @@ static void report(FuncOp block, const Products &products, const Twine &what) {
   if (!llvm::is_contained(notes, note))
     notes.push_back(note);
   block->setAttr(kProductsAttr, builder.getArrayAttr(notes));
+}
+static void report(FuncOp block, const Products &products, const Twine &what) {
+  static constexpr StringRef kinds[] = {"products by ", "input gradients by ",
+                                        "weight gradients of "};
+  report(block, kinds[products.kind] + llvm::join(products.names, ", ") + ": " + what);
 }
 static constexpr StringRef kMerged = "one product";
 
@@ -173,7 +181,9 @@ static StringAttr parameterOf(ApplyOp apply, unsigned argument) {
 static unsigned numberOf(Value argument) { return cast<BlockArgument>(argument).getArgNumber(); }
 
 std::string Merger::nameOf(FuncOp block, Value argument) const {
-  StringAttr name = parameterOf(crossings.applicationsOf(block)[0], numberOf(argument));
+  ArrayRef<ApplyOp> applications = crossings.applicationsOf(block);
+  StringAttr name =
+      applications.empty() ? StringAttr() : parameterOf(applications[0], numberOf(argument));
   return name ? name.str() : "argument " + std::to_string(numberOf(argument));
 }
 
@@ -536,8 +546,8 @@ void Merger::mergeOutputs(FuncOp block, const Products &products) {
   RankedTensorType type = first.getType().clone(shape);
   Value wide =
       routine::GemmOp::create(builder, loc, TypeRange(type), input, products.arguments, Value(),
-                              emptyOf(builder, loc, type), type.getNumElements() / all, all,
-                              columns(input), false, /*transpose_b=*/true, false)
+                              emptyOf(builder, loc, type), Value(), type.getNumElements() / all,
+                              all, columns(input), false, /*transpose_b=*/true, false)
           .getResult(0);
   if (succeeded(crossing))
     join(*crossing, wide);
@@ -577,8 +587,8 @@ void Merger::rewriteGradients(const Products &products, Value wide) {
     RankedTensorType type = tensorOf(first->getResult(0));
     Value sum =
         routine::GemmOp::create(builder, products.root->getLoc(), TypeRange(type), wide, arguments,
-                                Value(), emptyOf(builder, products.root->getLoc(), type), rows,
-                                columns(first->getResult(0)), all, false, false, false)
+                                Value(), emptyOf(builder, products.root->getLoc(), type), Value(),
+                                rows, columns(first->getResult(0)), all, false, false, false)
             .getResult(0);
     // In the sum it takes the place of one summand; additions of the others go.
     for (Operation *op : ArrayRef(products.ops).drop_back()) {
@@ -610,8 +620,8 @@ void Merger::rewriteGradients(const Products &products, Value wide) {
   // The whole is an argument, or was made for a sum of input gradients.
   OpBuilder builder(block.getBody().front().getTerminator());
   auto sums = routine::GemmOp::create(builder, first->getLoc(), types, wide, input, Value(),
-                                      arguments, all, columns(input), rows, /*transpose_a=*/true,
-                                      false, /*accumulate=*/true);
+                                      arguments, Value(), all, columns(input), rows,
+                                      /*transpose_a=*/true, false, /*accumulate=*/true);
   for (auto [add, sum] : llvm::zip_equal(adds, sums.getResults())) {
     add.replaceAllUsesWith(sum);
     add->erase();
@@ -692,6 +702,52 @@ bool Merger::mergeArriving(FuncOp block, const Products &products) {
   return true;
 }
 
+/// Sums of rows of f32 that a product of the block forms with what it reads anyway.
+void Merger::formBiasGradients(FuncOp block) {
+  for (SumRowsOp sum : llvm::make_early_inc_range(block.getOps<SumRowsOp>())) {
+    Value dy = withoutViews(sum.getInput());
+    LinearDwOp product;
+    bool isShared = false;
+    for (OpOperand *use : usesOf(dy)) {
+      auto dw = dyn_cast<LinearDwOp>(use->getOwner());
+      if (dw && isRoutine(dw) && withoutViews(dw.getCotangent()) == dy)
+        product = dw;
+      // A kernel that sums up the rows of several sums reads them once.
+      isShared |= use->getOwner() != sum && !isRoutine(use->getOwner()) &&
+                  llvm::is_contained(use->getOwner()->getResultTypes(), sum.getType());
+    }
+    if (!product || sum->use_empty() || !product.getType().getElementType().isF32() ||
+        !sum.getType().getElementType().isF32())
+      continue;
+    auto add = dyn_cast<AddOp>(*sum->user_begin());
+    auto target = dyn_cast_if_present<BlockArgument>(add ? add.getLhs() : Value());
+    std::string name = "bias gradient" + (target ? " of " + nameOf(block, target) : "");
+    if (isShared) {
+      report(block, name + ": beside another sum of the same rows");
+      continue;
+    }
+    report(block, name + ": with the product of its weight gradient");
+    // Behind both, so before all that use them.
+    OpBuilder builder(block.getContext());
+    builder.setInsertionPointAfter(sum->isBeforeInBlock(product) ? product : sum.getOperation());
+    Location loc = product.getLoc();
+    AddOp sums = canAccumulate(product) ? cast<AddOp>(*product->user_begin()) : AddOp();
+    Value into = sums ? sums.getLhs() : emptyOf(builder, loc, product.getType());
+    const int64_t m = columns(product.getCotangent()), n = columns(product.getInput());
+    auto both = routine::GemmOp::create(
+        builder, loc, {product.getType(), sum.getType()}, product.getCotangent(),
+        product.getInput(), Value(), into, emptyOf(builder, loc, sum.getType()), m, n,
+        tensorOf(product.getInput()).getNumElements() / n, /*transpose_a=*/true, false,
+        /*accumulate=*/bool(sums));
+    (sums ? sums.getResult() : product.getResult()).replaceAllUsesWith(both.getResult(0));
+    sum.replaceAllUsesWith(both.getResult(1));
+    if (sums)
+      sums->erase();
+    product->erase();
+    sum->erase();
+  }
+}
+
 //===----------------------------------------------------------------------===//
 // The pass
 //===----------------------------------------------------------------------===//
@@ -717,6 +773,8 @@ void Merger::run() {
       changed = llvm::any_of(
           arriving, [&](const Products &products) { return mergeArriving(block, products); });
     }
+  for (FuncOp block : blocks)
+    formBiasGradients(block);
   // Where memory is planned, these arguments must lie one behind the other.
   for (FuncOp block : blocks) {
     SmallVector<Attribute> runs;

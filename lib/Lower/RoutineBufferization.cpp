@@ -19,7 +19,7 @@ template <typename Op>
 struct RoutineModel : DstBufferizableOpInterfaceExternalModel<RoutineModel<Op>, Op> {
   bool bufferizesToMemoryRead(Operation *op, OpOperand &operand, const AnalysisState &) const {
     auto call = cast<Op>(op);
-    return !call.isDpsInit(&operand) || call.readsOutputs();
+    return !call.isDpsInit(&operand) || call.readsOutput(operand);
   }
   LogicalResult bufferize(Operation *op, RewriterBase &rewriter,
                           const BufferizationOptions &options, BufferizationState &state) const {

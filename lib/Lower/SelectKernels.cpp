@@ -61,8 +61,9 @@ static Value emitProduct(PatternRewriter &rewriter, Location loc, const Product 
   if (type.getElementType() != element && !(element.isBF16() && type.getElementType().isF32()))
     made = type.clone(element);
   Value out = into ? into : emptyLike(rewriter, loc, made);
-  auto op = routine::GemmOp::create(rewriter, loc, TypeRange(made), p.a, p.b, p.bias, out, p.m, p.n,
-                                    p.k, p.transposeA, p.transposeB, /*accumulate=*/bool(into));
+  auto op =
+      routine::GemmOp::create(rewriter, loc, TypeRange(made), p.a, p.b, p.bias, out, Value(), p.m,
+                              p.n, p.k, p.transposeA, p.transposeB, /*accumulate=*/bool(into));
   return castTo(rewriter, loc, op.getResult(0), type.getElementType());
 }
 

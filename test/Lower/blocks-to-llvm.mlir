@@ -42,8 +42,8 @@ func.func @f(%m: memref<65536xf32>, %n: memref<65536xf32>) attributes {llama.blo
 // Three temporaries of 64 bytes, of which two live at a time: 128 bytes of scratch
 // memory, the third where the first was. Scratch is the last buffer. Equal calls have
 // one descriptor; the last differs in `transpose_b`.
-// CHECK-DAG: llvm.mlir.global internal constant @descriptor0(dense<[0, 0, 4, 4, 4, 0, 0, 0]>
-// CHECK-DAG: llvm.mlir.global internal constant @descriptor1(dense<[0, 0, 4, 4, 4, 0, 1, 0]>
+// CHECK-DAG: llvm.mlir.global internal constant @descriptor0(dense<[0, 0, 4, 4, 4, 0, 0, 0, 0]>
+// CHECK-DAG: llvm.mlir.global internal constant @descriptor1(dense<[0, 0, 4, 4, 4, 0, 1, 0, 0]>
 // CHECK-LABEL: llvm.func @temporaries(
 // CHECK-SAME:      attributes {llama.scratch = 128 : i64} {
 // CHECK-DAG:     %[[FIRST:.*]] = llvm.mlir.addressof @descriptor0

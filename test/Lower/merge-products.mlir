@@ -12,6 +12,17 @@
 // CHECK:         %[[Y:.*]] = llama.swiglu %[[G]], %[[U]]
 // CHECK:         return %[[Y]]
 
+// The gradient of a bias comes with the product of the weight gradient, which reads all of dy.
+
+// CHECK-LABEL: func.func private @fc(
+// CHECK-SAME:      %[[X:[a-z0-9]+]]: tensor<4x8xbf16>, %[[DY:[a-z0-9]+]]: tensor<4x16xbf16>, %[[W:[a-z0-9]+]]: tensor<16x8xf32>, %[[B:[a-z0-9]+]]: tensor<16xf32>)
+// CHECK-SAME:      llama.products = ["bias gradient of argument 3: with the product of its weight gradient"]
+// CHECK-NOT:     llama.sum_rows
+// CHECK-NOT:     llama.linear_dw
+// CHECK:         %[[BOTH:.*]]:2 = routine.gemm %[[DY]], %[[X]] into %[[W]] bias_gradient %{{.*}} {accumulate, k = 4 : i64, m = 16 : i64, n = 8 : i64, transpose_a}
+// CHECK:         %[[SUM:.*]] = llama.add %[[B]], %[[BOTH]]#1
+// CHECK:         return %[[BOTH]]#0, %[[SUM]]
+
 // Only products that are routines are one: the reference has those of f64 alone.
 // REFERENCE-LABEL: func.func private @mlp(
 // REFERENCE-COUNT-2: llama.linear %
@@ -27,6 +38,13 @@ func.func private @mlp(%x: tensor<1x4x8xbf16>, %gate: tensor<16x8xbf16>, %up: te
   %u = llama.linear %x, %up {accumulation = f32} : (tensor<1x4x8xbf16>, tensor<16x8xbf16>) -> tensor<1x4x16xbf16>
   %y = llama.swiglu %g, %u {statistics = f32} : (tensor<1x4x16xbf16>, tensor<1x4x16xbf16>) -> tensor<1x4x16xbf16>
   return %y : tensor<1x4x16xbf16>
+}
+func.func private @fc(%x: tensor<4x8xbf16>, %dy: tensor<4x16xbf16>, %w: tensor<16x8xf32>, %b: tensor<16xf32>) -> (tensor<16x8xf32> {llama.in_place = 2 : i64}, tensor<16xf32> {llama.in_place = 3 : i64}) attributes {llama.block} {
+  %dw = llama.linear_dw %dy, %x {accumulation = f32} : (tensor<4x16xbf16>, tensor<4x8xbf16>) -> tensor<16x8xf32>
+  %db = llama.sum_rows %dy {accumulation = f32} : (tensor<4x16xbf16>) -> tensor<16xf32>
+  %w1 = llama.add %w, %dw : (tensor<16x8xf32>, tensor<16x8xf32>) -> tensor<16x8xf32>
+  %b1 = llama.add %b, %db : (tensor<16xf32>, tensor<16xf32>) -> tensor<16xf32>
+  return %w1, %b1 : tensor<16x8xf32>, tensor<16xf32>
 }
 func.func @forward(%x: tensor<1x4x8xbf16> {llama.input = "x"}) -> (tensor<1x4x16xbf16> {llama.output = "y"}) {
   %y = llama.apply @mlp(%x) parameters [@gate, @up] : (tensor<1x4x8xbf16>) -> tensor<1x4x16xbf16>
@@ -392,5 +410,82 @@ func.func private @sum(%x: tensor<1x4x8xbf16>, %a: tensor<8x8xbf16>, %b: tensor<
 func.func @forward(%x: tensor<1x4x8xbf16> {llama.input = "x"}) -> (tensor<1x4x8xbf16> {llama.output = "y"}) {
   %y = llama.apply @sum(%x) parameters [@a, @b, @c] : (tensor<1x4x8xbf16>) -> tensor<1x4x8xbf16>
   return %y : tensor<1x4x8xbf16>
+}
+}
+
+// -----
+
+// So it is where sums are added in another order, ...
+
+// CHECK-LABEL: func.func private @fc.backward_weight(
+// CHECK-SAME:      %[[X:[a-z0-9]+]]: tensor<1x4x8xbf16>, %[[DY:[a-z0-9]+]]: tensor<1x4x16xbf16>, %[[W:[a-z0-9]+]]: tensor<16x8xf32>, %[[B:[a-z0-9]+]]: tensor<16xf32>)
+// CHECK-SAME:      llama.products = ["bias gradient of bias: with the product of its weight gradient"]
+// CHECK-NOT:     llama.sum_rows
+// CHECK-NOT:     llama.linear_dw
+// CHECK:         %[[BOTH:.*]]:2 = routine.gemm %[[DY]], %[[X]] into %[[W]] bias_gradient %{{.*}} {accumulate, k = 4 : i64, m = 16 : i64, n = 8 : i64, transpose_a}
+// CHECK:         %[[SUM:.*]] = llama.add %[[B]], %[[BOTH]]#1
+// CHECK:         return %[[BOTH]]#0, %[[SUM]]
+
+// ... or added to nothing.
+
+// CHECK-LABEL: func.func private @first.backward_weight(
+// CHECK-SAME:      %[[X:[a-z0-9]+]]: tensor<4x8xf32>, %[[DY:[a-z0-9]+]]: tensor<4x16xf32>)
+// CHECK-SAME:      llama.products = ["bias gradient: with the product of its weight gradient"]
+// CHECK:         %[[BOTH:.*]]:2 = routine.gemm %[[DY]], %[[X]] into %{{.*}} bias_gradient %{{.*}} {k = 4 : i64, m = 16 : i64, n = 8 : i64, transpose_a}
+// CHECK:         return %[[BOTH]]#0, %[[BOTH]]#1
+
+// A loop that sums up the rows for another gradient reads dy anyway.
+
+// CHECK-LABEL: func.func private @beside.backward_weight(
+// CHECK-SAME:      llama.products = ["bias gradient of bias: beside another sum of the same rows"]
+// CHECK-NOT:     routine.gemm
+// CHECK:         llama.linear_dw
+// CHECK:         llama.sum_rows
+// CHECK:         llama.layer_norm_dw
+
+// In f64 there is none: cuBLASLt has no epilogues for it.
+
+// CHECK-LABEL: func.func private @double.backward_weight(
+// CHECK-NOT:     routine.gemm
+// CHECK:         llama.sum_rows
+
+// REFERENCE-LABEL: func.func private @fc.backward_weight(
+// REFERENCE-NOT: routine.gemm
+// REFERENCE-LABEL: func.func private @double.backward_weight(
+// REFERENCE-NOT: routine.gemm
+module {
+llama.parameter @weight : tensor<16x8xbf16> {initializer = #llama.initializer<normal>}
+llama.parameter @bias : tensor<16xbf16> {initializer = #llama.initializer<zeros>}
+llama.parameter @norm : tensor<16xbf16> {initializer = #llama.initializer<ones>}
+func.func private @fc.backward_weight(%x: tensor<1x4x8xbf16>, %dy: tensor<1x4x16xbf16>, %w: tensor<16x8xf32>, %b: tensor<16xf32>) -> (tensor<16x8xf32> {llama.in_place = 2 : i64}, tensor<16xf32> {llama.in_place = 3 : i64}) attributes {llama.block} {
+  %db = llama.sum_rows %dy {accumulation = f32} : (tensor<1x4x16xbf16>) -> tensor<16xf32>
+  %dw = llama.linear_dw %dy, %x {accumulation = f32} : (tensor<1x4x16xbf16>, tensor<1x4x8xbf16>) -> tensor<16x8xf32>
+  %1 = llama.add %b, %db : (tensor<16xf32>, tensor<16xf32>) -> tensor<16xf32>
+  %0 = llama.add %w, %dw : (tensor<16x8xf32>, tensor<16x8xf32>) -> tensor<16x8xf32>
+  return %0, %1 : tensor<16x8xf32>, tensor<16xf32>
+}
+func.func private @first.backward_weight(%x: tensor<4x8xf32>, %dy: tensor<4x16xf32>) -> (tensor<16x8xf32>, tensor<16xf32>) attributes {llama.block} {
+  %dw = llama.linear_dw %dy, %x {accumulation = f32} : (tensor<4x16xf32>, tensor<4x8xf32>) -> tensor<16x8xf32>
+  %db = llama.sum_rows %dy {accumulation = f32} : (tensor<4x16xf32>) -> tensor<16xf32>
+  return %dw, %db : tensor<16x8xf32>, tensor<16xf32>
+}
+func.func private @beside.backward_weight(%x: tensor<1x4x8xbf16>, %z: tensor<1x4x16xbf16>, %dy: tensor<1x4x16xbf16>, %w: tensor<16x8xf32>, %b: tensor<16xf32>, %n: tensor<16xf32>) -> (tensor<16x8xf32> {llama.in_place = 3 : i64}, tensor<16xf32> {llama.in_place = 4 : i64}, tensor<16xf32> {llama.in_place = 5 : i64}) attributes {llama.block} {
+  %dw = llama.linear_dw %dy, %x {accumulation = f32} : (tensor<1x4x16xbf16>, tensor<1x4x8xbf16>) -> tensor<16x8xf32>
+  %db = llama.sum_rows %dy {accumulation = f32} : (tensor<1x4x16xbf16>) -> tensor<16xf32>
+  %dn = llama.layer_norm_dw %dy, %z {accumulation = f32, epsilon = 1.000000e-05 : f64, statistics = f32} : (tensor<1x4x16xbf16>, tensor<1x4x16xbf16>) -> tensor<16xf32>
+  %0 = llama.add %w, %dw : (tensor<16x8xf32>, tensor<16x8xf32>) -> tensor<16x8xf32>
+  %1 = llama.add %b, %db : (tensor<16xf32>, tensor<16xf32>) -> tensor<16xf32>
+  %2 = llama.add %n, %dn : (tensor<16xf32>, tensor<16xf32>) -> tensor<16xf32>
+  return %0, %1, %2 : tensor<16x8xf32>, tensor<16xf32>, tensor<16xf32>
+}
+func.func private @double.backward_weight(%x: tensor<4x8xf64>, %dy: tensor<4x16xf64>) -> (tensor<16x8xf64>, tensor<16xf64>) attributes {llama.block} {
+  %dw = llama.linear_dw %dy, %x {accumulation = f64} : (tensor<4x16xf64>, tensor<4x8xf64>) -> tensor<16x8xf64>
+  %db = llama.sum_rows %dy {accumulation = f64} : (tensor<4x16xf64>) -> tensor<16xf64>
+  return %dw, %db : tensor<16x8xf64>, tensor<16xf64>
+}
+func.func @backward(%x: tensor<1x4x8xbf16> {llama.input = "x"}, %z: tensor<1x4x16xbf16> {llama.input = "z"}, %dy: tensor<1x4x16xbf16> {llama.input = "dy"}) {
+  llama.apply @fc.backward_weight(%x, %dy) gradients [@weight, @bias] : (tensor<1x4x8xbf16>, tensor<1x4x16xbf16>) -> ()
+  llama.apply @beside.backward_weight(%x, %z, %dy) gradients [@weight, @bias, @norm] : (tensor<1x4x8xbf16>, tensor<1x4x16xbf16>, tensor<1x4x16xbf16>) -> ()
+  return
 }
 }

@@ -50,7 +50,7 @@ static void addEffects(RoutineOpInterface op, Effects &effects) {
     if (!isa<MemRefType>(operand.get().getType()))
       continue;
     bool isOutput = op.isDpsInit(&operand);
-    if (!isOutput || op.readsOutputs())
+    if (!isOutput || op.readsOutput(operand))
       effects.emplace_back(MemoryEffects::Read::get(), &operand);
     if (isOutput)
       effects.emplace_back(MemoryEffects::Write::get(), &operand);
@@ -127,6 +127,8 @@ LogicalResult GemmOp::verify() {
            << getOperandTypes();
   if (getBias())
     buffers.push_back({getBias(), "bias", int64_t(getN())});
+  if (getBiasGradient())
+    buffers.push_back({getBiasGradient(), "bias_gradient", int64_t(getM())});
   if (failed(verifyBuffers(*this, buffers)))
     return failure();
   Type type = getElementTypeOrSelf(getA()), to = getElementTypeOrSelf(getC().front());
@@ -139,6 +141,10 @@ LogicalResult GemmOp::verify() {
   if (!known) // gemm_c2
     return emitOpError("expects operands of one type, f32, bf16 or f64, and c of that type, or "
                        "f32 if it is bf16, but got ")
+           << getOperandTypes();
+  if (getBiasGradient() &&
+      (getBias() || !to.isF32() || !getElementTypeOrSelf(getBiasGradient()).isF32())) // gemm_c5
+    return emitOpError("expects bias_gradient, and c beside it, of f32, and no bias, but got ")
            << getOperandTypes();
   return success();
 }
@@ -153,11 +159,13 @@ SmallVector<int64_t> GemmOp::getDescription() {
                         .k = int64_t(getK()),
                         .transpose_a = getTransposeA(),
                         .transpose_b = getTransposeB(),
-                        .accumulate = getAccumulate()});
+                        .accumulate = getAccumulate(),
+                        .bias_gradient = getBiasGradient() != nullptr});
 }
 
 SmallVector<Value> GemmOp::getRoutineArguments() {
-  return {getA(), getB().front(), getBias(), getC().front()};
+  return {getA(), getB().front(), getBiasGradient() ? getBiasGradient() : getBias(),
+          getC().front()};
 }
 
 void GemmOp::getEffects(Effects &effects) { addEffects(*this, effects); }

@@ -47,8 +47,8 @@ def RoutineOpInterface : OpInterface<"RoutineOpInterface", [DestinationStyleOpIn
     InterfaceMethod<[{The buffers in the order in which the routine takes them, null for one
       that is absent.}],
       "::llvm::SmallVector<::mlir::Value>", "getRoutineArguments", (ins)>,
-    InterfaceMethod<"Whether the outputs are read before they are written.", "bool",
-                    "readsOutputs", (ins), "", "return false;">];
+    InterfaceMethod<"Whether an output is read before it is written.", "bool", "readsOutput",
+                    (ins "::mlir::OpOperand &":$output), "", "return false;">];
 }
 
 def Routine_Mask : I32EnumAttr<"Mask", "which keys a query sees", [
@@ -78,13 +78,17 @@ def GemmOp : Routine_Op<"gemm", [AttrSizedOperandSegments]> {
     `transpose_a`: a is stored [k, m]; `transpose_b`: b is stored [n, k]. Sums are in f32, in
     f64 for f64. `b` and `c` may be several operands: parts of the stored matrix, its first rows
     first (llama-merge-products). Each part lies behind the one before it in memory, which is for
-    whoever forms the op to see to: the routine gets the first.
+    whoever forms the op to see to: the routine gets the first. `bias_gradient[m]`, the last output,
+    becomes the sum of `op(a)[m, k]` over k, with `accumulate` too: of a weight gradient
+    `dy^T x` the gradient of the bias, for which dy is not read again.
 
-    - (C1) `a` has `m * k` elements, `b` has `k * n` in all, `bias` has `n`, `c` has `m * n` in all
+    - (C1) `a` has `m * k` elements, `b` has `k * n` in all, `bias` has `n`, `c` has `m * n` in all,
+      `bias_gradient` has `m`
     - (C2) `a`, `b` and `bias` have one element type, f32, bf16 or f64; `c` has it too, or f32
       where it is bf16
     - (C3) all operands are tensors, or all are memrefs
     - (C4) `b` and `c` have at least one part, each of whole rows of the stored matrix
+    - (C5) `bias_gradient` and `c` beside it have f32, and there is no `bias` then
 
     Example:
     ```mlir
@@ -93,15 +97,21 @@ def GemmOp : Routine_Op<"gemm", [AttrSizedOperandSegments]> {
     Source: llrt_gemm in runtime/include/llrt/Kernels.h.
   }];
   let arguments = (ins AnyShaped:$a, Variadic<AnyShaped>:$b, Optional<AnyShaped>:$bias,
-                       Variadic<AnyShaped>:$c, Routine_Size:$m, Routine_Size:$n, Routine_Size:$k, UnitAttr:$transpose_a,
+                       Variadic<AnyShaped>:$c, Optional<AnyShaped>:$bias_gradient, Routine_Size:$m, Routine_Size:$n, Routine_Size:$k, UnitAttr:$transpose_a,
                        UnitAttr:$transpose_b, UnitAttr:$accumulate);
   let results = (outs Variadic<AnyRankedTensor>:$results);
   let assemblyFormat = [{
-    $a `,` $b (`bias` $bias^)? `into` $c attr-dict `:` functional-type(operands, results)
+    $a `,` $b (`bias` $bias^)? `into` $c (`bias_gradient` $bias_gradient^)? attr-dict
+    `:` functional-type(operands, results)
   }];
   let extraClassDeclaration = [{
-    ::mlir::MutableOperandRange getDpsInitsMutable() { return getCMutable(); }
-    bool readsOutputs() { return getAccumulate(); }
+    ::mlir::MutableOperandRange getDpsInitsMutable() {
+      unsigned count = getC().size() + (getBiasGradient() ? 1 : 0);
+      return ::mlir::MutableOperandRange(*this, getODSOperandIndexAndLength(3).first, count);
+    }
+    bool readsOutput(::mlir::OpOperand &output) {
+      return getAccumulate() && output.get() != getBiasGradient();
+    }
   }];
 }
 
@@ -216,7 +226,7 @@ def ChunksOp : Routine_Op<"chunks", [AttrSizedOperandSegments]> {
   }];
   let extraClassDeclaration = [{
     ::mlir::MutableOperandRange getDpsInitsMutable() { return getOutputsMutable(); }
-    bool readsOutputs() { return true; }
+    bool readsOutput(::mlir::OpOperand &) { return true; }
   }];
 }
 

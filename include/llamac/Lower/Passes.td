@@ -91,6 +91,10 @@ def MergeProductsPass : Pass<"llama-merge-products", "mlir::ModuleOp"> {
     gradients, more bytes than summands are saved, the products stay. So do those with a bias, and
     those that the target has no routine for.
 
+    The sum of the rows of dy beside a llama.linear_dw of dy, the gradient of a bias, is formed by
+    that product (`bias_gradient` of routine.gemm), which reads dy anyway: in f32, and unless a loop
+    sums up the same rows for another gradient too.
+
     `llama.products` on the block says what became of products that might be one,
     `llama.consecutive` which arguments have to lie one behind the other: llama-plan-arenas checks
     it. Only for targets that gain by it (Target::mergesProducts).
@@ -109,6 +113,13 @@ def MergeProductsPass : Pass<"llama-merge-products", "mlir::ModuleOp"> {
       %y = llama.swiglu %g, %u {statistics = f32} : (tensor<1x4x16xbf16>, tensor<1x4x16xbf16>) -> tensor<1x4x16xbf16>
       return %y : tensor<1x4x16xbf16>
     }
+    func.func private @fc(%x: tensor<4x8xbf16>, %dy: tensor<4x16xbf16>, %w: tensor<16x8xf32>, %b: tensor<16xf32>) -> (tensor<16x8xf32> {llama.in_place = 2 : i64}, tensor<16xf32> {llama.in_place = 3 : i64}) attributes {llama.block} {
+      %dw = llama.linear_dw %dy, %x {accumulation = f32} : (tensor<4x16xbf16>, tensor<4x8xbf16>) -> tensor<16x8xf32>
+      %db = llama.sum_rows %dy {accumulation = f32} : (tensor<4x16xbf16>) -> tensor<16xf32>
+      %w1 = llama.add %w, %dw : (tensor<16x8xf32>, tensor<16x8xf32>) -> tensor<16x8xf32>
+      %b1 = llama.add %b, %db : (tensor<16xf32>, tensor<16xf32>) -> tensor<16xf32>
+      return %w1, %b1 : tensor<16x8xf32>, tensor<16xf32>
+    }
     func.func @forward(%x: tensor<1x4x8xbf16> {llama.input = "x"}) -> (tensor<1x4x16xbf16> {llama.output = "y"}) {
       %y = llama.apply @mlp(%x) parameters [@gate, @up] : (tensor<1x4x8xbf16>) -> tensor<1x4x16xbf16>
       return %y : tensor<1x4x16xbf16>
@@ -124,6 +135,12 @@ def MergeProductsPass : Pass<"llama-merge-products", "mlir::ModuleOp"> {
       %u = tensor.extract_slice %both[0, 0, 16] [1, 4, 16] [1, 1, 1] : tensor<1x4x32xbf16> to tensor<1x4x16xbf16>
       %y = llama.swiglu %g, %u {statistics = f32} : (tensor<1x4x16xbf16>, tensor<1x4x16xbf16>) -> tensor<1x4x16xbf16>
       return %y : tensor<1x4x16xbf16>
+    }
+    func.func private @fc(%x: tensor<4x8xbf16>, %dy: tensor<4x16xbf16>, %w: tensor<16x8xf32>, %b: tensor<16xf32>) -> (tensor<16x8xf32> {llama.in_place = 2 : i64}, tensor<16xf32> {llama.in_place = 3 : i64}) attributes {llama.block, llama.products = ["bias gradient of argument 3: with the product of its weight gradient"]} {
+      %e = tensor.empty() : tensor<16xf32>
+      %w1, %db = routine.gemm %dy, %x into %w bias_gradient %e {accumulate, k = 4 : i64, m = 16 : i64, n = 8 : i64, transpose_a} : (tensor<4x16xbf16>, tensor<4x8xbf16>, tensor<16x8xf32>, tensor<16xf32>) -> (tensor<16x8xf32>, tensor<16xf32>)
+      %b1 = llama.add %b, %db : (tensor<16xf32>, tensor<16xf32>) -> tensor<16xf32>
+      return %w1, %b1 : tensor<16x8xf32>, tensor<16xf32>
     }
     ```
   }];

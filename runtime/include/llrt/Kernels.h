@@ -102,11 +102,13 @@ void llrt_launch(LlrtStream *stream, const void *kernel, void **args);
 // and grows its scratch memory; later calls only run it. Source: oneDNN matmul
 // primitive (f32, bf16); OpenBLAS dgemm (f64). On a GPU: cublasLtMatmul, sums of one run the
 // same bits in the next.
+// `bias_gradient` (a GPU only): bias is not read but written, bias[m] = the sum over k of
+// op(A)[m, k], whatever C is added to; f32, as C is then.
 struct LlrtGemm {
-  int64_t type, result_type, m, n, k, transpose_a, transpose_b, accumulate;
+  int64_t type, result_type, m, n, k, transpose_a, transpose_b, accumulate, bias_gradient;
 };
 void llrt_gemm(LlrtStream *stream, const struct LlrtGemm *gemm, const void *a, const void *b,
-               const void *bias, void *c);
+               void *bias, void *c);
 
 // Which keys a query sees.
 //   LLRT_MASK_CAUSAL   of the queries: mask0 positions [B, S], mask1 documents

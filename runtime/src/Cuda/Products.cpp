@@ -12,7 +12,8 @@
 //
 // whose operands lie in memory as they should: the roles of A and B change, the leading
 // dimensions are the row lengths, and bias[n] is one number for each row of C^T, as the
-// epilogue wants it.
+// epilogue wants it. The gradient of a bias[m] is one for each column, the sum over k of what
+// cuBLASLt calls B.
 //
 // The same bits each time: sums over k are not split, or the parts are added in a fixed order
 // (no CUBLASLT_REDUCTION_SCHEME_INPLACE), and each stream has its own workspace. Products of
@@ -95,7 +96,7 @@ static cudaDataType_t dataTypeOf(int64_t type) {
 // What cuBLASLt may count on at most.
 static constexpr int64_t MostAlignment = 256;
 
-static int64_t alignmentOf(const void *pointer) {
+static int64_t alignmentOf(const void *pointer) { // null: the most
   auto bits = reinterpret_cast<uintptr_t>(pointer) | uintptr_t(MostAlignment);
   return int64_t(bits & (~bits + 1));
 }
@@ -114,14 +115,15 @@ static bool hasFixedOrder(const cublasLtMatmulAlgo_t &algorithm) {
 
 std::pair<Products::Plan *, bool> Products::plan(const LlrtGemm &gemm, const Operands &operands,
                                                  bool workspace) {
-  int64_t alignments[] = {alignmentOf(operands.a), alignmentOf(operands.b),
-                          alignmentOf(operands.c)};
+  int64_t alignments[] = {alignmentOf(operands.a), alignmentOf(operands.b), alignmentOf(operands.c),
+                          alignmentOf(operands.bias)};
   int64_t workspaceBytes = workspace ? LLRT_CUDA_WORKSPACE_BYTES : 0;
-  Key key = {gemm.type,        gemm.result_type, gemm.m,
-             gemm.n,           gemm.k,           gemm.transpose_a,
-             gemm.transpose_b, gemm.accumulate,  operands.bias != nullptr,
-             alignments[0],    alignments[1],    alignments[2],
-             workspaceBytes};
+  cublasLtEpilogue_t epilogue = !operands.bias       ? CUBLASLT_EPILOGUE_DEFAULT
+                                : gemm.bias_gradient ? CUBLASLT_EPILOGUE_BGRADB
+                                                     : CUBLASLT_EPILOGUE_BIAS;
+  Key key = {gemm.type,        gemm.result_type, gemm.m,          gemm.n,        gemm.k,
+             gemm.transpose_a, gemm.transpose_b, gemm.accumulate, epilogue,      alignments[0],
+             alignments[1],    alignments[2],    alignments[3],   workspaceBytes};
   auto [entry, isNew] = plans.try_emplace(key);
   Plan &plan = entry->second;
   if (!isNew)
@@ -142,9 +144,9 @@ std::pair<Products::Plan *, bool> Products::plan(const LlrtGemm &gemm, const Ope
     };
     set(CUBLASLT_MATMUL_DESC_TRANSA, gemm.transpose_b ? CUBLAS_OP_T : CUBLAS_OP_N);
     set(CUBLASLT_MATMUL_DESC_TRANSB, gemm.transpose_a ? CUBLAS_OP_T : CUBLAS_OP_N);
-    if (operands.bias) {
-      set(CUBLASLT_MATMUL_DESC_EPILOGUE, CUBLASLT_EPILOGUE_BIAS);
-      set(CUBLASLT_MATMUL_DESC_BIAS_DATA_TYPE, type);
+    if (operands.bias) { // of the type of the result: cuBLASLt has no other
+      set(CUBLASLT_MATMUL_DESC_EPILOGUE, epilogue);
+      set(CUBLASLT_MATMUL_DESC_BIAS_DATA_TYPE, resultType);
       set(CUBLASLT_MATMUL_DESC_BIAS_POINTER, operands.bias);
     }
     auto layout = [&](cublasLtMatrixLayout_t &into, cudaDataType_t of, int64_t rows,
@@ -236,6 +238,11 @@ static void fillRows(CUstream stream, void *to, const void *row, int64_t rows, i
 
 // cuBLASLt adds no bias to f64: there C is the bias in every row before the product is added.
 static bool addsToBias(const LlrtGemm &gemm, const void *bias) {
+  if (gemm.bias_gradient) {
+    if (gemm.result_type != LLRT_F32)
+      throw Failure("cuBLASLt forms a bias gradient of f32 only beside a result of f32");
+    return false;
+  }
   if (bias && gemm.type != gemm.result_type)
     throw Failure("cuBLASLt adds no bias of bf16 to f32");
   if (!bias || gemm.type != LLRT_F64)
@@ -246,7 +253,7 @@ static bool addsToBias(const LlrtGemm &gemm, const void *bias) {
 }
 
 void Products::run(CUstream stream, void *workspace, const LlrtGemm &gemm, const void *a,
-                   const void *b, const void *bias, void *c) {
+                   const void *b, void *bias, void *c) {
   if (addsToBias(gemm, bias)) {
     fillRows(stream, c, bias, gemm.m, gemm.n * int64_t(sizeof(double)));
     LlrtGemm added = gemm;
@@ -265,7 +272,7 @@ void Products::run(CUstream stream, void *workspace, const LlrtGemm &gemm, const
 }
 
 void Products::prepare(CUstream stream, void *workspace, const LlrtGemm &gemm, const void *a,
-                       const void *b, const void *bias, void *c) {
+                       const void *b, void *bias, void *c) {
   if (addsToBias(gemm, bias)) {
     LlrtGemm added = gemm;
     added.accumulate = 1;
@@ -410,8 +417,8 @@ void Products::save() const {
     write(file(), choices());
 }
 
-void llrt_gemm(LlrtStream *stream, const LlrtGemm *gemm, const void *a, const void *b,
-               const void *bias, void *c) {
+void llrt_gemm(LlrtStream *stream, const LlrtGemm *gemm, const void *a, const void *b, void *bias,
+               void *c) {
   try {
     auto work = stream->preparing ? &Products::prepare : &Products::run;
     (stream->products->*work)(stream->handle, stream->workspace, *gemm, a, b, bias, c);

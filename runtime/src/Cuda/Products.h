@@ -27,7 +27,7 @@ namespace llrt::cuda {
 // this GPU and version of cuBLASLt:
 //
 //   $XDG_CACHE_HOME/llamac/products-130100-NVIDIA-H100.txt (~/.cache without the variable)
-//     1 1 16 128 64 0 1 0 0 256 256 256 33554432 : 3f00...  type, shape, ..: algorithm
+//     1 1 16 128 64 0 1 0 0 256 256 256 256 33554432 : 3f00...  type, shape, ..: algorithm
 class Products {
 public:
   // `gpu`: the name of the GPU. Throws Error without cuBLASLt.
@@ -38,13 +38,13 @@ public:
 
   // llrt_gemm. Throws Failure if cuBLASLt refuses it.
   void run(CUstream stream, void *workspace, const LlrtGemm &gemm, const void *a, const void *b,
-           const void *bias, void *c);
+           void *bias, void *c);
 
   // Makes ready for `run` and chooses an algorithm; asked again, when others have told theirs
-  // (`adopt`), lets cuBLASLt load the code of what was chosen. All operands are zero, C is so
-  // afterwards.
+  // (`adopt`), lets cuBLASLt load the code of what was chosen. All operands are zero, C and the
+  // gradient of a bias are so afterwards.
   void prepare(CUstream stream, void *workspace, const LlrtGemm &gemm, const void *a, const void *b,
-               const void *bias, void *c);
+               void *bias, void *c);
 
   // All choices, a line each; takes those of others, of which the first for a description
   // holds. Lines that are none, or that cuBLASLt does not take, are left out.
@@ -59,11 +59,11 @@ public:
 
 private:
   // What a choice of algorithm depends on.
-  using Key = std::array<int64_t, 13>;
+  using Key = std::array<int64_t, 14>;
   struct Plan;
   struct Operands {
-    const void *a, *b, *bias;
-    void *c;
+    const void *a, *b;
+    void *bias, *c;
   };
 
   // The plan and whether it is new. Its algorithm is what `known` says, else the first one that

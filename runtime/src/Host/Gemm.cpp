@@ -223,8 +223,8 @@ static void gemmWidened(LlrtStream *stream, const LlrtGemm &g, const void *a, co
     narrow(stream, wideC, c, g.m * g.n);
 }
 
-void llrt_gemm(LlrtStream *stream, const LlrtGemm *gemm, const void *a, const void *b,
-               const void *bias, void *c) {
+void llrt_gemm(LlrtStream *stream, const LlrtGemm *gemm, const void *a, const void *b, void *bias,
+               void *c) {
   const LlrtGemm &g = *gemm;
   if (g.m == 0 || g.n == 0)
     return;

@@ -131,7 +131,8 @@ def read_step(program: str, kernels: str, folder: pathlib.Path, chip: str) -> di
         for line in body.splitlines():
             if "routine.gemm" in line:
                 matrices = [size_of(memref) for memref in re.findall(r"memref<[^>]*>", line[line.rindex(" : ("):])]
-                size = sum(matrices) + (matrices[-1] if "{accumulate" in line else 0)
+                result = matrices[-2 if " bias_gradient " in line else -1]
+                size = sum(matrices) + (result if "{accumulate" in line else 0)
                 block.products.append(Product(2.0 * math.prod(number(line, name) for name in "mnk"), size))
             elif "routine.attention_" in line:
                 block.attention.append(attention_operations(line))

@@ -290,6 +290,38 @@ func.func @gemm_c4(%a: tensor<4x8xf32>, %b: tensor<2x7xf32>, %b2: tensor<2x9xf32
 
 // -----
 
+func.func @gemm_c1_bias_gradient(%dy: tensor<4x5xbf16>, %x: tensor<4x8xbf16>, %c: tensor<5x8xf32>, %g: tensor<8xf32>) {
+  // expected-error@+1 {{expects bias_gradient to have 5 elements, but got 'tensor<8xf32>'}}
+  %r:2 = routine.gemm %dy, %x into %c bias_gradient %g {k = 4 : i64, m = 5 : i64, n = 8 : i64, transpose_a} : (tensor<4x5xbf16>, tensor<4x8xbf16>, tensor<5x8xf32>, tensor<8xf32>) -> (tensor<5x8xf32>, tensor<8xf32>)
+  return
+}
+
+// -----
+
+func.func @gemm_c5(%dy: tensor<4x5xbf16>, %x: tensor<4x8xbf16>, %c: tensor<5x8xf32>, %g: tensor<5xbf16>) {
+  // expected-error@+1 {{expects bias_gradient, and c beside it, of f32, and no bias, but got}}
+  %r:2 = routine.gemm %dy, %x into %c bias_gradient %g {k = 4 : i64, m = 5 : i64, n = 8 : i64, transpose_a} : (tensor<4x5xbf16>, tensor<4x8xbf16>, tensor<5x8xf32>, tensor<5xbf16>) -> (tensor<5x8xf32>, tensor<5xbf16>)
+  return
+}
+
+// -----
+
+func.func @gemm_c5_c(%dy: tensor<4x5xbf16>, %x: tensor<4x8xbf16>, %c: tensor<5x8xbf16>, %g: tensor<5xf32>) {
+  // expected-error@+1 {{expects bias_gradient, and c beside it, of f32, and no bias, but got}}
+  %r:2 = routine.gemm %dy, %x into %c bias_gradient %g {k = 4 : i64, m = 5 : i64, n = 8 : i64, transpose_a} : (tensor<4x5xbf16>, tensor<4x8xbf16>, tensor<5x8xbf16>, tensor<5xf32>) -> (tensor<5x8xbf16>, tensor<5xf32>)
+  return
+}
+
+// -----
+
+func.func @gemm_c5_bias(%dy: tensor<4x5xf32>, %x: tensor<4x8xf32>, %c: tensor<5x8xf32>, %bias: tensor<8xf32>, %g: tensor<5xf32>) {
+  // expected-error@+1 {{expects bias_gradient, and c beside it, of f32, and no bias, but got}}
+  %r:2 = routine.gemm %dy, %x bias %bias into %c bias_gradient %g {k = 4 : i64, m = 5 : i64, n = 8 : i64, transpose_a} : (tensor<4x5xf32>, tensor<4x8xf32>, tensor<8xf32>, tensor<5x8xf32>, tensor<5xf32>) -> (tensor<5x8xf32>, tensor<5xf32>)
+  return
+}
+
+// -----
+
 func.func @gemm_c2_parts(%a: tensor<4x8xf32>, %b: tensor<2x8xf32>, %b2: tensor<2x8xf64>, %c: tensor<4x4xf32>) {
   // expected-error@+1 {{expects operands of one type}}
   %r = routine.gemm %a, %b, %b2 into %c {k = 8 : i64, m = 4 : i64, n = 4 : i64, transpose_b} : (tensor<4x8xf32>, tensor<2x8xf32>, tensor<2x8xf64>, tensor<4x4xf32>) -> tensor<4x4xf32>

@@ -37,6 +37,14 @@ func.func @parts(%x: tensor<4x8xf32>, %a: tensor<2x8xf32>, %b: tensor<3x8xf32>, 
   return %0, %1#0, %1#1 : tensor<4x5xf32>, tensor<2x8xf32>, tensor<3x8xf32>
 }
 
+// A weight gradient and that of the bias.
+// CHECK-LABEL: @bias_gradient
+func.func @bias_gradient(%dy: tensor<4x5xbf16>, %x: tensor<4x8xbf16>, %a: tensor<2x8xf32>, %b: tensor<3x8xf32>, %g: tensor<5xf32>) -> (tensor<2x8xf32>, tensor<3x8xf32>, tensor<5xf32>) {
+  // CHECK: routine.gemm %arg0, %arg1 into %arg2, %arg3 bias_gradient %arg4 {accumulate, k = 4 : i64, m = 5 : i64, n = 8 : i64, transpose_a}
+  %0:3 = routine.gemm %dy, %x into %a, %b bias_gradient %g {accumulate, k = 4 : i64, m = 5 : i64, n = 8 : i64, transpose_a} : (tensor<4x5xbf16>, tensor<4x8xbf16>, tensor<2x8xf32>, tensor<3x8xf32>, tensor<5xf32>) -> (tensor<2x8xf32>, tensor<3x8xf32>, tensor<5xf32>)
+  return %0#0, %0#1, %0#2 : tensor<2x8xf32>, tensor<3x8xf32>, tensor<5xf32>
+}
+
 // CHECK-LABEL: @attention_on_buffers
 func.func @attention_on_buffers(%q: memref<1x2x2x8xbf16>, %k: memref<1x2x1x8xbf16>, %p: memref<1x2xi64>, %o: memref<1x2x2x8xbf16>, %l: memref<1x2x2xf32>, %dv: memref<1x2x1x8xbf16>) {
   // CHECK: routine.attention_forward %arg0, %arg1, %arg1 masks(%arg2, %arg2, %arg2, %arg2) into %arg3, %arg4 {batch = 1 : i64, head_size = 8 : i64, heads = 2 : i64, images = 0 : i64, keys = 2 : i64, kv_heads = 1 : i64, mask = #routine.mask<causal>, queries = 2 : i64, scale = 2.500000e-01 : f64, tile_count = 0 : i64, tile_stride = 0 : i64, tile_tokens = 0 : i64} : (memref<1x2x2x8xbf16>, memref<1x2x1x8xbf16>, memref<1x2x1x8xbf16>, memref<1x2xi64>, memref<1x2xi64>, memref<1x2xi64>, memref<1x2xi64>, memref<1x2x2x8xbf16>, memref<1x2x2xf32>) -> ()

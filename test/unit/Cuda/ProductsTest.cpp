@@ -12,6 +12,7 @@
 #include <dlfcn.h>
 #include <filesystem>
 #include <fstream>
+#include <set>
 #include <sstream>
 
 using namespace llrt;
@@ -45,16 +46,21 @@ void checkGemm(OneGpu &one, std::mt19937 &generator, const LlrtGemm &g, bool wit
   Array a = draw(generator, g.type, g.m * g.k), b = draw(generator, g.type, g.k * g.n);
   Array bias = draw(generator, g.type, g.n), c = draw(generator, g.result_type, g.m * g.n);
   Doubles wanted = reference(g, a, b, withBias ? &bias : nullptr, c);
+  Array gradient(LLRT_F32, g.m);
   auto put = [&](const Array &array, int64_t type) {
     return one.put(array.data(), int64_t(array.size()) * bytesOf(type));
   };
   void *to = put(c, g.result_type);
-  current = {&g, withBias};
+  void *vector = g.bias_gradient ? one.device.allocate(g.m * 4, "gradient") : put(bias, g.type);
+  current = {&g, withBias || g.bias_gradient};
   static const Action action = callOf(product, {});
-  one.device.call(0, product, {put(a, g.type), put(b, g.type), put(bias, g.type), to},
-                  {&action, 0});
+  one.device.call(0, product, {put(a, g.type), put(b, g.type), vector, to}, {&action, 0});
   one.device.read(0, to, g.m * g.n * bytesOf(g.result_type), c.data());
   expectClose(c.doubles(), wanted, tolerance, "C");
+  if (!g.bias_gradient)
+    return;
+  one.device.read(0, vector, g.m * 4, gradient.data());
+  expectClose(gradient.doubles(), biasGradient(g, a), 1e-5, "gradient of the bias");
 }
 
 TEST(Products, EveryVariantMatchesPlainLoops) {
@@ -65,14 +71,16 @@ TEST(Products, EveryVariantMatchesPlainLoops) {
     OneGpu one(programWith(workspace));
     for (const Types &t : types)
       for (auto [m, n, k] : sizes)
-        for (int variant = 0; variant != 16; ++variant) {
-          bool bias = variant >> 3 & 1;
+        for (int variant = 0; variant != 24; ++variant) {
+          bool bias = variant >> 3 == 1, gradient = variant >> 3 == 2;
           if (bias && (t.type != t.resultType || (t.type == LLRT_F64 && variant >> 2 & 1)))
             continue; // see below
-          checkGemm(
-              one, generator,
-              {t.type, t.resultType, m, n, k, variant & 1, variant >> 1 & 1, variant >> 2 & 1},
-              bias, t.tolerance);
+          if (gradient && t.resultType != LLRT_F32)
+            continue;
+          checkGemm(one, generator,
+                    {t.type, t.resultType, m, n, k, variant & 1, variant >> 1 & 1, variant >> 2 & 1,
+                     gradient},
+                    bias, t.tolerance);
         }
   }
 }
@@ -80,7 +88,7 @@ TEST(Products, EveryVariantMatchesPlainLoops) {
 // Operands that begin anywhere in an arena, as parts of shards do.
 TEST(Products, OperandsThatAreNotAligned) {
   OneGpu one;
-  LlrtGemm g = {LLRT_F32, LLRT_F32, 5, 8, 16, 0, 0, 0};
+  LlrtGemm g = {LLRT_F32, LLRT_F32, 5, 8, 16, 0, 0, 0, 0};
   std::mt19937 generator(2);
   Array a = draw(generator, g.type, g.m * g.k + 1), b = draw(generator, g.type, g.k * g.n);
   auto *at = static_cast<float *>(one.put(a.data(), (g.m * g.k + 1) * 4));
@@ -100,7 +108,7 @@ TEST(Products, OperandsThatAreNotAligned) {
 TEST(Products, ChoicesAreKept) {
   Folder folder;
   setenv("XDG_CACHE_HOME", (folder / "").c_str(), 1);
-  LlrtGemm g = {LLRT_F32, LLRT_F32, 24, 16, 40, 0, 1, 1};
+  LlrtGemm g = {LLRT_F32, LLRT_F32, 24, 16, 40, 0, 1, 1, 0};
   auto prepared = [&](const std::string &extra) {
     OneGpu one(programWith(true));
     void *a = one.device.allocate(24 * 40 * 4, "a"), *b = one.device.allocate(40 * 16 * 4, "b");
@@ -120,7 +128,7 @@ TEST(Products, ChoicesAreKept) {
   };
   std::string first = prepared("");
   EXPECT_EQ(std::count(first.begin(), first.end(), '\n'), 1) << first;
-  EXPECT_TRUE(first.starts_with("0 0 24 16 40 0 1 1 0 256 256 256 33554432 : ")) << first;
+  EXPECT_TRUE(first.starts_with("0 0 24 16 40 0 1 1 1 256 256 256 256 33554432 : ")) << first;
   EXPECT_EQ(prepared("no line\n1 2 3 : 4\n" + first.substr(0, first.size() / 2)), first);
   // An algorithm that there is not: it is measured again.
   auto file = std::filesystem::directory_iterator(folder / "llamac")->path();
@@ -130,19 +138,47 @@ TEST(Products, ChoicesAreKept) {
   unsetenv("XDG_CACHE_HOME");
 }
 
-// Sums over k have one order: cuBLASLt offers others too (on the software GPU), and a file may name
-// one, but they are not taken.
+// Where operands lie at multiples of 4 bytes only, the software GPU's algorithm that adds parts of
+// k in place, in another order each time, is what it would propose first.
+constexpr LlrtGemm longSum = {LLRT_BF16, LLRT_F32, 24, 16, 4096, 1, 0, 1, 1};
+
+TEST(Products, SumsHaveOneOrder) {
+  Array a(LLRT_BF16, 24 * 4096 + 2), b(LLRT_BF16, 4096 * 16);
+  for (int64_t i = 0; i != 24 * 4096 + 2; ++i) // so that sums are rounded
+    a.set(i, std::ldexp(1 + double(i % 97) / 128, int(i % 31) - 15));
+  for (int64_t i = 0; i != 4096 * 16; ++i)
+    b.set(i, 1);
+  OneGpu one(programWith(true));
+  current = {&longSum, true};
+  static const Action action = callOf(product, {});
+  void *left = static_cast<std::byte *>(one.put(a.data(), (24 * 4096 + 2) * 2)) + 4;
+  void *right = one.put(b.data(), 4096 * 16 * 2);
+  std::set<std::string> sums, gradients;
+  for (int run = 0; run != 16; ++run) {
+    std::string c(24 * 16 * 4, '\0'), gradient(24 * 4, '\0');
+    void *to = one.put(c.data(), 24 * 16 * 4), *vector = one.device.allocate(24 * 4, "gradient");
+    one.device.call(0, product, {left, right, vector, to}, {&action, 0});
+    one.device.read(0, to, 24 * 16 * 4, c.data());
+    one.device.read(0, vector, 24 * 4, gradient.data());
+    sums.insert(c);
+    gradients.insert(gradient);
+  }
+  EXPECT_EQ(sums.size(), 1u);
+  EXPECT_EQ(gradients.size(), 1u);
+}
+
+// Nor where a file names such an algorithm.
 TEST(Products, SumsOfNoOrderAreNotTaken) {
   Folder folder;
   setenv("XDG_CACHE_HOME", (folder / "").c_str(), 1);
-  LlrtGemm g = {LLRT_F32, LLRT_F32, 24, 16, 4096, 0, 1, 0};
   auto chosen = [&] { // the algorithm, as the file has it
     OneGpu one(programWith(true));
-    void *a = one.device.allocate(24 * 4096 * 4, "a"), *b = one.device.allocate(4096 * 16 * 4, "b");
-    void *c = one.device.allocate(24 * 16 * 4, "c");
-    current = {&g, false};
+    auto *a = static_cast<std::byte *>(one.device.allocate(24 * 4096 * 2 + 4, "a"));
+    void *b = one.device.allocate(4096 * 16 * 2, "b"), *c = one.device.allocate(24 * 16 * 4, "c");
+    void *gradient = one.device.allocate(24 * 4, "gradient");
+    current = {&longSum, true};
     one.device.prepare(
-        [&](const Device::Visitor &visitor) { visitor.call(0, product, {a, b, nullptr, c}); });
+        [&](const Device::Visitor &visitor) { visitor.call(0, product, {a + 4, b, gradient, c}); });
     cuda::Products fresh(one.gpu.name());
     fresh.load();
     return fresh.choices();
@@ -187,7 +223,7 @@ TEST(Products, SumsOfNoOrderAreNotTaken) {
 
 TEST(Products, WhatCublasLtRefusesIsNamed) {
   OneGpu one;
-  LlrtGemm g = {LLRT_BF16, LLRT_F32, 5, 8, 16, 0, 0, 0};
+  LlrtGemm g = {LLRT_BF16, LLRT_F32, 5, 8, 16, 0, 0, 0, 0};
   void *memory = one.device.allocate(4096, "memory");
   current = {&g, true};
   Action action = callOf(product, {});
@@ -198,6 +234,16 @@ TEST(Products, WhatCublasLtRefusesIsNamed) {
   } catch (const Failure &failure) {
     EXPECT_STREQ(failure.what(), "call of block 'linear', entry 3: matrix product of 5 x 16 and "
                                  "16 x 8: cuBLASLt adds no bias of bf16 to f32");
+  }
+  g.result_type = LLRT_BF16;
+  g.bias_gradient = 1;
+  try {
+    one.device.call(0, product, {memory, memory, memory, memory}, {&action, 3});
+    FAIL() << "expected a failure";
+  } catch (const Failure &failure) {
+    EXPECT_TRUE(std::string(failure.what())
+                    .ends_with("forms a bias gradient of f32 only beside a result of f32"))
+        << failure.what();
   }
 }
 

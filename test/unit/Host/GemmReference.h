@@ -40,11 +40,20 @@ inline Doubles reference(const LlrtGemm &g, const Array &a, const Array &b, cons
   return result;
 }
 
+// Of each row of op(A) its sum over k.
+inline Doubles biasGradient(const LlrtGemm &g, const Array &a) {
+  Doubles result(g.m, 0);
+  for (int64_t i = 0; i != g.m; ++i)
+    for (int64_t l = 0; l != g.k; ++l)
+      result[i] += a.get(g.transpose_a ? l * g.m + i : i * g.k + l);
+  return result;
+}
+
 inline std::string describe(const LlrtGemm &g) {
   std::ostringstream text;
   text << "type " << g.type << " to " << g.result_type << ", " << g.m << " x " << g.n << " x "
        << g.k << ", transposed " << g.transpose_a << g.transpose_b << ", accumulate "
-       << g.accumulate;
+       << g.accumulate << ", bias gradient " << g.bias_gradient;
   return text.str();
 }
 

@@ -531,6 +531,12 @@ EXPORT int cublasLtMatmul(void *handle, const void *descPointer, const void *alp
                             std::to_string(1u << algo.alignment[i]) +
                             " bytes, as the preference promised when the algorithm was chosen"),
                     addresses[i]);
+    if (p.epilogue & epilogueAnyBias && desc.bias & ((uint64_t(1) << algo.biasAlignment) - 1))
+      return tell(call,
+                  invalid("the bias is not at a multiple of " +
+                          std::to_string(1u << algo.biasAlignment) +
+                          " bytes, as it was when the algorithm was chosen"),
+                  desc.bias);
   } else { // chosen for the pointers as they are
     Preference preference;
     preference.maxWorkspace = workspace ? workspaceSize : 0;
@@ -594,12 +600,10 @@ EXPORT int cublasLtMatmul(void *handle, const void *descPointer, const void *alp
     add("alpha", vectorBytes(scalarsPerBatch, scalarStride, scaleBytes, uint64_t(alpha)), false);
   if (betaOnDevice)
     add("beta", vectorBytes(scalarsPerBatch, scalarStride, scaleBytes, uint64_t(beta)), false);
-  constexpr int32_t gradients =
-      epilogueBiasGradient | epilogueBiasGradientA | epilogueBiasGradientB;
-  if (p.epilogue & (epilogueBias | gradients)) {
+  if (p.epilogue & epilogueAnyBias) {
     int64_t length = p.epilogue & epilogueBiasGradientB ? p.n : p.m;
     add("the bias", vectorBytes(length, p.biasBatchStride, bytesOf(p.biasElement), desc.bias),
-        p.epilogue & gradients);
+        p.epilogue & epilogueAnyGradient);
     if (desc.bias % bytesOf(p.biasElement))
       return tell(call, invalid("the bias is not at a multiple of its element"), desc.bias,
                   Check::Misaligned);

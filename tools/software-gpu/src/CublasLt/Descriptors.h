@@ -66,9 +66,10 @@ static_assert(sizeof(EmulationDesc) <= abi::emulationBytes);
 struct Algo {
   int32_t id, tile, splitK, reductionScheme, swizzling, customOption, stages;
   uint16_t innerShape, clusterShape, reserved10;
-  uint8_t alignment[4]; ///< promised for A, B, C, D: log2 of the bytes
-  int8_t types[6];      ///< compute, scale, A, B, C, D
-  uint8_t filled;       ///< 1: it was made by the library
+  uint8_t alignment[4];  ///< promised for A, B, C, D: log2 of the bytes
+  int8_t types[6];       ///< compute, scale, A, B, C, D
+  uint8_t filled;        ///< 1: it was made by the library
+  uint8_t biasAlignment; ///< of the bias pointer when it was chosen: log2 of the bytes, at most 4
 };
 static_assert(sizeof(Algo) <= abi::algoBytes);
 

@@ -125,11 +125,9 @@ static Verdict checkEpilogue(const MatmulDesc &desc, Problem &problem) {
   int32_t wantedBias = dType; // type of the bias
   if (problem.eightBit)
     wantedBias = dType == CUDA_R_32F ? CUDA_R_16BF : cType;
-  constexpr int32_t hasBias =
-      epilogueBias | epilogueBiasGradient | epilogueBiasGradientA | epilogueBiasGradientB;
-  if (p.epilogue & hasBias) {
+  if (p.epilogue & epilogueAnyBias) {
     int32_t type = desc.biasType == -1 ? wantedBias : desc.biasType;
-    if (type != wantedBias && !(type == CUDA_R_32F && !problem.eightBit))
+    if (type != wantedBias)
       return unsupported("bias of " + typeName(type) + ", expected " + typeName(wantedBias));
     p.biasElement = *elementOf(type);
     p.biasBatchStride = desc.biasBatchStride;
@@ -503,6 +501,8 @@ std::vector<MatmulHeuristicResult> search(const Problem &problem, const Preferen
       Algo algo = makeAlgo(kind, types);
       algo.splitK = splitK;
       algo.reductionScheme = scheme;
+      if (p.epilogue & epilogueAnyBias)
+        algo.biasAlignment = uint8_t(std::min(4, std::countr_zero(problem.desc.bias)));
       if (splitK > 1 && !(preference.reductionMask & uint32_t(algo.reductionScheme)))
         continue;
       if (!(preference.implMask & implFlags(algo)))

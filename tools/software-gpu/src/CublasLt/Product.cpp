@@ -128,8 +128,7 @@ static std::vector<Real> sums(const Product &p, const std::vector<Real> &a,
   std::vector<Real> part(p.splitK > 1 ? result.size() : 0);
   int64_t parts = std::min<int64_t>(p.splitK, p.k);
   for (int64_t s = 0; s < parts; ++s) {
-    int64_t number = (s + p.rotated) % parts;
-    int64_t from = p.k * number / parts, to = p.k * (number + 1) / parts;
+    auto [from, to] = p.part(s);
     const Real *aPart = a.data() + (ta ? from : from * lda);
     const Real *bPart = b.data() + (tb ? from * ldb : from);
     Real *c = s ? part.data() : result.data();
@@ -152,15 +151,20 @@ double geluDerivative(double x) {
   return 0.5 * (1 + t) + 0.5 * x * (1 - t * t) * 0.7978845608028654 * (1 + 3 * 0.044715 * x * x);
 }
 
-/// Sum along k of each row of op(A) (`ofA`) or of each column of op(B).
+/// Sum along k of each row of op(A) (`ofA`) or of each column of op(B), in the parts of the product.
 template <typename Real>
 static void biasGradient(const Product &p, const std::vector<Real> &packed, bool ofA, char *to) {
   int64_t count = ofA ? p.m : p.n;
   bool kFirst = ofA ? p.transA != p.a.rowMajor : p.transB == p.b.rowMajor;
   for (int64_t i = 0; i < count; ++i) {
     Real sum = 0;
-    for (int64_t j = 0; j < p.k; ++j)
-      sum += packed[size_t(kFirst ? j + i * p.k : i + j * count)];
+    for (int64_t s = 0, parts = std::min<int64_t>(p.splitK, p.k); s < parts; ++s) {
+      Real part = 0;
+      auto [from, to] = p.part(s);
+      for (int64_t j = from; j < to; ++j)
+        part += packed[size_t(kFirst ? j + i * p.k : i + j * count)];
+      sum += part;
+    }
     storeElement(p.biasElement, to, i, sum);
   }
 }

@@ -9,6 +9,9 @@
 
 #include "Support/Element.h"
 
+#include <algorithm>
+#include <utility>
+
 namespace sgpu::cublaslt {
 
 /// A matrix in memory; the same for each of its batches, `batchStride` elements on.
@@ -36,6 +39,8 @@ enum : int32_t {
   epilogueAux = 128,
   epilogueBiasGradientA = 256,
   epilogueBiasGradientB = 512,
+  epilogueAnyGradient = epilogueBiasGradient | epilogueBiasGradientA | epilogueBiasGradientB,
+  epilogueAnyBias = epilogueBias | epilogueAnyGradient,
 };
 
 /// D = epilogue(alpha * scaleA * op(A) * scaleB * op(B) + beta * scaleC * C) * scaleD
@@ -52,6 +57,11 @@ struct Product {
   int splitK = 1;       ///< parts of k that are summed apart
   bool inPlace = false; ///< each is added to D, rounded to f32, when it is ready
   uint32_t rotated = 0; ///< which of them is the first then; the others follow in their order
+  /// The range of k whose sum is the s-th that is added.
+  std::pair<int64_t, int64_t> part(int64_t s) const {
+    int64_t parts = std::min<int64_t>(splitK, k), number = (s + rotated) % parts;
+    return {k * number / parts, k * (number + 1) / parts};
+  }
 
   int32_t epilogue = 0;
   Element biasElement = Element::F32, auxElement = Element::F32;

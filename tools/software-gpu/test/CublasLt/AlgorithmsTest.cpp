@@ -100,7 +100,10 @@ TEST(CublasLtAlgorithms, SumsInPlaceHaveNoOrder) {
     Bytes x(size_t(p.m * p.k) * 2); // so that sums are rounded
     for (int64_t i = 0; i < p.m * p.k; ++i)
       put(CUDA_R_16BF, x, i, std::ldexp(1 + double(i % 97) / 128, int(i % 31) - 15));
-    p.atA = p.device.upload(x);
+    p.atA = p.atB = p.device.upload(x);
+    char *gradient = p.device.allocate(size_t(p.n) * 4);
+    p.desc.set(CUBLASLT_MATMUL_DESC_EPILOGUE, int32_t(CUBLASLT_EPILOGUE_BGRADB));
+    p.desc.set(CUBLASLT_MATMUL_DESC_BIAS_POINTER, gradient);
     auto schemeOf = [](const MatmulAlgo &algo) {
       int32_t scheme = -1;
       size_t written = 0;
@@ -118,23 +121,26 @@ TEST(CublasLtAlgorithms, SumsInPlaceHaveNoOrder) {
     });
     ASSERT_NE(found, results.end());
     MatmulHeuristicResult first = *found;
-    std::set<Bytes> bits;
-    for (int i = 0; i < 16; ++i) {
-      EXPECT_EQ(p.run(&first.algo, first.workspaceSize, p.device.stream), 0);
-      bits.insert(p.device.download(p.atD, size_t(p.m * p.n) * 4));
-    }
+    std::set<Bytes> bits, bitsOfGradient;
+    auto run = [&](const MatmulHeuristicResult &r, int times) {
+      bits.clear(), bitsOfGradient.clear();
+      for (int i = 0; i < times; ++i) {
+        EXPECT_EQ(p.run(&r.algo, r.workspaceSize, p.device.stream), 0);
+        bits.insert(p.device.download(p.atD, size_t(p.m * p.n) * 4));
+        bitsOfGradient.insert(p.device.download(gradient, size_t(p.n) * 4));
+      }
+    };
+    run(first, 16);
     EXPECT_GT(bits.size(), 1u);
+    EXPECT_GT(bitsOfGradient.size(), 1u);
     preference.set(CUBLASLT_MATMUL_PREF_REDUCTION_SCHEME_MASK,
                    uint32_t(CUBLASLT_REDUCTION_SCHEME_COMPUTE_TYPE));
     EXPECT_EQ(p.found(preference, results), 0);
     for (const MatmulHeuristicResult &r : results) {
       EXPECT_NE(schemeOf(r.algo), CUBLASLT_REDUCTION_SCHEME_INPLACE);
-      bits.clear();
-      for (int i = 0; i < 4; ++i) {
-        EXPECT_EQ(p.run(&r.algo, r.workspaceSize, p.device.stream), 0);
-        bits.insert(p.device.download(p.atD, size_t(p.m * p.n) * 4));
-      }
+      run(r, 4);
       EXPECT_EQ(bits.size(), 1u);
+      EXPECT_EQ(bitsOfGradient.size(), 1u);
     }
   })));
 }

@@ -133,8 +133,6 @@ void drawnProduct(Device &device, const Types &t, uint64_t seed) {
   bool relu = e & 2, bias = e & 4, dRelu = e & 8, gradient = e & 16, isGelu = e & 32,
        dGelu = e & 64, hasAux = e & 128, gradientA = e & 256, gradientB = e & 512;
   int biasType = eight ? (t.d == CUDA_R_32F ? int(CUDA_R_16BF) : t.c) : t.d;
-  if (!eight && draw.below(3) == 0)
-    biasType = CUDA_R_32F;
   int64_t biasLength = gradientB ? n : m, biasStride = biasLength + draw.below(3);
   bool hasBias = bias || gradient || gradientA || gradientB;
   Bytes biasBytes(size_t(biasStride * batches) * sizeOf(biasType));
@@ -184,7 +182,7 @@ void drawnProduct(Device &device, const Types &t, uint64_t seed) {
     biasAt = device.upload(biasBytes);
     desc.set(CUBLASLT_MATMUL_DESC_BIAS_POINTER, biasAt);
     desc.set(CUBLASLT_MATMUL_DESC_BIAS_BATCH_STRIDE, biasStride);
-    if (biasType == CUDA_R_32F && t.d != CUDA_R_32F)
+    if (draw.coin()) // it is the only one
       desc.set(CUBLASLT_MATMUL_DESC_BIAS_DATA_TYPE, int32_t(biasType));
   }
   if (hasAux) {

@@ -26,6 +26,7 @@ struct Product {
   MatmulHeuristicResult result{};
   std::vector<std::function<void(Desc &)>> attributes;
   std::function<void()> afterHeuristic;
+  std::function<void(Desc &)> beforeProduct;
   std::function<void(LayoutOf &b)> afterLayouts;
   int heuristic = -1;
 
@@ -77,6 +78,8 @@ struct Product {
     }
     if (afterHeuristic)
       afterHeuristic();
+    if (beforeProduct)
+      beforeProduct(desc);
     return cublasLtMatmul(device.handle, desc.desc, alpha, at[0], a.layout, at[1], b.layout, beta,
                           at[2], c.layout, at[3], d.layout, ownAlgo ? nullptr : &result.algo,
                           workspace, workspaceBytes, device.stream);
@@ -225,6 +228,28 @@ const std::vector<Rule> &rules() {
        },
        0,
        {"out-of-bounds", "call cublasLtMatmul"}},
+      {"BiasGradientType",
+       false,
+       [](Product &p, bool faulty) {
+         p.typeC = p.typeD = CUDA_R_32F;
+         epilogue(p, CUBLASLT_EPILOGUE_BGRADB);
+         p.set(CUBLASLT_MATMUL_DESC_BIAS_POINTER, p.zeros(512));
+         p.set(CUBLASLT_MATMUL_DESC_BIAS_DATA_TYPE, int32_t(faulty ? CUDA_R_16BF : CUDA_R_32F));
+       },
+       unsupported,
+       {"bias of CUDA_R_16BF, expected CUDA_R_32F"}},
+      {"BiasAlignment",
+       false,
+       [](Product &p, bool faulty) {
+         epilogue(p, CUBLASLT_EPILOGUE_BIAS);
+         char *bias = p.zeros(256);
+         p.set(CUBLASLT_MATMUL_DESC_BIAS_POINTER, bias);
+         p.beforeProduct = [bias, faulty](Desc &desc) {
+           desc.set(CUBLASLT_MATMUL_DESC_BIAS_POINTER, bias + (faulty ? 8 : 16));
+         };
+       },
+       invalid,
+       {"the bias is not at a multiple of 16 bytes, as it was when the algorithm was chosen"}},
       {"BiasType",
        false,
        [](Product &p, bool faulty) {
