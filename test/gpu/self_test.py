@@ -11,7 +11,6 @@ Exit status: 0 all is well, 1 not.
 
 import argparse
 import json
-import os
 import pathlib
 import signal
 import subprocess
@@ -55,10 +54,12 @@ def fake_pack(folder: pathlib.Path, *scripts: str) -> pathlib.Path:
 
 
 def is_gone(pid_file: pathlib.Path) -> bool:
-    for _ in range(50):
+    stat = pathlib.Path("/proc") / pid_file.read_text().strip() / "stat"
+    for _ in range(100):
         try:
-            os.kill(int(pid_file.read_text()), 0)
-        except ProcessLookupError:
+            if stat.read_text().rpartition(")")[2].split()[0] == "Z":  # it waits for its parent to notice
+                return True
+        except (FileNotFoundError, ProcessLookupError):
             return True
         time.sleep(0.1)
     return False
