@@ -33,7 +33,7 @@ static TensorMap mapOf(const RecordedMap &from) {
 }
 
 Launch sgpu::mutate::Launch::of(const Recording &recording, const RecordedLaunch &from,
-                                bool apart) {
+                                const std::set<Begin> &joined) {
   Launch l;
   l.kernel = from.kernel;
   l.ptx = recording.modules.at(from.module);
@@ -48,7 +48,10 @@ Launch sgpu::mutate::Launch::of(const Recording &recording, const RecordedLaunch
   l.parameters = from.parameters;
   // Where buffers begin in each recorded one.
   std::vector<std::set<uint64_t>> begins(from.buffers.size());
-  auto begin = [&](const RecordedPointer &p) { begins[p.buffer].insert(apart ? p.offset : 0); };
+  auto begin = [&](const RecordedPointer &p) {
+    if (!joined.contains({p.buffer, p.offset}))
+      begins[p.buffer].insert(p.offset);
+  };
   for (const RecordedPointer &p : from.pointers)
     begin(p);
   for (const RecordedMap &m : from.maps)
@@ -66,6 +69,7 @@ Launch sgpu::mutate::Launch::of(const Recording &recording, const RecordedLaunch
           if (r.offset < limit)
             end = std::max(end, std::min(limit, r.offset + r.bytes.size()));
       Buffer b;
+      b.begin = {uint32_t(i), at[n]};
       b.phase = at[n] % 256;
       b.bytes.resize(std::max<uint64_t>(end - at[n], 1));
       b.written.assign(b.bytes.size(), true);
@@ -103,8 +107,9 @@ Launch sgpu::mutate::Launch::of(const Recording &recording, const RecordedLaunch
   return l;
 }
 
-sgpu::mutate::Launch::Outcome sgpu::mutate::Launch::run(const std::string &code, uint64_t seed,
-                                                        Completion completion) const {
+sgpu::mutate::Launch::Outcome
+sgpu::mutate::Launch::run(const std::string &code, uint64_t seed, Completion completion,
+                          std::function<void(const Report &)> told) const {
   Options options;
   options.chip = chip;
   options.seed = seed;
@@ -117,6 +122,7 @@ sgpu::mutate::Launch::Outcome sgpu::mutate::Launch::run(const std::string &code,
   for (const Buffer &b : buffers)
     options.memory += b.bytes.size() + apart;
   Reporter reporter(options, false);
+  reporter.listener = std::move(told);
   DeviceMemory memory(0, options, reporter);
   std::vector<uint64_t> addresses;
   for (const Buffer &b : buffers) {
@@ -171,6 +177,11 @@ sgpu::mutate::Launch::Outcome sgpu::mutate::Launch::run(const std::string &code,
     auto first = std::find_if(reports.begin(), reports.end(),
                               [](const Report &r) { return r.check != Check::Strict; });
     const Report &r = first == reports.end() ? reports.front() : *first;
+    if (r.check == Check::OutOfBounds && r.hasAddress)
+      for (size_t i = 1; i < buffers.size(); ++i)
+        if (buffers[i].begin.first == buffers[i - 1].begin.first && r.address > addresses[i - 1] &&
+            r.address < addresses[i])
+          o.strayed = buffers[i].begin;
     o.check = checkName(r.check);
     o.report = Reporter::toText(r, seed);
   }

@@ -4,7 +4,8 @@
 //
 // Every buffer becomes an allocation of its own, far from the others: it begins where a parameter points, and ends behind
 // the last byte that the recorded launch touched before the next parameter's. What the launch read is there; what it
-// only wrote nobody has written yet; what lies between and was not touched holds bits.
+// only wrote nobody has written yet; what lies between and was not touched holds bits. Parameters whose tensors lie between
+// each other's rows have one buffer: the launch strays from one to the other.
 //===----------------------------------------------------------------------===//
 #ifndef SGPU_MUTATE_LAUNCH_H
 #define SGPU_MUTATE_LAUNCH_H
@@ -12,13 +13,19 @@
 #include "Cuda/Recording.h"
 #include "Machine/Machine.h"
 
+#include <functional>
+#include <optional>
+#include <set>
+
 namespace sgpu::mutate {
 
 struct Launch {
   std::string kernel, ptx;
-  int chip = 90;       ///< that of .target
-  LaunchConfig config; ///< grid, block, cluster, shared memory
+  int chip = 90;                               ///< that of .target
+  LaunchConfig config;                         ///< grid, block, cluster, shared memory
+  using Begin = std::pair<uint32_t, uint64_t>; ///< a recorded buffer, a byte of it
   struct Buffer {
+    Begin begin;
     uint64_t phase = 0; ///< its address modulo 256
     std::vector<uint8_t> bytes;
     std::vector<bool> written; ///< before the launch
@@ -31,9 +38,9 @@ struct Launch {
   };
   std::vector<Parameter> pointers, maps; ///< maps: `offset` of the tensor
 
-  /// `apart`: parameters that point to different places have buffers of their own; else all of one allocation
-  /// of the recorded program is one buffer.
-  static Launch of(const Recording &recording, const RecordedLaunch &launch, bool apart);
+  /// Each place that a parameter points to begins a buffer of its own, but for `joined`.
+  static Launch of(const Recording &recording, const RecordedLaunch &launch,
+                   const std::set<Begin> &joined);
 
   /// Memory as a launch leaves it: of each buffer the bytes, and whether they were written.
   using Memory = std::vector<std::vector<uint8_t>>;
@@ -42,9 +49,12 @@ struct Launch {
     std::string check;  ///< of the first report, Check::Strict last; empty without
     std::string report; ///< as text
     bool trapped = false;
+    /// The first report is of an address between two buffers of one recorded buffer: where the second begins.
+    std::optional<Begin> strayed;
   };
-  /// Runs it with other code, on a device of its own with all checks and Check::Strict.
-  Outcome run(const std::string &code, uint64_t seed, Completion completion) const;
+  /// Runs it with other code, on a device of its own with all checks and Check::Strict; `told` of each fault as it comes.
+  Outcome run(const std::string &code, uint64_t seed, Completion completion,
+              std::function<void(const Report &)> told = {}) const;
 
 private:
   std::vector<uint8_t> parameters;

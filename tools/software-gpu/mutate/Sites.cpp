@@ -33,7 +33,7 @@ static std::vector<Statement> statementsOf(const std::string &ptx,
       ++at;
       continue;
     }
-    if (ptx.compare(at, 2, "//") == 0) {
+    if (ptx.compare(at, 2, "//") == 0 || ptx.compare(at, 4, ".loc") == 0) {
       at = std::min(ptx.find('\n', at), ptx.size());
       continue;
     }
@@ -102,10 +102,25 @@ static std::string garbageOf(const std::vector<Statement> &statements,
   return text;
 }
 
+/// The opcodes before and behind one, which is `*`; without moves: where those stand is the register allocator's choice.
+static std::string aroundOf(const std::vector<Statement> &all, size_t at) {
+  constexpr size_t reach = 6;
+  auto counts = [](const Statement &s) { return !s.opcode.starts_with("mov."); };
+  std::string text = "*";
+  for (size_t i = at, n = 0; i-- > 0 && n < reach;)
+    if (counts(all[i]) && ++n)
+      text = all[i].opcode + " " + text;
+  for (size_t i = at + 1, n = 0; i < all.size() && n < reach; ++i)
+    if (counts(all[i]) && ++n)
+      text += " " + all[i].opcode;
+  return text;
+}
+
 std::vector<Site> sgpu::mutate::sitesOf(const std::string &ptx) {
   std::map<std::string, size_t> labels;
   std::vector<Statement> all = statementsOf(ptx, labels);
   std::vector<Site> sites;
+  std::map<std::string, uint32_t> numbers; // of each kind
   auto matches = [](const std::string &text, const char *form) {
     return std::regex_search(text, std::regex(form));
   };
@@ -119,6 +134,9 @@ std::vector<Site> sgpu::mutate::sitesOf(const std::string &ptx) {
       std::string old = ptx.substr(begin, s.end - begin);
       sites.push_back({kind,
                        s.line,
+                       ++numbers[kind],
+                       0,
+                       aroundOf(all, i),
                        begin,
                        s.end,
                        text,
@@ -146,8 +164,13 @@ std::vector<Site> sgpu::mutate::sitesOf(const std::string &ptx) {
           if (matches(all[back].opcode, R"(^mbarrier\.(try|test)_wait)")) {
             add("wait", all[back].begin, "", "");
             sites.back().text = ptx.substr(all[back].begin, s.end - all[back].begin);
-            sites.back().works = ptx.substr(all[back].begin, s.begin - all[back].begin) + "@" +
-                                 s.predicate + " trap;";
+            sites.back().reached = "trap; " + sites.back().text;
+            sites.back().line = all[back].line;
+            // With a time limit of 0 it does not wait.
+            std::string asks = ptx.substr(all[back].begin, s.begin - all[back].begin);
+            if (all[back].opcode.starts_with("mbarrier.try_wait"))
+              asks.insert(asks.find(';'), ", 0");
+            sites.back().works = asks + "@" + s.predicate + " trap;";
             break;
           }
         continue;
@@ -180,5 +203,7 @@ std::vector<Site> sgpu::mutate::sitesOf(const std::string &ptx) {
       }
     }
   }
+  for (Site &site : sites)
+    site.of = numbers[site.kind];
   return sites;
 }

@@ -11,9 +11,12 @@
 
 #include <algorithm>
 #include <cstring>
+#include <deque>
 #include <iostream>
 #include <map>
+#include <regex>
 #include <set>
+#include <sys/resource.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -24,9 +27,10 @@ static const char *usage =
     R"(usage: software-gpu-mutate [options] FILE...
 Removes one barrier, fence, wait, arrival or guard after the other from recorded launches
 (SOFTWARE_GPU_RECORD; equal ones once) and says, as a line of JSON each, what gives it away. Options:
+  --kernels RE  only kernels whose whole name matches this regular expression
   --mutants N   so many, drawn from all together (default all)
   --seed N      of the draw (1)
-  --jobs N      mutants that run at once (1)
+  --jobs N      kernels whose mutants run at once (1)
   --seconds N   how long one may run (60)
   --list        only lists the places
 outcome: reported (check says by what), differs (the memory of the launch after it), hangs; if nothing
@@ -43,45 +47,177 @@ missed, 2 wrong use or a launch with a fault.
 }
 
 namespace {
-struct Task {
-  const Launch *launch;
-  const Launch::Memory *right; ///< what it leaves
+/// A launch, and the memory that it leaves.
+struct Prepared {
+  Launch launch;
+  Launch::Memory right;
+};
+/// The text of a kernel, its launches and the sites to look at.
+struct Code {
   std::string file;
-  uint64_t code; ///< a number of its text
-  Site site;
+  uint64_t number; ///< of the text in its recording
+  const Recording *recording;
+  std::vector<const RecordedLaunch *> launches;
+  std::vector<Site> sites;
+};
+struct Verdict {
+  std::string outcome, check;
 };
 } // namespace
 
 constexpr std::pair<uint64_t, Completion> orders[] = {
     {1, Completion::Late}, {2, Completion::Early}, {3, Completion::Random}, {4, Completion::Late}};
 
-static std::string verdict(const Task &task, std::string &check) {
+/// Of one launch. A report of another check than Check::Strict goes to `stop`, which does not come back.
+template <typename Stop>
+static Verdict verdict(const Prepared &prepared, const Site &site, const Stop &stop) {
+  const Launch &launch = prepared.launch;
   auto text = [&](const std::string &with) {
-    std::string s = task.launch->ptx;
-    return s.replace(task.site.begin, task.site.end - task.site.begin, with);
+    std::string s = launch.ptx;
+    return s.replace(site.begin, site.end - site.begin, with);
   };
-  for (auto [seed, completion] : orders) {
-    Launch::Outcome o = task.launch->run(text(task.site.mutant), seed, completion);
-    check = o.check;
-    if (!o.check.empty())
-      return "reported";
-    if (o.memory != *task.right)
-      return "differs";
-  }
-  if (!task.launch->run(text(task.site.reached), 1, Completion::Late).trapped)
-    return "unreached";
   auto inEveryOrder = [&](const std::string &with, auto holds) {
     return !with.empty() && std::all_of(std::begin(orders), std::end(orders), [&](auto order) {
-      return holds(task.launch->run(text(with), order.first, order.second));
+      return holds(launch.run(text(with), order.first, order.second));
     });
   };
-  if (inEveryOrder(task.site.works, [](const Launch::Outcome &o) { return !o.trapped; }))
-    return "idle";
-  if (inEveryOrder(task.site.unused, [&](const Launch::Outcome &o) {
-        return o.check.empty() && o.memory == *task.right;
+  auto reached = [&] { return launch.run(text(site.reached), 1, Completion::Late).trapped; };
+  auto works = [&] {
+    return !inEveryOrder(site.works, [](const Launch::Outcome &o) { return !o.trapped; });
+  };
+  // Without a guard that holds for all it is the same launch.
+  const bool isGuard = site.kind == std::string_view("guard");
+  if (isGuard && !works())
+    return {reached() ? "idle" : "unreached", ""};
+  const std::string mutant = text(site.mutant);
+  for (auto [seed, completion] : orders) {
+    Launch::Outcome o = launch.run(mutant, seed, completion, [&](const Report &r) {
+      if (r.check != Check::Strict)
+        stop(Verdict{"reported", checkName(r.check)});
+    });
+    if (!o.check.empty())
+      return {"reported", o.check};
+    if (o.memory != prepared.right)
+      return {"differs", ""};
+  }
+  if (!isGuard && !reached())
+    return {"unreached", ""};
+  if (!isGuard && !works())
+    return {"idle", ""};
+  if (inEveryOrder(site.unused, [&](const Launch::Outcome &o) {
+        return o.check.empty() && o.memory == prepared.right;
       }))
-    return "unused";
-  return "missed";
+    return {"unused", ""};
+  return {"missed", ""};
+}
+
+/// Of all launches: found in one is found; else what one of them does not show is not shown.
+template <typename Stop>
+static Verdict verdict(const std::vector<Prepared> &launches, const Site &site, const Stop &stop) {
+  static const std::vector<std::string> rising = {"unreached", "idle", "unused", "missed"};
+  auto rank = [](const Verdict &v) {
+    return std::find(rising.begin(), rising.end(), v.outcome) - rising.begin();
+  };
+  Verdict worst{"unreached", ""};
+  for (const Prepared &prepared : launches) {
+    Verdict v = verdict(prepared, site, stop);
+    if (size_t(rank(v)) == rising.size())
+      return v;
+    if (rank(v) > rank(worst))
+      worst = v;
+  }
+  return worst;
+}
+
+/// A launch as it is: no fault, and the same memory in every order.
+static Prepared prepare(const Code &code, const RecordedLaunch &recorded) {
+  Prepared p;
+  Launch::Outcome first;
+  for (std::set<Launch::Begin> joined;;) {
+    p.launch = Launch::of(*code.recording, recorded, joined);
+    first = p.launch.run(p.launch.ptx, orders[0].first, orders[0].second);
+    if (!first.strayed || !joined.insert(*first.strayed).second)
+      break;
+  }
+  p.right = first.memory;
+  for (auto [seed, completion] : orders) {
+    Launch::Outcome o =
+        seed == orders[0].first ? first : p.launch.run(p.launch.ptx, seed, completion);
+    if (!o.check.empty())
+      refuse(code.file + ": the launch itself has a fault\n" + o.report);
+    if (o.memory != p.right)
+      refuse(code.file + ": launch of " + p.launch.kernel + " gives other bits with seed " +
+             std::to_string(seed));
+  }
+  return p;
+}
+
+static Json describe(const Code &code, const Site &site) {
+  Json j;
+  j.add("file", code.file);
+  j.add("kernel", code.launches.front()->kernel);
+  j.add("line", site.line);
+  j.add("code", code.number);
+  j.add("at", site.begin);
+  j.add("number", site.number);
+  j.add("of", site.of);
+  j.add("around", site.around);
+  j.add("kind", site.kind);
+  j.add("text", site.text);
+  return j;
+}
+
+/// Says what gives each site away, in a process for each: its verdict comes through a pipe. Returns whether any is missed.
+static bool lookAt(const Code &code, unsigned seconds) {
+  std::vector<Prepared> launches;
+  for (const RecordedLaunch *launch : code.launches)
+    launches.push_back(prepare(code, *launch));
+  bool missed = false;
+  for (const Site &site : code.sites) {
+    int ends[2];
+    if (pipe(ends))
+      refuse("cannot make a pipe");
+    pid_t pid = fork();
+    if (pid < 0)
+      refuse("cannot start a process");
+    if (!pid) {
+      alarm(seconds);
+      auto say = [&](const Verdict &v) {
+        std::string words = v.check.empty() ? v.outcome : v.outcome + " " + v.check;
+        _exit(write(ends[1], words.data(), words.size()) < 0);
+      };
+      try {
+        say(verdict(launches, site, say));
+      } catch (const std::exception &e) {
+        std::cerr << code.file << ": PTX line " << site.line << ": " << e.what() << "\n";
+        _exit(1);
+      }
+    }
+    close(ends[1]);
+    int status = 0;
+    rusage usage = {};
+    wait4(pid, &status, 0, &usage);
+    char text[256];
+    ssize_t n = read(ends[0], text, sizeof text);
+    close(ends[0]);
+    std::string words(text, n > 0 ? size_t(n) : 0), check;
+    if (size_t space = words.find(' '); space != words.npos) {
+      check = words.substr(space + 1);
+      words.resize(space);
+    }
+    if (words.empty())
+      words = WIFSIGNALED(status) && WTERMSIG(status) == SIGALRM ? "hangs" : "fails";
+    Json j = describe(code, site);
+    j.add("outcome", words);
+    if (!check.empty())
+      j.add("check", check);
+    j.add("milliseconds", uint64_t(usage.ru_utime.tv_sec * 1000 + usage.ru_utime.tv_usec / 1000));
+    std::string line = j.str() + "\n"; // whole: others write there too
+    if (write(1, line.data(), line.size()) != ssize_t(line.size()))
+      refuse("cannot write");
+    missed |= words == "missed";
+  }
+  return missed;
 }
 
 int main(int argc, char **argv) {
@@ -90,6 +226,7 @@ int main(int argc, char **argv) {
     uint64_t seed = 1;
     unsigned jobs = 1, seconds = 60;
     bool list = false;
+    std::regex kernels(".*");
     std::vector<std::string> files;
     for (int i = 1; i < argc; ++i) {
       std::string a = argv[i];
@@ -105,6 +242,8 @@ int main(int argc, char **argv) {
       if (a == "--help" || a == "-h") {
         std::cout << usage;
         return 0;
+      } else if (a == "--kernels" && i + 1 < argc) {
+        kernels = argv[++i];
       } else if (a == "--mutants") {
         mutants = number();
       } else if (a == "--seed") {
@@ -125,121 +264,74 @@ int main(int argc, char **argv) {
       std::cerr << usage;
       return 2;
     }
-    // Launches of the same kernel, code and geometry are one.
-    std::map<std::string, std::pair<Launch, Launch::Memory>> launches;
-    std::vector<Task> tasks;
+    // Launches of the same kernel, code and geometry are one; a site of a code is one.
+    std::deque<Recording> recordings;
+    std::set<std::string> known;
+    std::deque<Code> codes;
+    std::map<uint64_t, Code *> byNumber;
     for (const std::string &file : files) {
-      Recording recording = Recording::read(file);
-      for (const RecordedLaunch &recorded : recording.launches) {
-        RecordedLaunch key = recorded;
-        key.parameters.clear(), key.pointers.clear(), key.maps.clear(), key.buffers.clear();
-        auto [entry, isNew] = launches.try_emplace(recordOf(key));
-        auto &[launch, right] = entry->second;
-        if (!isNew)
+      const Recording &recording = recordings.emplace_back(Recording::read(file));
+      for (const RecordedLaunch &launch : recording.launches) {
+        if (!std::regex_match(launch.kernel, kernels))
           continue;
-        launch = Launch::of(recording, recorded, true);
-        for (Site &site : sitesOf(launch.ptx))
-          tasks.push_back({&launch, &right, file, recorded.module, std::move(site)});
+        RecordedLaunch key = launch;
+        key.parameters.clear(), key.pointers.clear(), key.maps.clear(), key.buffers.clear();
+        if (!known.insert(recordOf(key)).second)
+          continue;
+        Code *&code = byNumber[launch.module];
+        if (!code)
+          code = &codes.emplace_back(Code{
+              file, launch.module, &recording, {}, sitesOf(recording.modules.at(launch.module))});
+        code->launches.push_back(&launch);
       }
     }
-    if (mutants < tasks.size()) {
+    size_t count = 0;
+    for (const Code &code : codes)
+      count += code.sites.size();
+    if (mutants < count) {
+      std::vector<char> drawn(count);
+      std::fill_n(drawn.begin(), mutants, true);
       Random random(seed);
       for (size_t i = 0; i < mutants; ++i)
-        std::swap(tasks[i], tasks[i + random.below(uint32_t(tasks.size() - i))]);
-      tasks.resize(mutants);
+        std::swap(drawn[i], drawn[i + random.below(uint32_t(count - i))]);
+      auto at = drawn.begin();
+      for (Code &code : codes)
+        std::erase_if(code.sites, [&](const Site &) { return !*at++; });
     }
-    auto describe = [](const Task &t) {
-      Json j;
-      j.add("file", t.file);
-      j.add("kernel", t.launch->kernel);
-      j.add("line", t.site.line);
-      j.add("code", t.code);
-      j.add("at", t.site.begin);
-      j.add("kind", t.site.kind);
-      j.add("text", t.site.text);
-      return j;
-    };
     if (list) {
-      for (const Task &t : tasks)
-        std::cout << describe(t).str() << "\n";
+      for (const Code &code : codes)
+        for (const Site &site : code.sites)
+          std::cout << describe(code, site).str() << "\n";
       return 0;
     }
-    // The launches as they are: no fault, and the same memory in every order.
-    std::set<const Launch *> whole;
-    for (const Task &t : tasks) {
-      if (!whole.insert(t.launch).second)
-        continue;
-      auto &right = const_cast<Launch::Memory &>(*t.right);
-      for (auto [s, completion] : orders) {
-        Launch::Outcome o = t.launch->run(t.launch->ptx, s, completion);
-        if (!o.check.empty())
-          refuse(t.file + ": the launch itself has a fault\n" + o.report);
-        if (right.empty())
-          right = o.memory;
-        else if (right != o.memory)
-          refuse(t.file + ": launch of " + t.launch->kernel + " gives other bits with seed " +
-                 std::to_string(s));
-      }
-    }
-    // A process each: its verdict comes through a pipe.
-    struct Child {
-      const Task *task;
-      int pipe;
-    };
-    std::map<pid_t, Child> running;
-    bool missed = false;
+    // A process for each code.
+    size_t running = 0;
+    int worst = 0;
     auto collect = [&] {
       int status = 0;
-      pid_t pid = wait(&status);
-      auto it = running.find(pid);
-      if (it == running.end())
-        refuse("lost a process");
-      char text[256];
-      ssize_t n = read(it->second.pipe, text, sizeof text);
-      close(it->second.pipe);
-      std::string words(text, n > 0 ? size_t(n) : 0), check;
-      if (size_t space = words.find(' '); space != words.npos) {
-        check = words.substr(space + 1);
-        words.resize(space);
-      }
-      if (words.empty())
-        words = WIFSIGNALED(status) && WTERMSIG(status) == SIGALRM ? "hangs" : "fails";
-      Json j = describe(*it->second.task);
-      j.add("outcome", words);
-      if (!check.empty())
-        j.add("check", check);
-      std::cout << j.str() << std::endl;
-      missed |= words == "missed";
-      running.erase(it);
+      if (wait(&status) > 0)
+        worst = std::max(worst, WIFEXITED(status) ? WEXITSTATUS(status) : 2);
+      --running;
     };
-    for (const Task &t : tasks) {
-      if (running.size() >= jobs)
+    for (const Code &code : codes) {
+      if (code.sites.empty())
+        continue;
+      if (running == jobs)
         collect();
-      int ends[2];
-      if (pipe(ends))
-        refuse("cannot make a pipe");
       pid_t pid = fork();
       if (pid < 0)
         refuse("cannot start a process");
-      if (!pid) {
-        alarm(seconds);
-        std::string check, words;
+      if (!pid)
         try {
-          words = verdict(t, check);
+          _exit(lookAt(code, seconds));
         } catch (const std::exception &e) {
-          std::cerr << t.file << ": PTX line " << t.site.line << ": " << e.what() << "\n";
-          _exit(1);
+          refuse(e.what());
         }
-        if (!check.empty())
-          words += " " + check;
-        _exit(write(ends[1], words.data(), words.size()) < 0);
-      }
-      close(ends[1]);
-      running[pid] = {&t, ends[0]};
+      ++running;
     }
-    while (!running.empty())
+    while (running)
       collect();
-    return missed;
+    return worst;
   } catch (const std::exception &e) {
     refuse(e.what());
   }

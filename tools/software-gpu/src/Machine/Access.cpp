@@ -2,6 +2,7 @@
 // Part of llamac, under the Apache License v2.0 with LLVM Exceptions.
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 //===----------------------------------------------------------------------===//
+#include "Machine/Async/State.h"
 #include "Machine/Launch.h"
 #include "Machine/Warp.h"
 
@@ -92,7 +93,12 @@ public:
     uint64_t warp = c.epoch.agent.warp(), cta = warp / launch.warpsPerBlock;
     p.block = blockIndex(launch, cta);
     const Dim3 &b = launch.config.block;
-    uint32_t t = uint32_t(warp % launch.warpsPerBlock) * 32 + c.epoch.agent.lane();
+    unsigned lane = c.epoch.agent.lane();
+    if (c.epoch.agent.kind() == AgentKind::Bulk)
+      for (const auto &w : block.warps)
+        if (w->id == warp)
+          lane = asyncOf(*w).bulkIssuer[lane];
+    uint32_t t = uint32_t(warp % launch.warpsPerBlock) * 32 + lane;
     p.thread = {t % b.x, t / b.x % b.y, t / b.x / b.y};
     if (c.epoch.agent.kind() != AgentKind::Thread && !isReadOnly(c.epoch))
       p.what += " by an asynchronous operation";

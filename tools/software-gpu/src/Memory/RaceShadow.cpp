@@ -589,12 +589,10 @@ bool RaceShadow::access(uint64_t offset, uint64_t size, const Access &now, bool 
 void RaceShadow::forget(uint64_t offset, uint64_t size) {
   uint64_t end = std::min(offset + size, bytes);
   uint64_t first = offset / 4, last = (end + 3) / 4; // words
+  // What the cells of bytes hold counts only while their word is split, and `split` sets all of it.
   auto clear = [&](uint64_t from, uint64_t to) {
-    for (uint64_t i = from; i < to; ++i) {
+    for (uint64_t i = from; i < to; ++i)
       wordCell(i).clear();
-      for (unsigned b = 0; b < 4; ++b)
-        byteCell(i * 4 + b).clear();
-    }
   };
   // Whole pages go back to the system, which hands out zeros later: lines between common borders of pages.
   constexpr uint64_t page = 4096, perPage = page / 64 * Line::cells;
@@ -609,9 +607,14 @@ void RaceShadow::forget(uint64_t offset, uint64_t size) {
   } else {
     clear(first, last);
   }
-  for (unsigned s = 0; s < (threadSafe ? numStripes : 1); ++s)
-    std::erase_if(stripes[s].readers, [&](const auto &entry) {
-      uint64_t word = entry.first & byteKey ? (entry.first & ~byteKey) / 4 : entry.first;
-      return word >= first && word < last;
-    });
+  if (first >= last)
+    return;
+  const uint64_t firstStripe = threadSafe ? first * 4 >> stripeShift : 0;
+  const uint64_t lastStripe = threadSafe ? (last * 4 - 1) >> stripeShift : 0;
+  for (uint64_t s = firstStripe; s <= std::min(lastStripe, firstStripe + numStripes - 1); ++s)
+    if (auto &readers = stripes[s % numStripes].readers; !readers.empty())
+      std::erase_if(readers, [&](const auto &entry) {
+        uint64_t word = entry.first & byteKey ? (entry.first & ~byteKey) / 4 : entry.first;
+        return word >= first && word < last;
+      });
 }

@@ -103,6 +103,8 @@ void Reporter::add(Report report) {
   if (!options.enabled(report.check))
     return;
   std::lock_guard lock(mutex);
+  if (listener)
+    listener(report);
   ++counts[unsigned(report.check)];
   const Place &place = report.place;
   uint64_t &times =

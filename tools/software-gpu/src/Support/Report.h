@@ -9,6 +9,7 @@
 
 #include <array>
 #include <cstdint>
+#include <functional>
 #include <map>
 #include <mutex>
 #include <string>
@@ -74,6 +75,8 @@ public:
   int finish();
   static constexpr int faultStatus = 86;
   static constexpr unsigned limit = 4;
+  /// Told of every fault as it comes, if set.
+  std::function<void(const Report &)> listener;
   bool enabled(Check check) const { return options.enabled(check); }
 
   static std::string toText(const Report &report, uint64_t seed);

@@ -17,10 +17,11 @@ struct BarrierExtra {
   AddressOperand address;
   Operand result; ///< state, or predicate, or count
   Operand value;  ///< count, bytes, state or parity
+  Operand limit;  ///< of the time that try_wait waits
   const char *what = "";
 };
 
-enum { Relaxed, ExpectTx, NoComplete, Drop, Parity };
+enum { Relaxed, ExpectTx, NoComplete, Drop, Parity, Limited };
 
 /// An mbarrier operand of one lane.
 struct Target {
@@ -138,7 +139,7 @@ Step runPendingCount(Warp &warp, const Instruction &in) {
 
 /// test_wait and try_wait: both wait while no lane's phase is complete, but not for ever: while nothing
 /// else can run they give up (Cluster::timeout), so that a thread that only asks goes on. And now and
-/// then they give up at once, as the ISA allows.
+/// then they give up at once, as the ISA allows; with a time limit of 0 always.
 Step runWait(Warp &warp, const Instruction &in) {
   const auto &x = *static_cast<const BarrierExtra *>(in.extra);
   uint32_t done = 0, bad = 0;
@@ -167,8 +168,9 @@ Step runWait(Warp &warp, const Instruction &in) {
     if (asked < phase)
       done |= 1u << l;
   });
-  if (!done && !bad && !warp.block.cluster.timeout && warp.random.below(4)) {
-    unsigned l = unsigned(std::countr_zero(warp.active));
+  unsigned l = unsigned(std::countr_zero(warp.active));
+  bool waits = !in.mode[Limited] || uint32_t(warp.value(x.limit, l));
+  if (!done && !bad && waits && !warp.block.cluster.timeout && warp.random.below(4)) {
     return waitFor(warp, "the mbarrier at shared byte " + std::to_string(targets[l].offset) +
                              ": its " + targets[l].barrier->describe());
   }
@@ -267,8 +269,8 @@ void decodeWait(DecodeContext &c) {
   x.result = c.destination(ops[0]);
   x.address = c.address(ops[1]);
   x.value = c.source(ops[2], c.in.mode[Parity] ? ptx::Type::U32 : ptx::Type::B64);
-  if (ops.size() == 4)
-    c.source(ops[3], ptx::Type::U32);
+  if ((c.in.mode[Limited] = ops.size() == 4))
+    x.limit = c.source(ops[3], ptx::Type::U32);
   c.extra(x);
   c.in.execute = runWait;
 }

@@ -22,7 +22,8 @@ namespace sgpu {
 using ptx::Modifier;
 using ptx::Opcode;
 
-/// One bulk operation. Its agent has two times: of its reads, and of its writes.
+/// One bulk operation. Its agent has two times: of its reads, and of its writes. It is one of 32 that its warp takes in
+/// turn: copies of one thread complete in any order, and that one of them is over tells nothing of the others.
 class BulkCopy {
 public:
   // Who.
@@ -33,6 +34,7 @@ public:
   const char *what;
   Place place;
   Knowledge known;
+  AgentId agent;
   uint32_t readTime, writeTime;
   // From where to where. Global addresses, or offsets in the shared memory of a block.
   Block *fromShared = nullptr, *toShared = nullptr;
@@ -80,7 +82,7 @@ template <typename F> void forTile(uint32_t start, uint64_t bytes, uint32_t swiz
 } // namespace
 
 Actor BulkCopy::actor(AgentClock &clock, uint32_t time) const {
-  clock.id = AgentId(warp->id, AgentKind::Bulk, lane);
+  clock.id = agent;
   clock.time = time;
   clock.known = known;
   Actor a;
@@ -487,8 +489,11 @@ void issueLane(Warp &warp, const Instruction &in, const BulkExtra &x, unsigned l
   copy->place = warp.place(l, in);
   copy->place.what = x.what;
   copy->known = startedBy(warp, 1u << l);
-  copy->readTime = ++async.bulkTime[l];
-  copy->writeTime = ++async.bulkTime[l];
+  const unsigned agent = (l + async.bulkCopies[l]++) % 32;
+  async.bulkIssuer[agent] = uint8_t(l);
+  copy->agent = AgentId(warp.id, AgentKind::Bulk, agent);
+  copy->readTime = ++async.bulkTime[agent];
+  copy->writeTime = ++async.bulkTime[agent];
   for (Block *t : targets) {
     auto one = t == targets.back() ? copy : std::make_shared<BulkCopy>(*copy);
     one->toShared = t;
@@ -517,27 +522,23 @@ Step runWait(Warp &warp, const Instruction &in) {
   WarpAsync &async = asyncOf(warp);
   forLanes(warp.active, [&](unsigned l) {
     BulkLane &lane = async.bulk[l];
-    uint32_t time = 0;
+    Knowledge k;
     if (in.mode[1]) {
       for (size_t g = 0; g + in.mode[0] < lane.groups.size(); ++g)
         for (auto &copy : lane.groups[g]) {
           copy->readSource();
-          time = std::max(time, copy->readTime);
+          tellCompletion(k, copy->agent, copy->readTime);
         }
     } else {
       while (lane.groups.size() > in.mode[0]) {
         for (auto &copy : lane.groups.front()) {
           copy->task.finish(warp.block.cluster);
-          time = std::max(time, copy->writeTime);
+          tellCompletion(k, copy->agent, copy->writeTime);
         }
         lane.groups.pop_front();
       }
     }
-    if (time) {
-      Knowledge k;
-      tellCompletion(k, AgentId(warp.id, AgentKind::Bulk, l), time);
-      warp.clocks[l].acquire(k);
-    }
+    warp.clocks[l].acquire(k);
   });
   return Step::Next;
 }

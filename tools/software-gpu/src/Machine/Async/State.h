@@ -60,6 +60,8 @@ struct WarpAsync {
   CopyLane copies[32];
   BulkLane bulk[32];
   std::array<uint32_t, 32> copyTime{}, bulkTime{}; ///< of the agents AsyncCopy and Bulk
+  std::array<uint32_t, 32> bulkCopies{};           ///< that each lane has issued
+  std::array<uint8_t, 32> bulkIssuer{};            ///< the lane whose copy an agent Bulk is
   // wgmma, of this warp
   std::deque<uint64_t> groupEnds; ///< committed groups: number of the operation after the last
   uint64_t committed = 0,

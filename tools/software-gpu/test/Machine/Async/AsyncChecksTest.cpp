@@ -177,6 +177,31 @@ const Case cases[] = {
       ld.shared.f32 %f0, [%r5];
       st.global.f32 [%rd4], %f0;)",
      1, true},
+    // The second copy of a thread is over: that tells nothing of the first, though it is over, too.
+    {"BulkCopyBeforeAnother", Check::Race, "races", R"(
+      add.u32 %r6, %r2, 8192;
+      add.u32 %r7, %r2, 8200;
+      @%p0 mbarrier.init.shared.b64 [%r4], 1;
+      @%p0 mbarrier.init.shared.b64 [%r6], 1;
+      @%p0 mbarrier.init.shared.b64 [%r7], 1;
+      bar.sync 0;
+      @!%p0 bra O;
+      mbarrier.arrive.expect_tx.shared::cta.b64 _, [%r4], 512;
+      mbarrier.arrive.expect_tx.shared::cta.b64 _, [%r6], 512;
+      cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes [%r2], [%rd0], 512, [%r4];
+      cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes [%r2+512], [%rd0+512], 512, [%r6];
+      A: mbarrier.test_wait.parity.shared.b64 %p1, [%r4], 0;
+      @!%p1 bra A;
+      mbarrier.arrive.relaxed.cta.shared::cta.b64 _, [%r7];
+      O:
+      GOOD: F: mbarrier.test_wait.parity.shared.b64 %p1, [%r4], 0;
+      GOOD: @!%p1 bra F;
+      S: mbarrier.test_wait.parity.shared.b64 %p1, [%r6], 0;
+      @!%p1 bra S;
+      T: mbarrier.test_wait.parity.shared.b64 %p1, [%r7], 0;
+      @!%p1 bra T;
+      ld.shared.f32 %f0, [%r3];
+      st.global.f32 [%rd4], %f0;)"},
     //===------------------------------------------------------------------===//
     // mbarrier
     //===------------------------------------------------------------------===//
