@@ -5,22 +5,27 @@
 
     gpu_mutants.py --build build                                           everything that is in a kernel, some events of each program
     gpu_mutants.py --build build --kernels 100 --events 3 --seed 7         some of it
-    gpu_mutants.py --build build --programs text,issue --keep DIR
+    gpu_mutants.py --build build --programs text,sharded --keep DIR
     gpu_mutants.py --build build --record docs/gpu-mutants.md
 
 Kernels: KERNELS are compiled and make two steps, ATTENTION are tests of unit_CudaAttention; the software GPU records every
 launch (SOFTWARE_GPU_RECORD). software-gpu-mutate runs each launch by itself, each buffer an allocation of its own, without each
 barrier, fence, wait, arrival and guard of its PTX, one at a time. A mutant is found if the software GPU reports it in one
-launch of this code, with check `strict` too, or if the memory after it differs. That no thread comes to a place, or that a guard holds
-for all threads that come to it, is shown by the tool with a trap in its place.
+launch of this code, with check `strict` too, or if the memory after it differs. The tool shows by runs that no thread comes to a
+place, that a guard holds for all threads that come to it, that what a load would bring is not used. What is not needed at the
+sizes of one launch (a stage that so few tiles do not fill twice) counts as found elsewhere if the same instruction of the same kernel,
+the n-th of as many of its kind, is found at other sizes.
 
 Events: EVENTS are programs on grids of ranks. Each order that the program states between its entries (`after` in the executable's
-JSON) is removed in a copy of the executable, which makes two steps. It is found if the software GPU reports it (status 86), if
-it fails or hangs otherwise, or if losses, gradients or masters are not those of the program to the bit.
+JSON) is an event. If other orders lead from one entry to the other, that alone shows that it is redundant. Of the others some are drawn: each is
+removed in a copy of the executable, which makes two steps and a forward. It is found if the software GPU reports it (status 86), if
+it fails or hangs otherwise, or if losses, gradients, masters or logits are not those of the program to the bit.
 
-What is not found must be redundant: REDUNDANT says which are and why; any other is a failure. Not all of it has been run through yet: docs/gpu-mutants.md.
+What is not found must be redundant: gpu_mutants_redundant.json (--reasons) says which are and why; any other is a failure. A reason holds
+for one place of a kernel and cannot cover another: it is a failure, too, if it holds for a place that is found somewhere, for two places of one
+code, or, when all has run, for none.
 
-Exit status: 0 all found or redundant, 1 some not, 2 wrong use. Needs nothing but Python.
+Exit status: 0 all found or redundant, 1 some not, or a reason is wrong, 2 wrong use. Needs nothing but Python.
 """
 
 import argparse
@@ -70,12 +75,18 @@ KERNELS = {
     "text_f64": one_rank(text_config(), text_length=24, precision="f64"),
     "vision": one_rank(vision_config(), images=1),
     "vision_bf16": one_rank(vision_config(), images=1, precision="bf16"),
+    # Ranks that share a GPU: sums of the runtime's own.
+    "sums": Program(program(text_config(), 1, "", tp=2)),
+    "sums_bf16": Program(program(text_config(), 1, "--fsdp=parameters", dp=2), precision="bf16"),
 }
+# Attention on tensor cores is removed from where its sizes fill every stage of its pipelines: in ATTENTION.
+OF_PROGRAMS = r"(?!attention_(forward|dq|dkv|backward)_(mma|hopper)).*"
 # Tests of unit_CudaAttention, for every form: all stages of the pipelines; every mask, tiles that end early, rows that see nothing.
 ATTENTION = {
     "attention": "Forms/CudaAttention.ManyTiles*",
-    "masks": "Forms/CudaAttention.QueriesThatSeeNothing*:Forms/CudaAttention.Encoder*:Forms/CudaAttention.Images*",
+    "masks": "Forms/CudaAttention.QueriesThatSeeNothing*:Forms/CudaAttention.Encoder*:Forms/CudaAttention.Images*-*/hopper",
 }
+EVENT_LIMIT = 30  # seconds on a real GPU: what takes longer hangs
 LAST_LAYERS = "--trainable=*mlp.down_proj.weight,*lm_head.weight"
 EVENTS = {
     "pipeline": program(text_config(), 3, "", pp=2),
@@ -96,25 +107,31 @@ EVENTS = {name: Program(draw, gpus=(1, 4)[number % 2]) for number, (name, draw) 
 
 @dataclasses.dataclass
 class Reason:
-    """What may be removed without harm: kind, what the text says, where (program: kernel:line); and why."""
+    """Why a place may be removed without harm. Regular expressions say which: `kernel` the whole name of the kernel (the program, of an event);
+    `around` the opcodes before and behind, moves left out, the place itself is `*` (an event: what the two entries do)."""
+    kernel: str
     kind: str
-    text: str
-    where: str
+    around: str
     why: str
+    number: str = ""  # among the places of this kind in the kernel, "4/5"; empty: `around` is enough
 
     def holds(self, mutant: dict) -> bool:
-        return bool(re.search(self.kind, mutant["kind"]) and re.search(self.text, mutant["text"]) and
-                    re.search(self.where, mutant["where"]))
+        return bool(mutant["kind"] == self.kind and re.fullmatch(self.kernel, mutant["kernel"]) and
+                    self.number in ("", f"{mutant.get('number')}/{mutant.get('of')}") and re.search(self.around, mutant["around"]))
+
+    def __str__(self) -> str:
+        return f"reason for {self.kind} of {self.kernel}, around {self.around}"
 
 
-SHORT = r"^(text_bf16|vision_bf16|masks): attention_\w+_hopper"
-REDUNDANT = [
-    Reason("wait", r"wgmma\.commit_group", r": attention_\w+_hopper", "another commit_group comes before the wait for these products, and "
-           "takes them in"),
-    Reason("arrival", r"mbarrier\.init", SHORT, "so few tiles do not come to this stage of the pipeline: nobody touches its mbarrier"),
-    Reason("barrier", r"bar.sync 0", r": embedding_backward_weight_\w+_list", "it keeps the next chunk of indices from this one's readers, "
-           "and behind the last chunk there is no next one: LLVM has unrolled the loop"),
-]
+def read_reasons(file: pathlib.Path) -> list[Reason]:
+    try:
+        reasons = [Reason(**reason) for reason in json.loads(file.read_text())]
+        for reason in reasons:
+            re.compile(reason.kernel), re.compile(reason.around)
+        return reasons
+    except (OSError, ValueError, TypeError, re.error) as error:
+        fail(f"--reasons: {file}: expected a list of objects with kernel, kind, around and why: {error}")
+
 
 # ----------------------------------------------------------------------------------------------------------------------
 # Programs
@@ -154,25 +171,33 @@ def record(name: str, arguments: argparse.Namespace) -> pathlib.Path:
     recording = {"SOFTWARE_GPU_RECORD": str(file), "SOFTWARE_GPU_CHECKS": "all,strict"}
     if name in ATTENTION:
         command = [str(arguments.build / "test/unit_CudaAttention"), f"--gtest_filter={ATTENTION[name]}"]
-        expect_success(execute(command, COMPILE_LIMIT, os.environ | recording | {"SOFTWARE_GPU_CHIP": "sm_90"}))
+        result = execute(command, COMPILE_LIMIT, os.environ | recording | {"SOFTWARE_GPU_CHIP": "sm_90"})
+        expect_success(result)
+        said = result.stderr
     else:
         executable = build(name, KERNELS[name], arguments)
-        Steps(executable, executable.parent, environment=environment_of(KERNELS[name], arguments) | recording)
+        said = Steps(executable, executable.parent, environment=environment_of(KERNELS[name], arguments) | recording).said
+    for left_out in re.findall(r"SOFTWARE_GPU_RECORD: (kernel .*)", said):
+        print(f"{name}: {left_out}", flush=True)
     return file
 
 
 def mutate_kernels(names: list[str], arguments: argparse.Namespace) -> list[dict]:
-    recordings = [str(record(name, arguments)) for name in names]
-    command = [str(arguments.build / "tools/software-gpu/software-gpu-mutate"), "--jobs", str(arguments.jobs), "--seconds", "300",
-               "--seed", str(arguments.seed)]
-    if arguments.kernels:
-        command += ["--mutants", str(arguments.kernels)]
-    outcomes = arguments.keep / "kernels.jsonl"
-    with outcomes.open("w") as file:
-        status = subprocess.run(command + recordings, stdout=file).returncode
-    if status not in (0, 1):
-        raise Failure(f"software-gpu-mutate: exit status {status}")
-    return read_outcomes(outcomes)
+    recordings = [record(name, arguments) for name in names]
+    places, tool = [], str(arguments.build / "tools/software-gpu/software-gpu-mutate")
+    for title, kernels, of in (("programs", OF_PROGRAMS, KERNELS), ("attention", ".*", ATTENTION)):
+        files = [str(file) for file in recordings if file.stem in of]
+        command = [tool, "--jobs", str(arguments.jobs), "--seconds", "600", "--seed", str(arguments.seed), "--kernels", kernels]
+        if arguments.kernels:
+            command += ["--mutants", str(arguments.kernels)]
+        if files:
+            outcomes = arguments.keep / f"{title}.jsonl"
+            with outcomes.open("w") as file:
+                status = subprocess.run(command + files, stdout=file).returncode
+            if status not in (0, 1):
+                raise Failure(f"software-gpu-mutate: exit status {status}")
+            places += read_outcomes(outcomes)
+    return places
 
 
 def read_outcomes(file: pathlib.Path) -> list[dict]:
@@ -181,8 +206,9 @@ def read_outcomes(file: pathlib.Path) -> list[dict]:
     order = ["reported", "differs", "hangs", "fails", "missed", "unused", "idle", "unreached"]
     places: dict[tuple, dict] = {}
     for line in map(json.loads, file.read_text().splitlines()):
-        mutant = {"kind": line["kind"], "where": f"{pathlib.Path(line['file']).stem}: {line['kernel']}:{line['line']}", "kernel": line["kernel"],
-                  "text": " ".join(line["text"].split()), "outcome": line["outcome"], "check": line.get("check", "")}
+        mutant = {key: line[key] for key in ("kind", "kernel", "number", "of", "around", "code", "outcome")}
+        mutant |= {"where": f"{pathlib.Path(line['file']).stem}: {line['kernel']}:{line['line']}",
+                   "text": " ".join(line["text"].split()), "check": line.get("check", ""), "seconds": line["milliseconds"] / 1000}
         known = places.setdefault((line["code"], line["at"]), mutant)
         if order.index(mutant["outcome"]) < order.index(known["outcome"]):
             known.update(mutant)
@@ -198,6 +224,7 @@ class Event:
     """Entry `later` of a program comes after entry `earlier`: bytes of the executable that say so."""
     where: str
     text: str
+    around: str  # what they do
     begin: int
     end: int
     implied: bool  # other orders lead from one to the other
@@ -223,8 +250,9 @@ def event_sites(data: bytes) -> list[Event]:
                 begin, end = (begin - 1, end) if i else (begin, end + 1)
             pair = (stage, name, int(number[0])), (stage, name, later)
             entry = stages[stage]["programs"][name][later]
-            found.append(Event(f"stage {stage}, {name}, entry {later} ({entry['do']})", f"after {number[0].decode()}", begin, end,
-                               leads(orders, *pair)))
+            doing = [f"{one['do']} {one.get('block', '')}".strip() for one in (stages[stage]["programs"][name][int(number[0])], entry)]
+            found.append(Event(f"stage {stage}, {name}, entry {later}", f"after {number[0].decode()}", f"{name}: {doing[0]} * {doing[1]}",
+                               begin, end, leads(orders, *pair)))
     return found
 
 
@@ -278,7 +306,7 @@ def without_event(event: Event, data: bytes, executable: pathlib.Path, want: tup
 def outcome_of(executable: pathlib.Path, folder: pathlib.Path, want: tuple, environment: dict) -> tuple[str, str]:
     """How a mutant was found, by what check; `missed` if it was not."""
     try:
-        got = Steps(executable, folder, environment=environment)
+        got = Steps(executable, folder, environment=environment, limit=EVENT_LIMIT, logits=True)
     except Failure as failure:
         text = str(failure)
         if "exit status 86" in text:
@@ -290,15 +318,17 @@ def outcome_of(executable: pathlib.Path, folder: pathlib.Path, want: tuple, envi
 def mutate_program(name: str, arguments: argparse.Namespace) -> list[dict]:
     program, r = EVENTS[name], random.Random(f"{arguments.seed} {name}")
     executable, environment = build(name, program, arguments), environment_of(program, arguments)
-    data, want = executable.read_bytes(), Steps(executable, executable.parent, environment=environment).bits
+    data, want = executable.read_bytes(), Steps(executable, executable.parent, environment=environment, logits=True).bits
     sites = event_sites(data)
-    chosen = r.sample(sites, min(len(sites), arguments.events))
+    alone = [event for event in sites if not event.implied]
+    chosen = r.sample(alone, min(len(alone), arguments.events))
     with concurrent.futures.ThreadPoolExecutor(arguments.jobs) as pool:
         found = list(pool.map(lambda event: without_event(event, data, executable, want, environment), chosen))
-    print(f"{name}: {len(chosen)} of {len(sites)} events", flush=True)
-    return [{"kind": "event", "where": f"{name}: {event.where}", "kernel": name, "text": event.text,
-             "outcome": "implied" if how == "missed" and event.implied else how, "check": check}
-            for event, (how, check) in zip(chosen, found)]
+    print(f"{name}: {len(sites)} events, {len(sites) - len(alone)} implied, {len(chosen)} removed", flush=True)
+    outcomes = [(event, "implied", "") for event in sites if event.implied]
+    outcomes += [(event, how, check) for event, (how, check) in zip(chosen, found)]
+    return [{"kind": "event", "where": f"{name}: {event.where}", "kernel": name, "text": event.text, "around": event.around,
+             "outcome": how, "check": check} for event, how, check in outcomes]
 
 
 # ----------------------------------------------------------------------------------------------------------------------
@@ -321,7 +351,7 @@ def family_of(mutant: dict) -> str:
 
 
 FOUND = ["reported", "differs", "hangs", "fails"]
-# What the run itself shows to be redundant.
+# What the run itself shows.
 SHOWN = {
     "unused": "The guard keeps back loads alone, and what they would bring is not used: with NaNs in its place the memory is the same.",
     "idle": "The guard holds for every thread that comes to it, or the wait is over for every thread: sizes are constants.",
@@ -329,14 +359,38 @@ SHOWN = {
 }
 
 
+def judge(found: list[dict], reasons: list[Reason], whole: bool) -> list[str]:
+    """Turns what is missed into `elsewhere` and `redundant`; returns what is wrong with the reasons. `whole`: nothing was left out."""
+    same = lambda mutant: (mutant["kernel"], mutant["kind"], mutant["number"], mutant["of"], mutant["text"].split()[0])  # noqa: E731
+    kernels = [mutant for mutant in found if mutant["kind"] != "event"]
+    seen = {same(mutant): mutant["where"] for mutant in kernels if mutant["outcome"] in FOUND}
+    for mutant in kernels:
+        if mutant["outcome"] == "missed" and same(mutant) in seen:
+            mutant |= {"outcome": "elsewhere", "why": f"found in {seen[same(mutant)]}"}
+    wrong = []
+    for reason in reasons:
+        mine = [mutant for mutant in found if reason.holds(mutant)]
+        for mutant in mine:
+            if mutant["outcome"] in [*FOUND, "elsewhere"]:
+                wrong.append(f"{reason}: it holds for a place that is found: {mutant['where']}")
+        places = collections.Counter((mutant["kernel"], mutant["code"]) for mutant in mine if mutant["kind"] != "event")
+        wrong += [f"{reason}: it holds for {count} places of {kernel}" for (kernel, _), count in places.items() if count > 1]
+        missed = [mutant for mutant in mine if mutant["outcome"] == "missed"]
+        if whole and not missed:
+            wrong.append(f"{reason}: it holds for nothing that is missed")
+        for mutant in missed:
+            mutant |= {"outcome": "redundant", "why": reason.why}
+    return wrong
+
+
 def table(rows: list[list], aligned: str) -> str:
     head, *body = rows
     return "\n".join("| " + " | ".join(str(cell) for cell in row) + " |" for row in [head, list(aligned.split()), *body]) + "\n"
 
 
-def report(found: list[dict], arguments: argparse.Namespace) -> str:
+def report(found: list[dict], arguments: argparse.Namespace, whole: bool) -> str:
     """The figures of a run as a page."""
-    outcomes = [*FOUND, "redundant", "missed"]
+    outcomes = [*FOUND, "elsewhere", "redundant", "missed"]
     of = lambda mutant: "redundant" if mutant["outcome"] in SHOWN else mutant["outcome"]  # noqa: E731
     reached = [mutant for mutant in found if mutant["outcome"] != "unreached"]
 
@@ -352,26 +406,33 @@ def report(found: list[dict], arguments: argparse.Namespace) -> str:
     why = collections.defaultdict(list)
     for mutant in reached:
         if of(mutant) == "redundant":
-            why[mutant.get("why") or SHOWN[mutant["outcome"]]].append(mutant)
-    rows = [["mutants", "kind", "why nothing tells of it", "for example"]]
-    for reason, mine in sorted(why.items(), key=lambda item: -len(item[1])):
+            why[mutant.get("why") or SHOWN[mutant["outcome"]], mutant["outcome"] in SHOWN].append(mutant)
+    rows = [["mutants", "kind", "why nothing tells of it", "shown by", "for example"]]
+    for (reason, shown), mine in sorted(why.items(), key=lambda item: -len(item[1])):
         kinds = ", ".join(sorted({mutant["kind"] for mutant in mine}))
-        rows.append([len(mine), kinds, reason, f"`{mine[0]['where']}`: `{mine[0]['text']}`".replace("|", "\\|")])
+        rows.append([len(mine), kinds, reason, "the run" if shown else "reading",
+                     f"`{mine[0]['where']}`: `{mine[0]['text']}`".replace("|", "\\|")])
+    missed = [f"- {mutant['kind']} of {mutant['where']}: `{mutant['text']}`" for mutant in found if mutant["outcome"] == "missed"]
+    options = f"--build build --events {arguments.events} --record docs/gpu-mutants.md"
+    if not whole:
+        options += f" --programs {arguments.programs} --kernels {arguments.kernels} --seed {arguments.seed}"
     return "\n".join([
         "# Mutants of kernels and programs for CUDA", "",
         "One barrier, fence, wait, arrival, guard or event removed at a time, on [the software GPU](software-gpu.md#one-order-removed).",
-        "Made by `test/properties/gpu_mutants.py --build build --record docs/gpu-mutants.md`, which says what is removed and when a mutant",
-        f"counts as found; here with `--programs={arguments.programs} --kernels={arguments.kernels} --events={arguments.events} "
-        f"--seed={arguments.seed}` (0: all). Places that no thread comes to ({len(found) - len(reached)}) are not counted.", "",
+        f"Made by `test/properties/gpu_mutants.py {options}`, which says what is removed and when a mutant",
+        "counts as found. `elsewhere`: the sizes of this launch do not need it, and the same instruction of the same kernel is found at other sizes. "
+        f"Places that no thread comes to ({len(found) - len(reached)}) are not counted.", "",
         counted("kernels of", family_of), counted("kind", lambda mutant: mutant["kind"]),
         "Reported by: " + ", ".join(f"`{check}` {count}" for check, count in checks.most_common()) + ".", "",
-        "## Redundant", "", table(rows, "---: --- --- ---")])
+        "## Redundant",
+        "`reading`: a place of gpu_mutants_redundant.json; what it says of a place holds for no other, or the run fails.", "",
+        table(rows, "---: --- --- --- ---"), *(["## Missed", *missed, ""] if missed else [])])
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--build", type=pathlib.Path, required=True, help="the build folder")
-    parser.add_argument("--kernels", type=int, default=0, help="mutants of kernels, drawn from all (0: all)")
+    parser.add_argument("--kernels", type=int, default=0, help="mutants of kernels of programs, as many of tests of attention, drawn (0: all)")
     parser.add_argument("--events", type=int, default=20, help="mutants of each program's events, drawn (20)")
     names = [*ATTENTION, *KERNELS, *EVENTS]
     parser.add_argument("--programs", default=",".join(names), help="some of " + ", ".join(names))
@@ -380,6 +441,8 @@ def main() -> int:
     parser.add_argument("--keep", type=pathlib.Path, help="folder to leave programs and recordings in; default temporary")
     parser.add_argument("--outcomes", type=pathlib.Path, nargs="*", default=[],
                         help="mutants.json, kernels.jsonl of earlier runs with --keep: takes what they found, and runs nothing")
+    parser.add_argument("--reasons", type=pathlib.Path, default=pathlib.Path(__file__).with_name("gpu_mutants_redundant.json"),
+                        help="what is redundant, and why (gpu_mutants_redundant.json)")
     parser.add_argument("--record", type=pathlib.Path, help="file to write the figures into, as Markdown")
     arguments = parser.parse_args()
     chosen = arguments.programs.split(",")
@@ -387,6 +450,7 @@ def main() -> int:
         if name not in names:
             fail(f"--programs: expected some of {', '.join(names)}, got {name}")
     arguments.build = arguments.build.absolute()
+    reasons, whole = read_reasons(arguments.reasons), set(chosen) == set(names) and not arguments.kernels and not arguments.outcomes
     with tempfile.TemporaryDirectory() as temporary:
         arguments.keep = (arguments.keep or pathlib.Path(temporary)).resolve()
         arguments.keep.mkdir(parents=True, exist_ok=True)
@@ -400,19 +464,22 @@ def main() -> int:
                 if name in EVENTS:
                     found += mutate_program(name, arguments)
                 (arguments.keep / "mutants.json").write_text(json.dumps(found, indent=1))
-    for mutant in found:
-        if mutant["outcome"] == "missed" and (reason := next((r for r in REDUNDANT if r.holds(mutant)), None)):
-            mutant |= {"outcome": "redundant", "why": reason.why}
+    wrong = judge(found, reasons, whole)
     if arguments.record:
-        arguments.record.write_text(report(found, arguments))
+        arguments.record.write_text(report(found, arguments, whole))
     for (kind, outcome), count in sorted(collections.Counter((m["kind"], m["outcome"]) for m in found).items()):
         print(f"{count:5} {kind:8} {outcome}")
     missed = [mutant for mutant in found if mutant["outcome"] == "missed"]
     for mutant in missed:
-        print(f"missed: {mutant['kind']} {mutant['where']}: {mutant['text']}")
-    print(f"{len(found)} mutants, {len(missed)} missed")
-    return 1 if missed else 0
+        print(f"missed: {mutant['kind']} {mutant['where']}: {mutant['text']}\n  around {mutant['around']}")
+    for line in wrong:
+        print(line)
+    print(f"{len(found)} mutants, {len(missed)} missed" + (f", {len(wrong)} wrong reasons" if wrong else ""))
+    return 1 if missed or wrong else 0
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    try:
+        sys.exit(main())
+    except Failure as failure:
+        fail(str(failure), 1)

@@ -471,7 +471,6 @@ AttentionBlock::AttentionBlock(KernelBuilder &k, const AttentionShape &shape, in
 void llamac::meanOfValues(KernelBuilder &k, const AttentionPlace &place, Pointer v, Pointer mean,
                           int64_t threads) {
   const AttentionShape &shape = place.shape;
-  k.barrier();
   k.loop(k.threadId(), k.integer(shape.headSize), threads, [&](Num d) {
     Num sum = k.loop(0, shape.keys, 1, {k.number(0)}, [&](Num j, ArrayRef<Num> before) {
       return Nums{before[0] + (v + place.key(v, j)).loadFloat(d)};

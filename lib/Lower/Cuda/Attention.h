@@ -255,7 +255,7 @@ struct AttentionBlock {
 };
 
 /// Writes the mean of all T values of (b, kv) to `mean` (D f32 in shared memory), with all `threads`
-/// threads of the block, which meet at a barrier before and after.
+/// threads of the block, which have just met at a barrier and meet at one after it.
 void meanOfValues(KernelBuilder &k, const AttentionPlace &place, Pointer v, Pointer mean,
                   int64_t threads);
 

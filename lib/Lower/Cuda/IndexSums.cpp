@@ -144,6 +144,11 @@ private:
     {
       OpBuilder::InsertionGuard restore(builder);
       builder.setInsertionPointToEnd(loop.getBody());
+      // Not before all have looked at the keys before.
+      if (plan.rowCount > threads)
+        guarded(arith::CmpIOp::create(builder, loc, arith::CmpIPredicate::ne,
+                                      loop.getInductionVar(), constant(0)),
+                [&] { gpu::BarrierOp::create(builder, loc); });
       Value other = elementOf(add(loop.getInductionVar(), thread));
       memref::StoreOp::create(builder, loc, other, keys, ValueRange{resize(thread, index)});
       gpu::BarrierOp::create(builder, loc);
@@ -167,7 +172,6 @@ private:
         next = arith::SelectOp::create(builder, loc, later, row, next);
         scf::YieldOp::create(builder, loc, ValueRange{isFirst, next});
       }
-      gpu::BarrierOp::create(builder, loc);
       scf::YieldOp::create(builder, loc, inner.getResults());
     }
     Value there = arith::CmpIOp::create(builder, loc, arith::CmpIPredicate::ult, own,

@@ -201,10 +201,12 @@ func.func @sums(%x: memref<18464x1280xbf16>, %s: memref<1280xf32>) {
 // CHECK:         gpu.launch_func @by_index_loop0_list::@by_index_loop0_list blocks in (%c3, %c1, %c1) threads in (%c64, %c1, %c1) {{.*}} %[[LISTS]]
 // CHECK:         gpu.launch_func @by_index_loop0::@by_index_loop0 blocks in (%c384, %c1, %c1) threads in (%c256, %c1, %c1) {{.*}} %[[LISTS]]
 // CHECK-LABEL: gpu.func @by_index_loop0_list(
-// CHECK:         scf.for
+// CHECK:         scf.for %[[CHUNK:[a-z0-9]+]] =
+// CHECK:           %[[LATER:.*]] = arith.cmpi ne, %[[CHUNK]], %c0
+// CHECK:           scf.if %[[LATER]]
+// CHECK-NEXT:        gpu.barrier
 // CHECK:           gpu.barrier
-// CHECK:           scf.for
-// CHECK:           gpu.barrier
+// CHECK-NOT:       gpu.barrier
 // CHECK-LABEL: gpu.func @by_index_loop0(
 // CHECK:         scf.if
 // CHECK:           vector.load {{.*}} vector<4xf32>

@@ -217,6 +217,11 @@ TEST_P(CudaAttention, ManyTilesMatchFormulas) {
   check(causal(GetParam().type, {1, 1, 1, 80}, length, 1, 0, 9), GetParam().chips);
 }
 
+// The same with another mask; the first queries see nothing.
+TEST_P(CudaAttention, ManyTilesOfImagesMatchFormulas) {
+  check(images(GetParam().type, {1, 2, 1, 24}, 200, 2, 2, 150), GetParam().chips);
+}
+
 // Drawn problems: sizes, types, masks, heads.
 Problem drawProblem(uint32_t seed) {
   std::mt19937 generator(seed);

@@ -7,6 +7,7 @@
 #include <cctype>
 #include <map>
 #include <regex>
+#include <set>
 
 using namespace sgpu::mutate;
 
@@ -78,28 +79,60 @@ static bool touchesMemory(const std::string &opcode) {
   return std::regex_match(opcode, form);
 }
 
-/// Gives bits of no meaning to the registers that loads would set, where a predicate holds; empty unless there is nothing
-/// but loads that touches memory.
-static std::string garbageOf(const std::vector<Statement> &statements,
-                             const std::string &predicate) {
+/// Gives bits of no meaning to the registers that statements [from, to) would set, where a predicate holds; empty if they do
+/// more than to load and to compute, branch out (`labels`: those that they may go to), or leave a predicate to others.
+static std::string garbageOf(const std::vector<Statement> &all, size_t from, size_t to,
+                             const std::string &predicate, const std::set<std::string> &labels) {
   static const std::regex load(R"(^ld\.(?!param|shared|local).*\.[busf](16|32|64)$)");
+  static const std::regex name(R"(%(p|rs|rd|r|fd|f)\d+)");
+  std::set<std::string> seen;
   std::string text;
-  for (const Statement &s : statements) {
-    if (!touchesMemory(s.opcode) && !s.opcode.starts_with("bra"))
+  bool loads = false;
+  auto usedOutside = [&](const std::string &predicate) {
+    const std::regex use(predicate + "(?!\\d)");
+    for (size_t i = 0; i < all.size(); ++i)
+      if ((i < from || i >= to) && std::regex_search(all[i].predicate + " " + all[i].operands, use))
+        return true;
+    return false;
+  };
+  for (size_t i = from; i < to; ++i) {
+    const Statement &s = all[i];
+    if (s.opcode.starts_with("bra")) {
+      if (!labels.contains(std::regex_replace(s.operands, std::regex(R"(\s|;)"), "")))
+        return "";
       continue;
-    std::smatch bits;
-    if (!std::regex_match(s.opcode, bits, load))
-      return "";
-    std::string registers = s.operands.substr(0, s.operands.find('['));
-    static const std::regex name(R"(%\w+)");
-    for (std::sregex_iterator r(registers.begin(), registers.end(), name), end; r != end; ++r)
-      text += "@" + predicate + " mov.b" + bits[1].str() + " " + r->str() + ", " +
-              (bits[1] == "16"   ? "0x7fc7"
-               : bits[1] == "32" ? "0x7fc12347"
-                                 : "0x7ff8123456789abd") +
+    }
+    if (touchesMemory(s.opcode)) {
+      if (!std::regex_match(s.opcode, load))
+        return "";
+      loads = true;
+    }
+    // What comes before the first comma, or all in the first braces; two predicates of one setp.
+    std::string set = s.operands.substr(0, s.operands.find_first_of(",["));
+    if (s.operands.starts_with("{"))
+      set = s.operands.substr(0, s.operands.find('}'));
+    for (std::sregex_iterator r(set.begin(), set.end(), name), end; r != end; ++r) {
+      if (!seen.insert(r->str()).second)
+        continue;
+      const std::string kind = (*r)[1];
+      if (kind == "p") {
+        if (usedOutside(r->str()))
+          return "";
+        continue;
+      }
+      const bool half = kind == "rs", wide = kind == "rd" || kind == "fd";
+      text += "@" + predicate + " mov.b" +
+              (half   ? "16 "
+               : wide ? "64 "
+                      : "32 ") +
+              r->str() + ", " +
+              (half   ? "0x7fc7"
+               : wide ? "0x7ff8123456789abd"
+                      : "0x7fc12347") +
               "; ";
+    }
   }
-  return text;
+  return loads ? text : "";
 }
 
 /// The opcodes before and behind one, which is `*`; without moves: where those stand is the register allocator's choice.
@@ -181,8 +214,11 @@ std::vector<Site> sgpu::mutate::sitesOf(const std::string &ptx) {
       if (memory) {
         add("guard", s.begin, "", "@" + s.predicate + " trap; " + text);
         sites.back().reached = "trap; " + text;
-        std::string garbage = garbageOf(
-            {all.begin() + ptrdiff_t(i) + 1, all.begin() + ptrdiff_t(target)}, s.predicate);
+        std::set<std::string> inside; // labels of what it keeps back, and where it goes on
+        for (const auto &[label, at] : labels)
+          if (at > i && at <= target)
+            inside.insert(label);
+        std::string garbage = garbageOf(all, i + 1, target, s.predicate, inside);
         if (!garbage.empty())
           sites.back().unused = garbage + text;
       }

@@ -59,15 +59,10 @@ bool isBuffer(const DeviceMemory &memory, uint64_t address) {
 void addParameters(RecordedLaunch &launch, const KernelInfo &info, const DeviceMemory &memory,
                    Parts &parts) {
   for (size_t i = 0; i < info.paramOffsets.size(); ++i) {
-    uint32_t offset = info.paramOffsets[i];
-    uint64_t address = 0;
+    const uint32_t offset = info.paramOffsets[i], size = uint32_t(info.paramSizes[i]);
     TensorMap map;
-    if (info.paramSizes[i] == sizeof address) {
-      std::memcpy(&address, launch.parameters.data() + offset, sizeof address);
-      if (isBuffer(memory, address))
-        launch.pointers.push_back({offset, parts.add(address, 1), address});
-    } else if (info.paramSizes[i] == TensorMap::encodedBytes &&
-               TensorMap::decode(launch.parameters.data() + offset, map)) {
+    if (size == TensorMap::encodedBytes &&
+        TensorMap::decode(launch.parameters.data() + offset, map)) {
       RecordedMap recorded;
       recorded.at = {offset, parts.add(map.address, 1), map.address};
       recorded.type = uint32_t(map.type);
@@ -84,6 +79,14 @@ void addParameters(RecordedLaunch &launch, const KernelInfo &info, const DeviceM
           recorded.stride[d - 1] = map.stride[d];
       }
       launch.maps.push_back(recorded);
+      continue;
+    }
+    // A pointer, or a struct that has some.
+    uint64_t address = 0;
+    for (uint32_t at = offset; at + sizeof address <= offset + size; at += sizeof address) {
+      std::memcpy(&address, launch.parameters.data() + at, sizeof address);
+      if (isBuffer(memory, address))
+        launch.pointers.push_back({at, parts.add(address, 1), address});
     }
   }
 }

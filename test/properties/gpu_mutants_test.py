@@ -1,0 +1,76 @@
+#!/usr/bin/env python3
+# Part of llamac, under the Apache License v2.0 with LLVM Exceptions.
+# SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+"""gpu_mutants.py on a part of what there is, and on outcomes and reasons that are wrong: it must refuse those.
+
+    gpu_mutants_test.py --build build [--programs text,sharded] [--events 3]
+
+Exit status: 0 all as expected, 1 not, 2 wrong use.
+"""
+
+import argparse
+import json
+import pathlib
+import re
+import subprocess
+import sys
+import tempfile
+
+GATE = pathlib.Path(__file__).with_name("gpu_mutants.py")
+
+
+def gate(build: pathlib.Path, *options: str) -> tuple[int, str]:
+    result = subprocess.run([sys.executable, str(GATE), f"--build={build}", *options], capture_output=True, text=True)
+    return result.returncode, result.stdout + result.stderr
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--build", type=pathlib.Path, required=True, help="the build folder")
+    parser.add_argument("--programs", default="text,sharded", help="of gpu_mutants.py (text,sharded)")
+    parser.add_argument("--events", type=int, default=3, help="of gpu_mutants.py (3)")
+    arguments = parser.parse_args()
+    failures = 0
+
+    def expect(what: str, got: tuple[int, str], status: int, text: str) -> None:
+        nonlocal failures
+        if got[0] != status or text not in got[1]:
+            failures += 1
+            print(f"{what}: expected exit status {status} and '{text}', got {got[0]}:\n{got[1]}")
+
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = pathlib.Path(temporary)
+        expect("the gate", gate(arguments.build, f"--programs={arguments.programs}", f"--events={arguments.events}", f"--keep={folder}"),
+               0, " 0 missed")
+        if failures:
+            return 1
+        mutants = json.loads((folder / "mutants.json").read_text())
+        known = json.loads(GATE.with_name("gpu_mutants_redundant.json").read_text())
+        found = next(m for m in mutants if m["outcome"] == "reported" and m["kind"] == "barrier")
+        others = [m for m in mutants if m["kernel"] != found["kernel"]]
+        exactly = {"kernel": re.escape(found["kernel"]), "kind": "barrier", "around": f"^{re.escape(found['around'])}$", "why": "faked"}
+
+        def judged(outcomes: list[dict], reasons: list) -> tuple[int, str]:
+            files = folder / "outcomes.json", folder / "reasons.json"
+            files[0].write_text(json.dumps(outcomes))
+            files[1].write_text(json.dumps(reasons))
+            return gate(arguments.build, f"--outcomes={files[0]}", f"--reasons={files[1]}")
+
+        expect("a reason for what is found", judged(mutants, [*known, exactly]), 1, "it holds for a place that is found")
+        missed = found | {"outcome": "missed"}
+        expect("what is missed", judged([*others, missed], known), 1, f"missed: barrier {found['where']}")
+        expect("what is missed, with its reason", judged([*others, missed], [*known, exactly]), 0, " 0 missed")
+        another = missed | {"number": found["number"] + 1}
+        expect("a reason for two places", judged([*others, missed, another], [*known, exactly]), 1, "it holds for 2 places")
+        bigger = found | {"code": 1, "where": "other sizes"}
+        expect("what is found at other sizes", judged([*others, missed, bigger], known), 0, " 0 missed")
+        expect("a reason for what is found at other sizes", judged([*others, missed, bigger], [*known, exactly]), 1, "that is found")
+        expect("another instruction that is found", judged([*others, another, bigger], known), 1, f"missed: barrier {found['where']}")
+        expect("a reason for nothing", judged(mutants, [*known, exactly | {"kernel": "nothing"}]), 0, " 0 missed")  # not all has run
+        expect("what is no reason", judged(mutants, [{"kernel": "k"}]), 2, "--reasons")
+    print("not as expected" if failures else "all as expected")
+    return 1 if failures else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
