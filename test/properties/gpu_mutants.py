@@ -16,10 +16,10 @@ place, that a guard holds for all threads that come to it, that what a load woul
 sizes of one launch (a stage that so few tiles do not fill twice) counts as found elsewhere if the same instruction of the same kernel,
 the n-th of as many of its kind, is found at other sizes.
 
-Events: EVENTS are programs on grids of ranks. Each order that the program states between its entries (`after` in the executable's
+Events: EVENTS are programs on grids of ranks. Each order that `step` states between its entries (`after` in the executable's
 JSON) is an event. If other orders lead from one entry to the other, that alone shows that it is redundant. Of the others some are drawn: each is
-removed in a copy of the executable, which makes two steps and a forward. It is found if the software GPU reports it (status 86), if
-it fails or hangs otherwise, or if losses, gradients, masters or logits are not those of the program to the bit.
+removed in a copy of the executable, which makes two steps. It is found if the software GPU reports it (status 86), if
+it fails or hangs otherwise, or if losses, gradients or masters are not those of the program to the bit.
 
 What is not found must be redundant: gpu_mutants_redundant.json (--reasons) says which are and why; any other is a failure. A reason holds
 for one place of a kernel and cannot cover another: it is a failure, too, if it holds for a place that is found somewhere, for two places of one
@@ -80,13 +80,13 @@ KERNELS = {
     "sums_bf16": Program(program(text_config(), 1, "--fsdp=parameters", dp=2), precision="bf16"),
 }
 # Attention on tensor cores is removed from where its sizes fill every stage of its pipelines: in ATTENTION.
-OF_PROGRAMS = r"(?!attention_(forward|dq|dkv|backward)_(mma|hopper)).*"
+OF_PROGRAMS = r"(?!attention_\w+_(mma|hopper)(_\d+)?$).*"
 # Tests of unit_CudaAttention, for every form: all stages of the pipelines; every mask, tiles that end early, rows that see nothing.
 ATTENTION = {
     "attention": "Forms/CudaAttention.ManyTiles*",
     "masks": "Forms/CudaAttention.QueriesThatSeeNothing*:Forms/CudaAttention.Encoder*:Forms/CudaAttention.Images*-*/hopper",
 }
-EVENT_LIMIT = 30  # seconds on a real GPU: what takes longer hangs
+EVENT_LIMIT = 100  # seconds, five times as many on the software GPU: what takes longer hangs, on a machine with much else to do too
 LAST_LAYERS = "--trainable=*mlp.down_proj.weight,*lm_head.weight"
 EVENTS = {
     "pipeline": program(text_config(), 3, "", pp=2),
@@ -187,7 +187,7 @@ def mutate_kernels(names: list[str], arguments: argparse.Namespace) -> list[dict
     places, tool = [], str(arguments.build / "tools/software-gpu/software-gpu-mutate")
     for title, kernels, of in (("programs", OF_PROGRAMS, KERNELS), ("attention", ".*", ATTENTION)):
         files = [str(file) for file in recordings if file.stem in of]
-        command = [tool, "--jobs", str(arguments.jobs), "--seconds", "600", "--seed", str(arguments.seed), "--kernels", kernels]
+        command = [tool, "--jobs", str(arguments.jobs), "--seconds", "120", "--seed", str(arguments.seed), "--kernels", kernels]
         if arguments.kernels:
             command += ["--mutants", str(arguments.kernels)]
         if files:
@@ -250,6 +250,8 @@ def event_sites(data: bytes) -> list[Event]:
                 begin, end = (begin - 1, end) if i else (begin, end + 1)
             pair = (stage, name, int(number[0])), (stage, name, later)
             entry = stages[stage]["programs"][name][later]
+            if name != "step":  # the other programs do not run here
+                continue
             doing = [f"{one['do']} {one.get('block', '')}".strip() for one in (stages[stage]["programs"][name][int(number[0])], entry)]
             found.append(Event(f"stage {stage}, {name}, entry {later}", f"after {number[0].decode()}", f"{name}: {doing[0]} * {doing[1]}",
                                begin, end, leads(orders, *pair)))
@@ -306,7 +308,7 @@ def without_event(event: Event, data: bytes, executable: pathlib.Path, want: tup
 def outcome_of(executable: pathlib.Path, folder: pathlib.Path, want: tuple, environment: dict) -> tuple[str, str]:
     """How a mutant was found, by what check; `missed` if it was not."""
     try:
-        got = Steps(executable, folder, environment=environment, limit=EVENT_LIMIT, logits=True)
+        got = Steps(executable, folder, environment=environment, limit=EVENT_LIMIT)
     except Failure as failure:
         text = str(failure)
         if "exit status 86" in text:
@@ -318,7 +320,7 @@ def outcome_of(executable: pathlib.Path, folder: pathlib.Path, want: tuple, envi
 def mutate_program(name: str, arguments: argparse.Namespace) -> list[dict]:
     program, r = EVENTS[name], random.Random(f"{arguments.seed} {name}")
     executable, environment = build(name, program, arguments), environment_of(program, arguments)
-    data, want = executable.read_bytes(), Steps(executable, executable.parent, environment=environment, logits=True).bits
+    data, want = executable.read_bytes(), Steps(executable, executable.parent, environment=environment).bits
     sites = event_sites(data)
     alone = [event for event in sites if not event.implied]
     chosen = r.sample(alone, min(len(alone), arguments.events))
@@ -339,10 +341,12 @@ def family_of(mutant: dict) -> str:
     kernel = mutant["kernel"]
     if mutant["kind"] == "event":
         return "programs on grids"
-    if form := re.match(r"attention_(?:forward|dq|dkv)_(plain|mma|hopper)", kernel):
+    if form := re.fullmatch(r"attention_\w+_(plain|mma|hopper)(?:_\d+)?", kernel):
         return f"attention, {form[1]}"
     if kernel.startswith("attention_"):
         return "attention, masks and rows"
+    if kernel.startswith("sum_"):
+        return "sums of ranks that share a GPU"
     if kernel.endswith("_list") or kernel.startswith(("embedding_", "add_extra")):
         return "sums by index, gathers"
     if "_weight_loop" in kernel or kernel.endswith("_sum") or kernel.startswith("gradient_norm"):
@@ -414,12 +418,15 @@ def report(found: list[dict], arguments: argparse.Namespace, whole: bool) -> str
                      f"`{mine[0]['where']}`: `{mine[0]['text']}`".replace("|", "\\|")])
     missed = [f"- {mutant['kind']} of {mutant['where']}: `{mutant['text']}`" for mutant in found if mutant["outcome"] == "missed"]
     options = f"--build build --events {arguments.events} --record docs/gpu-mutants.md"
-    if not whole:
+    if arguments.outcomes:
+        options = "--build build --outcomes ... --record docs/gpu-mutants.md"
+    elif not whole:
         options += f" --programs {arguments.programs} --kernels {arguments.kernels} --seed {arguments.seed}"
     return "\n".join([
         "# Mutants of kernels and programs for CUDA", "",
         "One barrier, fence, wait, arrival, guard or event removed at a time, on [the software GPU](software-gpu.md#one-order-removed).",
-        f"Made by `test/properties/gpu_mutants.py {options}`, which says what is removed and when a mutant",
+        f"Made by `test/properties/gpu_mutants.py {options}`" + (", of the outcomes of earlier runs," if arguments.outcomes else ",") +
+        " which says what is removed and when a mutant",
         "counts as found. `elsewhere`: the sizes of this launch do not need it, and the same instruction of the same kernel is found at other sizes. "
         f"Places that no thread comes to ({len(found) - len(reached)}) are not counted.", "",
         counted("kernels of", family_of), counted("kind", lambda mutant: mutant["kind"]),

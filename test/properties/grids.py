@@ -353,13 +353,11 @@ class Steps:
     """What two steps of an executable give."""
 
     def __init__(self, executable: pathlib.Path, folder: pathlib.Path, ranks: int = 1, launcher: str = "threads",
-                 environment: dict[str, str] | None = None, batch: str = "batch", limit: int = RUN_LIMIT,
-                 logits: bool = False):
+                 environment: dict[str, str] | None = None, batch: str = "batch", limit: int = RUN_LIMIT):
         name = executable.name
         self.command = [str(executable), "step", f"--weights={folder / 'weights.safetensors'}",
                         f"--batch={folder / batch}.safetensors", f"--steps={STEPS}", f"--learning-rate={RATE}",
-                        f"--gradients={folder / name}.gradients", f"--updated={folder / name}.updated", "--threads=1",
-                        *([f"--logits={folder / name}.logits"] if logits else [])]
+                        f"--gradients={folder / name}.gradients", f"--updated={folder / name}.updated", "--threads=1"]
         processes = ranks > 1 and launcher != "threads"
         if environment:  # a rank may have to wait long for another, and for the software GPU's libnccl
             limit *= SOFTWARE_GPU_TIMES
@@ -373,7 +371,7 @@ class Steps:
         self.said = result.stderr
         if len(self.lines) != STEPS:
             raise Failure(f"expected {STEPS} lines of JSON, got {len(self.lines)} of {shlex.join(self.command)}")
-        files = (pathlib.Path(f"{folder / name}.{kind}") for kind in ["gradients", "updated", *(["logits"] if logits else [])])
+        files = (pathlib.Path(f"{folder / name}.{kind}") for kind in ("gradients", "updated"))
         self.bits = [file.read_bytes() for file in files], [line | {"seconds": 0} for line in self.lines]
         self.gradients = read_safetensors(pathlib.Path(f"{folder / name}.gradients"))
         self.masters = read_safetensors(pathlib.Path(f"{folder / name}.updated"))

@@ -17,6 +17,7 @@
 #include <regex>
 #include <set>
 #include <sys/resource.h>
+#include <sys/time.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -31,7 +32,7 @@ Removes one barrier, fence, wait, arrival or guard after the other from recorded
   --mutants N   so many, drawn from all together (default all)
   --seed N      of the draw (1)
   --jobs N      kernels whose mutants run at once (1)
-  --seconds N   how long one may run (60)
+  --seconds N   of the processor that one may take (60)
   --list        only lists the places
 outcome: reported (check says by what), differs (the memory of the launch after it), hangs; if nothing
 gives it away: unreached (the launch does not come there), idle (the guard holds for all threads that
@@ -181,7 +182,8 @@ static bool lookAt(const Code &code, unsigned seconds) {
     if (pid < 0)
       refuse("cannot start a process");
     if (!pid) {
-      alarm(seconds);
+      const itimerval limit = {{0, 0}, {time_t(seconds), 0}};
+      setitimer(ITIMER_PROF, &limit, nullptr);
       auto say = [&](const Verdict &v) {
         std::string words = v.check.empty() ? v.outcome : v.outcome + " " + v.check;
         _exit(write(ends[1], words.data(), words.size()) < 0);
@@ -206,7 +208,7 @@ static bool lookAt(const Code &code, unsigned seconds) {
       words.resize(space);
     }
     if (words.empty())
-      words = WIFSIGNALED(status) && WTERMSIG(status) == SIGALRM ? "hangs" : "fails";
+      words = WIFSIGNALED(status) && WTERMSIG(status) == SIGPROF ? "hangs" : "fails";
     Json j = describe(code, site);
     j.add("outcome", words);
     if (!check.empty())
