@@ -16,6 +16,8 @@
 
 #include "dialects/Llama/IR/Llama.h"
 #include "mlir/AsmParser/AsmParser.h"
+#include "mlir/Dialect/Linalg/Utils/Utils.h"
+#include "mlir/Dialect/MemRef/IR/MemRef.h"
 #include "mlir/IR/BuiltinOps.h"
 #include "mlir/InitAllDialects.h"
 #include "mlir/InitAllExtensions.h"
@@ -33,14 +35,14 @@
 using namespace mlir;
 using namespace llamac_test;
 
-// "memrefCopy", the runtime function for strided copies, does not exist here: a
-// decomposition that needs one does not link.
-static constexpr const char *kPipeline =
+static constexpr const char *kBufferize =
     "func.func(linalg-generalize-named-ops,linalg-fuse-elementwise-ops),eliminate-empty-tensors,"
     "one-shot-bufferize{bufferize-function-boundaries=true "
     "function-boundary-type-conversion=identity-layout-map},canonicalize,cse,"
     "buffer-results-to-out-params{hoist-static-allocs=true modify-public-functions=true},"
-    "canonicalize,func.func(convert-linalg-to-loops),fold-memref-alias-ops,"
+    "canonicalize";
+static constexpr const char *kToLLVM =
+    "func.func(convert-linalg-to-loops),fold-memref-alias-ops,"
     "expand-strided-metadata,lower-affine,"
     "convert-scf-to-cf,arith-expand{include-bf16=true},convert-math-to-llvm,convert-math-to-libm,"
     "convert-arith-to-llvm,convert-index-to-llvm,finalize-memref-to-llvm,"
@@ -145,9 +147,20 @@ CompiledOp::CompiledOp(const std::string &name, const std::string &attributes,
   func::ReturnOp::create(b, op->getLoc(), results);
   op->erase();
 
-  PassManager passes(&context());
-  require(succeeded(parsePassPipeline(kPipeline, passes)), "pipeline does not parse");
-  require(succeeded(passes.run(*module)), name + ": does not lower");
+  auto run = [&](const char *pipeline) {
+    PassManager passes(&context());
+    require(succeeded(parsePassPipeline(pipeline, passes)), "pipeline does not parse");
+    require(succeeded(passes.run(*module)), name + ": does not lower");
+  };
+  run(kBufferize);
+  // Copies become loops: of strided ones LLVM would make calls of a runtime that is not here.
+  IRRewriter rewriter(&context());
+  module->walk([&](memref::CopyOp copy) {
+    rewriter.setInsertionPoint(copy);
+    linalg::makeMemRefCopyOp(rewriter, copy.getLoc(), copy.getSource(), copy.getTarget());
+    rewriter.eraseOp(copy);
+  });
+  run(kToLLVM);
 
   auto llvmContext = std::make_unique<llvm::LLVMContext>();
   std::unique_ptr<llvm::Module> llvmModule = translateModuleToLLVMIR(*module, *llvmContext);
