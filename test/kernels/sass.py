@@ -14,11 +14,12 @@ four schedulers: CUDA C++ Programming Guide, "Throughput of Native Arithmetic In
   fma       1 for add, multiply, fma of f32 (128 results); 2 for integer products (64)
   alu       2 for integers, compare, minimum, maximum, select, conversion to bf16 (64)
   special   8 for ex2, rcp ... (16)
-  shared    128 bytes each cycle, for all four schedulers: the operands of products that lie there, once for the four warps, loads, and
-            what the copy engine brings, half of it for each of the two groups that share it
+  shared    128 bytes each cycle, for all four schedulers: the operands of products that lie there, once for the four warps, loads and
+            stores of each of these, what the copy engine brings, half of it for each of the two groups that share it, and what it takes
 
 Two groups of four warps take turns, so each scheduler has a warp of each; all units can be busy at one time. So an iteration of both takes at
-least the greatest of these twice, and the tensor cores' share of it is tensor / greatest. `in_turn` is the share if nothing at all
+least the greatest of these twice. `share` is the tensor cores' share of it if instructions alone count (tensor / the greatest of all but
+shared), `share_of_all` if shared memory counts too. `in_turn` is the share if nothing at all
 of a group's instructions overlaps with its own products: 2 tensor / (tensor + the greatest of issue, fma, alu, special).
 """
 
@@ -166,15 +167,21 @@ def cycles(loop: list[tuple[str, str, str]]) -> dict[str, float]:
             count["alu"] += 2
         elif kind == "MUFU":
             count["special"] += 8
-        elif kind in ("LDS", "STS", "SHFL"):
-            # Loads of 16 bytes are done for 8 threads at a time.
-            count["shared"] += 4 if ".128" in name else 2 if ".64" in name else 1
+        elif kind in ("LDS", "STS", "STSM", "SHFL"):
+            # Accesses of 16 bytes are done for 8 threads at a time, by each of four warps. What is stored 16 bytes at a time are
+            # sums for the copy engine, which reads them.
+            times = 4 if ".128" in name or kind == "STSM" else 2 if ".64" in name else 1
+            count["shared"] += 4 * times * (2 if kind == "STS" and ".128" in name else 1)
     width = 64 if -head % 64 <= 16 else 32  # as SharedTile::width
     count["shared"] += 2 * tile * 2 * (head + -head % width) / 128 / 2
     return count
 
 
 def share(count: dict[str, float]) -> float:
+    return count["tensor"] / max(cycles for unit, cycles in count.items() if unit != "shared")
+
+
+def share_of_all(count: dict[str, float]) -> float:
     return count["tensor"] / max(count.values())
 
 

@@ -495,7 +495,8 @@ def EmitAttentionPass : Pass<"llama-emit-attention", "mlir::ModuleOp"> {
     Every routine.attention_forward and routine.attention_backward becomes launches of kernels
     that are written for its shape, each in a `gpu.module` of its own, with what they hand to
     each other in temporaries: the mask in the form that all kernels read, and for the
-    backward the products of the rows of `d_out` and `out`. `llama.form` says how it is computed, the
+    backward the products of the rows of `d_out` and `out`; with `hopper` also sums of `d_q` in f32 and the order in
+    which blocks add to them (`llama.begun_in_order`). `llama.form` says how it is computed, the
     first of these that takes shape, type and every chip:
 
     | form | takes | computes by |

@@ -42,7 +42,7 @@ static constexpr int32_t kNoKey = kLeast, kPadding = kLeast + 1;
 static constexpr float kLog2E = std::numbers::log2e_v<float>;
 static constexpr float kInfinity = std::numeric_limits<float>::infinity();
 
-static Value allocate(Operation *op, ArrayRef<int64_t> shape, Type element) {
+Value llamac::allocateScratch(Operation *op, ArrayRef<int64_t> shape, Type element) {
   OpBuilder builder(op);
   return memref::AllocOp::create(builder, op->getLoc(), MemRefType::get(shape, element));
 }
@@ -223,10 +223,10 @@ AttentionMask llamac::emitMask(Operation *op, const AttentionShape &shape,
                                const AttentionTiles &tiles, ValueRange masks, Value lse) {
   Type i32 = IntegerType::get(op->getContext(), 32);
   AttentionMask mask = {
-      allocate(op, {shape.batch, tiles.paddedRows(), 4}, i32),
-      allocate(op, {shape.batch, tiles.paddedKeys(), 2}, i32),
-      allocate(op, {shape.batch, tiles.rowTiles, 8}, i32),
-      allocate(op, {shape.batch, tiles.keyTiles, 8}, i32),
+      allocateScratch(op, {shape.batch, tiles.paddedRows(), 4}, i32),
+      allocateScratch(op, {shape.batch, tiles.paddedKeys(), 2}, i32),
+      allocateScratch(op, {shape.batch, tiles.rowTiles, 8}, i32),
+      allocateScratch(op, {shape.batch, tiles.keyTiles, 8}, i32),
   };
   SmallVector<Value> buffers(masks);
   if (lse)
@@ -416,8 +416,8 @@ Value llamac::emitGradientRows(Operation *op, const AttentionShape &shape,
   const int64_t piece = D % most == 0 ? most : D % 4 == 0 ? 4 : 1;
   const int64_t lanes = std::min<int64_t>(llvm::PowerOf2Ceil(D / piece), kWarp);
   const int64_t rows = threads / lanes; // of a block of threads
-  Value result = allocate(op, {shape.batch, shape.kvHeads, tiles.paddedRows(), 2},
-                          Float32Type::get(op->getContext()));
+  Value result = allocateScratch(op, {shape.batch, shape.kvHeads, tiles.paddedRows(), 2},
+                                 Float32Type::get(op->getContext()));
   KernelBuilder k(op, "attention_rows", {dOut, out, lse, result}, 3, threads);
   AttentionPlace place = {shape, k.blockId(2), k.blockId(1)};
   Num row = k.blockId(0) * rows + k.threadId() / lanes, lane = k.threadId() % lanes;
@@ -451,21 +451,30 @@ static constexpr int64_t kHeadsAtOnce = 16;
 
 AttentionBlock::AttentionBlock(KernelBuilder &k, const AttentionShape &shape, int64_t tiles,
                                bool rising, int64_t parts)
+    : AttentionBlock(shape, tiles, parts, shape.ranked() ? kHeadsAtOnce : 1, k.blockId(0)) {
+  if (rising)
+    tile = tiles - 1 - tile;
+}
+
+AttentionBlock AttentionBlock::inOrder(const AttentionShape &shape, int64_t tiles, Num number) {
+  return {shape, tiles, 1, kHeadsAtOnce, number};
+}
+
+// At most `most` heads side by side.
+AttentionBlock::AttentionBlock(const AttentionShape &shape, int64_t tiles, int64_t parts,
+                               int64_t most, Num number)
     : parts(parts) {
   const int64_t all = shape.batch * shape.kvHeads;
-  int64_t atOnce = shape.ranked() ? std::min(all, kHeadsAtOnce) : 1;
+  int64_t atOnce = std::min(all, most);
   while (all % atOnce)
     --atOnce;
   grid = {tiles * parts * all};
-  Num number = k.blockId(0);
   part = number % parts;
   number = number / parts;
   Num head = number % atOnce + number / (tiles * atOnce) * atOnce;
   b = head / shape.kvHeads;
   kv = head % shape.kvHeads;
   tile = number / atOnce % tiles;
-  if (rising)
-    tile = tiles - 1 - tile;
 }
 
 void llamac::meanOfValues(KernelBuilder &k, const AttentionPlace &place, Pointer v, Pointer mean,

@@ -20,8 +20,9 @@
 //     v            +------+------+------+                  rising order, skipping those that
 //                  key tile                                the mask leaves nothing of
 //
-// No block writes what another one writes, so there are no atomics and the bits do not depend on the
-// order of blocks. Scores exist only in registers and shared memory, a tile at a time.
+// No block writes what another one writes, but for the backward on sm_90a, whose blocks add to dQ in a fixed order
+// (AttentionHopper.cpp): the bits do not depend on the order of blocks. Scores exist only in registers and shared
+// memory, a tile at a time.
 //
 // Masks come in one form, which a kernel of its own makes of the op's (`emitMask`): row r sees key j if
 //
@@ -105,6 +106,9 @@ struct AttentionTiles {
 //===----------------------------------------------------------------------===//
 // Masks
 //===----------------------------------------------------------------------===//
+
+/// Scratch memory for the launches before `op`.
+Value allocateScratch(Operation *op, ArrayRef<int64_t> shape, Type element);
 
 /// A mask in the form above, in scratch memory (all i32).
 struct AttentionMask {
@@ -248,10 +252,17 @@ struct AttentionBlock {
   /// `rising`: the later a tile of a causal mask the more it has to do (rows), else the earlier (keys).
   AttentionBlock(KernelBuilder &k, const AttentionShape &shape, int64_t tiles, bool rising,
                  int64_t parts = 1);
+  /// For a kernel whose blocks begin in order (`number`, KernelBuilder::beginInOrder) and wait for those of the
+  /// same head before them: as many heads as possible side by side, whatever the mask.
+  static AttentionBlock inOrder(const AttentionShape &shape, int64_t tiles, Num number);
 
   int64_t parts;
   Grid grid; ///< of the launch
   Num b, kv, tile, part;
+
+private:
+  AttentionBlock(const AttentionShape &shape, int64_t tiles, int64_t parts, int64_t most,
+                 Num number);
 };
 
 /// Writes the mean of all T values of (b, kv) to `mean` (D f32 in shared memory), with all `threads`

@@ -10,10 +10,10 @@
 //
 //   kernel   own tile       other tiles     products of a pair of tiles
 //   forward  Q              K, V            S = Q K^T; O += P V
-//   dQ       Q, dO          K, V            S = Q K^T; dP = dO V^T; dQ += dS K
-//   dK, dV   K, V           Q, dO           S^T = K Q^T; dP^T = V dO^T; dV += P^T dO; dK += dS^T Q
+//   backward K, V           Q, dO           S^T = K Q^T; dP^T = V dO^T; dV += P^T dO; dK += dS^T Q; dQ += dS K
 //
-// The two kernels of the backward form S and dP twice, but write nothing that another block writes.
+// dQ is a sum over blocks, in f32 in scratch memory, in the order of key tiles: a block adds its part of a
+// row tile when the one before, which sees anything of that, has added its own.
 //
 // Source: FlashAttention-3 (arXiv 2407.08608), algorithm 1; FlashAttention-2 (arXiv 2307.08691),
 // algorithm 2.
@@ -30,15 +30,8 @@ static constexpr int64_t kPlaces = 2; // of a ring
 // Registers of a thread, of 65,536 in all: at the begin, then of the producer and of the consumers.
 static constexpr int64_t kRegisters = 168, kProducerRegisters = 24, kConsumerRegisters = 240;
 
-// Keys of a tile of the others in the kernel of dQ, rows in that of dK and dV.
-static constexpr int64_t kBackwardKeys = 128, kBackwardRows = 64;
-
-bool llamac::hasHopperForm(const AttentionShape &shape, bool backward) {
-  const int64_t group = shape.group();
-  return shape.element.isBF16() && shape.headSize % 8 == 0 &&
-         shape.headSize <= (backward ? 128 : 256) && llvm::isPowerOf2_64(group) &&
-         group <= (backward ? kBackwardRows : HopperKernel::kPartRows);
-}
+// Rows of a tile of the backward.
+static constexpr int64_t kBackwardRows = 64;
 
 //===----------------------------------------------------------------------===//
 // What the kernels share
@@ -61,9 +54,36 @@ HopperKernel::Source HopperKernel::keySource(unsigned buffer, int64_t rows) {
                       {2 * D, stride, shape.keys * stride}, {width, 1, rows, 1}, 2 * width)};
 }
 
+HopperKernel::Places::Places(HopperKernel &kernel, int64_t places, int64_t fillers, int64_t readers)
+    : kernel(kernel), places(places), fillers(fillers), readers(readers),
+      barriers(kernel.hopper.address(kernel.k.shared(16 * places, kernel.k.getI8Type()))) {}
+
+void HopperKernel::Places::initialize() {
+  for (int64_t n = 0; n != places; ++n) {
+    kernel.hopper.initialize(full(kernel.k.integer(n)), fillers);
+    kernel.hopper.initialize(empty(kernel.k.integer(n)), readers);
+  }
+}
+
+void HopperKernel::Places::awaitEmpty(Num n) { kernel.hopper.wait(empty(n), parity(n) ^ 1); }
+
+void HopperKernel::Places::awaitFull(Num n) { kernel.hopper.wait(full(n), parity(n)); }
+
+void HopperKernel::Places::fulfil(Num n) {
+  kernel.k.syncWarp();
+  kernel.k.when(kernel.lane == 0, [&] { kernel.hopper.arrive(full(n)); });
+}
+
+void HopperKernel::Places::release(Num n) {
+  kernel.k.syncWarp();
+  kernel.k.when(kernel.lane == 0, [&] { kernel.hopper.arrive(empty(n)); });
+}
+
+void HopperKernel::Places::releaseByOne(Num n) { kernel.hopper.arrive(empty(n)); }
+
 HopperKernel::Ring::Ring(HopperKernel &kernel, Source source, int64_t places,
                          ArrayRef<Extra> extras)
-    : kernel(kernel), source(source), places(places), extras(extras) {
+    : Places(kernel, places, 1, kConsumerWarps), source(source), extras(extras) {
   KernelBuilder &k = kernel.k;
   const int64_t bytes = SharedTile::bytes(source.rows, kernel.shape.headSize);
   begin = kernel.hopper.address(k.shared(places * bytes, k.getI8Type(), SharedTile::kAlignment));
@@ -73,13 +93,6 @@ HopperKernel::Ring::Ring(HopperKernel &kernel, Source source, int64_t places,
 
 Pointer HopperKernel::Ring::extra(size_t number, Num n) const {
   return extraPlaces[number] + (n % places) * extras[number].count;
-}
-
-void HopperKernel::Ring::initialize() {
-  for (int64_t n = 0; n != places; ++n) {
-    kernel.hopper.initialize(full(kernel.k.integer(n)), 1);
-    kernel.hopper.initialize(empty(kernel.k.integer(n)), kConsumers * kPartThreads / 32);
-  }
 }
 
 SharedTile HopperKernel::Ring::place(Num n) const {
@@ -92,7 +105,7 @@ void HopperKernel::Ring::fill(Num n, Num number) {
   Hopper &hopper = kernel.hopper;
   const int64_t D = kernel.shape.headSize, G = kernel.shape.group();
   const SharedTile to = place(n);
-  hopper.wait(empty(n), parity(n) ^ 1);
+  awaitEmpty(n);
   int64_t bytes = SharedTile::chunks(D) * to.chunkBytes();
   for (const Extra &extra : extras)
     bytes += 4 * extra.count;
@@ -111,26 +124,24 @@ void HopperKernel::Ring::fill(Num n, Num number) {
 }
 
 SharedTile HopperKernel::Ring::await(Num n) {
-  kernel.hopper.wait(full(n), parity(n));
+  awaitFull(n);
   return place(n);
 }
 
-void HopperKernel::Ring::release(Num n) {
-  kernel.k.syncWarp();
-  kernel.k.when(kernel.lane == 0, [&] { kernel.hopper.arrive(empty(n)); });
+void HopperKernel::findThread() {
+  thread = k.threadIdAnew() % kPartThreads;
+  lane = thread % 32;
 }
 
-void HopperKernel::build(ArrayRef<Ring *> rings) {
+void HopperKernel::build(ArrayRef<Places *> all) {
   k.limitRegisters(kRegisters);
-  Num barriers = hopper.address(k.shared(16 * kPlaces * int64_t(rings.size()), k.getI8Type()));
-  for (auto [number, ring] : llvm::enumerate(rings))
-    ring->barriers = barriers + int64_t(16 * kPlaces * number);
   k.when(k.threadId() == 0, [&] {
-    for (Ring *ring : rings)
-      ring->initialize();
+    for (Places *places : all)
+      places->initialize();
     hopper.fenceInitialized();
   });
   k.barrier();
+  findThread();
   // The same in all lanes, which the compiler cannot know of a thread's number.
   Num group = k.shuffle(k.threadId() / kPartThreads, 0);
   k.when(
@@ -138,11 +149,11 @@ void HopperKernel::build(ArrayRef<Ring *> rings) {
       [&] {
         hopper.giveRegisters(kProducerRegisters);
         k.when(k.threadId() == 0, [&] { produce(); });
+        if (Num warp = k.threadId() / 32; carriers())
+          k.when((lane == 0) & (warp > 0) & (warp <= carriers()), [&] { carry(warp - 1); });
       },
       [&] {
         hopper.takeRegisters(kConsumerRegisters);
-        thread = k.threadId() % kPartThreads;
-        lane = thread % 32;
         consume(group - 1);
       });
 }
@@ -383,200 +394,346 @@ void llamac::emitHopperForward(routine::AttentionForwardOp op) {
 // Backward
 //===----------------------------------------------------------------------===//
 
+// The sums of dQ lie in scratch memory, f32 [B, K, row tiles, columns / 8, 128 threads, 4]: what thread t of a consumer
+// has of 8 columns of a tile (Hopper.h) is one piece of 16 bytes.
+
+// Columns of a tile of sums, with those behind the head that the chunks of a tile bring.
+static int64_t sumColumns(const AttentionShape &shape) {
+  return SharedTile::chunks(shape.headSize) * SharedTile::width(shape.headSize);
+}
+
+static int64_t sumBytes(const AttentionShape &shape) {
+  return 4 * kBackwardRows * sumColumns(shape);
+}
+
+// Places for parts of dQ; 0: one is too much for the shared memory of a block.
+static int64_t sumPlaces(const AttentionShape &shape) {
+  constexpr int64_t all = 227 << 10, others = 8 << 10; // masks, rows, barriers
+  const int64_t D = shape.headSize, own = HopperKernel::kOwnRows,
+                list = 4 * int64_t(llvm::divideCeil(shape.rows(), kBackwardRows)),
+                used = 2 * SharedTile::bytes(own, D) +
+                       2 * kPlaces * SharedTile::bytes(kBackwardRows, D) +
+                       SharedTile::bytes(own, kBackwardRows) + list + others;
+  return std::clamp<int64_t>((all - used) / sumBytes(shape), 0, kPlaces);
+}
+
+bool llamac::hasHopperForm(const AttentionShape &shape, bool backward) {
+  const int64_t group = shape.group();
+  return shape.element.isBF16() && shape.headSize % 8 == 0 &&
+         shape.headSize <= (backward ? 128 : 256) && llvm::isPowerOf2_64(group) &&
+         group <= (backward ? kBackwardRows : HopperKernel::kPartRows) &&
+         (!backward || sumPlaces(shape) > 0);
+}
+
+// Who comes next: `order`, i32 [B, row tiles, key tiles], is 1 + the key tile before this one that sees anything of the
+// row tile, 0 where there is none. `done`, i32 [B * K * row tiles + 1], is 1 + the key tile that has added its part last,
+// and behind all these the number of blocks that have begun: 0 when the backward begins.
+static void emitOrder(Operation *op, const AttentionShape &shape, const AttentionTiles &tiles,
+                      const AttentionMask &mask, Value order, Value done) {
+  constexpr int64_t warps = 4;
+  KernelBuilder k(op, "attention_order", {mask.rowTiles, mask.keyTiles, order, done}, 2,
+                  32 * warps);
+  Num tile = k.blockId(0) * warps + k.threadId() / 32, lane = k.threadId() % 32, b = k.blockId(1);
+  k.when(tile < tiles.rowTiles, [&] {
+    Num row = b * tiles.rowTiles + tile;
+    const TileExtremes rows = TileExtremes::ofRows(k, k.argument(0), row);
+    k.loop(0, tiles.keyTiles, 32, {k.integer(0)}, [&](Num first, ArrayRef<Num> before) {
+      Num number = first + lane;
+      const TileExtremes keys = TileExtremes::ofKeys(
+          k, k.argument(1), b * tiles.keyTiles + k.min(number, k.integer(tiles.keyTiles - 1)));
+      Num bits = k.ballot((number < tiles.keyTiles) & TileSight::of(shape, rows, keys).some);
+      auto last = [&](Num bits) {
+        return k.select(bits == 0, before[0], first + 32 - k.countLeadingZeros(bits));
+      };
+      Num below = k.shiftLeft(k.integer(1), lane) - 1;
+      k.when(number < tiles.keyTiles, [&] {
+        k.argument(2).store(row.wide() * tiles.keyTiles + number.wide(), last(bits & below));
+      });
+      return Nums{last(bits)};
+    });
+    k.loop(lane, k.integer(shape.kvHeads), 32, [&](Num kv) {
+      k.argument(3).store((b * shape.kvHeads + kv) * tiles.rowTiles + tile, k.integer(0));
+    });
+    k.when((b == 0) & (tile == 0) & (lane == 0), [&] {
+      k.argument(3).store(k.integer(shape.batch * shape.kvHeads * tiles.rowTiles), k.integer(0));
+    });
+  });
+  k.launch({int64_t(llvm::divideCeil(tiles.rowTiles, warps)), shape.batch});
+}
+
 namespace {
-// What the two kernels of the backward share.
-class Backward : protected HopperKernel {
+// A block owns 128 keys; its tiles of rows comes from the last to the first.
+class Backward : HopperKernel {
 public:
-  enum Buffer { DOut, Q, K, V, Rows, RowMasks, KeyMasks, RowExtremes, KeyExtremes, Results };
+  enum Buffer {
+    DOut,
+    Q,
+    K,
+    V,
+    Rows,
+    RowMasks,
+    KeyMasks,
+    RowExtremes,
+    KeyExtremes,
+    Order,
+    Done,
+    Sums,
+    DK,
+    DV
+  };
 
-protected:
-  using HopperKernel::HopperKernel;
-
-  // GradientRow of the rows of this example and head.
-  Pointer gradients() {
-    Num head = place.b * shape.kvHeads + place.kv;
-    return k.argument(Rows) + head.wide() * (tiles.paddedRows() * 2);
-  }
-};
-
-// A block owns 128 rows.
-class DQuery : Backward {
-public:
-  DQuery(KernelBuilder &k, const AttentionShape &shape, const AttentionTiles &tiles,
-         const AttentionBlock &block)
-      : Backward(k, shape, tiles, block),
-        queries(*this, rowSource(Q, kOwnRows), 1, rowMasks(k.argument(RowMasks), kOwnRows)),
-        cotangents(*this, rowSource(DOut, kOwnRows), 1),
-        keys(*this, keySource(K, tiles.keys), kPlaces, keyMasks(k.argument(KeyMasks), tiles.keys)),
-        values(*this, keySource(V, tiles.keys), kPlaces),
-        list(listKeys(k.argument(RowExtremes), k.argument(KeyExtremes))) {
-    build({&queries, &cotangents, &keys, &values});
-  }
-
-private:
-  void produce() override {
-    k.when(list.size() > 0, [&] {
-      queries.fill(k.integer(0), block.tile);
-      cotangents.fill(k.integer(0), block.tile);
-    });
-    k.loop(k.integer(0), list.size(), 1, [&](Num n) {
-      Num keyTile = list.tile(n);
-      keys.fill(n, keyTile);
-      values.fill(n, keyTile);
-    });
-  }
-
-  void consume(Num part) override {
-    const float factor = scoreFactor(shape);
-    Num numbers[2] = {block.tile * kOwnRows + ownRow(part),
-                      block.tile * kOwnRows + ownRow(part) + 8};
-    const GradientRow rows[2] = {GradientRow::load(gradients(), numbers[0]),
-                                 GradientRow::load(gradients(), numbers[1])};
-    Nums sums = k.when(list.size() > 0, zeroSums(), [&] {
-      SharedTile q = queries.await(k.integer(0)), dOut = cotangents.await(k.integer(0));
-      return k.loop(k.integer(0), list.size(), 1, zeroSums(), [&](Num n, ArrayRef<Num> before) {
-        Nums sums(before);
-        SharedTile key = keys.await(n);
-        Nums weights = hopper.beginTransposed(q, part * kPartRows, key);
-        Nums dScores = hopper.beginTransposed(dOut, part * kPartRows, values.await(n));
-        hopper.wait(1, {&weights});
-        weights =
-            maskByRows(weights, part, list, n, queries.extra(0, k.integer(0)), keys.extra(0, n));
-        for (auto [i, weight] : llvm::enumerate(weights))
-          weight = rows[i / 2 % 2].weight(k, factor, weight);
-        hopper.wait(0, {&dScores});
-        values.release(n);
-        for (auto [i, dScore] : llvm::enumerate(dScores))
-          dScore = weights[i] * (dScore - rows[i / 2 % 2].delta);
-        hopper.begin(hopper.pairs(dScores), key, sums);
-        hopper.wait(0, {&sums});
-        keys.release(n);
-        return sums;
-      });
-    });
-    for (int i = 0; i != 2; ++i)
-      k.when(numbers[i] < shape.rows(), [&] {
-        storeRow(k.argument(Results) + place.query(k.argument(Results), numbers[i]), i, sums,
-                 k.number(float(shape.scale)));
-      });
-  }
-
-  Ring queries, cotangents, keys, values;
-  TileList list;
-};
-
-// A block owns 128 keys.
-class DKeyValue : Backward {
-public:
-  DKeyValue(KernelBuilder &k, const AttentionShape &shape, const AttentionTiles &tiles,
-            const AttentionBlock &block)
-      : Backward(k, shape, tiles, block),
+  /// `number` is that of beginInOrder.
+  Backward(KernelBuilder &k, const AttentionShape &shape, const AttentionTiles &tiles,
+           Pointer number)
+      : HopperKernel(k, shape, tiles, blockOf(shape, tiles, number)), number(number),
         keys(*this, keySource(K, kOwnRows), 1, keyMasks(k.argument(KeyMasks), kOwnRows)),
         values(*this, keySource(V, kOwnRows), 1),
         queries(*this, rowSource(Q, tiles.rows), kPlaces,
                 {{gradients(), 2 * tiles.rows}, rowMasks(k.argument(RowMasks), tiles.rows)}),
         cotangents(*this, rowSource(DOut, tiles.rows), kPlaces),
-        list(listRows(k.argument(RowExtremes), k.argument(KeyExtremes))) {
-    build({&keys, &values, &queries, &cotangents});
+        scores(*this, 1, kConsumerWarps, kConsumerWarps),
+        parts(*this, sumPlaces(shape), kConsumerWarps, 1),
+        scoreTile{hopper.address(k.shared(SharedTile::bytes(kOwnRows, tiles.rows), k.getI8Type(),
+                                          SharedTile::kAlignment)),
+                  kOwnRows, tiles.rows},
+        partPlaces(k.shared(sumPlaces(shape) * sumBytes(shape) / 4, k.getF32Type())),
+        list(listRows(k.argument(RowExtremes), k.argument(KeyExtremes))),
+        count(k.shared(1, k.getI32Type())) {
+    k.when(k.threadId() == 0, [&] { count.store(k.integer(0), list.size()); });
+    build({&keys, &values, &queries, &cotangents, &scores, &parts});
   }
 
+  static AttentionBlock blockOf(const AttentionShape &shape, const AttentionTiles &tiles,
+                                Pointer number) {
+    return AttentionBlock::inOrder(shape, tiles.keyTiles,
+                                   number.load(number.base.kernel->integer(0)));
+  }
+
+  Grid grid() const { return block.grid; }
+
 private:
+  // What is the same for all threads is read anew: in the main loop there are no registers to keep it in.
+  Num steps() { return count.load(k.integer(0)); }
+  void findBlock() {
+    block = blockOf(shape, tiles, number);
+    place.b = block.b;
+    place.kv = block.kv;
+  }
+  // GradientRow of the rows of this example and head.
+  Pointer gradients() { return k.argument(Rows) + head().wide() * (tiles.paddedRows() * 2); }
+  Num head() { return place.b * shape.kvHeads + place.kv; }
+  // The n-th row tile, and its place in the list.
+  Num placeOf(Num n) { return steps() - 1 - n; }
+  Num rowTile(Num n) { return list.tile(placeOf(n)); }
+  // Where the n-th part of dQ lies in shared memory.
+  Pointer partOf(Num n) { return partPlaces + (n % sumPlaces(shape)) * (sumBytes(shape) / 4); }
+
   void produce() override {
-    k.when(list.size() > 0, [&] {
+    findBlock();
+    k.when(steps() > 0, [&] {
       keys.fill(k.integer(0), block.tile);
       values.fill(k.integer(0), block.tile);
     });
-    k.loop(k.integer(0), list.size(), 1, [&](Num n) {
-      Num rowTile = list.tile(n);
-      queries.fill(n, rowTile);
-      cotangents.fill(n, rowTile);
+    k.loop(k.integer(0), steps(), 1, [&](Num n) {
+      Num tile = rowTile(n);
+      queries.fill(n, tile);
+      cotangents.fill(n, tile);
     });
+  }
+
+  // Adds the parts of dQ to the sums, each when the key tile before has added its own. Each place has a carrier: while
+  // one waits until its part is written the next part is on its way.
+  int64_t carriers() const override { return sumPlaces(shape); }
+  void carry(Num carrier) override {
+    findBlock();
+    k.loop(carrier, steps(), sumPlaces(shape), [&](Num n) {
+      Num tile = rowTile(n), number = head() * tiles.rowTiles + tile;
+      Num before = k.argument(Order).load(
+          (place.b * tiles.rowTiles + tile).wide() * tiles.keyTiles + block.tile.wide());
+      Pointer done = k.argument(Done) + number,
+              sums = k.argument(Sums) + number.wide() * (sumBytes(shape) / 4);
+      Num from = hopper.address(partOf(n));
+      parts.awaitFull(n);
+      k.when(
+          before == 0, [&] { hopper.copyOut(sums, from, sumBytes(shape)); },
+          [&] {
+            k.awaitValue(done, before);
+            hopper.fenceGlobal();
+            hopper.addOut(sums, from, sumBytes(shape));
+          });
+      hopper.waitRead();
+      parts.releaseByOne(n);
+      hopper.waitWritten();
+      k.storeReleased(done, block.tile + 1);
+    });
+  }
+
+  // Forms and stores the part of dQ in `chunks` chunks of columns from `first` on. All products are done then.
+  void storePart(Num n, SharedTile key, Num first, int64_t chunks) {
+    Nums part = hopper.beginOuter(scoreTile, key, first, chunks);
+    hopper.wait(0, {&part});
+    parts.awaitEmpty(n);
+    // kPartThreads pieces of 4 numbers for each 8 columns.
+    Pointer to =
+        partOf(n) + first * (SharedTile::width(shape.headSize) / 8 * kPartThreads * 4) + thread * 4;
+    for (size_t j = 0; j != part.size() / 4; ++j)
+      to.store(k.integer(int64_t(j) * kPartThreads * 4), k.vector(ArrayRef(part).slice(4 * j, 4)));
   }
 
   void consume(Num part) override {
     const float factor = scoreFactor(shape);
-    Num numbers[2] = {block.tile * kOwnRows + ownRow(part),
-                      block.tile * kOwnRows + ownRow(part) + 8};
     Nums state = zeroSums(); // of keys, then of values
     state.append(zeroSums());
-    state = k.when(list.size() > 0, state, [&] {
+    state = k.when(steps() > 0, state, [&] {
       SharedTile key = keys.await(k.integer(0)), value = values.await(k.integer(0));
-      return k.loop(k.integer(0), list.size(), 1, state, [&](Num n, ArrayRef<Num> before) {
+      return k.loop(k.integer(0), steps(), 1, state, [&](Num n, ArrayRef<Num> before) {
         Nums dKeys = takeSums(before), dValues = takeSums(before);
         SharedTile q = queries.await(n);
         Nums weights = hopper.beginTransposed(key, part * kPartRows, q);
         SharedTile dOut = cotangents.await(n);
         Nums dScores = hopper.beginTransposed(value, part * kPartRows, dOut);
         hopper.wait(1, {&weights});
-        weights =
-            maskByKeys(weights, part, list, n, queries.extra(1, n), keys.extra(0, k.integer(0)));
-        // Loaded anew for each product: there are no registers to keep them in.
-        auto overRows = [&](llvm::function_ref<void(size_t i, const GradientRow &row)> body) {
-          Pointer from = queries.extra(0, n) + 2 * firstColumn(0);
-          for (int64_t j = 0; j != tiles.rows / 8; ++j) {
-            Num two = from.load(k.integer(16 * j), 4);
-            GradientRow rows[2] = {{two[0], two[1]}, {two[2], two[3]}};
-            for (int i = 0; i != 4; ++i)
-              body(4 * j + i, rows[i % 2]);
-          }
+        weights = maskByKeys(weights, part, list, placeOf(n), queries.extra(1, n),
+                             keys.extra(0, k.integer(0)));
+        // Of the two rows of columns 8 j on that are this thread's.
+        auto loadRows = [&](int64_t j) {
+          Num two = (queries.extra(0, n) + 2 * firstColumn(0)).load(k.integer(16 * j), 4);
+          return std::array<GradientRow, 2>{GradientRow{two[0], two[1]},
+                                            GradientRow{two[2], two[3]}};
         };
-        overRows([&](size_t i, const GradientRow &row) {
-          weights[i] = row.weight(k, factor, weights[i]);
-        });
-        hopper.wait(0, {&dScores});
-        overRows([&](size_t i, const GradientRow &row) {
-          dScores[i] = weights[i] * (dScores[i] - row.delta);
-        });
+        SmallVector<std::array<GradientRow, 2>> rows;
+        for (int64_t j = 0; j != tiles.rows / 8; ++j) {
+          rows.push_back(loadRows(j));
+          for (int i = 0; i != 4; ++i)
+            weights[4 * j + i] = rows[j][i % 2].weight(k, factor, weights[4 * j + i]);
+        }
         hopper.begin(hopper.pairs(weights), dOut, dValues);
-        hopper.begin(hopper.pairs(dScores), q, dKeys);
+        hopper.wait(1, {&dScores});
+        for (int64_t j = 0; j != tiles.rows / 8; ++j) {
+          if (j >= tiles.rows / 16) // there are registers to keep half of them in
+            rows[j] = loadRows(j);
+          for (int i = 0; i != 4; ++i)
+            dScores[4 * j + i] = weights[4 * j + i] * (dScores[4 * j + i] - rows[j][i % 2].delta);
+        }
+        Nums left = hopper.pairs(dScores);
+        scores.awaitEmpty(n);
+        hopper.store(scoreTile, part * kPartRows + thread / 32 * 16, lane, left);
+        hopper.fenceShared();
+        scores.fulfil(n);
+        hopper.begin(left, q, dKeys);
+        scores.awaitFull(n);
+        const int64_t chunks = SharedTile::chunks(shape.headSize), half = (chunks + 1) / 2;
+        if (chunks % 2 == 0)
+          storePart(n, key, part * half, half);
+        else
+          k.when(
+              part == 0, [&] { storePart(n, key, k.integer(0), half); },
+              [&] {
+                if (half != chunks)
+                  storePart(n, key, k.integer(half), chunks - half);
+              });
         hopper.wait(0, {&dKeys, &dValues});
+        scores.release(n);
         queries.release(n);
         cotangents.release(n);
+        hopper.fenceShared();
+        parts.fulfil(n);
         Nums after = dKeys;
         after.append(dValues);
         return after;
       });
     });
+    findBlock();
+    findThread();
+    Num numbers[2] = {block.tile * kOwnRows + ownRow(part),
+                      block.tile * kOwnRows + ownRow(part) + 8};
     ArrayRef<Num> rest = state;
     Nums dKeys = takeSums(rest), dValues = takeSums(rest);
     for (int i = 0; i != 2; ++i)
       k.when(numbers[i] < shape.keys, [&] {
-        storeRow(k.argument(Results) + place.key(k.argument(Results), numbers[i]), i, dKeys,
+        storeRow(k.argument(DK) + place.key(k.argument(DK), numbers[i]), i, dKeys,
                  k.number(float(shape.scale)));
-        storeRow(k.argument(Results + 1) + place.key(k.argument(Results + 1), numbers[i]), i,
-                 dValues, k.number(1));
+        storeRow(k.argument(DV) + place.key(k.argument(DV), numbers[i]), i, dValues, k.number(1));
       });
   }
 
+  Pointer number;
   Ring keys, values, queries, cotangents;
+  Places scores, parts; // dS^T; parts of dQ, which wait to be added
+  SharedTile scoreTile;
+  Pointer partPlaces;
   TileList list;
+  Pointer count; // of the list
 };
 } // namespace
 
+// Number s of lane q becomes number q of lane s, in each four lanes.
+static void transposeFour(KernelBuilder &k, Num lane, MutableArrayRef<Num> numbers) {
+  for (int bit : {1, 2}) {
+    Num upper = (lane & bit) == bit;
+    for (int a = 0; a != 4; ++a) {
+      if (a & bit)
+        continue;
+      Num &low = numbers[a], &high = numbers[a | bit];
+      Num got = k.shuffleXor(k.select(upper, low, high), bit);
+      low = k.select(upper, got, low);
+      high = k.select(upper, high, got);
+    }
+  }
+}
+
+// dQ of the sums: scaled, narrowed, 0 in rows that no key sees. A block has 32 columns of a tile; of each 8 a thread reads
+// what it would have in a consumer, and four threads exchange theirs so that each has 8 columns of two rows.
+static void emitNarrow(Operation *op, const AttentionShape &shape, const AttentionTiles &tiles,
+                       Value sums, Value done, Value dQ) {
+  constexpr int64_t threads = HopperKernel::kPartThreads;
+  KernelBuilder k(op, "attention_dq_narrow", {sums, done, dQ}, 2, threads);
+  const AttentionPlace place = {shape, k.blockId(2) / shape.kvHeads, k.blockId(2) % shape.kvHeads};
+  Num tile = k.blockId(1), number = k.blockId(2) * tiles.rowTiles + tile, eight = k.blockId(0) * 4;
+  Num thread = k.threadId(), lane = thread % 32;
+  Pointer from =
+      k.argument(0) + number.wide() * (sumBytes(shape) / 4) + eight * (threads * 4) + thread * 4;
+  Nums pairs = k.when(k.argument(1).load(number) > 0, Nums(8, k.integer(0)), [&] {
+    Nums read, low, high;
+    for (int j = 0; j != 4; ++j)
+      read.push_back(from.load(k.integer(j * threads * 4), 4));
+    const float scale = float(shape.scale);
+    for (Num four : read) {
+      low.push_back(k.pack(four[0] * scale, four[1] * scale));
+      high.push_back(k.pack(four[2] * scale, four[3] * scale));
+    }
+    low.append(high);
+    return low;
+  });
+  Num column = (eight + lane % 4) * 8;
+  for (int half = 0; half != 2; ++half) {
+    MutableArrayRef<Num> mine = MutableArrayRef(pairs).slice(4 * half, 4);
+    transposeFour(k, lane, mine);
+    Num row = tile * kBackwardRows + thread / 32 * 16 + lane / 4 + 8 * half;
+    k.when((row < shape.rows()) & (column < shape.headSize), [&] {
+      Pointer to = k.argument(2) + place.query(k.argument(2), row) + column;
+      to.as(k.getI32Type()).store(k.integer(0), k.vector(mine));
+    });
+  }
+  k.launch({sumColumns(shape) / 32, tiles.rowTiles, shape.batch * shape.kvHeads});
+}
+
 void llamac::emitHopperBackward(routine::AttentionBackwardOp op) {
   const AttentionShape shape = AttentionShape::of(op);
-  auto emit = [&](StringRef name, const AttentionTiles &tiles, ArrayRef<Value> results,
-                  llvm::function_ref<Grid(KernelBuilder &)> body) {
-    Value rows = emitGradientRows(op, shape, tiles, op.getDOut(), op.getOut(), op.getLse());
-    AttentionMask mask = emitMask(op, shape, tiles, op.getMasks(), op.getLse());
-    SmallVector<Value> buffers = {op.getDOut(), op.getQ(), op.getK(),     op.getV(),    rows,
-                                  mask.rows,    mask.keys, mask.rowTiles, mask.keyTiles};
-    const unsigned written = buffers.size();
-    buffers.append(results.begin(), results.end());
-    KernelBuilder k(op, name, buffers, written, HopperKernel::kThreads);
-    Grid grid = body(k);
-    stateForm(k.launch(grid), AttentionForm::Hopper);
-  };
-  const AttentionTiles byRows = AttentionTiles::of(shape, HopperKernel::kOwnRows, kBackwardKeys);
-  emit("attention_dq_hopper", byRows, {op.getDQ()}, [&](KernelBuilder &k) {
-    const AttentionBlock block(k, shape, byRows.rowTiles, /*rising=*/true);
-    [[maybe_unused]] const DQuery kernel(k, shape, byRows, block);
-    return block.grid;
-  });
-  const AttentionTiles byKeys = AttentionTiles::of(shape, kBackwardRows, HopperKernel::kOwnRows);
-  emit("attention_dkv_hopper", byKeys, {op.getDK(), op.getDV()}, [&](KernelBuilder &k) {
-    const AttentionBlock block(k, shape, byKeys.keyTiles, /*rising=*/false);
-    [[maybe_unused]] const DKeyValue kernel(k, shape, byKeys, block);
-    return block.grid;
-  });
+  const AttentionTiles tiles = AttentionTiles::of(shape, kBackwardRows, HopperKernel::kOwnRows);
+  Builder b(op.getContext());
+  const int64_t tilesOfAll = shape.batch * shape.kvHeads * tiles.rowTiles;
+  Value rows = emitGradientRows(op, shape, tiles, op.getDOut(), op.getOut(), op.getLse());
+  AttentionMask mask = emitMask(op, shape, tiles, op.getMasks(), op.getLse());
+  Value order = allocateScratch(op, {shape.batch, tiles.rowTiles, tiles.keyTiles}, b.getI32Type());
+  Value done = allocateScratch(op, {tilesOfAll + 1}, b.getI32Type());
+  Value sums = allocateScratch(op, {tilesOfAll, sumBytes(shape) / 4}, b.getF32Type());
+  emitOrder(op, shape, tiles, mask, order, done);
+  KernelBuilder k(op, "attention_backward_hopper",
+                  {op.getDOut(), op.getQ(), op.getK(), op.getV(), rows, mask.rows, mask.keys,
+                   mask.rowTiles, mask.keyTiles, order, done, sums, op.getDK(), op.getDV()},
+                  Backward::Done, HopperKernel::kThreads);
+  const Backward kernel(k, shape, tiles, k.beginInOrder(k.argument(Backward::Done) + tilesOfAll));
+  stateForm(k.launch(kernel.grid()), AttentionForm::Hopper);
+  emitNarrow(op, shape, tiles, sums, done, op.getDQ());
 }

@@ -16,7 +16,8 @@
 //
 // A place of a ring has a barrier that its copy completes (full), and one at which every warp of both consumers
 // arrives when it has read it (empty). The tiles that the mask leaves anything of are listed before, by
-// all threads.
+// all threads. What the consumers leave in such places for other blocks is taken away by carriers, one thread of each of
+// some more warps of the first group.
 //
 //===----------------------------------------------------------------------===//
 #ifndef LLAMAC_LIB_LOWER_CUDA_ATTENTIONHOPPER_H
@@ -57,44 +58,64 @@ protected:
     int64_t count;
   };
 
-  /// Places for the tiles of a source, filled in turn. The n-th tile (i32) lies in place n % places.
-  class Ring {
+  /// Places in shared memory that one side fills and the other one empties, in turn: the n-th thing (i32) is
+  /// in place n % places. `fillers` and `readers` say how often `fulfil` and `release` are called for each.
+  class Places {
   public:
-    Ring(HopperKernel &kernel, Source source, int64_t places, ArrayRef<Extra> extras = {});
+    Places(HopperKernel &kernel, int64_t places, int64_t fillers, int64_t readers);
     /// By one thread, before all else.
     void initialize();
+    void awaitEmpty(Num n);
+    void awaitFull(Num n);
+    /// By all threads of a warp: they have filled place n; they have read it.
+    void fulfil(Num n);
+    void release(Num n);
+    /// The same by one thread.
+    void releaseByOne(Num n);
+
+  protected:
+    Num full(Num n) const { return barriers + (n % places) * 16; }
+    Num empty(Num n) const { return full(n) + 8; }
+    Num parity(Num n) const { return (n / places) & 1; }
+
+    HopperKernel &kernel;
+    int64_t places, fillers, readers;
+    Num barriers; // addresses
+  };
+  /// Warps of both consumers.
+  static constexpr int64_t kConsumerWarps = kConsumers * kPartThreads / 32;
+
+  /// Places for the tiles of a source.
+  class Ring : public Places {
+  public:
+    Ring(HopperKernel &kernel, Source source, int64_t places, ArrayRef<Extra> extras = {});
     /// The producer: waits until place n is empty, and has tile `number` of the source copied there.
     void fill(Num n, Num number);
     /// A consumer: waits until tile n is there.
     SharedTile await(Num n);
     /// What came with tile n, after `await`.
     Pointer extra(size_t number, Num n) const;
-    /// A consumer, by all its threads: tile n has been read.
-    void release(Num n);
 
   private:
-    friend class HopperKernel;
-    Num full(Num n) const { return barriers + (n % places) * 16; }
-    Num empty(Num n) const { return full(n) + 8; }
-    Num parity(Num n) const { return (n / places) & 1; }
     SharedTile place(Num n) const;
 
-    HopperKernel &kernel;
     Source source;
-    int64_t places;
     SmallVector<Extra> extras;
     SmallVector<Pointer> extraPlaces;
-    Num begin, barriers; // addresses
+    Num begin; // an address
   };
 
-  /// The body of the kernel: the rings' barriers, then `produce` on one thread of the first group and
-  /// `consume` on each of the others, with the number of the consumer.
-  void build(ArrayRef<Ring *> rings);
+  /// The body of the kernel: the barriers of all places, then `produce` on one thread of the first group, `carry` on
+  /// one of each of its next `carriers` warps (at most 3), with their numbers, and `consume` on each of the other groups, with the number of the consumer.
+  void build(ArrayRef<Places *> all);
   virtual void produce() = 0;
+  virtual int64_t carriers() const { return 0; }
+  virtual void carry(Num number) {}
   virtual void consume(Num part) = 0;
 
   /// This thread in its consumer, and its lane.
   Num thread, lane;
+  void findThread();
   /// The first of the two own rows (or keys) of this thread, in the own tile; the other is 8 below.
   Num ownRow(Num part) { return part * kPartRows + thread / 32 * 16 + lane / 4; }
   /// The first of the two columns that a thread has of columns 8 j to 8 j + 7 of sums.

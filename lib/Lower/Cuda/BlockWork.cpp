@@ -9,6 +9,7 @@
 #include "lib/Lower/Cuda/CudaTarget.h"
 
 #include "mlir/Dialect/GPU/IR/GPUDialect.h"
+#include "mlir/Dialect/LLVMIR/NVVMDialect.h"
 #include "llvm/Support/Regex.h"
 
 using namespace mlir;
@@ -19,6 +20,19 @@ static constexpr unsigned kShared = 3;
 
 static bool isShared(Value address) {
   return cast<LLVM::LLVMPointerType>(address.getType()).getAddressSpace() == kShared;
+}
+
+// Whether the blocks of a kernel wait only for such as have begun before: then one with room is enough. Their
+// numbers in the grid say nothing about the order in which they begin.
+static bool isBegunInOrder(gpu::GPUModuleOp kernel) {
+  return kernel->hasAttr(kBegunInOrderAttr) &&
+         !kernel
+              .walk([](Operation *op) {
+                return isa<NVVM::BlockIdXOp, NVVM::BlockIdYOp, NVVM::BlockIdZOp>(op)
+                           ? WalkResult::interrupt()
+                           : WalkResult::advance();
+              })
+              .wasInterrupted();
 }
 
 // Whether thread blocks may learn from memory what others have done: one that waits for that needs
@@ -74,7 +88,7 @@ BlockWork llamac::cudaBlockWork(LLVM::LLVMFuncOp function) {
       return halts(
           "launches a kernel that is not in the table of those that are loaded at the start");
     work.cluster = std::max(work.cluster, productOf(launch, "cluster"));
-    if (waitsForOthers(code))
+    if (waitsForOthers(code) && !isBegunInOrder(code))
       work.grid = std::max(work.grid, productOf(launch, "grid"));
   };
   // Addresses of device memory come out of the array of buffers: what is behind them is not for the

@@ -27,6 +27,10 @@ inline constexpr llvm::StringLiteral kAttentionAttr = "llama.attention";
 /// all.
 inline constexpr llvm::StringLiteral kChipsAttr = "llama.chips";
 
+/// On a kernel (gpu.module), a unit: its blocks number themselves in the order in which they begin, and wait only for
+/// those with lower numbers, which run already or are done.
+inline constexpr llvm::StringLiteral kBegunInOrderAttr = "llama.begun_in_order";
+
 /// Kernels and routines on NVIDIA GPUs (runtime/src/Cuda). `chips`: LLVM's names, as in
 /// `sm_80,sm_90a`; empty is sm_90a. An error if LLVM or ptxas, where there is one, does not know
 /// one of them, or one is older than sm_80.

@@ -127,6 +127,26 @@ void Hopper::copy(Num to, Pointer from, int64_t bytes, Num barrier) {
            {to, from.base, barrier}, {});
 }
 
+void Hopper::fenceShared() { assemble("fence.proxy.async.shared::cta;", {}, {}); }
+
+void Hopper::fenceGlobal() { assemble("fence.proxy.async.global;", {}, {}); }
+
+void Hopper::copyOut(Pointer to, Num from, int64_t bytes) {
+  assemble("cp.async.bulk.global.shared::cta.bulk_group [$0], [$1], " + std::to_string(bytes) +
+               ";\ncp.async.bulk.commit_group;",
+           {to.base, from}, {});
+}
+
+void Hopper::addOut(Pointer to, Num from, int64_t bytes) {
+  assemble("cp.reduce.async.bulk.global.shared::cta.bulk_group.add.f32 [$0], [$1], " +
+               std::to_string(bytes) + ";\ncp.async.bulk.commit_group;",
+           {to.base, from}, {});
+}
+
+void Hopper::waitRead() { assemble("cp.async.bulk.wait_group.read 0;", {}, {}); }
+
+void Hopper::waitWritten() { assemble("cp.async.bulk.wait_group 0;", {}, {}); }
+
 void Hopper::giveRegisters(int64_t count) {
   assemble("setmaxnreg.dec.sync.aligned.u32 " + std::to_string(count) + ";", {}, {});
 }
@@ -199,6 +219,26 @@ void Hopper::begin(ArrayRef<Num> a, const SharedTile &b, Nums &sums) {
   sums = assemble(text, inputs, sums);
 }
 
+Nums Hopper::beginOuter(const SharedTile &a, const SharedTile &b, Num first, int64_t chunks) {
+  const int64_t columns = chunks * SharedTile::width(b.columns);
+  const size_t count = columns / 2;
+  const std::string sums = operandList(0, count);
+  Num right = b.begin + first * b.chunkBytes();
+  SmallVector<Num> inputs;
+  std::string text = "{\n.reg .pred more;\nsetp.ne.b32 more, 0, 0;\nwgmma.fence.sync.aligned;\n";
+  for (int64_t row = 0; row < a.rows; row += kStep) {
+    std::string one = std::to_string(count + inputs.size());
+    inputs.push_back(descriptor(a, a.begin, row * a.rowBytes(), true));
+    std::string other = std::to_string(count + inputs.size());
+    inputs.push_back(descriptor(b, right, row * b.rowBytes(), true));
+    text += product(columns) + sums + ", $" + one + ", $" + other + ", more, 1, 1, 1, 1;\n";
+    if (row == 0)
+      text += "setp.eq.b32 more, 0, 0;\n";
+  }
+  text += "wgmma.commit_group.sync.aligned;\n}";
+  return assemble(text, inputs, Nums(count, k.number(0)));
+}
+
 void Hopper::wait(int pending, ArrayRef<Nums *> sums) {
   Nums all;
   for (const Nums *part : sums)
@@ -219,4 +259,19 @@ Nums Hopper::pairs(ArrayRef<Num> sums) {
     result.push_back({&k, LLVM::BitcastOp::create(k, k.getI32Type(), narrow)});
   }
   return result;
+}
+
+// Lane l gives the address of row l % 8 of matrix l / 8 of 8 x 8: rows 0 to 7 and 8 to 15 of columns 0 to 7, then of 8 to 15.
+void Hopper::store(const SharedTile &to, Num row, Num lane, ArrayRef<Num> pairs) {
+  const int64_t bytes = to.rowBytes();
+  Num mine = row + lane % 16;
+  // A piece of 16 bytes lies where its number and that of its row differ (the swizzle).
+  Num swizzle = (bytes == 128 ? mine & 7 : k.shiftRight(mine, 1) & 3) * 16;
+  Num at = to.begin + mine * bytes + (swizzle ^ ((lane / 16) * 16));
+  for (size_t i = 0; i != pairs.size() / 4; ++i) {
+    const int64_t byte = int64_t(i) * 2 * kStep;
+    Num place = (at ^ (byte % bytes)) + byte / bytes * to.chunkBytes();
+    assemble("stmatrix.sync.aligned.m8n8.x4.shared.b16 [$0], {$1, $2, $3, $4};",
+             {place, pairs[4 * i], pairs[4 * i + 1], pairs[4 * i + 2], pairs[4 * i + 3]}, {});
+  }
 }

@@ -65,6 +65,17 @@ public:
   /// Copies `bytes` bytes, a multiple of 16, that lie next to each other.
   void copy(Num to, Pointer from, int64_t bytes, Num barrier);
 
+  /// Makes what this thread has stored known to the copy engine and to products, in shared or in global memory.
+  void fenceShared();
+  void fenceGlobal();
+  /// Copies `bytes` bytes, a multiple of 16, from the address `from` to global memory, or adds them to what is
+  /// there as f32, each number once. `waitRead` waits until what this thread has begun no longer needs its
+  /// source, `waitWritten` until all is written.
+  void copyOut(Pointer to, Num from, int64_t bytes);
+  void addOut(Pointer to, Num from, int64_t bytes);
+  void waitRead();
+  void waitWritten();
+
   /// Sets the number of registers of each thread of the warps' group, a multiple of 8.
   void giveRegisters(int64_t count);
   void takeRegisters(int64_t count);
@@ -81,11 +92,16 @@ public:
   /// them. Begun.
   void begin(ArrayRef<Num> a, const SharedTile &b, Nums &sums);
 
+  /// sums = a[m, 64]^T . b[m, n], begun; the columns of b are those of `chunks` chunks from number `first` on.
+  Nums beginOuter(const SharedTile &a, const SharedTile &b, Num first, int64_t chunks);
+
   /// Waits until at most `pending` of the begun products are not done. `sums` are those that are done.
   void wait(int pending, ArrayRef<Nums *> sums);
 
   /// Sums as the left side of a product: pairs of bf16.
   Nums pairs(ArrayRef<Num> sums);
+  /// Stores pairs of a warp, 16 rows of a product from row `row` (a multiple of 16) of the tile on.
+  void store(const SharedTile &to, Num row, Num lane, ArrayRef<Num> pairs);
 
   KernelBuilder &k;
 

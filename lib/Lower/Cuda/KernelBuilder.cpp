@@ -266,6 +266,14 @@ Num KernelBuilder::constant(Type type, float value) {
 
 Num KernelBuilder::threadId() { return {this, NVVM::ThreadIdXOp::create(*this, getI32Type())}; }
 
+Num KernelBuilder::threadIdAnew() {
+  auto read = LLVM::InlineAsmOp::create(
+      *this, TypeRange(getI32Type()), ValueRange(), "mov.u32 $0, %tid.x;", "=r",
+      /*has_side_effects=*/true, /*is_align_stack=*/false, LLVM::TailCallKind::None,
+      LLVM::AsmDialectAttr::get(getContext(), LLVM::AsmDialect::AD_ATT), ArrayAttr());
+  return {this, read.getResult(0)};
+}
+
 Num KernelBuilder::blockId(unsigned dimension) {
   switch (dimension) {
   case 0:
@@ -379,12 +387,58 @@ Num KernelBuilder::countBits(Num bits) {
   return {this, LLVM::CtPopOp::create(*this, bits.type(), bits.value)};
 }
 
+Num KernelBuilder::countLeadingZeros(Num bits) {
+  return {this, LLVM::CountLeadingZerosOp::create(*this, bits.type(), bits.value,
+                                                  /*is_zero_poison=*/false)};
+}
+
 Num KernelBuilder::warpMin(Num value) {
   return intrinsic("llvm.nvvm.redux.sync.min", getI32Type(), {value, integer(-1)});
 }
 
 Num KernelBuilder::warpMax(Num value) {
   return intrinsic("llvm.nvvm.redux.sync.max", getI32Type(), {value, integer(-1)});
+}
+
+//===----------------------------------------------------------------------===//
+// Between blocks
+//===----------------------------------------------------------------------===//
+
+// Memory that all blocks see in one order.
+static constexpr StringLiteral kDevice = "device";
+
+Pointer KernelBuilder::beginInOrder(Pointer counter) {
+  kernel->getParentOp()->setAttr(kBegunInOrderAttr, getUnitAttr());
+  Pointer number = shared(1, getI32Type());
+  when(threadId() == 0, [&] {
+    Value before =
+        LLVM::AtomicRMWOp::create(*this, LLVM::AtomicBinOp::add, counter.base.value,
+                                  integer(1).value, LLVM::AtomicOrdering::monotonic, kDevice);
+    number.store(integer(0), {this, before});
+  });
+  barrier();
+  return number;
+}
+
+// Assembly: the verifier of a store that releases asks the whole module for its data layout.
+static void onGlobal(KernelBuilder &k, Num address, Num value, StringRef text) {
+  LLVM::InlineAsmOp::create(
+      k, TypeRange(), ValueRange{address.value, value.value}, text, "l,r,~{memory}",
+      /*has_side_effects=*/true, /*is_align_stack=*/false, LLVM::TailCallKind::None,
+      LLVM::AsmDialectAttr::get(k.getContext(), LLVM::AsmDialect::AD_ATT), ArrayAttr());
+}
+
+void KernelBuilder::awaitValue(Pointer at, Num value) {
+  onGlobal(*this, at.base, value,
+           "{\n.reg .pred other;\n.reg .b32 seen;\n"
+           "again_${:uid}:\n"
+           "ld.acquire.gpu.global.b32 seen, [$0];\n"
+           "setp.ne.b32 other, seen, $1;\n"
+           "@other bra again_${:uid};\n}");
+}
+
+void KernelBuilder::storeReleased(Pointer at, Num value) {
+  onGlobal(*this, at.base, value, "st.release.gpu.global.b32 [$0], $1;");
 }
 
 //===----------------------------------------------------------------------===//

@@ -125,6 +125,8 @@ public:
   Num constant(Type type, float value);
 
   Num threadId();
+  /// The same, but what is derived from it before is not kept for it: where registers are scarce.
+  Num threadIdAnew();
   Num blockId(unsigned dimension); ///< 0: x, 1: y, 2: z
 
   //===--- Control ---===//
@@ -155,9 +157,21 @@ public:
   /// The lanes of the warp, which all come here, for which `condition` holds.
   Num ballot(Num condition);
   Num countBits(Num bits);
+  Num countLeadingZeros(Num bits);
   /// Least and greatest i32 of the warp.
   Num warpMin(Num value);
   Num warpMax(Num value);
+
+  //===--- Between blocks, in global memory ---===//
+  /// Where in shared memory the number (i32) of this block in the order in which blocks begin is from now on. All
+  /// threads of the block meet at a barrier.
+  /// `counter` (i32) has to be 0 before the kernel. A block of such a kernel may wait for those with lower
+  /// numbers, which run or are done, however many have room at one time; its number in the grid must
+  /// not be used (kBegunInOrderAttr).
+  Pointer beginInOrder(Pointer counter);
+  /// Waits until another block has stored `value` (i32) by `storeReleased`, and sees what that saw.
+  void awaitValue(Pointer at, Num value);
+  void storeReleased(Pointer at, Num value);
 
   //===--- Arithmetic ---===//
   Num min(Num a, Num b); ///< i32, i64

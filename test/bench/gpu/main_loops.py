@@ -37,9 +37,9 @@ def main_loops(build: pathlib.Path) -> list[str]:
     units = ["tensor", "issue", "fma", "alu", "special", "shared"]
     lines = ["## Main loops of attention on sm_90a", "",
              "Cycles that an iteration of a warp, without a mask, takes of each unit of its scheduler, counted in the machine code that ptxas makes. Rates and rules:",
-             "`test/kernels/sass.py`. The share is that of the tensor cores if only the busiest unit counts; in turn, if nothing of a group of four warps overlaps with its own",
-             "products. `test/kernels/assemble.py` holds the share at 0.85 or more.", "",
-             "| kernel | head | " + " | ".join(units) + " | share | in turn |", "|---" * (len(units) + 4) + "|"]
+             "`test/kernels/sass.py`. The share is that of the tensor cores if only the busiest unit counts, without shared memory and with it; in turn, if nothing of a group of",
+             "four warps overlaps with its own products. `test/kernels/assemble.py` holds the first at 0.85, the second at 0.65 or more.", "",
+             "| kernel | head | " + " | ".join(units) + " | share | with shared memory | in turn |", "|---" * (len(units) + 5) + "|"]
     for head in (64, 80, 128):
         with tempfile.TemporaryDirectory() as temporary:
             folder = pathlib.Path(temporary)
@@ -54,7 +54,7 @@ def main_loops(build: pathlib.Path) -> list[str]:
                     continue
                 count = sass.cycles(loop)
                 lines.append(f"| `{path.name.split('.')[0]}` | {head} | " + " | ".join(f"{count[unit]:.0f}" for unit in units) +
-                             f" | {sass.share(count):.2f} | {sass.in_turn(count):.2f} |")
+                             f" | {sass.share(count):.2f} | {sass.share_of_all(count):.2f} | {sass.in_turn(count):.2f} |")
     return lines + [""]
 
 
@@ -63,7 +63,9 @@ def balances() -> list[str]:
     return ["## Tiles of causal attention over multiprocessors", "",
             f"W3: 8,192 tokens, 32 heads, 8 of keys, {schedule.MULTIPROCESSORS} multiprocessors (`test/bench/gpu/schedule.py`). Pairs of tiles that are not skipped, and how much of the time until the",
             "last multiprocessor is done all of them are busy: with the longest tiles of a head first, head after head; with those of up to 16 heads side by side, as it is; with",
-            "the longest last.", ""] + schedule.table(8192, 32, 8, 1) + [""]
+            "the longest last.", ""] + schedule.table(8192, 32, 8, 1) + ["",
+            "Blocks of the backward wait for each other: busy with these waits, by what passes between the moment when a part of dQ is there and when the next key tile may add its own",
+            "(in times of a pair of tiles), and by how many parts may wait in shared memory (2 for heads of 128).", ""] + schedule.waits(8192, 32, 8, 1) + [""]
 
 
 def main() -> None:

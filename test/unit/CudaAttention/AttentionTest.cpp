@@ -16,6 +16,7 @@
 #include "DeviceBlock.h"
 
 #include <fstream>
+#include <functional>
 #include <sstream>
 
 using namespace values;
@@ -113,11 +114,15 @@ private:
   }
 };
 
-Result runKernels(const Problem &p, Inputs &in, const std::string &chips) {
+// `change` gets the backward before it runs.
+Result runKernels(const Problem &p, Inputs &in, const std::string &chips,
+                  const std::function<void(DeviceBlock &)> &change = {}) {
   const int64_t type = p.at.type;
   Result r = {Array(type, p.queryCount()), Array(LLRT_F32, p.rowCount()),
               Array(type, p.queryCount()), Array(type, p.keyCount()), Array(type, p.keyCount())};
-  const Blocks blocks(p, chips, chip());
+  Blocks blocks(p, chips, chip());
+  if (change)
+    change(blocks.backward);
   const DeviceBlock &forward = blocks.forward, &backward = blocks.backward;
   savePtx(forward);
   savePtx(backward);
@@ -260,6 +265,65 @@ TEST(CudaAttentionDrawn, MatchesFormulas) {
   for (int seed = first; seed != first + cases; ++seed)
     check(drawProblem(seed), seed % 2 ? "sm_80" : chip(), seed);
 }
+
+//===----------------------------------------------------------------------===//
+// Blocks that wait for each other: the backward of sm_90a
+//===----------------------------------------------------------------------===//
+
+// In processes of their own: a fault ends one with status 86.
+class CudaAttentionOrder : public testing::Test {
+protected:
+  // Three tiles of keys, ten of rows.
+  const Problem p = causal(LLRT_BF16, {1, 2, 1, 64}, 300);
+
+  void SetUp() override {
+    if (chip() != "sm_90a")
+      GTEST_SKIP() << "the form is for sm_90a";
+    GTEST_FLAG_SET(death_test_style, "threadsafe");
+  }
+  // Runs p some times, in other orders, with as many blocks at one time as `resident` says (empty: any number), and ends the
+  // process: with 0 if it is right, or changed (then faults make it 86).
+  [[noreturn]] void run(const char *resident,
+                        const std::function<void(DeviceBlock &)> &change = {}) const {
+    setenv("SOFTWARE_GPU_SEED", "2", 1); // with 1, blocks keep the order by chance
+    if (*resident)
+      setenv("SOFTWARE_GPU_RESIDENT", resident, 1);
+    Inputs in = drawInputs(p, 5);
+    for (int i = 0; i != 3; ++i)
+      compare(p, in, runKernels(p, in, "sm_90a", change));
+    exit(HasFailure() && !change ? 1 : 0);
+  }
+};
+
+// Each run has other orders of blocks.
+TEST_F(CudaAttentionOrder, OfBlocksChangesNoBit) {
+  Inputs in = drawInputs(p, 5);
+  const Result first = runKernels(p, in, "sm_90a");
+  for (int i = 0; i != 4; ++i)
+    EXPECT_TRUE(runKernels(p, in, "sm_90a") == first);
+}
+
+// A block that adds its part before its turn is found.
+TEST_F(CudaAttentionOrder, IsKeptByWaits) {
+  EXPECT_EXIT(run("", [](DeviceBlock &b) { b.change("@other bra again_[0-9]+;", ""); }),
+              testing::ExitedWithCode(86), "software-gpu: race: ");
+}
+
+// However few have room, blocks wait only for such as have begun. With numbers of the grid they would wait for ever.
+TEST_F(CudaAttentionOrder, NeedsRoomForOneBlock) {
+  EXPECT_EXIT(run("1"), testing::ExitedWithCode(0), "");
+  EXPECT_EXIT(run("2"), testing::ExitedWithCode(0), "");
+  EXPECT_EXIT(run("1",
+                  [](DeviceBlock &b) {
+                    b.change("atom\\.global\\.add\\.u32\\s+(%r[0-9]+), [^;]*;",
+                             "mov.u32 $1, %ctaid.x;");
+                  }),
+              testing::ExitedWithCode(1), "software-gpu: deadlock: ");
+}
+
+//===----------------------------------------------------------------------===//
+// Machine code
+//===----------------------------------------------------------------------===//
 
 // Head sizes whose kernels are assembled.
 std::vector<int64_t> assembledSizes() {

@@ -22,6 +22,7 @@
 
 #include <dlfcn.h>
 #include <map>
+#include <regex>
 
 using namespace mlir;
 using namespace llamac_test;
@@ -140,6 +141,17 @@ DeviceBlock::~DeviceBlock() = default;
 
 const std::vector<std::pair<std::string, std::string>> &DeviceBlock::kernels() const {
   return code->kernels;
+}
+
+void DeviceBlock::change(const std::string &pattern, const std::string &by) {
+  const std::regex expression(pattern);
+  bool any = false;
+  for (auto &[name, ptx] : code->kernels) {
+    any |= std::regex_search(ptx, expression);
+    ptx = std::regex_replace(ptx, expression, by);
+  }
+  if (!any)
+    fail("no kernel has " + pattern);
 }
 
 std::vector<Assembled> DeviceBlock::assemble() const {

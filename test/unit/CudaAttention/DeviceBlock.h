@@ -42,6 +42,9 @@ public:
   void run(const std::vector<HostBuffer> &arguments) const;
   /// Names of the kernels and their PTX, in the order of launches.
   const std::vector<std::pair<std::string, std::string>> &kernels() const;
+  /// Replaces what matches `pattern` in the code of kernels by `by`, for tests of what is wrong then. Ends the process if
+  /// nothing does.
+  void change(const std::string &pattern, const std::string &by);
   /// All kernels assembled by ptxas; empty if there is none.
   std::vector<Assembled> assemble() const;
   /// `llama.form` of the launches that have one.

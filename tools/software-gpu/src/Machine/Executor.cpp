@@ -506,7 +506,10 @@ void work(Worker &worker, std::atomic<uint64_t> &next, uint64_t clusters, uint64
   std::vector<Resident> residents;
   uint64_t events = 0, quiet = 0;
   unsigned timeouts = 0;
-  uint64_t most = launch.config.cooperative ? ~uint64_t(0) : together ? 1 + random.below(4) : 1;
+  const uint64_t room = launch.options.resident ? uint64_t(launch.options.resident) : ~uint64_t(0);
+  uint64_t most = launch.config.cooperative ? ~uint64_t(0)
+                  : together                ? std::min<uint64_t>(1 + random.below(4), room)
+                                            : 1;
   while (!launch.stop) {
     while (residents.size() < most) {
       uint64_t i = next++;
@@ -525,7 +528,7 @@ void work(Worker &worker, std::atomic<uint64_t> &next, uint64_t clusters, uint64
       endCluster(*r.cluster);
       residents.erase(residents.begin() + ptrdiff_t(i));
       quiet = 0;
-    } else if (++r.turns % 64 == 0 && together) {
+    } else if (++r.turns % 64 == 0 && together && most < room) {
       ++most; // it may wait for a block that has not started
     }
   }

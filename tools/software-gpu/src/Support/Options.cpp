@@ -134,6 +134,8 @@ Options Options::fromEnvironment() {
   }
   if (const char *v = get("SOFTWARE_GPU_THREADS"))
     o.threads = int(number("SOFTWARE_GPU_THREADS", v, 1, 1024));
+  if (const char *v = get("SOFTWARE_GPU_RESIDENT"))
+    o.resident = int(number("SOFTWARE_GPU_RESIDENT", v, 1, 1000000));
   if (const char *v = get("SOFTWARE_GPU_TIMEOUT"))
     o.timeout = int(number("SOFTWARE_GPU_TIMEOUT", v, 1, 1000000));
   if (const char *v = get("SOFTWARE_GPU_CHECKS"))

@@ -19,7 +19,8 @@ struct Environment : ::testing::Test {
       "SOFTWARE_GPU_DEVICES",    "SOFTWARE_GPU_CHIP",    "SOFTWARE_GPU_MEMORY",
       "SOFTWARE_GPU_SEED",       "SOFTWARE_GPU_CHECKS",  "SOFTWARE_GPU_REPORT",
       "SOFTWARE_GPU_COMPLETION", "SOFTWARE_GPU_THREADS", "SOFTWARE_GPU_COUNTERS",
-      "SOFTWARE_GPU_TIMEOUT",    "SOFTWARE_GPU_RECORD",  "SOFTWARE_GPU_DRIVER"};
+      "SOFTWARE_GPU_TIMEOUT",    "SOFTWARE_GPU_RECORD",  "SOFTWARE_GPU_DRIVER",
+      "SOFTWARE_GPU_RESIDENT"};
   void SetUp() override { clear(); }
   void TearDown() override { clear(); }
   void clear() {
@@ -58,6 +59,7 @@ TEST_F(Environment, EveryVariable) {
   set("SOFTWARE_GPU_COMPLETION", "random");
   set("SOFTWARE_GPU_THREADS", "3");
   set("SOFTWARE_GPU_TIMEOUT", "7");
+  set("SOFTWARE_GPU_RESIDENT", "3");
   set("SOFTWARE_GPU_COUNTERS", "/tmp/y");
   set("SOFTWARE_GPU_RECORD", "/tmp/z");
   set("SOFTWARE_GPU_DRIVER", "12.4");
@@ -73,6 +75,7 @@ TEST_F(Environment, EveryVariable) {
   EXPECT_EQ(o.completion, Completion::Random);
   EXPECT_EQ(o.threads, 3);
   EXPECT_EQ(o.timeout, 7);
+  EXPECT_EQ(o.resident, 3);
   EXPECT_EQ(o.counters, "/tmp/y");
   EXPECT_EQ(o.record, "/tmp/z");
   EXPECT_EQ(o.driver, 12040);
@@ -105,6 +108,7 @@ TEST_F(Environment, BadValuesNameTheVariableAndWhatIsAccepted) {
                                      {"SOFTWARE_GPU_COMPLETION", "soon", "late, early or random"},
                                      {"SOFTWARE_GPU_THREADS", "0", "1 to 1024"},
                                      {"SOFTWARE_GPU_TIMEOUT", "0", "1 to 1000000"},
+                                     {"SOFTWARE_GPU_RESIDENT", "0", "1 to 1000000"},
                                      {"SOFTWARE_GPU_DRIVER", "11.8", "12.0 to 12.9, or 13.0"},
                                      {"SOFTWARE_GPU_DRIVER", "12.x", "12.0 to 12.9, or 13.0"}}) {
     clear();
