@@ -201,10 +201,14 @@ struct MapKernelsPass : llamac::impl::MapKernelsPassBase<MapKernelsPass> {
     getOperation().walk([&](func::CallOp call) { calls.push_back(call); });
     for (func::CallOp call : calls) {
       Nest nest;
-      if (failed(takeNest(call, nest)) || ((!teams || !mapToTeams(nest)) && failed(mapPlain(nest))))
+      if (failed(takeNest(call, nest)))
         return signalPassFailure();
-      call.erase();
-      nest.function.erase();
+      for (Nest &part : teams ? takeApart(nest) : SmallVector<Nest>{nest}) {
+        if ((!teams || !mapToTeams(part)) && failed(mapPlain(part)))
+          return signalPassFailure();
+        part.call.erase();
+        part.function.erase();
+      }
     }
     if (teams)
       for (auto block : getOperation().getOps<func::FuncOp>())

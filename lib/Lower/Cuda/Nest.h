@@ -50,6 +50,10 @@ SmallVector<Value> writtenBuffers(Operation *op);
 /// the nest does not have that form; nothing is changed then.
 bool mapToTeams(const Nest &nest);
 
+/// The nests that a nest becomes where its rows are too few for its long sums, in their order; the
+/// nest alone if there is nothing to gain. Each has a call and a function of its own.
+SmallVector<Nest> takeApart(const Nest &nest);
+
 /// Of a kernel of several nests: the blocks of each, in their order.
 inline constexpr llvm::StringLiteral kPartsAttr = "llama.parts";
 

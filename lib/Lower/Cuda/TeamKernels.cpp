@@ -29,8 +29,8 @@
 //
 // Loops that are not parallel stay loops in the thread; what they add to at one place is carried
 // in registers. If they are long and only add up (a sum over rows), threads of a block and blocks
-// share them, and a second kernel adds up the partial sums. A sum of rows by index is done by the
-// first row of each index.
+// share them, and a second kernel adds up the partial sums. A long sum in rows too few to fill the
+// GPU becomes nests of its own. A sum of rows by index is done by the first row of each index.
 //
 // Where what is:
 //
@@ -38,6 +38,7 @@
 //   TeamEmitter.h, TeamEmitter.cpp  a piece: its elements, its body
 //   RowKernels.cpp                  rows, and nests without rows
 //   ColumnSums.cpp                  sums over rows
+//   LongSums.cpp                    sums for which rows are too few: nests of their own
 //   IndexSums.cpp                   sums of rows by index
 //   TileKernels.cpp                 independent elements, one buffer in shared memory
 //

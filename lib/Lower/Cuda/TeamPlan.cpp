@@ -24,10 +24,12 @@ using namespace mlir;
 using namespace mlir::llamac;
 using namespace mlir::llamac::teams;
 
-// Blocks of kThreadsPerBlock that keep a GPU of 132 multiprocessors busy, and threads that do so
-// where each has little to do.
-static constexpr int64_t kBlocksOfGpu = 264,
-                         kThreadsOfGpu = 4 * kBlocksOfGpu * kThreadsPerBlock / 2;
+// Threads that keep a GPU busy where each has little to do.
+static constexpr int64_t kThreadsOfGpu = 4 * kBlocksOfGpu * kThreadsPerBlock / 2;
+// The least rows of which a warp has each, where more threads could: eight warps a block.
+static constexpr int64_t kRowsOfWarps = 8 * 8 * kBlocksOfGpu;
+// The least elements that a block adds up where others idle, to have another launch instead.
+static constexpr int64_t kLongSum = 1 << 16;
 // The most pieces that a thread does to read less.
 static constexpr int64_t kPiecesTogether = 8;
 
@@ -216,6 +218,7 @@ private:
       }
       before = &columns;
     }
+    findLongSum();
     return std::move(made);
   }
 
@@ -446,6 +449,11 @@ private:
            });
   }
 
+  bool isOnlySums(const Columns &columns) const {
+    return llvm::all_of(*columns.body,
+                        [&](Operation &op) { return !isWrite(&op) || columns.isOfSum(&op); });
+  }
+
   // Threads of a team: few idle ones, two to four pieces each; a warp for short rows.
   void chooseTeam() {
     int64_t most = 1, all = 0;
@@ -454,6 +462,10 @@ private:
       all += columns.pieces();
     }
     double target = most <= 2 ? 1 : most <= 32 ? most / 2 : std::clamp<int64_t>(most / 2, 32, 512);
+    // Many short rows that only add up: a warp has more loads on their way, and waits for no other.
+    if (made.rowCount >= kRowsOfWarps && most > kWarp && most <= kWarp * kUnrolledPieces &&
+        made.columns.size() == 1 && isOnlySums(made.columns.front().second))
+      target = kWarp;
     double best = 0;
     for (int64_t team = 1; team <= kMostThreads; team += team < kWarp ? team : kWarp) {
       int64_t slots = 0;
@@ -572,6 +584,70 @@ private:
     made.team = kThreadsPerBlock;
     made.teams = 1;
     made.spread = blocks;
+  }
+
+  // Fewer blocks than half of the GPU takes: a sum for which they are too few, if all that are can be
+  // nests of their own.
+  void findLongSum() {
+    int64_t blocks = llvm::divideCeil(made.rowCount, made.teams) * made.spread;
+    auto isPlain = [](Operation *loop) { return isa<affine::AffineForOp>(loop); };
+    if (blocks >= kBlocksOfGpu / 2 || !llvm::all_of(made.rows, [&](Operation *row) {
+          return isPlain(row) && constantRange(row)->low == 0;
+        }))
+      return;
+    Operation *first = nullptr;
+    for (auto &[outermost, columns] : made.columns) {
+      if (columns.elements * columns.turns() < kLongSum * blocks / made.rowCount)
+        continue;
+      // Another that stays would keep the row as long as it is.
+      if (!isPlain(outermost) ||
+          !(columns.serial.empty() ? isTotal(columns) : isSumByItself(columns)))
+        return;
+      first = first ? first : outermost;
+    }
+    made.longSum = first;
+  }
+
+  // Whether a loop of a row needs nothing that the row computes, but its number.
+  bool isOfRowsOnly(Operation *loop) const {
+    if (loop->getBlock() != made.body)
+      return false;
+    WalkResult result = loop->walk([&](Operation *op) {
+      bool fits = llvm::all_of(op->getOperands(), [&](Value value) {
+        return loop->isAncestor(value.getParentRegion()->getParentOp()) || isRowValue(value);
+      });
+      return fits ? WalkResult::advance() : WalkResult::interrupt();
+    });
+    return !result.wasInterrupted();
+  }
+
+  // Whether columns do nothing but add to cells what is there before the nest.
+  bool isTotal(const Columns &columns) const {
+    if (columns.reductions.empty() || !isOfRowsOnly(columns.outermost))
+      return false;
+    SmallVector<Value> written = writtenBuffers(nest.loop);
+    return llvm::all_of(*columns.body, [&](Operation &op) {
+      auto found = made.access.find(&op);
+      if (found == made.access.end())
+        return true;
+      if (!columns.isOfSum(&op))
+        return !found->second.writes && !llvm::is_contained(written, found->second.buffer);
+      return llvm::all_of(found->second.operands, [&](Value v) { return isRowValue(v); });
+    });
+  }
+
+  // Whether columns do nothing but add up elements over a long loop, and the ops behind them need
+  // none of those before, but by way of memory.
+  bool isSumByItself(Columns columns) {
+    Operation *loop = columns.outermost;
+    bool handsOver = llvm::any_of(*made.body, [&](Operation &op) {
+      return op.isBeforeInBlock(loop) && llvm::any_of(op.getUsers(), [&](Operation *user) {
+               return loop->isBeforeInBlock(made.body->findAncestorOpInBlock(*user));
+             });
+    });
+    return !handsOver && isOfRowsOnly(loop) && isLongSum(columns) &&
+           columns.body->getParentOp() == columns.parallel.back() &&
+           nest.function.getOps<memref::AllocaOp>().empty();
   }
 
   // How many iterations of a loop a thread does, in a nest without rows: the turned halves of a

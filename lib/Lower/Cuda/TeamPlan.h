@@ -20,6 +20,9 @@ inline constexpr int64_t kWarp = 32, kMostThreads = 1024, kPieceBytes = 16;
 /// The most pieces of a thread that are unrolled.
 inline constexpr int64_t kUnrolledPieces = 8;
 
+/// Blocks of kThreadsPerBlock that keep a GPU of 132 multiprocessors busy.
+inline constexpr int64_t kBlocksOfGpu = 264;
+
 /// A place to which the columns add: `store(combine(load, term))`.
 struct Reduction {
   Value cell; ///< the buffer
@@ -84,6 +87,8 @@ struct Plan {
   /// block beside each other, parts.
   int64_t width = 0, parts = 1;
   std::optional<Tile> tile;
+  /// A loop over columns that only adds up, and is long for rows as few as these (LongSums.cpp).
+  Operation *longSum = nullptr;
   /// A sum of rows by index, `for row { if (...) { for columns { table[index] += ... } } }`:
   /// where the columns are.
   scf::IfOp condition;

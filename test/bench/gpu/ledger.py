@@ -41,6 +41,7 @@ from target import target_environment  # noqa: E402
 from workloads import WORKLOADS, small  # noqa: E402
 
 PEAK, BANDWIDTH = 790e12, 4.3e12  # of an H200, measured: bf16 operations, bytes, a second
+MULTIPROCESSORS = 132
 CHIP = "sm_90a"
 # The blocks that a workload is about.
 BLOCKS = {"W1": r"self_layer|cross_layer|cross_key_value", "W2": r"vision_|add\.", "W3": r"self_layer", "W4": r"adamw"}
@@ -138,6 +139,16 @@ class Ledger:
                     found[launch.kernel] = moved.memory / max(moved.least, 1), moved.sectors / max(moved.requests, 1)
         return [f"`{name}` ({over:.2f}, {sectors:.2f})" for name, (over, sectors) in sorted(found.items())]
 
+    def few_blocks(self) -> list[str]:
+        """Kernels that move 4 MB or more through fewer blocks than the GPU has multiprocessors."""
+        found = {}
+        for block in self.blocks.values():
+            for launch in block.launches:
+                moved = self.moved.get((launch.file.name, launch.grid))
+                if moved and moved.memory >= 4e6 and launch.grid < MULTIPROCESSORS:
+                    found[launch.kernel] = launch.grid, moved.memory
+        return [f"`{name}` ({grid}, {memory / 1e6:.1f})" for name, (grid, memory) in sorted(found.items())]
+
     def table(self) -> list[str]:
         rows: dict[tuple, int] = collections.Counter()
         names = {}
@@ -192,10 +203,11 @@ def attention_counts(name: str, arguments: argparse.Namespace) -> list[str]:
 
 @dataclasses.dataclass
 class Report:
-    """Of a workload: its row in each table of all, kernels above 1.05, the table of its kernels, what those of attention do."""
+    """Of a workload: its row in each table of all, kernels above 1.05, those of few blocks, the table of its kernels, what those of attention do."""
     row: str
     difference: str
     above: list[str]
+    few: list[str]
     table: list[str]
     attention: list[str]
 
@@ -206,8 +218,8 @@ def of_workload(name: str, arguments: argparse.Namespace) -> Report:
     print(f"{name} | {row}", file=sys.stderr)
     if name == "W4":
         table = [line for line in table if line.startswith(("| kernel", "|---", "| `adamw", "| `gradient_norm"))]
-        return Report(row, difference, ledger.above(), table, [])
-    return Report(row, difference, ledger.above(), table, attention_counts(name, arguments))
+        return Report(row, difference, ledger.above(), ledger.few_blocks(), table, [])
+    return Report(row, difference, ledger.above(), ledger.few_blocks(), table, attention_counts(name, arguments))
 
 
 HEAD = """# The GPU ledger
@@ -234,6 +246,9 @@ ABOVE = ["Kernels of loops above 1.05 that move 0.1 MB or more (bytes over the l
          "of a label, the least counts 4 bytes, but a sector moves."]
 
 
+FEW = ["Kernels of loops that move 4 MB or more through fewer blocks than there are multiprocessors (blocks, MB)."]
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--build", type=pathlib.Path, default=ROOT / "build", help="build folder")
@@ -245,19 +260,22 @@ def main() -> int:
     main_loops.disassembler(arguments.build)  # told before the work, not behind it
     lines = [HEAD, "| | floor, ms | bound, ms | products, ms | attention, ms | kernels of loops, ms | over least | launches | of the whole step |",
              "|---|---|---|---|---|---|---|---|---|"]
-    tables, attention, above = [], [], []
+    tables, attention, above, few = [], [], [], []
     differences = ["| | bound - floor, ms | kernels of loops | products that their bytes bound | operations |", "|---|---|---|---|---|"]
     with concurrent.futures.ThreadPoolExecutor() as pool:  # of processes that do the work
         for name, report in zip(names, pool.map(lambda name: of_workload(name, arguments), names)):
             lines.append(f"| {name} | {report.row}")
             differences.append(f"| {name} | {report.difference}")
             above += [f"{name}: {', '.join(report.above)}."] if report.above else []
+            few += [f"{name}: {', '.join(report.few)}."] if report.few else []
             tables += [f"## {name}: {WORKLOADS[name].what}", "", *report.table, ""]
             if report.attention:
                 attention += [f"### {name}", "", *report.attention, ""]
     lines += ["", *DIFFERENCES, "", *differences, ""]
     lines += ABOVE if above else ["No kernel of loops that moves 0.1 MB or more is above 1.05, in bytes or in sectors."]
     lines += [*above, ""]
+    lines += FEW if few else ["None of them moves 4 MB or more through fewer blocks than there are multiprocessors (132)."]
+    lines += [*few, ""]
     lines += tables
     lines += ["## Attention, at small sizes", "", "A whole step on the software GPU. Bytes in sectors over those asked for: below 1 where lanes share them.", "",
               *attention]
