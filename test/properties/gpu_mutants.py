@@ -319,18 +319,29 @@ def outcome_of(executable: pathlib.Path, folder: pathlib.Path, want: tuple, envi
 
 def mutate_program(name: str, arguments: argparse.Namespace) -> list[dict]:
     program, r = EVENTS[name], random.Random(f"{arguments.seed} {name}")
-    executable, environment = build(name, program, arguments), environment_of(program, arguments)
-    data, want = executable.read_bytes(), Steps(executable, executable.parent, environment=environment).bits
+    executable = build(name, program, arguments)
+    data = executable.read_bytes()
+    # Ranks that share a GPU have orders besides those of the program, by what their host waits for; with a GPU each they do not.
+    ways = [environment_of(dataclasses.replace(program, gpus=gpus), arguments) for gpus in (program.gpus, 5 - program.gpus)]
+    wants = [Steps(executable, executable.parent, environment=way).bits for way in ways]
     sites = event_sites(data)
-    alone = [event for event in sites if not event.implied]
+    alone = [(number, event) for number, event in enumerate(sites, 1) if not event.implied]
     chosen = r.sample(alone, min(len(alone), arguments.events))
+
+    def remove(event: Event) -> tuple[str, str]:
+        for way, want in zip(ways, wants):
+            how, check = without_event(event, data, executable, want, way)
+            if how != "missed":
+                break
+        return how, check
+
     with concurrent.futures.ThreadPoolExecutor(arguments.jobs) as pool:
-        found = list(pool.map(lambda event: without_event(event, data, executable, want, environment), chosen))
+        found = list(pool.map(remove, (event for _, event in chosen)))
     print(f"{name}: {len(sites)} events, {len(sites) - len(alone)} implied, {len(chosen)} removed", flush=True)
-    outcomes = [(event, "implied", "") for event in sites if event.implied]
-    outcomes += [(event, how, check) for event, (how, check) in zip(chosen, found)]
+    outcomes = [(number, event, "implied", "") for number, event in enumerate(sites, 1) if event.implied]
+    outcomes += [(number, event, how, check) for (number, event), (how, check) in zip(chosen, found)]
     return [{"kind": "event", "where": f"{name}: {event.where}", "kernel": name, "text": event.text, "around": event.around,
-             "outcome": how, "check": check} for event, how, check in outcomes]
+             "number": number, "of": len(sites), "outcome": how, "check": check} for number, event, how, check in outcomes]
 
 
 # ----------------------------------------------------------------------------------------------------------------------

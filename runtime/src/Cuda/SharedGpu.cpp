@@ -19,12 +19,9 @@ using namespace llrt::cuda;
 using Kind = Action::Kind;
 
 // PTX of Sums.c, made by the build.
-#pragma clang diagnostic push
-#pragma clang diagnostic ignored "-Wc23-extensions"
-static const char sumsText[] = {
-#embed LLRT_SUMS_PTX
-    , 0};
-#pragma clang diagnostic pop
+static const char sumsText[] =
+#include "Sums.inc"
+    ;
 
 // A communication of a group.
 class SharedGpu::Shared final : public Exchange::Meeting {
