@@ -135,4 +135,5 @@ def main() -> None:
         check_signals(arguments.llamac, work)
 
 
-main()
+if __name__ == "__main__":
+    main()
