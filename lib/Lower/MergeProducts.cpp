@@ -130,6 +130,7 @@ private:
   bool isRoutine(Operation *op) const { return target.hasRoutine(op); }
   bool wantsDense(OpOperand &use, bool aligned) const;
   bool wantsDense(Value part, bool aligned) const;
+  bool isReadDense(Value part, ArrayRef<Operation *> taking, bool aligned) const;
   bool isMadeDense(Value part, bool aligned) const;
   Value concatenate(OpBuilder &builder, Location loc, ArrayRef<Value> parts,
                     ArrayRef<bool> copied) const;
@@ -373,6 +374,13 @@ bool Merger::wantsDense(OpOperand &use, bool aligned) const {
 /// The same of any that reads `part` or a view of it.
 bool Merger::wantsDense(Value part, bool aligned) const {
   return llvm::any_of(usesOf(part), [&](OpOperand *use) { return wantsDense(*use, aligned); });
+}
+
+/// The same of any that reads `part` beside `taking`, which take all parts together.
+bool Merger::isReadDense(Value part, ArrayRef<Operation *> taking, bool aligned) const {
+  return llvm::any_of(usesOf(withoutViews(part)), [&](OpOperand *use) {
+    return wantsDense(*use, aligned) && !llvm::is_contained(taking, use->getOwner());
+  });
 }
 
 /// Whether what makes `part` does not write columns: no loop, nor the gradient of attention.
@@ -640,7 +648,8 @@ void Merger::mergeInputGradients(FuncOp block, const Products &products) {
   for (Value part : products.parts()) {
     all += columns(part);
     Value value = withoutViews(part);
-    copied.push_back(isMadeDense(part, areAligned(products.parts())));
+    const bool aligned = areAligned(products.parts());
+    copied.push_back(isMadeDense(part, aligned) || isReadDense(part, products.ops, aligned));
     returned.push_back(llvm::any_of(
         usesOf(value), [](OpOperand *use) { return isa<func::ReturnOp>(use->getOwner()); }));
     isReturned |= returned.back();
@@ -688,7 +697,8 @@ bool Merger::mergeArriving(FuncOp block, const Products &products) {
     all += columns(parts.back());
   }
   for (Value part : parts) {
-    copied.push_back(isMadeDense(part, areAligned(parts)));
+    const bool aligned = areAligned(parts);
+    copied.push_back(isMadeDense(part, aligned) || isReadDense(part, {}, aligned));
     copies += copied.back() ? columns(part) : 0;
   }
   std::string reason;

@@ -489,3 +489,36 @@ func.func @backward(%x: tensor<1x4x8xbf16> {llama.input = "x"}, %z: tensor<1x4x1
   return
 }
 }
+
+// -----
+
+// Another product reads one part where it is made, and wants it dense: the wide tensor has a copy.
+//
+// CHECK-LABEL: func.func private @dense(
+// CHECK-SAME:      llama.products = ["input gradients by a, b: one product"]
+// CHECK:         llama.add
+// CHECK:         %[[PART:.*]] = llama.add
+// CHECK:         linalg.copy
+// CHECK-NOT:     llama.linear_dx
+// CHECK:         llama.linear_dw %[[PART]], %{{.*}}
+module {
+dist.arena @parameters role = parameters bytes = 256
+llama.parameter @a : tensor<8x8xbf16> {frozen, initializer = #llama.initializer<normal>}
+dist.storage @a at @parameters[0]
+llama.parameter @b : tensor<8x8xbf16> {frozen, initializer = #llama.initializer<normal>}
+dist.storage @b at @parameters[128]
+
+func.func private @dense(%x: tensor<1x4x8xbf16>, %a: tensor<8x8xbf16>, %b: tensor<8x8xbf16>) -> (tensor<1x4x8xf32>, tensor<8x8xf32>) attributes {llama.block} {
+  %0 = llama.add %x, %x : (tensor<1x4x8xbf16>, tensor<1x4x8xbf16>) -> tensor<1x4x8xbf16>
+  %1 = llama.add %0, %x : (tensor<1x4x8xbf16>, tensor<1x4x8xbf16>) -> tensor<1x4x8xbf16>
+  %2 = llama.linear_dx %0, %a {accumulation = f32, element_type = f32} : (tensor<1x4x8xbf16>, tensor<8x8xbf16>) -> tensor<1x4x8xf32>
+  %3 = llama.linear_dx %1, %b {accumulation = f32, element_type = f32} : (tensor<1x4x8xbf16>, tensor<8x8xbf16>) -> tensor<1x4x8xf32>
+  %4 = llama.add %2, %3 : (tensor<1x4x8xf32>, tensor<1x4x8xf32>) -> tensor<1x4x8xf32>
+  %5 = llama.linear_dw %1, %x {accumulation = f32, element_type = f32} : (tensor<1x4x8xbf16>, tensor<1x4x8xbf16>) -> tensor<8x8xf32>
+  return %4, %5 : tensor<1x4x8xf32>, tensor<8x8xf32>
+}
+func.func @forward(%x: tensor<1x4x8xbf16> {llama.input = "x"}) -> (tensor<1x4x8xf32> {llama.output = "y"}, tensor<8x8xf32> {llama.output = "z"}) {
+  %y:2 = llama.apply @dense(%x) parameters [@a, @b] : (tensor<1x4x8xbf16>) -> (tensor<1x4x8xf32>, tensor<8x8xf32>)
+  return %y#0, %y#1 : tensor<1x4x8xf32>, tensor<8x8xf32>
+}
+}

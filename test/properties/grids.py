@@ -320,7 +320,9 @@ def refusal(result: subprocess.CompletedProcess) -> str | None:
     lines = result.stderr.splitlines()
     if "runtime library not found" in result.stderr:
         fail(lines[0])
-    if result.returncode == 2 and lines and all(line.startswith(("llamac: error: ", "llamac: note: ")) for line in lines):
+    # What names no option is a pass that failed.
+    if (result.returncode == 2 and lines and lines[0].startswith("llamac: error: --") and
+            all(line.startswith(("llamac: error: ", "llamac: note: ")) for line in lines)):
         return lines[0].removeprefix("llamac: error: ")
     return None
 
