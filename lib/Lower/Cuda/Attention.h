@@ -20,9 +20,9 @@
 //     v            +------+------+------+                  rising order, skipping those that
 //                  key tile                                the mask leaves nothing of
 //
-// No block writes what another one writes, but for the backward on sm_90a, whose blocks add to dQ in a fixed order
-// (AttentionHopper.cpp): the bits do not depend on the order of blocks. Scores exist only in registers and shared
-// memory, a tile at a time.
+// No block writes what another one writes, but for the backward on sm_90a, whose blocks add to dQ
+// in a fixed order (AttentionHopper.cpp): the bits do not depend on the order of blocks. Scores
+// exist only in registers and shared memory, a tile at a time.
 //
 // Masks come in one form, which a kernel of its own makes of the op's (`emitMask`): row r sees key j if
 //
@@ -164,8 +164,8 @@ struct TileSight {
 /// tile, 2 * tile where the mask must be applied, rising.
 class TileList {
 public:
-  /// Made by all `threads` threads of the block, which meet at barriers, for the `count` tiles from `first` on of
-  /// `all`; `sight` is that of one of them.
+  /// Made by all `threads` threads of the block, which meet at barriers, for the `count` tiles from
+  /// `first` on of `all`; `sight` is that of one of them.
   TileList(KernelBuilder &k, int64_t threads, Num first, int64_t count, int64_t all,
            llvm::function_ref<TileSight(Num tile)> sight);
 

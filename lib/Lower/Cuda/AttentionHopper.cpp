@@ -394,8 +394,8 @@ void llamac::emitHopperForward(routine::AttentionForwardOp op) {
 // Backward
 //===----------------------------------------------------------------------===//
 
-// The sums of dQ lie in scratch memory, f32 [B, K, row tiles, columns / 8, 128 threads, 4]: what thread t of a consumer
-// has of 8 columns of a tile (Hopper.h) is one piece of 16 bytes.
+// The sums of dQ lie in scratch memory, f32 [B, K, row tiles, columns / 8, 128 threads, 4]: what
+// thread t of a consumer has of 8 columns of a tile (Hopper.h) is one piece of 16 bytes.
 
 // Columns of a tile of sums, with those behind the head that the chunks of a tile bring.
 static int64_t sumColumns(const AttentionShape &shape) {
@@ -425,9 +425,10 @@ bool llamac::hasHopperForm(const AttentionShape &shape, bool backward) {
          (!backward || sumPlaces(shape) > 0);
 }
 
-// Who comes next: `order`, i32 [B, row tiles, key tiles], is 1 + the key tile before this one that sees anything of the
-// row tile, 0 where there is none. `done`, i32 [B * K * row tiles + 1], is 1 + the key tile that has added its part last,
-// and behind all these the number of blocks that have begun: 0 when the backward begins.
+// Who comes next: `order`, i32 [B, row tiles, key tiles], is 1 + the key tile before this one that
+// sees anything of the row tile, 0 where there is none. `done`, i32 [B * K * row tiles + 1], is 1 +
+// the key tile that has added its part last, and behind all these the number of blocks that have
+// begun: 0 when the backward begins.
 static void emitOrder(Operation *op, const AttentionShape &shape, const AttentionTiles &tiles,
                       const AttentionMask &mask, Value order, Value done) {
   constexpr int64_t warps = 4;
@@ -462,7 +463,7 @@ static void emitOrder(Operation *op, const AttentionShape &shape, const Attentio
 }
 
 namespace {
-// A block owns 128 keys; its tiles of rows comes from the last to the first.
+// A block owns 128 keys; the tiles of rows come from the last to the first.
 class Backward : HopperKernel {
 public:
   enum Buffer {
@@ -541,8 +542,8 @@ private:
     });
   }
 
-  // Adds the parts of dQ to the sums, each when the key tile before has added its own. Each place has a carrier: while
-  // one waits until its part is written the next part is on its way.
+  // Adds the parts of dQ to the sums, each when the key tile before has added its own. Each place
+  // has a carrier: while one waits until its part is written the next part is on its way.
   int64_t carriers() const override { return sumPlaces(shape); }
   void carry(Num carrier) override {
     findBlock();
@@ -682,8 +683,9 @@ static void transposeFour(KernelBuilder &k, Num lane, MutableArrayRef<Num> numbe
   }
 }
 
-// dQ of the sums: scaled, narrowed, 0 in rows that no key sees. A block has 32 columns of a tile; of each 8 a thread reads
-// what it would have in a consumer, and four threads exchange theirs so that each has 8 columns of two rows.
+// dQ of the sums: scaled, narrowed, 0 in rows that no key sees. A block has 32 columns of a tile;
+// of each 8 a thread reads what it would have in a consumer, and four threads exchange theirs so
+// that each has 8 columns of two rows.
 static void emitNarrow(Operation *op, const AttentionShape &shape, const AttentionTiles &tiles,
                        Value sums, Value done, Value dQ) {
   constexpr int64_t threads = HopperKernel::kPartThreads;

@@ -16,8 +16,8 @@
 //
 // A place of a ring has a barrier that its copy completes (full), and one at which every warp of both consumers
 // arrives when it has read it (empty). The tiles that the mask leaves anything of are listed before, by
-// all threads. What the consumers leave in such places for other blocks is taken away by carriers, one thread of each of
-// some more warps of the first group.
+// all threads. What the consumers leave in such places for other blocks is taken away by carriers,
+// one thread of each of some more warps of the first group.
 //
 //===----------------------------------------------------------------------===//
 #ifndef LLAMAC_LIB_LOWER_CUDA_ATTENTIONHOPPER_H
@@ -105,8 +105,9 @@ protected:
     Num begin; // an address
   };
 
-  /// The body of the kernel: the barriers of all places, then `produce` on one thread of the first group, `carry` on
-  /// one of each of its next `carriers` warps (at most 3), with their numbers, and `consume` on each of the other groups, with the number of the consumer.
+  /// The body of the kernel: the barriers of all places, then `produce` on one thread of the first
+  /// group, `carry` on one of each of its next `carriers` warps (at most 3), with their numbers,
+  /// and `consume` on each of the other groups, with the number of the consumer.
   void build(ArrayRef<Places *> all);
   virtual void produce() = 0;
   virtual int64_t carriers() const { return 0; }

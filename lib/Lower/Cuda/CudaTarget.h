@@ -23,12 +23,12 @@ inline constexpr llvm::StringLiteral kTensorMapsAttr = "llama.tensor_maps";
 /// `info`: "mma forward: bf16, 2 x 192 queries, 192 keys, 32 heads on 8 of 128, causal".
 inline constexpr llvm::StringLiteral kAttentionAttr = "llama.attention";
 
-/// Attribute of a gpu.launch_func, `["sm_90a"]`: only for those chips; on others it is left out. Without it: for
-/// all.
+/// Attribute of a gpu.launch_func, `["sm_90a"]`: only for those chips; on others it is left out.
+/// Without it: for all.
 inline constexpr llvm::StringLiteral kChipsAttr = "llama.chips";
 
-/// On a kernel (gpu.module), a unit: its blocks number themselves in the order in which they begin, and wait only for
-/// those with lower numbers, which run already or are done.
+/// On a kernel (gpu.module), a unit: its blocks number themselves in the order in which they begin,
+/// and wait only for those with lower numbers, which run already or are done.
 inline constexpr llvm::StringLiteral kBegunInOrderAttr = "llama.begun_in_order";
 
 /// Kernels and routines on NVIDIA GPUs (runtime/src/Cuda). `chips`: LLVM's names, as in

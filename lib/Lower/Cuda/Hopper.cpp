@@ -261,7 +261,8 @@ Nums Hopper::pairs(ArrayRef<Num> sums) {
   return result;
 }
 
-// Lane l gives the address of row l % 8 of matrix l / 8 of 8 x 8: rows 0 to 7 and 8 to 15 of columns 0 to 7, then of 8 to 15.
+// Lane l gives the address of row l % 8 of matrix l / 8 of 8 x 8: rows 0 to 7 and 8 to 15 of
+// columns 0 to 7, then of 8 to 15.
 void Hopper::store(const SharedTile &to, Num row, Num lane, ArrayRef<Num> pairs) {
   const int64_t bytes = to.rowBytes();
   Num mine = row + lane % 16;

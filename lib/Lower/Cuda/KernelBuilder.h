@@ -163,13 +163,14 @@ public:
   Num warpMax(Num value);
 
   //===--- Between blocks, in global memory ---===//
-  /// Where in shared memory the number (i32) of this block in the order in which blocks begin is from now on. All
-  /// threads of the block meet at a barrier.
-  /// `counter` (i32) has to be 0 before the kernel. A block of such a kernel may wait for those with lower
-  /// numbers, which run or are done, however many have room at one time; its number in the grid must
-  /// not be used (kBegunInOrderAttr).
+  /// Takes the number (i32) of this block in the order in which blocks begin from `counter` (i32),
+  /// which has to be 0 before the kernel, and returns where in shared memory it is. All threads of
+  /// the block meet at a barrier. A block of such a kernel may wait for those with lower numbers,
+  /// which run or are done, however many have room at one time; its number in the grid must not be
+  /// used (kBegunInOrderAttr).
   Pointer beginInOrder(Pointer counter);
-  /// Waits until another block has stored `value` (i32) by `storeReleased`, and sees what that saw.
+  /// `storeReleased` stores `value` (i32) behind all that this thread has written or seen;
+  /// `awaitValue` waits until it is there, and sees what that thread saw.
   void awaitValue(Pointer at, Num value);
   void storeReleased(Pointer at, Num value);
 
