@@ -18,8 +18,8 @@ the n-th of as many of its kind, is found at other sizes.
 
 Events: EVENTS are programs on grids of ranks. Each order that `step` states between its entries (`after` in the executable's
 JSON) is an event. If other orders lead from one entry to the other, that alone shows that it is redundant. Of the others some are drawn: each is
-removed in a copy of the executable, which makes two steps. It is found if the software GPU reports it (status 86), if
-it fails or hangs otherwise, or if losses, gradients or masters are not those of the program to the bit.
+removed in a copy of the executable, which makes two steps. It is found if the software GPU reports it, if
+it fails or hangs without a report, or if losses, gradients or masters are not those of the program to the bit.
 
 What is not found must be redundant: gpu_mutants_redundant.json (--reasons) says which are and why; any other is a failure. A reason holds
 for one place of a kernel and cannot cover another: it is a failure, too, if it holds for a place that is found somewhere, for two places of one
@@ -208,7 +208,7 @@ def read_outcomes(file: pathlib.Path) -> list[dict]:
     for line in map(json.loads, file.read_text().splitlines()):
         mutant = {key: line[key] for key in ("kind", "kernel", "number", "of", "around", "code", "outcome")}
         mutant |= {"where": f"{pathlib.Path(line['file']).stem}: {line['kernel']}:{line['line']}",
-                   "text": " ".join(line["text"].split()), "check": line.get("check", ""), "seconds": line["milliseconds"] / 1000}
+                   "text": " ".join(line["text"].split()), "check": line.get("check", "")}
         known = places.setdefault((line["code"], line["at"]), mutant)
         if order.index(mutant["outcome"]) < order.index(known["outcome"]):
             known.update(mutant)
@@ -311,8 +311,11 @@ def outcome_of(executable: pathlib.Path, folder: pathlib.Path, want: tuple, envi
         got = Steps(executable, folder, environment=environment, limit=EVENT_LIMIT)
     except Failure as failure:
         text = str(failure)
-        if "exit status 86" in text:
-            return "reported", (re.search(r"software-gpu: ([\w-]+): ", text) or [0, ""])[1]
+        checks = re.findall(r"^software-gpu: ([a-z-]+): ", text, re.M)
+        if "exit status 86" not in text:  # the program gave up by itself: after a report, or it is to blame, and frees nothing
+            checks = [check for check in checks if check != "leak"]
+        if checks:
+            return "reported", checks[0]
         return ("hangs" if "not done" in text else "fails"), ""
     return "missed" if got.bits == want else "differs", ""
 
@@ -430,20 +433,20 @@ def report(found: list[dict], arguments: argparse.Namespace, whole: bool) -> str
     missed = [f"- {mutant['kind']} of {mutant['where']}: `{mutant['text']}`" for mutant in found if mutant["outcome"] == "missed"]
     options = f"--build build --events {arguments.events} --record docs/gpu-mutants.md"
     if arguments.outcomes:
-        options = "--build build --outcomes ... --record docs/gpu-mutants.md"
+        options = "--build build --outcomes FILE... --record docs/gpu-mutants.md"
     elif not whole:
         options += f" --programs {arguments.programs} --kernels {arguments.kernels} --seed {arguments.seed}"
     return "\n".join([
         "# Mutants of kernels and programs for CUDA", "",
         "One barrier, fence, wait, arrival, guard or event removed at a time, on [the software GPU](software-gpu.md#one-order-removed).",
-        f"Made by `test/properties/gpu_mutants.py {options}`" + (", of the outcomes of earlier runs," if arguments.outcomes else ",") +
-        " which says what is removed and when a mutant",
+        f"Made by `test/properties/gpu_mutants.py {options}`" + (" from the outcomes of earlier runs." if arguments.outcomes else ".") +
+        " The script says what is removed and when a mutant",
         "counts as found. `elsewhere`: the sizes of this launch do not need it, and the same instruction of the same kernel is found at other sizes. "
         f"Places that no thread comes to ({len(found) - len(reached)}) are not counted.", "",
         counted("kernels of", family_of), counted("kind", lambda mutant: mutant["kind"]),
         "Reported by: " + ", ".join(f"`{check}` {count}" for check, count in checks.most_common()) + ".", "",
         "## Redundant",
-        "`reading`: a place of gpu_mutants_redundant.json; what it says of a place holds for no other, or the run fails.", "",
+        "`reading`: of the code. gpu_mutants_redundant.json has the place and the reason; a reason that holds for another place too fails the run.", "",
         table(rows, "---: --- --- --- ---"), *(["## Missed", *missed, ""] if missed else [])])
 
 

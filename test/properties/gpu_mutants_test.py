@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
 # Part of llamac, under the Apache License v2.0 with LLVM Exceptions.
 # SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
-"""gpu_mutants.py on a part of what there is, and on outcomes and reasons that are wrong: it must refuse those.
+"""gpu_mutants.py on a part of what there is, on ways in which programs end, and on outcomes and reasons that are wrong: it must refuse
+those.
 
     gpu_mutants_test.py --build build [--programs text,sharded] [--events 3]
 
@@ -10,11 +11,14 @@ Exit status: 0 all as expected, 1 not, 2 wrong use.
 
 import argparse
 import json
+import os
 import pathlib
 import re
 import subprocess
 import sys
 import tempfile
+
+from gpu_mutants import outcome_of
 
 GATE = pathlib.Path(__file__).with_name("gpu_mutants.py")
 
@@ -22,6 +26,19 @@ GATE = pathlib.Path(__file__).with_name("gpu_mutants.py")
 def gate(build: pathlib.Path, *options: str) -> tuple[int, str]:
     result = subprocess.run([sys.executable, str(GATE), f"--build={build}", *options], capture_output=True, text=True)
     return result.returncode, result.stdout + result.stderr
+
+
+# What a program says, its exit status, what came of it then.
+RACE = "software-gpu: race: write races with a read by another thread"
+LEAK = "software-gpu: leak: allocation #3 of 1024 bytes is never freed"
+ENDS = [
+    (RACE, 86, ("reported", "race")),
+    (LEAK, 86, ("reported", "leak")),
+    (f"{RACE}\n{LEAK}\nprogram: error: a product failed", 1, ("reported", "race")),
+    (f"program: error: a product failed\n{LEAK}", 1, ("fails", "")),
+    ("program: error: a product failed", 1, ("fails", "")),
+    ("software-gpu: SOFTWARE_GPU_SEED: expected a number", 2, ("fails", "")),
+]
 
 
 def main() -> int:
@@ -40,6 +57,14 @@ def main() -> int:
 
     with tempfile.TemporaryDirectory() as temporary:
         folder = pathlib.Path(temporary)
+        program = folder / "program"
+        for said, status, outcome in ENDS:
+            program.write_text(f"#!/bin/sh\ncat >&2 <<END\n{said}\nEND\nexit {status}\n")
+            program.chmod(0o755)
+            got = outcome_of(program, folder, (), {"PATH": os.defpath})
+            if got != outcome:
+                failures += 1
+                print(f"a program that ends with {status} and says\n{said}\nexpected {outcome}, got {got}")
         expect("the gate", gate(arguments.build, f"--programs={arguments.programs}", f"--events={arguments.events}", f"--keep={folder}"),
                0, " 0 missed")
         if failures:
