@@ -170,6 +170,20 @@ bool Parser::parseInteger(int64_t &value) {
   return true;
 }
 
+bool Parser::parseOffset(int64_t &offset) {
+  while (token.is('+') || token.is('-')) {
+    bool minus = token.is('-');
+    advance();
+    Constant constant;
+    if (!parseConstant(constant, 11)) // what binds more than these two
+      return false;
+    if (constant.kind != Operand::ImmediateKind::Integer)
+      return error("expected an integer offset");
+    offset = int64_t(uint64_t(offset) + (minus ? -constant.bits : constant.bits));
+  }
+  return true;
+}
+
 bool Parser::parseUnsigned(uint32_t &value, std::string_view what) {
   Token at = token;
   int64_t wide;

@@ -120,9 +120,7 @@ bool Parser::parseFunctionDirective(Function &f) {
         f.pragmas.push_back({0, std::move(pragma)});
     } else if (word == "attribute") {
       TypeSpec ignored;
-      ignored.space = StateSpace::Global;
-      ignored.type = Type::U64;
-      good = parseTypeSpec(ignored, false);
+      good = parseAttribute(ignored);
     } else
       return error("unknown directive '." + std::string(word) + "' of a function");
   }
@@ -150,9 +148,7 @@ bool Parser::parseFunction(bool isEntry, Linkage linkage) {
 
   while (token.isDot("attribute")) {
     TypeSpec ignored;
-    ignored.space = StateSpace::Global;
-    ignored.type = Type::U64;
-    if (!parseTypeSpec(ignored, false))
+    if (!parseAttribute(ignored))
       return false;
   }
   if (!isEntry && token.is('(') && !parseParameters(parsed.results, false, false, true))

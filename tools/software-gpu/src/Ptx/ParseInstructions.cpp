@@ -74,17 +74,7 @@ bool Parser::parseWordOperand(Operand &operand) {
     pending.push_back({name.text, scope, name});
     return true;
   }
-  while (token.is('+') || token.is('-')) {
-    bool minus = token.is('-');
-    advance();
-    Constant constant;
-    if (!parseConstant(constant, 11))
-      return false;
-    if (constant.kind != Operand::ImmediateKind::Integer)
-      return error("expected an integer offset");
-    operand.offset = int64_t(uint64_t(operand.offset) + (minus ? -constant.bits : constant.bits));
-  }
-  return true;
+  return parseOffset(operand.offset);
 }
 
 bool Parser::parseAddress(Operand &operand) {
@@ -116,16 +106,8 @@ bool Parser::parseAddress(Operand &operand) {
     } else {
       return errorAt(at, "expected a register or a variable");
     }
-    while (token.is('+') || token.is('-')) {
-      bool minus = token.is('-');
-      advance();
-      Constant constant;
-      if (!parseConstant(constant, 11))
-        return false;
-      if (constant.kind != Operand::ImmediateKind::Integer)
-        return error("expected an integer offset");
-      operand.offset = int64_t(uint64_t(operand.offset) + (minus ? -constant.bits : constant.bits));
-    }
+    if (!parseOffset(operand.offset))
+      return false;
   } else {
     operand.base = Operand::Base::Absolute;
     if (!parseInteger(operand.offset))

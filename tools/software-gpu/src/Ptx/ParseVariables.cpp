@@ -19,6 +19,26 @@ static Type typeOfName(std::string_view name) {
   return Type::None;
 }
 
+bool Parser::parseAttribute(TypeSpec &spec) {
+  advance();
+  if (!expect('('))
+    return false;
+  do {
+    if (acceptDot("managed")) {
+      spec.managed = true;
+    } else if (acceptDot("unified")) {
+      spec.unified = true;
+      uint32_t ignored;
+      if (!expect('(') || !parseUnsigned(ignored, "an identifier") || !expect(',') ||
+          !parseUnsigned(ignored, "an identifier") || !expect(')'))
+        return false;
+    } else {
+      return expected("'.managed' or '.unified'");
+    }
+  } while (accept(','));
+  return expect(')');
+}
+
 bool Parser::parseTypeSpec(TypeSpec &spec, bool isParameter) {
   while (token.kind == Token::DotWord) {
     std::string_view word = token.text;
@@ -37,23 +57,7 @@ bool Parser::parseTypeSpec(TypeSpec &spec, bool isParameter) {
       spec.type = Type::U64;
       advance();
     } else if (word == "attribute") {
-      advance();
-      if (!expect('('))
-        return false;
-      do {
-        if (acceptDot("managed")) {
-          spec.managed = true;
-        } else if (acceptDot("unified")) {
-          spec.unified = true;
-          uint32_t ignored;
-          if (!expect('(') || !parseUnsigned(ignored, "an identifier") || !expect(',') ||
-              !parseUnsigned(ignored, "an identifier") || !expect(')'))
-            return false;
-        } else {
-          return expected("'.managed' or '.unified'");
-        }
-      } while (accept(','));
-      if (!expect(')'))
+      if (!parseAttribute(spec))
         return false;
     } else if (word == "ptr" && isParameter) {
       spec.pointer = true;
@@ -166,22 +170,7 @@ bool Parser::parseInitialElement(Variable &variable, uint64_t element) {
     variable.relocations.push_back(relocation);
     return true;
   };
-  auto addend = [&] {
-    while (token.is('+') || token.is('-')) {
-      int64_t value;
-      Constant constant;
-      bool minus = token.is('-');
-      advance();
-      if (!parseConstant(constant, 11))
-        return false;
-      if (constant.kind != Operand::ImmediateKind::Integer)
-        return error("expected an integer");
-      value = int64_t(minus ? -constant.bits : constant.bits);
-      Relocation &relocation = variable.relocations.back();
-      relocation.addend = int64_t(uint64_t(relocation.addend) + uint64_t(value));
-    }
-    return true;
-  };
+  auto addend = [&] { return parseOffset(variable.relocations.back().addend); };
   if (token.kind == Token::Word && token.text == "generic") {
     advance();
     if (!expect('(') || !address(true, 0) || !expect(')'))

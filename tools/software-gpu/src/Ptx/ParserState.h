@@ -126,6 +126,8 @@ private:
   bool parseUnary(Constant &result);
   bool parseUnsigned(uint32_t &value, std::string_view what);
   bool parseInteger(int64_t &value);
+  /// `+ 4 - 8`, or nothing: added to `offset`.
+  bool parseOffset(int64_t &offset);
 
   // Module level.
   bool parseDirective();
@@ -147,6 +149,7 @@ private:
     uint32_t pointerAlignment = 0;
   };
   bool parseTypeSpec(TypeSpec &spec, bool isParameter);
+  bool parseAttribute(TypeSpec &spec);
   bool parseDeclarator(const TypeSpec &spec, Linkage linkage, Variable &variable);
   bool parseInitializer(Variable &variable);
   bool parseInitializerLevel(Variable &variable, size_t level, uint64_t &element);

@@ -140,8 +140,9 @@ TEST(Parser, FunctionsAndDirectives) {
       ".visible .entry k(.param .u64 .ptr .global .align 16 p, .param .align 64 .b8 map[128])\n"
       ".reqntid 128, 2\n.maxnreg 64 .minnctapersm 2\n.explicitcluster .reqnctapercluster 2, 1, 1\n"
       "{ ret; }\n.weak .entry w() .maxntid 256 .maxclusterrank 8 { ret; }\n"
-      ".func g();\n.func h() { ret; }\n.alias g, h;\n");
-  ASSERT_EQ(m.functions.size(), 6u);
+      ".func g();\n.func h() { ret; }\n.alias g, h;\n"
+      ".func .attribute(.unified(1, 2)) i();\n.func j() .attribute(.unified(3, 4)) .noreturn;\n");
+  ASSERT_EQ(m.functions.size(), 8u);
   EXPECT_TRUE(m.functions[0].isDeclaration);
   EXPECT_EQ(m.functions[0].results.size(), 1u);
   const Function &add = m.functions[1];
@@ -162,6 +163,7 @@ TEST(Parser, FunctionsAndDirectives) {
   EXPECT_EQ(k.parameters[1].byteSize(), 128u);
   EXPECT_EQ(*m.functions[3].maxntid, (Dim3{256, 1, 1}));
   EXPECT_EQ(m.aliases, (std::vector<Alias>{{4, 5}}));
+  EXPECT_TRUE(m.functions[7].noreturn);
 }
 
 TEST(Parser, Operands) {
