@@ -244,8 +244,14 @@ int main(int argc, char **argv) {
       if (a == "--help" || a == "-h") {
         std::cout << usage;
         return 0;
-      } else if (a == "--kernels" && i + 1 < argc) {
-        kernels = argv[++i];
+      } else if (a == "--kernels") {
+        if (i + 1 == argc)
+          refuse(a + " expects a regular expression");
+        try {
+          kernels = argv[++i];
+        } catch (const std::regex_error &e) {
+          refuse(a + " " + argv[i] + ": expected a regular expression: " + e.what());
+        }
       } else if (a == "--mutants") {
         mutants = number();
       } else if (a == "--seed") {

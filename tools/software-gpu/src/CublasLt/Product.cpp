@@ -126,8 +126,7 @@ static std::vector<Real> sums(const Product &p, const std::vector<Real> &a,
   bool ta = p.transA != p.a.rowMajor, tb = p.transB != p.b.rowMajor;
   int lda = int(ta ? p.k : p.m), ldb = int(tb ? p.n : p.k);
   std::vector<Real> part(p.splitK > 1 ? result.size() : 0);
-  int64_t parts = std::min<int64_t>(p.splitK, p.k);
-  for (int64_t s = 0; s < parts; ++s) {
+  for (int64_t s = 0; s < p.parts(); ++s) {
     auto [from, to] = p.part(s);
     const Real *aPart = a.data() + (ta ? from : from * lda);
     const Real *bPart = b.data() + (tb ? from * ldb : from);
@@ -158,10 +157,10 @@ static void biasGradient(const Product &p, const std::vector<Real> &packed, bool
   bool kFirst = ofA ? p.transA != p.a.rowMajor : p.transB == p.b.rowMajor;
   for (int64_t i = 0; i < count; ++i) {
     Real sum = 0;
-    for (int64_t s = 0, parts = std::min<int64_t>(p.splitK, p.k); s < parts; ++s) {
+    for (int64_t s = 0; s < p.parts(); ++s) {
       Real part = 0;
-      auto [from, to] = p.part(s);
-      for (int64_t j = from; j < to; ++j)
+      auto [begin, end] = p.part(s);
+      for (int64_t j = begin; j < end; ++j)
         part += packed[size_t(kFirst ? j + i * p.k : i + j * count)];
       sum += part;
     }

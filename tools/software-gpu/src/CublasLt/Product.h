@@ -57,10 +57,11 @@ struct Product {
   int splitK = 1;       ///< parts of k that are summed apart
   bool inPlace = false; ///< each is added to D, rounded to f32, when it is ready
   uint32_t rotated = 0; ///< which of them is the first then; the others follow in their order
+  int64_t parts() const { return std::min<int64_t>(splitK, k); } ///< that are not empty
   /// The range of k whose sum is the s-th that is added.
   std::pair<int64_t, int64_t> part(int64_t s) const {
-    int64_t parts = std::min<int64_t>(splitK, k), number = (s + rotated) % parts;
-    return {k * number / parts, k * (number + 1) / parts};
+    int64_t number = (s + rotated) % parts();
+    return {k * number / parts(), k * (number + 1) / parts()};
   }
 
   int32_t epilogue = 0;

@@ -56,7 +56,7 @@ struct Options {
   uint64_t seed = 1;                        ///< SOFTWARE_GPU_SEED
   Completion completion = Completion::Late; ///< SOFTWARE_GPU_COMPLETION: late, early, random
   int threads = 0;                          ///< SOFTWARE_GPU_THREADS: host threads; 0: all cores
-  int resident = 0;                         ///< SOFTWARE_GPU_RESIDENT: blocks at once; 0: open
+  int resident = 0;                         ///< SOFTWARE_GPU_RESIDENT: clusters at once; 0: open
   int timeout = 300;                        ///< SOFTWARE_GPU_TIMEOUT: seconds that a rank waits
   uint32_t checks = allChecks; ///< SOFTWARE_GPU_CHECKS: all, none, race,leak,..., -race
   std::string report;          ///< SOFTWARE_GPU_REPORT: file for JSON lines

@@ -75,7 +75,7 @@ public:
   int finish();
   static constexpr int faultStatus = 86;
   static constexpr unsigned limit = 4;
-  /// Told of every fault as it comes, if set.
+  /// Told of every fault as it comes, if set; asks this reporter nothing.
   std::function<void(const Report &)> listener;
   bool enabled(Check check) const { return options.enabled(check); }
 

@@ -809,6 +809,36 @@ TEST(Atomics, ReturnTheValueBefore) {
 }
 
 //===----------------------------------------------------------------------===//
+// Blocks that wait for each other
+//===----------------------------------------------------------------------===//
+
+// A barrier of the whole grid: all blocks must have room.
+TEST(Blocks, NeedRoomForThoseTheyWaitFor) {
+  const std::string text = kernelText(".param .u64 x", R"(
+	.reg .pred %p<2>;
+	.reg .b32 %r<4>;
+	.reg .b64 %rd<2>;
+	ld.param.u64 %rd1, [x];
+	mov.u32 %r1, %nctaid.x;
+	atom.acq_rel.gpu.global.add.u32 %r2, [%rd1], 1;
+WAIT:
+	ld.acquire.gpu.global.u32 %r2, [%rd1];
+	setp.lt.u32 %p1, %r2, %r1;
+	@%p1 bra WAIT;
+)");
+  constexpr uint32_t blocks = 6;
+  for (int resident : {0, 5, 6, 7}) {
+    Options o = options();
+    o.resident = resident;
+    Gpu gpu(text, o);
+    uint64_t arrived = gpu.upload(std::vector<uint32_t>{0});
+    gpu.run("k", {blocks, 1, 1}, {1, 1, 1}, arrived);
+    EXPECT_TRUE(resident == 5 ? gpu.only(Check::Deadlock) : gpu.clean())
+        << resident << " at one time";
+  }
+}
+
+//===----------------------------------------------------------------------===//
 // The seed decides
 //===----------------------------------------------------------------------===//
 

@@ -271,7 +271,10 @@ TEST_F(Mutate, RefusesALaunchWithAFault) {
 TEST_F(Mutate, RefusesWhatItCannotRead) {
   EXPECT_EQ(run("nothing of the kind").status, 2);
   EXPECT_EQ(run(recording(), {"--jobs", "many"}).status, 2);
-  EXPECT_EQ(run(recording(), {"--kernels", "("}).status, 2);
+  test::Outcome outcome = run(recording(), {"--kernels", "("});
+  EXPECT_EQ(outcome.status, 2);
+  EXPECT_NE(outcome.text.find("--kernels (: expected a regular expression"), std::string::npos)
+      << outcome.text;
 }
 
 } // namespace
