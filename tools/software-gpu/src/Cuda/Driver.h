@@ -381,6 +381,10 @@ CUgraphNode addNode(CUgraph graph, TaskRef task, std::vector<CUgraphNode> depend
 void destroyGraph(CUgraph graph);
 /// The place of a call in messages.
 Place callPlace(const std::string &call, const std::string &what = "");
+/// The function of a module; fails if there is none of this name.
+CUfunction functionOf(CUmodule module, const std::string &name);
+/// The module of a library in a context; loaded when first asked for.
+CUmodule moduleOf(CUlibrary library, CUcontext context);
 /// A kernel handle also stands where a function is expected.
 CUfunction findFunction(CUfunction handle);
 /// Blocks of a function that one multiprocessor holds at a time.
