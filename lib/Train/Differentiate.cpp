@@ -65,6 +65,19 @@ bool keeps(Recompute recompute, Operation *op) {
   return recompute == Recompute::None || !op->hasTrait<llama::IsCheap>();
 }
 
+// The values of a block that depend on a `wanted` argument.
+llvm::DenseSet<Value> activeValues(Block &body, ArrayRef<bool> wanted) {
+  llvm::DenseSet<Value> active;
+  for (auto [argument, want] : llvm::zip_equal(body.getArguments(), wanted))
+    if (want)
+      active.insert(argument);
+  for (Operation &op : body)
+    if (isa<DifferentiableOpInterface>(op) &&
+        llvm::any_of(op.getOperands(), [&](Value v) { return active.contains(v); }))
+      active.insert(op.result_begin(), op.result_end());
+  return active;
+}
+
 // Where an application gets an argument of a backward function from.
 struct Source {
   enum Kind { Input, Result, Residual, Cotangent, InputGradient, Carried } kind;
@@ -150,14 +163,7 @@ void BlockDifferentiator::buildJoint() {
   auto forward = llvm::map_to_vector(body.without_terminator(), [](Operation &op) { return &op; });
   forwardOps.insert(forward.begin(), forward.end());
 
-  llvm::DenseSet<Value> active;
-  for (auto [argument, want] : llvm::zip_equal(body.getArguments(), wanted))
-    if (want)
-      active.insert(argument);
-  for (Operation *op : forward)
-    if (isa<DifferentiableOpInterface>(op) &&
-        llvm::any_of(op->getOperands(), [&](Value v) { return active.contains(v); }))
-      active.insert(op->result_begin(), op->result_end());
+  const llvm::DenseSet<Value> active = activeValues(body, wanted);
 
   OpBuilder b(terminator);
   auto add = [&](Value value, Value gradient) {
@@ -454,10 +460,13 @@ void StepBuilder::findActive() {
       application.wanted.push_back(active.contains(input));
     for (auto name : apply.getParameters().getAsRange<FlatSymbolRefAttr>())
       application.wanted.push_back(!symbols.lookup<ParameterOp>(name.getValue()).getFrozen());
-    if (llvm::is_contained(application.wanted, true))
-      for (Value result : apply.getResults())
-        if (isa<FloatType>(cast<RankedTensorType>(result.getType()).getElementType()))
-          active.insert(result);
+    Block &body = application.block.getBody().front();
+    const llvm::DenseSet<Value> inside = activeValues(body, application.wanted);
+    for (auto [result, returned] :
+         llvm::zip_equal(apply.getResults(), body.getTerminator()->getOperands()))
+      if (inside.contains(returned) &&
+          isa<FloatType>(cast<RankedTensorType>(result.getType()).getElementType()))
+        active.insert(result);
     applications.push_back(std::move(application));
   }
 }

@@ -127,3 +127,30 @@ func.func @model(%x: tensor<4x8xf32> {llama.input = "x"}, %labels: tensor<4xi64>
 // CHECK-SAME:      -> (tensor<4x8xf32> {llama.in_place = 0 : i64})
 // CHECK-LABEL: func.func @step(
 // CHECK:         llama.apply @add.4.8.f32(
+
+// -----
+
+// Of two results of a block one depends on what trains: the block that reads both forms the
+// gradient of that one only.
+llama.parameter @w : tensor<8x8xf32> {initializer = #llama.initializer<normal>}
+llama.parameter @frozen : tensor<8x8xf32> {initializer = #llama.initializer<normal>, frozen}
+func.func private @two(%x: tensor<4x8xf32>, %w: tensor<8x8xf32>, %v: tensor<8x8xf32>) -> (tensor<4x8xf32>, tensor<4x8xf32>) attributes {llama.block} {
+  %a = llama.linear %x, %w {accumulation = f32} : (tensor<4x8xf32>, tensor<8x8xf32>) -> tensor<4x8xf32>
+  %b = llama.linear %x, %v {accumulation = f32} : (tensor<4x8xf32>, tensor<8x8xf32>) -> tensor<4x8xf32>
+  return %a, %b : tensor<4x8xf32>, tensor<4x8xf32>
+}
+func.func private @both(%a: tensor<4x8xf32>, %b: tensor<4x8xf32>, %labels: tensor<4xi64>) -> tensor<1xf32> attributes {llama.block} {
+  %x = llama.add %a, %b : (tensor<4x8xf32>, tensor<4x8xf32>) -> tensor<4x8xf32>
+  %m = llama.row_max %x {statistics = f32} : (tensor<4x8xf32>) -> tensor<4xf32>
+  %s = llama.row_sum_exp %x, %m {statistics = f32} : (tensor<4x8xf32>, tensor<4xf32>) -> tensor<4xf32>
+  %t = llama.target_logit %x, %labels {statistics = f32} : (tensor<4x8xf32>, tensor<4xi64>) -> tensor<4xf32>
+  %l = llama.cross_entropy %m, %s, %t, %labels : (tensor<4xf32>, tensor<4xf32>, tensor<4xf32>, tensor<4xi64>) -> tensor<1xf32>
+  return %l : tensor<1xf32>
+}
+func.func @model(%x: tensor<4x8xf32> {llama.input = "x"}, %labels: tensor<4xi64> {llama.input = "labels"}) -> (tensor<1xf32> {llama.output = "loss"}) {
+  %h:2 = llama.apply @two(%x) parameters [@w, @frozen] : (tensor<4x8xf32>) -> (tensor<4x8xf32>, tensor<4x8xf32>)
+  %l = llama.apply @both(%h#0, %h#1, %labels) : (tensor<4x8xf32>, tensor<4x8xf32>, tensor<4xi64>) -> tensor<1xf32>
+  return %l : tensor<1xf32>
+}
+// CHECK-LABEL: func.func private @both.backward_input(
+// CHECK-SAME:      -> (tensor<4x8xf32> {llama.gradient_of = 0 : i64}) attributes
