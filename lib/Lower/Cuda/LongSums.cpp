@@ -5,9 +5,9 @@
 //
 //===----------------------------------------------------------------------===//
 //
-// Where rows are too few to fill the GPU, a long sum of theirs becomes nests of its own, before kernels
-// are made. A total is summed in parts, each of them a row of a kernel, a thread's pieces in their
-// order; what is left over, and the parts, the nest adds up:
+// Where rows are too few to fill the GPU, a long sum of theirs becomes nests of its own, before
+// kernels are made. A total is summed in parts, each of them a row of a kernel, a thread's pieces
+// in their order; what is left over, and the parts, the nest adds up:
 //
 //     for row { scalars; for column { total[row] += term }; scalars }
 //
@@ -202,7 +202,7 @@ SmallVector<Nest> llamac::takeApart(const Nest &nest) {
     if (plan && plan->longSum)
       parts = LongSum(next, *plan).takeApart();
     if (parts.size() == 1)
-      done.push_back(next);
+      done.push_back(parts.front());
     else
       open.append(parts.rbegin(), parts.rend());
   }

@@ -134,6 +134,8 @@ public:
       }
       chooseTogether(columns);
       made.tile = planTile(made);
+      if (made.tile)
+        columns.together.clear(); // a thread of a tile does a piece at a time
       made.team = kThreadsPerBlock;
       while (made.team > kWarp && made.team / 2 >= llvm::product_of(columns.sizes()))
         made.team /= 2;
@@ -586,8 +588,8 @@ private:
     made.spread = blocks;
   }
 
-  // Fewer blocks than half of the GPU takes: a sum for which they are too few, if all that are can be
-  // nests of their own.
+  // Fewer blocks than half of the GPU takes: a sum for which they are too few, if all that are can
+  // be nests of their own.
   void findLongSum() {
     int64_t blocks = llvm::divideCeil(made.rowCount, made.teams) * made.spread;
     auto isPlain = [](Operation *loop) { return isa<affine::AffineForOp>(loop); };

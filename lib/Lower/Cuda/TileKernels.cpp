@@ -6,19 +6,22 @@
 //===----------------------------------------------------------------------===//
 //
 // In a nest of independent elements neighbouring threads may access a buffer in runs that do not
-// fill sectors of 32 bytes: every fifth element, or 14 elements of a patch. A block then does a tile,
-// all iterations of the inner loops, of which the elements of that buffer lie side by side, each
-// accessed once. They are in shared memory: copied there before, or to the buffer behind it, 16
-// bytes of a thread beside those of the next.
+// fill sectors of 32 bytes: every fifth element, or 14 elements of a patch. A block then does a
+// tile, all iterations of the inner loops, of which the elements of that buffer lie side by side,
+// each accessed once. They are in shared memory: copied there before, or to the buffer behind it,
+// 16 bytes of a thread beside those of the next.
 //
-//   for row, column { a[row, column] = x[row, 2 * column]; b[row, column] = x[row, 2 * column + 1] }
+//   for row, column {
+//     a[row, column] = x[row, 2 * column]
+//     b[row, column] = x[row, 2 * column + 1]
+//   }
 //
 //     a block has a row; x[row, ...] is copied to shared memory
 //
 //   for image, y, x, i, j { out[image, y, x, i, j] = pixels[image, y, i, x, j] }
 //
-//     a block has image and y; its threads go through i, x, j, as the pixels lie; out[image, y, ...]
-//     is put together in shared memory
+//     a block has image and y; its threads go through i, x, j, as the pixels lie;
+//     out[image, y, ...] is put together in shared memory
 //
 //===----------------------------------------------------------------------===//
 #include "lib/Lower/Cuda/TeamEmitter.h"
@@ -99,8 +102,8 @@ private:
     return false;
   }
 
-  // Whether the elements of all accesses of `buffer` in the loops from `outer` on are [first, first +
-  // elements), each once, in pieces of 16 bytes.
+  // Whether the elements of all accesses of `buffer` in the loops from `outer` on are
+  // [first, first + elements), each once, in pieces of 16 bytes.
   bool fill(Value buffer, Tile &tile) const {
     const int64_t lanes = kPieceBytes / bytesOf(buffer);
     SmallVector<std::pair<int64_t, SmallVector<int64_t>>> numbers; // constant, steps
@@ -150,8 +153,8 @@ private:
     return std::nullopt;
   }
 
-  // The smallest tile that goes through the buffer of `load` side by side if its loops are in another
-  // order, and whose elements of the one buffer that is written fit in shared memory.
+  // The smallest tile that goes through the buffer of `load` side by side if its loops are in
+  // another order, and whose elements of the one buffer that is written fit in shared memory.
   std::optional<Tile> inOrderOf(Operation *load) const {
     SmallVector<Value> written = writtenBuffers(columns.outermost);
     Value from = plan.access.at(load).buffer;
@@ -171,12 +174,14 @@ private:
         return std::pair(-steps[a], a) < std::pair(-steps[b], b);
       });
       int64_t run = 1;
+      llvm::SmallBitVector inRun(sizes.size());
       for (size_t i : llvm::reverse(tile.order)) {
         if (steps[i] != run)
           break;
         run *= sizes[i];
+        inRun.set(i);
       }
-      auto isMultiple = [&](size_t i) { return steps[i] < run || steps[i] % tile.lanes == 0; };
+      auto isMultiple = [&](size_t i) { return inRun[i] || steps[i] % tile.lanes == 0; };
       if (run * bytesOf(from) % kSectorBytes == 0 &&
           plan.element.at(load)->constant % tile.lanes == 0 &&
           llvm::all_of(llvm::seq<size_t>(0, sizes.size()), isMultiple) && fill(tile.buffer, tile))

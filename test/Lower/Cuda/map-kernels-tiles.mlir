@@ -132,3 +132,46 @@ func.func @sectors(%x: memref<8x16x32x64xbf16>, %y: memref<8x32x16x64xbf16>) {
   }
   return
 }
+
+// -----
+
+// Rows that are scaled: as many that a thread of other nests would do eight pieces, those that read
+// the same factor. Here a block has all of a row, one piece of each thread.
+// CHECK-LABEL: gpu.func @scaled_loop0
+// CHECK-SAME:    workgroup(%[[TILE:.*]] : memref<1024xf32, #gpu.address_space<workgroup>>
+// CHECK:         gpu.barrier
+// CHECK:         arith.remui %[[THREAD:.*]], %c32_i32
+// CHECK:         arith.divui %[[THREAD]], %c32_i32
+// CHECK-COUNT-4: memref.load %[[TILE]]
+func.func @scaled(%x: memref<8192x128x8xf32>, %s: memref<8192xf32>, %y: memref<8192x8x128xf32>) {
+  affine.for %r = 0 to 8192 {
+    affine.for %h = 0 to 8 {
+      affine.for %i = 0 to 128 {
+        %0 = affine.load %s[%r] : memref<8192xf32>
+        %1 = affine.load %x[%r, %i, %h] : memref<8192x128x8xf32>
+        %2 = arith.mulf %1, %0 : f32
+        affine.store %2, %y[%r, %h, %i] : memref<8192x8x128xf32>
+      }
+    }
+  }
+  return
+}
+
+// -----
+
+// Windows that overlap begin at any number: no 16 bytes of a thread.
+// CHECK-LABEL: gpu.func @overlap_loop0
+// CHECK-NOT:     vector.load {{.*}}xf32>
+// CHECK:         gpu.return
+func.func @overlap(%x: memref<60xf32>, %y: memref<5x7x8xbf16>) {
+  affine.for %o = 0 to 5 {
+    affine.for %b = 0 to 7 {
+      affine.for %a = 0 to 8 {
+        %0 = affine.load %x[%o + %b + 7 * %a] : memref<60xf32>
+        %1 = arith.truncf %0 : f32 to bf16
+        affine.store %1, %y[%o, %b, %a] : memref<5x7x8xbf16>
+      }
+    }
+  }
+  return
+}
