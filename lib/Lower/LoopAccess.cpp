@@ -249,8 +249,8 @@ static std::optional<LoopRange> rangeOf(Value value) {
   return constantRange(loop);
 }
 
-// Whether  sum of step * d + rest = 0  has a solution with |d| < size, low <= rest <= high, and some
-// d other than 0 unless `differs`. `steps` are (step, size), the smallest step first.
+// Whether  sum of step * d + rest = 0  has a solution with |d| < size, low <= rest <= high, and
+// some d other than 0 unless `differs`. `steps` are (step, size), the smallest step first.
 static bool hasSolution(ArrayRef<std::pair<int64_t, int64_t>> steps, int64_t low, int64_t high,
                         bool differs, int64_t &tries) {
   if (steps.empty())

@@ -21,7 +21,8 @@ using namespace mlir::llama;
 /// The most tokens that --head-chunk may name.
 static constexpr int64_t kMostTokens = 1 << 30;
 
-/// Bytes of logits of a micro-batch that `auto` leaves whole: on ranks that divide them, little memory.
+/// Bytes of logits of a micro-batch that `auto` leaves whole: on ranks that divide them, little
+/// memory.
 static constexpr int64_t kFewLogits = int64_t(1) << 30;
 
 namespace {

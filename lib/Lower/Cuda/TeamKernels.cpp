@@ -24,8 +24,8 @@
 // of the team stores it when the row is done.
 //
 // A nest whose loops are all parallel has no rows: its pieces belong to all threads of the grid.
-// Where an access would touch parts of sectors only, a block has a tile, and the part of that buffer
-// goes through shared memory.
+// Where an access would touch parts of sectors only, a block has a tile, and the part of that
+// buffer goes through shared memory.
 //
 // Loops that are not parallel stay loops in the thread; what they add to at one place is carried
 // in registers. If they are long and only add up (a sum over rows), threads of a block and blocks

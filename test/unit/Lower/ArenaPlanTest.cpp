@@ -137,7 +137,8 @@ TEST(ArenaPlan, NothingTakesNothing) {
   EXPECT_EQ(findConflict(values, 0, 64), std::nullopt);
 }
 
-// A role is called the same in the IR, in the program text and in tables, where the memory of libraries comes behind.
+// A role is called the same in the IR, in the program text and in tables, where the memory of
+// libraries comes behind.
 TEST(ArenaRoles, AreThoseOfTheMemoryTableInItsOrder) {
   constexpr unsigned last = mlir::dist::getMaxEnumValForArenaRole();
   ASSERT_EQ(llrt::arenaKinds.size(), last + 3);
