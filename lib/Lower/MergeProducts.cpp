@@ -127,10 +127,10 @@ private:
   void rewriteGradients(const Products &products, Value wide);
   void formBiasGradients(FuncOp block);
 
-  bool isRoutine(Operation *op) const { return target.hasRoutine(op); }
+  /// Also a product that was made one before.
+  bool isRoutine(Operation *op) const { return isa<routine::GemmOp>(op) || target.hasRoutine(op); }
   bool wantsDense(OpOperand &use, bool aligned) const;
-  bool wantsDense(Value part, bool aligned) const;
-  bool isReadDense(Value part, ArrayRef<Operation *> taking, bool aligned) const;
+  bool isReadDense(Value part, bool aligned, ArrayRef<Operation *> taking = {}) const;
   bool isMadeDense(Value part, bool aligned) const;
   Value concatenate(OpBuilder &builder, Location loc, ArrayRef<Value> parts,
                     ArrayRef<bool> copied) const;
@@ -371,13 +371,9 @@ bool Merger::wantsDense(OpOperand &use, bool aligned) const {
   return !takesColumns || !aligned;
 }
 
-/// The same of any that reads `part` or a view of it.
-bool Merger::wantsDense(Value part, bool aligned) const {
-  return llvm::any_of(usesOf(part), [&](OpOperand *use) { return wantsDense(*use, aligned); });
-}
-
-/// The same of any that reads `part` beside `taking`, which take all parts together.
-bool Merger::isReadDense(Value part, ArrayRef<Operation *> taking, bool aligned) const {
+/// The same of any that reads `part` or a view of it, beside `taking`, which take all parts
+/// together.
+bool Merger::isReadDense(Value part, bool aligned, ArrayRef<Operation *> taking) const {
   return llvm::any_of(usesOf(withoutViews(part)), [&](OpOperand *use) {
     return wantsDense(*use, aligned) && !llvm::is_contained(taking, use->getOwner());
   });
@@ -424,18 +420,16 @@ FailureOr<Crossing> Merger::findCrossing(FuncOp producer, ArrayRef<Value> parts,
     return failure();
   for (Crossing::Reader &reader : crossing->readers) {
     // Ops that take the whole value.
-    llvm::SmallPtrSet<Operation *, 8> whole;
+    SmallVector<Operation *> whole;
     for (const SmallVector<Products> &list :
          {findInputGradients(reader.block), findWeightGradients(reader.block)})
       for (const Products &products : list)
         if (argumentsOf(products) == reader.arguments)
-          whole.insert(products.ops.begin(), products.ops.end());
+          llvm::append_range(whole, products.ops);
     const bool aligned = areAligned(parts);
     for (unsigned argument : reader.arguments) {
       Value value = reader.block.getArgument(argument);
-      if (llvm::any_of(usesOf(value), [&](OpOperand *use) {
-            return wantsDense(*use, aligned) && !whole.contains(use->getOwner());
-          }))
+      if (isReadDense(value, aligned, whole))
         copied += columns(value);
     }
   }
@@ -494,7 +488,7 @@ void Merger::join(const Crossing &crossing, Value wide) {
       OpBuilder builder = OpBuilder::atBlockBegin(&reader.getBody().front());
       RankedTensorType type = tensorOf(value);
       Value part = slice(builder, value.getLoc(), whole, from, withoutHeads(type));
-      if (wantsDense(value, aligned))
+      if (isReadDense(value, aligned))
         part = copy(builder, value.getLoc(), part);
       value.replaceAllUsesWith(viewAs(builder, value.getLoc(), part, type));
     }
@@ -520,7 +514,7 @@ void Merger::mergeOutputs(FuncOp block, const Products &products) {
   for (Value part : products.parts()) {
     all += columns(part);
     SmallVector<OpOperand *> uses = usesOf(part);
-    copied.push_back(wantsDense(part, areAligned(products.parts())));
+    copied.push_back(isReadDense(part, areAligned(products.parts())));
     returned.push_back(
         llvm::any_of(uses, [](OpOperand *use) { return isa<func::ReturnOp>(use->getOwner()); }));
   }
@@ -649,7 +643,7 @@ void Merger::mergeInputGradients(FuncOp block, const Products &products) {
     all += columns(part);
     Value value = withoutViews(part);
     const bool aligned = areAligned(products.parts());
-    copied.push_back(isMadeDense(part, aligned) || isReadDense(part, products.ops, aligned));
+    copied.push_back(isMadeDense(part, aligned) || isReadDense(part, aligned, products.ops));
     returned.push_back(llvm::any_of(
         usesOf(value), [](OpOperand *use) { return isa<func::ReturnOp>(use->getOwner()); }));
     isReturned |= returned.back();
@@ -698,7 +692,7 @@ bool Merger::mergeArriving(FuncOp block, const Products &products) {
   }
   for (Value part : parts) {
     const bool aligned = areAligned(parts);
-    copied.push_back(isMadeDense(part, aligned) || isReadDense(part, {}, aligned));
+    copied.push_back(isMadeDense(part, aligned) || isReadDense(part, aligned));
     copies += copied.back() ? columns(part) : 0;
   }
   std::string reason;
@@ -727,7 +721,8 @@ void Merger::formBiasGradients(FuncOp block) {
                   llvm::is_contained(use->getOwner()->getResultTypes(), sum.getType());
     }
     if (!product || sum->use_empty() || !product.getType().getElementType().isF32() ||
-        !sum.getType().getElementType().isF32())
+        !sum.getType().getElementType().isF32() ||
+        llvm::any_of(sum->getUsers(), [&](Operation *u) { return u->isBeforeInBlock(product); }))
       continue;
     auto add = dyn_cast<AddOp>(*sum->user_begin());
     auto target = dyn_cast_if_present<BlockArgument>(add ? add.getLhs() : Value());
@@ -737,9 +732,7 @@ void Merger::formBiasGradients(FuncOp block) {
       continue;
     }
     report(block, name + ": with the product of its weight gradient");
-    // Behind both, so before all that use them.
-    OpBuilder builder(block.getContext());
-    builder.setInsertionPointAfter(sum->isBeforeInBlock(product) ? product : sum.getOperation());
+    OpBuilder builder(product); // what it reads is there, and what reads it comes behind
     Location loc = product.getLoc();
     AddOp sums = canAccumulate(product) ? cast<AddOp>(*product->user_begin()) : AddOp();
     Value into = sums ? sums.getLhs() : emptyOf(builder, loc, product.getType());
@@ -770,9 +763,11 @@ void Merger::run() {
   for (FuncOp block : blocks)
     for (const Products &products : findOutputs(block))
       mergeOutputs(block, products);
-  for (FuncOp block : blocks)
-    for (const Products &products : findInputGradients(block))
+  for (FuncOp block : blocks) {
+    SmallVector<Products> found = findInputGradients(block);
+    for (const Products &products : llvm::reverse(found)) // first ones first
       mergeInputGradients(block, products);
+  }
   for (FuncOp block : blocks)
     for (bool changed = true; changed;) {
       SmallVector<Products> arriving = findWeightGradients(block);

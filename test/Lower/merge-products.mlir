@@ -522,3 +522,62 @@ func.func @forward(%x: tensor<1x4x8xbf16> {llama.input = "x"}) -> (tensor<1x4x8x
   return %y#0, %y#1 : tensor<1x4x8xf32>, tensor<8x8xf32>
 }
 }
+
+// -----
+
+// A sum of input gradients that is one product is a part of the next: a product writes no columns.
+//
+// CHECK-LABEL: func.func private @chain(
+// CHECK-SAME:      llama.products = ["input gradients by a, b: one product", "input gradients by c, d: one product"]
+// CHECK:         %[[SUM:.*]] = routine.gemm
+// CHECK:         %[[COPY:.*]] = linalg.copy ins(%{{.*}} : tensor<4x8xbf16>)
+// CHECK:         tensor.concat
+// CHECK-NOT:     %[[SUM]]
+// CHECK:         routine.gemm
+module {
+dist.arena @parameters role = parameters bytes = 512
+llama.parameter @a : tensor<8x8xbf16> {frozen, initializer = #llama.initializer<normal>}
+dist.storage @a at @parameters[0]
+llama.parameter @b : tensor<8x8xbf16> {frozen, initializer = #llama.initializer<normal>}
+dist.storage @b at @parameters[128]
+llama.parameter @c : tensor<8x8xbf16> {frozen, initializer = #llama.initializer<normal>}
+dist.storage @c at @parameters[256]
+llama.parameter @d : tensor<8x8xbf16> {frozen, initializer = #llama.initializer<normal>}
+dist.storage @d at @parameters[384]
+
+func.func private @chain(%x: tensor<1x4x8xbf16>, %a: tensor<8x8xbf16>, %b: tensor<8x8xbf16>, %c: tensor<8x8xbf16>, %d: tensor<8x8xbf16>) -> tensor<1x4x8xbf16> attributes {llama.block} {
+  %0 = llama.add %x, %x : (tensor<1x4x8xbf16>, tensor<1x4x8xbf16>) -> tensor<1x4x8xbf16>
+  %1 = llama.add %0, %x : (tensor<1x4x8xbf16>, tensor<1x4x8xbf16>) -> tensor<1x4x8xbf16>
+  %2 = llama.linear_dx %0, %a {accumulation = f32, element_type = bf16} : (tensor<1x4x8xbf16>, tensor<8x8xbf16>) -> tensor<1x4x8xbf16>
+  %3 = llama.linear_dx %1, %b {accumulation = f32, element_type = bf16} : (tensor<1x4x8xbf16>, tensor<8x8xbf16>) -> tensor<1x4x8xbf16>
+  %4 = llama.add %2, %3 : (tensor<1x4x8xbf16>, tensor<1x4x8xbf16>) -> tensor<1x4x8xbf16>
+  %5 = llama.add %1, %x : (tensor<1x4x8xbf16>, tensor<1x4x8xbf16>) -> tensor<1x4x8xbf16>
+  %6 = llama.linear_dx %4, %c {accumulation = f32, element_type = bf16} : (tensor<1x4x8xbf16>, tensor<8x8xbf16>) -> tensor<1x4x8xbf16>
+  %7 = llama.linear_dx %5, %d {accumulation = f32, element_type = bf16} : (tensor<1x4x8xbf16>, tensor<8x8xbf16>) -> tensor<1x4x8xbf16>
+  %8 = llama.add %6, %7 : (tensor<1x4x8xbf16>, tensor<1x4x8xbf16>) -> tensor<1x4x8xbf16>
+  return %8 : tensor<1x4x8xbf16>
+}
+func.func @forward(%x: tensor<1x4x8xbf16> {llama.input = "x"}) -> (tensor<1x4x8xbf16> {llama.output = "y"}) {
+  %y = llama.apply @chain(%x) parameters [@a, @b, @c, @d] : (tensor<1x4x8xbf16>) -> tensor<1x4x8xbf16>
+  return %y : tensor<1x4x8xbf16>
+}
+}
+
+// -----
+
+// The weight's gradient is read before the sum of the rows is formed: the product has both where it is.
+//
+// CHECK-LABEL: func.func private @early(
+// CHECK:         %[[BOTH:.*]]:2 = routine.gemm
+// CHECK:         llama.add %{{.*}}, %[[BOTH]]#0
+// CHECK:         llama.add %{{.*}}, %[[BOTH]]#1
+// CHECK-NOT:     llama.sum_rows
+module {
+func.func private @early(%x: tensor<4x8xbf16>, %dy: tensor<4x16xbf16>, %w: tensor<16x8xf32>, %b: tensor<16xf32>) -> (tensor<16x8xf32>, tensor<16xf32>) attributes {llama.block} {
+  %dw = llama.linear_dw %dy, %x {accumulation = f32, element_type = f32} : (tensor<4x16xbf16>, tensor<4x8xbf16>) -> tensor<16x8xf32>
+  %w1 = llama.add %w, %dw : (tensor<16x8xf32>, tensor<16x8xf32>) -> tensor<16x8xf32>
+  %db = llama.sum_rows %dy {accumulation = f32, element_type = f32} : (tensor<4x16xbf16>) -> tensor<16xf32>
+  %b1 = llama.add %b, %db : (tensor<16xf32>, tensor<16xf32>) -> tensor<16xf32>
+  return %w1, %b1 : tensor<16x8xf32>, tensor<16xf32>
+}
+}
