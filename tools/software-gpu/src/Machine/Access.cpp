@@ -8,6 +8,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <optional>
 
 using namespace sgpu;
 
@@ -93,15 +94,13 @@ public:
     uint64_t warp = c.epoch.agent.warp(), cta = warp / launch.warpsPerBlock;
     p.block = blockIndex(launch, cta);
     const Dim3 &b = launch.config.block;
-    unsigned lane = c.epoch.agent.lane();
-    if (c.epoch.agent.kind() == AgentKind::Bulk)
-      for (const auto &w : block.warps)
-        if (w->id == warp)
-          lane = asyncOf(*w).bulkIssuer[lane];
-    uint32_t t = uint32_t(warp % launch.warpsPerBlock) * 32 + lane;
+    const bool bulk = c.epoch.agent.kind() == AgentKind::Bulk;
+    std::optional<unsigned> lane = bulk ? issuerOf(c.epoch.agent) : c.epoch.agent.lane();
+    uint32_t t = uint32_t(warp % launch.warpsPerBlock) * 32 + lane.value_or(0);
     p.thread = {t % b.x, t / b.x % b.y, t / b.x / b.y};
     if (c.epoch.agent.kind() != AgentKind::Thread && !isReadOnly(c.epoch))
-      p.what += " by an asynchronous operation";
+      p.what +=
+          lane ? " by an asynchronous operation" : " by an asynchronous operation of this warp";
     for (const auto &function : launch.program.functions)
       if (function)
         for (const Instruction &in : function->code)
@@ -113,6 +112,15 @@ public:
   }
 
 private:
+  /// The lane that issued a bulk copy; what warps of other clusters have issued is not known here.
+  std::optional<unsigned> issuerOf(AgentId agent) const {
+    for (const auto &b : block.cluster.blocks)
+      for (const auto &w : b->warps)
+        if (w->id == agent.warp())
+          return asyncOf(*w).bulkIssuer[agent.lane()];
+    return std::nullopt;
+  }
+
   std::string describeShared(uint32_t offset) const {
     std::string s =
         "shared memory of block rank " + std::to_string((target ? target : &block)->rank);

@@ -704,6 +704,41 @@ TEST_P(AsyncChecks, LeavesTheTwinAlone) {
     }
 }
 
+// The other side of a race is named: the thread that issued a copy, or its warp if that is in another cluster.
+TEST(AsyncPlaces, WhoIssuedABulkCopy) {
+  const Case c = {"", Check::Race, "", R"(
+      setp.ne.u32 %p1, %r0, 40;
+      @%p1 bra O;
+      mov.u32 %r5, %ctaid.x;
+      st.shared.v4.b32 [%r2], {%r5, %r5, %r5, %r5};
+      fence.proxy.async.shared::cta;
+      cp.async.bulk.global.shared::cta.bulk_group [%rd1], [%r2], 16;
+      cp.async.bulk.global.shared::cta.bulk_group [%rd1+512], [%r2], 16;
+      cp.async.bulk.commit_group;
+      cp.async.bulk.wait_group 0;
+      O:)"};
+  for (uint32_t cluster : {1, 2}) {
+    Gpu gpu(kernel(c, true), 1, Completion::Late, 90);
+    uint64_t in = gpu.zeros<uint32_t>(4096), out = gpu.zeros<uint32_t>(4096);
+    TensorMap map;
+    map.type = TensorMapType::F32, map.rank = 2, map.address = in;
+    map.extent = {64, 64}, map.stride = {4, 256}, map.box = {32, 4};
+    gpu.run("k", {{2, 1, 1}, {128, 1, 1}, {cluster, 1, 1}}, {in, out, map});
+    const std::vector<Report> reports = gpu.reporter.reports();
+    ASSERT_FALSE(reports.empty());
+    for (const Report &r : reports) {
+      EXPECT_EQ(r.check, Check::Race);
+      EXPECT_EQ(r.place.thread.x, 40u);
+      ASSERT_EQ(r.others.size(), 1u);
+      const Place &other = r.others[0];
+      EXPECT_NE(other.block.x, r.place.block.x);
+      EXPECT_EQ(other.thread.x, cluster == 2 ? 40u : 32u);
+      EXPECT_EQ(other.what, cluster == 2 ? "write by an asynchronous operation"
+                                         : "write by an asynchronous operation of this warp");
+    }
+  }
+}
+
 INSTANTIATE_TEST_SUITE_P(Cases, AsyncChecks, testing::ValuesIn(cases),
                          [](const auto &i) { return std::string(i.param.name); });
 
