@@ -234,6 +234,7 @@ void tell(const Options &options, const RecordedLaunch &launch, Word word, const
                 (unsigned long long)outcome.written, outcome.error,
                 (unsigned long long)outcome.strayed, outcome.problem.empty() ? "" : "; ",
                 outcome.problem.c_str());
+  std::fflush(stdout); // the next launch may end the process
   Json line;
   line.add("kernel", launch.kernel);
   line.add("result", text);
@@ -363,8 +364,8 @@ int main(int argc, char **argv) {
     close(ends[0]);
     int status = 0;
     waitpid(child, &status, 0);
-    if (WIFEXITED(status) && WEXITSTATUS(status) == NoDriver && next == begun)
-      return NoDriver;
+    if (WIFEXITED(status) && WEXITSTATUS(status) == NoDriver && next == 0)
+      return NoDriver; // later a launch has made it so
     if (WIFEXITED(status) && WEXITSTATUS(status) != Done && WEXITSTATUS(status) != ContextLost)
       bad = WEXITSTATUS(status); // the library's
     if (WIFEXITED(status) && next != begun)

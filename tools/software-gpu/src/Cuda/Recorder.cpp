@@ -91,14 +91,16 @@ void addParameters(RecordedLaunch &launch, const KernelInfo &info, const DeviceM
   }
 }
 
-/// Bytes of memory, of ranges in the order of addresses, in a copy that begins at `begin`.
+/// Bytes of memory, of ranges in the order of addresses, in a copy of the part's allocation. A part begins at a multiple
+/// of 1,024, which other allocations may share.
 std::vector<RecordedBytes> cut(const std::vector<Touched::Range> &ranges, const Part &part,
-                               const std::vector<uint8_t> &copy, uint64_t copyBegin) {
+                               const std::vector<uint8_t> &copy) {
   std::vector<RecordedBytes> bytes;
+  const Allocation &a = *part.allocation;
   for (const Touched::Range &r : ranges) {
-    if (r.address < part.begin || r.address >= part.end)
+    if (r.address < a.address || r.address >= a.address + a.bytes)
       continue;
-    const uint8_t *from = copy.data() + (r.address - copyBegin);
+    const uint8_t *from = copy.data() + (r.address - a.address);
     bytes.push_back({r.address - part.begin, {from, from + r.bytes}});
   }
   return bytes;
@@ -167,10 +169,9 @@ LaunchResult Recorder::record(const std::string &text, const KernelInfo &info,
   }
   for (size_t i = 0; i < parts.all.size(); ++i) {
     Part &part = parts.all[i];
-    const Allocation &a = *part.allocation;
     part.buffer.bytes = part.end - part.begin;
-    part.buffer.reads = cut(reads, part, before[i], a.address);
-    part.buffer.writes = cut(writes, part, copyOf(memory, a), a.address);
+    part.buffer.reads = cut(reads, part, before[i]);
+    part.buffer.writes = cut(writes, part, copyOf(memory, *part.allocation));
   }
   auto place = [&](RecordedPointer &p) { p.offset -= parts.all[p.buffer].begin; };
   for (RecordedPointer &p : launch.pointers)
