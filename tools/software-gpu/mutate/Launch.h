@@ -2,10 +2,11 @@
 // Part of llamac, under the Apache License v2.0 with LLVM Exceptions.
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 //
-// Every buffer becomes an allocation of its own, far from the others: it begins where a parameter points, and ends behind
-// the last byte that the recorded launch touched before the next parameter's. What the launch read is there; what it
-// only wrote nobody has written yet; what lies between and was not touched holds bits. Parameters whose tensors lie between
-// each other's rows have one buffer: the launch strays from one to the other.
+// Every buffer becomes an allocation of its own, far from the others: it begins where a parameter
+// points, and ends behind the last byte that the recorded launch touched before the next
+// parameter's. What the launch read is there; what it only wrote nobody has written yet; what lies
+// between and was not touched holds bits. Parameters whose tensors lie between each other's rows
+// have one buffer: the launch strays from one to the other.
 //===----------------------------------------------------------------------===//
 #ifndef SGPU_MUTATE_LAUNCH_H
 #define SGPU_MUTATE_LAUNCH_H
@@ -49,10 +50,12 @@ struct Launch {
     std::string check;  ///< of the first report, Check::Strict last; empty without
     std::string report; ///< as text
     bool trapped = false;
-    /// The first report is of an address between two buffers of one recorded buffer: where the second begins.
+    /// The first report is of an address between two buffers of one recorded buffer: where the
+    /// second begins.
     std::optional<Begin> strayed;
   };
-  /// Runs it with other code, on a device of its own with all checks and Check::Strict; `told` of each fault as it comes.
+  /// Runs it with other code, on a device of its own with all checks and Check::Strict; `told` of
+  /// each fault as it comes.
   Outcome run(const std::string &code, uint64_t seed, Completion completion,
               std::function<void(const Report &)> told = {}) const;
 

@@ -79,8 +79,9 @@ static bool touchesMemory(const std::string &opcode) {
   return std::regex_match(opcode, form);
 }
 
-/// Gives bits of no meaning to the registers that statements [from, to) would set, where a predicate holds; empty if they do
-/// more than to load and to compute, branch out (`labels`: those that they may go to), or leave a predicate to others.
+/// Gives bits of no meaning to the registers that statements [from, to) would set, where a
+/// predicate holds; empty if they do more than to load and to compute, branch out (`labels`: those
+/// that they may go to), or leave a predicate to others.
 static std::string garbageOf(const std::vector<Statement> &all, size_t from, size_t to,
                              const std::string &predicate, const std::set<std::string> &labels) {
   static const std::regex load(R"(^ld\.(?!param|shared|local).*\.[busf](16|32|64)$)");
@@ -135,7 +136,8 @@ static std::string garbageOf(const std::vector<Statement> &all, size_t from, siz
   return loads ? text : "";
 }
 
-/// The opcodes before and behind one, which is `*`; without moves: where those stand is the register allocator's choice.
+/// The opcodes before and behind one, which is `*`; without moves: where those stand is the
+/// register allocator's choice.
 static std::string aroundOf(const std::vector<Statement> &all, size_t at) {
   constexpr size_t reach = 6;
   auto counts = [](const Statement &s) { return !s.opcode.starts_with("mov."); };

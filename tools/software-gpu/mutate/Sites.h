@@ -25,7 +25,8 @@ struct Site {
   uint32_t line;   ///< of the text
   uint32_t number; ///< 1: the first of its kind in the text
   uint32_t of;     ///< so many of its kind are there
-  /// Opcodes before and behind it, which is `*`: tells it from others, whatever the registers and sizes.
+  /// Opcodes before and behind it, which is `*`: tells it from others, whatever the registers and
+  /// sizes.
   std::string around;
   size_t begin, end;   ///< bytes of the text
   std::string text;    ///< what stands there

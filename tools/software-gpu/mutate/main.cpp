@@ -69,7 +69,8 @@ struct Verdict {
 constexpr std::pair<uint64_t, Completion> orders[] = {
     {1, Completion::Late}, {2, Completion::Early}, {3, Completion::Random}, {4, Completion::Late}};
 
-/// Of one launch. A report of another check than Check::Strict goes to `stop`, which does not come back.
+/// Of one launch. A report of another check than Check::Strict goes to `stop`, which does not come
+/// back.
 template <typename Stop>
 static Verdict verdict(const Prepared &prepared, const Site &site, const Stop &stop) {
   const Launch &launch = prepared.launch;
@@ -168,7 +169,8 @@ static Json describe(const Code &code, const Site &site) {
   return j;
 }
 
-/// Says what gives each site away, in a process for each: its verdict comes through a pipe. Returns whether any is missed.
+/// Says what gives each site away, in a process for each: its verdict comes through a pipe. Returns
+/// whether any is missed.
 static bool lookAt(const Code &code, unsigned seconds) {
   std::vector<Prepared> launches;
   for (const RecordedLaunch *launch : code.launches)

@@ -150,7 +150,8 @@ double geluDerivative(double x) {
   return 0.5 * (1 + t) + 0.5 * x * (1 - t * t) * 0.7978845608028654 * (1 + 3 * 0.044715 * x * x);
 }
 
-/// Sum along k of each row of op(A) (`ofA`) or of each column of op(B), in the parts of the product.
+/// Sum along k of each row of op(A) (`ofA`) or of each column of op(B), in the parts of the
+/// product.
 template <typename Real>
 static void biasGradient(const Product &p, const std::vector<Real> &packed, bool ofA, char *to) {
   int64_t count = ofA ? p.m : p.n;

@@ -78,8 +78,8 @@ template <typename T> T read(const uint8_t *from) {
 
 constexpr uint32_t elfMagic = 0x464c457f, wrapperMagic = 0x466243b1, fatbinMagic = 0xba55ed50;
 
-/// Major and minor version of the latest PTX that the driver of a version of CUDA compiles ("PTX ISA",
-/// "Release History"); of the last one what the parser knows.
+/// Major and minor version of the latest PTX that the driver of a version of CUDA compiles ("PTX
+/// ISA", "Release History"); of the last one what the parser knows.
 std::pair<unsigned, unsigned> newestPtx(int driver) {
   static constexpr unsigned char minors[] = {0, 1, 2, 3, 4, 5, 5, 6, 7, 8}; // of 12.0 to 12.9
   return driver >= 13000 ? std::pair(9u, 9u) : std::pair(8u, unsigned(minors[driver % 1000 / 10]));

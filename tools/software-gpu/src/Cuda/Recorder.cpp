@@ -91,8 +91,8 @@ void addParameters(RecordedLaunch &launch, const KernelInfo &info, const DeviceM
   }
 }
 
-/// Bytes of memory, of ranges in the order of addresses, in a copy of the part's allocation. A part begins at a multiple
-/// of 1,024, which other allocations may share.
+/// Bytes of memory, of ranges in the order of addresses, in a copy of the part's allocation. A part
+/// begins at a multiple of 1,024, behind which there may be other allocations before its own.
 std::vector<RecordedBytes> cut(const std::vector<Touched::Range> &ranges, const Part &part,
                                const std::vector<uint8_t> &copy) {
   std::vector<RecordedBytes> bytes;

@@ -70,9 +70,9 @@ struct Actor {
   Accesses *accesses = nullptr; ///< for lane after lane of one weak access; null: none
 };
 
-/// The clock of loads with .nc of a thread. What they read must not change as long as the kernel runs, so nothing orders
-/// them and the writes of the launch: an agent of its own (of a kind that else touches no global memory) that knows
-/// nothing, at a time that nobody knows of.
+/// The clock of loads with .nc of a thread. What they read must not change as long as the kernel
+/// runs, so nothing orders them and the writes of the launch: an agent of its own (of a kind that
+/// else touches no global memory) that knows nothing, at a time that nobody knows of.
 inline AgentClock readOnlyClock(AgentId thread) {
   AgentClock clock;
   clock.id = AgentId(thread.warp(), AgentKind::Wgmma, thread.lane());

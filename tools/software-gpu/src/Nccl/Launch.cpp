@@ -45,8 +45,9 @@ void Launch::post(Operation &operation, SharedFile &file) {
   scale(element, file.data(), scalar, bytes / bytesOf(element));
 }
 
-/// Whether NVLink SHARP forms a sum: within the switch, in an order that differs from call to call (github.com/NVIDIA/nccl,
-/// issue 1497), the same for all ranks. By default where more than two GPUs of a server meet.
+/// Whether NVLink SHARP forms a sum: within the switch, in an order that differs from call to call
+/// (github.com/NVIDIA/nccl, issue 1497), the same for all ranks. By default where more than two
+/// GPUs of a server meet.
 static bool sumsInSwitch(const Comm &c, Element element) {
   const char *enable = std::getenv("NCCL_NVLS_ENABLE");
   bool hasSums = element == Element::F16 || element == Element::BF16 || element == Element::F32;

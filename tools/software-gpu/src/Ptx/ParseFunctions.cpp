@@ -458,8 +458,8 @@ void Parser::resolvePending() {
     }
 }
 
-/// Gives names of a function that module-level names hide a suffix, so that the flattened text means
-/// the same.
+/// Gives names of a function that module-level names hide a suffix, so that the flattened text
+/// means the same.
 void Parser::renameShadowing(Function &f) {
   usedNames.clear();
   auto every = [&](auto visit) {

@@ -2,10 +2,10 @@
 // Part of llamac, under the Apache License v2.0 with LLVM Exceptions.
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 //
-// Recursive descent with one token of lookahead. A statement with an error is skipped up to its `;`,
-// so that several errors of a text are told at once. Names: variables, functions and registers must be
-// declared before they are used; labels and tables of targets may follow, they are resolved when the
-// function ends. Inner scopes are flattened as described in Ast.h.
+// Recursive descent with one token of lookahead. A statement with an error is skipped up to its
+// `;`, so that several errors of a text are told at once. Names: variables, functions and registers
+// must be declared before they are used; labels and tables of targets may follow, they are resolved
+// when the function ends. Inner scopes are flattened as described in Ast.h.
 //
 //   Parser.cpp             tokens and errors, names, the module's directives
 //   ParseConstants.cpp     constant expressions

@@ -63,7 +63,8 @@ last:
 .file 1 "k.cu"
 )";
 
-/// 64 threads: the first waits for a phase before the first, then twice for the last thread, which leaves it a word between.
+/// 64 threads: the first waits for a phase before the first, then twice for the last thread, which
+/// leaves it a word between.
 const char *const waits = R"(.version 8.0
 .target sm_90
 .address_size 64

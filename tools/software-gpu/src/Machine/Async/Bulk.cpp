@@ -22,8 +22,9 @@ namespace sgpu {
 using ptx::Modifier;
 using ptx::Opcode;
 
-/// One bulk operation. Its agent has two times: of its reads, and of its writes. It is one of 32 that its warp takes in
-/// turn: copies of one thread complete in any order, and that one of them is over tells nothing of the others.
+/// One bulk operation. Its agent has two times: of its reads, and of its writes. It is one of 32
+/// that its warp takes in turn: copies of one thread complete in any order, and that one of them is
+/// over tells nothing of the others.
 class BulkCopy {
 public:
   // Who.

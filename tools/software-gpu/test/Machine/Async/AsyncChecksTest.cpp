@@ -704,7 +704,8 @@ TEST_P(AsyncChecks, LeavesTheTwinAlone) {
     }
 }
 
-// The other side of a race is named: the thread that issued a copy, or its warp if that is in another cluster.
+// The other side of a race is named: the thread that issued a copy, or its warp if that is in
+// another cluster.
 TEST(AsyncPlaces, WhoIssuedABulkCopy) {
   const Case c = {"", Check::Race, "", R"(
       setp.ne.u32 %p1, %r0, 40;
