@@ -50,19 +50,6 @@ static bool sameRange(AffineForOp a, AffineForOp b) {
          b.getStepAsInt() == 1;
 }
 
-// Whether all accesses of `buffer` in both loops are separated in one dimension by
-// one factor.
-static bool separatedAlike(Value buffer, AffineForOp a, AffineForOp b) {
-  auto inA = separatingFactors(buffer, a, a.getInductionVar()),
-       inB = separatingFactors(buffer, b, b.getInductionVar());
-  if (!inA || !inB)
-    return false;
-  for (auto [factorA, factorB] : llvm::zip(*inA, *inB))
-    if (factorA != 0 && factorA == factorB)
-      return true;
-  return false;
-}
-
 namespace {
 struct FuseLoopsPass : llamac::impl::FuseLoopsPassBase<FuseLoopsPass> {
   void runOnOperation() override {
@@ -204,14 +191,12 @@ struct FuseLoopsPass : llamac::impl::FuseLoopsPassBase<FuseLoopsPass> {
   static bool canFuse(AffineForOp a, const Footprint &ofA, AffineForOp b, const Footprint &ofB) {
     if (!sameRange(a, b))
       return false;
-    auto alike = [&](Value buffer) {
-      return separatedAlike(buffer, a, b) || areSeparated(buffer, a, b);
-    };
+    auto apart = [&](Value buffer) { return areSeparated(buffer, a, b); };
     for (Value buffer : ofA.writes)
-      if ((ofB.reads.contains(buffer) || ofB.writes.contains(buffer)) && !alike(buffer))
+      if ((ofB.reads.contains(buffer) || ofB.writes.contains(buffer)) && !apart(buffer))
         return false;
     for (Value buffer : ofA.reads)
-      if (ofB.writes.contains(buffer) && !alike(buffer))
+      if (ofB.writes.contains(buffer) && !apart(buffer))
         return false;
     return true;
   }

@@ -7,13 +7,11 @@
 //
 // An index is a sum of terms: constant + factor * value of loops and arguments. affine maps,
 // affine.apply and arith on indices are added up to it (LinearIndex); what is no such sum has no
-// answer, and who asks takes the worst. Three questions are answered with it:
+// answer, and who asks takes the worst. Two questions are answered with it:
 //
 //   conflictsWith   may two pieces of code not change places: one writes what the other touches
-//   isSeparated     do iterations of a loop touch elements of their own: in some dimension the
-//                   index is  factor * i + rest,  with all values of `rest` below `factor`
-//   areSeparated    the same of several loops together, or of one loop and another: no numbers of
-//                   elements are equal where their variables differ
+//   areSeparated    do iterations of loops touch elements of their own: no numbers of elements, or
+//                   no indices in one dimension, are equal where variables of the loops differ
 //
 //===----------------------------------------------------------------------===//
 #include "lib/Lower/LoopAccess.h"
@@ -187,59 +185,6 @@ bool Footprint::conflictsWith(const Footprint &other) const {
          llvm::any_of(reads, [&](Value v) { return other.writes.contains(v); });
 }
 
-// The largest value of a loop variable with constant bounds, or -1.
-static int64_t largest(Value index) {
-  if (auto loop = affine::getForInductionVarOwner(index))
-    if (loop.hasConstantBounds() && loop.getConstantLowerBound() >= 0)
-      return loop.getConstantUpperBound() - 1;
-  return -1;
-}
-
-// The factor by which `variable` separates index `expr` of an access, or 0.
-static int64_t separatingFactor(AffineExpr expr, const LoopAccess &access, Value variable) {
-  SmallVector<int64_t> flat; // coefficients of dims, symbols, divisions, then the constant
-  if (failed(getFlattenedAffineExpr(expr, access.map.getNumDims(), access.map.getNumSymbols(),
-                                    &flat)) ||
-      flat.size() != access.operands.size() + 1 || flat.back() < 0)
-    return 0;
-  int64_t factor = 0, rest = flat.back();
-  for (auto [operand, coefficient] : llvm::zip(access.operands, flat)) {
-    if (operand == variable) {
-      factor += coefficient;
-    } else if (coefficient != 0) {
-      int64_t most = largest(operand);
-      if (coefficient < 0 || most < 0)
-        return 0;
-      rest += coefficient * most;
-    }
-  }
-  return rest < factor ? factor : 0;
-}
-
-std::optional<SmallVector<int64_t>> llamac::separatingFactors(Value buffer, Operation *loop,
-                                                              Value variable) {
-  std::optional<SmallVector<int64_t>> common;
-  loop->walk([&](Operation *op) {
-    std::optional<LoopAccess> access = loopAccessOf(op);
-    if (!access || access->buffer != buffer)
-      return;
-    auto factors = llvm::map_to_vector(access->map.getResults(), [&](AffineExpr expr) {
-      return separatingFactor(expr, *access, variable);
-    });
-    if (!common)
-      common = factors;
-    for (auto [a, b] : llvm::zip(*common, factors))
-      if (a != b)
-        a = 0;
-  });
-  return common;
-}
-
-bool llamac::isSeparated(Value buffer, Operation *loop, Value variable) {
-  auto factors = separatingFactors(buffer, loop, variable);
-  return factors && llvm::any_of(*factors, [](int64_t factor) { return factor != 0; });
-}
-
 // The constant range of the loop of a variable; nothing for another value.
 static std::optional<LoopRange> rangeOf(Value value) {
   auto argument = dyn_cast<BlockArgument>(value);
@@ -270,9 +215,8 @@ static bool hasSolution(ArrayRef<std::pair<int64_t, int64_t>> steps, int64_t low
 }
 
 namespace {
-// Accesses of one buffer as numbers of its elements: over the dimensions whose index is, in all of
-// them, a sum of variables of loops and values that stay. Elements that differ in those are
-// different.
+// Accesses of one buffer: the dimensions whose index is, in all of them, a sum of variables of
+// loops and values that stay. Elements that differ in those are different.
 class Elements {
 public:
   Elements(Value buffer, llvm::function_ref<bool(Value)> isOutside)
@@ -291,9 +235,26 @@ public:
   }
 
   // Whether accesses `i` and `j` may be of one element where at least one pair of `variables`, of
-  // `i` and of `j`, differ.
+  // `i` and of `j`, differ: then the number of the element is equal, and the index in each dimension
+  // (whose ranges say more where the sum of an index may leave the buffer).
   bool mayMeet(size_t i, size_t j, ArrayRef<std::pair<Value, Value>> variables) const {
-    LinearIndex a = number(accesses[i]), b = number(accesses[j]);
+    auto areEqual = [&](const llvm::SmallBitVector &dimensions) {
+      return mayBeEqual(number(accesses[i], dimensions), number(accesses[j], dimensions),
+                        variables);
+    };
+    return areEqual(known) && llvm::all_of(known.set_bits(), [&](unsigned d) {
+             llvm::SmallBitVector one(known.size());
+             return areEqual(one.set(d));
+           });
+  }
+
+  SmallVector<LoopAccess> accesses;
+
+private:
+  // Whether two numbers may be equal where at least one pair of `variables`, of `a` and of `b`,
+  // differ.
+  bool mayBeEqual(const LinearIndex &a, const LinearIndex &b,
+                  ArrayRef<std::pair<Value, Value>> variables) const {
     int64_t low = a.constant - b.constant, high = low;
     auto widen = [&](const LoopRange &range, int64_t coefficient) {
       int64_t from = coefficient * range.low, to = coefficient * (range.high - 1);
@@ -335,18 +296,15 @@ public:
     return hasSolution(steps, low, high, differs, tries);
   }
 
-  SmallVector<LoopAccess> accesses;
-
-private:
-  LinearIndex number(const LoopAccess &access) const {
+  // The number of the element in `dimensions` alone.
+  LinearIndex number(const LoopAccess &access, const llvm::SmallBitVector &dimensions) const {
     LinearIndex number;
-    for (int64_t d = 0; d < type.getRank(); ++d)
-      if (known[d]) {
-        LinearIndex scaled;
-        scaled.add(number, type.getDimSize(d));
-        scaled.add(*linearIndex(access, d), 1);
-        number = scaled;
-      }
+    for (unsigned d : dimensions.set_bits()) {
+      LinearIndex scaled;
+      scaled.add(number, type.getDimSize(d));
+      scaled.add(*linearIndex(access, d), 1);
+      number = scaled;
+    }
     return number;
   }
 
@@ -367,6 +325,8 @@ bool llamac::areSeparated(Value buffer, Operation *nest, ArrayRef<Value> variabl
     if (std::optional<LoopAccess> access = loopAccessOf(op); access && access->buffer == buffer)
       elements.add(*access);
   });
+  if (!llvm::all_of(variables, rangeOf))
+    return false;
   auto pairs = llvm::map_to_vector(variables, [](Value v) { return std::pair(v, v); });
   for (size_t i = 0; i < elements.accesses.size(); ++i)
     for (size_t j = i; j < elements.accesses.size(); ++j)
@@ -388,6 +348,8 @@ bool llamac::areSeparated(Value buffer, Operation *a, Operation *b) {
     if (loop == a)
       ofA = elements.accesses.size();
   }
+  if (ofA == 0 || ofA == elements.accesses.size()) // what touches it there is not known
+    return false;
   std::pair variables(inductionVariableOf(a), inductionVariableOf(b));
   for (size_t i = 0; i < ofA; ++i)
     for (size_t j = ofA; j < elements.accesses.size(); ++j)

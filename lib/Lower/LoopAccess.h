@@ -6,9 +6,8 @@
 //===----------------------------------------------------------------------===//
 //
 // Iterations of a loop are independent, and two loops may become one, if every
-// buffer that is written is "separated" by the loop variables: in one dimension,
-// each access has the index `factor * variable + rest` with 0 <= rest < factor, so
-// that iterations touch disjoint parts of the buffer.
+// buffer that is written is "separated" by the loop variables: iterations in which
+// they differ touch disjoint parts of the buffer.
 //
 //===----------------------------------------------------------------------===//
 #ifndef LLAMAC_LOWER_LOOPACCESS_H
@@ -77,22 +76,14 @@ struct Footprint {
   bool conflictsWith(const Footprint &other) const;
 };
 
-/// For each dimension of `buffer` the factor by which `variable` separates all
-/// accesses under `loop`, 0 where it does not. Nothing if there is no access.
-std::optional<SmallVector<int64_t>> separatingFactors(Value buffer, Operation *loop,
-                                                      Value variable);
-
-/// Whether `variable` separates all accesses of `buffer` under `loop`.
-bool isSeparated(Value buffer, Operation *loop, Value variable);
-
 /// Whether any two iterations of the loops of `variables` that differ in one of them access
 /// different elements of `buffer` under `nest`, or only read them, whatever the other loops in it
-/// do. The loops are `nest` or in it. More than isSeparated: an index may be a sum over several
+/// do. The loops are `nest` or in it, with constant ranges. An index may be a sum over several
 /// loops, and accesses may be of different parts of the buffer.
 bool areSeparated(Value buffer, Operation *nest, ArrayRef<Value> variables);
 
-/// The same of iteration i of loop `a` and another, j, of loop `b`, of the same range. What is
-/// around both stays.
+/// The same of iteration i of loop `a` and another, j, of loop `b`, of the same constant range,
+/// which both access `buffer`. What is around both stays.
 bool areSeparated(Value buffer, Operation *a, Operation *b);
 
 } // namespace mlir::llamac

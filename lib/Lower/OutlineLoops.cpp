@@ -163,7 +163,7 @@ struct OutlineLoopsPass : llamac::impl::OutlineLoopsPassBase<OutlineLoopsPass> {
       if (!type)
         return loop->emitOpError("expects only buffers and constants from outside, but got ")
                << value.getType();
-      bool separated = !written.contains(value) || isColumns || isSeparated(value, loop, variable);
+      bool separated = !written.contains(value) || isColumns || areSeparated(value, loop, variable);
       bool own = isa_and_nonnull<memref::AllocOp>(op) &&
                  llvm::all_of(op->getUsers(), [&](Operation *u) { return loop->isAncestor(u); });
       int64_t bytes = type.getNumElements() * llvm::divideCeil(type.getElementTypeBitWidth(), 8);

@@ -50,7 +50,7 @@ struct FreezePass : llamac::impl::FreezePassBase<FreezePass> {
         if (parameter.getSymName().contains(".cross_attn"))
           crossLayers.insert(layerOf(parameter.getSymName()));
       if (crossLayers.empty())
-        return module.emitError("trainable=")
+        return module.emitError("--trainable=")
                << choice << " needs a vision model: no cross-attention layer found";
       for (ParameterOp parameter : parameters) {
         StringRef key = parameter.getSymName();
@@ -68,7 +68,7 @@ struct FreezePass : llamac::impl::FreezePassBase<FreezePass> {
     for (StringRef pattern : patterns) {
       auto glob = llvm::GlobPattern::create(pattern);
       if (!glob)
-        return module.emitError("trainable: '")
+        return module.emitError("--trainable: '")
                << pattern << "' is no pattern: " << llvm::toString(glob.takeError());
       bool matched = false;
       for (ParameterOp parameter : parameters)
@@ -77,7 +77,7 @@ struct FreezePass : llamac::impl::FreezePassBase<FreezePass> {
           matched = true;
         }
       if (!matched)
-        return module.emitError("trainable: expects the key of a parameter, a pattern with '*', "
+        return module.emitError("--trainable: expects the key of a parameter, a pattern with '*', "
                                 "all, adapter or adapter-without-rows, but nothing is named '")
                << pattern << "'";
     }

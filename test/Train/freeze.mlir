@@ -3,7 +3,7 @@
 // RUN: llama-opt %s -llama-freeze="trainable=adapter-without-rows" | FileCheck %s --check-prefix=ROWS
 // RUN: llama-opt %s -llama-freeze | FileCheck %s --check-prefix=ALL
 // RUN: not llama-opt %s -llama-freeze="trainable=nothing.*" 2>&1 | FileCheck %s --check-prefix=NONE
-// NONE: error: trainable: expects the key of a parameter, a pattern with '*', all, adapter or adapter-without-rows, but nothing is named 'nothing.*'
+// NONE: error: --trainable: expects the key of a parameter, a pattern with '*', all, adapter or adapter-without-rows, but nothing is named 'nothing.*'
 
 // ALL-NOT: frozen
 
