@@ -8,25 +8,35 @@
 #include "src/Cuda/CublasLt.h"
 
 #include "src/Control/Control.h"
+#include "src/Data/Error.h"
 
+using namespace llrt;
 using namespace llrt::cuda;
 
 CublasLt::CublasLt(const Library &library) {
   find(library);
   library.find(cublasLtGetStatusName, "cublasLtGetStatusName");
   library.find(cublasLtGetVersion, "cublasLtGetVersion");
+  const size_t version = cublasLtGetVersion();
+  if (const int most = driver().version / 1000; int(version / 10000) > most)
+    fail("cuBLASLt: expected one for CUDA ", most, ", as NVIDIA's driver is, got ", version / 10000,
+         ".", version % 10000 / 100);
+}
+
+// The library of a major version of CUDA does not start with the driver of an earlier one.
+static Library load() {
+  const bool isOld = driver().version < 13000;
+  std::vector<const char *> names = {"libcublasLt.so.12"};
+  if (!isOld)
+    names.insert(names.begin(), "libcublasLt.so.13");
+  return {names,
+          std::string("it is part of NVIDIA's CUDA toolkit and of the PyPI package ") +
+              (isOld ? "nvidia-cublas-cu12 (the driver is one for CUDA 12)" : "nvidia-cublas") +
+              "; LD_LIBRARY_PATH names its folder"};
 }
 
 const CublasLt &llrt::cuda::cublasLt() {
-  // The library of a major version of CUDA does not start with the driver of an earlier one.
-  std::vector<const char *> names = {"libcublasLt.so.13", "libcublasLt.so.12"};
-  const bool isOld = driver().version < 13000;
-  if (isOld)
-    names.erase(names.begin());
-  static const CublasLt blas(Library(
-      names, std::string("it is part of NVIDIA's CUDA toolkit and of the PyPI package ") +
-                 (isOld ? "nvidia-cublas-cu12 (the driver is one for CUDA 12)" : "nvidia-cublas") +
-                 "; LD_LIBRARY_PATH names its folder"));
+  static const CublasLt blas(load());
   return blas;
 }
 

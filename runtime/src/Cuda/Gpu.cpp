@@ -245,15 +245,15 @@ void llrt::cuda::copyRows(CUstream stream, void *to, int64_t toStride, const voi
   if (rows <= 0 || bytes <= 0 || to == from)
     return;
   const Driver &cuda = driver();
-  // CU_DEVICE_ATTRIBUTE_MAX_PITCH of every chip.
-  constexpr int64_t MostPitch = INT32_MAX;
-  if (rows > 1 && std::max(toStride, fromStride) > MostPitch) {
-    for (int64_t row = 0; row < rows; ++row)
-      copyRows(stream, static_cast<std::byte *>(to) + row * toStride, bytes,
-               static_cast<const std::byte *>(from) + row * fromStride, bytes, 1, bytes);
-    return;
-  }
   if (rows > 1 && (toStride != bytes || fromStride != bytes)) {
+    // CU_DEVICE_ATTRIBUTE_MAX_PITCH of every chip.
+    constexpr int64_t MostPitch = INT32_MAX;
+    if (std::max(toStride, fromStride) > MostPitch) {
+      for (int64_t row = 0; row < rows; ++row)
+        copyRows(stream, static_cast<std::byte *>(to) + row * toStride, bytes,
+                 static_cast<const std::byte *>(from) + row * fromStride, bytes, 1, bytes);
+      return;
+    }
     // NOLINTNEXTLINE(bugprone-invalid-enum-default-initialization): the driver takes it so
     CUDA_MEMCPY2D what = {};
     what.srcMemoryType = what.dstMemoryType = CU_MEMORYTYPE_DEVICE;

@@ -26,7 +26,6 @@
 #include "src/Control/Control.h"
 #include "src/Cuda/Gpu.h"
 #include "src/Cuda/Stream.h"
-#include "src/Data/Error.h"
 
 #include <algorithm>
 #include <cstdlib>
@@ -61,16 +60,7 @@ struct Products::Plan {
 };
 
 Products::Products(const std::string &gpu) : gpu(gpu) {
-  const CublasLt &blas = cublasLt();
-  if (cublasStatus_t status = blas.cublasLtCreate(&handle); status != CUBLAS_STATUS_SUCCESS) {
-    const size_t version = blas.cublasLtGetVersion();
-    const int major = int(version / 10000), driverVersion = driver().version;
-    fail("cuBLASLt ", major, ".", version % 10000 / 100,
-         " does not start with NVIDIA's driver (for CUDA ", driverVersion / 1000, ".",
-         driverVersion % 1000 / 10, "): ", blas.cublasLtGetStatusName(status),
-         "; expected a driver for CUDA ", major,
-         ".0 or later, or a libcublasLt.so for an older one");
-  }
+  check(cublasLt().cublasLtCreate(&handle), "cublasLtCreate");
 }
 
 Products::~Products() {

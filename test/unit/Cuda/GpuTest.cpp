@@ -124,12 +124,13 @@ TEST(Kernels, ACubinThatTheDriverRefuses) {
     try {
       Gpu gpu(0);
       std::string chip = gpu.chip();
-      LlrtImage image = {chip.c_str(), text.c_str(), text.size() + 1, code, sizeof(code)};
+      LlrtImage image = {
+          chip.c_str(), text.c_str(), text.size() + 1, code, sizeof(code), -1, -1, -1, -1};
       LlrtCudaKernel kernel = {"k",       "", nullptr, 1, &image,  {1, 1, 1}, {1, 1, 1},
                                {1, 1, 1}, 0,  0,       0, nullptr, 1};
       const LlrtCudaKernel *kernels[] = {&kernel};
       const char *chips[] = {chip.c_str(), nullptr};
-      gpu.load({1, kernels, chips});
+      gpu.load({1, kernels, chips, 0, nullptr});
     } catch (const Error &error) {
       std::fprintf(stderr, "%s\n", error.what());
       std::exit(1);
