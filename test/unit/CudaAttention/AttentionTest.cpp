@@ -356,7 +356,7 @@ TEST_P(CudaAttentionCode, AssemblesWithoutSpills) {
       for (const DeviceBlock *block : {&blocks.forward, &blocks.backward}) {
         std::vector<llamac_test::Assembled> all = block->assemble();
         if (all.empty())
-          GTEST_SKIP() << "no ptxas";
+          GTEST_SKIP() << "there is no ptxas; tools/setup.sh --cuda fetches one";
         for (const auto &[name, registers, spills, problem] : all) {
           EXPECT_EQ(spills, 0) << name << ", head size " << size << ", " << code.chip << ", mask "
                                << p.at.mask << ": " << registers << " registers";
