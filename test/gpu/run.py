@@ -329,9 +329,11 @@ class WorkloadRun:
         own, workload = self.own, self.workload
         forward = own["blocks_ms"] - own["update_ms"]
         ours = own["update_ms"] if workload.is_optimizer else forward
-        return "passed", (f"step {own['ms']:.2f} ms ({own['least']:.2f} to {own['most']:.2f}); "
-                          f"{'update' if workload.is_optimizer else 'forward and backward'} {ours:.2f} ms: "
-                          f"{ours / workload.floor:.2f} of the floor {workload.floor}, goal {workload.goal}"), own
+        figures = (f"step {own['ms']:.2f} ms ({own['least']:.2f} to {own['most']:.2f}); "
+                   f"{'update' if workload.is_optimizer else 'forward and backward'} {ours:.2f} ms")
+        if not self.entry["small"]:  # floor and goal are of the full size
+            figures += f": {ours / workload.floor:.2f} of the floor {workload.floor}, goal {workload.goal}"
+        return "passed", figures, own
 
     def add_peers(self, command: list, forms: list[str], limit: float) -> None:
         """All forms in one process; each is there as soon as it is done, whatever becomes of the next."""
@@ -356,7 +358,7 @@ class WorkloadRun:
         if not own:
             return "skipped", figures + "; nothing of llamac to compare with", it
         part = "update_ms" if self.workload.is_optimizer else "ms"
-        if own[part] > 0:
+        if own[part] > 0 and it[part] > 0:  # without a GPU PyTorch's side has no clock
             figures += f", llamac is {it[part] / own[part]:.2f} times as fast"
         it["apart"] = apart(own, it, steps(self.entry["small"])[0])
         off = [f"{what} {100 * value:.2g} %" for what, value in it["apart"].items() if not value <= TOLERANCES[what]]
@@ -419,6 +421,8 @@ def main() -> int:
     output.mkdir(parents=True, exist_ok=True)
     for name in ("table.txt", "results.json", "log.txt"):  # of an earlier run
         (output / name).unlink(missing_ok=True)
+    if arguments.scratch and not os.path.isdir(arguments.scratch):
+        parser.error(f"--scratch={arguments.scratch}: expected a folder")
     with tempfile.TemporaryDirectory(dir=arguments.scratch) as temporary:
         pack = arguments.pack
         if pack.is_file():

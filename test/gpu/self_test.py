@@ -93,6 +93,8 @@ def check_faults(folder: pathlib.Path, build: pathlib.Path) -> None:
     (folder / "no-archive").write_text("this is none")
     status, text = run(folder / "no-archive", output, build)
     assert status == 2 and "expected an archive" in text, text
+    status, text = run(pack, output, build, f"--scratch={folder / 'none'}")
+    assert status == 2 and "--scratch" in text, text
 
 
 def check_judgement(folder: pathlib.Path) -> None:
@@ -110,6 +112,7 @@ def check_judgement(folder: pathlib.Path) -> None:
     result, figures, _ = judge(peer)
     assert result == "passed" and "2.00 times as fast" in figures, (result, figures)
     assert "2.00 times as fast" in judge(peer, "W4")[1]  # update against update
+    assert "times as fast" not in judge(peer | {"ms": 0.0})[1], "a figure without a clock"
     assert judge(peer | {"losses": [7.1, 6.9, 6.75, 6.7]})[0] == "failed"
     assert judge(peer | {"losses": [7.0, 6.9, 5.0, 6.7]})[0] == "failed"
     assert judge(peer | {"gradient_norm": 3.5})[0] == "failed"

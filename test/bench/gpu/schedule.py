@@ -67,8 +67,7 @@ def chained(queries: int, group: int, heads: int, at_once: int = 16, multiproces
                     if n >= places:
                         time = max(time, mine[n - places] - 1)
                     time += 1
-                    ready = max(time, mine[n - places] if n >= places else 0, before[n] if before else 0)
-                    mine.append(ready + latency)
+                    mine.append(max(time, before[n] if before else 0) + latency)
                 added[head] = mine
                 heapq.heappush(free, max(time, mine[-1]))
     return sum(tiles) * heads / multiprocessors / max(free)
