@@ -70,6 +70,12 @@ WAYS = [("f64", 1, "threads"), ("bf16", 16, "tcp"), ("f64", 16, "threads"), ("bf
         ("f64", 1, "threads"), ("bf16", 16, "threads"), ("f64", 16, "tcp"), ("bf16", 16, "mpi"), ("f64", 16, "threads")]
 PATTERNS = ["*.layers.0.*", "*norm*", "*mlp.down_proj.weight,*lm_head.weight", "*embed_tokens*"]
 VISION_PATTERNS = ["vision_model.*", "*cross_attn*", "*.extra", "multi_modal_projector.*", "*gate*"]
+# Parts of the names of parameters, of which a few train by themselves.
+PARTS = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj", "layernorm", "lm_head", ".norm.", "embed_tokens"]
+VISION_PARTS = ["cross_attn.q_proj", "cross_attn.k_proj", "cross_attn.v_proj", "cross_attn.o_proj", "q_norm", "k_norm",
+                "cross_attn_attn_gate", "cross_attn_mlp_gate", "fc1.weight", "fc1.bias", "fc2.weight", "fc2.bias", "class_embedding",
+                "patch_embedding", "positional", "tile_embedding", "global_transformer", "vision_model.transformer", "layernorm_pre",
+                "layernorm_post", "multi_modal_projector.weight", "multi_modal_projector.bias"]
 
 
 # ----------------------------------------------------------------------------------------------------------------------
@@ -206,6 +212,9 @@ def draw(r: random.Random, most_ranks: int, most: Most = Most()) -> Draw:
     if r.random() < 0.5:
         choices = PATTERNS + (3 * ["adapter"] + ["adapter-without-rows"] + VISION_PATTERNS if is_vision else [])
         trainable = r.choice(choices)
+        if r.random() < 0.5:
+            parts = r.sample(PARTS + (VISION_PARTS if is_vision else []), r.choice([1, 1, 2, 3]))
+            trainable = ",".join(f"*{part}*" for part in parts)
         if config.get("tie_word_embeddings"):
             trainable = trainable.removesuffix(",*lm_head.weight")
         model_options.append(f"--trainable={trainable}")
