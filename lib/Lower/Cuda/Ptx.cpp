@@ -114,7 +114,11 @@ FailureOr<std::string> llamac::writePtx(gpu::GPUModuleOp kernel, StringRef chip)
   llvm::FunctionAnalysisManager functions;
   llvm::CGSCCAnalysisManager components;
   llvm::ModuleAnalysisManager modules;
-  llvm::PassBuilder passes(machine.get());
+  // Kernels are vectors of 16 bytes already, and have an order for each sum: a vector of several
+  // iterations of a loop would be shuffled together in registers, and add up in another order.
+  llvm::PipelineTuningOptions tuning;
+  tuning.LoopVectorization = false;
+  llvm::PassBuilder passes(machine.get(), tuning);
   passes.registerModuleAnalyses(modules);
   passes.registerCGSCCAnalyses(components);
   passes.registerFunctionAnalyses(functions);
