@@ -159,10 +159,12 @@ llvm::Expected<std::shared_ptr<const Target>> llamac::makeCudaTarget(Lowering ho
   if (!ptxas)
     return ptxas.takeError();
   std::vector<std::string> chips;
+  if (names.empty())
+    names = kDefaultChip;
   auto wrong = [&](const Twine &message) {
     return llvm::createStringError("--chip=" + names + ": " + message);
   };
-  for (StringRef chip : llvm::split(names.empty() ? kDefaultChip : names, ',')) {
+  for (StringRef chip : llvm::split(names, ',')) {
     if (llvm::Error error = checkChip(chip))
       return wrong(chip + ": " + llvm::toString(std::move(error)));
     if (*ptxas && !llvm::is_contained((*ptxas)->chips, chip))

@@ -71,6 +71,9 @@ llvm::Error llamac::checkChip(StringRef chip) {
   if (!number.consume_front("sm_") || number.consumeInteger(10, value) ||
       !machineFor("sm_80")->getMCSubtargetInfo()->isCPUStringValid(chip))
     return llvm::createStringError("expected chips that LLVM knows, as in sm_80,sm_90a");
+  if (number == "f")
+    return llvm::createStringError("expected a chip and no family: sm_" + Twine(value) + " or sm_" +
+                                   Twine(value) + "a");
   if (value < kLeastChip)
     return llvm::createStringError("expected sm_80 or later: older chips have no bf16");
   return llvm::Error::success();

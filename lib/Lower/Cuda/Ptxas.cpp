@@ -27,11 +27,18 @@
 #include "llvm/Support/Regex.h"
 #include "llvm/Support/xxhash.h"
 
+#include <algorithm>
+#include <chrono>
+#include <csignal>
+#include <thread>
+
 using namespace mlir;
 using namespace mlir::llamac;
 
 /// What ptxas is told beside chip and files.
 static constexpr StringRef kFlags[] = {"-O3", "-lineinfo", "-v", "--warn-on-spills"};
+/// How long it may take to say what it is, and for a kernel: many times what it takes.
+static constexpr std::chrono::seconds kMostToAnswer(30), kMostToAssemble(600);
 /// Bytes and days of the cache.
 static constexpr uint64_t kCacheBytes = uint64_t(256) << 20;
 static constexpr int kCacheDays = 60;
@@ -51,15 +58,36 @@ struct Temporary {
 };
 } // namespace
 
-// Runs `command` and gives what it prints; fails, with that text, if its status is not 0.
-static llvm::Expected<std::string> run(ArrayRef<StringRef> command) {
+// Runs `command` and gives what it prints; fails, with that text, if its status is not 0 or it takes
+// longer than `most`. Several threads may do so: LLVM's own limit of time is one alarm of the process.
+static llvm::Expected<std::string> run(ArrayRef<StringRef> command, std::chrono::seconds most) {
   Temporary log("txt");
   if (log.error)
     return llvm::createStringError("cannot write " + log.path + ": " + log.error.message());
   std::optional<StringRef> redirects[] = {StringRef(), StringRef(log.path), StringRef(log.path)};
   std::string message;
-  int status =
-      llvm::sys::ExecuteAndWait(command[0], command, std::nullopt, redirects, 0, 0, &message);
+  bool failed = false;
+  llvm::sys::ProcessInfo process =
+      llvm::sys::ExecuteNoWait(command[0], command, std::nullopt, redirects, 0, &message, &failed);
+  int status = -1;
+  if (!failed) {
+    const auto begin = std::chrono::steady_clock::now();
+    llvm::sys::ProcessInfo ended;
+    for (auto pause = std::chrono::milliseconds(1);;
+         pause = std::min(pause * 2, std::chrono::milliseconds(16))) {
+      ended = llvm::sys::Wait(process, /*SecondsToWait=*/0, &message);
+      if (ended.Pid != 0)
+        break;
+      if (std::chrono::steady_clock::now() - begin > most) {
+        (void)kill(process.Pid, SIGKILL);
+        (void)llvm::sys::Wait(process, std::nullopt);
+        return llvm::createStringError(command[0] + ": has not ended in " + Twine(most.count()) +
+                                       " s");
+      }
+      std::this_thread::sleep_for(pause);
+    }
+    status = ended.ReturnCode;
+  }
   auto said = llvm::MemoryBuffer::getFile(log.path);
   std::string text = said ? (*said)->getBuffer().str() : "";
   if (status != 0)
@@ -75,14 +103,14 @@ static llvm::Expected<std::string> run(ArrayRef<StringRef> command) {
 static llvm::Expected<Ptxas> ask(std::string path) {
   Ptxas ptxas;
   ptxas.path = std::move(path);
-  llvm::Expected<std::string> version = run({ptxas.path, "--version"});
+  llvm::Expected<std::string> version = run({ptxas.path, "--version"}, kMostToAnswer);
   if (!version)
     return version.takeError();
   SmallVector<StringRef> match;
   if (!llvm::Regex("V[0-9]+\\.[0-9]+\\.[0-9]+").match(*version, &match))
     return llvm::createStringError(ptxas.path + " --version: expected a version, as in V13.0.88");
   ptxas.version = match[0].str();
-  llvm::Expected<std::string> help = run({ptxas.path, "--help"});
+  llvm::Expected<std::string> help = run({ptxas.path, "--help"}, kMostToAnswer);
   if (!help)
     return help.takeError();
   llvm::Regex chip("'(sm_[0-9]+[a-z]?)'");
@@ -156,8 +184,10 @@ static SmallString<128> cacheFolder() {
   SmallString<128> folder;
   if (auto named = llvm::sys::Process::GetEnv("LLAMAC_CACHE"))
     folder = *named;
-  else if (llvm::sys::path::cache_directory(folder))
+  else if (llvm::sys::path::cache_directory(folder) && llvm::sys::path::is_absolute(folder))
     llvm::sys::path::append(folder, "llamac");
+  else // a relative XDG_CACHE_HOME or HOME would be another place in each folder
+    folder.clear();
   if (!folder.empty() && llvm::sys::fs::create_directories(folder))
     folder.clear();
   return folder;
@@ -251,7 +281,7 @@ llvm::Expected<Cubin> Ptxas::assemble(StringRef ptx, StringRef chip) const {
   SmallVector<StringRef> command = {this->path, chipFlag};
   command.append(std::begin(kFlags), std::end(kFlags));
   command.append({input.path, "-o", output.path});
-  llvm::Expected<std::string> said = run(command);
+  llvm::Expected<std::string> said = run(command, kMostToAssemble);
   if (!said)
     return said.takeError();
   auto file = llvm::MemoryBuffer::getFile(output.path, /*IsText=*/false,

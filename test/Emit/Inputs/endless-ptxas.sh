@@ -1,0 +1,3 @@
+#!/bin/sh
+# A ptxas that never ends.
+exec sleep 1000
