@@ -389,6 +389,11 @@ FileChecksums writeSafeTensors(const std::string &path, const std::vector<Tensor
   if (headerBytes > maxHeaderBytes)
     fail(path, ": header length: expected at most ", maxHeaderBytes, ", got ", headerBytes);
 
+  // What is there is replaced as a whole: not a device or a folder.
+  std::error_code none;
+  if (std::filesystem::exists(path, none) && !std::filesystem::is_regular_file(path, none))
+    fail(path, ": expected the name of a regular file, got ",
+         std::filesystem::is_directory(path, none) ? "a directory" : "a device or a pipe");
   std::string temporary = path + ".XXXXXX";
   int descriptor = mkostemp(temporary.data(), O_CLOEXEC);
   if (descriptor < 0)

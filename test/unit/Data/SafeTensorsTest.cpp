@@ -12,6 +12,7 @@
 #include <cstring>
 #include <limits>
 #include <random>
+#include <sys/stat.h>
 
 using namespace llrt;
 using namespace llrt::test;
@@ -196,6 +197,12 @@ TEST(SafeTensors, WriterRefuses) {
       writeSafeTensors(folder / "w", {{"x", DType::F32, {1}, &x}, {"x", DType::F32, {1}, &x}}),
       "tensor 'x': the name is taken");
   EXPECT_ERROR(writeSafeTensors(folder / "no/w", {{"x", DType::F32, {1}, &x}}), "cannot create");
+  // What is no file is not replaced by one, as /dev/null would be.
+  ASSERT_EQ(mkfifo((folder / "pipe").c_str(), 0600), 0);
+  EXPECT_ERROR(writeSafeTensors(folder / "pipe", {{"x", DType::F32, {1}, &x}}),
+               "expected the name of a regular file, got a device or a pipe");
+  EXPECT_TRUE(std::filesystem::is_fifo(folder / "pipe"));
+  EXPECT_ERROR(writeSafeTensors(folder / "", {{"x", DType::F32, {1}, &x}}), "got a directory");
 }
 
 // Every f16 value; ties and overflow of bf16; one rounding from f64.
