@@ -361,12 +361,18 @@ void CudaDevice::prepare(const std::function<void(const Visitor &)> &visit) {
   pieces.push_back(Staging::MostBytes);
   staging.reserve(pieces);
 
-  std::string all;
-  for (const std::string &choices : control.gather(products.choices()))
-    all += choices;
+  auto gathered = [&] { // at rank 0
+    std::string all;
+    for (const std::string &choices : control.gather(products.choices()))
+      all += choices;
+    return all;
+  };
+  std::string all = gathered();
+  if (control.broadcast(rank == 0 && products.keep(all) ? "kept" : "") != "kept") {
+    products.forget();
+    all = gathered();
+  }
   products.adopt(control.broadcast(all));
-  if (rank == 0)
-    products.save();
   // What others have chosen is loaded, too.
   calls.clear();
   visitor.communicate = [](Stream, const void *, void *, const Work &) {};

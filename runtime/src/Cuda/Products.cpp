@@ -30,9 +30,11 @@
 #include <algorithm>
 #include <cstdlib>
 #include <cstring>
+#include <fcntl.h>
 #include <filesystem>
 #include <fstream>
 #include <sstream>
+#include <sys/stat.h>
 #include <unistd.h>
 
 using namespace llrt;
@@ -323,9 +325,9 @@ void Products::measure(CUstream stream, void *workspace, const LlrtGemm &gemm, P
 // Choices
 //===----------------------------------------------------------------------===//
 
-std::string Products::choices() const {
+std::string Products::textOf(const Choices &choices) {
   std::ostringstream text;
-  for (const auto &[key, algorithm] : known) {
+  for (const auto &[key, algorithm] : choices) {
     for (int64_t value : key)
       text << value << " ";
     text << ":" << std::hex;
@@ -336,8 +338,8 @@ std::string Products::choices() const {
   return text.str();
 }
 
-void Products::adopt(const std::string &lines) {
-  std::map<Key, cublasLtMatmulAlgo_t> adopted;
+Products::Choices Products::parse(const std::string &lines) {
+  Choices choices;
   std::istringstream text(lines);
   for (std::string line; std::getline(text, line);) {
     std::istringstream words(line);
@@ -350,20 +352,30 @@ void Products::adopt(const std::string &lines) {
     for (uint64_t &word : algorithm.data)
       words >> word;
     if (words && colon == ":" && hasFixedOrder(algorithm))
-      adopted.emplace(key, algorithm);
+      choices.emplace(key, algorithm);
   }
-  for (const auto &[key, algorithm] : adopted)
+  return choices;
+}
+
+void Products::adopt(const std::string &lines) {
+  for (const auto &[key, algorithm] : parse(lines))
     known[key] = algorithm;
   for (auto &[key, plan] : plans)
     if (auto found = known.find(key); found != known.end())
       use(plan, found->second);
 }
 
+void Products::forget() {
+  for (auto &[key, plan] : plans)
+    known[key] = plan.chosen = plan.candidates.front();
+}
+
 // The user's file; empty: there is no place for one.
 std::string Products::file() const {
+  // A relative path would be another place in each folder: it counts as none, as XDG has it.
   auto variable = [](const char *name) {
     const char *value = std::getenv(name);
-    return std::string(value ? value : "");
+    return std::string(value && *value == '/' ? value : "");
   };
   std::string folder = variable("XDG_CACHE_HOME"), home = variable("HOME"), name = gpu;
   if (folder.empty() && home.empty())
@@ -375,36 +387,53 @@ std::string Products::file() const {
          std::to_string(cublasLt().cublasLtGetVersion()) + "-" + name + ".txt";
 }
 
-// Writes the user's file; returns whether that can be.
-static bool write(const std::filesystem::path &path, const std::string &text) {
-  if (path.empty())
-    return false;
+static std::string readText(const std::filesystem::path &path) {
   std::error_code error;
+  std::ostringstream text;
+  if (std::filesystem::is_regular_file(path, error))
+    text << std::ifstream(path).rdbuf();
+  return text.str();
+}
+
+// Replaces the user's file as a whole, or only tries; returns whether that can be. Ranks of one
+// process and other processes may do the same.
+static bool write(const std::filesystem::path &path, const std::string &text, bool tries) {
+  std::error_code error;
+  if (path.empty() ||
+      (std::filesystem::exists(path, error) && !std::filesystem::is_regular_file(path, error)))
+    return false;
   std::filesystem::create_directories(path.parent_path(), error);
-  std::filesystem::path unfinished = path;
-  unfinished += "." + std::to_string(getpid());
-  if (std::ofstream(unfinished) << text << std::flush)
-    std::filesystem::rename(unfinished, path, error);
-  else
-    error = std::make_error_code(std::errc::io_error);
-  if (!error)
-    return true;
-  std::filesystem::remove(unfinished, error);
-  return false;
+  std::string unfinished = path.string() + ".XXXXXX";
+  int descriptor = mkostemp(unfinished.data(), O_CLOEXEC);
+  if (descriptor < 0)
+    return false;
+  bool done = fchmod(descriptor, 0644) == 0;
+  close(descriptor);
+  done = done && (std::ofstream(unfinished) << text << std::flush) &&
+         (tries || rename(unfinished.c_str(), path.c_str()) == 0);
+  if (tries || !done)
+    unlink(unfinished.c_str());
+  return done;
 }
 
 void Products::load() {
-  std::ifstream stream(file());
-  std::ostringstream text;
-  text << stream.rdbuf();
-  stream.close();
-  keeps = write(file(), text.str());
-  adopt(text.str());
+  std::string text = readText(file());
+  keeps = write(file(), text + "\n", /*tries=*/true);
+  loaded = parse(text);
+  adopt(text);
 }
 
-void Products::save() const {
-  if (!known.empty())
-    write(file(), choices());
+bool Products::keep(std::string &lines) const {
+  Choices all = parse(lines), there = parse(readText(file()));
+  for (const auto &[key, algorithm] : there) {
+    auto before = loaded.find(key);
+    if (before != loaded.end() && std::ranges::equal(before->second.data, algorithm.data))
+      all.emplace(key, algorithm);
+    else // another process has been first
+      all[key] = algorithm;
+  }
+  lines = textOf(all);
+  return lines == textOf(there) || write(file(), lines, /*tries=*/false);
 }
 
 void llrt_gemm(LlrtStream *stream, const LlrtGemm *gemm, const void *a, const void *b, void *bias,

@@ -48,18 +48,22 @@ public:
 
   // All choices, a line each; takes those of others, of which the first for a description
   // holds. Lines that are none, or that cuBLASLt does not take, are left out.
-  std::string choices() const;
+  std::string choices() const { return textOf(known); }
   void adopt(const std::string &lines);
 
-  // Reads the user's file, writes it. What goes wrong is no error. But where choices cannot be
-  // kept nothing is measured, and each product has what cuBLASLt proposes first: times differ
-  // from run to run, and with them choices and last bits would.
+  // Reads the user's file. What goes wrong is no error. But where choices cannot be kept nothing is
+  // measured, and each product has what cuBLASLt proposes first: times differ from run to run, and
+  // with them choices and last bits would.
   void load();
-  void save() const;
+  // Writes the choices of all ranks there; what another process has kept since `load` holds, also in
+  // `lines`. Where it returns false the ranks forget what they have measured.
+  bool keep(std::string &lines) const;
+  void forget();
 
 private:
   // What a choice of algorithm depends on.
   using Key = std::array<int64_t, 14>;
+  using Choices = std::map<Key, cublasLtMatmulAlgo_t>;
   struct Plan;
   struct Operands {
     const void *a, *b;
@@ -75,13 +79,16 @@ private:
                const Operands &operands);
   void use(Plan &plan, const cublasLtMatmulAlgo_t &algorithm) const;
   std::string file() const;
+  static std::string textOf(const Choices &choices);
+  static Choices parse(const std::string &lines);
 
   std::string gpu;
   cublasLtHandle_t handle = nullptr;
   std::map<Key, Plan> plans;
-  std::map<Key, cublasLtMatmulAlgo_t> known; // measured, here or before
-  bool keeps = false;                        // whether the next run finds what is measured
-  std::chrono::duration<double> spent{0};    // on measuring
+  Choices known;                          // measured, here or before
+  Choices loaded;                         // from the user's file
+  bool keeps = false;                     // whether the next run finds what is measured
+  std::chrono::duration<double> spent{0}; // on measuring
 };
 
 } // namespace llrt::cuda

@@ -14,6 +14,8 @@
 #include <fstream>
 #include <set>
 #include <sstream>
+#include <sys/stat.h>
+#include <thread>
 
 using namespace llrt;
 using namespace llrt::test;
@@ -135,6 +137,73 @@ TEST(Products, ChoicesAreKept) {
   EXPECT_TRUE(file.filename().string().starts_with("products-")) << file;
   std::ofstream(file) << first.substr(0, first.find(':') + 1) + " ff ff ff ff ff ff ff ff\nrest";
   EXPECT_EQ(prepared(""), first);
+  unsetenv("XDG_CACHE_HOME");
+}
+
+// A line of a file of choices: a product of that many rows, by one of two algorithms.
+std::string choiceOf(int rows, int algorithm) {
+  return "0 0 " + std::to_string(rows) + " 16 40 0 1 1 1 256 256 256 256 33554432 : 1700000042 " +
+         std::to_string(algorithm) + " 0 10 44080808080000 100000000 0 0\n";
+}
+
+// Ranks of a process, and processes, keep their choices at the same time: what was there first holds,
+// but for what this one has found and not taken.
+TEST(Products, ChoicesOfSeveralProcesses) {
+  Folder folder;
+  setenv("XDG_CACHE_HOME", (folder / "").c_str(), 1);
+  OneGpu one;
+  auto kept = [](const cuda::Products &products, std::string lines) {
+    EXPECT_TRUE(products.keep(lines));
+    return lines;
+  };
+  cuda::Products first(one.gpu.name()), second(one.gpu.name()), third(one.gpu.name());
+  first.load();
+  second.load();
+  EXPECT_EQ(kept(first, choiceOf(24, 1)), choiceOf(24, 1));
+  EXPECT_EQ(kept(second, choiceOf(24, 2) + choiceOf(32, 2)), choiceOf(24, 1) + choiceOf(32, 2));
+  third.load();
+  EXPECT_EQ(third.choices(), choiceOf(24, 1) + choiceOf(32, 2));
+  EXPECT_EQ(kept(third, choiceOf(24, 2)), choiceOf(24, 2) + choiceOf(32, 2));
+  {
+    std::vector<std::jthread> ranks;
+    for (int rank = 0; rank < 8; ++rank)
+      ranks.emplace_back([&, rank] {
+        one.gpu.enter();
+        cuda::Products products(one.gpu.name());
+        products.load();
+        kept(products, choiceOf(40 + rank, 1));
+      });
+  }
+  std::filesystem::directory_iterator files(folder / "llamac");
+  EXPECT_EQ(std::distance(begin(files), end(files)), 1) << "unfinished files are left";
+  unsetenv("XDG_CACHE_HOME");
+}
+
+// A relative folder is none; what stands there and is no file stays.
+TEST(Products, NoPlaceForChoices) {
+  Folder folder;
+  OneGpu one;
+  auto isKept = [&] {
+    cuda::Products products(one.gpu.name());
+    products.load();
+    std::string lines = choiceOf(24, 1);
+    return products.keep(lines);
+  };
+  std::string before = std::getenv("HOME") ? std::getenv("HOME") : "";
+  setenv("HOME", "", 1);
+  setenv("XDG_CACHE_HOME", "relative-folder", 1);
+  EXPECT_FALSE(isKept());
+  EXPECT_FALSE(std::filesystem::exists("relative-folder"));
+  setenv("XDG_CACHE_HOME", "/dev/null", 1);
+  EXPECT_FALSE(isKept());
+  setenv("XDG_CACHE_HOME", (folder / "").c_str(), 1);
+  EXPECT_TRUE(isKept());
+  auto file = std::filesystem::directory_iterator(folder / "llamac")->path();
+  std::filesystem::remove(file);
+  ASSERT_EQ(mkfifo(file.c_str(), 0600), 0);
+  EXPECT_FALSE(isKept());
+  EXPECT_TRUE(std::filesystem::is_fifo(file));
+  setenv("HOME", before.c_str(), 1);
   unsetenv("XDG_CACHE_HOME");
 }
 
