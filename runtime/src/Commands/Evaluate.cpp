@@ -22,7 +22,6 @@ using namespace llrt;
 static std::vector<Option> evaluateOptions(const Program &program) {
   std::vector<Option> options = captionOptions();
   options.push_back({"weights", "PATH", "", weightsHelp, Option::Need::Required});
-  options.push_back(memoryOption());
   for (Option &option : rankOptions(program))
     options.push_back(std::move(option));
   return options;

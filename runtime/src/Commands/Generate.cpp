@@ -45,7 +45,6 @@ static std::vector<Option> generateOptions(const Program &program) {
       {"max-tokens", "N", "64", "The most tokens that are added."}};
   for (Option &option : preprocessingOptions("the folder of the weights"))
     options.push_back(std::move(option));
-  options.push_back(memoryOption());
   for (Option &option : rankOptions(program))
     options.push_back(std::move(option));
   return options;

@@ -90,16 +90,19 @@ std::optional<HostMemory> llrt::findHostMemory(const std::string &root) {
 
 Option llrt::memoryOption() {
   return {"over-memory", "refuse|allow", "refuse",
-          "Whether to begin where the host has less memory than is needed."};
+          "Whether to begin where the host (or the GPU) has less memory than is needed."};
+}
+
+bool llrt::mayExceedMemory(const Arguments &arguments) {
+  return arguments.choice("over-memory", {"refuse", "allow"}) == "allow";
 }
 
 void llrt::requireMemory(const Program &program, const Arguments &arguments,
                          const std::vector<std::string> &runs) {
-  if (program.device) // the arenas are elsewhere
+  if (mayExceedMemory(arguments) || program.device) // there the arenas are elsewhere
     return;
-  const bool refuses = arguments.choice("over-memory", {"refuse", "allow"}) == "refuse";
   std::optional<HostMemory> host = findHostMemory();
-  if (!refuses || !host)
+  if (!host)
     return;
   // The ranks of this host: all, or those that the launcher put here, which follow
   // each other unless it was told otherwise.

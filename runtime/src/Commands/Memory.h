@@ -31,8 +31,9 @@ struct HostMemory {
 };
 std::optional<HostMemory> findHostMemory(const std::string &root = "");
 
-// The option that `requireMemory` reads.
+// The option that `requireMemory` reads, and whether it says `allow`.
 Option memoryOption();
+bool mayExceedMemory(const Arguments &arguments);
 
 // Throws Error if the ranks of this host need more memory than it has, to run the programs
 // named `runs`.

@@ -7,6 +7,7 @@
 
 #include "src/Commands/Ranks.h"
 
+#include "src/Commands/Memory.h"
 #include "src/Control/InProcess.h"
 #include "src/Data/Error.h"
 #include "src/Transport/Mpi.h"
@@ -35,6 +36,7 @@ std::vector<Option> llrt::rankOptions(const Program &program, int64_t spare) {
   int64_t here = launch.processes() ? 1 : program.grid.ranks();
   int64_t cores = availableCores(launch) - spare;
   std::vector<Option> options = {
+      memoryOption(),
       {"threads", "N", std::to_string(std::max<int64_t>(1, cores / here)),
        "Threads of each rank that compute."},
       {"timeout", "SECONDS", "60",
@@ -125,11 +127,12 @@ Ranks::Ranks(const Program &program, const Arguments &arguments,
   DeviceOptions options;
   options.runs = runs;
   options.threads = threadsOf(arguments);
-  options.timeout = std::chrono::duration<double>(arguments.number("timeout", 0.1));
+  constexpr double mostSeconds = 1e9; // a clock counts nanoseconds in 64 bits
+  options.timeout = std::chrono::duration<double>(arguments.number("timeout", 0.1, mostSeconds));
+  options.mayExceedMemory = mayExceedMemory(arguments);
   if (program.device)
     options.records = arguments.choice("graph", {"on", "off"}) == "on";
   int64_t count = program.grid.ranks();
-  devices = makeDevices(program, launch, options);
   auto makeRank = [=, this, &program](int64_t number, Transport &transport, Control &control) {
     return std::make_unique<Rank>(program, number, options.threads,
                                   devices->make(number, transport, control), runs);
@@ -144,9 +147,12 @@ Ranks::Ranks(const Program &program, const Arguments &arguments,
       transport = std::make_unique<TcpTransport>(*tcp);
       control = std::move(tcp);
     }
+    // Now that others are told of it if it fails.
+    devices = makeDevices(program, launch, options);
     single = makeRank(launch.rank, *transport, *control);
     return;
   }
+  devices = makeDevices(program, launch, options);
   pool = std::make_unique<Pool>(count);
   pool->busy = count;
   for (int64_t number = 0; number < count; ++number)

@@ -104,8 +104,8 @@ private:
   std::vector<Trace> traces; // by rank
 };
 
-// The options --threads and --timeout. `spare`: threads the command needs
-// itself.
+// The options that say how ranks are made: --threads, --timeout and others. `spare`: threads the
+// command needs itself.
 std::vector<Option> rankOptions(const Program &program, int64_t spare = 0);
 
 } // namespace llrt

@@ -113,6 +113,9 @@ int llrt::runMain(const LlrtProgram &program, int argc, char **argv) {
     if (!std::cout.flush())
       throw Failure("cannot write to the standard output");
   } catch (const PeerFailure &error) {
+    // A launcher ends all when one ends: not before the one that has failed has spoken (`report`).
+    std::signal(SIGTERM, SIG_DFL);
+    std::this_thread::sleep_for(std::chrono::seconds(3));
     status = error.status;
   } catch (const Error &error) {
     report(name, error.what());

@@ -42,7 +42,6 @@ static std::vector<Option> stepOptions(const Program &program) {
   for (Option &option :
        optimizerOptions({"learning-rate", "X", "0.001", "The rate after the warm-up."}))
     options.push_back(std::move(option));
-  options.push_back(memoryOption());
   for (Option &option : rankOptions(program))
     options.push_back(std::move(option));
   return options;

@@ -62,7 +62,6 @@ static std::vector<Option> trainOptions(const Program &program) {
             "Write what each rank did in the first " + std::to_string(TracedSteps) +
                 " steps, and when (Chrome trace JSON)."}})
     options.push_back(std::move(option));
-  options.push_back(memoryOption());
   for (Option &option : rankOptions(program, program.images > 0))
     options.push_back(std::move(option));
   return options;

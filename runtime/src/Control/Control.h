@@ -78,6 +78,10 @@ public:
   // `own`.
   virtual std::vector<std::optional<std::string>> ask(const std::string &own) = 0;
 
+  // Tells the others that this rank has failed and says why itself: they throw PeerFailure where
+  // they wait, or end otherwise. Throws nothing.
+  virtual void tellFailure() = 0;
+
   // Prints `message` and ends all ranks with status 1. Of several ranks that give
   // up, one speaks.
   [[noreturn]] virtual void abandon(const std::string &message) = 0;

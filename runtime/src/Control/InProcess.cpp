@@ -68,6 +68,8 @@ public:
     return result;
   }
 
+  void tellFailure() override { all.stop(); }
+
   void abandon(const std::string &message) override {
     {
       std::lock_guard lock(all.mutex);

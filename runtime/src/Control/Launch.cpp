@@ -74,6 +74,8 @@ static const std::initializer_list<const char *> mpiRank = {"OMPI_COMM_WORLD_RAN
 static const std::initializer_list<const char *> torchRank = {"RANK", "LOCAL_RANK"};
 // srun sets it for the tasks of a step; the script of sbatch has it, too.
 static const std::initializer_list<const char *> slurmRank = {"SLURM_PROCID"};
+static const std::initializer_list<const char *> slurmLocalSize = {
+    "SLURM_STEP_TASKS_PER_NODE", "SLURM_NTASKS_PER_NODE", "SLURM_TASKS_PER_NODE"};
 
 // Whether srun has started the process, and not sbatch.
 static bool isSlurmTask() {
@@ -96,11 +98,15 @@ static std::string firstNode(const std::string &list) {
          tail.substr(0, tail.find_first_of(",["));
 }
 
-// Processes of this machine: the first number of texts like 4(x2),3.
-static int64_t localProcesses(std::initializer_list<const char *> names, int64_t size) {
-  std::optional<Variable> found = variable(names);
-  int64_t value = found ? std::strtoll(found->text, nullptr, 10) : 0;
-  return value > 0 ? std::min(value, size) : size;
+// Processes of this machine: the first number of texts like 4(x2),3. This one's number among them:
+// that of the variable, else as if ranks went from machine to machine in order.
+static void findLocal(Launch &launch, std::initializer_list<const char *> sizes,
+                      std::initializer_list<const char *> ranks) {
+  std::optional<Variable> size = variable(sizes), rank = variable(ranks);
+  int64_t value = size ? std::strtoll(size->text, nullptr, 10) : 0;
+  launch.knowsLocalSize = value > 0;
+  launch.localSize = value > 0 ? std::min(value, launch.size) : launch.size;
+  launch.localRank = rank ? number(*rank, 0, launch.size - 1) : launch.rank % launch.localSize;
 }
 
 static void findTorch(Launch &launch) {
@@ -113,7 +119,7 @@ static void findTorch(Launch &launch) {
   launch.size = number(size, 1);
   std::optional<Variable> locals = variable({"LOCAL_WORLD_SIZE"});
   rankBelow(local, locals ? *locals : size);
-  launch.localSize = localProcesses({"LOCAL_WORLD_SIZE"}, launch.size);
+  findLocal(launch, {"LOCAL_WORLD_SIZE"}, {"LOCAL_RANK"});
   launch.hosts = {host.text};
   launch.hostName = "launcher: environment variable MASTER_ADDR";
   launch.portName = "launcher: environment variable MASTER_PORT";
@@ -132,10 +138,7 @@ static void findSlurm(Launch &launch) {
     size = require("srun", "SLURM_NTASKS");
   launch.rank = rankBelow(rank, *size);
   launch.size = number(*size, 1);
-  launch.localSize = localProcesses(
-      {"SLURM_STEP_TASKS_PER_NODE", "SLURM_NTASKS_PER_NODE", "SLURM_TASKS_PER_NODE"}, launch.size);
-  if (std::optional<Variable> local = variable({"SLURM_LOCALID"}))
-    rankBelow(*local, *size);
+  findLocal(launch, slurmLocalSize, {"SLURM_LOCALID"});
   launch.hostName = "launcher: environment variable ";
   launch.portName = "launcher: environment variable MASTER_PORT";
   if (std::optional<Variable> host = variable({"MASTER_ADDR"})) {
@@ -198,8 +201,11 @@ Launch Launch::find(int64_t ranks) {
     launch.kind = Kind::Mpi;
     launch.rank = rankBelow(*rank, *size);
     launch.size = number(*size, 1);
-    launch.localSize = localProcesses(
-        {"OMPI_COMM_WORLD_LOCAL_SIZE", "MPI_LOCALNRANKS", "SLURM_NTASKS_PER_NODE"}, launch.size);
+    if (variable({"OMPI_COMM_WORLD_LOCAL_SIZE", "MPI_LOCALNRANKS"}))
+      findLocal(launch, {"OMPI_COMM_WORLD_LOCAL_SIZE", "MPI_LOCALNRANKS"},
+                {"OMPI_COMM_WORLD_LOCAL_RANK", "MPI_LOCALRANKID"});
+    else
+      findLocal(launch, slurmLocalSize, {"SLURM_LOCALID"});
     std::optional<Variable> other = variable({"RANK"}), others = variable({"WORLD_SIZE"});
     if (other && others && (number(*other, 0) != launch.rank || number(*others, 1) != launch.size))
       fail("launcher: expected one, got two that contradict each other: ", rank->name, "=",

@@ -32,7 +32,10 @@ struct Launch {
   };
   Kind kind = Kind::None;
   int64_t rank = 0, size = 1;
-  int64_t localSize = 1; // processes on this machine
+  // Processes on this machine, and the number of this one among them. Where no variable says how many
+  // there are: all, and not `knowsLocalSize`.
+  int64_t localRank = 0, localSize = 1;
+  bool knowsLocalSize = false;
 
   // With Tcp: who has started us, where rank 0 may be met (the first that answers), and
   // the variables that this was read from.

@@ -17,13 +17,14 @@
 #include <dlfcn.h>
 #include <exception>
 #include <unistd.h>
+#include <utility>
 
 using namespace llrt;
 using Clock = std::chrono::steady_clock;
 
 namespace {
 // Of the communicator that ranks talk on about themselves.
-enum ControlTag : int { AskTag = 1, AnswerTag, BytesTag };
+enum ControlTag : int { AskTag = 1, AnswerTag, BytesTag, FailedTag };
 } // namespace
 
 // The most bytes of one MPI message.
@@ -120,8 +121,16 @@ bool MpiLibrary::testAll(std::vector<MPI_Request> &requests) const {
 
 void MpiLibrary::transfer(bool isSend, void *data, int64_t bytes, int64_t peer, int tag) const {
   std::vector<MPI_Request> requests = start(isSend, data, bytes, peer, tag, control);
-  while (!testAll(requests))
+  while (!testAll(requests)) {
+    checkPeers();
     usleep(20);
+  }
+}
+
+void MpiLibrary::checkPeers() const {
+  int peer = MPI_ANY_SOURCE, tag = FailedTag;
+  if (arrived(peer, tag) >= 0)
+    throw PeerFailure(1);
 }
 
 int64_t MpiLibrary::arrived(int &peer, int &tag) const {
@@ -166,6 +175,7 @@ void MpiControl::receive(int64_t from, void *data, int64_t bytes) {
 
 void MpiControl::answer(const std::string &own) {
   endIfTerminated(own);
+  library->checkPeers();
   for (;;) {
     int peer = MPI_ANY_SOURCE, tag = AskTag;
     if (library->arrived(peer, tag) < 0)
@@ -220,6 +230,24 @@ std::vector<std::optional<std::string>> MpiControl::ask(const std::string &own) 
     result[peer] = std::move(answer);
   }
   return result;
+}
+
+void MpiControl::tellFailure() {
+  if (std::exchange(toldFailure, true))
+    return;
+  static char none = 0; // requests may still be open when this ends
+  try {
+    std::vector<MPI_Request> told;
+    for (int64_t other = 0; other < library->size; ++other)
+      if (other != library->rank)
+        for (MPI_Request request :
+             library->start(true, &none, 1, other, FailedTag, library->control))
+          told.push_back(request);
+    for (Clock::time_point end = Clock::now() + answerTime;
+         !library->testAll(told) && Clock::now() < end;)
+      usleep(1000);
+  } catch (const Failure &) { // MPI has failed, too: the launcher ends the others
+  }
 }
 
 void MpiControl::abandon(const std::string &message) {

@@ -32,6 +32,7 @@ public:
   void receive(int64_t from, void *data, int64_t bytes) override;
   void answer(const std::string &own) override;
   std::vector<std::optional<std::string>> ask(const std::string &own) override;
+  void tellFailure() override;
   [[noreturn]] void abandon(const std::string &message) override;
 
 private:
@@ -40,6 +41,7 @@ private:
   std::unique_ptr<MpiLibrary> library;
   int64_t lowestAsker = INT64_MAX;
   std::chrono::steady_clock::time_point terminatedAt = {};
+  bool toldFailure = false;
 };
 
 } // namespace llrt

@@ -55,6 +55,9 @@ struct MpiLibrary {
   // The size of a message of `tag` on `control` that has arrived from `peer`, which
   // may be MPI_ANY_SOURCE; -1: there is none.
   int64_t arrived(int &peer, int &tag) const;
+
+  // Throws PeerFailure if a rank has told that it has failed.
+  void checkPeers() const;
 };
 
 } // namespace llrt

@@ -136,13 +136,21 @@ void TcpControl::adopt(int64_t peer, Socket socket) {
 }
 
 TcpControl::~TcpControl() {
-  if (failed || death)
+  if (std::uncaught_exceptions() > 0) {
+    tellFailure();
+    return;
+  }
+  if (failed || death || toldFailure)
     return;
   // The goodbye of a rank that ends well is the last that its connections carry.
-  if (std::uncaught_exceptions() > 0)
-    tellAll(Failed, 1, own);
-  else
-    tellAll(Goodbye, own, own);
+  tellAll(Goodbye, own, own);
+  flush(answerTime);
+}
+
+void TcpControl::tellFailure() {
+  if (failed || death || std::exchange(toldFailure, true))
+    return;
+  tellAll(Failed, 1, own);
   flush(answerTime);
 }
 

@@ -43,6 +43,7 @@ public:
   void receive(int64_t from, void *data, int64_t bytes) override;
   void answer(const std::string &text) override;
   std::vector<std::optional<std::string>> ask(const std::string &text) override;
+  void tellFailure() override;
   [[noreturn]] void abandon(const std::string &message) override;
 
 private:
@@ -70,7 +71,7 @@ private:
   std::set<int64_t> askers;                           // that have no answer yet
   std::vector<std::optional<std::string>> said;       // answers to `ask`, by rank
   int64_t lowestAsker = INT64_MAX;
-  bool welcome = false;
+  bool welcome = false, toldFailure = false;
   std::optional<int> failed;        // the status of a rank that has failed
   std::optional<std::string> death; // of a rank that has said nothing
   std::string waiting;              // what this rank has last waited for

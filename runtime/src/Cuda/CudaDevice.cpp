@@ -25,6 +25,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <exception>
 #include <sstream>
 #include <thread>
 
@@ -63,10 +64,11 @@ struct CudaDevice::Piece : Reading {
   Piece(CudaDevice &device, int64_t bytes)
       : device(device), memory(device.staging.take(bytes)), bytes(bytes) {}
   ~Piece() override {
-    device.gpu.enter();
     if (filled && !static_cast<const Reached &>(*filled).done)
-      driver().cuCtxSynchronize(); // nobody has waited: it may be under way
-    device.staging.give(memory, bytes);
+      // The copy may be under way, or behind what waits for a rank that does not come.
+      device.unread.emplace_back(memory, bytes);
+    else
+      device.staging.give(memory, bytes);
   }
   const std::byte *wait() override {
     device.wait(filled);
@@ -77,6 +79,7 @@ struct CudaDevice::Piece : Reading {
 struct CudaDevice::Graph : Recording {
   CudaDevice &device;
   CUgraphExec handle = nullptr;
+  CUstream recordedIn = nullptr;                       // until the recording ends
   std::vector<std::pair<std::byte *, int64_t>> pieces; // and their bytes, in the order of writes
   bool communicates = false;
   Clock::time_point begin;                  // of the last time that it was played
@@ -85,6 +88,11 @@ struct CudaDevice::Graph : Recording {
   explicit Graph(CudaDevice &device) : device(device) {}
   ~Graph() override {
     device.gpu.enter();
+    if (CUgraph graph = nullptr; recordedIn) { // it has failed
+      driver().cuStreamEndCapture(recordedIn, &graph);
+      if (graph)
+        driver().cuGraphDestroy(graph);
+    }
     if (handle)
       driver().cuGraphExecDestroy(handle);
     for (auto [piece, bytes] : pieces)
@@ -105,9 +113,7 @@ CudaDevice::CudaDevice(const Program &program, int64_t rank, const Gpu &gpu,
     for (const Action &entry : entries)
       queue(entry.stream);
   for (int64_t stream : stage.productStreams) {
-    CUdeviceptr start = 0;
-    check(driver().cuMemAlloc_v2(&start, LLRT_CUDA_WORKSPACE_BYTES), "cuMemAlloc");
-    memory.push_back(start);
+    CUdeviceptr start = take(LLRT_CUDA_WORKSPACE_BYTES, "the workspace of products");
     // NOLINTNEXTLINE(performance-no-int-to-ptr): the driver takes it so
     queue(stream).stream.workspace = reinterpret_cast<void *>(start);
   }
@@ -117,15 +123,21 @@ CudaDevice::CudaDevice(const Program &program, int64_t rank, const Gpu &gpu,
 CudaDevice::~CudaDevice() {
   const Driver &cuda = driver();
   gpu.enter();
-  // After a failure a stream may wait for a rank that does not come.
-  if (std::any_of(queues.begin(), queues.end(), [](const auto &each) {
-        const auto &list = each.second.underWay;
-        return std::any_of(list.begin(), list.end(), [](const UnderWay &piece) {
-          return piece.started && driver().cuEventQuery(piece.done->event) != CUDA_SUCCESS;
-        });
-      }))
+  // After a failure a stream may wait for a rank that does not come. NCCL waits for the end of graphs
+  // with its calls before it ends: those that run end themselves when they are done.
+  bool waits = std::uncaught_exceptions() > 0;
+  recording = rewritten = nullptr;
+  for (auto &[number, queue] : queues)
+    for (UnderWay &piece : queue.underWay) {
+      if (piece.started || (piece.graph && piece.graph->communicates))
+        waits |= cuda.cuEventQuery(piece.done->event) != CUDA_SUCCESS;
+      piece.graph = nullptr;
+    }
+  if (waits)
     exchange->abort();
   cuda.cuCtxSynchronize(); // what was put into streams uses all that follows
+  for (auto [piece, bytes] : unread)
+    staging.give(piece, bytes);
   for (auto &[number, queue] : queues) {
     queue.held.clear();
     queue.underWay.clear();
@@ -138,16 +150,21 @@ CudaDevice::~CudaDevice() {
     cuda.cuMemFree_v2(each);
 }
 
+CUdeviceptr CudaDevice::take(int64_t bytes, const std::string &what) {
+  CUdeviceptr start = 0;
+  if (CUresult result = driver().cuMemAlloc_v2(&start, size_t(bytes)))
+    fail("memory: expected ", bytes, " bytes for ", what, ", got: ", errorText(result), "; GPU ",
+         gpu.number(), " (", gpu.name(), ") has ", gpu.freeBytes(), " left");
+  memory.push_back(start);
+  return start;
+}
+
 void *CudaDevice::allocate(int64_t bytes, const std::string &name) {
   gpu.enter();
-  CUdeviceptr start = 0;
-  size_t size = bytes > 0 ? bytes : 1;
-  if (CUresult result = driver().cuMemAlloc_v2(&start, size))
-    fail("memory: expected ", bytes, " bytes for arena ", name, ", got: ", errorText(result),
-         "; GPU ", gpu.number(), " (", gpu.name(), ") has ", gpu.freeBytes(), " left");
-  memory.push_back(start);
+  int64_t size = std::max<int64_t>(bytes, 1);
+  CUdeviceptr start = take(size, "arena " + name);
   // NOLINTNEXTLINE(performance-no-int-to-ptr): the driver takes it so
-  zero(0, reinterpret_cast<void *>(start), int64_t(size));
+  zero(0, reinterpret_cast<void *>(start), size);
   wait(record(0)); // whichever stream comes to it first
   // NOLINTNEXTLINE(performance-no-int-to-ptr): the driver takes it so
   return reinterpret_cast<void *>(start);
@@ -455,15 +472,18 @@ Device::Clock::time_point CudaDevice::time(const Event &event) const {
 }
 
 void CudaDevice::beginRecording(Stream stream) {
-  recording = std::make_shared<Graph>(*this);
-  check(
-      driver().cuStreamBeginCapture_v2(queue(stream).stream.handle, CU_STREAM_CAPTURE_MODE_RELAXED),
-      "cuStreamBeginCapture");
+  auto graph = std::make_shared<Graph>(*this);
+  CUstream handle = queue(stream).stream.handle;
+  check(driver().cuStreamBeginCapture_v2(handle, CU_STREAM_CAPTURE_MODE_RELAXED),
+        "cuStreamBeginCapture");
+  graph->recordedIn = handle;
+  recording = std::move(graph);
 }
 
 std::shared_ptr<Device::Recording> CudaDevice::endRecording(Stream stream) {
   const Driver &cuda = driver();
   CUgraph graph = nullptr;
+  recording->recordedIn = nullptr;
   check(cuda.cuStreamEndCapture(queue(stream).stream.handle, &graph), "cuStreamEndCapture");
   CUresult result = cuda.cuGraphInstantiateWithFlags(&recording->handle, graph, 0);
   cuda.cuGraphDestroy(graph);
@@ -635,8 +655,6 @@ public:
       for (int64_t rank : ranks)
         gpuOf[rank] = gpu.get();
     }
-    if (!shared)
-      NcclExchange::setEnvironment(program);
   }
 
   std::unique_ptr<Device> make(int64_t rank, Transport &, Control &control) override {
@@ -662,12 +680,14 @@ private:
     int64_t count = gpuCount();
     if (count == 1)
       return 0;
-    if (launch.localSize > count)
-      fail("this machine has ", launch.localSize,
-           " ranks that are processes: expected as many GPUs, "
-           "got ",
-           count, "; ranks share a GPU where they are of one process, without a launcher");
-    return int(launch.rank % launch.localSize);
+    // All processes of a machine tell the same where they can.
+    int64_t least = launch.localRank + 1;
+    if (int64_t here = launch.knowsLocalSize ? std::max(launch.localSize, least) : least;
+        here > count)
+      fail("this machine has ", launch.knowsLocalSize ? "" : "at least ", here,
+           " ranks that are processes: expected as many GPUs, got ", count,
+           "; ranks share a GPU where they are of one process, without a launcher");
+    return int(launch.localRank);
   }
 
   // What is planned must be free: told before the first of it is allocated.
@@ -685,7 +705,7 @@ private:
         largest = std::move(sizes);
       }
     }
-    if (needed <= has)
+    if (needed <= has || options.mayExceedMemory)
       return;
     std::string of = ranks.size() == 1 ? "the rank" : std::to_string(ranks.size()) + " ranks";
     fail("memory: expected ", gigabytes(needed), " GB for ", of, " on GPU ", gpu.number(), " (",
@@ -715,7 +735,7 @@ private:
     add("more ranks on tp or pp");
     return "what needs less: " + text +
            " of llamac compile, which with a --machine of so many memory_bytes names the smallest "
-           "change that fits";
+           "change that fits; --over-memory=allow begins all the same";
   }
 
   // Communication that waits for other ranks must leave room to what these wait for.
@@ -738,6 +758,8 @@ private:
 } // namespace
 
 void llrt::checkTarget(const Program &program) {
+  // Before there are other threads.
+  NcclExchange::setEnvironment(program);
   driver();
   cublasLt();
   if (program.grid.ranks() > 1 && CudaDevices::gpuCount() > 1)

@@ -92,6 +92,8 @@ private:
     std::deque<UnderWay> underWay;
   };
 
+  // Memory of the GPU, until the end. Throws Error, naming `what`, if there is none.
+  cuda::CUdeviceptr take(int64_t bytes, const std::string &what);
   Queue &queue(Stream stream);
   // Times are counted from now on.
   void startClock();
@@ -129,9 +131,10 @@ private:
   std::vector<cuda::CUdeviceptr> memory; // all that was allocated: arenas, workspaces
   std::vector<cuda::CUevent> events;     // not in use
   std::shared_ptr<Base> base;
-  std::shared_ptr<Graph> recording; // what is given is recorded there
-  std::shared_ptr<Graph> rewritten; // its pieces are being written
-  size_t nextPiece = 0;             // of `rewritten`
+  std::vector<std::pair<std::byte *, int64_t>> unread; // pieces whose copy nobody has waited for
+  std::shared_ptr<Graph> recording;                    // what is given is recorded there
+  std::shared_ptr<Graph> rewritten;                    // its pieces are being written
+  size_t nextPiece = 0;                                // of `rewritten`
 };
 
 } // namespace llrt

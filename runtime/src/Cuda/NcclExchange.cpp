@@ -10,7 +10,9 @@
 #include <algorithm>
 #include <cstdlib>
 #include <cstring>
+#include <exception>
 #include <map>
+#include <utility>
 
 using namespace llrt;
 using namespace llrt::cuda;
@@ -57,7 +59,8 @@ void NcclExchange::setEnvironment(const Program &program) {
     setenv("NCCL_MAX_P2P_NCHANNELS", std::to_string(most).c_str(), /*overwrite=*/1);
 }
 
-NcclExchange::NcclExchange(const Program &program, int64_t rank, Control &control) {
+NcclExchange::NcclExchange(const Program &program, int64_t rank, Control &control)
+    : control(control) {
   const Nccl &library = nccl();
   size_t count = program.communicators.size();
   std::vector<std::vector<int64_t>> members(count);
@@ -98,6 +101,8 @@ NcclExchange::NcclExchange(const Program &program, int64_t rank, Control &contro
 }
 
 NcclExchange::~NcclExchange() {
+  if (std::uncaught_exceptions() > 0)
+    abort();
   for (ncclComm_t each : communicators)
     if (each)
       nccl().ncclCommDestroy(each);
@@ -171,7 +176,10 @@ void NcclExchange::check() {
   }
 }
 
+// NCCL's ends wait for each other, however they are taken down. So the others, who may wait for this
+// rank, learn first that it will not come, and take theirs down, too.
 void NcclExchange::abort() {
+  control.tellFailure();
   for (ncclComm_t &each : communicators)
     if (each)
       nccl().ncclCommAbort(std::exchange(each, nullptr));

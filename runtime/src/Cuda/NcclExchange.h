@@ -23,7 +23,7 @@ public:
   static void setEnvironment(const Program &program);
 
   // Meets all other ranks, in the context of the rank's GPU. Throws Error without NCCL,
-  // Failure if a communicator cannot be made.
+  // Failure if a communicator cannot be made. `control` must outlive it.
   NcclExchange(const Program &program, int64_t rank, Control &control);
   ~NcclExchange() override;
 
@@ -33,6 +33,7 @@ public:
   void abort() override;
 
 private:
+  Control &control;
   std::vector<ncclComm_t> communicators; // by number; null: the rank is not in it
   std::vector<int> peers;                // the other one where there are two members
 };

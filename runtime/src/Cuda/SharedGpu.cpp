@@ -79,6 +79,12 @@ private:
 };
 
 SharedGpu::SharedGpu(const Program &program, const Gpu &gpu) : program(program), gpu(gpu) {
+  for (const Communicator &each : program.communicators)
+    if (int64_t members = each.edge ? 2 : program.grid.size(each.axes);
+        members > LLRT_MOST_SUMMANDS)
+      fail("communicator '", each.name, "' has ", members, " ranks: expected at most ",
+           LLRT_MOST_SUMMANDS,
+           " where they share a GPU; with a GPU for each rank there may be more");
   gpu.enter();
   const Driver &cuda = driver();
   if (CUresult result = cuda.cuModuleLoadDataEx(&module, sumsText, 0, nullptr, nullptr))
@@ -129,9 +135,6 @@ SharedGpu::come(int64_t rank, CUstream stream, const Action &action, const void 
   std::lock_guard lock(mutex);
   Group &group = groups[{action.communicator, members.front()}];
   if (!group.stream) {
-    if (members.size() > LLRT_MOST_SUMMANDS)
-      throw Failure("expected at most " + std::to_string(LLRT_MOST_SUMMANDS) +
-                    " ranks that share a GPU, got " + std::to_string(members.size()));
     check(driver().cuStreamCreateWithPriority(&group.stream, streamNonBlocking, 0),
           "cuStreamCreateWithPriority");
     group.next.resize(members.size());

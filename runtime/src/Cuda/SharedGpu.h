@@ -32,7 +32,8 @@ namespace llrt::cuda {
 
 class SharedGpu {
 public:
-  // `program` and `gpu` must outlive it. Throws Error if its kernels cannot be loaded.
+  // `program` and `gpu` must outlive it. Throws Error if its kernels cannot be loaded, or if a
+  // communicator has more members than LLRT_MOST_SUMMANDS.
   SharedGpu(const Program &program, const Gpu &gpu);
   // The ends and their devices are gone.
   ~SharedGpu();

@@ -11,7 +11,7 @@
 #ifndef LLRT_CUDA_SUMS_H
 #define LLRT_CUDA_SUMS_H
 
-// The most ranks that share a GPU.
+// The most members of a communicator whose ranks share a GPU.
 #define LLRT_MOST_SUMMANDS 64
 
 // to[t][i] = from[0][...] + from[1][...] + ..., element i of [outer][elements], in `from` with

@@ -170,6 +170,7 @@ struct DeviceOptions {
   int64_t threads = 1; // of each rank, for what runs on the host
   std::chrono::duration<double> timeout = std::chrono::seconds(60); // see Device::wait
   bool records = true;             // whether devices that can record do
+  bool mayExceedMemory = false;    // whether to begin where less is free than is planned
   std::vector<std::string> runs{}; // the programs that will be run: they say what memory is needed
 };
 

@@ -7,10 +7,14 @@
 
 #include "Gpus.h"
 
+#include "src/Control/Launch.h"
 #include "src/Cuda/Library.h"
 #include "src/Data/Error.h"
 
 #include <gtest/gtest.h>
+
+#include <cstdlib>
+#include <map>
 
 using namespace llrt;
 using namespace llrt::cuda;
@@ -213,6 +217,9 @@ TEST(Memory, TooLittleIsToldBeforeAnythingIsAllocated) {
   EXPECT_NE(message.find("got "), std::string::npos) << message;
   EXPECT_NE(message.find("weights 8796.093"), std::string::npos) << message;
   EXPECT_NE(message.find("NCCL at most 17592.186"), std::string::npos) << message;
+  EXPECT_NE(message.find("; --over-memory=allow begins all the same"), std::string::npos)
+      << message;
+  EXPECT_NO_THROW(makeDevices(program, {}, {.mayExceedMemory = true, .runs = {"step"}}));
 }
 
 // A GPU on which what waits for other ranks would leave no room for what they wait for.
@@ -241,9 +248,81 @@ TEST(Ranks, AsManyGpusOrOne) {
   Launch launch;
   launch.kind = Launch::Kind::Tcp;
   launch.size = launch.localSize = 7;
+  launch.knowsLocalSize = true;
   EXPECT_EQ(errorOf([&] { makeDevices(program, launch, {}); }),
             "this machine has 7 ranks that are processes: expected as many GPUs, got 6; ranks "
             "share a GPU where they are of one process, without a launcher");
+  // Of 7 processes some may be elsewhere.
+  launch.knowsLocalSize = false;
+  launch.localRank = 5;
+  EXPECT_NO_THROW(makeDevices(program, launch, {}));
+  launch.localRank = 6;
+  EXPECT_EQ(errorOf([&] { makeDevices(program, launch, {}); }),
+            "this machine has at least 7 ranks that are processes: expected as many GPUs, got 6; "
+            "ranks share a GPU where they are of one process, without a launcher");
+}
+
+TEST(Ranks, MoreThanTheSumsOfOneGpuTake) {
+  Gpu gpu(0);
+  EXPECT_NO_THROW(SharedGpu(makeProgram({{"dp", 64}}, {{0}}, 0), gpu));
+  EXPECT_EQ(
+      errorOf([&] { SharedGpu(makeProgram({{"dp", 65}}, {{0}}, 0), gpu); }),
+      "communicator 'dp' has 65 ranks: expected at most 64 where they share a GPU; with a GPU "
+      "for each rank there may be more");
+}
+
+// The GPU of a process is the one with its number on its machine, as the launcher says: ranks need
+// not go from machine to machine in order.
+TEST(Ranks, TheirNumberOnTheirMachine) {
+  struct Case {
+    std::map<std::string, std::string> variables;
+    int64_t localRank, localSize;
+    bool knows;
+  };
+  const std::map<std::string, std::string> torch = {
+      {"RANK", "2"}, {"WORLD_SIZE", "4"}, {"MASTER_ADDR", "localhost"}, {"MASTER_PORT", "29500"}};
+  auto with = [&](std::map<std::string, std::string> variables) {
+    variables.insert(torch.begin(), torch.end());
+    return variables;
+  };
+  const Case cases[] = {
+      {with({{"LOCAL_RANK", "0"}}), 0, 4, false},
+      {with({{"LOCAL_RANK", "1"}, {"LOCAL_WORLD_SIZE", "2"}}), 1, 2, true},
+      {{{"OMPI_COMM_WORLD_RANK", "2"},
+        {"OMPI_COMM_WORLD_SIZE", "4"},
+        {"OMPI_COMM_WORLD_LOCAL_RANK", "1"},
+        {"OMPI_COMM_WORLD_LOCAL_SIZE", "2"}},
+       1,
+       2,
+       true},
+      {{{"PMIX_RANK", "2"},
+        {"SLURM_NTASKS", "4"},
+        {"SLURM_LOCALID", "1"},
+        {"SLURM_TASKS_PER_NODE", "2(x2)"}},
+       1,
+       2,
+       true},
+      {{{"SLURM_PROCID", "3"},
+        {"SLURM_NTASKS", "4"},
+        {"SLURM_LOCALID", "0"},
+        {"SLURM_STEP_TASKS_PER_NODE", "3,1"},
+        {"MASTER_ADDR", "localhost"}},
+       0,
+       3,
+       true},
+      {{{"PMI_RANK", "3"}, {"PMI_SIZE", "4"}}, 3, 4, false},
+  };
+  for (const Case &each : cases) {
+    for (const auto &[name, value] : each.variables)
+      setenv(name.c_str(), value.c_str(), 1);
+    Launch launch = Launch::find(4);
+    for (const auto &[name, value] : each.variables)
+      unsetenv(name.c_str());
+    SCOPED_TRACE(each.variables.begin()->first);
+    EXPECT_EQ(launch.localRank, each.localRank);
+    EXPECT_EQ(launch.localSize, each.localSize);
+    EXPECT_EQ(launch.knowsLocalSize, each.knows);
+  }
 }
 
 // NCCL reads it once, whichever rank is first: it is there before ranks begin.
@@ -253,7 +332,7 @@ TEST(Ranks, WhatNcclTakesFromTheEnvironment) {
   Program program = makeProgram({{"dp", 2}}, {{0}}, 0);
   program.communicators[0].edge = {0, 1};
   program.communicators[0].multiprocessors = 3;
-  makeDevices(program, {}, {});
+  checkTarget(program);
   EXPECT_STREQ(std::getenv("NCCL_MAX_P2P_NCHANNELS"), "3");
   EXPECT_STREQ(std::getenv("NCCL_GRAPH_REGISTER"), "0");
   EXPECT_STREQ(std::getenv("NCCL_NVLS_ENABLE"), "0");
