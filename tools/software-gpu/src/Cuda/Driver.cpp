@@ -118,7 +118,20 @@ int Driver::finish() {
     for (auto &[kernel, c] : counters)
       if (c.launches > 1)
         append(options.counters, c.toJson());
-  return reporter.finish();
+  int status = reporter.finish();
+  if (options.omit.empty() || status)
+    return status;
+  if (!leftOut)
+    std::fprintf(stderr,
+                 "software-gpu: SOFTWARE_GPU_OMIT=%s: expected the name of an order of this run, "
+                 "as SOFTWARE_GPU_ORDERS lists them\n",
+                 options.omit.c_str());
+  else
+    std::fprintf(stderr, "software-gpu: left out: %s\n",
+                 enough == Enough::Orders ? "other orders are enough"
+                 : enough == Enough::Host ? "other orders and waits of the host are enough"
+                                          : "nothing tells of it");
+  return leftOut ? 0 : 2;
 }
 
 Place sgpu::cuda::callPlace(const std::string &call, const std::string &what) {
@@ -139,9 +152,47 @@ static void joinInto(OrderClock &into, const OrderClock &other) {
     into[i] = std::max(into[i], other[i]);
 }
 
+static bool covers(const OrderClock &clock, const OrderClock &wanted) {
+  for (size_t i = 0; i < wanted.size(); ++i)
+    if (wanted[i] > (i < clock.size() ? clock[i] : 0))
+      return false;
+  return true;
+}
+
+/// Whether the op comes after less than with the order that was left out, and whether the host makes
+/// up for it.
+void Driver::judge(const Op &op) {
+  if (!covers(*op.clock, *op.whole))
+    enough = Enough::Nothing;
+  else if (!covers(*op.device, *op.wholeDevice))
+    enough = std::max(enough, Enough::Host);
+}
+
 void Driver::known(const Op &op) {
   joinInto(hostClock, *op.clock);
+  if (op.whole)
+    joinInto(wholeHostClock, *op.whole);
   timeNow = std::max(timeNow, op.time);
+}
+
+void Driver::refused(CUresult code) const {
+  if (!leftOut || code < CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED ||
+      code > CUDA_ERROR_STREAM_CAPTURE_WRONG_THREAD)
+    return;
+  const char *name = "";
+  cuGetErrorName(code, &name);
+  std::fprintf(stderr,
+               "software-gpu: capture: without the order that SOFTWARE_GPU_OMIT names: %s\n", name);
+  std::fflush(nullptr);
+  _exit(Reporter::faultStatus);
+}
+
+bool Driver::leavesOut(const std::string &order) {
+  if (!options.orders.empty())
+    append(options.orders, order);
+  if (leftOut || order != options.omit)
+    return false;
+  return leftOut = true;
 }
 
 std::string Driver::workName(uint32_t id) {
@@ -149,7 +200,8 @@ std::string Driver::workName(uint32_t id) {
 }
 
 OpRef Driver::newOp(CUcontext context, TaskRef task, uint32_t chain,
-                    const std::vector<OpRef> &after, Lock &lock) {
+                    const std::vector<OpRef> &after, Lock &lock,
+                    const std::vector<OpRef> &leftOut) {
   auto op = std::make_shared<Op>();
   op->context = context;
   OrderClock clock = hostClock;
@@ -172,6 +224,29 @@ OpRef Driver::newOp(CUcontext context, TaskRef task, uint32_t chain,
   }
   op->task = std::move(task);
   op->clock = std::make_shared<OrderClock>(std::move(clock));
+  if (!options.omit.empty()) {
+    OrderClock whole = wholeHostClock, device, wholeDevice;
+    for (const OpRef &before : after)
+      if (before) {
+        joinInto(whole, *before->whole);
+        joinInto(device, *before->device);
+        joinInto(wholeDevice, *before->wholeDevice);
+      }
+    for (const OpRef &before : leftOut) {
+      joinInto(whole, *before->whole);
+      joinInto(wholeDevice, *before->wholeDevice);
+    }
+    if (op->task)
+      for (OrderClock *own : {&whole, &device, &wholeDevice}) {
+        own->resize(std::max<size_t>(own->size(), chain + 1));
+        (*own)[chain] = op->sequence;
+      }
+    op->whole = std::make_shared<OrderClock>(std::move(whole));
+    op->device = std::make_shared<OrderClock>(std::move(device));
+    op->wholeDevice = std::make_shared<OrderClock>(std::move(wholeDevice));
+    if (op->task && op->task->run)
+      judge(*op);
+  }
   Op *self = op.get();
   op->work.ordered = [this, self](uint32_t earlier) {
     const Issued &e = issued[earlier];

@@ -60,6 +60,9 @@ struct Op {
   Work work;
   uint32_t chain = 0, sequence = 0;
   OrderRef clock; ///< what is before it, itself included
+  /// With SOFTWARE_GPU_OMIT: what would be before it with the order that is left out; both by
+  /// streams, events and graphs alone, not by what the host has waited for.
+  OrderRef whole, device, wholeDevice;
   std::vector<OpRef> dependents;
   unsigned waitsFor = 0; ///< ops that it depends on and that are not done
   std::vector<std::weak_ptr<Op>> dependencies;
@@ -102,13 +105,18 @@ public:
 
   // Work.
   OpRef newOp(CUcontext context, TaskRef task, uint32_t chain, const std::vector<OpRef> &after,
-              std::unique_lock<std::mutex> &lock);
+              std::unique_lock<std::mutex> &lock, const std::vector<OpRef> &leftOut = {});
   /// Executes ops until `op` is done.
   void wait(std::unique_lock<std::mutex> &lock, const OpRef &op);
   /// Executes all ops of a context (of all contexts with null).
   void waitAll(std::unique_lock<std::mutex> &lock, CUcontext context);
   /// One step of pending work, whichever the seed draws. False if there is none that can run.
   bool advance(std::unique_lock<std::mutex> &lock);
+  /// Lists an order that the program asks for (SOFTWARE_GPU_ORDERS). Whether it is to be left out
+  /// (SOFTWARE_GPU_OMIT): the first of this name is.
+  bool leavesOut(const std::string &order);
+  /// Ends the process where a call refuses what is captured without the order that was left out.
+  void refused(CUresult code) const;
   /// The host knows that the op is done: what is issued from now on comes after it.
   void known(const Op &op);
   /// Executes what the op comes after, as far as nothing of it has to be waited for. The host does
@@ -155,13 +163,17 @@ private:
   std::vector<Issued> issued{1};
   std::set<std::string> names;
   std::vector<uint32_t> sequences; ///< by chain: the last
-  OrderClock hostClock;
+  OrderClock hostClock, wholeHostClock;
   uint32_t numChains = 0;
   std::vector<OpRef> ready;
   std::map<uint64_t, OpRef> pending; ///< by serial number
   uint64_t lastSerial = 0, lastMark = 0;
   std::deque<OpRef> hostCalls; ///< functions of the program that are to be called
   bool hostThread = false;
+  // What makes up for the order that was left out, so far.
+  enum class Enough { Orders, Host, Nothing } enough = Enough::Orders;
+  bool leftOut = false;
+  void judge(const Op &op);
   std::condition_variable hostCalled;
   std::condition_variable changed;
   std::map<std::string, Counters> counters;
@@ -211,6 +223,13 @@ struct CUstream_st {
   sgpu::cuda::OpRef last;
   sgpu::cuda::Capture *capture = nullptr;
   std::vector<CUgraphNode> captureTail;
+  // What it is and how far it has been filled, for names of orders: the same in each run, whatever
+  // the other threads of the program do.
+  std::string name;                 ///< "stream 2": the third that its thread has made, from 0
+  uint64_t tasks = 0;               ///< that it was given
+  std::string lastTask;             ///< the last of them
+  uint64_t waits = 0;               ///< behind it
+  std::vector<CUgraphNode> leftOut; ///< what its next node does not come after: SOFTWARE_GPU_OMIT
   bool blocking() const { return !(flags & CU_STREAM_NON_BLOCKING); }
 };
 struct CUevent_st {
@@ -219,6 +238,7 @@ struct CUevent_st {
   sgpu::cuda::OpRef op;
   sgpu::cuda::Capture *capture = nullptr; ///< last recorded in this one
   std::vector<CUgraphNode> captured;
+  std::string place; ///< where it was recorded, for names of orders
 };
 struct CUmod_st {
   CUcontext context = nullptr;
@@ -259,7 +279,7 @@ struct CUmemPoolHandle_st {
 struct CUgraphNode_st {
   CUgraph graph = nullptr;
   sgpu::cuda::TaskRef task; ///< never null
-  std::vector<CUgraphNode> dependencies;
+  std::vector<CUgraphNode> dependencies, leftOut;
   CUgraph child = nullptr;
   std::vector<void *> parameters; ///< given out by cuGraphKernelNodeGetParams_v2
 };
@@ -273,7 +293,7 @@ struct CUgraphExec_st {
   struct Node {
     CUgraphNode origin = nullptr;
     sgpu::cuda::TaskRef task;
-    std::vector<unsigned> dependencies;
+    std::vector<unsigned> dependencies, leftOut;
     uint32_t chain = 0; ///< 0: that of the stream
     bool enabled = true;
   };
@@ -332,6 +352,7 @@ template <typename F> CUresult call(F body) {
     body(driver, lock);
     return CUDA_SUCCESS;
   } catch (const Failure &f) {
+    driver.refused(f.code);
     return f.code;
   } catch (const std::bad_alloc &) {
     return CUDA_ERROR_OUT_OF_MEMORY;
@@ -362,13 +383,16 @@ struct DefaultStreamOfThread {
 /// The stream of a handle: 0 and 1 are the legacy default stream, 2 the thread's. Fails with
 /// CUDA_ERROR_INVALID_HANDLE, or with the sticky error of its context.
 CUstream findStream(CUstream handle);
+/// The stream is given one more task of this name.
+void count(CUstream stream, const std::string &task);
 /// Puts a task into a stream, or into the graph that the stream is captured into. Null in a capture.
 OpRef issue(Lock &lock, CUstream stream, TaskRef task);
 /// For calls that no capture may contain: fails with `code` and spoils the captures in progress
 /// that forbid it (`always`: all of this context, whatever their mode).
 void unsafeInCapture(CUresult code = CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED, bool always = false);
 /// An op that does nothing, after everything that the next work of the stream comes after.
-OpRef mark(Lock &lock, CUstream stream, const std::vector<OpRef> &alsoAfter = {});
+OpRef mark(Lock &lock, CUstream stream, const std::vector<OpRef> &alsoAfter = {},
+           const std::vector<OpRef> &leftOut = {});
 /// The host waits for all that the stream has to do so far.
 void waitFor(Lock &lock, CUstream stream);
 CUstream makeStream(CUcontext context, unsigned flags, int priority);
@@ -398,6 +422,8 @@ TaskRef setTask(Driver &driver, const std::string &name, CUdeviceptr to, size_t 
                 uint32_t value, unsigned elementSize, size_t width, size_t height);
 /// Neither memory of a device nor pinned.
 bool isPageable(Driver &driver, uint64_t address);
+/// Of a node that does nothing by itself.
+TaskRef emptyTask(CUgraphNodeType type);
 TaskRef hostTask(const std::string &name, CUhostFn function, void *data);
 
 } // namespace sgpu::cuda

@@ -193,7 +193,7 @@ CUresult abi::cuGraphAddHostNode(CUgraphNode *phGraphNode, CUgraph hGraph,
              [&](Driver &) { return hostNodeTask(nodeParams); });
 }
 
-static TaskRef emptyTask(CUgraphNodeType type) {
+TaskRef sgpu::cuda::emptyTask(CUgraphNodeType type) {
   auto task = std::make_shared<Task>();
   task->type = type;
   task->name = "a node of a graph";
@@ -473,6 +473,8 @@ static void flatten(CUgraph graph, std::vector<unsigned> roots,
     node.task = n->task;
     for (CUgraphNode d : n->dependencies)
       node.dependencies.push_back(index[d]);
+    for (CUgraphNode d : n->leftOut)
+      node.leftOut.push_back(index[d]);
     if (n->dependencies.empty())
       node.dependencies = roots;
     if (n->child) {
@@ -639,6 +641,7 @@ CUresult abi::cuGraphLaunch(CUgraphExec hGraphExec, CUstream hStream) {
   return call([&](Driver &driver, Lock &lock) {
     CUgraphExec exec = findExec(hGraphExec);
     CUstream stream = findStream(hStream);
+    count(stream, "cuGraphLaunch");
     if (stream->capture) { // its nodes become nodes of the graph that is captured
       require(!stream->capture->invalid, CUDA_ERROR_STREAM_CAPTURE_INVALIDATED);
       CUgraph graph = stream->capture->graph;
@@ -658,13 +661,15 @@ CUresult abi::cuGraphLaunch(CUgraphExec hGraphExec, CUstream hStream) {
     std::vector<OpRef> ops;
     TaskRef nothing = emptyTask(CU_GRAPH_NODE_TYPE_EMPTY);
     for (const CUgraphExec_st::Node &n : exec->nodes) {
-      std::vector<OpRef> after;
+      std::vector<OpRef> after, leftOut;
       for (unsigned d : n.dependencies)
         after.push_back(ops[d]);
+      for (unsigned d : n.leftOut)
+        leftOut.push_back(ops[d]);
       if (after.empty())
         after.push_back(start);
       ops.push_back(driver.newOp(stream->context, n.enabled ? n.task : nothing,
-                                 n.chain ? n.chain : stream->chain, after, lock));
+                                 n.chain ? n.chain : stream->chain, after, lock, leftOut));
     }
     ops.push_back(start);
     exec->last = mark(lock, stream, ops);

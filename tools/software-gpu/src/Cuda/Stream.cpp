@@ -5,6 +5,7 @@
 #include "Cuda/Driver.h"
 
 #include <algorithm>
+#include <unistd.h>
 
 using namespace sgpu;
 using namespace sgpu::cuda;
@@ -21,6 +22,8 @@ CUstream sgpu::cuda::makeStream(CUcontext context, unsigned flags, int priority)
   stream->priority = priority;
   stream->chain = Driver::get().newChain();
   stream->id = state().lastId++;
+  static thread_local int made = 0;
+  stream->name = (gettid() == getpid() ? "main stream " : "stream ") + std::to_string(made++);
   return state().streams.add(std::move(stream));
 }
 
@@ -63,11 +66,13 @@ static std::vector<OpRef> before(CUstream stream) {
 
 static void refuseImplicit(CUstream stream);
 
-OpRef sgpu::cuda::mark(Lock &lock, CUstream stream, const std::vector<OpRef> &alsoAfter) {
+OpRef sgpu::cuda::mark(Lock &lock, CUstream stream, const std::vector<OpRef> &alsoAfter,
+                       const std::vector<OpRef> &leftOut) {
   refuseImplicit(stream);
   std::vector<OpRef> after = before(stream);
   after.insert(after.end(), alsoAfter.begin(), alsoAfter.end());
-  return stream->last = Driver::get().newOp(stream->context, nullptr, stream->chain, after, lock);
+  return stream->last =
+             Driver::get().newOp(stream->context, nullptr, stream->chain, after, lock, leftOut);
 }
 
 //===----------------------------------------------------------------------===//
@@ -117,7 +122,14 @@ static void refuseCapturing(CUstream stream) {
   refuseImplicit(stream);
 }
 
+void sgpu::cuda::count(CUstream stream, const std::string &task) {
+  ++stream->tasks;
+  stream->waits = 0;
+  stream->lastTask = task;
+}
+
 OpRef sgpu::cuda::issue(Lock &lock, CUstream stream, TaskRef task) {
+  count(stream, task->name);
   if (Capture *c = stream->capture) {
     require(!c->invalid, CUDA_ERROR_STREAM_CAPTURE_INVALIDATED);
     stream->captureTail = {addNode(c->graph, std::move(task), stream->captureTail)};
@@ -452,6 +464,23 @@ CUresult abi::cuStreamAddCallback(CUstream hStream, CUstreamCallback callback, v
 // Events
 //===----------------------------------------------------------------------===//
 
+/// "stream 2 after 12 (launch of kernel k)": where it is, for names of orders.
+static std::string placeOf(CUstream stream) {
+  return stream->name + " after " + std::to_string(stream->tasks) +
+         (stream->tasks ? " (" + stream->lastTask + ")" : "");
+}
+
+/// A node that does nothing keeps the order that a capture has left out in mind.
+static void addLeftOut(CUstream stream) {
+  if (!stream->capture || stream->leftOut.empty())
+    return;
+  CUgraphNode node =
+      addNode(stream->capture->graph, emptyTask(CU_GRAPH_NODE_TYPE_EMPTY), stream->captureTail);
+  node->leftOut = std::move(stream->leftOut);
+  stream->leftOut.clear();
+  stream->captureTail = {node};
+}
+
 static CUevent findEvent(CUevent event) {
   require(event && state().events.contains(event), CUDA_ERROR_INVALID_HANDLE);
   return event;
@@ -479,6 +508,7 @@ CUresult abi::cuEventRecordWithFlags(CUevent hEvent, CUstream hStream, unsigned 
     CUstream stream = findStream(hStream);
     require(flags == 0);
     require(event->context == stream->context, CUDA_ERROR_INVALID_HANDLE);
+    event->place = placeOf(stream);
     if (Capture *c = stream->capture) {
       require(!c->invalid, CUDA_ERROR_STREAM_CAPTURE_INVALIDATED);
       event->capture = c;
@@ -539,10 +569,20 @@ CUresult abi::cuEventElapsedTime(float *pMilliseconds, CUevent hStart, CUevent h
 }
 
 CUresult abi::cuStreamWaitEvent(CUstream hStream, CUevent hEvent, unsigned int Flags) {
-  return call([&](Driver &, Lock &lock) {
+  return call([&](Driver &driver, Lock &lock) {
     CUstream stream = findStream(hStream);
     CUevent event = findEvent(hEvent);
     require(!(Flags & ~1u));
+    if (event->capture || event->op) {
+      ++stream->waits;
+      if (driver.leavesOut(placeOf(stream) + ", wait " + std::to_string(stream->waits) + " for " +
+                           event->place)) {
+        if (event->op)
+          mark(lock, stream, {}, {event->op});
+        stream->leftOut = event->captured;
+        return addLeftOut(stream);
+      }
+    }
     if (Capture *c = event->capture) {
       require(!stream->isLegacy, CUDA_ERROR_STREAM_CAPTURE_IMPLICIT);
       if (stream->capture && stream->capture != c) {
@@ -559,7 +599,7 @@ CUresult abi::cuStreamWaitEvent(CUstream hStream, CUevent hEvent, unsigned int F
         if (std::find(stream->captureTail.begin(), stream->captureTail.end(), n) ==
             stream->captureTail.end())
           stream->captureTail.push_back(n);
-      return;
+      return addLeftOut(stream);
     }
     if (stream->capture) {
       require(!stream->capture->invalid, CUDA_ERROR_STREAM_CAPTURE_INVALIDATED);

@@ -146,5 +146,9 @@ Options Options::fromEnvironment() {
     o.counters = v;
   if (const char *v = get("SOFTWARE_GPU_RECORD"))
     o.record = v;
+  if (const char *v = get("SOFTWARE_GPU_ORDERS"))
+    o.orders = v;
+  if (const char *v = get("SOFTWARE_GPU_OMIT"))
+    o.omit = v;
   return o;
 }

@@ -63,6 +63,8 @@ struct Options {
   std::string counters;        ///< SOFTWARE_GPU_COUNTERS: file for JSON lines
 
   std::string record; ///< SOFTWARE_GPU_RECORD: file for launches
+  std::string orders; ///< SOFTWARE_GPU_ORDERS: file for names, one for each order
+  std::string omit;   ///< SOFTWARE_GPU_OMIT: the name of an order that is left out
 
   bool enabled(Check check) const { return checks >> unsigned(check) & 1; }
 

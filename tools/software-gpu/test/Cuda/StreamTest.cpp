@@ -8,6 +8,7 @@
 #include <condition_variable>
 #include <mutex>
 #include <thread>
+#include <unistd.h>
 
 using namespace sgpu::cudatest;
 
@@ -267,6 +268,110 @@ struct Calls {
   std::mutex mutex;
   std::vector<int> order;
 };
+
+/// The orders of a run of `work`, as SOFTWARE_GPU_ORDERS lists them.
+static std::string ordersOf(void (*work)()) {
+  std::string file = testing::TempDir() + "orders." + std::to_string(getpid()), text;
+  setenv("SOFTWARE_GPU_ORDERS", file.c_str(), 0); // the process that runs `work` has it
+  CLEAN(work);
+  unsetenv("SOFTWARE_GPU_ORDERS");
+  if (std::FILE *f = std::fopen(file.c_str(), "r")) {
+    for (int c; (c = std::fgetc(f)) != EOF;)
+      text += char(c);
+    std::fclose(f);
+  }
+  unlink(file.c_str());
+  return text;
+}
+
+/// Two streams and an event.
+struct TwoStreams {
+  Words w{100};
+  CUstream s, t;
+  CUevent e;
+  TwoStreams() {
+    MUST(cuStreamCreate(&s, CU_STREAM_NON_BLOCKING));
+    MUST(cuStreamCreate(&t, CU_STREAM_NON_BLOCKING));
+    MUST(cuEventCreate(&e, 0));
+  }
+};
+
+// A wait that the one behind it makes redundant; one that is needed; one for what the host has
+// waited for.
+static void threeWaits() {
+  TwoStreams two;
+  MUST(fill(two.w.p, 1, 100, two.s));
+  MUST(cuEventRecord(two.e, two.s));
+  MUST(cuStreamWaitEvent(two.t, two.e, 0));
+  MUST(increment(two.w.p, 100, two.s));
+  MUST(cuEventRecord(two.e, two.s));
+  MUST(cuStreamWaitEvent(two.t, two.e, 0));
+  MUST(increment(two.w.p, 100, two.t));
+  MUST(cuEventRecord(two.e, two.t));
+  MUST(cuStreamSynchronize(two.t));
+  MUST(cuStreamWaitEvent(two.s, two.e, 0));
+  MUST(increment(two.w.p, 100, two.s));
+  MUST(cuStreamSynchronize(two.s));
+  WANT(two.w.get() == all(100, 4));
+}
+
+// A fork and a join of a capture.
+static void forkAndJoin() {
+  TwoStreams two;
+  MUST(fill(two.w.p, 1, 100, two.s));
+  MUST(cuStreamBeginCapture_v2(two.s, CU_STREAM_CAPTURE_MODE_GLOBAL));
+  MUST(increment(two.w.p, 100, two.s));
+  MUST(cuEventRecord(two.e, two.s));
+  MUST(cuStreamWaitEvent(two.t, two.e, 0));
+  MUST(increment(two.w.p, 100, two.t));
+  MUST(cuEventRecord(two.e, two.t));
+  MUST(cuStreamWaitEvent(two.s, two.e, 0));
+  CUgraph graph;
+  CUgraphExec exec;
+  MUST(cuStreamEndCapture(two.s, &graph));
+  MUST(cuGraphInstantiateWithFlags(&exec, graph, 0));
+  MUST(cuGraphLaunch(exec, two.s));
+  MUST(cuStreamSynchronize(two.s));
+  WANT(two.w.get() == all(100, 3));
+  MUST(cuGraphExecDestroy(exec));
+  MUST(cuGraphDestroy(graph));
+}
+
+// Once in a test: the process that runs `work` goes through the test again, up to it.
+class OneLeftOut : public testing::Test {
+protected:
+  const std::string name = "main stream "; // 0 is the default stream
+  const std::string back = name + "1 after 2 (launch of kernel increment), wait 1 for " + name +
+                           "2 after 1 (launch of kernel increment)";
+  void TearDown() override { unsetenv("SOFTWARE_GPU_OMIT"); }
+  static void without(const std::string &order) { setenv("SOFTWARE_GPU_OMIT", order.c_str(), 1); }
+};
+
+TEST_F(OneLeftOut, OfStreams) {
+  const std::string first =
+      name + "2 after 0, wait 1 for " + name + "1 after 1 (launch of kernel fill)";
+  const std::string second =
+      name + "2 after 0, wait 2 for " + name + "1 after 2 (launch of kernel increment)";
+  EXPECT_EQ(ordersOf(threeWaits), first + "\n" + second + "\n" + back + "\n");
+  without(first);
+  ALONE("late", 0, "left out: other orders are enough", threeWaits);
+  without(second);
+  REPORTED("stream: (read|write) of bytes with a write by work", threeWaits);
+  without(back);
+  ALONE("late", 0, "left out: other orders and waits of the host are enough", threeWaits);
+  without("stream 7 after 0");
+  ALONE("late", 2, "SOFTWARE_GPU_OMIT=stream 7 after 0: expected the name of an order", threeWaits);
+}
+
+TEST_F(OneLeftOut, OfACapture) {
+  const std::string fork =
+      name + "2 after 0, wait 1 for " + name + "1 after 2 (launch of kernel increment)";
+  EXPECT_EQ(ordersOf(forkAndJoin), fork + "\n" + back + "\n");
+  without(fork);
+  REPORTED("capture: .*: CUDA_ERROR_STREAM_CAPTURE_ISOLATION", forkAndJoin);
+  without(back);
+  REPORTED("capture: .*: CUDA_ERROR_STREAM_CAPTURE_UNJOINED", forkAndJoin);
+}
 
 TEST_F(Cuda, HostFunctions) {
   static Calls calls;

@@ -20,7 +20,7 @@ struct Environment : ::testing::Test {
       "SOFTWARE_GPU_SEED",       "SOFTWARE_GPU_CHECKS",  "SOFTWARE_GPU_REPORT",
       "SOFTWARE_GPU_COMPLETION", "SOFTWARE_GPU_THREADS", "SOFTWARE_GPU_COUNTERS",
       "SOFTWARE_GPU_TIMEOUT",    "SOFTWARE_GPU_RECORD",  "SOFTWARE_GPU_DRIVER",
-      "SOFTWARE_GPU_RESIDENT"};
+      "SOFTWARE_GPU_RESIDENT",   "SOFTWARE_GPU_ORDERS",  "SOFTWARE_GPU_OMIT"};
   void SetUp() override { clear(); }
   void TearDown() override { clear(); }
   void clear() {
@@ -63,6 +63,8 @@ TEST_F(Environment, EveryVariable) {
   set("SOFTWARE_GPU_COUNTERS", "/tmp/y");
   set("SOFTWARE_GPU_RECORD", "/tmp/z");
   set("SOFTWARE_GPU_DRIVER", "12.4");
+  set("SOFTWARE_GPU_ORDERS", "/tmp/w");
+  set("SOFTWARE_GPU_OMIT", "stream 0 after 1 (x)");
   Options o = Options::fromEnvironment();
   EXPECT_EQ(o.devices, 4);
   EXPECT_EQ(o.chip, 80);
@@ -72,6 +74,8 @@ TEST_F(Environment, EveryVariable) {
   EXPECT_FALSE(o.enabled(Check::Leak));
   EXPECT_TRUE(o.enabled(Check::OutOfBounds));
   EXPECT_EQ(o.report, "/tmp/x");
+  EXPECT_EQ(o.orders, "/tmp/w");
+  EXPECT_EQ(o.omit, "stream 0 after 1 (x)");
   EXPECT_EQ(o.completion, Completion::Random);
   EXPECT_EQ(o.threads, 3);
   EXPECT_EQ(o.timeout, 7);
