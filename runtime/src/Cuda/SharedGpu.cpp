@@ -97,6 +97,20 @@ SharedGpu::SharedGpu(const Program &program, const Gpu &gpu) : program(program),
       check(cuda.cuModuleGetFunction(&sums[{type, toType}], module, kernel.c_str()),
             "cuModuleGetFunction");
     }
+  // Now: in a step nothing is made.
+  for (size_t i = 0; i < program.communicators.size(); ++i)
+    for (int64_t rank = 0; rank < program.grid.ranks(); ++rank) {
+      std::vector<int64_t> members = program.communicators[i].members(program.grid, rank);
+      if (std::find(members.begin(), members.end(), rank) == members.end())
+        continue;
+      Group &group = groups[{i, members.front()}];
+      if (group.stream)
+        continue;
+      check(cuda.cuStreamCreateWithPriority(&group.stream, streamNonBlocking, 0),
+            "cuStreamCreateWithPriority");
+      group.next.resize(members.size());
+      group.members = std::move(members);
+    }
 }
 
 SharedGpu::~SharedGpu() {
@@ -129,17 +143,11 @@ CUevent SharedGpu::takeEvent() {
 
 std::shared_ptr<SharedGpu::Shared>
 SharedGpu::come(int64_t rank, CUstream stream, const Action &action, const void *from, void *to) {
-  std::vector<int64_t> members =
+  const std::vector<int64_t> members =
       program.communicators[action.communicator].members(program.grid, rank);
   std::shared_ptr<Shared> meeting; // it may end here, not before the lock does
   std::lock_guard lock(mutex);
-  Group &group = groups[{action.communicator, members.front()}];
-  if (!group.stream) {
-    check(driver().cuStreamCreateWithPriority(&group.stream, streamNonBlocking, 0),
-          "cuStreamCreateWithPriority");
-    group.next.resize(members.size());
-    group.members = std::move(members);
-  }
+  Group &group = groups.at({action.communicator, members.front()});
   size_t index =
       std::find(group.members.begin(), group.members.end(), rank) - group.members.begin();
   auto number = size_t(group.next[index]++ - group.first);
