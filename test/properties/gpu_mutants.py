@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 """Removes one order or one guard from what llamac makes for CUDA; the software GPU must report it, or the numbers must differ.
 
-    gpu_mutants.py --build build                                           everything that is in a kernel, some events of each program
+    gpu_mutants.py --build build                                           everything that is in a kernel, some events of each program and way
     gpu_mutants.py --build build --kernels 100 --events 3 --seed 7         some of it
     gpu_mutants.py --build build --programs text,sharded --keep DIR
     gpu_mutants.py --build build --record docs/gpu-mutants.md
@@ -16,10 +16,11 @@ place, that a guard holds for all threads that come to it, that what a load woul
 sizes of one launch (a stage that so few tiles do not fill twice) counts as found elsewhere if the same instruction of the same kernel,
 the n-th of as many of its kind, is found at other sizes.
 
-Events: EVENTS are programs on grids of ranks. Each order that `step` states between its entries (`after` in the executable's
-JSON) is an event. If other orders lead from one entry to the other, that alone shows that it is redundant. Of the others some are drawn: each is
-removed in a copy of the executable, which makes two steps. It is found if the software GPU reports it, if
-it fails or hangs without a report, or if losses, gradients or masters are not those of the program to the bit.
+Events: EVENTS are programs on grids of ranks; each makes two steps in three WAYS. Each wait of a stream for an event is an order: between
+entries, where a program begins in a stream, between a run and what is in it, where ranks that share a GPU meet. The software GPU lists them
+(SOFTWARE_GPU_ORDERS) and runs the program without one (SOFTWARE_GPU_OMIT). It is found if the software GPU reports it, if a capture is refused,
+if the program fails or hangs without a report, or if losses, gradients or masters are not those of the program to the bit. The run
+itself shows that one is redundant: all work comes after the same work as with it.
 
 What is not found must be redundant: gpu_mutants_redundant.json (--reasons) says which are and why; any other is a failure. A reason holds
 for one place of a kernel and cannot cover another: it is a failure, too, if it holds for a place that is found somewhere, for two places of one
@@ -37,7 +38,6 @@ import os
 import pathlib
 import random
 import re
-import stat
 import subprocess
 import sys
 import tempfile
@@ -101,8 +101,7 @@ EVENTS = {
                        model_options="--trainable=adapter", tp=2, dp=2),
     "frozen": program(text_config(), 2, "--fsdp=gradients --recompute=full", model_options=LAST_LAYERS, dp=2),
 }
-# Ranks that share a GPU, and ranks with one each, by NCCL.
-EVENTS = {name: Program(draw, gpus=(1, 4)[number % 2]) for number, (name, draw) in enumerate(EVENTS.items())}
+EVENTS = {name: Program(draw) for name, draw in EVENTS.items()}
 
 
 @dataclasses.dataclass
@@ -157,7 +156,8 @@ def build(name: str, program: Program, arguments: argparse.Namespace) -> pathlib
 def environment_of(program: Program, arguments: argparse.Namespace) -> dict[str, str]:
     options = argparse.Namespace(target="cuda", chip=program.chip, software_gpu=str(arguments.build / "lib/software-gpu"),
                                  gpus=program.gpus, gpu_seed=1)
-    return target_environment(options) | {"SOFTWARE_GPU_TIMEOUT": "20"}
+    # The choice of products is their own: other programs change that of the user meanwhile.
+    return target_environment(options) | {"SOFTWARE_GPU_TIMEOUT": "20", "XDG_CACHE_HOME": str(arguments.keep / "cache")}
 
 
 # ----------------------------------------------------------------------------------------------------------------------
@@ -220,131 +220,82 @@ def read_outcomes(file: pathlib.Path) -> list[dict]:
 
 
 @dataclasses.dataclass
-class Event:
-    """Entry `later` of a program comes after entry `earlier`: bytes of the executable that say so."""
-    where: str
-    text: str
-    around: str  # what they do
-    begin: int
-    end: int
-    implied: bool  # other orders lead from one to the other
+class Way:
+    """How the ranks of a program run: GPUs, options, the environment."""
+    name: str
+    gpus: int
+    options: tuple[str, ...] = ()
 
 
-def event_sites(data: bytes) -> list[Event]:
-    lists = list(re.finditer(rb'"after":\s*\[([\d,\s]+)\]', data))
-    if not lists:
-        return []
-    begin = data.rindex(b'{"version":', 0, lists[0].start())
-    stages = json.JSONDecoder().raw_decode(data[begin:data.index(b"\0", begin)].decode())[0]["stages"]
-    programs = [((number, name), entries) for number, stage in enumerate(stages) for name, entries in stage["programs"].items()]
-    places = [(*key, later) for key, entries in programs for later, entry in enumerate(entries) if entry.get("after")]
-    if len(places) != len(lists):
-        raise Failure(f"expected orders between entries of programs alone: {len(places)} of {len(lists)}")
-    orders = orders_of(programs)
-    found = []
-    for after, (stage, name, later) in zip(lists, places):
-        numbers = list(re.finditer(rb"\d+", after[1]))
-        for i, number in enumerate(numbers):
-            begin, end = after.start(1) + number.start(), after.start(1) + number.end()
-            if len(numbers) > 1:  # the comma before it, or behind the first
-                begin, end = (begin - 1, end) if i else (begin, end + 1)
-            pair = (stage, name, int(number[0])), (stage, name, later)
-            entry = stages[stage]["programs"][name][later]
-            if name != "step":  # the other programs do not run here
-                continue
-            doing = [f"{one['do']} {one.get('block', '')}".strip() for one in (stages[stage]["programs"][name][int(number[0])], entry)]
-            found.append(Event(f"stage {stage}, {name}, entry {later}", f"after {number[0].decode()}", f"{name}: {doing[0]} * {doing[1]}",
-                               begin, end, leads(orders, *pair)))
-    return found
+# Ranks that share a GPU meet in the runtime; of those with one each, by NCCL, the second step is a graph. What this has recorded is one place.
+WAYS = [Way("one GPU", 1), Way("GPU each", 4), Way("no graph", 4, ("--graph=off",))]
 
 
-def orders_of(programs: list) -> dict[tuple, set]:
-    """For each entry (stage, program, number) those that start when it is over: the next of its stream, those that come after
-    it, the receive of what it sends."""
-    orders, last, sent = collections.defaultdict(set), {}, {}
-    message = lambda name, entry: (name, entry["communicator"], *entry["tag"])  # noqa: E731
-    for (stage, name), entries in programs:
-        for number, entry in enumerate(entries):
-            here, stream = (stage, name, number), (stage, name, entry.get("stream", 0))
-            if stream in last:
-                orders[last[stream]].add(here)
-            last[stream] = here
-            for earlier in entry.get("after", []):
-                orders[stage, name, earlier].add(here)
-            if entry["do"] == "send":
-                sent[message(name, entry)] = here
-    for (stage, name), entries in programs:
-        for number, entry in enumerate(entries):
-            if entry["do"] == "receive" and message(name, entry) in sent:
-                orders[sent[message(name, entry)]].add((stage, name, number))
-    return orders
+def list_orders(executable: pathlib.Path, way: Way, environment: dict) -> tuple[list[str], list]:
+    """The names of all orders of two steps, and what the steps give."""
+    file = executable.with_suffix(".orders")
+    for _ in range(2):  # the first run may measure products: other work before the steps
+        file.unlink(missing_ok=True)
+        got = Steps(executable, executable.parent, environment=environment | {"SOFTWARE_GPU_ORDERS": str(file)}, options=way.options)
+    # Ranks that share a GPU come in any order: sorted by numbers.
+    numbers = lambda name: [int(part) if part.isdigit() else part for part in re.split(r"(\d+)", name)]  # noqa: E731
+    return sorted(set(file.read_text().splitlines()), key=numbers), got.bits
 
 
-def leads(orders: dict[tuple, set], earlier: tuple, later: tuple) -> bool:
-    """Whether orders lead from one entry to another in more than one step."""
-    reached, todo = set(), [next for next in orders[earlier] if next != later]
-    while todo:
-        entry = todo.pop()
-        if entry == later:
-            return True
-        if entry not in reached:
-            reached.add(entry)
-            todo += orders[entry]
-    return False
-
-
-def without_event(event: Event, data: bytes, executable: pathlib.Path, want: tuple, environment: dict) -> tuple[str, str]:
-    """How it was found, by what check; `missed` if it was not."""
-    with tempfile.TemporaryDirectory(dir=executable.parent) as temporary:
-        place = pathlib.Path(temporary)
-        for file in ("weights.safetensors", "batch.safetensors"):
-            (place / file).symlink_to(executable.parent / file)
-        copy = place / executable.name
-        copy.write_bytes(data[:event.begin] + b" " * (event.end - event.begin) + data[event.end:])
-        copy.chmod(copy.stat().st_mode | stat.S_IXUSR)
-        return outcome_of(copy, place, want, environment)
-
-
-def outcome_of(executable: pathlib.Path, folder: pathlib.Path, want: tuple, environment: dict) -> tuple[str, str]:
+def outcome_of(executable: pathlib.Path, folder: pathlib.Path, want: list, environment: dict, options: tuple[str, ...] = ()) -> tuple[str, str]:
     """How a mutant was found, by what check; `missed` if it was not."""
     try:
-        got = Steps(executable, folder, environment=environment, limit=EVENT_LIMIT)
+        got = Steps(executable, folder, environment=environment, limit=EVENT_LIMIT, options=options)
     except Failure as failure:
         text = str(failure)
+        if "SOFTWARE_GPU_OMIT=" in text:  # it has no such order
+            raise
         checks = re.findall(r"^software-gpu: ([a-z-]+): ", text, re.M)
         if "exit status 86" not in text:  # the program gave up by itself: after a report, or it is to blame, and frees nothing
             checks = [check for check in checks if check != "leak"]
         if checks:
             return "reported", checks[0]
         return ("hangs" if "not done" in text else "fails"), ""
-    return "missed" if got.bits == want else "differs", ""
+    if got.bits != want:
+        return "differs", ""
+    enough = re.search(r"^software-gpu: left out: other orders (and waits of the host )?are enough", got.said, re.M)
+    return ("host" if enough[1] else "orders") if enough else "missed", ""
+
+
+def without(order: str, way: Way, executable: pathlib.Path, want: list, environment: dict) -> tuple[str, str]:
+    """What came of a program without one of its orders, with one of two seeds: with another the host may have waited for less."""
+    worst = "host"
+    for seed in range(1, 3):
+        with tempfile.TemporaryDirectory(dir=executable.parent) as temporary:
+            place = pathlib.Path(temporary)
+            for file in (executable.name, "weights.safetensors", "batch.safetensors"):
+                (place / file).symlink_to(executable.parent / file)
+            how, check = outcome_of(place / executable.name, place, want,
+                                    environment | {"SOFTWARE_GPU_OMIT": order, "SOFTWARE_GPU_SEED": str(seed)}, way.options)
+        if how not in ("missed", "host"):
+            return how, check
+        worst = max(worst, how)
+    return worst, ""
 
 
 def mutate_program(name: str, arguments: argparse.Namespace) -> list[dict]:
     program, r = EVENTS[name], random.Random(f"{arguments.seed} {name}")
     executable = build(name, program, arguments)
-    data = executable.read_bytes()
-    # Ranks that share a GPU have orders besides those of the program, by what their host waits for; with a GPU each they do not.
-    ways = [environment_of(dataclasses.replace(program, gpus=gpus), arguments) for gpus in (program.gpus, 5 - program.gpus)]
-    wants = [Steps(executable, executable.parent, environment=way).bits for way in ways]
-    sites = event_sites(data)
-    alone = [(number, event) for number, event in enumerate(sites, 1) if not event.implied]
-    chosen = r.sample(alone, min(len(alone), arguments.events))
-
-    def remove(event: Event) -> tuple[str, str]:
-        for way, want in zip(ways, wants):
-            how, check = without_event(event, data, executable, want, way)
-            if how != "missed":
-                break
-        return how, check
-
+    mutants, seen = [], set()
     with concurrent.futures.ThreadPoolExecutor(arguments.jobs) as pool:
-        found = list(pool.map(remove, (event for _, event in chosen)))
-    print(f"{name}: {len(sites)} events, {len(sites) - len(alone)} implied, {len(chosen)} removed", flush=True)
-    outcomes = [(number, event, "implied", "") for number, event in enumerate(sites, 1) if event.implied]
-    outcomes += [(number, event, how, check) for (number, event), (how, check) in zip(chosen, found)]
-    return [{"kind": "event", "where": f"{name}: {event.where}", "kernel": name, "text": event.text, "around": event.around,
-             "number": number, "of": len(sites), "outcome": how, "check": check} for number, event, how, check in outcomes]
+        for way in WAYS:
+            environment = environment_of(dataclasses.replace(program, gpus=way.gpus), arguments)
+            orders, want = list_orders(executable, way, environment)
+            if way.options:  # the first step is the same
+                orders = [order for order in orders if order not in seen]
+            seen |= set(orders)
+            chosen = r.sample(orders, min(len(orders), arguments.events)) if arguments.events else orders
+            found = list(pool.map(lambda order: without(order, way, executable, want, environment), chosen))
+            print(f"{name}, {way.name}: {len(orders)} orders, {len(chosen)} removed", flush=True)
+            for order, (how, check) in zip(chosen, found):
+                mutants.append({"kind": "event", "where": f"{name}, {way.name}", "kernel": name, "text": order,
+                                "around": f"{way.name}: {order}", "outcome": how, "check": check})
+    return mutants
 
 
 # ----------------------------------------------------------------------------------------------------------------------
@@ -354,7 +305,7 @@ def mutate_program(name: str, arguments: argparse.Namespace) -> list[dict]:
 def family_of(mutant: dict) -> str:
     kernel = mutant["kernel"]
     if mutant["kind"] == "event":
-        return "programs on grids"
+        return f"programs on grids, {mutant['where'].split(', ')[1]}"
     if form := re.fullmatch(r"attention_\w+_(plain|mma|hopper)(?:_\d+)?", kernel):
         return f"attention, {form[1]}"
     if kernel.startswith("attention_"):
@@ -373,7 +324,8 @@ FOUND = ["reported", "differs", "hangs", "fails"]
 SHOWN = {
     "unused": "The guard keeps back loads alone, and what they would bring is not used: with NaNs in its place the memory is the same.",
     "idle": "The guard holds for every thread that comes to it, or the wait is over for every thread: sizes are constants.",
-    "implied": "Other orders lead from one entry to the other: streams, other events, messages between ranks.",
+    "orders": "Without it all work comes after the same work: by streams, by other events.",
+    "host": "Without it all work comes after the same work, as the host has waited before it went on.",
 }
 
 
@@ -438,7 +390,8 @@ def report(found: list[dict], arguments: argparse.Namespace, whole: bool) -> str
         options += f" --programs {arguments.programs} --kernels {arguments.kernels} --seed {arguments.seed}"
     return "\n".join([
         "# Mutants of kernels and programs for CUDA", "",
-        "One barrier, fence, wait, arrival, guard or event removed at a time, on [the software GPU](software-gpu.md#one-order-removed).",
+        "One barrier, fence, wait, arrival or guard [of a kernel](software-gpu.md#one-order-removed), or one event "
+        "[of streams](software-gpu.md#one-order-of-streams-removed), removed at a time, on the software GPU.",
         f"Made by `test/properties/gpu_mutants.py {options}`" + (" from the outcomes of earlier runs." if arguments.outcomes else ".") +
         " The script says what is removed and when a mutant",
         "counts as found. `elsewhere`: the sizes of this launch do not need it, and the same instruction of the same kernel is found at other sizes. "
@@ -454,7 +407,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--build", type=pathlib.Path, required=True, help="the build folder")
     parser.add_argument("--kernels", type=int, default=0, help="mutants of kernels of programs, as many of tests of attention, drawn (0: all)")
-    parser.add_argument("--events", type=int, default=20, help="mutants of each program's events, drawn (20)")
+    parser.add_argument("--events", type=int, default=20, help="mutants of each program's events in each way, drawn; 0: all (20)")
     names = [*ATTENTION, *KERNELS, *EVENTS]
     parser.add_argument("--programs", default=",".join(names), help="some of " + ", ".join(names))
     parser.add_argument("--seed", type=int, default=1, help="of the draws (1)")

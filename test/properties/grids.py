@@ -365,11 +365,11 @@ class Steps:
     """What two steps of an executable give."""
 
     def __init__(self, executable: pathlib.Path, folder: pathlib.Path, ranks: int = 1, launcher: str = "threads",
-                 environment: dict[str, str] | None = None, batch: str = "batch", limit: int = RUN_LIMIT):
+                 environment: dict[str, str] | None = None, batch: str = "batch", limit: int = RUN_LIMIT, options: tuple[str, ...] = ()):
         name = executable.name
         self.command = [str(executable), "step", f"--weights={folder / 'weights.safetensors'}",
                         f"--batch={folder / batch}.safetensors", f"--steps={STEPS}", f"--learning-rate={RATE}",
-                        f"--gradients={folder / name}.gradients", f"--updated={folder / name}.updated", "--threads=1"]
+                        f"--gradients={folder / name}.gradients", f"--updated={folder / name}.updated", "--threads=1", *options]
         processes = ranks > 1 and launcher != "threads"
         if environment:  # a rank may have to wait long for another, and for the software GPU's libnccl
             limit *= SOFTWARE_GPU_TIMES
