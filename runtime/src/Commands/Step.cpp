@@ -114,6 +114,12 @@ static int step(const Program &program, const Arguments &arguments) {
     runs.push_back("forward");
   requireMemory(program, arguments, runs);
   Ranks ranks(program, arguments, runs);
+  ranks.atRoot([&] {
+    for (const char *name : {"gradients", "updated"})
+      if (auto file = arguments.find(name))
+        requirePlaceOf(*file);
+    return std::string();
+  });
   Weights weights(program);
   ModelFolder(arguments.text("weights")).load(ranks, weights);
   ranks.meet();

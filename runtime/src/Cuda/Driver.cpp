@@ -24,7 +24,11 @@ static std::string textOf(const Driver &driver, CUresult result) {
 }
 
 Driver::Driver(const Library &library) {
-  find(library);
+  // What every driver has. What else an old one lacks is told by its version.
+  library.find(cuGetErrorName, "cuGetErrorName");
+  library.find(cuGetErrorString, "cuGetErrorString");
+  library.find(cuInit, "cuInit");
+  library.find(cuDriverGetVersion, "cuDriverGetVersion");
   // Streams that share a queue wait for each other. The compiler counts on as many queues as there
   // can be, whatever the environment says.
   setenv("CUDA_DEVICE_MAX_CONNECTIONS", "32", /*overwrite=*/1);
@@ -41,6 +45,7 @@ Driver::Driver(const Library &library) {
   if (version < 12000)
     fail("NVIDIA's driver is too old: expected one for CUDA 12.0 or later, got one for ",
          version / 1000, ".", version % 1000 / 10);
+  find(library);
 }
 
 const Driver &llrt::cuda::driver() {

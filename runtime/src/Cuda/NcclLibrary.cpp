@@ -8,10 +8,22 @@
 #include "src/Cuda/NcclLibrary.h"
 
 #include "src/Control/Control.h"
+#include "src/Data/Error.h"
 
+using namespace llrt;
 using namespace llrt::cuda;
 
 Nccl::Nccl(const Library &library) {
+  ncclResult_t (*getVersion)(int *) = nullptr;
+  library.find(getVersion, "ncclGetVersion");
+  int version = 0;
+  getVersion(&version); // cannot fail
+  // Earlier ones do not take all of ncclConfig_t: communicators would hold more multiprocessors than
+  // is planned. Before 2.9 a version was written as 2804.
+  const int unit = version < 10000 ? 1000 : 10000;
+  if (version < 21800)
+    fail("NCCL is too old: expected 2.18 or later, got ", version / unit, ".",
+         version % unit / 100);
   find(library);
   library.find(ncclGetErrorString, "ncclGetErrorString");
   library.find(ncclGetLastError, "ncclGetLastError");

@@ -7,6 +7,8 @@
 
 #include "src/Cuda/Staging.h"
 
+#include "src/Data/Error.h"
+
 #include <algorithm>
 #include <bit>
 
@@ -55,7 +57,9 @@ std::byte *Staging::take(int64_t bytes) {
     return piece;
   }
   void *piece = nullptr;
-  check(driver().cuMemHostAlloc(&piece, size_t(size), hostAllocPortable), "cuMemHostAlloc");
+  if (CUresult result = driver().cuMemHostAlloc(&piece, size_t(size), hostAllocPortable))
+    fail("memory: expected ", size,
+         " bytes of pinned memory of the host, got: ", errorText(result));
   return static_cast<std::byte *>(piece);
 }
 

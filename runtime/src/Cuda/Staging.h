@@ -24,7 +24,7 @@ public:
 
   ~Staging();
 
-  // A piece of at least `bytes` bytes, at most MostBytes. Throws Failure if there is no memory.
+  // A piece of at least `bytes` bytes, at most MostBytes. Throws Error if there is no memory.
   std::byte *take(int64_t bytes);
   // Gives back a piece of `take(bytes)` whose copy was the last work of `stream`.
   void give(std::byte *piece, int64_t bytes, CUstream stream);

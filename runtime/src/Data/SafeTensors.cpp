@@ -358,6 +358,26 @@ float floatFromHalf(uint16_t bits) {
   return bits >> 15 ? -size : size;
 }
 
+// A new file that is to become `path`, and its name.
+static std::pair<int, std::string> createBeside(const std::string &path) {
+  // What is there is replaced as a whole: not a device or a folder.
+  std::error_code none;
+  if (std::filesystem::exists(path, none) && !std::filesystem::is_regular_file(path, none))
+    fail(path, ": expected the name of a regular file, got ",
+         std::filesystem::is_directory(path, none) ? "a directory" : "a device or a pipe");
+  std::string temporary = path + ".XXXXXX";
+  int descriptor = mkostemp(temporary.data(), O_CLOEXEC);
+  if (descriptor < 0)
+    fail(path, ": cannot create a file in its folder: ", std::strerror(errno));
+  return {descriptor, temporary};
+}
+
+void requirePlaceOf(const std::string &path) {
+  auto [descriptor, temporary] = createBeside(path);
+  close(descriptor);
+  unlink(temporary.c_str());
+}
+
 FileChecksums writeSafeTensors(const std::string &path, const std::vector<TensorToWrite> &tensors,
                                std::map<std::string, std::string> metadata) {
   std::vector<const TensorToWrite *> order;
@@ -389,15 +409,7 @@ FileChecksums writeSafeTensors(const std::string &path, const std::vector<Tensor
   if (headerBytes > maxHeaderBytes)
     fail(path, ": header length: expected at most ", maxHeaderBytes, ", got ", headerBytes);
 
-  // What is there is replaced as a whole: not a device or a folder.
-  std::error_code none;
-  if (std::filesystem::exists(path, none) && !std::filesystem::is_regular_file(path, none))
-    fail(path, ": expected the name of a regular file, got ",
-         std::filesystem::is_directory(path, none) ? "a directory" : "a device or a pipe");
-  std::string temporary = path + ".XXXXXX";
-  int descriptor = mkostemp(temporary.data(), O_CLOEXEC);
-  if (descriptor < 0)
-    fail(path, ": cannot create a file in its folder: ", std::strerror(errno));
+  auto [descriptor, temporary] = createBeside(path);
   auto check = [&](bool good) {
     if (good)
       return;

@@ -9,6 +9,7 @@
 
 #include "src/Control/Launch.h"
 #include "src/Cuda/Library.h"
+#include "src/Cuda/NcclLibrary.h"
 #include "src/Data/Error.h"
 
 #include <gtest/gtest.h>
@@ -346,6 +347,14 @@ TEST(Libraries, WhatIsMissingIsNamed) {
                      "open shared object file: No such file or directory; it is part of nothing");
   EXPECT_EQ(errorOf([] { Library({"libc.so.6"}, "").find("cuInit"); }),
             "libc.so.6 is too old for this program: expected one with cuInit");
+}
+
+// Those lack functions that the program takes.
+TEST(Libraries, OldOnesAreToldByTheirVersion) {
+  Library old({OLD_LIBRARIES}, "");
+  EXPECT_EQ(errorOf([&] { Driver{old}; }), "NVIDIA's driver is too old: expected one for CUDA 12.0 "
+                                           "or later, got one for 11.4");
+  EXPECT_EQ(errorOf([&] { Nccl{old}; }), "NCCL is too old: expected 2.18 or later, got 2.15");
 }
 
 } // namespace
