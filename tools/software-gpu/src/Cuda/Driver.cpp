@@ -159,6 +159,10 @@ static bool covers(const OrderClock &clock, const OrderClock &wanted) {
   return true;
 }
 
+/// What this thread has waited for, with the order that was left out. Other threads are not behind
+/// it: that one of their ops came later in this run is no order of the program.
+static thread_local OrderClock wholeHostClock;
+
 /// Whether the op comes after less than with the order that was left out, and whether the host makes
 /// up for it.
 void Driver::judge(const Op &op) {

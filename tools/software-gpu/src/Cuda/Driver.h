@@ -163,7 +163,7 @@ private:
   std::vector<Issued> issued{1};
   std::set<std::string> names;
   std::vector<uint32_t> sequences; ///< by chain: the last
-  OrderClock hostClock, wholeHostClock;
+  OrderClock hostClock;
   uint32_t numChains = 0;
   std::vector<OpRef> ready;
   std::map<uint64_t, OpRef> pending; ///< by serial number
