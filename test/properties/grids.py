@@ -20,11 +20,13 @@ with the fast kernels.
 
 With --target=cuda the program on the grid is for CUDA, that of one rank for the host; models are small, since a software GPU is
 slow. --ways gives each seed the next of WAYS: a precision, ranks that share a GPU or have one each, threads or processes.
+--wide draws few heads, of sizes up to 256, and up to 140 tokens (with --most-ranks=2: minutes for a seed in f64, less in bf16).
 
 With --precision=bf16 numbers are measured as run_case.py does, with the bf16 of the host, of one rank and of the same grid, in
 the place of PyTorch's: the error of each tensor of the first step, the distance to one rank in f64, may be twice the larger of
 theirs; or twice that of an average element of the host's gradients, as a tensor may be all rounding (that of the queries of rows that
-see one key). Tensors with fewer than 64 elements are taken together. Masters, whose first updates have the sign of a gradient and no size, are
+see one key). Tensors with fewer than 64 elements are taken together; one error says little of a number (a gate), so each has at least the relative
+error of all gradients. Masters, whose first updates have the sign of a gradient and no size, are
 within the furthest that two steps can lead apart, and the loss of a step with them is finite. That the limits see a term that is missing is part of the test: the sum of gradients
 without one sample, the one that can be seen best, must break them.
 
@@ -53,7 +55,7 @@ import time
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent / "numerics"))
 
 from batch import NO_IMAGE, Sizes, batch_tensors, write_safetensors  # noqa: E402
-from run_case import (BF16_ALLOWANCE, BF16_ROUNDING, Comparison, Tensor, compare_bf16, compare_masters, fail,  # noqa: E402
+from run_case import (BF16_ALLOWANCE, BF16_ROUNDING, BF16_SMALL, Comparison, Tensor, compare_bf16, compare_masters, fail,  # noqa: E402
                       read_safetensors, root_mean_square)
 from target import add_target_options, target_environment, target_options  # noqa: E402
 
@@ -92,6 +94,8 @@ class Most:
     micro_batches: int = 8  # or as many as stages
     rounds: int = 2  # of an interleaved schedule
     tokens: int = 24  # of a sample
+    heads: tuple[int, ...] = (2, 3, 4, 6, 8, 12)  # these, of the text layers
+    head_sizes: tuple[int, int] = (4, 8)  # one of these
     vision_head: int = 4  # the size of heads of the encoder
 
 
@@ -103,10 +107,17 @@ def most_of(target: str) -> Most:
     return Most() if target == "host" else SMALL
 
 
+def draw_wide(r: random.Random) -> Most:
+    """Few heads of any size that tensor cores take, and more tokens than a tile of attention has."""
+    size = lambda: r.choice([64, 80, 128, 8 * r.randint(1, 32)])  # noqa: E731
+    return dataclasses.replace(SMALL, layers=2, vision_layers=1, patches=4, samples=1, micro_batches=2, tokens=140, heads=(1, 2, 3, 4),
+                               head_sizes=(size(), size()), vision_head=size())
+
+
 def draw_config(r: random.Random, tp: int, most: Most) -> dict:
     # Mostly as many heads as tp divides; now and then any.
-    heads = r.choice([n for n in (2, 3, 4, 6, 8, 12) if n % tp == 0 or r.random() < 0.05])
-    head_size = r.choice([4, 8])
+    heads = r.choice([n for n in most.heads if n % tp == 0 or r.random() < 0.05])
+    head_size = r.choice(most.head_sizes)
     # Sizes that no tp divides are padded.
     vocabulary, layers = r.choice([48, 96, 49, 97]), r.randint(1, most.layers)
     text = {"vocab_size": vocabulary, "hidden_size": heads * head_size, "intermediate_size": r.choice([24, 48, 25, 47]),
@@ -256,7 +267,7 @@ def draw_weights(r: random.Random, model: str) -> dict[str, tuple[str, list[int]
             continue
         name, shape, attributes = found[1], [int(size) for size in found[2].split("x")], found[3]
         spread = {"ones": (1, 0.1), "zeros": (0, 0.1), "gate": (0.8, 0.2)}.get(
-            re.search(r"initializer<(\w+)>", attributes)[1], (0, 0.2))
+            re.search(r"initializer<(\w+)>", attributes)[1], (0, min(0.2, 2 / math.sqrt(shape[-1]))))
         values = array.array("d", (r.gauss(*spread) for _ in range(math.prod(shape))))
         if seen := re.search(r"checkpoint_shape = array<i64: ([\d, ]+)>", attributes):
             shape = [int(size) for size in seen[1].split(",")]
@@ -424,8 +435,11 @@ class Bf16:
             self.errors[key] = max(math.dist(each.gradients[key].values, tensor.values) for each in others)
         count = sum(len(tensor.values) for tensor in self.want.gradients.values())
         average = math.hypot(*self.errors.values()) / math.sqrt(max(count, 1))
+        relative = math.hypot(*self.errors.values()) / max(self.want.lines[0]["gradient_norm"], sys.float_info.min)
         for key, tensor in self.want.gradients.items():
             self.errors[key] = max(self.errors[key], average * math.sqrt(len(tensor.values)))
+            if len(tensor.values) < BF16_SMALL:
+                self.errors[key] = max(self.errors[key], relative * tensor.norm())
         self.loss_error = max(abs(each.lines[0]["loss"] - self.want.lines[0]["loss"]) for each in others)
         self.missing = self.term(drawn, folder)
 
@@ -507,7 +521,8 @@ def run_seed(seed: int, arguments: argparse.Namespace, folder: pathlib.Path) -> 
         arguments.precision, arguments.gpus, arguments.ranks = WAYS[seed % len(WAYS)]
     try:
         for _ in range(MOST_DRAWS):
-            drawn = draw(random.Random(r.getrandbits(64)), arguments.most_ranks, most_of(arguments.target))
+            most = draw_wide(r) if arguments.wide else most_of(arguments.target)
+            drawn = draw(random.Random(r.getrandbits(64)), arguments.most_ranks, most)
             config.write_text(json.dumps(drawn.config))
             commands = [drawn.compile_command(arguments.llamac, config, folder / "grid", True, arguments.precision) +
                         target_options(arguments)]
@@ -577,6 +592,7 @@ def main() -> int:
     parser.add_argument("--ways", action="store_true",
                         help="of --target=cuda: each seed has a precision, GPUs and ranks of its own")
     add_target_options(parser)
+    parser.add_argument("--wide", action="store_true", help="heads of up to 256, up to 140 tokens")
     parser.add_argument("--most-ranks", type=int, default=16, help="largest grid (16)")
     parser.add_argument("--keep", type=pathlib.Path, help="folder to leave everything in; default temporary")
     arguments = parser.parse_args()
