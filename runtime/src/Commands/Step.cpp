@@ -16,6 +16,7 @@
 #include "src/Commands/Steps.h"
 #include "src/Commands/Weights.h"
 #include "src/Data/Error.h"
+#include "src/Data/Files.h"
 
 #include <atomic>
 #include <cerrno>
@@ -117,7 +118,7 @@ static int step(const Program &program, const Arguments &arguments) {
   ranks.atRoot([&] {
     for (const char *name : {"gradients", "updated"})
       if (auto file = arguments.find(name))
-        requirePlaceOf(*file);
+        NewFile{*file}; // if there can be none that is told now, not after hours of work
     return std::string();
   });
   Weights weights(program);

@@ -26,16 +26,15 @@
 #include "src/Control/Control.h"
 #include "src/Cuda/Gpu.h"
 #include "src/Cuda/Stream.h"
+#include "src/Data/Error.h"
+#include "src/Data/Files.h"
 
 #include <algorithm>
 #include <cstdlib>
 #include <cstring>
-#include <fcntl.h>
 #include <filesystem>
 #include <fstream>
 #include <sstream>
-#include <sys/stat.h>
-#include <unistd.h>
 
 using namespace llrt;
 using namespace llrt::cuda;
@@ -398,22 +397,19 @@ static std::string readText(const std::filesystem::path &path) {
 // Replaces the user's file as a whole, or only tries; returns whether that can be. Ranks of one
 // process and other processes may do the same.
 static bool write(const std::filesystem::path &path, const std::string &text, bool tries) {
+  if (path.empty())
+    return false;
   std::error_code error;
-  if (path.empty() ||
-      (std::filesystem::exists(path, error) && !std::filesystem::is_regular_file(path, error)))
-    return false;
   std::filesystem::create_directories(path.parent_path(), error);
-  std::string unfinished = path.string() + ".XXXXXX";
-  int descriptor = mkostemp(unfinished.data(), O_CLOEXEC);
-  if (descriptor < 0)
+  try {
+    NewFile file(path);
+    file.write(text.data(), text.size());
+    if (!tries)
+      file.keep();
+    return true;
+  } catch (const Error &) {
     return false;
-  bool done = fchmod(descriptor, 0644) == 0;
-  close(descriptor);
-  done = done && (std::ofstream(unfinished) << text << std::flush) &&
-         (tries || rename(unfinished.c_str(), path.c_str()) == 0);
-  if (tries || !done)
-    unlink(unfinished.c_str());
-  return done;
+  }
 }
 
 void Products::load() {

@@ -1,4 +1,4 @@
-//===- Files.cpp - Read whole files --------------------------------------===//
+//===- Files.cpp - Read and write whole files ----------------------------===//
 //
 // Part of llamac, under the Apache License v2.0 with LLVM Exceptions.
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
@@ -9,7 +9,10 @@
 #include "src/Data/Error.h"
 
 #include <cerrno>
+#include <cstdio>
+#include <cstdlib>
 #include <cstring>
+#include <filesystem>
 #include <fstream>
 #include <set>
 #include <utility>
@@ -50,6 +53,48 @@ MappedFile::MappedFile(MappedFile &&other) noexcept
 MappedFile::~MappedFile() {
   if (!contents.empty())
     munmap(const_cast<std::byte *>(contents.data()), contents.size());
+}
+
+NewFile::NewFile(const std::string &path) : path(path), temporary(path + ".XXXXXX") {
+  std::error_code none;
+  if (std::filesystem::exists(path, none) && !std::filesystem::is_regular_file(path, none))
+    fail(path, ": expected the name of a regular file, got ",
+         std::filesystem::is_directory(path, none) ? "a directory" : "a device or a pipe");
+  descriptor = mkostemp(temporary.data(), O_CLOEXEC); // in place of the six letters
+  if (descriptor < 0)
+    fail(path, ": cannot create a file in its folder: ", std::strerror(errno));
+}
+
+NewFile::~NewFile() {
+  if (descriptor >= 0)
+    close(descriptor);
+  if (!temporary.empty())
+    unlink(temporary.c_str());
+}
+
+void NewFile::check(bool good) const {
+  if (!good)
+    fail(path, ": cannot write: ", std::strerror(errno));
+}
+
+void NewFile::write(const void *data, size_t bytes) {
+  for (const char *from = static_cast<const char *>(data); bytes != 0;) {
+    ssize_t done = ::write(descriptor, from, bytes);
+    if (done < 0 && errno == EINTR)
+      continue;
+    check(done > 0);
+    from += done;
+    bytes -= size_t(done);
+  }
+}
+
+void NewFile::keep() {
+  check(fchmod(descriptor, 0644) == 0 && fsync(descriptor) == 0);
+  check(close(std::exchange(descriptor, -1)) == 0);
+  check(rename(temporary.c_str(), path.c_str()) == 0);
+  temporary.clear();
+  std::string folder = std::filesystem::path(path).parent_path();
+  syncToDisk(folder.empty() ? "." : folder);
 }
 
 void writeFile(const std::string &path, std::string_view text) {

@@ -1,4 +1,4 @@
-//===- Files.h - Read whole files -------------------------------*- C++ -*-===//
+//===- Files.h - Read and write whole files ---------------------*- C++ -*-===//
 //
 // Part of llamac, under the Apache License v2.0 with LLVM Exceptions.
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
@@ -36,6 +36,30 @@ public:
 private:
   std::string filePath;
   std::span<const std::byte> contents;
+};
+
+// A new file in the folder of `path`, which takes that name once it is whole: until then, and after
+// a crash, there is what was there before.
+class NewFile {
+public:
+  // Throws Error if there can be none: what is there is replaced as a whole, so it must not be a
+  // device, a pipe or a folder.
+  explicit NewFile(const std::string &path);
+  NewFile(const NewFile &) = delete;
+  NewFile &operator=(const NewFile &) = delete;
+  // What was not kept is gone.
+  ~NewFile();
+
+  // Throws Error.
+  void write(const void *data, size_t bytes);
+  // Gives it the name; returns when that is on the disk. Throws Error.
+  void keep();
+
+private:
+  void check(bool good) const;
+
+  std::string path, temporary;
+  int descriptor;
 };
 
 // Writes the file `path` anew; returns when it is on the disk. Throws Error.

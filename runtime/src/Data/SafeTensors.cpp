@@ -10,18 +10,12 @@
 
 #include <algorithm>
 #include <bit>
-#include <cerrno>
 #include <cmath>
-#include <cstdio>
 #include <cstring>
 #include <filesystem>
 #include <iterator>
 #include <limits>
 #include <optional>
-
-#include <fcntl.h>
-#include <sys/stat.h>
-#include <unistd.h>
 
 namespace llrt {
 
@@ -358,26 +352,6 @@ float floatFromHalf(uint16_t bits) {
   return bits >> 15 ? -size : size;
 }
 
-// A new file that is to become `path`, and its name.
-static std::pair<int, std::string> createBeside(const std::string &path) {
-  // What is there is replaced as a whole: not a device or a folder.
-  std::error_code none;
-  if (std::filesystem::exists(path, none) && !std::filesystem::is_regular_file(path, none))
-    fail(path, ": expected the name of a regular file, got ",
-         std::filesystem::is_directory(path, none) ? "a directory" : "a device or a pipe");
-  std::string temporary = path + ".XXXXXX";
-  int descriptor = mkostemp(temporary.data(), O_CLOEXEC);
-  if (descriptor < 0)
-    fail(path, ": cannot create a file in its folder: ", std::strerror(errno));
-  return {descriptor, temporary};
-}
-
-void requirePlaceOf(const std::string &path) {
-  auto [descriptor, temporary] = createBeside(path);
-  close(descriptor);
-  unlink(temporary.c_str());
-}
-
 FileChecksums writeSafeTensors(const std::string &path, const std::vector<TensorToWrite> &tensors,
                                std::map<std::string, std::string> metadata) {
   std::vector<const TensorToWrite *> order;
@@ -409,58 +383,23 @@ FileChecksums writeSafeTensors(const std::string &path, const std::vector<Tensor
   if (headerBytes > maxHeaderBytes)
     fail(path, ": header length: expected at most ", maxHeaderBytes, ", got ", headerBytes);
 
-  auto [descriptor, temporary] = createBeside(path);
-  auto check = [&](bool good) {
-    if (good)
-      return;
-    int error = errno;
-    if (descriptor >= 0)
-      close(descriptor);
-    unlink(temporary.c_str());
-    fail(path, ": cannot write: ", std::strerror(error));
-  };
-  auto put = [&](const void *data, size_t size) {
-    for (const char *from = static_cast<const char *>(data); size != 0;) {
-      ssize_t done = write(descriptor, from, size);
-      if (done < 0 && errno == EINTR)
-        continue;
-      check(done > 0);
-      from += done;
-      size -= size_t(done);
-    }
-  };
+  NewFile file(path);
   FileChecksums sums;
   head.insert(0, reinterpret_cast<const char *>(&headerBytes), sizeof(headerBytes));
   sums.header = checksumOf(std::as_bytes(std::span(head)));
-  put(head.data(), head.size());
+  file.write(head.data(), head.size());
   std::vector<std::byte> filled;
   for (size_t i = 0; i < order.size(); ++i) {
     const void *data = order[i]->data;
     if (order[i]->fill) {
       filled.resize(sizes[i]);
-      try {
-        order[i]->fill(filled.data());
-      } catch (...) {
-        close(descriptor);
-        unlink(temporary.c_str());
-        throw;
-      }
+      order[i]->fill(filled.data());
       data = filled.data();
     }
     sums.tensors[order[i]->name] = checksumOf({static_cast<const std::byte *>(data), sizes[i]});
-    put(data, sizes[i]);
+    file.write(data, sizes[i]);
   }
-  check(fchmod(descriptor, 0644) == 0 && fsync(descriptor) == 0);
-  check(close(std::exchange(descriptor, -1)) == 0);
-  check(rename(temporary.c_str(), path.c_str()) == 0);
-
-  // The new name is on the disk once the folder is.
-  std::string folder = std::filesystem::path(path).parent_path();
-  int folderDescriptor = open(folder.empty() ? "." : folder.c_str(), O_RDONLY | O_CLOEXEC);
-  if (folderDescriptor >= 0) {
-    fsync(folderDescriptor);
-    close(folderDescriptor);
-  }
+  file.keep();
   return sums;
 }
 

@@ -121,9 +121,6 @@ struct TensorToWrite {
   std::function<void(std::byte *to)> fill = {};
 };
 
-// Throws Error if writeSafeTensors cannot write `path`: now, not after hours of work.
-void requirePlaceOf(const std::string &path);
-
 // Writes `path`: elements first to a new file in the same folder, which takes
 // the name `path` once it is safely on the disk, so that a crash leaves the old
 // file. Tensors are laid out by falling element size, then name: every one is
