@@ -109,9 +109,9 @@ def most_of(target: str) -> Most:
 
 def draw_wide(r: random.Random) -> Most:
     """Few heads of any size that tensor cores take, and more tokens than a tile of attention has."""
-    size = lambda: r.choice([64, 80, 128, 8 * r.randint(1, 32)])  # noqa: E731
+    sizes = [r.choice([64, 80, 128, 8 * r.randint(1, 32)]) for _ in range(3)]
     return dataclasses.replace(SMALL, layers=2, vision_layers=1, patches=4, samples=1, micro_batches=2, tokens=140, heads=(1, 2, 3, 4),
-                               head_sizes=(size(), size()), vision_head=size())
+                               head_sizes=(sizes[0], sizes[1]), vision_head=sizes[2])
 
 
 def draw_config(r: random.Random, tp: int, most: Most) -> dict:
@@ -259,7 +259,7 @@ def draw_batch(r: random.Random, draw: Draw) -> dict:
 
 def draw_weights(r: random.Random, model: str) -> dict[str, tuple[str, list[int], bytes]]:
     """Of the parameters that a model graph declares, under their checkpoint keys: normal numbers; norms about 1; gates that
-    are open, so that every gradient counts."""
+    are open, so that every gradient counts. Wide rows have smaller ones, so that no softmax sees one key alone."""
     parts: dict[str, list[tuple[int, list[int], array.array]]] = {}
     for line in model.splitlines():
         found = re.match(r'\s*llama\.parameter @"?([^" ]+)"? : tensor<([\dx]+)xf\d+> \{(.*)\}', line)
