@@ -80,7 +80,7 @@ struct CudaDevice::Graph : Recording {
   std::vector<std::pair<std::byte *, int64_t>> pieces; // and their bytes, in the order of writes
   bool communicates = false;
   Clock::time_point begin;                  // of the last time that it was played
-  std::chrono::duration<double> longest{0}; // that it took; 0: it has not been played
+  std::chrono::duration<double> longest{0}; // that it took, played or piece by piece
 
   explicit Graph(CudaDevice &device) : device(device) {}
   ~Graph() override {
@@ -468,8 +468,9 @@ Device::Clock::time_point CudaDevice::time(const Event &event) const {
                                   std::chrono::duration<double, std::milli>(milliseconds));
 }
 
-void CudaDevice::beginRecording(Stream stream) {
+void CudaDevice::beginRecording(Stream stream, std::chrono::duration<double> took) {
   auto graph = std::make_shared<Graph>(*this);
+  graph->longest = took;
   CUstream handle = queue(stream).stream.handle;
   check(driver().cuStreamBeginCapture_v2(handle, CU_STREAM_CAPTURE_MODE_RELAXED),
         "cuStreamBeginCapture");
@@ -564,8 +565,8 @@ void CudaDevice::wait(const Event &event) {
     if (progress() || !communicates()) {
       // The GPU computes, however long it takes.
       moved = Clock::now();
-    } else if (Clock::now() - moved > patience()) {
-      giveUp(program.grid, control, timeout, waitsFor());
+    } else if (auto most = patience(); Clock::now() - moved > most) {
+      giveUp(program.grid, control, most, waitsFor());
     }
     control.answer(waitsFor());
     exchange->check();
@@ -582,14 +583,13 @@ void CudaDevice::wait(const Event &event) {
 }
 
 // How long nothing may move. What is in a graph cannot be seen: it gets ten times as long as
-// it ever took, and the first time as long as it takes.
+// it ever took, piece by piece at first.
 std::chrono::duration<double> CudaDevice::patience() const {
   std::chrono::duration<double> result = timeout;
   for (const auto &[number, queue] : queues)
     if (!queue.underWay.empty())
       if (const Graph *graph = queue.underWay.front().graph.get())
-        result = graph->longest.count() > 0 ? std::max(result, 10 * graph->longest)
-                                            : std::chrono::hours(24 * 365);
+        result = std::max(result, 10 * graph->longest);
   return result;
 }
 

@@ -61,7 +61,7 @@ public:
   void wait(const Event &event) override;
   Clock::time_point time(const Event &event) const override;
   bool records() const override { return mayRecord && !exchange->meets(); }
-  void beginRecording(Stream stream) override;
+  void beginRecording(Stream stream, std::chrono::duration<double> took) override;
   std::shared_ptr<Recording> endRecording(Stream stream) override;
   void rewrite(const std::shared_ptr<Recording> &recording) override;
   void play(Stream stream, const std::shared_ptr<Recording> &recording) override;

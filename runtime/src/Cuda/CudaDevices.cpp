@@ -59,7 +59,7 @@ public:
     if (shared)
       exchange = shared->end(rank);
     else
-      exchange = std::make_unique<NcclExchange>(program, rank, control);
+      exchange = std::make_unique<NcclExchange>(program, rank, gpu, control, options.timeout);
     return std::make_unique<CudaDevice>(program, rank, gpu, std::move(exchange), control, options);
   }
 

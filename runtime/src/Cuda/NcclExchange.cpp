@@ -6,12 +6,15 @@
 //===----------------------------------------------------------------------===//
 
 #include "src/Cuda/NcclExchange.h"
+#include "src/Device/Device.h"
 
 #include <algorithm>
 #include <cstdlib>
 #include <cstring>
 #include <exception>
+#include <future>
 #include <map>
+#include <thread>
 #include <utility>
 
 using namespace llrt;
@@ -59,7 +62,44 @@ void NcclExchange::setEnvironment(const Program &program) {
     setenv("NCCL_MAX_P2P_NCHANNELS", std::to_string(most).c_str(), /*overwrite=*/1);
 }
 
-NcclExchange::NcclExchange(const Program &program, int64_t rank, Control &control)
+// A communicator of `size` members, of which this rank is number `index`. NCCL's call ends when all of them
+// have come, and nothing else ends it: it has a thread of its own, which is left behind if they do not.
+static ncclComm_t meet(const Communicator &communicator, const Grid &grid, const ncclUniqueId &id,
+                       int size, int index, const Gpu &gpu, Control &control,
+                       std::chrono::duration<double> timeout) {
+  using Clock = std::chrono::steady_clock;
+  ncclConfig_t config;
+  if (communicator.multiprocessors)
+    config.maxCTAs = int(communicator.multiprocessors);
+  std::packaged_task<std::pair<ncclResult_t, ncclComm_t>()> task([=, &gpu]() mutable {
+    gpu.enter();
+    ncclComm_t made = nullptr;
+    ncclResult_t result = nccl().ncclCommInitRankConfig(&made, size, id, index, &config);
+    return std::pair(result, made);
+  });
+  auto made = task.get_future();
+  std::thread(std::move(task)).detach();
+  const std::string waitsFor = "NCCL, which makes communicator '" + communicator.name + "' of " +
+                               std::to_string(size) + " ranks";
+  const auto patience = timeout + size * std::chrono::milliseconds(100);
+  for (auto begin = Clock::now();
+       made.wait_for(std::chrono::milliseconds(1)) != std::future_status::ready;) {
+    control.answer(waitsFor);
+    if (Clock::now() - begin > patience)
+      giveUp(grid, control, patience, waitsFor);
+  }
+  const auto [result, handle] = made.get();
+  try {
+    cuda::check(result, "ncclCommInitRankConfig");
+  } catch (const Failure &failure) {
+    throw Failure("communicator '" + communicator.name + "': " + failure.what() +
+                  (result == ncclInvalidUsage ? "; each rank needs a GPU of its own" : ""));
+  }
+  return handle;
+}
+
+NcclExchange::NcclExchange(const Program &program, int64_t rank, const Gpu &gpu, Control &control,
+                           std::chrono::duration<double> timeout)
     : control(control) {
   const Nccl &library = nccl();
   size_t count = program.communicators.size();
@@ -85,18 +125,9 @@ NcclExchange::NcclExchange(const Program &program, int64_t rank, Control &contro
       continue;
     auto index = int(std::find(members[i].begin(), members[i].end(), rank) - members[i].begin());
     peers[i] = 1 - index;
-    ncclConfig_t config;
-    if (int64_t planned = program.communicators[i].multiprocessors)
-      config.maxCTAs = int(planned);
-    ncclResult_t result =
-        library.ncclCommInitRankConfig(&communicators[i], int(members[i].size()),
-                                       ids.at({int64_t(i), members[i].front()}), index, &config);
-    try {
-      cuda::check(result, "ncclCommInitRankConfig");
-    } catch (const Failure &failure) {
-      throw Failure("communicator '" + program.communicators[i].name + "': " + failure.what() +
-                    (result == ncclInvalidUsage ? "; each rank needs a GPU of its own" : ""));
-    }
+    communicators[i] =
+        meet(program.communicators[i], program.grid, ids.at({int64_t(i), members[i].front()}),
+             int(members[i].size()), index, gpu, control, timeout);
   }
 }
 

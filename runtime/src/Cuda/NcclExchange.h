@@ -9,6 +9,7 @@
 
 #include "src/Control/Control.h"
 #include "src/Cuda/Exchange.h"
+#include "src/Cuda/Gpu.h"
 #include "src/Cuda/NcclLibrary.h"
 
 namespace llrt::cuda {
@@ -22,9 +23,12 @@ public:
   // Sets what NCCL takes from the environment, for all ranks of the process: before their threads begin.
   static void setEnvironment(const Program &program);
 
-  // Meets all other ranks, in the context of the rank's GPU. Throws Error without NCCL,
-  // Failure if a communicator cannot be made. `control` must outlive it.
-  NcclExchange(const Program &program, int64_t rank, Control &control);
+  // Meets all other ranks, which do the same, on the rank's GPU. Throws Error without NCCL, Failure if a
+  // communicator cannot be made or a rank is gone. Where the members of one do not come together within
+  // `timeout`, and 0.1 s for each of them, asks all ranks what they wait for, prints it and ends them.
+  // `control` must outlive it.
+  NcclExchange(const Program &program, int64_t rank, const Gpu &gpu, Control &control,
+               std::chrono::duration<double> timeout);
   ~NcclExchange() override;
 
   std::shared_ptr<Meeting> start(CUstream stream, const Action &action, const void *from,

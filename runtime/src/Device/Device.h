@@ -140,8 +140,9 @@ public:
   virtual bool records() const { return false; }
 
   // Work that is given from here on is recorded and not done, beginning with that of `stream`;
-  // other streams come in by events. No reads, no waits.
-  virtual void beginRecording(Stream stream) {}
+  // other streams come in by events. No reads, no waits. `took`: how long it took when it was done
+  // piece by piece.
+  virtual void beginRecording(Stream stream, std::chrono::duration<double> took) {}
 
   // The end of it, in the same stream, which has awaited all others.
   virtual std::shared_ptr<Recording> endRecording(Stream stream) { return nullptr; }

@@ -353,10 +353,13 @@ void Rank::begin(const std::string &name, const Events &events, int64_t microBat
 }
 
 void Rank::finish() {
-  if (begun->state)
+  if (begun->state) {
     play(1);
-  else
+  } else {
+    const Device::Clock::time_point begin = Device::Clock::now();
     Launch(*this, stage().programs.at(begun->name), begun->events, begun->microBatches).run();
+    played[{begun->name, begun->microBatches}].took = Device::Clock::now() - begin;
+  }
   waited = !begun->state;
   begun.reset();
 }
@@ -371,7 +374,7 @@ void Rank::play(size_t half) {
   Launch launch(*this, entries, begun->events, begun->microBatches, half == 0 ? 0 : middle,
                 half == 0 ? middle : entries.size());
   if (!recording) {
-    device->beginRecording(current);
+    device->beginRecording(current, begun->state->took);
     launch.issueAll();
     recording = device->endRecording(current);
   } else {

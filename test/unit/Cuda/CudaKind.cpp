@@ -116,9 +116,9 @@ static const DeviceKind gpuEach = {
       std::call_once(once, NcclExchange::setEnvironment, program);
       Gpu &own = gpu(int(rank));
       own.enter();
-      return std::make_unique<CudaDevice>(program, rank, own,
-                                          std::make_unique<NcclExchange>(program, rank, control),
-                                          control, DeviceOptions{1, timeout});
+      return std::make_unique<CudaDevice>(
+          program, rank, own, std::make_unique<NcclExchange>(program, rank, own, control, timeout),
+          control, DeviceOptions{1, timeout});
     },
     mix,
     mix,

@@ -603,7 +603,7 @@ TEST_P(DeviceTest, RecordingsAreDoneAgain) {
   Words *a = one.buffer(1), *b = one.buffer(2);
   Words want = bufferOf(1);
   auto write = [&](uint32_t turn) { put(*one, 1, b, bufferOf(10 + turn)); };
-  one->beginRecording(0);
+  one->beginRecording(0, std::chrono::seconds(1));
   one->await(1, one->record(0));
   write(0);
   one->await(0, one->record(1));
@@ -639,7 +639,7 @@ TEST_P(DeviceTest, CollectivesInRecordings) {
     for (int turn = 0; turn < 4; ++turn) {
       std::vector<float> values = {float(rank + turn), float(10 * turn)};
       if (turn == 0)
-        device.beginRecording(0);
+        device.beginRecording(0, std::chrono::seconds(1));
       else
         device.rewrite(recording);
       put(device, 0, at, values);
@@ -730,6 +730,41 @@ TEST_P(DeviceTest, TimeoutsNameWhoWaits) {
       "rank 1 \\(a 1\\) has not answered for 0.5 s\n"
       "  rank 0 \\(a 0\\) waits: all_reduce on communicator 'a' \\(layer 3\\), entry 5, for "
       "rank 1");
+}
+
+// A recording has the timeout, or ten times as long as what is in it took: not told before, told after that.
+TEST_P(DeviceTest, TimeoutsOfRecordings) {
+  testing::FLAGS_gtest_death_test_style = "threadsafe";
+  Program program = makeProgram({{"a", 2}}, {{0}}, 0);
+  bool records = true;
+  onRanks(program, [&](int64_t rank, Device &device) {
+    if (rank == 0)
+      records = device.records();
+  });
+  if (!records)
+    return;
+  auto run = [&](double late, double took) {
+    onRanks(
+        program,
+        [&](int64_t rank, Device &device) {
+          auto *at = static_cast<float *>(device.allocate(64, "data"));
+          Action sum = collective(Kind::AllReduce, 0, 4, {}, {});
+          device.beginRecording(0, std::chrono::duration<double>(took));
+          device.communicate(0, at, at, nullptr, {&sum, 0});
+          auto recording = device.endRecording(0);
+          if (rank == 1)
+            std::this_thread::sleep_for(std::chrono::duration<double>(late));
+          device.play(0, recording);
+          device.wait(device.record(0));
+        },
+        0.5);
+  };
+  run(1, 0.5);
+  const std::string waits = "\n  rank 0 \\(a 0\\) waits: its GPU, which does all of a step at once";
+  EXPECT_EXIT(run(60, 0), testing::ExitedWithCode(1),
+              "rank 1 \\(a 1\\) has not answered for 0.5 s" + waits);
+  EXPECT_EXIT(run(60, 0.1), testing::ExitedWithCode(1),
+              "rank 1 \\(a 1\\) has not answered for 1 s" + waits);
 }
 
 INSTANTIATE_TEST_SUITE_P(Devices, DeviceTest, testing::ValuesIn(deviceKinds()),

@@ -1,0 +1,69 @@
+//===- NcclExchangeTest.cpp - Communicators that are not made ----------------===//
+//
+// Part of llamac, under the Apache License v2.0 with LLVM Exceptions.
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+//
+//===----------------------------------------------------------------------===//
+
+#include "../Rank/SmallProgram.h"
+
+#include "src/Control/InProcess.h"
+#include "src/Cuda/NcclExchange.h"
+
+#include <gtest/gtest.h>
+
+#include <thread>
+
+using namespace llrt;
+using namespace llrt::cuda;
+using namespace llrt::test;
+
+// Rank 0 makes communicator 'a' with rank 1, which does `instead` after the ids have been told.
+static void makeWith(const std::function<void(Control &)> &instead) {
+  Program program = makeProgram({{"a", 2}}, {{0}}, 0);
+  NcclExchange::setEnvironment(program);
+  InProcess control(2);
+  std::thread other([&] {
+    control.of(1).gather("");
+    control.of(1).broadcast("");
+    instead(control.of(1));
+  });
+  Gpu gpu(0);
+  gpu.enter();
+  int status = 0;
+  try {
+    NcclExchange(program, 0, gpu, control.of(0), std::chrono::milliseconds(300));
+  } catch (const PeerFailure &failure) {
+    std::fprintf(stderr, "%s\n", failure.what());
+    status = 3;
+  }
+  other.join();
+  std::exit(status);
+}
+
+TEST(NcclExchange, AMemberThatIsSilent) {
+  testing::FLAGS_gtest_death_test_style = "threadsafe";
+  EXPECT_EXIT(makeWith([](Control &) { std::this_thread::sleep_for(std::chrono::seconds(60)); }),
+              testing::ExitedWithCode(1),
+              "rank 1 \\(a 1\\) has not answered for 0.5 s\n"
+              "  rank 0 \\(a 0\\) waits: NCCL, which makes communicator 'a' of 2 ranks");
+}
+
+// All are there, but NCCL does not find them: each says what it waits for.
+TEST(NcclExchange, MembersThatDoNotMeet) {
+  testing::FLAGS_gtest_death_test_style = "threadsafe";
+  EXPECT_EXIT(makeWith([](Control &own) {
+                for (;; std::this_thread::sleep_for(std::chrono::milliseconds(1)))
+                  own.answer("a network");
+              }),
+              testing::ExitedWithCode(1),
+              "all ranks have waited for each other for 0.5 s\n"
+              "  rank 0 \\(a 0\\) waits: NCCL, which makes communicator 'a' of 2 ranks\n"
+              "  rank 1 \\(a 1\\) waits: a network");
+}
+
+TEST(NcclExchange, AMemberThatFails) {
+  testing::FLAGS_gtest_death_test_style = "threadsafe";
+  EXPECT_EXIT(makeWith([](Control &own) { own.tellFailure(); }), testing::ExitedWithCode(3),
+              "another rank has failed");
+}
