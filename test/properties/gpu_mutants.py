@@ -23,8 +23,8 @@ if the program fails or hangs without a report, or if losses, gradients or maste
 itself shows that one is redundant: all work comes after the same work as with it.
 
 What is not found must be redundant: gpu_mutants_redundant.json (--reasons) says which are and why; any other is a failure. A reason holds
-for one place of a kernel and cannot cover another: it is a failure, too, if it holds for a place that is found somewhere, for two places of one
-code, or, when all has run, for none.
+for one place of a kernel, or as many waits as it says (`most`), and cannot cover another: it is a failure, too, if it holds for a place that is
+found somewhere, for two places of one code, for more waits, or, when all has run, for none.
 
 Exit status: 0 all found or redundant, 1 some not, or a reason is wrong, 2 wrong use. Needs nothing but Python.
 """
@@ -113,6 +113,7 @@ class Reason:
     around: str
     why: str
     number: str = ""  # among the places of this kind in the kernel, "4/5"; empty: `around` is enough
+    most: int = 1  # how many places it holds for, of an event
 
     def holds(self, mutant: dict) -> bool:
         return bool(mutant["kind"] == self.kind and re.fullmatch(self.kernel, mutant["kernel"]) and
@@ -266,7 +267,7 @@ def without(order: str, way: Way, executable: pathlib.Path, want: list, environm
     """What came of a program without one of its orders, with one of two seeds: with another the host may have waited for less."""
     worst = "host"
     # The launches are the same: check `stream` is to find it, in a third of the time. What it does not find all of them look at.
-    for seed, checks in ((1, "stream"), (2, "stream"), (1, "all")):
+    for seed, checks in ((1, "stream"), (2, "stream"), (1, "all"), (2, "all")):
         with tempfile.TemporaryDirectory(dir=executable.parent) as temporary:
             place = pathlib.Path(temporary)
             for file in (executable.name, "weights.safetensors", "batch.safetensors"):
@@ -346,6 +347,8 @@ def judge(found: list[dict], reasons: list[Reason], whole: bool) -> list[str]:
                 wrong.append(f"{reason}: it holds for a place that is found: {mutant['where']}")
         places = collections.Counter((mutant["kernel"], mutant["code"]) for mutant in mine if mutant["kind"] != "event")
         wrong += [f"{reason}: it holds for {count} places of {kernel}" for (kernel, _), count in places.items() if count > 1]
+        if (events := sum(mutant["kind"] == "event" and mutant["outcome"] in ("missed", "host") for mutant in mine)) > reason.most:
+            wrong.append(f"{reason}: it holds for {events} places, expected at most {reason.most}")
         missed = [mutant for mutant in mine if mutant["outcome"] == "missed"]
         if whole and not missed:
             wrong.append(f"{reason}: it holds for nothing that is missed")

@@ -93,6 +93,11 @@ def main() -> int:
         expect("a reason for what is found at other sizes", judged([*others, missed, bigger], [*known, exactly]), 1, "that is found")
         expect("another instruction that is found", judged([*others, another, bigger], known), 1, f"missed: barrier {found['where']}")
         expect("a reason for nothing", judged(mutants, [*known, exactly | {"kernel": "nothing"}]), 0, " 0 missed")  # not all has run
+        wait = {"kind": "event", "kernel": "program", "where": "program, one GPU", "text": "a wait", "around": "one GPU: a wait",
+                "outcome": "missed", "check": ""}
+        waits = {"kernel": "program", "kind": "event", "around": "a wait$", "why": "faked"}
+        expect("a reason for more waits than it says", judged([*mutants, wait, wait], [*known, waits]), 1, "2 places, expected at most 1")
+        expect("a reason for as many", judged([*mutants, wait, wait], [*known, waits | {"most": 2}]), 0, " 0 missed")
         expect("what is no reason", judged(mutants, [{"kernel": "k"}]), 2, "--reasons")
     print("not as expected" if failures else "all as expected")
     return 1 if failures else 0

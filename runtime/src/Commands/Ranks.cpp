@@ -42,9 +42,8 @@ std::vector<Option> llrt::rankOptions(const Program &program, int64_t spare) {
       {"timeout", "SECONDS", "60",
        "Give up if other ranks do not come at the start, or do not answer, for so long."}};
   if (program.device)
-    options.push_back(
-        {"graph", "on|off", "on",
-         "Whether a step is given to the GPU as one CUDA graph, from the second on."});
+    options.push_back({"graph", "on|off", "on",
+                       "Whether a step is given to the GPU as CUDA graphs, from the second on."});
   return options;
 }
 

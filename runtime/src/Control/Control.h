@@ -56,7 +56,7 @@ public:
 
   // Bytes from rank 0 to another rank, or from another to rank 0: the k-th send
   // meets the k-th receive, which is of as many bytes. Both wait as long as it
-  // takes.
+  // takes; who waits to receive answers those who `ask`.
   virtual void send(int64_t to, const void *data, int64_t bytes) = 0;
   virtual void receive(int64_t from, void *data, int64_t bytes) = 0;
 

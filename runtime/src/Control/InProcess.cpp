@@ -30,7 +30,10 @@ public:
   void receive(int64_t from, void *data, int64_t bytes) override {
     std::unique_lock lock(all.mutex);
     std::deque<std::string> &queue = all.messages[{from, number}];
-    all.changed.wait(lock, [&] { return all.stopped || !queue.empty(); });
+    all.changed.wait(lock, [&] {
+      reply("a message of rank " + std::to_string(from));
+      return all.stopped || !queue.empty();
+    });
     requireRunning();
     if (int64_t(queue.front().size()) != bytes)
       throw Failure("rank " + std::to_string(from) + " sent a message of another size");
@@ -41,11 +44,7 @@ public:
   void answer(const std::string &own) override {
     std::lock_guard lock(all.mutex);
     requireRunning();
-    Answer &mine = all.answers[number];
-    if (mine.ask == all.asks)
-      return;
-    mine = {all.asks, own};
-    all.changed.notify_all();
+    reply(own);
   }
 
   std::vector<std::optional<std::string>> ask(const std::string &own) override {
@@ -84,6 +83,14 @@ public:
   }
 
 private:
+  void reply(const std::string &own) {
+    Answer &mine = all.answers[number];
+    if (mine.ask >= all.asks)
+      return;
+    mine = {all.asks, own};
+    all.changed.notify_all();
+  }
+
   void requireRunning() const {
     if (all.stopped)
       throw PeerFailure(1);

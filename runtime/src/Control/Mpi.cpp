@@ -166,6 +166,12 @@ void MpiControl::send(int64_t to, const void *data, int64_t bytes) {
 }
 
 void MpiControl::receive(int64_t from, void *data, int64_t bytes) {
+  int peer = int(from), tag = BytesTag;
+  while (bytes > 0 && library->arrived(peer, tag) < 0) { // no bytes are no message
+    library->checkPeers();
+    reply("a message of rank " + std::to_string(from));
+    usleep(20);
+  }
   library->transfer(false, data, bytes, from, BytesTag);
 }
 
@@ -176,6 +182,10 @@ void MpiControl::receive(int64_t from, void *data, int64_t bytes) {
 void MpiControl::answer(const std::string &own) {
   endIfTerminated(own);
   library->checkPeers();
+  reply(own);
+}
+
+void MpiControl::reply(const std::string &own) {
   for (;;) {
     int peer = MPI_ANY_SOURCE, tag = AskTag;
     if (library->arrived(peer, tag) < 0)

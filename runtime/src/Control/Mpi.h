@@ -36,6 +36,8 @@ public:
   [[noreturn]] void abandon(const std::string &message) override;
 
 private:
+  // Tells what this rank waits for to those who have asked.
+  void reply(const std::string &own);
   void endIfTerminated(const std::string &own);
 
   std::unique_ptr<MpiLibrary> library;

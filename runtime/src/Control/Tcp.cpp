@@ -261,6 +261,7 @@ void TcpControl::receive(int64_t from, void *data, int64_t bytes) {
   waiting.clear();
   while (inbox[from].empty()) {
     check();
+    reply("a message of rank " + std::to_string(from));
     if (inbox[from].empty() && ended[from])
       throw Failure("rank " + std::to_string(from) + " has ended before rank " +
                     std::to_string(own));
@@ -291,6 +292,10 @@ void TcpControl::takeAnswer(const std::string &text) {
 void TcpControl::answer(const std::string &text) {
   waiting = text;
   check();
+  reply(text);
+}
+
+void TcpControl::reply(const std::string &text) {
   Said mine = {own};
   std::string payload(reinterpret_cast<const char *>(&mine), sizeof(mine));
   for (int64_t asker : std::exchange(askers, {})) {

@@ -54,6 +54,8 @@ private:
   void meet(const Launch &launch);
   void adopt(int64_t peer, Socket socket);
   void tellAll(uint32_t kind, int64_t number, int64_t except);
+  // Tells what this rank waits for to those who have asked.
+  void reply(const std::string &text);
   void takeAnswer(const std::string &text);
   void flush(std::chrono::milliseconds most);
   void pump(std::chrono::milliseconds most);

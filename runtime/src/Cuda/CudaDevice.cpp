@@ -80,7 +80,8 @@ struct CudaDevice::Graph : Recording {
   std::vector<std::pair<std::byte *, int64_t>> pieces; // and their bytes, in the order of writes
   bool communicates = false;
   Clock::time_point begin;                  // of the last time that it was played
-  std::chrono::duration<double> longest{0}; // that it took, played or piece by piece
+  std::chrono::duration<double> longest{0}; // that it took; 0: it has not been played
+  std::chrono::duration<double> took{0};    // piece by piece
 
   explicit Graph(CudaDevice &device) : device(device) {}
   ~Graph() override {
@@ -470,7 +471,7 @@ Device::Clock::time_point CudaDevice::time(const Event &event) const {
 
 void CudaDevice::beginRecording(Stream stream, std::chrono::duration<double> took) {
   auto graph = std::make_shared<Graph>(*this);
-  graph->longest = took;
+  graph->took = took;
   CUstream handle = queue(stream).stream.handle;
   check(driver().cuStreamBeginCapture_v2(handle, CU_STREAM_CAPTURE_MODE_RELAXED),
         "cuStreamBeginCapture");
@@ -549,7 +550,7 @@ void CudaDevice::check(CUresult result, const char *what) {
   for (const auto &[number, queue] : queues)
     if (!queue.underWay.empty() && queue.underWay.front().graph)
       where += std::string(where.empty() ? "" : "; or ") +
-               "a step, given as one graph (--graph=off tells which part)";
+               "a step, given as CUDA graphs (--graph=off tells which part)";
     else if (!queue.underWay.empty() && queue.underWay.front().work.action)
       where += (where.empty() ? "" : "; or ") + workText(program, queue.underWay.front().work);
   throw Failure((where.empty() ? what : where) + ": GPU " + std::to_string(gpu.number()) +
@@ -583,13 +584,13 @@ void CudaDevice::wait(const Event &event) {
 }
 
 // How long nothing may move. What is in a graph cannot be seen: it gets ten times as long as
-// it ever took, piece by piece at first.
+// it ever took, at first as piece by piece.
 std::chrono::duration<double> CudaDevice::patience() const {
   std::chrono::duration<double> result = timeout;
   for (const auto &[number, queue] : queues)
     if (!queue.underWay.empty())
       if (const Graph *graph = queue.underWay.front().graph.get())
-        result = std::max(result, 10 * graph->longest);
+        result = std::max(result, 10 * (graph->longest.count() > 0 ? graph->longest : graph->took));
   return result;
 }
 
@@ -597,7 +598,7 @@ std::string CudaDevice::waitsFor() const {
   std::ostringstream text;
   for (const auto &[number, queue] : queues)
     if (!queue.underWay.empty() && queue.underWay.front().graph)
-      return "its GPU, which does all of a step at once (--graph=off tells which part)";
+      return "its GPU, which does a step as CUDA graphs (--graph=off tells which part)";
   for (const auto &[number, queue] : queues) {
     if (queue.underWay.empty() || !isCommunication(queue.underWay.front().work))
       continue;

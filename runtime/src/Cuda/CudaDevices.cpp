@@ -59,7 +59,9 @@ public:
     if (shared)
       exchange = shared->end(rank);
     else
-      exchange = std::make_unique<NcclExchange>(program, rank, gpu, control, options.timeout);
+      exchange = std::make_unique<NcclExchange>(
+          program, rank, gpu, control,
+          std::max<std::chrono::duration<double>>(options.timeout, NcclExchange::usualPatience));
     return std::make_unique<CudaDevice>(program, rank, gpu, std::move(exchange), control, options);
   }
 

@@ -43,6 +43,8 @@ public:
 
   // Makes it the GPU of the calling thread.
   void enter() const;
+  // What a thread enters that may outlive this object.
+  CUcontext handle() const { return context; }
 
   // Loads all kernels that are for this GPU, in parallel. Throws Error if the program has no code for
   // it, or, with the kernel, if the driver is too old for the code.

@@ -9,12 +9,14 @@
 #include "src/Device/Device.h"
 
 #include <algorithm>
+#include <cstdio>
 #include <cstdlib>
 #include <cstring>
 #include <exception>
 #include <future>
 #include <map>
 #include <thread>
+#include <unistd.h>
 #include <utility>
 
 using namespace llrt;
@@ -62,31 +64,44 @@ void NcclExchange::setEnvironment(const Program &program) {
     setenv("NCCL_MAX_P2P_NCHANNELS", std::to_string(most).c_str(), /*overwrite=*/1);
 }
 
-// A communicator of `size` members, of which this rank is number `index`. NCCL's call ends when all of them
-// have come, and nothing else ends it: it has a thread of its own, which is left behind if they do not.
+// A communicator of `size` members, of which this rank is number `index`. NCCL's call ends when all of
+// them have come: it has a thread of its own, which is left behind if they do not. (NCCL can make
+// communicators without blocking, but then no later call blocks either, those in a graph too.)
 static ncclComm_t meet(const Communicator &communicator, const Grid &grid, const ncclUniqueId &id,
                        int size, int index, const Gpu &gpu, Control &control,
-                       std::chrono::duration<double> timeout) {
+                       std::chrono::duration<double> patience) {
   using Clock = std::chrono::steady_clock;
   ncclConfig_t config;
   if (communicator.multiprocessors)
     config.maxCTAs = int(communicator.multiprocessors);
-  std::packaged_task<std::pair<ncclResult_t, ncclComm_t>()> task([=, &gpu]() mutable {
-    gpu.enter();
-    ncclComm_t made = nullptr;
-    ncclResult_t result = nccl().ncclCommInitRankConfig(&made, size, id, index, &config);
-    return std::pair(result, made);
-  });
+  // It may outlive all that is here.
+  std::packaged_task<std::pair<ncclResult_t, ncclComm_t>()> task(
+      [=, context = gpu.handle()]() mutable {
+        cuda::check(driver().cuCtxSetCurrent(context), "cuCtxSetCurrent");
+        ncclComm_t made = nullptr;
+        ncclResult_t result = nccl().ncclCommInitRankConfig(&made, size, id, index, &config);
+        return std::pair(result, made);
+      });
   auto made = task.get_future();
   std::thread(std::move(task)).detach();
   const std::string waitsFor = "NCCL, which makes communicator '" + communicator.name + "' of " +
                                std::to_string(size) + " ranks";
-  const auto patience = timeout + size * std::chrono::milliseconds(100);
-  for (auto begin = Clock::now();
-       made.wait_for(std::chrono::milliseconds(1)) != std::future_status::ready;) {
-    control.answer(waitsFor);
-    if (Clock::now() - begin > patience)
-      giveUp(grid, control, patience, waitsFor);
+  try {
+    for (auto begin = Clock::now();
+         made.wait_for(std::chrono::milliseconds(1)) != std::future_status::ready;) {
+      control.answer(waitsFor);
+      if (Clock::now() - begin > patience)
+        giveUp(grid, control, patience, waitsFor);
+    }
+  } catch (...) {
+    // What ends the process must not take down what that thread uses.
+    on_exit(
+        [](int status, void *) {
+          std::fflush(nullptr);
+          _exit(status);
+        },
+        nullptr);
+    throw;
   }
   const auto [result, handle] = made.get();
   try {
@@ -99,7 +114,7 @@ static ncclComm_t meet(const Communicator &communicator, const Grid &grid, const
 }
 
 NcclExchange::NcclExchange(const Program &program, int64_t rank, const Gpu &gpu, Control &control,
-                           std::chrono::duration<double> timeout)
+                           std::chrono::duration<double> patience)
     : control(control) {
   const Nccl &library = nccl();
   size_t count = program.communicators.size();
@@ -125,9 +140,14 @@ NcclExchange::NcclExchange(const Program &program, int64_t rank, const Gpu &gpu,
       continue;
     auto index = int(std::find(members[i].begin(), members[i].end(), rank) - members[i].begin());
     peers[i] = 1 - index;
-    communicators[i] =
-        meet(program.communicators[i], program.grid, ids.at({int64_t(i), members[i].front()}),
-             int(members[i].size()), index, gpu, control, timeout);
+    try {
+      communicators[i] =
+          meet(program.communicators[i], program.grid, ids.at({int64_t(i), members[i].front()}),
+               int(members[i].size()), index, gpu, control, patience);
+    } catch (...) {
+      abort();
+      throw;
+    }
   }
 }
 

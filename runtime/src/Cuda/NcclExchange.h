@@ -23,18 +23,21 @@ public:
   // Sets what NCCL takes from the environment, for all ranks of the process: before their threads begin.
   static void setEnvironment(const Program &program);
 
-  // Meets all other ranks, which do the same, on the rank's GPU. Throws Error without NCCL, Failure if a
-  // communicator cannot be made or a rank is gone. Where the members of one do not come together within
-  // `timeout`, and 0.1 s for each of them, asks all ranks what they wait for, prints it and ends them.
-  // `control` must outlive it.
+  // Meets all other ranks, which do the same, on the rank's GPU. Throws Error without NCCL, Failure
+  // if a communicator cannot be made or a rank is gone. If it takes longer than `patience` to make
+  // one, asks all ranks what they wait for, prints it and ends them. `control` must outlive it.
   NcclExchange(const Program &program, int64_t rank, const Gpu &gpu, Control &control,
-               std::chrono::duration<double> timeout);
+               std::chrono::duration<double> patience);
   ~NcclExchange() override;
 
   std::shared_ptr<Meeting> start(CUstream stream, const Action &action, const void *from,
                                  void *to) override;
   void check() override;
   void abort() override;
+
+  // For `patience`, where users say nothing: NCCL loads its code, and makes one communicator after the
+  // other. That takes a minute on large machines.
+  static constexpr std::chrono::minutes usualPatience{10};
 
 private:
   Control &control;

@@ -140,7 +140,7 @@ private:
   // one before may still read the data of its inputs.
   struct Played {
     bool ran = false;
-    std::chrono::duration<double> took{0}; // that the first run took
+    std::chrono::duration<double> took{0}; // that the last run took that was not played
     std::array<std::array<std::shared_ptr<Device::Recording>, 2>, 2> recordings;
     size_t turn = 0;
   };

@@ -117,7 +117,8 @@ static const DeviceKind gpuEach = {
       Gpu &own = gpu(int(rank));
       own.enter();
       return std::make_unique<CudaDevice>(
-          program, rank, own, std::make_unique<NcclExchange>(program, rank, own, control, timeout),
+          program, rank, own,
+          std::make_unique<NcclExchange>(program, rank, own, control, NcclExchange::usualPatience),
           control, DeviceOptions{1, timeout});
     },
     mix,

@@ -742,7 +742,7 @@ TEST_P(DeviceTest, TimeoutsOfRecordings) {
       records = device.records();
   });
   if (!records)
-    return;
+    GTEST_SKIP() << "does not record what ranks do together";
   auto run = [&](double late, double took) {
     onRanks(
         program,
@@ -760,7 +760,7 @@ TEST_P(DeviceTest, TimeoutsOfRecordings) {
         0.5);
   };
   run(1, 0.5);
-  const std::string waits = "\n  rank 0 \\(a 0\\) waits: its GPU, which does all of a step at once";
+  const std::string waits = "\n  rank 0 \\(a 0\\) waits: its GPU, which does a step as CUDA graphs";
   EXPECT_EXIT(run(60, 0), testing::ExitedWithCode(1),
               "rank 1 \\(a 1\\) has not answered for 0.5 s" + waits);
   EXPECT_EXIT(run(60, 0.1), testing::ExitedWithCode(1),

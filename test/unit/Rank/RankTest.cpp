@@ -7,6 +7,8 @@
 
 #include "SmallGrid.h"
 
+#include "src/Host/HostDevice.h"
+
 #include <cmath>
 #include <cstring>
 #include <numeric>
@@ -245,6 +247,36 @@ TEST(Rank, StreamsResolveTheDeadlock) {
         for (int64_t i = 0; i < 8; ++i)
           EXPECT_EQ(values[i], float(2 * i));
       });
+}
+
+// Records nothing, but notes how long it is told that what it is to record took.
+struct Recorder : HostDevice {
+  std::vector<std::chrono::duration<double>> &told;
+
+  Recorder(const Program &program, Threads &transport, InProcess &control,
+           std::vector<std::chrono::duration<double>> &told)
+      : HostDevice(program, 0, 1, transport.of(0), control.of(0), std::chrono::seconds(60)),
+        told(told) {}
+  bool records() const override { return true; }
+  void beginRecording(Stream, std::chrono::duration<double> took) override { told.push_back(took); }
+};
+
+// The second run is recorded, with the time of the first one: it bounds how long a recording is waited for.
+TEST(Rank, RecordingsKnowHowLongTheWorkTook) {
+  Program program = makeProgram({}, {}, 4096);
+  LlrtBlock slow = [](LlrtStream *, void **) {
+    std::this_thread::sleep_for(std::chrono::milliseconds(50));
+  };
+  program.stages[0].programs["step"] = {callOf(slow, {})};
+  InProcess control(1);
+  Threads transport(1);
+  std::vector<std::chrono::duration<double>> told;
+  Rank rank(program, 0, 1, std::make_unique<Recorder>(program, transport, control, told), {"step"});
+  rank.run("step", {}, 1);
+  EXPECT_TRUE(told.empty());
+  rank.run("step", {}, 1);
+  ASSERT_EQ(told.size(), 1u);
+  EXPECT_GE(told[0], std::chrono::milliseconds(50));
 }
 
 } // namespace
