@@ -15,6 +15,7 @@
 #include <exception>
 #include <future>
 #include <map>
+#include <numeric>
 #include <thread>
 #include <unistd.h>
 #include <utility>
@@ -113,6 +114,21 @@ static ncclComm_t meet(const Communicator &communicator, const Grid &grid, const
   return handle;
 }
 
+// One order for all: nobody waits for who waits for him. A stage that makes what it shares with the next
+// stage, then what it shares with the one before, waits for all stages behind it, one after the
+// other; so those of even stages with the next one come first, at once, then those of odd ones.
+std::vector<size_t> NcclExchange::makingOrder(const Program &program) {
+  auto turn = [&](size_t number) {
+    const auto &edge = program.communicators[number].edge;
+    return edge ? 1 + std::min(edge->first, edge->second) % 2 : 0;
+  };
+  std::vector<size_t> order(program.communicators.size());
+  std::iota(order.begin(), order.end(), 0);
+  std::sort(order.begin(), order.end(),
+            [&](size_t a, size_t b) { return std::pair(turn(a), a) < std::pair(turn(b), b); });
+  return order;
+}
+
 NcclExchange::NcclExchange(const Program &program, int64_t rank, const Gpu &gpu, Control &control,
                            std::chrono::duration<double> patience)
     : control(control) {
@@ -134,8 +150,7 @@ NcclExchange::NcclExchange(const Program &program, int64_t rank, const Gpu &gpu,
   auto ids = shareIds(own, control);
   communicators.resize(count);
   peers.resize(count);
-  // In one order everywhere: nobody waits for who waits for him.
-  for (size_t i = 0; i < count; ++i) {
+  for (size_t i : makingOrder(program)) {
     if (members[i].empty())
       continue;
     auto index = int(std::find(members[i].begin(), members[i].end(), rank) - members[i].begin());

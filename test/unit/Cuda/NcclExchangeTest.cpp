@@ -12,6 +12,7 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cstdio>
 #include <cstdlib>
 #include <functional>
@@ -20,6 +21,37 @@
 using namespace llrt;
 using namespace llrt::cuda;
 using namespace llrt::test;
+
+// Communicators between stages, as programs have them: the last stages first, one for each direction. Each
+// takes a unit of time from when both members have come. The time does not grow with stages.
+TEST(NcclExchange, StagesDoNotWaitForAllOthers) {
+  auto unitsOf = [](int64_t stages) {
+    Program program = makeProgram({{"pp", stages}}, {{0}}, 0);
+    for (int64_t stage = stages - 2; stage >= 0; --stage)
+      for (bool forward : {false, true}) {
+        Communicator &between = program.communicators.emplace_back();
+        between.axes = {0};
+        between.edge = forward ? std::pair(stage, stage + 1) : std::pair(stage + 1, stage);
+      }
+    std::vector<int64_t> ready(stages);
+    std::vector<size_t> order = NcclExchange::makingOrder(program);
+    EXPECT_EQ(order.size(), program.communicators.size());
+    for (size_t number : order) {
+      std::vector<int64_t> members = program.communicators[number].members(program.grid, 0);
+      if (const auto &edge = program.communicators[number].edge)
+        members = {edge->first, edge->second};
+      int64_t done = 0;
+      for (int64_t member : members)
+        done = std::max(done, ready[member] + 1);
+      for (int64_t member : members)
+        ready[member] = done;
+    }
+    return *std::max_element(ready.begin(), ready.end());
+  };
+  EXPECT_EQ(unitsOf(2), 3);
+  EXPECT_EQ(unitsOf(3), 5);
+  EXPECT_EQ(unitsOf(16), 5);
+}
 
 // Rank 0 of two makes communicator 'a' with rank 1, which does `instead` after the ids have been told.
 static void makeWith(const std::function<void(Control &)> &instead) {
