@@ -85,6 +85,10 @@ public:
   // Prints `message` and ends all ranks with status 1. Of several ranks that give
   // up, one speaks.
   [[noreturn]] virtual void abandon(const std::string &message) = 0;
+
+protected:
+  // What a rank waits for that receives.
+  static std::string messageOf(int64_t from) { return "a message of rank " + std::to_string(from); }
 };
 
 } // namespace llrt

@@ -31,7 +31,7 @@ public:
     std::unique_lock lock(all.mutex);
     std::deque<std::string> &queue = all.messages[{from, number}];
     all.changed.wait(lock, [&] {
-      reply("a message of rank " + std::to_string(from));
+      reply(messageOf(from));
       return all.stopped || !queue.empty();
     });
     requireRunning();

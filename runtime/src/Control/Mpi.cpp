@@ -169,7 +169,7 @@ void MpiControl::receive(int64_t from, void *data, int64_t bytes) {
   int peer = int(from), tag = BytesTag;
   while (bytes > 0 && library->arrived(peer, tag) < 0) { // no bytes are no message
     library->checkPeers();
-    reply("a message of rank " + std::to_string(from));
+    reply(messageOf(from));
     usleep(20);
   }
   library->transfer(false, data, bytes, from, BytesTag);

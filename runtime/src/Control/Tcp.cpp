@@ -261,7 +261,7 @@ void TcpControl::receive(int64_t from, void *data, int64_t bytes) {
   waiting.clear();
   while (inbox[from].empty()) {
     check();
-    reply("a message of rank " + std::to_string(from));
+    reply(messageOf(from));
     if (inbox[from].empty() && ended[from])
       throw Failure("rank " + std::to_string(from) + " has ended before rank " +
                     std::to_string(own));

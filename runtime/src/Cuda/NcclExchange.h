@@ -38,8 +38,8 @@ public:
   // The numbers of the program's communicators in the order in which all ranks make them.
   static std::vector<size_t> makingOrder(const Program &program);
 
-  // For `patience`, where users say nothing: NCCL loads its code, and makes one communicator after the
-  // other. That takes a minute on large machines.
+  // The least `patience` of programs: NCCL loads its code, and makes one communicator after the other.
+  // That takes a minute on large machines.
   static constexpr std::chrono::minutes usualPatience{10};
 
 private:

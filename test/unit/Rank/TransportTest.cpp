@@ -237,7 +237,11 @@ std::string talk(Control &control) {
       got += here;
     }
   }
-  return got;
+  // Who waits for what another rank sends says so to one who asks.
+  if (control.rank() == 0)
+    for (const std::optional<std::string> &answer : control.ask("nothing"))
+      got += answer.value_or("silent") + "\n";
+  return got + control.broadcast("end");
 }
 
 std::vector<std::vector<std::byte>> performOnThreads(int64_t count) {
@@ -274,6 +278,13 @@ TEST(Transport, CollectivesOfThreads) {
             << typeName(cases[i].action.type);
         at += want.size();
       }
+      std::string end = me == 0 ? "nothing\n" : "";
+      for (int64_t other = 1; me == 0 && other < count; ++other)
+        end += "a message of rank 0\n";
+      end += "end";
+      ASSERT_LE(at + end.size(), got[me].size());
+      EXPECT_EQ(std::memcmp(end.data(), got[me].data() + got[me].size() - end.size(), end.size()),
+                0);
     }
   }
 }
